@@ -1,0 +1,1 @@
+"""Backends: the stores behind the facade. They know the domain and nothing of each other."""

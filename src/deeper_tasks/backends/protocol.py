@@ -1,0 +1,390 @@
+"""
+The backend protocol: what a store must do, and what it promises.
+
+It holds for every method:
+
+- **Atomic.** A call happens as a whole or not at all, also against other processes.
+- **Never waits for work.** A claim that finds nothing returns nothing.
+- **Repeatable.** A call that raised `BackendUnavailableError` may be sent again
+  as it was: what it had done already is not done twice, and the answer is the same.
+- **Time is the store's.** `now` is for tests; without it the store's own clock decides
+  what is due, expired, or finished when.
+- **Batches.** A call costs about the same for one job as for many.
+- **Any loop.** The methods may be called from several event loops and threads of one process.
+
+`BackendConformance` in `deeper_tasks.testing` checks all of this for any store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from msgspec import Struct
+
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.job import ClaimedJob, Insertion, Job, NewJob
+from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
+from deeper_tasks.domain.settlement import Report, Settled, Settlement
+from deeper_tasks.domain.state import State
+
+MAX_BATCH = 500
+"""Rows that one call of `promote`, `rescue`, `expire` or `prune` changes at most."""
+
+
+class Capabilities(Struct, frozen=True, kw_only=True):
+    """What a store can do. What it cannot is refused with `UnsupportedError` when asked for."""
+
+    is_durable: bool
+    is_shared: bool
+    """Whether other processes see the same jobs."""
+    runs_jobs: bool = True
+    """False for a store that accepts everything and runs nothing."""
+    max_atomic_insert: int = 10_000
+    has_transactions: bool = False
+    """Whether a job can be enqueued inside the caller's own transaction."""
+
+
+class Node(Struct, frozen=True, kw_only=True):
+    """A worker process, by one start of it. `host`, `boot`, `pid` and `pid_started` tell whether it lives here."""
+
+    id: NodeId
+    name: str
+    host: str
+    boot: str
+    pid: int
+    pid_started: str
+    queues: dict[str, int]
+    """The concurrency of each queue it serves."""
+
+
+class NodeRecord(Struct, frozen=True, kw_only=True):
+    """A registered node. `beat` is a count: who sees it unchanged through a lease may call `rescue`."""
+
+    node: Node
+    beat: int
+    busy: int
+    registered_at: datetime
+    beat_at: datetime
+    is_lost: bool = False
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """What a claim took, in running order; `is_paused` tells why it took nothing."""
+
+    jobs: tuple[ClaimedJob, ...] = ()
+    is_paused: bool = False
+
+
+class Beat(Struct, frozen=True, kw_only=True):
+    """The store's answer to a beat."""
+
+    cancels: dict[JobId, str]
+    """Of the node's running jobs those that are to be cancelled, and the reason."""
+    held: dict[JobId, ClaimToken]
+    """All jobs that the store thinks this node runs."""
+    paused: frozenset[str]
+    """The queues that are paused."""
+
+
+class Promotion(Struct, frozen=True, kw_only=True):
+    """What `promote` did: how many jobs became pending, in which queues, and when the next is due."""
+
+    count: int
+    queues: frozenset[str]
+    next_due_in: timedelta | None
+
+
+class Rescue(Struct, frozen=True, kw_only=True):
+    """What `rescue` did: the jobs it took from the node, and whether any are left."""
+
+    jobs: tuple[Settled, ...]
+    queues: frozenset[str]
+    is_finished: bool
+
+
+class Retention(Struct, frozen=True, kw_only=True):
+    """How long ended jobs are kept. `failed` covers failed, discarded and cancelled. None: for ever."""
+
+    completed: timedelta | None = timedelta(days=7)
+    failed: timedelta | None = timedelta(days=30)
+
+
+class SortKey(StrEnum):
+    """What a list of jobs is sorted by; the id decides between equals."""
+
+    INSERTED_AT = "inserted_at"
+    SCHEDULED_AT = "scheduled_at"
+    FINISHED_AT = "finished_at"
+
+
+class JobFilter(Struct, frozen=True, kw_only=True):
+    """
+    Which jobs are meant; every condition given must hold, an empty filter means all.
+
+    `worker_module` matches the tasks `<worker_module>.<name>`, at any depth.
+    """
+
+    ids: tuple[JobId, ...] | None = None
+    states: frozenset[State] | None = None
+    queue: str | None = None
+    task: str | None = None
+    worker_module: str | None = None
+    tag: str | None = None
+
+
+class Cursor(Struct, frozen=True, kw_only=True):
+    """A place in a sorted list: the sort key's value and the id of the last job seen."""
+
+    value: datetime | None
+    id: JobId
+
+
+class JobQuery(Struct, frozen=True, kw_only=True):
+    """A page of a list: of the jobs that `filter` means, `limit` after `offset` or after `after`."""
+
+    filter: JobFilter = JobFilter()
+    sort_by: SortKey = SortKey.INSERTED_AT
+    is_descending: bool = True
+    limit: int = 50
+    offset: int = 0
+    after: Cursor | None = None
+
+
+class JobList(Struct, frozen=True, kw_only=True):
+    """
+    A page of jobs. `total` is exact for filters of states and queue.
+
+    With other conditions it is counted up to 10,000 and `total_is_exact` says
+    whether that sufficed.
+    """
+
+    jobs: tuple[Job, ...]
+    total: int
+    total_is_exact: bool
+    next: Cursor | None
+
+
+class QueueSettings(Struct, frozen=True, kw_only=True):
+    """What is set for a queue at run time, for all workers."""
+
+    name: str
+    paused_at: datetime | None = None
+
+
+class QueueCounts(Struct, frozen=True, kw_only=True):
+    """The jobs of a queue by state, and those that ended today (UTC), by state."""
+
+    by_state: dict[State, int]
+    ended_today: dict[State, int]
+    paused_at: datetime | None = None
+
+
+class Counts(Struct, frozen=True, kw_only=True):
+    """The statistics of a store, by queue. Costs the same however many jobs there are."""
+
+    queues: dict[str, QueueCounts]
+    nodes: tuple[NodeRecord, ...]
+    now: datetime
+
+
+class Topic(StrEnum):
+    """What a notification is about."""
+
+    JOBS = "jobs"
+    """A queue has new pending jobs; the subject is its name."""
+    CONTROL = "control"
+    """A cancel request or a pause: workers should beat at once. The subject is empty or a queue."""
+    SCHEDULES = "schedules"
+    """An entry, or a job's due time, may be earlier than a maintainer thinks."""
+
+
+class Notification(Struct, frozen=True, kw_only=True):
+    """A hint that something changed. Hints may be lost, doubled or late; polling alone is correct."""
+
+    topic: Topic
+    subject: str = ""
+
+
+class Backend(Protocol):
+    """A store. See the head of this module for what holds for all methods."""
+
+    capabilities: Capabilities
+
+    # life
+
+    async def open(self) -> None:
+        """
+        Make the store ready; a second call does nothing.
+
+        An empty store is migrated at once; one that lacks later migrations is left alone.
+
+        Raises:
+            BackendUnavailableError: it cannot be reached.
+            SchemaError: it is not one of ours, needs `migrate`, or is newer than this code.
+        """
+
+    async def close(self) -> None:
+        """Give back threads, files and connections. Calls still under way end first."""
+
+    async def migrate(self) -> tuple[str, ...]:
+        """Bring the schema up to date; returns the names of the migrations applied, in order."""
+
+    # produce
+
+    async def insert(
+        self, jobs: Sequence[NewJob], *, atomic: bool = True, now: datetime | None = None
+    ) -> list[Insertion]:
+        """
+        Insert jobs; the answers are in the order of `jobs`.
+
+        A job that is due becomes `pending`, another `scheduled`. An id that is
+        there already with the same task and arguments gives the existing job;
+        so does, with the holder's id, a unique key that is held.
+
+        Raises:
+            DuplicateJobError: an id exists with another task or other arguments; nothing was inserted.
+            UnsupportedError: more jobs than `Capabilities.max_atomic_insert`, and `atomic`.
+            BackendUnavailableError: carries the ids; send the same jobs again. Without
+                `atomic` some of the batches may be in already.
+        """
+
+    # consume
+
+    async def register(self, node: Node, *, now: datetime | None = None) -> None:
+        """Make a worker known. The same node again changes nothing."""
+
+    async def deregister(self, node: NodeId) -> None:
+        """Remove a node that stopped in order. One that still holds jobs is left to be rescued."""
+
+    async def claim(
+        self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime | None = None
+    ) -> Claim:
+        """
+        Take up to `limit` pending jobs of a queue and mark them running under `token`.
+
+        They are the first by priority, due time and id of those that are
+        committed, not expired and not being claimed. The first `slots` of them
+        count as started; the rest wait in the worker until a report says so.
+        The same token again gives the same jobs.
+
+        Raises:
+            NodeLostError: the node is not registered or was taken for dead.
+        """
+
+    async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
+        """
+        Write the ends of attempts and drop their claims.
+
+        Returns those accepted, each with the state it led to. A job that another
+        worker has taken over since, that was rescued or deleted, is left alone and
+        left out. A token settles once: the same settlement again is accepted again
+        and changes nothing. One refusal never harms its neighbours.
+        """
+
+    async def report(self, reports: Sequence[Report], *, now: datetime | None = None) -> list[JobId]:
+        """Write news of running attempts; returns the ids whose token still holds."""
+
+    async def beat(self, node: NodeId, *, busy: int = 0, now: datetime | None = None) -> Beat:
+        """
+        Count a sign of life of a node, with how many of its slots are busy. One row is written.
+
+        Raises:
+            NodeLostError: the node was rescued or never registered: it stops all it runs and registers anew.
+        """
+
+    # maintain
+
+    async def promote(self, *, now: datetime | None = None) -> Promotion:
+        """Make up to `MAX_BATCH` scheduled and retryable jobs that are due pending, the longest due first."""
+
+    async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
+        """
+        Take up to `MAX_BATCH` jobs from a dead node, if its beat still is `beat`.
+
+        The first call that finds the beat unchanged marks the node lost: from
+        then on its claims, settles and beats are refused. A job returns to
+        `pending` at once, having used an attempt; it is `discarded` when that
+        was its last and it had started, `cancelled` when that was requested.
+        When none is left the node is removed. A node that beat since, or is
+        unknown, loses nothing: the answer is finished and empty.
+        """
+
+    async def expire(self, *, now: datetime | None = None) -> list[Settled]:
+        """Fail up to `MAX_BATCH` pending or retryable jobs whose `expires_at` has passed."""
+
+    async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
+        """Delete up to `MAX_BATCH` ended jobs past their retention, the oldest first; returns how many."""
+
+    # schedules
+
+    async def put_schedule(self, schedule: Schedule, *, now: datetime | None = None) -> ScheduleEntry:
+        """Register or change an entry. An unchanged recurrence keeps its next run; a pause is always kept."""
+
+    async def remove_schedule(self, name: str) -> bool:
+        """Remove an entry; its jobs stay. False: there is none of this name."""
+
+    async def schedules(self, *, now: datetime | None = None) -> ScheduleBook:
+        """Return all entries and the store's time."""
+
+    async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
+        """
+        Insert an entry's jobs and move its next run, if that still is the expected one.
+
+        None: another worker fired it, it was changed, paused or removed, or it is
+        not yet due by the store's clock. Under `Overlap.SKIP` the run moves on
+        without jobs while the entry's last job has not ended.
+        """
+
+    # control
+
+    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[Settled]:
+        """
+        Cancel up to `MAX_BATCH` of the jobs meant, leaving ended ones alone.
+
+        One that has not started ends at once. For a running one the request is
+        stored, and `beat` tells it to the worker until the job ends: it is in the
+        answer as `running`, also when it was requested before.
+        """
+
+    async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[JobId]:
+        """
+        Make up to `MAX_BATCH` failed, discarded or cancelled jobs of those meant pending again.
+
+        Attempts and errors are kept, the maximum grows to the attempts used plus the
+        original maximum; expiry and cancel request are cleared. A job takes its
+        unique key again if it is free, and otherwise runs without.
+        """
+
+    async def delete(self, target: JobFilter) -> list[JobId]:
+        """Delete up to `MAX_BATCH` of the jobs meant, never a running one."""
+
+    async def put_queue(self, settings: QueueSettings) -> None:
+        """Set what holds for a queue. A pause is read inside `claim`."""
+
+    # look
+
+    async def get(self, job_id: JobId) -> Job | None:
+        """Return a job, or None."""
+
+    async def find(self, query: JobQuery) -> JobList:
+        """Return a page of jobs."""
+
+    async def statistics(self, *, now: datetime | None = None) -> Counts:
+        """Return the counts of every queue and the nodes, without reading jobs."""
+
+    async def nodes(self) -> list[NodeRecord]:
+        """Return the registered nodes."""
+
+    async def queues(self) -> list[QueueSettings]:
+        """Return the queues for which something is set."""
+
+    # wake
+
+    async def notify(self, notifications: Sequence[Notification]) -> None:
+        """Send hints to all who listen, in this process and in others. Never raises, never blocks."""
+
+    def listen(self) -> AsyncIterator[Notification]:
+        """Yield hints until the iterator or the backend is closed. It listens from the first `anext` on."""

@@ -1,0 +1,241 @@
+"""The SQLite backend: each method of the protocol is one operation on one of two threads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from deeper_tasks.backends.protocol import (
+    Beat,
+    Capabilities,
+    Claim,
+    Counts,
+    JobFilter,
+    JobList,
+    JobQuery,
+    Node,
+    NodeRecord,
+    Notification,
+    Promotion,
+    QueueSettings,
+    Rescue,
+    Retention,
+)
+from deeper_tasks.backends.sqlite import consume, control, look, maintain, produce, schedules, schema
+from deeper_tasks.backends.sqlite.codec import micros
+from deeper_tasks.backends.sqlite.database import Database, Synchronous
+from deeper_tasks.backends.sqlite.threads import Operation, Reader, Writer
+from deeper_tasks.backends.sqlite.wake import Wake
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.job import Insertion, Job, NewJob
+from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
+from deeper_tasks.domain.settlement import Report, Settled, Settlement
+from deeper_tasks.errors import BackendUnavailableError, UnsupportedError
+
+T = TypeVar("T")
+
+_abandoned: list[object] = []
+"""Connections of a parent process, which a forked child may neither use nor close."""
+
+
+class SQLiteBackend:
+    """
+    A store in one SQLite file, for any number of processes of one machine.
+
+    Writes of a process are gathered by its one writing thread and committed
+    together; processes take turns. A fork is noticed: the child opens its own.
+    """
+
+    capabilities = Capabilities(is_durable=True, is_shared=True, has_transactions=True)
+
+    def __init__(self, path: Path | str, *, synchronous: Synchronous = Synchronous.FULL, timeout: float = 10.0) -> None:
+        self._database = Database(path=Path(path).absolute(), synchronous=synchronous, timeout=timeout)
+        self._wake = Wake(self._database.path)
+        self._writer: Writer | None = None
+        self._reader: Reader | None = None
+        self._pid = os.getpid()
+
+    # life
+
+    async def open(self) -> None:
+        self._forget_parent()
+        if self._writer is not None:
+            return
+        self._start()
+        try:
+            await self._write(schema.make_ready)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        self._forget_parent()
+        self._wake.close()
+        writer, self._writer = self._writer, None
+        reader, self._reader = self._reader, None
+        for thread in (reader, writer):
+            if thread is not None:
+                await asyncio.get_running_loop().run_in_executor(None, thread.close)
+
+    async def migrate(self) -> tuple[str, ...]:
+        self._forget_parent()
+        if self._writer is not None:
+            return await self._write(schema.migrate)
+        self._start()
+        try:
+            return await self._write(schema.migrate)
+        finally:
+            await self.close()
+
+    # produce
+
+    async def insert(
+        self, jobs: Sequence[NewJob], *, atomic: bool = True, now: datetime | None = None
+    ) -> list[Insertion]:
+        most = self.capabilities.max_atomic_insert
+        if atomic and len(jobs) > most:
+            raise UnsupportedError(f"{len(jobs)} jobs are more than one insert takes ({most}); use atomic=False")
+        answers: list[Insertion] = []
+        try:
+            for start in range(0, len(jobs), most):
+                batch = jobs[start : start + most]
+                answers += await self._write(partial(produce.insert, jobs=batch, now=_clock(now)))
+        except BackendUnavailableError as error:
+            error.job_ids = tuple(job.id for job in jobs)
+            raise
+        return answers
+
+    # consume
+
+    async def register(self, node: Node, *, now: datetime | None = None) -> None:
+        await self._write(partial(consume.register, node=node, now=_clock(now)))
+
+    async def deregister(self, node: NodeId) -> None:
+        await self._write(partial(consume.deregister, node=node))
+
+    async def claim(
+        self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime | None = None
+    ) -> Claim:
+        return await self._write(
+            partial(consume.claim, queue=queue, limit=limit, slots=slots, node=node, token=token, now=_clock(now))
+        )
+
+    async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
+        return await self._write(partial(consume.settle, settlements=settlements, now=_clock(now)))
+
+    async def report(self, reports: Sequence[Report], *, now: datetime | None = None) -> list[JobId]:
+        return await self._write(partial(consume.report, reports=reports, now=_clock(now)))
+
+    async def beat(self, node: NodeId, *, busy: int = 0, now: datetime | None = None) -> Beat:
+        return await self._write(partial(consume.beat, node=node, busy=busy, now=_clock(now)))
+
+    # maintain
+
+    async def promote(self, *, now: datetime | None = None) -> Promotion:
+        return await self._write(partial(maintain.promote, now=_clock(now)))
+
+    async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
+        return await self._write(partial(maintain.rescue, node=node, beat=beat, now=_clock(now)))
+
+    async def expire(self, *, now: datetime | None = None) -> list[Settled]:
+        return await self._write(partial(maintain.expire, now=_clock(now)))
+
+    async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
+        return await self._write(partial(maintain.prune, retention=retention, now=_clock(now)))
+
+    # schedules
+
+    async def put_schedule(self, schedule: Schedule, *, now: datetime | None = None) -> ScheduleEntry:
+        return await self._write(partial(schedules.put_schedule, schedule=schedule, now=_clock(now)))
+
+    async def remove_schedule(self, name: str) -> bool:
+        return await self._write(partial(schedules.remove_schedule, name=name))
+
+    async def schedules(self, *, now: datetime | None = None) -> ScheduleBook:
+        return await self._read(partial(schedules.schedules, now=_clock(now)))
+
+    async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
+        return await self._write(partial(schedules.fire, firing=firing, now=_clock(now)))
+
+    # control
+
+    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[Settled]:
+        return await self._write(partial(control.cancel, target=target, reason=reason, now=_clock(now)))
+
+    async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[JobId]:
+        return await self._write(partial(control.retry, target=target, now=_clock(now)))
+
+    async def delete(self, target: JobFilter) -> list[JobId]:
+        return await self._write(partial(control.delete, target=target, now=_clock(None)))
+
+    async def put_queue(self, settings: QueueSettings) -> None:
+        await self._write(partial(control.put_queue, settings=settings))
+
+    # look
+
+    async def get(self, job_id: JobId) -> Job | None:
+        return await self._read(partial(look.get, job_id=job_id))
+
+    async def find(self, query: JobQuery) -> JobList:
+        return await self._read(partial(look.find, query=query))
+
+    async def statistics(self, *, now: datetime | None = None) -> Counts:
+        return await self._read(partial(look.statistics, now=_clock(now)))
+
+    async def nodes(self) -> list[NodeRecord]:
+        return await self._read(look.nodes)
+
+    async def queues(self) -> list[QueueSettings]:
+        return await self._read(look.queues)
+
+    # wake
+
+    async def notify(self, notifications: Sequence[Notification]) -> None:
+        self._wake.notify(notifications)
+
+    def listen(self) -> AsyncIterator[Notification]:
+        return self._wake.listen()
+
+    # threads
+
+    def _start(self) -> None:
+        name = self._database.path.name
+        self._writer = Writer(self._database, name=f"deeper-write-{name}")
+        self._reader = Reader(self._database, name=f"deeper-read-{name}")
+        self._writer.start()
+        self._reader.start()
+
+    async def _write(self, operation: Operation[T]) -> T:
+        return await self._open_thread(lambda: self._writer).run(operation)
+
+    async def _read(self, operation: Operation[T]) -> T:
+        return await self._open_thread(lambda: self._reader).run(operation)
+
+    def _open_thread(self, thread: Callable[[], Writer | Reader | None]) -> Writer | Reader:
+        if os.getpid() != self._pid and self._writer is not None:
+            self._forget_parent()
+            self._start()
+        chosen = thread()
+        if chosen is None:
+            raise BackendUnavailableError("the store is not open; use 'async with manager:' or 'await manager.open()'")
+        return chosen
+
+    def _forget_parent(self) -> None:
+        if os.getpid() == self._pid:
+            return
+        # Closing SQLite connections that the parent still uses would drop its locks.
+        _abandoned.extend([self._writer, self._reader])
+        self._writer = self._reader = None
+        self._wake = Wake(self._database.path)
+        self._pid = os.getpid()
+
+
+def _clock(now: datetime | None) -> int:
+    """The store's time in microseconds: this machine's clock, for all its processes."""
+    return time.time_ns() // 1000 if now is None else micros(now)

@@ -1,0 +1,234 @@
+"""
+Consume: register, claim, settle, report, beat.
+
+Rows go in and come out as one JSON document a statement: stepping through
+rows lets go of the interpreter's lock at each, and taking it back from a busy
+event loop costs milliseconds (decision 0001).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from deeper_tasks.backends.protocol import Beat, Claim, Node
+from deeper_tasks.backends.sqlite import counters, ends, unique_keys
+from deeper_tasks.backends.sqlite.codec import CODES, STATES, claimed_jobs, duration, to_json
+from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES
+from deeper_tasks.domain.settlement import UNCOUNTED, End, Report, Settled, Settlement, state_after
+from deeper_tasks.domain.state import State
+from deeper_tasks.errors import NodeLostError
+
+_PENDING, _RUNNING, _COMPLETED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.COMPLETED]
+
+REGISTER = """
+INSERT INTO deeper_node (id, document, registered_at, beat_at) VALUES (?1, ?2, ?3, ?3) ON CONFLICT (id) DO NOTHING
+"""
+DEREGISTER = """
+DELETE FROM deeper_node
+WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM deeper_job WHERE state = 4 AND node = ?1)
+"""
+SELECT_CLAIMANT = """
+SELECT
+    (SELECT is_lost FROM deeper_node WHERE id = ?1),
+    (SELECT paused_at FROM deeper_queue WHERE name = ?2),
+    EXISTS (SELECT 1 FROM deeper_job WHERE state = 4 AND node = ?1 AND token = ?3)
+"""
+_CLAIMED = """json_array(
+    id, ?1, task, arguments, queue, priority, attempt + {step}, max_attempts, inserted_at / 1e6,
+    scheduled_at / 1e6, ?2 / 1e6, expires_at / 1e6, {has_started}, json(options)
+)"""
+SELECT_CLAIMABLE = f"""
+SELECT
+    json_group_array({_CLAIMED.format(step=1, has_started="json('true')")}),
+    json_group_array(rowid)
+FROM (
+    SELECT rowid, * FROM deeper_job INDEXED BY deeper_job_pending
+    WHERE state = 3 AND queue = ?3 AND (expires_at IS NULL OR expires_at > ?2)
+    ORDER BY priority, scheduled_at, id
+    LIMIT ?4
+)
+"""
+CLAIM = """
+UPDATE deeper_job SET
+    state = 4,
+    attempt = attempt + 1,
+    node = ?1,
+    token = ?2,
+    attempted_at = CASE WHEN claimed.key < ?3 THEN ?4 END
+FROM json_each(?5) AS claimed
+WHERE deeper_job.rowid = claimed.value
+"""
+SELECT_CLAIMED = f"""
+SELECT json_group_array({_CLAIMED.format(step=0, has_started="json(iif(attempted_at IS NULL, 'false', 'true'))")})
+FROM (
+    SELECT * FROM deeper_job INDEXED BY deeper_job_running
+    WHERE state = 4 AND node = ?3 AND token = ?1
+    ORDER BY priority, scheduled_at, id
+)
+"""
+SELECT_SETTLED = """
+SELECT json_group_array(json_array(
+    sent.key, job.rowid, job.queue, job.state, job.attempt, job.unique_key, job.cancel_requested IS NOT NULL
+))
+FROM json_each(?) AS sent
+JOIN deeper_job AS job ON job.id = json_extract(sent.value, '$[0]')
+WHERE job.token = json_extract(sent.value, '$[1]')
+"""
+COMPLETE = """
+UPDATE deeper_job SET
+    state = 6,
+    finished_at = ?1,
+    attempted_at = ?1 - json_extract(sent.value, '$[1]'),
+    result = json_extract(sent.value, '$[2]'),
+    result_omitted = json_extract(sent.value, '$[3]')
+FROM json_each(?2) AS sent
+WHERE deeper_job.rowid = json_extract(sent.value, '$[0]')
+"""
+REPORT = f"""
+UPDATE deeper_job SET
+    attempted_at = CASE WHEN ?3 THEN coalesce(attempted_at, ?4) ELSE attempted_at END,
+    progress = coalesce(?5, progress),
+    log = CASE WHEN ?6 IS NULL THEN log ELSE (
+        SELECT json_group_array(line) FROM (
+            SELECT line FROM (
+                SELECT 0 AS part, key, value AS line FROM json_each(coalesce(log, '[]'))
+                UNION ALL SELECT 1, key, value FROM json_each(?6)
+                ORDER BY 1 DESC, 2 DESC LIMIT {MAX_KEPT_LOG_LINES}
+            )
+            ORDER BY 1
+        )
+    ) END
+WHERE id = ?1 AND token = ?2 AND state = 4
+"""
+BEAT = "UPDATE deeper_node SET beat = beat + 1, busy = ?2, beat_at = ?3 WHERE id = ?1 AND NOT is_lost"
+SELECT_HELD = """
+SELECT json_group_array(json_array(id, token, cancel_requested)) FROM deeper_job WHERE state = 4 AND node = ?
+"""
+SELECT_PAUSED = "SELECT name FROM deeper_queue WHERE paused_at IS NOT NULL"
+
+
+class _Found(NamedTuple):
+    """A job whose token matches a settlement's: where that stands in the call, and what the job is now."""
+
+    place: int
+    rowid: int
+    queue: str
+    state: int
+    attempt: int
+    unique_key: str | None
+    is_cancel_requested: bool
+
+
+_found = msgspec.json.Decoder(list[_Found], strict=False)
+_held = msgspec.json.Decoder(list[tuple[JobId, ClaimToken, str | None]])
+
+
+def register(connection: sqlite3.Connection, node: Node, *, now: int) -> None:
+    """Make a worker known; see `Backend.register`."""
+    connection.execute(REGISTER, (node.id, to_json(node), now))
+
+
+def deregister(connection: sqlite3.Connection, node: NodeId) -> None:
+    """Remove a worker that holds nothing; see `Backend.deregister`."""
+    connection.execute(DEREGISTER, (node,))
+
+
+def claim(
+    connection: sqlite3.Connection, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: int
+) -> Claim:
+    """Take pending jobs; see `Backend.claim`."""
+    is_lost, paused_at, is_repeated = connection.execute(SELECT_CLAIMANT, (node, queue, token)).fetchone()
+    if is_lost is None or is_lost:
+        raise NodeLostError(f"the node {node!r} is not registered or was taken for dead")
+    if is_repeated:
+        return Claim(jobs=claimed_jobs(connection.execute(SELECT_CLAIMED, (token, now, node)).fetchone()[0]))
+    if paused_at is not None:
+        return Claim(is_paused=True)
+    document, rowids = connection.execute(SELECT_CLAIMABLE, (token, now, queue, limit)).fetchone()
+    jobs = claimed_jobs(document)
+    if not jobs:
+        return Claim()
+    connection.execute(CLAIM, (node, token, slots, now, rowids))
+    counters.count_moves(connection, Counter({(queue, _PENDING, _RUNNING): len(jobs)}), now=now)
+    waiting = (msgspec.structs.replace(job, has_started=False) for job in jobs[slots:])
+    return Claim(jobs=(*jobs[:slots], *waiting))
+
+
+def settle(connection: sqlite3.Connection, settlements: Sequence[Settlement], *, now: int) -> list[Settled]:
+    """Write the ends of attempts; see `Backend.settle`."""
+    sent = to_json([(settlement.id, settlement.token) for settlement in settlements])
+    found = _found.decode(connection.execute(SELECT_SETTLED, (sent,)).fetchone()[0])
+    settled: list[Settled] = []
+    completed: list[tuple[int, int, str | None, str | None]] = []
+    ended: list[JobEnd] = []
+    released: list[tuple[str, str]] = []
+    moves: Counter[counters.Move] = Counter()
+    states: dict[int, State] = {}
+    for job in found:
+        settlement = settlements[job.place]
+        if job.state != _RUNNING or job.rowid in states:
+            settled.append(Settled(id=settlement.id, state=states.get(job.rowid, STATES[job.state])))
+            continue
+        state = state_after(settlement.end, delay=settlement.delay, is_cancel_requested=job.is_cancel_requested)
+        states[job.rowid] = state
+        code = CODES[state]
+        if code == _COMPLETED:
+            ran_for = 0 if settlement.ran_for is None else duration(settlement.ran_for)
+            completed.append((job.rowid, ran_for, settlement.result, settlement.result_omitted))
+        else:
+            ended.append(_ended(job, settlement, state, now))
+        if job.unique_key is not None and state.is_terminal:
+            released.append((job.unique_key, settlement.id))
+        moves[job.queue, _RUNNING, code] += 1
+        settled.append(Settled(id=settlement.id, state=state))
+    if completed:
+        connection.execute(COMPLETE, (now, to_json(completed)))
+    ends.write(connection, ended, now=now)
+    unique_keys.release(connection, released)
+    counters.count_moves(connection, moves, now=now)
+    return settled
+
+
+def _ended(job: _Found, settlement: Settlement, state: State, now: int) -> JobEnd:
+    is_put_off = not state.is_terminal and (settlement.end is not End.RELEASE or bool(settlement.delay))
+    is_uncounted = settlement.end in UNCOUNTED and not state.is_terminal
+    return JobEnd(
+        rowid=job.rowid,
+        state=CODES[state],
+        attempts_taken_back=1 if is_uncounted else 0,
+        finished_at=now if state.is_terminal else None,
+        scheduled_at=now + duration(settlement.delay) if is_put_off else None,
+        ran_for=None if settlement.ran_for is None else duration(settlement.ran_for),
+        error=None if settlement.error is None else error_document(settlement.error, attempt=job.attempt, now=now),
+    )
+
+
+def report(connection: sqlite3.Connection, reports: Sequence[Report], *, now: int) -> list[JobId]:
+    """Write news of running attempts; see `Backend.report`."""
+    held = []
+    for news in reports:
+        progress = None if news.progress is None else to_json(news.progress)
+        lines = to_json(news.lines) if news.lines else None
+        cursor = connection.execute(REPORT, (news.id, news.token, news.has_started, now, progress, lines))
+        if cursor.rowcount:
+            held.append(news.id)
+    return held
+
+
+def beat(connection: sqlite3.Connection, node: NodeId, *, busy: int, now: int) -> Beat:
+    """Count a sign of life; see `Backend.beat`."""
+    if connection.execute(BEAT, (node, busy, now)).rowcount == 0:
+        raise NodeLostError(f"the node {node!r} is not registered or was taken for dead")
+    held = _held.decode(connection.execute(SELECT_HELD, (node,)).fetchone()[0])
+    return Beat(
+        cancels={job_id: reason for job_id, _, reason in held if reason is not None},
+        held={job_id: token for job_id, token, _ in held},
+        paused=frozenset(row[0] for row in connection.execute(SELECT_PAUSED)),
+    )

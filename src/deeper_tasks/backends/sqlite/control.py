@@ -1,0 +1,117 @@
+"""Control: cancel, retry, delete over ids or a filter, and what is set for a queue."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import NamedTuple
+
+import msgspec
+
+from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, QueueSettings
+from deeper_tasks.backends.sqlite import counters, unique_keys
+from deeper_tasks.backends.sqlite.codec import CODES, micros, to_json
+from deeper_tasks.backends.sqlite.filters import where
+from deeper_tasks.backends.sqlite.maintain import OldJob, delete_jobs
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.settlement import Settled
+from deeper_tasks.domain.state import State
+
+_PENDING, _RUNNING, _CANCELLED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.CANCELLED]
+
+SELECT_MEANT = """
+SELECT json_group_array(json_array(rowid, id, queue, state, unique_key)) FROM (
+    SELECT rowid, id, queue, state, unique_key FROM deeper_job WHERE {condition} AND {states} ORDER BY id LIMIT ?
+)
+"""
+_CANCELLABLE = "state < 6"
+_RETRYABLE = "state > 6"
+_DELETABLE = "state <> 4"
+
+CANCEL = """
+UPDATE deeper_job SET state = 9, finished_at = ?1, cancel_requested = ?2
+WHERE rowid IN (SELECT value FROM json_each(?3))
+"""
+REQUEST_CANCEL = """
+UPDATE deeper_job SET cancel_requested = coalesce(cancel_requested, ?1)
+WHERE rowid IN (SELECT value FROM json_each(?2))
+"""
+RETRY = """
+UPDATE deeper_job SET
+    state = 3,
+    max_attempts = attempt + original_max_attempts,
+    scheduled_at = ?1,
+    finished_at = NULL,
+    expires_at = NULL,
+    cancel_requested = NULL
+WHERE rowid IN (SELECT value FROM json_each(?2))
+"""
+TAKE_KEY_AGAIN = """
+INSERT INTO deeper_unique_key (key, holder) VALUES (?1, ?2)
+ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, expires_at = NULL WHERE expires_at <= ?3
+"""
+DROP_KEY = "UPDATE deeper_job SET unique_key = NULL WHERE rowid = ?"
+PUT_QUEUE = """
+INSERT INTO deeper_queue (name, paused_at) VALUES (?, ?)
+ON CONFLICT (name) DO UPDATE SET paused_at = excluded.paused_at
+"""
+
+
+class _Meant(NamedTuple):
+    """A job that a filter means."""
+
+    rowid: int
+    id: JobId
+    queue: str
+    state: int
+    unique_key: str | None
+
+
+_meant = msgspec.json.Decoder(list[_Meant])
+
+
+def cancel(connection: sqlite3.Connection, target: JobFilter, *, reason: str, now: int) -> list[Settled]:
+    """Cancel the jobs meant, or request it; see `Backend.cancel`."""
+    jobs = _select(connection, target, _CANCELLABLE)
+    running = [job.rowid for job in jobs if job.state == _RUNNING]
+    waiting = [job for job in jobs if job.state != _RUNNING]
+    connection.execute(REQUEST_CANCEL, (reason, to_json(running)))
+    connection.execute(CANCEL, (now, reason, to_json([job.rowid for job in waiting])))
+    counters.move(connection, ((job.queue, job.state, _CANCELLED) for job in waiting), now=now)
+    unique_keys.release(connection, [(job.unique_key, job.id) for job in waiting if job.unique_key is not None])
+    return [Settled(id=job.id, state=State.RUNNING if job.state == _RUNNING else State.CANCELLED) for job in jobs]
+
+
+def retry(connection: sqlite3.Connection, target: JobFilter, *, now: int) -> list[JobId]:
+    """Make ended jobs pending again; see `Backend.retry`."""
+    jobs = _select(connection, target, _RETRYABLE)
+    connection.execute(RETRY, (now, to_json([job.rowid for job in jobs])))
+    counters.move(connection, ((job.queue, job.state, _PENDING) for job in jobs), now=now)
+    for job in jobs:
+        if job.unique_key is not None:
+            _take_key_again(connection, job, job.unique_key, now=now)
+    return [job.id for job in jobs]
+
+
+def delete(connection: sqlite3.Connection, target: JobFilter, *, now: int) -> list[JobId]:
+    """Delete the jobs meant; see `Backend.delete`."""
+    jobs = _select(connection, target, _DELETABLE)
+    delete_jobs(connection, [OldJob(*job) for job in jobs], now=now)
+    return [job.id for job in jobs]
+
+
+def put_queue(connection: sqlite3.Connection, settings: QueueSettings) -> None:
+    """Set what holds for a queue; see `Backend.put_queue`."""
+    paused_at = None if settings.paused_at is None else micros(settings.paused_at)
+    connection.execute(PUT_QUEUE, (settings.name, paused_at))
+
+
+def _select(connection: sqlite3.Connection, target: JobFilter, states: str) -> list[_Meant]:
+    condition, values = where(target)
+    statement = SELECT_MEANT.format(condition=condition, states=states)
+    return _meant.decode(connection.execute(statement, (*values, MAX_BATCH)).fetchone()[0])
+
+
+def _take_key_again(connection: sqlite3.Connection, job: _Meant, key: str, *, now: int) -> None:
+    connection.execute(TAKE_KEY_AGAIN, (key, job.id, now))
+    if connection.execute(unique_keys.SELECT_HOLDER, (key,)).fetchone()[0] != job.id:
+        connection.execute(DROP_KEY, (job.rowid,))

@@ -1,0 +1,39 @@
+"""The counters: how many jobs each queue has in each state, moved by the transaction that moves the jobs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+
+from deeper_tasks.backends.sqlite.codec import CODES, DAY
+from deeper_tasks.domain.state import TERMINAL
+
+ADD = """
+INSERT INTO deeper_counter (queue, state, day, count) VALUES (?, ?, ?, ?)
+ON CONFLICT (queue, state, day) DO UPDATE SET count = count + excluded.count
+"""
+
+_EVER = 0
+_ENDED = frozenset(CODES[state] for state in TERMINAL)
+
+Move = tuple[str, int | None, int | None]
+"""A job's queue, the code of the state it left and of the one it entered; None: it came or went."""
+
+
+def move(connection: sqlite3.Connection, moves: Iterable[Move], *, now: int) -> None:
+    """Count jobs out of one state and into another; an end counts for its day as well."""
+    count_moves(connection, Counter(moves), now=now)
+
+
+def count_moves(connection: sqlite3.Connection, moves: Counter[Move], *, now: int) -> None:
+    """The same for moves that are counted already: what a batch of like jobs costs is one row."""
+    changes: Counter[tuple[str, int, int]] = Counter()
+    for (queue, before, after), count in moves.items():
+        if before is not None:
+            changes[queue, before, _EVER] -= count
+        if after is not None:
+            changes[queue, after, _EVER] += count
+        if after in _ENDED:
+            changes[queue, after, now // DAY] += count
+    connection.executemany(ADD, [(*key, count) for key, count in changes.items() if count])

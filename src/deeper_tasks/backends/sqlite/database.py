@@ -1,0 +1,79 @@
+"""The database file: its connections, and SQLite's errors in our words."""
+
+from __future__ import annotations
+
+import sqlite3
+from enum import StrEnum
+from pathlib import Path
+
+from msgspec import Struct
+
+from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError, UnsupportedError
+
+OLDEST_SQLITE = (3, 37, 0)
+
+_WORDS: tuple[tuple[str, type[BackendError], str], ...] = (
+    ("SQLITE_NOTADB", SchemaError, "{path!r} is not an SQLite database; name another file"),
+    ("SQLITE_CORRUPT", SchemaError, "the database {path!r} is damaged ({error}); restore it from a copy"),
+    ("SQLITE_FULL", BackendUnavailableError, "the disk is full: nothing was written to {path!r}"),
+    ("SQLITE_READONLY", BackendUnavailableError, "the database {path!r} or its folder is read-only"),
+    ("SQLITE_CANTOPEN", BackendUnavailableError, "the database {path!r} cannot be opened: {error}"),
+    ("SQLITE_BUSY", BackendUnavailableError, "the database {path!r} was locked for longer than {timeout:g} s"),
+)
+
+
+class Synchronous(StrEnum):
+    """
+    How a commit reaches the disk.
+
+    FULL: what was committed survives a power cut. NORMAL: it survives a crash of
+    the process, but the last commits before a power cut may be lost.
+    """
+
+    FULL = "full"
+    NORMAL = "normal"
+
+
+class Database(Struct, frozen=True, kw_only=True):
+    """Where the database lies and how it is opened. `timeout`: seconds that a write waits for other writers."""
+
+    path: Path
+    synchronous: Synchronous = Synchronous.FULL
+    timeout: float = 10.0
+
+    def connect_to_write(self) -> sqlite3.Connection:
+        """Open the one connection of this process that writes, and checkpoints."""
+        return self._connect("journal_mode = WAL", f"synchronous = {self.synchronous.name}", "cache_size = -32000")
+
+    def connect_to_read(self) -> sqlite3.Connection:
+        """Open a connection that never writes and never checkpoints."""
+        return self._connect("query_only = ON")
+
+    def _connect(self, *pragmas: str) -> sqlite3.Connection:
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            oldest = ".".join(map(str, OLDEST_SQLITE))
+            raise UnsupportedError(f"SQLite {sqlite3.sqlite_version} is too old: {oldest} or later is needed")
+        if not self.path.parent.is_dir():
+            raise BackendUnavailableError(f"the folder {str(self.path.parent)!r} of the database does not exist")
+        connection = sqlite3.connect(
+            self.path, timeout=self.timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        connection.row_factory = sqlite3.Row
+        try:
+            for pragma in pragmas:
+                connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+
+def translate(error: sqlite3.Error, database: Database) -> BackendError:
+    """Return SQLite's error in our words: what happened to which file."""
+    name, path = getattr(error, "sqlite_errorname", ""), str(database.path)
+    for prefix, kind, words in _WORDS:
+        if name.startswith(prefix):
+            return kind(words.format(path=path, error=error, timeout=database.timeout))
+    if isinstance(error, sqlite3.OperationalError):
+        return BackendUnavailableError(f"the database {path!r} did not answer: {error}")
+    return BackendError(f"the database {path!r} refused a statement: {error}")

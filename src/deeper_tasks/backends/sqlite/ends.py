@@ -1,0 +1,54 @@
+"""Ends: write how attempts, or jobs that never started, ended; one statement for a batch."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from deeper_tasks.backends.sqlite.codec import moment, to_json
+from deeper_tasks.domain.job import MAX_KEPT_ERRORS, AttemptError, ErrorReport
+
+WRITE = f"""
+UPDATE deeper_job SET
+    state = json_extract(ended.value, '$[1]'),
+    attempt = attempt - json_extract(ended.value, '$[2]'),
+    finished_at = json_extract(ended.value, '$[3]'),
+    scheduled_at = coalesce(json_extract(ended.value, '$[4]'), scheduled_at),
+    attempted_at = coalesce(?1 - json_extract(ended.value, '$[5]'), attempted_at),
+    errors = CASE
+        WHEN json_extract(ended.value, '$[6]') IS NULL THEN errors
+        WHEN json_array_length(errors) >= {MAX_KEPT_ERRORS}
+            THEN json_insert(json_remove(errors, '$[0]'), '$[#]', json(json_extract(ended.value, '$[6]')))
+        ELSE json_insert(coalesce(errors, '[]'), '$[#]', json(json_extract(ended.value, '$[6]')))
+    END,
+    token = iif(json_extract(ended.value, '$[7]'), NULL, token)
+FROM json_each(?2) AS ended
+WHERE deeper_job.rowid = json_extract(ended.value, '$[0]')
+"""
+
+
+class JobEnd(NamedTuple):
+    """What changes in one job; the places are those that `WRITE` reads."""
+
+    rowid: int
+    state: int
+    attempts_taken_back: int = 0
+    finished_at: int | None = None
+    scheduled_at: int | None = None
+    ran_for: int | None = None
+    error: str | None = None
+    drops_token: bool = False
+
+
+def write(connection: sqlite3.Connection, ends: Sequence[JobEnd], *, now: int) -> None:
+    """Write the ends."""
+    if ends:
+        connection.execute(WRITE, (now, to_json(ends)))
+
+
+def error_document(error: ErrorReport, *, attempt: int, now: int) -> str:
+    """Return a failed attempt as the JSON text that is appended to the job's errors."""
+    return to_json(
+        AttemptError(attempt=attempt, at=moment(now), kind=error.kind, message=error.message, traceback=error.traceback)
+    )

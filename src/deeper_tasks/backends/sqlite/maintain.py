@@ -1,0 +1,203 @@
+"""Maintain: promote, rescue, expire, prune. Any number of workers may do it at once."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from deeper_tasks.backends.protocol import MAX_BATCH, Promotion, Rescue, Retention
+from deeper_tasks.backends.sqlite import counters, ends, unique_keys
+from deeper_tasks.backends.sqlite.codec import CODES, DAY, STATES, duration, to_json
+from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
+from deeper_tasks.domain.ids import JobId, NodeId
+from deeper_tasks.domain.job import ErrorReport
+from deeper_tasks.domain.settlement import Settled, state_after_rescue
+from deeper_tasks.domain.state import State
+
+_PENDING, _RUNNING, _FAILED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.FAILED]
+
+SELECT_DUE = """
+SELECT json_group_array(json_array(rowid, queue, state)) FROM (
+    SELECT rowid, queue, state FROM deeper_job INDEXED BY deeper_job_due
+    WHERE state IN (1, 5) AND scheduled_at <= ?1
+    ORDER BY scheduled_at, id
+    LIMIT ?2
+)
+"""
+PROMOTE = "UPDATE deeper_job SET state = 3 WHERE rowid IN (SELECT value FROM json_each(?))"
+SELECT_NEXT_DUE = """
+SELECT scheduled_at FROM deeper_job INDEXED BY deeper_job_due WHERE state IN (1, 5) ORDER BY scheduled_at, id LIMIT 1
+"""
+MARK_LOST = "UPDATE deeper_node SET is_lost = 1 WHERE id = ?1 AND (is_lost OR beat = ?2)"
+SELECT_ABANDONED = """
+SELECT json_group_array(json_array(
+    rowid, id, queue, attempt, max_attempts, attempted_at IS NOT NULL, cancel_requested IS NOT NULL, unique_key
+))
+FROM (
+    SELECT rowid, * FROM deeper_job INDEXED BY deeper_job_running WHERE state = 4 AND node = ?1 LIMIT ?2
+)
+"""
+DELETE_NODE = "DELETE FROM deeper_node WHERE id = ?"
+SELECT_EXPIRED = """
+SELECT json_group_array(json_array(rowid, id, queue, state, attempt, unique_key)) FROM (
+    SELECT rowid, * FROM deeper_job INDEXED BY deeper_job_expiring
+    WHERE expires_at IS NOT NULL AND state IN (3, 5) AND expires_at <= ?1
+    ORDER BY expires_at
+    LIMIT ?2
+)
+"""
+SELECT_OLD = """
+SELECT json_group_array(json_array(rowid, id, queue, state, unique_key)) FROM (
+    SELECT rowid, * FROM deeper_job INDEXED BY deeper_job_ended
+    WHERE state >= 6 AND state = ?1 AND finished_at <= ?2
+    ORDER BY finished_at, id
+    LIMIT ?3
+)
+"""
+DELETE_JOBS = "DELETE FROM deeper_job WHERE rowid IN (SELECT value FROM json_each(?))"
+DELETE_OLD_DAYS = "DELETE FROM deeper_counter WHERE day > 0 AND day < ?"
+
+_DAYS_KEPT = 400
+
+
+class _Abandoned(NamedTuple):
+    """A job of a dead node."""
+
+    rowid: int
+    id: JobId
+    queue: str
+    attempt: int
+    max_attempts: int
+    has_started: bool
+    is_cancel_requested: bool
+    unique_key: str | None
+
+
+class _Expired(NamedTuple):
+    """A job that was not started in time."""
+
+    rowid: int
+    id: JobId
+    queue: str
+    state: int
+    attempt: int
+    unique_key: str | None
+
+
+class OldJob(NamedTuple):
+    """A job about to be deleted."""
+
+    rowid: int
+    id: JobId
+    queue: str
+    state: int
+    unique_key: str | None
+
+
+_due = msgspec.json.Decoder(list[tuple[int, str, int]])
+_abandoned = msgspec.json.Decoder(list[_Abandoned], strict=False)
+_expired = msgspec.json.Decoder(list[_Expired])
+_old = msgspec.json.Decoder(list[OldJob])
+
+
+def promote(connection: sqlite3.Connection, *, now: int) -> Promotion:
+    """Make due jobs pending; see `Backend.promote`."""
+    due = _due.decode(connection.execute(SELECT_DUE, (now, MAX_BATCH)).fetchone()[0])
+    if due:
+        connection.execute(PROMOTE, (to_json([rowid for rowid, _, _ in due]),))
+        counters.move(connection, ((queue, state, _PENDING) for _, queue, state in due), now=now)
+    following = connection.execute(SELECT_NEXT_DUE).fetchone()
+    return Promotion(
+        count=len(due),
+        queues=frozenset(queue for _, queue, _ in due),
+        next_due_in=None if following is None else timedelta(microseconds=max(0, following[0] - now)),
+    )
+
+
+def rescue(connection: sqlite3.Connection, node: NodeId, *, beat: int, now: int) -> Rescue:
+    """Take the jobs of a dead node; see `Backend.rescue`."""
+    if connection.execute(MARK_LOST, (node, beat)).rowcount == 0:
+        return Rescue(jobs=(), queues=frozenset(), is_finished=True)
+    jobs = _abandoned.decode(connection.execute(SELECT_ABANDONED, (node, MAX_BATCH)).fetchone()[0])
+    error = ErrorReport(kind="WorkerLost", message=f"the worker {node} died while it ran this job")
+    ended: list[JobEnd] = []
+    moves: list[counters.Move] = []
+    released: list[tuple[str, str]] = []
+    rescued: list[Settled] = []
+    for job in jobs:
+        is_spared = not job.has_started and job.attempt >= job.max_attempts
+        state = state_after_rescue(
+            has_attempts_left=is_spared or job.attempt < job.max_attempts, is_cancel_requested=job.is_cancel_requested
+        )
+        document = None if is_spared else error_document(error, attempt=job.attempt, now=now)
+        ended.append(
+            JobEnd(
+                rowid=job.rowid,
+                state=CODES[state],
+                attempts_taken_back=int(is_spared),
+                finished_at=now if state.is_terminal else None,
+                error=document,
+                drops_token=True,
+            )
+        )
+        moves.append((job.queue, _RUNNING, CODES[state]))
+        rescued.append(Settled(id=job.id, state=state))
+        if job.unique_key is not None and state.is_terminal:
+            released.append((job.unique_key, job.id))
+    ends.write(connection, ended, now=now)
+    counters.move(connection, moves, now=now)
+    unique_keys.release(connection, released)
+    is_finished = len(jobs) < MAX_BATCH
+    if is_finished:
+        connection.execute(DELETE_NODE, (node,))
+    return Rescue(jobs=tuple(rescued), queues=frozenset(job.queue for job in jobs), is_finished=is_finished)
+
+
+def expire(connection: sqlite3.Connection, *, now: int) -> list[Settled]:
+    """Fail jobs that were not started in time; see `Backend.expire`."""
+    jobs = _expired.decode(connection.execute(SELECT_EXPIRED, (now, MAX_BATCH)).fetchone()[0])
+    if not jobs:
+        return []
+    error = ErrorReport(kind="Expired", message="not started before it expired")
+    ended = [
+        JobEnd(
+            rowid=job.rowid,
+            state=_FAILED,
+            finished_at=now,
+            error=error_document(error, attempt=job.attempt, now=now),
+        )
+        for job in jobs
+    ]
+    ends.write(connection, ended, now=now)
+    counters.move(connection, ((job.queue, job.state, _FAILED) for job in jobs), now=now)
+    unique_keys.release(connection, [(job.unique_key, job.id) for job in jobs if job.unique_key is not None])
+    return [Settled(id=job.id, state=STATES[_FAILED]) for job in jobs]
+
+
+def prune(connection: sqlite3.Connection, retention: Retention, *, now: int) -> int:
+    """Delete ended jobs past their retention; see `Backend.prune`."""
+    jobs: list[OldJob] = []
+    for state, kept in (
+        (State.COMPLETED, retention.completed),
+        (State.FAILED, retention.failed),
+        (State.DISCARDED, retention.failed),
+        (State.CANCELLED, retention.failed),
+    ):
+        if kept is not None:
+            values = (CODES[state], now - duration(kept), MAX_BATCH - len(jobs))
+            jobs += _old.decode(connection.execute(SELECT_OLD, values).fetchone()[0])
+    delete_jobs(connection, jobs, now=now)
+    unique_keys.prune(connection, now=now, limit=MAX_BATCH)
+    connection.execute(DELETE_OLD_DAYS, (now // DAY - _DAYS_KEPT,))
+    return len(jobs)
+
+
+def delete_jobs(connection: sqlite3.Connection, jobs: list[OldJob], *, now: int) -> None:
+    """Delete jobs with what counts them and what they hold."""
+    if jobs:
+        connection.execute(DELETE_JOBS, (to_json([job.rowid for job in jobs]),))
+        counters.move(connection, ((job.queue, job.state, None) for job in jobs), now=now)
+        unique_keys.release(connection, [(job.unique_key, job.id) for job in jobs if job.unique_key is not None])

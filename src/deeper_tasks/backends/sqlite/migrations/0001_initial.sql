@@ -1,0 +1,79 @@
+-- Times are microseconds since 1970 (UTC). States are the codes of codec.py:
+-- 1 scheduled, 2 blocked, 3 pending, 4 running, 5 retryable, 6 completed, 7 failed, 8 discarded, 9 cancelled.
+
+CREATE TABLE deeper_job (
+    id                    TEXT    NOT NULL PRIMARY KEY,
+    state                 INTEGER NOT NULL,
+    task                  TEXT    NOT NULL,
+    arguments             TEXT    NOT NULL,
+    queue                 TEXT    NOT NULL,
+    priority              INTEGER NOT NULL,
+    attempt               INTEGER NOT NULL DEFAULT 0,
+    max_attempts          INTEGER NOT NULL,
+    original_max_attempts INTEGER NOT NULL,
+    inserted_at           INTEGER NOT NULL,
+    scheduled_at          INTEGER NOT NULL,
+    attempted_at          INTEGER,
+    finished_at           INTEGER,
+    expires_at            INTEGER,
+    node                  TEXT,
+    -- stays after the settle, so that a settle sent twice is recognised
+    token                 TEXT,
+    options               TEXT,
+    unique_key            TEXT,
+    cancel_requested      TEXT,
+    progress              TEXT,
+    log                   TEXT,
+    errors                TEXT,
+    result                TEXT,
+    result_omitted        TEXT
+) STRICT;
+
+CREATE INDEX deeper_job_pending ON deeper_job (queue, priority, scheduled_at, id) WHERE state = 3;
+CREATE INDEX deeper_job_due ON deeper_job (scheduled_at, id) WHERE state IN (1, 5);
+CREATE INDEX deeper_job_running ON deeper_job (node, token) WHERE state = 4;
+CREATE INDEX deeper_job_expiring ON deeper_job (expires_at) WHERE expires_at IS NOT NULL AND state IN (3, 5);
+CREATE INDEX deeper_job_ended ON deeper_job (state, finished_at, id) WHERE state >= 6;
+CREATE INDEX deeper_job_inserted ON deeper_job (inserted_at, id);
+
+-- Jobs by queue and state (day 0), and jobs that ended by queue, state and day since 1970 (UTC).
+CREATE TABLE deeper_counter (
+    queue TEXT    NOT NULL,
+    state INTEGER NOT NULL,
+    day   INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (queue, state, day)
+) STRICT, WITHOUT ROWID;
+
+-- A key without expires_at is held until its holder ends or is deleted.
+CREATE TABLE deeper_unique_key (
+    key        TEXT NOT NULL PRIMARY KEY,
+    holder     TEXT NOT NULL,
+    expires_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX deeper_unique_key_expiring ON deeper_unique_key (expires_at) WHERE expires_at IS NOT NULL;
+
+CREATE TABLE deeper_node (
+    id            TEXT    NOT NULL PRIMARY KEY,
+    document      TEXT    NOT NULL,
+    beat          INTEGER NOT NULL DEFAULT 0,
+    busy          INTEGER NOT NULL DEFAULT 0,
+    registered_at INTEGER NOT NULL,
+    beat_at       INTEGER NOT NULL,
+    is_lost       INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE deeper_queue (
+    name      TEXT NOT NULL PRIMARY KEY,
+    paused_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE deeper_schedule (
+    name      TEXT    NOT NULL PRIMARY KEY,
+    document  TEXT    NOT NULL,
+    next_run  INTEGER NOT NULL,
+    last_run  INTEGER,
+    last_job  TEXT,
+    paused_at INTEGER
+) STRICT, WITHOUT ROWID;

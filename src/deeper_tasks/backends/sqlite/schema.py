@@ -1,0 +1,87 @@
+"""The schema: numbered migrations, applied in order and recorded in the database."""
+
+from __future__ import annotations
+
+import sqlite3
+from importlib.resources import files
+
+from msgspec import Struct
+
+from deeper_tasks.errors import SchemaError
+
+_CREATE_LEDGER = """
+CREATE TABLE IF NOT EXISTS deeper_migration (
+    name       TEXT    NOT NULL PRIMARY KEY,
+    applied_at INTEGER NOT NULL DEFAULT (CAST(strftime('%s', 'now') AS INTEGER) * 1000000)
+) STRICT, WITHOUT ROWID
+"""
+_SELECT_LEDGER = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'deeper_migration'"
+_SELECT_APPLIED = "SELECT name FROM deeper_migration ORDER BY name"
+_INSERT_APPLIED = "INSERT INTO deeper_migration (name) VALUES (?)"
+
+
+class Migration(Struct, frozen=True, kw_only=True):
+    """One step of the schema: its name, by which it is ordered, and its statements."""
+
+    name: str
+    sql: str
+
+
+def known_migrations() -> list[Migration]:
+    """Return the migrations that this code carries, in order."""
+    folder = files(__package__).joinpath("migrations")
+    steps = [
+        Migration(name=file.name.removesuffix(".sql"), sql=file.read_text("utf-8"))
+        for file in folder.iterdir()
+        if file.name.endswith(".sql")
+    ]
+    return sorted(steps, key=lambda step: step.name)
+
+
+def migrate(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Apply what is missing, within the caller's transaction; returns the names applied."""
+    missing = _missing(connection)
+    connection.execute(_CREATE_LEDGER)
+    for step in missing:
+        for statement in _statements(step.sql):
+            connection.execute(statement)
+        connection.execute(_INSERT_APPLIED, (step.name,))
+    return tuple(step.name for step in missing)
+
+
+def make_ready(connection: sqlite3.Connection) -> None:
+    """
+    Create the schema in a database that has none of ours.
+
+    Raises:
+        SchemaError: the schema is older than this code and waits for `migrate`, or newer.
+    """
+    if not _has_ledger(connection):
+        migrate(connection)
+    elif missing := _missing(connection):
+        names = ", ".join(step.name for step in missing)
+        raise SchemaError(f"the database lacks the migrations {names}; run 'deeper migrate'")
+
+
+def _has_ledger(connection: sqlite3.Connection) -> bool:
+    return connection.execute(_SELECT_LEDGER).fetchone() is not None
+
+
+def _missing(connection: sqlite3.Connection) -> list[Migration]:
+    known = known_migrations()
+    applied = {row[0] for row in connection.execute(_SELECT_APPLIED)} if _has_ledger(connection) else set()
+    if unknown := applied - {step.name for step in known}:
+        names = ", ".join(sorted(unknown))
+        raise SchemaError(f"the database has the migrations {names}, which this version does not know; upgrade it")
+    return [step for step in known if step.name not in applied]
+
+
+def _statements(script: str) -> list[str]:
+    # Not executescript: it commits first, and a migration is one transaction.
+    statements, gathered = [], ""
+    for line in script.splitlines(keepends=True):
+        gathered += line
+        if sqlite3.complete_statement(gathered):
+            statements.append(gathered)
+            gathered = ""
+    return statements

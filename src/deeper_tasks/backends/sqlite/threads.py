@@ -1,0 +1,191 @@
+"""The two threads of a store in a process: one writes, one reads; each owns its connection."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from deeper_tasks.backends.sqlite.database import Database, translate
+from deeper_tasks.backends.sqlite.turnstile import Turnstile
+from deeper_tasks.errors import BackendUnavailableError
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Connection], T]
+
+_MOST_TOGETHER = 64
+"""Operations in one transaction: enough to share a commit, few enough to keep it short."""
+
+
+class _Request(Generic[T]):
+    """An operation on its way to a thread, and the future that its caller awaits."""
+
+    __slots__ = ("answer", "error", "future", "loop", "operation")
+
+    def __init__(self, operation: Operation[T], loop: asyncio.AbstractEventLoop) -> None:
+        self.operation = operation
+        self.loop = loop
+        self.future: asyncio.Future[T] = loop.create_future()
+        self.answer: T | None = None
+        self.error: BaseException | None = None
+
+    def deliver(self) -> None:
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.answer)  # type: ignore[arg-type]
+
+
+class DatabaseThread:
+    """
+    Runs whole operations on a connection of its own, in the order they come.
+
+    A hand-over between threads costs about 0.1 ms, so an operation is a whole
+    method of the store and never a single statement.
+    """
+
+    def __init__(self, database: Database, *, name: str) -> None:
+        self._database = database
+        self._requests: queue.SimpleQueue[_Request[Any] | None] = queue.SimpleQueue()
+        self._connection: sqlite3.Connection | None = None
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._is_closed = False
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    async def run(self, operation: Operation[T]) -> T:
+        """Have an operation done; what it raises is raised here, SQLite's errors as ours."""
+        if self._is_closed:
+            raise BackendUnavailableError("the store is closed")
+        request = _Request(operation, asyncio.get_running_loop())
+        self._requests.put(request)
+        return await request.future
+
+    def close(self) -> None:
+        """Let the operations under way end, close the connection and end the thread. Blocks for that long."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._requests.put(None)
+            self._thread.join()
+
+    def _serve(self) -> None:
+        is_open = True
+        while is_open:
+            batch: list[_Request[Any]] = []
+            request = self._requests.get()
+            while request is not None:
+                batch.append(request)
+                if len(batch) == _MOST_TOGETHER or self._requests.empty():
+                    break
+                request = self._requests.get()
+            is_open = request is not None
+            if batch:
+                self._perform(batch)
+                _deliver(batch)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _perform(self, batch: list[_Request[Any]]) -> None:
+        raise NotImplementedError
+
+    def _fail(self, batch: Iterable[_Request[Any]], error: Exception) -> None:
+        translated = translate(error, self._database) if isinstance(error, sqlite3.Error) else error
+        for request in batch:
+            request.answer, request.error = None, translated
+
+
+class Reader(DatabaseThread):
+    """Reads: each operation sees one state of the database."""
+
+    def _perform(self, batch: list[_Request[Any]]) -> None:
+        for request in batch:
+            try:
+                if self._connection is None:
+                    self._connection = self._database.connect_to_read()
+                self._connection.execute("BEGIN")
+                try:
+                    request.answer = request.operation(self._connection)
+                finally:
+                    self._connection.execute("COMMIT")
+            except Exception as error:  # noqa: BLE001 - whatever it is belongs to the caller
+                self._fail([request], error)
+
+
+class Writer(DatabaseThread):
+    """
+    Writes: what has gathered while the last commit was under way shares the next one.
+
+    Each operation is atomic by itself, in a savepoint of its own, and is
+    answered after the commit; one that fails does not harm its neighbours.
+    """
+
+    def __init__(self, database: Database, *, name: str) -> None:
+        super().__init__(database, name=name)
+        self._turnstile: Turnstile | None = None
+
+    def close(self) -> None:
+        """Let the operations under way end and close everything."""
+        super().close()
+        if self._turnstile is not None:
+            self._turnstile.close()
+            self._turnstile = None
+
+    def _perform(self, batch: list[_Request[Any]]) -> None:
+        try:
+            if self._turnstile is None:
+                self._turnstile = Turnstile(self._database.path, timeout=self._database.timeout)
+            with self._turnstile.turn():
+                if self._connection is None:
+                    self._connection = self._database.connect_to_write()
+                self._transact(self._connection, batch)
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
+            self._fail(batch, error)
+
+    def _transact(self, connection: sqlite3.Connection, batch: list[_Request[Any]]) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for request in batch:
+                self._run_in_savepoint(connection, request)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _run_in_savepoint(self, connection: sqlite3.Connection, request: _Request[Any]) -> None:
+        connection.execute("SAVEPOINT operation")
+        try:
+            request.answer = request.operation(connection)
+        except Exception as error:
+            if not connection.in_transaction:
+                # SQLite rolled everything back (disk full, I/O error): no neighbour was written either.
+                raise
+            connection.execute("ROLLBACK TO operation")
+            self._fail([request], error)
+        connection.execute("RELEASE operation")
+
+
+def _deliver(batch: list[_Request[Any]]) -> None:
+    by_loop: defaultdict[asyncio.AbstractEventLoop, list[_Request[Any]]] = defaultdict(list)
+    for request in batch:
+        by_loop[request.loop].append(request)
+    for loop, requests in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(partial(_deliver_all, requests))
+        except RuntimeError:
+            # The caller's loop was closed meanwhile: nobody waits for the answer any more.
+            continue
+
+
+def _deliver_all(requests: list[_Request[Any]]) -> None:
+    for request in requests:
+        request.deliver()

@@ -1,0 +1,45 @@
+"""The unique keys: who holds which, apart from the jobs, so that no change of state can fail because of one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from deeper_tasks.backends.sqlite.codec import duration, to_json
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.unique import Unique
+
+TAKE = """
+INSERT INTO deeper_unique_key (key, holder, expires_at) VALUES (?1, ?2, ?3)
+ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
+    WHERE expires_at <= ?4
+"""
+SELECT_HOLDER = "SELECT holder FROM deeper_unique_key WHERE key = ?"
+RELEASE = """
+DELETE FROM deeper_unique_key
+WHERE expires_at IS NULL
+    AND key IN (SELECT json_extract(value, '$[0]') FROM json_each(?1))
+    AND holder IN (SELECT json_extract(value, '$[1]') FROM json_each(?1))
+"""
+PRUNE = """
+DELETE FROM deeper_unique_key
+WHERE key IN (SELECT key FROM deeper_unique_key WHERE expires_at <= ?1 LIMIT ?2)
+"""
+
+
+def take(connection: sqlite3.Connection, unique: Unique, holder: JobId, *, now: int) -> JobId:
+    """Take a key if it is free or has expired; returns who holds it now."""
+    expires_at = None if unique.period is None else now + duration(unique.period)
+    connection.execute(TAKE, (unique.key, holder, expires_at, now))
+    return JobId(connection.execute(SELECT_HOLDER, (unique.key,)).fetchone()[0])
+
+
+def release(connection: sqlite3.Connection, held: Sequence[tuple[str, str]]) -> None:
+    """Let go of the keys, each with its holder, that were held until the job's end."""
+    if held:
+        connection.execute(RELEASE, (to_json(held),))
+
+
+def prune(connection: sqlite3.Connection, *, now: int, limit: int) -> None:
+    """Delete keys that have expired."""
+    connection.execute(PRUNE, (now, limit))

@@ -1,0 +1,1 @@
+"""The domain: values and rules, pure. No I/O, no clock: time and randomness are parameters."""

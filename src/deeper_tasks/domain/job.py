@@ -1,0 +1,158 @@
+"""A job: one enqueued run of a task, in the shapes it has before, during and after its run."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec import Struct
+
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.state import State
+from deeper_tasks.domain.unique import Unique
+
+Json = str
+"""A JSON document as text. Stores keep it as it is and never look inside."""
+
+LOWEST_PRIORITY, NORMAL_PRIORITY, HIGHEST_PRIORITY = 100, 0, -100
+"""Lower runs first."""
+
+
+class JobOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What only the worker and the reader of a job look at; stores keep it as one document."""
+
+    retry_delay: timedelta | None = None
+    timeout: timedelta | None = None
+    tags: tuple[str, ...] = ()
+    meta: dict[str, Any] = {}
+
+
+class JobSpec(Struct, frozen=True, kw_only=True):
+    """What is to be run and how: all of a job that is known before it has an id and a time."""
+
+    task: str
+    arguments: Json
+    queue: str
+    priority: int = NORMAL_PRIORITY
+    max_attempts: int = 5
+    expires_in: timedelta | None = None
+    options: JobOptions = JobOptions()
+
+
+class NewJob(Struct, frozen=True, kw_only=True):
+    """
+    A job to insert.
+
+    It is due at `due`, or `delay` after the insert by the store's clock. A time
+    that has passed counts as now. `expires_in` of the spec counts from then.
+    """
+
+    id: JobId
+    spec: JobSpec
+    due: datetime | None = None
+    delay: timedelta = timedelta(0)
+    unique: Unique | None = None
+
+
+class Insertion(Struct, frozen=True, kw_only=True):
+    """
+    What became of one inserted job.
+
+    `is_new` is False when the same id was sent before, and when a unique key is
+    held: then `id` is the holder's.
+    """
+
+    id: JobId
+    is_new: bool
+
+
+class ClaimedJob(Struct, frozen=True, kw_only=True, array_like=True):
+    """
+    A job in the hands of a worker. `attempt` counts this attempt already.
+
+    `has_started` is False for a job claimed beyond the free slots: it waits in
+    the worker, and if the worker dies before it starts it, the store gives it
+    back without letting that use up its last attempt.
+    """
+
+    id: JobId
+    token: ClaimToken
+    task: str
+    arguments: Json
+    queue: str
+    priority: int
+    attempt: int
+    max_attempts: int
+    inserted_at: datetime
+    scheduled_at: datetime
+    claimed_at: datetime
+    expires_at: datetime | None
+    has_started: bool
+    options: JobOptions | None = None
+
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether a failure of this attempt discards the job."""
+        return self.attempt >= self.max_attempts
+
+
+class ErrorReport(Struct, frozen=True, kw_only=True):
+    """Why an attempt failed: the exception's class, its message and, where there is one, its traceback."""
+
+    kind: str
+    message: str
+    traceback: str | None = None
+
+
+class AttemptError(Struct, frozen=True, kw_only=True):
+    """One failed attempt as the store keeps it, at the store's time."""
+
+    attempt: int
+    at: datetime
+    kind: str
+    message: str
+    traceback: str | None = None
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far a running job has come: `fraction` between 0 and 1, and a word about it."""
+
+    fraction: float
+    message: str = ""
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """
+    The whole record of a job, as `get` and `find` return it.
+
+    `errors` holds the newest 100 failed attempts, oldest first. `attempted_at`
+    is the start of the last attempt, None while a worker holds the job unstarted.
+    `result_omitted` says why a completed job has no result.
+    """
+
+    id: JobId
+    state: State
+    task: str
+    arguments: Json
+    queue: str
+    priority: int
+    attempt: int
+    max_attempts: int
+    inserted_at: datetime
+    scheduled_at: datetime
+    attempted_at: datetime | None = None
+    finished_at: datetime | None = None
+    expires_at: datetime | None = None
+    node: NodeId | None = None
+    options: JobOptions = JobOptions()
+    unique_key: str | None = None
+    cancel_requested: str | None = None
+    errors: tuple[AttemptError, ...] = ()
+    progress: Progress | None = None
+    log: tuple[str, ...] = ()
+    result: Json | None = None
+    result_omitted: str | None = None
+
+
+MAX_KEPT_ERRORS = 100
+MAX_KEPT_LOG_LINES = 200

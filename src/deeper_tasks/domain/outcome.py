@@ -1,0 +1,54 @@
+"""Outcomes: how a handler says that its attempt ends otherwise than by a result or an error."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class Outcome(Exception):  # noqa: N818 - control flow that a handler raises or returns, not an error
+    """What a handler may raise, or return, to decide the end of its attempt itself."""
+
+
+class Retry(Outcome):
+    """
+    End this attempt as a failure and try again, after `after` instead of the policy's delay.
+
+    Used-up attempts still discard the job.
+    """
+
+    def __init__(self, reason: str = "retry requested", *, after: timedelta | float | None = None) -> None:
+        super().__init__(reason)
+        self.after = None if after is None else as_delay(after)
+
+
+class Snooze(Outcome):
+    """Put the job off for `delay`; it does not count as an attempt."""
+
+    def __init__(self, delay: timedelta | float) -> None:
+        super().__init__(f"snoozed for {delay}")
+        self.delay = as_delay(delay)
+
+
+class Fail(Outcome):
+    """End the job as `failed`: no retry can mend this."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Cancel(Outcome):
+    """End the job as `cancelled`: it is no longer wanted."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def as_delay(value: timedelta | float) -> timedelta:
+    """Return a delay given as a `timedelta` or in seconds; a negative one is a ValueError."""
+    delay = value if isinstance(value, timedelta) else timedelta(seconds=value)
+    if delay < timedelta(0):
+        message = f"a delay cannot be negative: {value!r}"
+        raise ValueError(message)
+    return delay

@@ -1,0 +1,105 @@
+"""The states of a job and the one table of the transitions between them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class State(StrEnum):
+    """Where a job stands."""
+
+    SCHEDULED = "scheduled"
+    BLOCKED = "blocked"
+    PENDING = "pending"
+    RUNNING = "running"
+    RETRYABLE = "retryable"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    DISCARDED = "discarded"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether only a manual retry leaves this state."""
+        return self in TERMINAL
+
+
+TERMINAL = frozenset({State.COMPLETED, State.FAILED, State.DISCARDED, State.CANCELLED})
+DEAD_LETTER = frozenset({State.FAILED, State.DISCARDED})
+WAITING = frozenset({State.SCHEDULED, State.BLOCKED, State.PENDING, State.RETRYABLE})
+
+
+class Cause(StrEnum):
+    """What moves a job from one state to another."""
+
+    DUE = "becomes due"
+    UNBLOCK = "what it waited for ended"
+    CLAIM = "claimed by a worker"
+    COMPLETE = "the handler returned"
+    RETRY = "the attempt failed, another follows"
+    SNOOZE = "the handler asked for a later time"
+    RELEASE = "given back unstarted or at shutdown"
+    RESCUE = "its worker died"
+    FAIL = "ended by an error that no retry can mend"
+    DISCARD = "used up its attempts"
+    EXPIRE = "not started in time"
+    CANCEL = "stopped by request"
+    MANUAL_RETRY = "an operator's retry"
+
+
+class Transition(Struct, frozen=True, kw_only=True):
+    """One allowed step: in state `before`, `cause` leads to `after`."""
+
+    before: State
+    cause: Cause
+    after: State
+
+
+def _steps(before: State, *steps: tuple[Cause, State]) -> list[Transition]:
+    return [Transition(before=before, cause=cause, after=after) for cause, after in steps]
+
+
+TRANSITIONS: tuple[Transition, ...] = (
+    *_steps(State.SCHEDULED, (Cause.DUE, State.PENDING), (Cause.CANCEL, State.CANCELLED)),
+    *_steps(State.BLOCKED, (Cause.UNBLOCK, State.PENDING), (Cause.CANCEL, State.CANCELLED)),
+    *_steps(
+        State.PENDING,
+        (Cause.CLAIM, State.RUNNING),
+        (Cause.EXPIRE, State.FAILED),
+        (Cause.CANCEL, State.CANCELLED),
+    ),
+    *_steps(
+        State.RUNNING,
+        (Cause.COMPLETE, State.COMPLETED),
+        (Cause.RETRY, State.RETRYABLE),
+        (Cause.SNOOZE, State.SCHEDULED),
+        (Cause.RELEASE, State.PENDING),
+        (Cause.RESCUE, State.PENDING),
+        (Cause.RESCUE, State.DISCARDED),
+        (Cause.RESCUE, State.CANCELLED),
+        (Cause.FAIL, State.FAILED),
+        (Cause.EXPIRE, State.FAILED),
+        (Cause.DISCARD, State.DISCARDED),
+        (Cause.CANCEL, State.CANCELLED),
+    ),
+    *_steps(
+        State.RETRYABLE,
+        (Cause.DUE, State.PENDING),
+        (Cause.EXPIRE, State.FAILED),
+        (Cause.CANCEL, State.CANCELLED),
+    ),
+    *_steps(State.FAILED, (Cause.MANUAL_RETRY, State.PENDING)),
+    *_steps(State.DISCARDED, (Cause.MANUAL_RETRY, State.PENDING)),
+    *_steps(State.CANCELLED, (Cause.MANUAL_RETRY, State.PENDING)),
+)
+"""
+Every transition there is. A state that no row leaves is final (`completed`);
+of the other terminal states only `MANUAL_RETRY` leads away.
+"""
+
+
+def is_allowed(before: State, after: State) -> bool:
+    """Whether some cause leads from `before` to `after` in one step."""
+    return any(step.before is before and step.after is after for step in TRANSITIONS)

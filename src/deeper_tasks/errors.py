@@ -1,0 +1,101 @@
+"""
+Errors: every exception that deeper_tasks raises on purpose.
+
+    DeeperTasksError
+    ├── ConfigError                 several faults at once: an ExceptionGroup
+    ├── TaskError
+    │   ├── TaskNotFoundError
+    │   ├── InvalidArgumentsError
+    │   └── InvalidOptionError
+    ├── JobError
+    │   ├── JobNotFoundError
+    │   ├── DuplicateJobError
+    │   ├── InvalidTransitionError
+    │   └── JobNotCompletedError
+    ├── ScheduleNotFoundError
+    └── BackendError
+        ├── BackendUnavailableError     safe to try again
+        ├── NodeLostError
+        ├── UnsupportedError
+        └── SchemaError
+"""
+
+from __future__ import annotations
+
+
+class DeeperTasksError(Exception):
+    """The root: `except DeeperTasksError` catches whatever this package raises on purpose."""
+
+
+class ConfigError(DeeperTasksError, ValueError):
+    """A setting is unknown or has a value that cannot be used."""
+
+
+class TaskError(DeeperTasksError):
+    """A task, its arguments or its options are wrong; nothing was enqueued."""
+
+
+class TaskNotFoundError(TaskError, LookupError):
+    """No task is registered under this name."""
+
+
+class InvalidArgumentsError(TaskError, ValueError):
+    """The arguments are not JSON, too large, or do not fit the task's signature."""
+
+
+class InvalidOptionError(TaskError, ValueError):
+    """An option is unknown or has a value that cannot be used."""
+
+
+class JobError(DeeperTasksError):
+    """A request about one job cannot be met."""
+
+
+class JobNotFoundError(JobError, LookupError):
+    """No job has this id; it may have been cleaned up."""
+
+
+class DuplicateJobError(JobError, ValueError):
+    """A job with this id exists already and has another task or other arguments."""
+
+
+class InvalidTransitionError(JobError):
+    """The job's state does not allow this, for example cancelling a completed job."""
+
+
+class JobNotCompletedError(JobError):
+    """The job whose result was awaited ended without one: failed, discarded or cancelled."""
+
+
+class ScheduleNotFoundError(DeeperTasksError, LookupError):
+    """No recurring task has this name."""
+
+
+class BackendError(DeeperTasksError):
+    """The store refused a request or could not be reached."""
+
+
+class BackendUnavailableError(BackendError):
+    """
+    The store did not answer in time or not at all. It is safe to try again.
+
+    Attributes:
+        job_ids: of an insert, the ids it carried; sending the same ids again
+            never makes a second job.
+    """
+
+    def __init__(self, message: str, *, job_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.job_ids = job_ids
+
+
+class NodeLostError(BackendError):
+    """This worker was taken for dead and its jobs were given to others; it must register anew."""
+
+
+class UnsupportedError(BackendError):
+    """This store cannot do what was asked; `Capabilities` says what it can."""
+
+
+class SchemaError(BackendError):
+    """The store holds no schema of ours, or one newer than this code."""
