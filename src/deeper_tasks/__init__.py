@@ -1,3 +1,36 @@
-"""deeper_tasks: a background task manager."""
+"""
+deeper_tasks: a background task manager.
+
+One facade, `BackgroundTaskManager`, over interchangeable stores. See the README for a first example.
+"""
+
+from deeper_tasks.config import Settings
+from deeper_tasks.domain.outcome import Cancel, Fail, Retry, Snooze
+from deeper_tasks.domain.retry_policy import RetryPolicy
+from deeper_tasks.domain.state import State
+from deeper_tasks.manager import BackgroundTaskManager, CancelOutcome, Page, RecurringTask, Statistics, TaskStatus
+from deeper_tasks.tasks import CurrentJob, Task, TaskCall, TaskId, current_job, task
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BackgroundTaskManager",
+    "Cancel",
+    "CancelOutcome",
+    "CurrentJob",
+    "Fail",
+    "Page",
+    "RecurringTask",
+    "Retry",
+    "RetryPolicy",
+    "Settings",
+    "Snooze",
+    "State",
+    "Statistics",
+    "Task",
+    "TaskCall",
+    "TaskId",
+    "TaskStatus",
+    "current_job",
+    "task",
+]

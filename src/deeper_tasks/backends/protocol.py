@@ -5,8 +5,9 @@ It holds for every method:
 
 - **Atomic.** A call happens as a whole or not at all, also against other processes.
 - **Never waits for work.** A claim that finds nothing returns nothing.
-- **Repeatable.** A call that raised `BackendUnavailableError` may be sent again
-  as it was: what it had done already is not done twice, and the answer is the same.
+- **Repeatable.** A call that raised `BackendUnavailableError` may be sent again as it
+  was: what it had done already is not done twice. `insert`, `claim`, `settle` and `report`
+  give the same answer again; the others answer as if somebody else had done it.
 - **Time is the store's.** `now` is for tests; without it the store's own clock decides
   what is due, expired, or finished when.
 - **Batches.** A call costs about the same for one job as for many.
@@ -31,7 +32,10 @@ from deeper_tasks.domain.settlement import Report, Settled, Settlement
 from deeper_tasks.domain.state import State
 
 MAX_BATCH = 500
-"""Rows that one call of `promote`, `rescue`, `expire` or `prune` changes at most."""
+"""
+Jobs that one call of `claim`, `settle`, `promote`, `rescue`, `expire`, `prune`,
+`cancel`, `retry` or `delete` changes at most: a batch is one short transaction.
+"""
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
@@ -79,7 +83,12 @@ class Claim(Struct, frozen=True, kw_only=True):
 
 
 class Beat(Struct, frozen=True, kw_only=True):
-    """The store's answer to a beat."""
+    """
+    The store's answer to a beat.
+
+    `held` may name jobs whose claim or settle is still under way: only what no
+    open call accounts for may be given back.
+    """
 
     cancels: dict[JobId, str]
     """Of the node's running jobs those that are to be cancelled, and the reason."""
@@ -113,7 +122,11 @@ class Retention(Struct, frozen=True, kw_only=True):
 
 
 class SortKey(StrEnum):
-    """What a list of jobs is sorted by; the id decides between equals."""
+    """
+    What a list of jobs is sorted by; the id decides between equals.
+
+    Jobs without the value (not finished) come last, in either direction.
+    """
 
     INSERTED_AT = "inserted_at"
     SCHEDULED_AT = "scheduled_at"
@@ -165,6 +178,13 @@ class JobList(Struct, frozen=True, kw_only=True):
     total: int
     total_is_exact: bool
     next: Cursor | None
+
+
+class Retried(Struct, frozen=True, kw_only=True):
+    """A job that an operator's retry made pending, and the queue that has it now."""
+
+    id: JobId
+    queue: str
 
 
 class QueueSettings(Struct, frozen=True, kw_only=True):
@@ -263,7 +283,7 @@ class Backend(Protocol):
         self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime | None = None
     ) -> Claim:
         """
-        Take up to `limit` pending jobs of a queue and mark them running under `token`.
+        Take up to `limit`, at most `MAX_BATCH`, pending jobs of a queue and mark them running under `token`.
 
         They are the first by priority, due time and id of those that are
         committed, not expired and not being claimed. The first `slots` of them
@@ -276,9 +296,10 @@ class Backend(Protocol):
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
         """
-        Write the ends of attempts and drop their claims.
+        Write the ends of attempts, at most `MAX_BATCH`, and drop their claims.
 
-        Returns those accepted, each with the state it led to. A job that another
+        A release without delay keeps the job's due time, and so its place in the
+        line. Returns those accepted, each with the state it led to. A job that another
         worker has taken over since, that was rescued or deleted, is left alone and
         left out. A token settles once: the same settlement again is accepted again
         and changes nothing. One refusal never harms its neighbours.
@@ -305,9 +326,11 @@ class Backend(Protocol):
         Take up to `MAX_BATCH` jobs from a dead node, if its beat still is `beat`.
 
         The first call that finds the beat unchanged marks the node lost: from
-        then on its claims, settles and beats are refused. A job returns to
-        `pending` at once, having used an attempt; it is `discarded` when that
-        was its last and it had started, `cancelled` when that was requested.
+        then on its claims and beats are refused; a settle still counts for a job
+        that no rescue has reached. A job returns to `pending` at once, having used
+        an attempt; it is `discarded` when that was its last and it had started,
+        `cancelled` when that was requested. One on its last attempt that had not
+        started returns without having used it.
         When none is left the node is removed. A node that beat since, or is
         unknown, loses nothing: the answer is finished and empty.
         """
@@ -333,8 +356,9 @@ class Backend(Protocol):
         """
         Insert an entry's jobs and move its next run, if that still is the expected one.
 
-        None: another worker fired it, it was changed, paused or removed, or it is
-        not yet due by the store's clock. Under `Overlap.SKIP` the run moves on
+        A job whose id is there already, with whatever content, counts as fired. None:
+        another worker fired it, it was paused or removed, or it is not yet due by the
+        store's clock. Under `Overlap.SKIP` the run moves on
         without jobs while the entry's last job has not ended.
         """
 
@@ -344,12 +368,13 @@ class Backend(Protocol):
         """
         Cancel up to `MAX_BATCH` of the jobs meant, leaving ended ones alone.
 
-        One that has not started ends at once. For a running one the request is
-        stored, and `beat` tells it to the worker until the job ends: it is in the
-        answer as `running`, also when it was requested before.
+        One that waits ends at once. For a running one the request is stored, and
+        `beat` tells it to the worker until the job ends: it is in the answer as
+        `running`. One that was asked before is in the answer only if `target.ids`
+        names it; so a call repeated until it answers fewer than `MAX_BATCH` is done.
         """
 
-    async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[JobId]:
+    async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:
         """
         Make up to `MAX_BATCH` failed, discarded or cancelled jobs of those meant pending again.
 

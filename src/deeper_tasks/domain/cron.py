@@ -24,6 +24,7 @@ ALIASES = {
 }
 
 _LONGEST_EXPRESSION = 256
+_LONGEST_INTERVAL = timedelta(days=36_525)
 _INTERVAL = re.compile(r"@every\s+((?:\d{1,6}[smhd])+)")
 _INTERVAL_PART = re.compile(r"(\d+)([smhd])")
 _UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -48,7 +49,9 @@ class Recurrence(Struct, frozen=True, kw_only=True):
         if interval is not None:
             return (moment + interval).astimezone(UTC)
         local = moment.astimezone(ZoneInfo(self.timezone))
-        return next(CronSim(_fields(self.expression), local)).astimezone(UTC)
+        # Asked within the second of two equal hours, cronsim begins with the run of the first.
+        runs = (run.astimezone(UTC) for run in CronSim(_fields(self.expression), local))
+        return next(run for run in runs if run > moment)
 
     def anchored(self, moment: datetime, run: datetime) -> datetime:
         """Return a moment at or before `moment` from which `next_after` keeps the rhythm of `run`."""
@@ -81,7 +84,10 @@ def parse_recurrence(expression: str, timezone: str = "UTC") -> Recurrence:
         message = f"a cron expression has at most {_LONGEST_EXPRESSION} characters, this one has {len(expression)}"
         raise InvalidOptionError(message)
     normal = " ".join(expression.split())
-    if _interval(normal) is None:
+    interval = _interval(normal)
+    if interval is not None and interval > _LONGEST_INTERVAL:
+        raise InvalidOptionError(f"{expression!r} is longer than a hundred years")
+    if interval is None:
         try:
             CronSim(_fields(normal), _ANY_MOMENT)
         except CronSimError as error:

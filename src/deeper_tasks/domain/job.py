@@ -72,7 +72,8 @@ class ClaimedJob(Struct, frozen=True, kw_only=True, array_like=True):
 
     `has_started` is False for a job claimed beyond the free slots: it waits in
     the worker, and if the worker dies before it starts it, the store gives it
-    back without letting that use up its last attempt.
+    back without letting that use up its last attempt. `unknown_since` is when
+    a worker first gave it back because it did not know its task.
     """
 
     id: JobId
@@ -88,6 +89,7 @@ class ClaimedJob(Struct, frozen=True, kw_only=True, array_like=True):
     claimed_at: datetime
     expires_at: datetime | None
     has_started: bool
+    unknown_since: datetime | None = None
     options: JobOptions | None = None
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -11,8 +12,6 @@ from deeper_tasks.domain.outcome import as_delay
 
 DelayFunction = Callable[[int, BaseException], timedelta | float | None]
 """Given the attempt that failed (from 1) and its exception: the delay, or None to fail at once."""
-
-_LARGEST_EXPONENT = 64
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
@@ -52,6 +51,11 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
             delay = self.function(attempt, error)
             return None if delay is None else as_delay(delay)
         first = self.delay if base is None else base
-        exponent = min(attempt - 1, _LARGEST_EXPONENT)
-        seconds = min(first.total_seconds() * self.factor**exponent, self.max_delay.total_seconds())
+        seconds = min(first.total_seconds() * self._growth(attempt - 1), self.max_delay.total_seconds())
         return timedelta(seconds=seconds * (1 + self.jitter * (2 * random - 1)))
+
+    def _growth(self, exponent: int) -> float:
+        try:
+            return float(self.factor) ** exponent
+        except OverflowError:
+            return sys.float_info.max

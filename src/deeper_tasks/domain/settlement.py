@@ -44,7 +44,9 @@ class Settlement(Struct, frozen=True, kw_only=True):
 
     `delay` (retry, snooze, release) counts from the settle by the store's
     clock. `error` is appended to the job's errors. `ran_for` is None when the
-    handler was never started.
+    handler was never started. `is_task_unknown` marks a release because the
+    worker does not know the task: the store keeps since when that is so, until
+    the job is settled otherwise.
     """
 
     id: JobId
@@ -55,6 +57,7 @@ class Settlement(Struct, frozen=True, kw_only=True):
     result: Json | None = None
     result_omitted: str | None = None
     ran_for: timedelta | None = None
+    is_task_unknown: bool = False
 
 
 class Settled(Struct, frozen=True, kw_only=True):

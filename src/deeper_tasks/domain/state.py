@@ -76,6 +76,7 @@ TRANSITIONS: tuple[Transition, ...] = (
         (Cause.RETRY, State.RETRYABLE),
         (Cause.SNOOZE, State.SCHEDULED),
         (Cause.RELEASE, State.PENDING),
+        (Cause.RELEASE, State.SCHEDULED),
         (Cause.RESCUE, State.PENDING),
         (Cause.RESCUE, State.DISCARDED),
         (Cause.RESCUE, State.CANCELLED),

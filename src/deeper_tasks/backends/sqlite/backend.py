@@ -26,6 +26,7 @@ from deeper_tasks.backends.protocol import (
     QueueSettings,
     Rescue,
     Retention,
+    Retried,
 )
 from deeper_tasks.backends.sqlite import consume, control, look, maintain, produce, schedules, schema
 from deeper_tasks.backends.sqlite.codec import micros
@@ -168,7 +169,7 @@ class SQLiteBackend:
     async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[Settled]:
         return await self._write(partial(control.cancel, target=target, reason=reason, now=_clock(now)))
 
-    async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[JobId]:
+    async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:
         return await self._write(partial(control.retry, target=target, now=_clock(now)))
 
     async def delete(self, target: JobFilter) -> list[JobId]:

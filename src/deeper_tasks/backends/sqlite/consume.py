@@ -42,7 +42,7 @@ SELECT
 """
 _CLAIMED = """json_array(
     id, ?1, task, arguments, queue, priority, attempt + {step}, max_attempts, inserted_at / 1e6,
-    scheduled_at / 1e6, ?2 / 1e6, expires_at / 1e6, {has_started}, json(options)
+    scheduled_at / 1e6, ?2 / 1e6, expires_at / 1e6, {has_started}, unknown_since / 1e6, json(options)
 )"""
 SELECT_CLAIMABLE = f"""
 SELECT
@@ -207,6 +207,7 @@ def _ended(job: _Found, settlement: Settlement, state: State, now: int) -> JobEn
         scheduled_at=now + duration(settlement.delay) if is_put_off else None,
         ran_for=None if settlement.ran_for is None else duration(settlement.ran_for),
         error=None if settlement.error is None else error_document(settlement.error, attempt=job.attempt, now=now),
+        is_task_unknown=settlement.is_task_unknown,
     )
 
 

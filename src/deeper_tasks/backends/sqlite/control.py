@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, QueueSettings
+from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, QueueSettings, Retried
 from deeper_tasks.backends.sqlite import counters, unique_keys
 from deeper_tasks.backends.sqlite.codec import CODES, micros, to_json
 from deeper_tasks.backends.sqlite.filters import where
@@ -24,6 +24,7 @@ SELECT json_group_array(json_array(rowid, id, queue, state, unique_key)) FROM (
 )
 """
 _CANCELLABLE = "state < 6"
+_NOT_ASKED_BEFORE = "state < 6 AND NOT (state = 4 AND cancel_requested IS NOT NULL)"
 _RETRYABLE = "state > 6"
 _DELETABLE = "state <> 4"
 
@@ -71,7 +72,7 @@ _meant = msgspec.json.Decoder(list[_Meant])
 
 def cancel(connection: sqlite3.Connection, target: JobFilter, *, reason: str, now: int) -> list[Settled]:
     """Cancel the jobs meant, or request it; see `Backend.cancel`."""
-    jobs = _select(connection, target, _CANCELLABLE)
+    jobs = _select(connection, target, _NOT_ASKED_BEFORE if target.ids is None else _CANCELLABLE)
     running = [job.rowid for job in jobs if job.state == _RUNNING]
     waiting = [job for job in jobs if job.state != _RUNNING]
     connection.execute(REQUEST_CANCEL, (reason, to_json(running)))
@@ -81,7 +82,7 @@ def cancel(connection: sqlite3.Connection, target: JobFilter, *, reason: str, no
     return [Settled(id=job.id, state=State.RUNNING if job.state == _RUNNING else State.CANCELLED) for job in jobs]
 
 
-def retry(connection: sqlite3.Connection, target: JobFilter, *, now: int) -> list[JobId]:
+def retry(connection: sqlite3.Connection, target: JobFilter, *, now: int) -> list[Retried]:
     """Make ended jobs pending again; see `Backend.retry`."""
     jobs = _select(connection, target, _RETRYABLE)
     connection.execute(RETRY, (now, to_json([job.rowid for job in jobs])))
@@ -89,7 +90,7 @@ def retry(connection: sqlite3.Connection, target: JobFilter, *, now: int) -> lis
     for job in jobs:
         if job.unique_key is not None:
             _take_key_again(connection, job, job.unique_key, now=now)
-    return [job.id for job in jobs]
+    return [Retried(id=job.id, queue=job.queue) for job in jobs]
 
 
 def delete(connection: sqlite3.Connection, target: JobFilter, *, now: int) -> list[JobId]:

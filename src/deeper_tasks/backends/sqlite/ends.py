@@ -22,7 +22,8 @@ UPDATE deeper_job SET
             THEN json_insert(json_remove(errors, '$[0]'), '$[#]', json(json_extract(ended.value, '$[6]')))
         ELSE json_insert(coalesce(errors, '[]'), '$[#]', json(json_extract(ended.value, '$[6]')))
     END,
-    token = iif(json_extract(ended.value, '$[7]'), NULL, token)
+    token = iif(json_extract(ended.value, '$[7]'), NULL, token),
+    unknown_since = iif(json_extract(ended.value, '$[8]'), coalesce(unknown_since, ?1), NULL)
 FROM json_each(?2) AS ended
 WHERE deeper_job.rowid = json_extract(ended.value, '$[0]')
 """
@@ -39,6 +40,7 @@ class JobEnd(NamedTuple):
     ran_for: int | None = None
     error: str | None = None
     drops_token: bool = False
+    is_task_unknown: bool = False
 
 
 def write(connection: sqlite3.Connection, ends: Sequence[JobEnd], *, now: int) -> None:

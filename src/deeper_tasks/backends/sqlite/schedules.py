@@ -62,7 +62,10 @@ def fire(connection: sqlite3.Connection, firing: Firing, *, now: int) -> Fired |
         return None
     is_held_back = firing.overlap is Overlap.SKIP and _is_unfinished(connection, entry.last_job)
     jobs = () if is_held_back else firing.jobs
-    inserted = tuple(answer.id for answer in produce.insert(connection, jobs, now=now))
+    # An id that is there already was fired before, perhaps with what the entry said then.
+    fresh = [job for job in jobs if not _is_known(connection, job.id)]
+    produce.insert(connection, fresh, now=now)
+    inserted = tuple(job.id for job in jobs)
     connection.execute(
         MOVE_ON,
         (
@@ -89,6 +92,10 @@ def _to_entry(row: sqlite3.Row) -> ScheduleEntry:
         last_job=None if row["last_job"] is None else JobId(row["last_job"]),
         paused_at=optional_moment(row["paused_at"]),
     )
+
+
+def _is_known(connection: sqlite3.Connection, job_id: JobId) -> bool:
+    return connection.execute(SELECT_JOB_STATE, (job_id,)).fetchone() is not None
 
 
 def _is_unfinished(connection: sqlite3.Connection, job_id: JobId | None) -> bool:

@@ -19,6 +19,8 @@ CREATE TABLE deeper_job (
     node                  TEXT,
     -- stays after the settle, so that a settle sent twice is recognised
     token                 TEXT,
+    -- since when no worker knew the task
+    unknown_since         INTEGER,
     options               TEXT,
     unique_key            TEXT,
     cancel_requested      TEXT,

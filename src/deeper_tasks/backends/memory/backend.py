@@ -1,0 +1,369 @@
+"""The memory backend: the protocol over tables in this process, one call at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+from deeper_tasks.backends.memory.listeners import Listeners
+from deeper_tasks.backends.memory.listing import matching, page
+from deeper_tasks.backends.memory.nodes import Nodes
+from deeper_tasks.backends.memory.record import Record
+from deeper_tasks.backends.memory.table import JobTable
+from deeper_tasks.backends.memory.timetable import Timetable
+from deeper_tasks.backends.protocol import (
+    MAX_BATCH,
+    Beat,
+    Capabilities,
+    Claim,
+    Counts,
+    JobFilter,
+    JobList,
+    JobQuery,
+    Node,
+    NodeRecord,
+    Notification,
+    Promotion,
+    QueueCounts,
+    QueueSettings,
+    Rescue,
+    Retention,
+    Retried,
+)
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.job import ErrorReport, Insertion, Job, JobSpec, NewJob
+from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
+from deeper_tasks.domain.settlement import (
+    UNCOUNTED,
+    Report,
+    Settled,
+    Settlement,
+    state_after,
+    state_after_rescue,
+)
+from deeper_tasks.domain.state import DEAD_LETTER, State
+from deeper_tasks.errors import DuplicateJobError, UnsupportedError
+
+_MAY_RETRY = DEAD_LETTER | {State.CANCELLED}
+
+
+class MemoryBackend:
+    """
+    A store in the memory of one process, for tests and throw-away work.
+
+    Safe to use from several threads and event loops: one lock makes every call
+    atomic. What is in it stays over `close` and goes with the process.
+    """
+
+    capabilities = Capabilities(is_durable=False, is_shared=False)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._nodes = Nodes()
+        self._jobs = JobTable(self._nodes)
+        self._timetable = Timetable(self._jobs)
+        self._queues: dict[str, QueueSettings] = {}
+        self._listeners = Listeners()
+
+    # life
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        self._listeners.close()
+
+    async def migrate(self) -> tuple[str, ...]:
+        return ()
+
+    # produce
+
+    async def insert(
+        self, jobs: Sequence[NewJob], *, atomic: bool = True, now: datetime | None = None
+    ) -> list[Insertion]:
+        if atomic and len(jobs) > self.capabilities.max_atomic_insert:
+            message = f"at most {self.capabilities.max_atomic_insert} jobs go in at once, not {len(jobs)}"
+            raise UnsupportedError(message)
+        with self._lock:
+            self._refuse_other_content(jobs)
+            moment = _moment(now)
+            return [self._jobs.add(job, now=moment) for job in jobs]
+
+    # consume
+
+    async def register(self, node: Node, *, now: datetime | None = None) -> None:
+        with self._lock:
+            self._nodes.add(node, now=_moment(now))
+
+    async def deregister(self, node: NodeId) -> None:
+        with self._lock:
+            self._nodes.remove_idle(node)
+
+    async def claim(
+        self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime | None = None
+    ) -> Claim:
+        with self._lock:
+            taken = self._nodes.alive(node).claims.get(token)
+            if taken is not None:
+                return Claim(jobs=tuple(record.as_claimed() for record in taken.values()))
+            if self._is_paused(queue):
+                return Claim(is_paused=True)
+            moment = _moment(now)
+            records = list(self._jobs.take_pending(queue, limit=min(limit, MAX_BATCH), now=moment))
+            for index, record in enumerate(records):
+                record.attempt += 1
+                record.node, record.token, record.led_to, record.claimed_at = node, token, None, moment
+                record.attempted_at = moment if index < slots else None
+                self._jobs.move(record, State.RUNNING, now=moment)
+            return Claim(jobs=tuple(record.as_claimed() for record in records))
+
+    async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
+        with self._lock:
+            moment = _moment(now)
+            answers = (self._settle(settlement, now=moment) for settlement in settlements)
+            return [settled for settled in answers if settled is not None]
+
+    async def report(self, reports: Sequence[Report], *, now: datetime | None = None) -> list[JobId]:
+        with self._lock:
+            moment = _moment(now)
+            accepted: list[JobId] = []
+            for report in reports:
+                record = self._jobs.records.get(report.id)
+                if record is not None and record.token == report.token and record.state is State.RUNNING:
+                    record.add_report(report, at=moment)
+                    accepted.append(record.id)
+            return accepted
+
+    async def beat(self, node: NodeId, *, busy: int = 0, now: datetime | None = None) -> Beat:
+        with self._lock:
+            member = self._nodes.alive(node)
+            member.beat += 1
+            member.beat_at = _moment(now)
+            member.busy = busy
+            held = member.held()
+            return Beat(
+                cancels={record.id: record.cancel_requested for record in held if record.cancel_requested is not None},
+                held={record.id: record.token for record in held if record.token is not None},
+                paused=frozenset(queue for queue in self._queues if self._is_paused(queue)),
+            )
+
+    # maintain
+
+    async def promote(self, *, now: datetime | None = None) -> Promotion:
+        with self._lock:
+            moment = _moment(now)
+            due, count, queues = self._jobs.due, 0, set()
+            while (entry := due.first()) is not None and entry[0] <= moment and count < MAX_BATCH:
+                record = self._jobs.records[entry[-1]]
+                self._jobs.move(record, State.PENDING, now=moment)
+                queues.add(record.spec.queue)
+                count += 1
+            next_due_in = None if entry is None else max(entry[0] - moment, timedelta(0))
+            return Promotion(count=count, queues=frozenset(queues), next_due_in=next_due_in)
+
+    async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
+        with self._lock:
+            moment = _moment(now)
+            member = self._nodes.get(node)
+            if member is None or member.beat != beat:
+                return Rescue(jobs=(), queues=frozenset(), is_finished=True)
+            member.is_lost = True
+            records = member.held(MAX_BATCH)
+            jobs = tuple(self._take_back(record, name=member.node.name, now=moment) for record in records)
+            self._nodes.remove_idle(node)
+            return Rescue(
+                jobs=jobs,
+                queues=frozenset(record.spec.queue for record in records if record.state is State.PENDING),
+                is_finished=not member.claims,
+            )
+
+    async def expire(self, *, now: datetime | None = None) -> list[Settled]:
+        with self._lock:
+            moment = _moment(now)
+            expiring = self._jobs.expiring
+            expired: list[Settled] = []
+            while (entry := expiring.first()) is not None and entry[0] <= moment and len(expired) < MAX_BATCH:
+                record = self._jobs.records[entry[-1]]
+                record.add_error(ErrorReport(kind="Expired", message=f"expired at {entry[0].isoformat()}"), at=moment)
+                self._jobs.move(record, State.FAILED, now=moment)
+                expired.append(Settled(id=record.id, state=State.FAILED))
+            return expired
+
+    async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
+        with self._lock:
+            moment = _moment(now)
+            lines = [
+                (line, kept)
+                for line, kept in ((self._jobs.completed, retention.completed), (self._jobs.dead, retention.failed))
+                if kept is not None
+            ]
+            for count in range(MAX_BATCH):
+                firsts = [entry for line, kept in lines if (entry := line.first()) and entry[0] + kept <= moment]
+                if not firsts:
+                    return count
+                self._jobs.remove(self._jobs.records[min(firsts)[-1]])
+            return MAX_BATCH
+
+    # schedules
+
+    async def put_schedule(self, schedule: Schedule, *, now: datetime | None = None) -> ScheduleEntry:
+        with self._lock:
+            return self._timetable.put(schedule, now=_moment(now))
+
+    async def remove_schedule(self, name: str) -> bool:
+        with self._lock:
+            return self._timetable.remove(name)
+
+    async def schedules(self, *, now: datetime | None = None) -> ScheduleBook:
+        with self._lock:
+            return self._timetable.book(now=_moment(now))
+
+    async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
+        with self._lock:
+            return self._timetable.fire(firing, now=_moment(now))
+
+    # control
+
+    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[Settled]:
+        with self._lock:
+            moment = _moment(now)
+            is_named = target.ids is not None
+            live = (
+                record
+                for record in matching(self._jobs, target)
+                if not record.state.is_terminal and (is_named or record.cancel_requested is None)
+            )
+            records = list(islice(live, MAX_BATCH))
+            for record in records:
+                if record.cancel_requested is None:
+                    record.cancel_requested = reason
+                if record.state is not State.RUNNING:
+                    self._jobs.move(record, State.CANCELLED, now=moment)
+            return [Settled(id=record.id, state=record.state) for record in records]
+
+    async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:
+        with self._lock:
+            moment = _moment(now)
+            ended = (record for record in matching(self._jobs, target) if record.state in _MAY_RETRY)
+            records = list(islice(ended, MAX_BATCH))
+            for record in records:
+                record.max_attempts = record.attempt + record.spec.max_attempts
+                record.expires_at = record.cancel_requested = record.finished_at = None
+                record.scheduled_at = moment
+                self._jobs.move(record, State.PENDING, now=moment)
+                self._jobs.take_key_again(record, now=moment)
+            return [Retried(id=record.id, queue=record.spec.queue) for record in records]
+
+    async def delete(self, target: JobFilter) -> list[JobId]:
+        with self._lock:
+            idle = (record for record in matching(self._jobs, target) if record.state is not State.RUNNING)
+            records = list(islice(idle, MAX_BATCH))
+            for record in records:
+                self._jobs.remove(record)
+            return [record.id for record in records]
+
+    async def put_queue(self, settings: QueueSettings) -> None:
+        with self._lock:
+            self._queues[settings.name] = settings
+
+    # look
+
+    async def get(self, job_id: JobId) -> Job | None:
+        with self._lock:
+            record = self._jobs.records.get(job_id)
+            return None if record is None else record.as_job()
+
+    async def find(self, query: JobQuery) -> JobList:
+        with self._lock:
+            return page(self._jobs, query)
+
+    async def statistics(self, *, now: datetime | None = None) -> Counts:
+        with self._lock:
+            moment = _moment(now)
+            counters = self._jobs.counters
+            queues = {
+                name: QueueCounts(
+                    by_state=counters.by_state(name),
+                    ended_today=counters.ended_today(name, now=moment),
+                    paused_at=self._queues[name].paused_at if name in self._queues else None,
+                )
+                for name in sorted(counters.queues(now=moment) | self._queues.keys())
+            }
+            return Counts(queues=queues, nodes=tuple(member.as_record() for member in self._nodes), now=moment)
+
+    async def nodes(self) -> list[NodeRecord]:
+        with self._lock:
+            return [member.as_record() for member in self._nodes]
+
+    async def queues(self) -> list[QueueSettings]:
+        with self._lock:
+            return [self._queues[name] for name in sorted(self._queues)]
+
+    # wake
+
+    async def notify(self, notifications: Sequence[Notification]) -> None:
+        self._listeners.send(notifications)
+
+    def listen(self) -> AsyncIterator[Notification]:
+        return self._listeners.listen()
+
+    # steps
+
+    def _refuse_other_content(self, jobs: Sequence[NewJob]) -> None:
+        specs: dict[JobId, JobSpec] = {}
+        for job in jobs:
+            known = self._jobs.records.get(job.id)
+            spec = specs.setdefault(job.id, job.spec) if known is None else known.spec
+            if (spec.task, spec.arguments) != (job.spec.task, job.spec.arguments):
+                message = f"the id {job.id!r} belongs to a job of {spec.task!r} with another task or other arguments"
+                raise DuplicateJobError(message)
+
+    def _is_paused(self, queue: str) -> bool:
+        settings = self._queues.get(queue)
+        return settings is not None and settings.paused_at is not None
+
+    def _settle(self, settlement: Settlement, *, now: datetime) -> Settled | None:
+        record = self._jobs.records.get(settlement.id)
+        if record is None or record.token != settlement.token:
+            return None
+        if record.led_to is not None:
+            return Settled(id=record.id, state=record.led_to)
+        self._end(record, settlement, now=now)
+        return Settled(id=record.id, state=record.state)
+
+    def _end(self, record: Record, settlement: Settlement, *, now: datetime) -> None:
+        end, delay = settlement.end, settlement.delay
+        state = state_after(end, delay=delay, is_cancel_requested=record.cancel_requested is not None)
+        if settlement.error is not None:
+            record.add_error(settlement.error, at=now)
+        if end in UNCOUNTED and not state.is_terminal:
+            record.attempt -= 1
+        if settlement.ran_for is not None:
+            record.attempted_at = now - settlement.ran_for
+        if state is State.COMPLETED:
+            record.result, record.result_omitted = settlement.result, settlement.result_omitted
+        if state in {State.SCHEDULED, State.RETRYABLE}:
+            record.scheduled_at = now + delay
+        record.unknown_since = (record.unknown_since or now) if settlement.is_task_unknown else None
+        record.led_to = state
+        self._jobs.move(record, state, now=now)
+
+    def _take_back(self, record: Record, *, name: str, now: datetime) -> Settled:
+        is_last = record.attempt >= record.max_attempts
+        has_started = record.attempted_at is not None
+        state = state_after_rescue(
+            has_attempts_left=not (is_last and has_started), is_cancel_requested=record.cancel_requested is not None
+        )
+        if is_last and not has_started:
+            record.attempt -= 1
+        else:
+            record.add_error(ErrorReport(kind="WorkerLost", message=f"the worker {name!r} died"), at=now)
+        self._jobs.move(record, state, now=now)
+        record.token = None
+        return Settled(id=record.id, state=state)
+
+
+def _moment(now: datetime | None) -> datetime:
+    return datetime.now(UTC) if now is None else now

@@ -1,0 +1,93 @@
+"""The nodes: the registered workers, their beats, and the jobs that each holds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import chain, islice
+
+from deeper_tasks.backends.memory.record import Record
+from deeper_tasks.backends.protocol import Node, NodeRecord
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.errors import NodeLostError
+
+
+class Member:
+    """A registered node. `claims` holds its running jobs by the token that took them, in running order."""
+
+    __slots__ = ("beat", "beat_at", "busy", "claims", "is_lost", "node", "registered_at")
+
+    def __init__(self, node: Node, *, now: datetime) -> None:
+        self.node = node
+        self.beat = 0
+        self.busy = 0
+        self.registered_at = now
+        self.beat_at = now
+        self.is_lost = False
+        self.claims: dict[ClaimToken, dict[JobId, Record]] = {}
+
+    def held(self, limit: int | None = None) -> list[Record]:
+        """Return the jobs it runs, or the first of them."""
+        return list(islice(chain.from_iterable(taken.values() for taken in self.claims.values()), limit))
+
+    def as_record(self) -> NodeRecord:
+        """Return what others may know of it."""
+        return NodeRecord(
+            node=self.node,
+            beat=self.beat,
+            busy=self.busy,
+            registered_at=self.registered_at,
+            beat_at=self.beat_at,
+            is_lost=self.is_lost,
+        )
+
+
+class Nodes:
+    """All registered nodes, in the order they came."""
+
+    def __init__(self) -> None:
+        self._members: dict[NodeId, Member] = {}
+
+    def __iter__(self) -> chain[Member]:
+        return chain(self._members.values())
+
+    def add(self, node: Node, *, now: datetime) -> None:
+        """Take a node in; one that is here already stays as it is."""
+        if node.id not in self._members:
+            self._members[node.id] = Member(node, now=now)
+
+    def remove_idle(self, node_id: NodeId) -> None:
+        """Remove a node if it holds no job."""
+        member = self._members.get(node_id)
+        if member is not None and not member.claims:
+            del self._members[node_id]
+
+    def get(self, node_id: NodeId | None) -> Member | None:
+        """Return a node, dead or alive."""
+        return None if node_id is None else self._members.get(node_id)
+
+    def alive(self, node_id: NodeId) -> Member:
+        """
+        Return a node that may still work.
+
+        Raises:
+            NodeLostError: it is not registered or was taken for dead.
+        """
+        member = self._members.get(node_id)
+        if member is None or member.is_lost:
+            raise NodeLostError(f"the node {node_id!r} is not registered or was taken for dead; it must register anew")
+        return member
+
+    def hold(self, record: Record) -> None:
+        """Note that a node runs a job, under the record's token."""
+        assert record.node is not None
+        assert record.token is not None
+        self._members[record.node].claims.setdefault(record.token, {})[record.id] = record
+
+    def drop(self, record: Record) -> None:
+        """Note that a node runs a job no more."""
+        member = self.get(record.node)
+        if member is None or record.token is None:
+            return
+        taken = member.claims.get(record.token)
+        if taken is not None and taken.pop(record.id, None) is not None and not taken:
+            del member.claims[record.token]

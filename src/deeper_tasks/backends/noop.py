@@ -1,0 +1,164 @@
+"""The no-op backend: accepts everything valid, keeps nothing and runs nothing. Tasks switched off."""
+# ruff: noqa: ARG002 - what it keeps nothing of, it need not read
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from deeper_tasks.backends.protocol import (
+    Beat,
+    Capabilities,
+    Claim,
+    Counts,
+    JobFilter,
+    JobList,
+    JobQuery,
+    Node,
+    NodeRecord,
+    Notification,
+    Promotion,
+    QueueSettings,
+    Rescue,
+    Retention,
+    Retried,
+)
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.job import Insertion, Job, NewJob
+from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry, first_run
+from deeper_tasks.domain.settlement import Report, Settled, Settlement
+from deeper_tasks.errors import UnsupportedError
+
+
+class NoopBackend:
+    """A store for an environment in which tasks are switched off: every job is taken and none is kept."""
+
+    capabilities = Capabilities(is_durable=False, is_shared=False, runs_jobs=False)
+
+    def __init__(self) -> None:
+        self._listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+
+    # life
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        for loop, is_closed in tuple(self._listeners):
+            with suppress(RuntimeError):  # its loop has been closed: nobody waits any more
+                loop.call_soon_threadsafe(is_closed.set)
+
+    async def migrate(self) -> tuple[str, ...]:
+        return ()
+
+    # produce
+
+    async def insert(
+        self, jobs: Sequence[NewJob], *, atomic: bool = True, now: datetime | None = None
+    ) -> list[Insertion]:
+        if atomic and len(jobs) > self.capabilities.max_atomic_insert:
+            message = f"at most {self.capabilities.max_atomic_insert} jobs go in at once, not {len(jobs)}"
+            raise UnsupportedError(message)
+        return [Insertion(id=job.id, is_new=True) for job in jobs]
+
+    # consume
+
+    async def register(self, node: Node, *, now: datetime | None = None) -> None:
+        pass
+
+    async def deregister(self, node: NodeId) -> None:
+        pass
+
+    async def claim(
+        self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime | None = None
+    ) -> Claim:
+        return Claim()
+
+    async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
+        return []
+
+    async def report(self, reports: Sequence[Report], *, now: datetime | None = None) -> list[JobId]:
+        return []
+
+    async def beat(self, node: NodeId, *, busy: int = 0, now: datetime | None = None) -> Beat:
+        return Beat(cancels={}, held={}, paused=frozenset())
+
+    # maintain
+
+    async def promote(self, *, now: datetime | None = None) -> Promotion:
+        return Promotion(count=0, queues=frozenset(), next_due_in=None)
+
+    async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
+        return Rescue(jobs=(), queues=frozenset(), is_finished=True)
+
+    async def expire(self, *, now: datetime | None = None) -> list[Settled]:
+        return []
+
+    async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
+        return 0
+
+    # schedules
+
+    async def put_schedule(self, schedule: Schedule, *, now: datetime | None = None) -> ScheduleEntry:
+        return ScheduleEntry(schedule=schedule, next_run=first_run(schedule, None, now=_moment(now)))
+
+    async def remove_schedule(self, name: str) -> bool:
+        return False
+
+    async def schedules(self, *, now: datetime | None = None) -> ScheduleBook:
+        return ScheduleBook(now=_moment(now), entries=())
+
+    async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
+        return None
+
+    # control
+
+    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[Settled]:
+        return []
+
+    async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:
+        return []
+
+    async def delete(self, target: JobFilter) -> list[JobId]:
+        return []
+
+    async def put_queue(self, settings: QueueSettings) -> None:
+        pass
+
+    # look
+
+    async def get(self, job_id: JobId) -> Job | None:
+        return None
+
+    async def find(self, query: JobQuery) -> JobList:
+        return JobList(jobs=(), total=0, total_is_exact=True, next=None)
+
+    async def statistics(self, *, now: datetime | None = None) -> Counts:
+        return Counts(queues={}, nodes=(), now=_moment(now))
+
+    async def nodes(self) -> list[NodeRecord]:
+        return []
+
+    async def queues(self) -> list[QueueSettings]:
+        return []
+
+    # wake
+
+    async def notify(self, notifications: Sequence[Notification]) -> None:
+        pass
+
+    async def listen(self) -> AsyncIterator[Notification]:
+        listener = (asyncio.get_running_loop(), asyncio.Event())
+        self._listeners.add(listener)
+        try:
+            await listener[1].wait()
+        finally:
+            self._listeners.discard(listener)
+        return
+        yield  # makes this a generator
+
+
+def _moment(now: datetime | None) -> datetime:
+    return datetime.now(UTC) if now is None else now

@@ -1,0 +1,8 @@
+"""Configuration: the settings of a manager, and where they come from."""
+
+from deeper_tasks.config.loading import load_settings
+from deeper_tasks.config.queues import parse_queues
+from deeper_tasks.config.settings import Settings
+from deeper_tasks.config.url import redacted
+
+__all__ = ["Settings", "load_settings", "parse_queues", "redacted"]

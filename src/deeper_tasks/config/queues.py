@@ -1,0 +1,56 @@
+"""Queues as text, for the environment and the command line: `default:20,emails:5`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from deeper_tasks.errors import ConfigError
+
+DEFAULT_CONCURRENCY = 10
+MAX_CONCURRENCY = 10_000
+
+_NAME = re.compile(r"[^\s,:\x00-\x1f\x7f]{1,128}")
+
+
+def parse_queues(text: str) -> dict[str, int]:
+    """
+    Return how many jobs of each queue run at once: `default:20,emails:5`; `emails` alone means 10.
+
+    Raises:
+        ConfigError: names the part that is wrong and the way out.
+    """
+    queues: dict[str, int] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, colon, count = (piece.strip() for piece in part.partition(":"))
+        if not colon:
+            count = str(DEFAULT_CONCURRENCY)
+        if not (count.isascii() and count.isdigit() and len(count) < len(str(MAX_CONCURRENCY)) + 1):
+            message = f"{part!r} is no queue; write its name and how many of its jobs run at once, such as 'emails:5'"
+            raise ConfigError(message)
+        if name in queues:
+            message = f"queue {name!r} stands there twice; keep one"
+            raise ConfigError(message)
+        queues[name] = int(count)
+    return check_queues(queues)
+
+
+def check_queues(queues: Mapping[str, int]) -> dict[str, int]:
+    """Refuse a name or a number that cannot be used, and a list without queues, with ConfigError."""
+    if not queues:
+        message = f"no queue is named; write for example 'default:{DEFAULT_CONCURRENCY}'"
+        raise ConfigError(message)
+    for name, count in queues.items():
+        check_queue_name(name)
+        if not 1 <= count <= MAX_CONCURRENCY:
+            message = f"queue {name!r} cannot run {count} jobs at once; give a number from 1 to {MAX_CONCURRENCY}"
+            raise ConfigError(message)
+    return dict(queues)
+
+
+def check_queue_name(name: str) -> str:
+    """Refuse a name that is empty, too long, or has spaces, commas or colons, with ConfigError."""
+    if not _NAME.fullmatch(name):
+        message = f"{name[:130]!r} is no queue's name: 1 to 128 characters, without spaces, commas and colons"
+        raise ConfigError(message)
+    return name

@@ -1,0 +1,78 @@
+"""The settings of a manager and of its workers, with their defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from deeper_tasks.config.url import redacted
+from deeper_tasks.errors import ConfigError
+
+_LONGEST_DAYS = 36_500
+_LONGEST_SECONDS = _LONGEST_DAYS * 86_400
+
+PositiveSeconds = Annotated[float, Meta(gt=0, le=_LONGEST_SECONDS)]
+Seconds = Annotated[float, Meta(ge=0, le=_LONGEST_SECONDS)]
+Days = Annotated[float, Meta(ge=0, le=_LONGEST_DAYS)]
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings. Make them with `load_settings`, which checks them; durations carry their unit in the name."""
+
+    url: str = "sqlite:///tasks.db"
+    """The store; its scheme chooses which: `sqlite:///tasks.db`, `memory://`, `noop://` …"""
+    enabled: bool = True
+    """False: everything is accepted and nothing runs, as with `noop://`."""
+
+    default_queue: str = "default"
+    default_max_attempts: Annotated[int, Meta(ge=1, le=1000)] = 5
+    default_retry_delay_seconds: Seconds = 15.0
+    """The delay after the first failed attempt; it doubles from there."""
+    default_timeout_seconds: PositiveSeconds | None = 3600.0
+    """How long an attempt may take. None: no limit."""
+    max_argument_bytes: Count = 1024 * 1024
+    max_result_bytes: Count = 1024 * 1024
+
+    include: tuple[str, ...] = ()
+    """Modules and packages whose tasks are taken in at the start."""
+    allowed_modules: tuple[str, ...] = ()
+    """Modules whose public functions count as tasks undecorated, with all modules below them."""
+
+    queues: dict[str, int] = msgspec.field(default_factory=lambda: {"default": 10})
+    """The queues that a worker serves, and how many jobs of each run at once."""
+    prefetch_milliseconds: Annotated[float, Meta(ge=0, le=60_000)] = 50.0
+    """Jobs beyond the free slots are claimed only if they will start within this time."""
+    poll_interval_seconds: PositiveSeconds = 1.0
+    """How often a worker looks by itself; notifications make it look at once."""
+    heartbeat_seconds: PositiveSeconds = 5.0
+    lease_seconds: PositiveSeconds = 20.0
+    """How long a worker's beat must stay unchanged before its jobs are given to others."""
+    shutdown_grace_seconds: Seconds = 30.0
+    """How long a worker that stops waits for the jobs that run."""
+    unknown_task_grace_seconds: Seconds = 86_400.0
+    """How long a job whose task no worker knows is kept before it fails."""
+
+    retention_days_completed: Days | None = 7.0
+    """How long completed jobs are kept. None: for ever."""
+    retention_days_failed: Days | None = 30.0
+    """How long failed, discarded and cancelled jobs are kept. None: for ever."""
+    cleanup_interval_seconds: PositiveSeconds = 60.0
+    queue_capacity: Count | None = None
+    """As many pending jobs in a queue are worth a WARNING. None: never."""
+
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+
+    def __post_init__(self) -> None:
+        if self.lease_seconds <= self.heartbeat_seconds:
+            message = (
+                f"setting 'lease_seconds' ({self.lease_seconds:g}) must be longer than 'heartbeat_seconds' "
+                f"({self.heartbeat_seconds:g}), or living workers look dead; four times as long is usual"
+            )
+            raise ConfigError(message)
+
+    def __repr__(self) -> str:
+        values = msgspec.structs.asdict(self) | {"url": redacted(self.url)}
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in values.items())})"

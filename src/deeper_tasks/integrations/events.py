@@ -1,0 +1,288 @@
+"""Events: what happened, as typed values, and the bus that brings them to subscribers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec import Struct
+
+from deeper_tasks.domain.ids import JobId, NodeId
+from deeper_tasks.domain.job import ErrorReport
+from deeper_tasks.domain.settlement import End
+from deeper_tasks.domain.state import State
+
+_logger = logging.getLogger("deeper_tasks")
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """Something that happened."""
+
+
+class JobEvent(Event, frozen=True, kw_only=True):
+    """
+    Something that happened to a job.
+
+    Where the store named only the id (a rescue, an expiry, a cancel from
+    outside), `task` and `queue` are empty and `attempt` is 0.
+    """
+
+    job_id: JobId
+    task: str = ""
+    queue: str = ""
+    attempt: int = 0
+
+
+class JobEnqueued(JobEvent, frozen=True, kw_only=True):
+    """An enqueue was written. `is_new` is False when it met a job that was there already."""
+
+    is_new: bool = True
+    scheduled_at: datetime | None = None
+    delay: timedelta = timedelta(0)
+
+
+class JobStarted(JobEvent, frozen=True, kw_only=True):
+    """An attempt starts. `wait` is the time since the job was due."""
+
+    wait: timedelta
+
+
+class JobCompleted(JobEvent, frozen=True, kw_only=True):
+    """A handler returned, and that is stored."""
+
+    ran_for: timedelta
+
+
+class JobRetried(JobEvent, frozen=True, kw_only=True):
+    """An attempt failed; the next follows after `delay`."""
+
+    max_attempts: int
+    error: ErrorReport
+    delay: timedelta
+    ran_for: timedelta | None = None
+
+
+class JobSnoozed(JobEvent, frozen=True, kw_only=True):
+    """A handler put its job off for `delay`."""
+
+    delay: timedelta
+    ran_for: timedelta | None = None
+
+
+class JobReleased(JobEvent, frozen=True, kw_only=True):
+    """A worker gave a job back without using an attempt."""
+
+    reason: str
+
+
+class JobFailed(JobEvent, frozen=True, kw_only=True):
+    """A job ended by an error that no retry can mend: a dead letter."""
+
+    error: ErrorReport
+    ran_for: timedelta | None = None
+
+
+class JobDiscarded(JobEvent, frozen=True, kw_only=True):
+    """A job used up its attempts: a dead letter."""
+
+    error: ErrorReport
+    ran_for: timedelta | None = None
+
+
+class JobCancelled(JobEvent, frozen=True, kw_only=True):
+    """A job was stopped by request."""
+
+    reason: str = ""
+    ran_for: timedelta | None = None
+
+
+class JobRescued(JobEvent, frozen=True, kw_only=True):
+    """A job was taken from the dead worker `node`; `state` is where it stands now."""
+
+    node: NodeId
+    state: State
+
+
+class JobExpired(JobEvent, frozen=True, kw_only=True):
+    """A job was not started in time, and failed."""
+
+
+class SettlementRefused(JobEvent, frozen=True, kw_only=True):
+    """The end of an attempt was not written: the job is no longer this worker's."""
+
+    end: End
+
+
+class TaskUnknown(JobEvent, frozen=True, kw_only=True):
+    """This worker does not know the task; the job was given back for `delay`."""
+
+    delay: timedelta
+
+
+class TaskIgnoresTimeout(JobEvent, frozen=True, kw_only=True):
+    """A thread runs on after its timeout, which nothing can end: it keeps its slot."""
+
+    timeout: timedelta | None = None
+
+
+class ResultOmitted(JobEvent, frozen=True, kw_only=True):
+    """A job completed without its result being stored."""
+
+    reason: str
+
+
+class QueueNearCapacity(Event, frozen=True, kw_only=True):
+    """A queue has as many pending jobs as the settings call its capacity."""
+
+    queue: str
+    pending: int
+    capacity: int
+
+
+class ScheduleFired(Event, frozen=True, kw_only=True):
+    """A recurring task was due. `jobs` is empty where its overlap policy held the run back."""
+
+    name: str
+    jobs: tuple[JobId, ...]
+    next_run: datetime | None = None
+
+
+class ScheduleRepaired(Event, frozen=True, kw_only=True):
+    """A next run lay impossibly far ahead (a clock was wrong once) and was put back."""
+
+    name: str
+    was: datetime
+    next_run: datetime
+
+
+class CleanupRan(Event, frozen=True, kw_only=True):
+    """Ended jobs past their retention were deleted."""
+
+    deleted: int
+    took: timedelta
+
+
+class WorkerStarted(Event, frozen=True, kw_only=True):
+    """A worker registered and claims jobs."""
+
+    node: NodeId
+    queues: dict[str, int]
+
+
+class WorkerStopping(Event, frozen=True, kw_only=True):
+    """A worker claims no more, and waits for the jobs that run."""
+
+    node: NodeId
+    queues: dict[str, int]
+    running: int = 0
+
+
+class WorkerStopped(Event, frozen=True, kw_only=True):
+    """A worker ended in order."""
+
+    node: NodeId
+    queues: dict[str, int]
+
+
+class NodeLost(Event, frozen=True, kw_only=True):
+    """This worker was taken for dead: it stops what it runs and registers anew."""
+
+    node: NodeId
+
+
+class StoreUnavailable(Event, frozen=True, kw_only=True):
+    """The store does not answer. Told once, not at every try."""
+
+    error: str
+
+
+class StoreRecovered(Event, frozen=True, kw_only=True):
+    """The store answers again, `after` that long."""
+
+    after: timedelta
+
+
+Subscriber = Callable[[Any], None]
+"""Called with an event of one of the kinds subscribed to, in the thread where it happened; must not wait."""
+
+
+class _Subscription:
+    def __init__(
+        self, call: Subscriber, kinds: tuple[type[Event], ...], is_wanted: Callable[[type[Event]], bool] | None
+    ) -> None:
+        self.call = call
+        self.kinds = kinds
+        self.is_wanted = is_wanted
+        self.has_failed = False
+
+
+class EventBus:
+    """
+    Brings events to subscribers, in the order they subscribed, before `emit` returns.
+
+    May be used from any thread. A subscriber that raises harms nobody; its
+    first error is logged.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._subscriptions: tuple[_Subscription, ...] = ()
+        self._by_kind: dict[type[Event], tuple[_Subscription, ...]] = {}
+
+    def subscribe(
+        self,
+        subscriber: Subscriber,
+        *kinds: type[Event],
+        is_wanted: Callable[[type[Event]], bool] | None = None,
+    ) -> Callable[[], None]:
+        """
+        Call `subscriber` for events of these kinds and of their subclasses; for all, when none is given.
+
+        `is_wanted` is asked before an event of a kind is made, and may change its
+        answer at any time. Returns a function that ends the subscription.
+        """
+        subscription = _Subscription(subscriber, kinds or (Event,), is_wanted)
+        with self._lock:
+            self._change((*self._subscriptions, subscription))
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._change(tuple(each for each in self._subscriptions if each is not subscription))
+
+        return unsubscribe
+
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether somebody wants events of this kind; if not, there is no need to make one."""
+        for each in self._interested(kind):  # noqa: SIM110 - asked for every event, and three times as fast
+            if each.is_wanted is None or each.is_wanted(kind):
+                return True
+        return False
+
+    def emit(self, event: Event) -> None:
+        """Tell the subscribers. Never raises."""
+        kind = type(event)
+        for subscription in self._interested(kind):
+            try:
+                if subscription.is_wanted is None or subscription.is_wanted(kind):
+                    subscription.call(event)
+            except Exception:
+                if not subscription.has_failed:
+                    subscription.has_failed = True
+                    _logger.exception(
+                        "a subscriber to events failed at %s; its further errors are not logged", kind.__name__
+                    )
+
+    def _interested(self, kind: type[Event]) -> tuple[_Subscription, ...]:
+        table = self._by_kind
+        interested = table.get(kind)
+        if interested is None:
+            interested = tuple(each for each in self._subscriptions if issubclass(kind, each.kinds))
+            table[kind] = interested
+        return interested
+
+    def _change(self, subscriptions: tuple[_Subscription, ...]) -> None:
+        self._subscriptions = subscriptions
+        self._by_kind = {}

@@ -1,0 +1,170 @@
+"""Logs: the life of jobs and workers in the logger `deeper_tasks`. Arguments and results never appear."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from logging import ERROR, INFO, WARNING
+from typing import Any
+
+import msgspec
+
+from deeper_tasks.domain.job import ErrorReport
+from deeper_tasks.integrations import events
+from deeper_tasks.integrations.events import Event, EventBus, JobEvent
+
+Phrase = Callable[[Any], str]
+
+_LONGEST_ERROR = 300
+
+
+class LogSubscriber:
+    """
+    Writes events to a logger, with `job_id`, `task`, `queue` and `attempt` as fields of the record.
+
+    It wants only the kinds whose level is enabled at the moment, so at WARNING
+    a job that starts and completes costs nothing.
+    """
+
+    def __init__(self, logger: logging.Logger | None = None) -> None:
+        self._logger = logger or logging.getLogger("deeper_tasks")
+
+    def subscribe_to(self, bus: EventBus) -> Callable[[], None]:
+        """Start to listen; returns a function that stops it."""
+        return bus.subscribe(self, *_ENTRIES, is_wanted=self.is_wanted)
+
+    def is_wanted(self, kind: type[Event]) -> bool:
+        """Whether an event of this kind would be written."""
+        entry = _ENTRIES.get(kind)
+        return entry is not None and self._logger.isEnabledFor(entry[0])
+
+    def __call__(self, event: Event) -> None:
+        """Write one event."""
+        level, phrase = _ENTRIES[type(event)]
+        self._logger.log(level, "%s", phrase(event), extra=_fields(event))
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one line of JSON: time (UTC), level, logger, message, and the fields it carries."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line. What is not JSON appears as its text."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in _OF_EVERY_RECORD and key not in line}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = self.formatStack(record.stack_info)
+        return _json_line(line)
+
+
+_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def _json_line(line: dict[str, Any]) -> str:
+    try:
+        return msgspec.json.encode(line, enc_hook=str).decode()
+    except Exception:  # noqa: BLE001 - a field of somebody else's: the line must come out
+        plain = {key: str(value).encode("utf-8", "replace").decode() for key, value in line.items()}
+        return msgspec.json.encode(plain).decode()
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    if not isinstance(event, JobEvent):
+        # `name` would collide with the record's own.
+        return {_RENAMED.get(key, key): value for key, value in msgspec.structs.asdict(event).items()}
+    return {"job_id": event.job_id, "task": event.task, "queue": event.queue, "attempt": event.attempt}
+
+
+_RENAMED = {"name": "schedule"}
+
+
+def _job(event: JobEvent) -> str:
+    return f"{event.task} {event.job_id}" if event.task else event.job_id
+
+
+def _seconds(duration: timedelta | None) -> str:
+    return "an unknown time" if duration is None else f"{duration.total_seconds():.3g} s"
+
+
+def _error(error: ErrorReport) -> str:
+    text = " ".join(f"{error.kind}: {error.message}".split())
+    return text if len(text) <= _LONGEST_ERROR else text[: _LONGEST_ERROR - 1] + "…"
+
+
+def _enqueued(event: events.JobEnqueued) -> str:
+    if not event.is_new:
+        return f"not enqueued, the job is there already: {_job(event)}"
+    if event.scheduled_at is not None:
+        return f"enqueued for {event.scheduled_at.isoformat()}: {_job(event)}"
+    return f"enqueued: {_job(event)}" if not event.delay else f"enqueued, due in {_seconds(event.delay)}: {_job(event)}"
+
+
+def _retried(event: events.JobRetried) -> str:
+    return (
+        f"attempt {event.attempt} of {event.max_attempts} failed, "
+        f"the next follows in {_seconds(event.delay)}: {_job(event)}: {_error(event.error)}"
+    )
+
+
+def _fired(event: events.ScheduleFired) -> str:
+    if not event.jobs:
+        return f"recurring task {event.name!r} was due and held back: its last job has not ended, or the run was missed"
+    return f"recurring task {event.name!r} fired: {', '.join(event.jobs)}"
+
+
+def _queues(queues: dict[str, int]) -> str:
+    return ", ".join(f"{name}:{slots}" for name, slots in queues.items())
+
+
+_ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
+    events.JobEnqueued: (INFO, _enqueued),
+    events.JobStarted: (INFO, lambda e: f"started attempt {e.attempt} after {_seconds(e.wait)} in queue: {_job(e)}"),
+    events.JobCompleted: (INFO, lambda e: f"completed in {_seconds(e.ran_for)}: {_job(e)}"),
+    events.JobSnoozed: (INFO, lambda e: f"snoozed for {_seconds(e.delay)}: {_job(e)}"),
+    events.JobReleased: (INFO, lambda e: f"given back, {e.reason}: {_job(e)}"),
+    events.JobCancelled: (INFO, lambda e: f"cancelled{', ' + e.reason if e.reason else ''}: {_job(e)}"),
+    events.ScheduleFired: (INFO, _fired),
+    events.CleanupRan: (INFO, lambda e: f"clean-up deleted {e.deleted} ended jobs in {_seconds(e.took)}"),
+    events.WorkerStarted: (INFO, lambda e: f"worker {e.node} started, serving {_queues(e.queues)}"),
+    events.WorkerStopping: (INFO, lambda e: f"worker {e.node} is stopping, {e.running} jobs still run"),
+    events.WorkerStopped: (INFO, lambda e: f"worker {e.node} stopped"),
+    events.JobRetried: (WARNING, _retried),
+    events.JobRescued: (WARNING, lambda e: f"rescued from the dead worker {e.node}, now {e.state}: {_job(e)}"),
+    events.JobExpired: (WARNING, lambda e: f"expired before it was started: {_job(e)}"),
+    events.SettlementRefused: (
+        WARNING,
+        lambda e: f"the end of attempt {e.attempt} ({e.end}) was refused, the job is another worker's now: {_job(e)}",
+    ),
+    events.TaskUnknown: (
+        WARNING,
+        lambda e: f"task {e.task!r} is not known here, given back for {_seconds(e.delay)}: {e.job_id}",
+    ),
+    events.ResultOmitted: (WARNING, lambda e: f"completed without its result, {e.reason}: {_job(e)}"),
+    events.QueueNearCapacity: (
+        WARNING,
+        lambda e: f"queue {e.queue!r} is near its capacity: {e.pending} jobs pending of {e.capacity}",
+    ),
+    events.ScheduleRepaired: (
+        WARNING,
+        lambda e: (
+            f"recurring task {e.name!r} was due only at {e.was.isoformat()}; put back to {e.next_run.isoformat()}"
+        ),
+    ),
+    events.StoreRecovered: (WARNING, lambda e: f"the store answers again, after {_seconds(e.after)}"),
+    events.JobFailed: (ERROR, lambda e: f"failed, no retry can mend it: {_job(e)}: {_error(e.error)}"),
+    events.JobDiscarded: (
+        ERROR,
+        lambda e: f"discarded after {e.attempt} attempts: {_job(e)}: {_error(e.error)}",
+    ),
+    events.TaskIgnoresTimeout: (ERROR, lambda e: f"runs on after its timeout and keeps its slot: {_job(e)}"),
+    events.NodeLost: (ERROR, lambda e: f"worker {e.node} was taken for dead; it registers anew"),
+    events.StoreUnavailable: (ERROR, lambda e: f"the store does not answer, trying again: {e.error}"),
+}
+"""The level of each event and its sentence."""

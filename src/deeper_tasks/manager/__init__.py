@@ -1,0 +1,23 @@
+"""The manager: the facade over tasks, jobs and workers, and the place where the parts are put together."""
+
+from deeper_tasks.manager.manager import BackgroundTaskManager
+from deeper_tasks.manager.views import (
+    CancelOutcome,
+    Page,
+    QueueStatistics,
+    RecurringTask,
+    Statistics,
+    TaskStatus,
+    WorkersSummary,
+)
+
+__all__ = [
+    "BackgroundTaskManager",
+    "CancelOutcome",
+    "Page",
+    "QueueStatistics",
+    "RecurringTask",
+    "Statistics",
+    "TaskStatus",
+    "WorkersSummary",
+]

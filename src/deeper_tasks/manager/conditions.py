@@ -1,0 +1,75 @@
+"""The conditions of a list: which jobs are meant, checked at the door."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from types import ModuleType
+from typing import Any, TypedDict, Unpack
+
+from deeper_tasks.backends.protocol import JobFilter, SortKey
+from deeper_tasks.domain.state import State
+from deeper_tasks.errors import InvalidOptionError
+from deeper_tasks.tasks import Task
+
+_MOST_PER_PAGE = 1_000
+
+
+class Conditions(TypedDict, total=False):
+    """
+    What jobs must meet, all of it: a status or one of several, the queue, the task, a tag.
+
+    `worker_module` means all tasks of a module, or below it.
+    """
+
+    status: str | Iterable[str] | None
+    queue: str | None
+    worker_module: str | ModuleType | None
+    task: str | Task[..., Any] | None
+    tag: str | None
+
+
+def to_filter(**conditions: Unpack[Conditions]) -> JobFilter:
+    """Return the conditions as a store takes them. Raises InvalidOptionError."""
+    unknown = conditions.keys() - Conditions.__annotations__.keys()
+    if unknown:
+        known = ", ".join(Conditions.__annotations__)
+        raise InvalidOptionError(f"the condition {min(unknown)!r} is unknown; there are: {known}")
+    status, module, task = conditions.get("status"), conditions.get("worker_module"), conditions.get("task")
+    return JobFilter(
+        states=None if status is None else frozenset(map(_state, [status] if isinstance(status, str) else status)),
+        queue=conditions.get("queue"),
+        worker_module=module.__name__ if isinstance(module, ModuleType) else module,
+        task=task.name if isinstance(task, Task) else task,
+        tag=conditions.get("tag"),
+    )
+
+
+def to_sort_key(sort_by: str) -> SortKey:
+    """Return what a list is sorted by. Raises InvalidOptionError."""
+    try:
+        return SortKey(sort_by)
+    except ValueError as error:
+        raise InvalidOptionError(f"sort_by {sort_by!r} is none of {', '.join(SortKey)}") from error
+
+
+def check_page(page: int, per_page: int) -> None:
+    """Refuse what is no page. Raises InvalidOptionError."""
+    if page < 1:
+        raise InvalidOptionError(f"page cannot be {page!r}; pages count from 1")
+    if not 1 <= per_page <= _MOST_PER_PAGE:
+        raise InvalidOptionError(f"per_page cannot be {per_page!r}; give 1 to {_MOST_PER_PAGE}")
+
+
+def to_days(option: str, days: float) -> timedelta:
+    """Return a number of days. Raises InvalidOptionError."""
+    if not 0 <= days < float("inf"):
+        raise InvalidOptionError(f"{option} cannot be {days!r}; give days, 0 or more")
+    return timedelta(days=days)
+
+
+def _state(status: str) -> State:
+    try:
+        return State(status)
+    except ValueError as error:
+        raise InvalidOptionError(f"status {status!r} is none of {', '.join(State)}") from error

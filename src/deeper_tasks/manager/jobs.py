@@ -1,0 +1,81 @@
+"""New jobs: from a task, its arguments and checked options to what a store inserts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec import UnsetType
+
+from deeper_tasks.config import Settings
+from deeper_tasks.domain.ids import IdGenerator
+from deeper_tasks.domain.job import NORMAL_PRIORITY, JobOptions, JobSpec, NewJob
+from deeper_tasks.domain.unique import Unique, call_key, given_key
+from deeper_tasks.tasks import JobRequest, Task
+
+AnyTask = Task[..., Any]
+
+_NO_OPTIONS = JobOptions()
+_NO_TIMEOUT = timedelta(0)
+
+
+class JobFactory:
+    """Makes jobs with ids of their own, the settings' defaults filled in."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.ids = IdGenerator()
+
+    def spec(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any], request: JobRequest) -> JobSpec:
+        """
+        Return what is to be run and how.
+
+        Raises:
+            InvalidArgumentsError: the arguments are not JSON, too large or do not fit.
+        """
+        settings = self._settings
+        return JobSpec(
+            task=task.name,
+            arguments=task.signature.encode(args, kwargs, max_bytes=settings.max_argument_bytes),
+            queue=request.queue or settings.default_queue,
+            priority=NORMAL_PRIORITY if request.priority is None else request.priority,
+            max_attempts=request.max_attempts or settings.default_max_attempts,
+            expires_in=request.expires_in,
+            options=_options(task, request),
+        )
+
+    def job(self, spec: JobSpec, request: JobRequest, moment: datetime | timedelta | None = None) -> NewJob:
+        """Return a job due at `moment`, or after it, or at once."""
+        when = request.delay if moment is None else moment
+        return NewJob(
+            id=request.task_id or self.ids.next(time.time_ns()),
+            spec=spec,
+            due=when if isinstance(when, datetime) else None,
+            delay=when if isinstance(when, timedelta) else timedelta(0),
+            unique=_unique(spec, request),
+        )
+
+
+def _options(task: AnyTask, request: JobRequest) -> JobOptions:
+    """
+    What the job must carry itself: what was asked for this enqueue.
+
+    What the task's definition says is left there, so that a change of it counts for jobs under way.
+    """
+    own = task.request
+    retry_delay = None if request.retry_delay == own.retry_delay else request.retry_delay
+    timeout = None if isinstance(request.timeout, UnsetType) or request.timeout == own.timeout else request.timeout
+    if timeout is None and request.timeout is None and own.timeout is not None:
+        timeout = _NO_TIMEOUT
+    if retry_delay is None and timeout is None and not request.tags and not request.meta:
+        return _NO_OPTIONS
+    return JobOptions(retry_delay=retry_delay, timeout=timeout, tags=request.tags or (), meta=request.meta or {})
+
+
+def _unique(spec: JobSpec, request: JobRequest) -> Unique | None:
+    if request.unique_for is None and not request.until_done:
+        return None
+    key = call_key(spec.task, spec.arguments) if request.unique_key is None else given_key(request.unique_key)
+    return Unique(key=key, period=request.unique_for)

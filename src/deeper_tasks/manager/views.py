@@ -1,0 +1,226 @@
+"""The views: what the facade returns about jobs, queues and workers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from deeper_tasks.backends.protocol import Counts, Cursor, JobList, QueueCounts
+from deeper_tasks.domain.job import AttemptError, Job, Progress
+from deeper_tasks.domain.schedule import MissedRuns, Overlap, ScheduleEntry
+from deeper_tasks.domain.state import DEAD_LETTER, State
+from deeper_tasks.errors import InvalidOptionError
+
+
+class CancelOutcome(StrEnum):
+    """What a cancel achieved: the job has ended, or its worker is asked to stop it."""
+
+    CANCELLED = "cancelled"
+    REQUESTED = "requested"
+
+
+class TaskStatus(Struct, frozen=True, kw_only=True):
+    """
+    One job as its user sees it. Times are aware and in UTC.
+
+    `worker` and `function` are the two parts of the task's name. `attempts`
+    counts those begun. `result` is None unless completed with one;
+    `result_omitted` says why there is none.
+    """
+
+    id: str
+    status: State
+    task: str
+    worker: str
+    function: str
+    queue: str
+    priority: int
+    attempts: int
+    max_attempts: int
+    last_error: str | None
+    errors: tuple[AttemptError, ...]
+    inserted_at: datetime
+    scheduled_at: datetime
+    attempted_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None
+    node: str | None
+    cancel_requested: str | None
+    progress: Progress | None
+    log: tuple[str, ...]
+    tags: tuple[str, ...]
+    meta: dict[str, Any]
+    args: list[Any]
+    kwargs: dict[str, Any]
+    result: Any
+    result_omitted: str | None
+
+
+def to_status(job: Job) -> TaskStatus:
+    """Return a job as its user sees it."""
+    worker, _, function = job.task.rpartition(".")
+    args, kwargs = msgspec.json.decode(job.arguments)
+    last = job.errors[-1] if job.errors else None
+    return TaskStatus(
+        id=job.id,
+        status=job.state,
+        task=job.task,
+        worker=worker,
+        function=function,
+        queue=job.queue,
+        priority=job.priority,
+        attempts=job.attempt,
+        max_attempts=job.max_attempts,
+        last_error=None if last is None else f"{last.kind}: {last.message}",
+        errors=job.errors,
+        inserted_at=job.inserted_at,
+        scheduled_at=job.scheduled_at,
+        attempted_at=job.attempted_at,
+        finished_at=job.finished_at,
+        expires_at=job.expires_at,
+        node=job.node,
+        cancel_requested=job.cancel_requested,
+        progress=job.progress,
+        log=job.log,
+        tags=job.options.tags,
+        meta=job.options.meta,
+        args=args,
+        kwargs=kwargs,
+        result=None if job.result is None else msgspec.json.decode(job.result),
+        result_omitted=job.result_omitted,
+    )
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """
+    A page of a list. `next_cursor`, given as `cursor`, gives the next one at the same cost however far one is.
+
+    `total_is_exact` is False where counting stopped at 10,000.
+    """
+
+    entries: tuple[TaskStatus, ...]
+    page_number: int
+    page_size: int
+    total_entries: int
+    total_pages: int
+    total_is_exact: bool
+    next_cursor: str | None
+
+
+def to_page(listed: JobList, *, page: int, per_page: int) -> Page:
+    """Return a page of jobs as its user sees it."""
+    return Page(
+        entries=tuple(map(to_status, listed.jobs)),
+        page_number=page,
+        page_size=per_page,
+        total_entries=listed.total,
+        total_pages=-(-listed.total // per_page),
+        total_is_exact=listed.total_is_exact,
+        next_cursor=None if listed.next is None else _write_cursor(listed.next),
+    )
+
+
+def read_cursor(text: str) -> Cursor:
+    """Return the place that a `next_cursor` names. Raises InvalidOptionError."""
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(text.encode()), type=Cursor)
+    except (binascii.Error, msgspec.DecodeError, ValueError) as error:
+        raise InvalidOptionError(f"{text!r} is no cursor; give the next_cursor of the page before") from error
+
+
+def _write_cursor(cursor: Cursor) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode()
+
+
+class QueueStatistics(Struct, frozen=True, kw_only=True):
+    """The jobs of a queue by state. `failed_today` counts those failed and discarded since midnight UTC."""
+
+    scheduled: int
+    blocked: int
+    pending: int
+    running: int
+    retryable: int
+    completed: int
+    failed: int
+    discarded: int
+    cancelled: int
+    completed_today: int
+    failed_today: int
+    is_paused: bool
+
+
+class WorkersSummary(Struct, frozen=True, kw_only=True):
+    """The workers of all machines, and how many of their slots run a job."""
+
+    workers: int
+    total_busy: int
+    total_idle: int
+
+
+class Statistics(Struct, frozen=True, kw_only=True):
+    """The statistics of the whole store. They cost the same however many jobs there are."""
+
+    queues: dict[str, QueueStatistics]
+    workers_summary: WorkersSummary
+
+
+def to_statistics(counts: Counts) -> Statistics:
+    """Return the counts as their user sees them."""
+    living = [record for record in counts.nodes if not record.is_lost]
+    slots = sum(sum(record.node.queues.values()) for record in living)
+    busy = sum(record.busy for record in living)
+    return Statistics(
+        queues={name: _queue(queue) for name, queue in counts.queues.items()},
+        workers_summary=WorkersSummary(workers=len(living), total_busy=busy, total_idle=max(0, slots - busy)),
+    )
+
+
+def _queue(counts: QueueCounts) -> QueueStatistics:
+    return QueueStatistics(
+        **{state.value: counts.by_state.get(state, 0) for state in State},
+        completed_today=counts.ended_today.get(State.COMPLETED, 0),
+        failed_today=sum(counts.ended_today.get(state, 0) for state in DEAD_LETTER),
+        is_paused=counts.paused_at is not None,
+    )
+
+
+class RecurringTask(Struct, frozen=True, kw_only=True):
+    """A recurring task: what it runs, and when next. Times are aware and in UTC."""
+
+    name: str
+    task: str
+    queue: str
+    cron_expression: str
+    timezone: str
+    missed_runs: MissedRuns
+    overlap: Overlap
+    next_run: datetime
+    last_run: datetime | None
+    last_task_id: str | None
+    is_paused: bool
+    next_runs: tuple[datetime, ...]
+
+
+def to_recurring_task(entry: ScheduleEntry, *, runs: int) -> RecurringTask:
+    """Return an entry as its user sees it, with its next `runs` due times."""
+    schedule, recurrence = entry.schedule, entry.schedule.recurrence
+    return RecurringTask(
+        name=schedule.name,
+        task=schedule.spec.task,
+        queue=schedule.spec.queue,
+        cron_expression=recurrence.expression,
+        timezone=recurrence.timezone,
+        missed_runs=schedule.missed_runs,
+        overlap=schedule.overlap,
+        next_run=entry.next_run,
+        last_run=entry.last_run,
+        last_task_id=entry.last_job,
+        is_paused=entry.paused_at is not None,
+        next_runs=(entry.next_run, *recurrence.next_runs(runs - 1, after=entry.next_run)),
+    )

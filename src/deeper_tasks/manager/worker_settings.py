@@ -1,0 +1,39 @@
+"""The settings of a manager as its worker takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from deeper_tasks.backends.protocol import Retention
+from deeper_tasks.config import Settings
+from deeper_tasks.worker.settings import WorkerSettings
+
+
+def retention_of(settings: Settings) -> Retention:
+    """Return how long the settings keep ended jobs."""
+    completed, failed = settings.retention_days_completed, settings.retention_days_failed
+    return Retention(
+        completed=None if completed is None else timedelta(days=completed),
+        failed=None if failed is None else timedelta(days=failed),
+    )
+
+
+def worker_settings(settings: Settings, queues: Mapping[str, int] | None = None) -> WorkerSettings:
+    """Return the settings as a worker takes them."""
+    timeout = settings.default_timeout_seconds
+    return WorkerSettings(
+        queues=dict(queues or settings.queues),
+        heartbeat=timedelta(seconds=settings.heartbeat_seconds),
+        lease=timedelta(seconds=settings.lease_seconds),
+        poll_interval=timedelta(seconds=settings.poll_interval_seconds),
+        prefetch=timedelta(milliseconds=settings.prefetch_milliseconds),
+        shutdown_grace=timedelta(seconds=settings.shutdown_grace_seconds),
+        default_timeout=None if timeout is None else timedelta(seconds=timeout),
+        default_retry_delay=timedelta(seconds=settings.default_retry_delay_seconds),
+        unknown_task_grace=timedelta(seconds=settings.unknown_task_grace_seconds),
+        max_result_bytes=settings.max_result_bytes,
+        retention=retention_of(settings),
+        cleanup_interval=timedelta(seconds=settings.cleanup_interval_seconds),
+        queue_capacity=settings.queue_capacity,
+    )

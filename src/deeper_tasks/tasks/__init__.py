@@ -1,0 +1,35 @@
+"""Tasks: definitions and the registry, the options and arguments of an enqueue, the context of a run."""
+
+from deeper_tasks.tasks.arguments import Signature
+from deeper_tasks.tasks.context import CurrentJob, Reporter, current_job, enter_job, leave_job, running_job
+from deeper_tasks.tasks.definition import TaskOptions, make_task, task
+from deeper_tasks.tasks.options import NOTHING_ASKED, EnqueueOptions, JobRequest, merge, parse_moment, parse_options
+from deeper_tasks.tasks.registry import TaskRegistry
+from deeper_tasks.tasks.task import BoundTask, Enqueuer, ExecutorKind, Task, TaskCall
+from deeper_tasks.tasks.task_id import TaskId
+
+__all__ = [
+    "NOTHING_ASKED",
+    "BoundTask",
+    "CurrentJob",
+    "EnqueueOptions",
+    "Enqueuer",
+    "ExecutorKind",
+    "JobRequest",
+    "Reporter",
+    "Signature",
+    "Task",
+    "TaskCall",
+    "TaskId",
+    "TaskOptions",
+    "TaskRegistry",
+    "current_job",
+    "enter_job",
+    "leave_job",
+    "make_task",
+    "merge",
+    "parse_moment",
+    "parse_options",
+    "running_job",
+    "task",
+]

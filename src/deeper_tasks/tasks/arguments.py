@@ -1,0 +1,190 @@
+"""A signature: the arguments of one task's function, as the JSON document that a job carries, and back."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from deeper_tasks.domain.job import Json
+from deeper_tasks.errors import InvalidArgumentsError
+from deeper_tasks.tasks.annotations import Codec, codec_for, hints_of
+from deeper_tasks.tasks.json_values import NotJsonError, encode_json
+
+_DECODER = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]])
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_FAULTS = (TypeError, ValueError, RecursionError, NotImplementedError, msgspec.MsgspecError)
+
+
+class Signature:
+    """
+    Checks and encodes the arguments of a function's calls, and decodes them for its runs.
+
+    A document is `[[positional …], {named …}]`. Calls that mean the same, `f(1, b=2)`
+    and `f(1, 2)`, give the same text; defaults are not filled in.
+    """
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._function = function
+        self._name = getattr(function, "__qualname__", repr(function))
+        self._signature = inspect.signature(function)
+        parameters = self._signature.parameters.values()
+        positional = [each for each in parameters if each.kind in _BY_POSITION]
+        takes_any = any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters)
+        needs_named = any(each.kind is inspect.Parameter.KEYWORD_ONLY and _is_required(each) for each in parameters)
+        self._fewest = sys.maxsize if needs_named else sum(map(_is_required, positional))
+        self._most = sys.maxsize if takes_any else len(positional)
+
+    def encode(self, args: Sequence[Any], kwargs: Mapping[str, Any], *, max_bytes: int) -> Json:
+        """
+        Return the document of a call.
+
+        Raises:
+            InvalidArgumentsError: they do not fit the function or its annotations,
+                are not JSON, or make a document of more than `max_bytes`.
+        """
+        if kwargs or not self._fewest <= len(args) <= self._most:
+            args, kwargs = self._bound(args, kwargs)
+        document = self._text(*self._converted(self._dumps, args, kwargs))
+        if len(document) > max_bytes:
+            message = (
+                f"the arguments of {self._name} take {len(document)} bytes as JSON, more than {max_bytes}; "
+                "pass a reference, such as a key or a path, instead of the data"
+            )
+            raise InvalidArgumentsError(message)
+        return document.decode()
+
+    def decode(self, document: Json) -> tuple[list[Any], dict[str, Any]]:
+        """
+        Return the positional and the named arguments of a document.
+
+        Raises:
+            InvalidArgumentsError: it is no such document, or does not fit the
+                function or its annotations as they are now.
+        """
+        try:
+            args, kwargs = _DECODER.decode(document)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            message = f"the stored arguments of {self._name} cannot be read: {_reason(error)}"
+            raise InvalidArgumentsError(message) from error
+        if kwargs or not self._fewest <= len(args) <= self._most:
+            self._bound(args, kwargs)
+        return self._converted(self._loads, args, kwargs)
+
+    @cached_property
+    def _codecs(self) -> dict[str, Codec]:
+        """
+        The codec of each parameter.
+
+        Made at the first use: while a module is imported its annotations may
+        name classes that come further down.
+        """
+        hints = hints_of(self._function)
+        return {name: codec_for(hints.get(name, Any)) for name in self._signature.parameters}
+
+    @cached_property
+    def _dumps(self) -> _Conversions:
+        return _conversions(self._signature, {name: codec.dump for name, codec in self._codecs.items()})
+
+    @cached_property
+    def _loads(self) -> _Conversions:
+        return _conversions(self._signature, {name: codec.load for name, codec in self._codecs.items()})
+
+    def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            message = f"the arguments do not fit {self._name}{self._signature}: {error}"
+            raise InvalidArgumentsError(message) from error
+        return bound.args, bound.kwargs
+
+    def _converted(
+        self, conversions: _Conversions, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        positional: list[Any] = []
+        named: dict[str, Any] = {}
+        try:
+            for convert, value in zip(conversions.first(len(args)), args, strict=True):
+                positional.append(convert(value))
+        except _FAULTS as error:
+            raise self._unfit(conversions.name_of(len(positional)), error) from error
+        for name, value in kwargs.items():
+            try:
+                named[name] = conversions.named(name)(value)
+            except _FAULTS as error:
+                raise self._unfit(repr(name), error) from error
+        return positional, named
+
+    def _text(self, positional: list[Any], named: dict[str, Any]) -> bytes:
+        try:
+            return encode_json((positional, named))
+        except _FAULTS as error:
+            message = f"the arguments of {self._name} are not JSON: {_reason(error)}"
+            raise InvalidArgumentsError(message) from error
+
+    def _unfit(self, parameter: str, error: Exception) -> InvalidArgumentsError:
+        place = error.path if isinstance(error, NotJsonError) else ""
+        return InvalidArgumentsError(f"argument {parameter}{place} of {self._name}: {_reason(error)}")
+
+
+class _Conversions(Struct, frozen=True):
+    """One direction of the codecs of a signature, by where an argument stands."""
+
+    names: tuple[str, ...]
+    positional: tuple[Callable[[Any], Any], ...]
+    further: Callable[[Any], Any] | None
+    by_name: dict[str, Callable[[Any], Any]]
+    further_named: Callable[[Any], Any] | None
+
+    def first(self, count: int) -> tuple[Callable[[Any], Any], ...]:
+        """Return those of the first `count` positional arguments."""
+        missing = count - len(self.positional)
+        if missing == 0:
+            return self.positional
+        if missing < 0 or self.further is None:
+            return self.positional[:count]
+        return self.positional + (self.further,) * missing
+
+    def named(self, name: str) -> Callable[[Any], Any]:
+        """Return that of a named argument."""
+        conversion = self.by_name.get(name, self.further_named)
+        assert conversion is not None
+        return conversion
+
+    def name_of(self, position: int) -> str:
+        """Return how a message calls the argument at a position, from 0."""
+        return repr(self.names[position]) if position < len(self.names) else f"number {position + 1}"
+
+
+def _conversions(signature: inspect.Signature, each: Mapping[str, Callable[[Any], Any]]) -> _Conversions:
+    by_kind: dict[Any, list[str]] = {}
+    for name, parameter in signature.parameters.items():
+        by_kind.setdefault(parameter.kind, []).append(name)
+    positional = [name for kind in _BY_POSITION for name in by_kind.get(kind, ())]
+    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    rest, named_rest = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    return _Conversions(
+        names=tuple(positional),
+        positional=tuple(each[name] for name in positional),
+        further=next((each[name] for name in by_kind.get(rest, ())), None),
+        by_name={name: each[name] for kind in by_keyword for name in by_kind.get(kind, ())},
+        further_named=next((each[name] for name in by_kind.get(named_rest, ())), None),
+    )
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is inspect.Parameter.empty
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, NotJsonError):
+        return error.reason
+    if isinstance(error, RecursionError):
+        return "nested too deeply, or inside itself"
+    text = str(error)
+    return text.replace("Expected", "expected", 1) if text.startswith("Expected") else text

@@ -1,0 +1,149 @@
+"""The context of a run: what a handler can ask and tell about its own job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.job import ClaimedJob, Progress
+from deeper_tasks.errors import JobError
+
+MAX_LOG_LINE = 2000
+"""Characters of a log line that are kept."""
+
+_ROUNDING = 1e-6
+
+
+class Reporter(Protocol):
+    """Where a running job's news go: the worker. May be called from any thread, and never waits."""
+
+    def progress(self, job_id: JobId, progress: Progress) -> None:
+        """Take note of how far the job is; of several in a row the last counts."""
+
+    def log(self, job_id: JobId, line: str) -> None:
+        """Add a line to the job's log."""
+
+
+class CurrentJob:
+    """
+    The job that this code runs for, as `current_job()` gives it.
+
+    Attributes:
+        deadline: when the timeout strikes; None without a timeout.
+        cancelled: whether the job's cancelling was requested. It turns True while
+            the handler runs; a thread should look at it between two steps.
+    """
+
+    __slots__ = ("_job", "_reporter", "cancelled", "deadline")
+
+    def __init__(self, job: ClaimedJob, *, deadline: datetime | None, reporter: Reporter) -> None:
+        self._job = job
+        self._reporter = reporter
+        self.deadline = deadline
+        self.cancelled = False
+
+    def __repr__(self) -> str:
+        return f"<CurrentJob {self.task} {self.id}, attempt {self.attempt} of {self.max_attempts}>"
+
+    @property
+    def id(self) -> JobId:
+        """The job's id: the same in every attempt, so it serves to make a task idempotent."""
+        return self._job.id
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self._job.task
+
+    @property
+    def queue(self) -> str:
+        """The queue it was claimed from."""
+        return self._job.queue
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+        return self._job.attempt
+
+    @property
+    def max_attempts(self) -> int:
+        """The attempt whose failure discards the job."""
+        return self._job.max_attempts
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags it was enqueued with."""
+        return () if self._job.options is None else self._job.options.tags
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """What else it was enqueued with; not to be changed."""
+        return MappingProxyType({} if self._job.options is None else self._job.options.meta)
+
+    def progress(self, done: float, message: str = "", *, total: float | None = None) -> None:
+        """
+        Tell how far the job is: `progress(0.25, "a quarter")`, or `progress(12, total=48)`.
+
+        Never waits; what follows closely on another is dropped in favour of the last.
+
+        Raises:
+            ValueError: a fraction that does not lie between 0 and 1.
+        """
+        fraction = _fraction(done, total)
+        self._reporter.progress(self.id, Progress(fraction=fraction, message=message))
+
+    def log(self, line: str) -> None:
+        """Add a line to the log that is kept with the job, at most `MAX_LOG_LINE` characters. Never waits."""
+        self._reporter.log(self.id, line if len(line) <= MAX_LOG_LINE else line[: MAX_LOG_LINE - 1] + "…")
+
+
+_CURRENT: ContextVar[CurrentJob] = ContextVar("deeper_tasks_current_job")
+
+
+def current_job() -> CurrentJob:
+    """
+    Return the job that this code runs for, also in threads that `asyncio.to_thread` starts.
+
+    Raises:
+        JobError: no worker is running this code.
+    """
+    job = _CURRENT.get(None)
+    if job is None:
+        message = "there is no current job: this code was not called by a worker"
+        raise JobError(message)
+    return job
+
+
+def enter_job(job: CurrentJob) -> Token[CurrentJob]:
+    """Make `job` the current one of this context; `leave_job` with the token undoes it."""
+    return _CURRENT.set(job)
+
+
+def leave_job(token: Token[CurrentJob]) -> None:
+    """Undo `enter_job`, in the same context."""
+    _CURRENT.reset(token)
+
+
+@contextmanager
+def running_job(job: CurrentJob) -> Iterator[CurrentJob]:
+    """Make `job` the current one inside the `with` block."""
+    token = enter_job(job)
+    try:
+        yield job
+    finally:
+        leave_job(token)
+
+
+def _fraction(done: float, total: float | None) -> float:
+    if total is not None:
+        # A count may drift past its total, and nothing of nothing is all of it.
+        return min(max(done / total, 0.0), 1.0) if total > 0 else 1.0
+    if not -_ROUNDING <= done <= 1 + _ROUNDING:
+        message = f"progress is a fraction from 0 to 1, not {done!r}; for a count give its total=…"
+        raise ValueError(message)
+    return min(max(float(done), 0.0), 1.0)

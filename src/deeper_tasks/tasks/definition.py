@@ -1,0 +1,185 @@
+"""The definition of a task: the `@task` decorator, its options, and the checks on a function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
+
+from deeper_tasks.domain.retry_policy import DelayFunction, RetryPolicy
+from deeper_tasks.errors import InvalidOptionError, TaskError
+from deeper_tasks.tasks.naming import check_name, default_name, module_of
+from deeper_tasks.tasks.options import JobRequest, Seconds, parse_options, unknown_option
+from deeper_tasks.tasks.quoting import quoted
+from deeper_tasks.tasks.task import ExecutorKind, Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class TaskOptions(TypedDict, total=False):
+    """
+    What may be said about a task. Those named as in `EnqueueOptions` are its defaults.
+
+    `executor`: where it runs; by default a coroutine on the loop, another function
+    in a thread. `retry_on` and `fail_on`: exceptions that another attempt may mend,
+    or cannot. `jitter`: how far delays are spread, 0.1 for a tenth. `retry`: a whole
+    policy, or a function of attempt and exception that gives the delay or None.
+    """
+
+    name: str
+    executor: ExecutorKind | Literal["coroutine", "thread", "process"]
+    queue: str
+    priority: int
+    max_attempts: int
+    timeout_seconds: Seconds | None
+    retry_delay_seconds: Seconds
+    retry_on: type[BaseException] | Sequence[type[BaseException]]
+    fail_on: type[BaseException] | Sequence[type[BaseException]]
+    retry: RetryPolicy | DelayFunction
+    jitter: float
+    unique_for_seconds: Seconds
+    unique: Literal["until_done"]
+    tags: Sequence[str]
+    meta: Mapping[str, Any]
+    expires_in_seconds: Seconds
+
+
+_OF_THE_TASK = frozenset({"name", "executor", "retry_on", "fail_on", "retry", "jitter"})
+_POLICY_PARTS = ("retry_delay_seconds", "retry_on", "fail_on", "jitter")
+
+
+@overload
+def task(function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(**options: Unpack[TaskOptions]) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+
+def task(function: Callable[..., Any] | None = None, /, **options: Unpack[TaskOptions]) -> Any:
+    """
+    Mark a function as a task without a manager: `@task`, or `@task(queue="emails")`.
+
+    A manager takes it in with `manager.include("its.module")`.
+
+    Raises:
+        TaskError: the function cannot be a task.
+        InvalidOptionError: names the option, its value and the way out.
+    """
+    if function is not None:
+        return make_task(function, **options)
+    return lambda function: make_task(function, **options)
+
+
+def make_task(function: Callable[P, R], /, **options: Unpack[TaskOptions]) -> Task[P, R]:
+    """Make a task of a function; raises as `task` does."""
+    given: dict[str, Any] = dict(options)
+    for option in given:
+        if option not in TaskOptions.__annotations__:
+            raise InvalidOptionError(unknown_option(option, TaskOptions.__annotations__))
+    function = _checked(function)
+    executor = _executor(function, given.get("executor"))
+    if executor is ExecutorKind.PROCESS and ("<" in function.__qualname__ or module_of(function) is None):
+        message = (
+            f"{function.__qualname__} cannot run in a process, which imports it: define it at a module's top level"
+        )
+        raise TaskError(message)
+    return Task(
+        function,
+        name=check_name(given["name"]) if "name" in given else default_name(function),
+        module=module_of(function),
+        executor=executor,
+        request=_request(given),
+        retry=_retry_policy(given),
+    )
+
+
+def _checked(function: Callable[P, R]) -> Callable[P, R]:
+    if isinstance(function, staticmethod):
+        function = function.__func__
+    if isinstance(function, Task):
+        message = f"{function.name!r} is a task already; take it in with manager.include(…)"
+        raise TaskError(message)
+    if not inspect.isfunction(function):
+        message = f"a task is made of a function, not of {quoted(function)}; write a def that calls it"
+        raise TaskError(message)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        message = f"{function.__qualname__} is a generator: calling it runs nothing; return values instead of yielding"
+        raise TaskError(message)
+    if _is_method(function):
+        message = f"{function.__qualname__} is a method, and a job has no object to call it on; make it a @staticmethod"
+        raise TaskError(message)
+    return function
+
+
+def _is_method(function: Callable[..., Any]) -> bool:
+    owner = function.__qualname__.rpartition(".")[0]
+    first = next(iter(inspect.signature(function).parameters), None)
+    return bool(owner) and not owner.endswith("<locals>") and first in {"self", "cls"}
+
+
+def _executor(function: Callable[..., Any], given: object) -> ExecutorKind:
+    is_coroutine = inspect.iscoroutinefunction(function)
+    if given is None:
+        return ExecutorKind.COROUTINE if is_coroutine else ExecutorKind.THREAD
+    try:
+        executor = ExecutorKind(str(given))
+    except ValueError as error:
+        message = f"option 'executor' cannot be {quoted(given)}: give 'coroutine', 'thread' or 'process'"
+        raise InvalidOptionError(message) from error
+    if executor is ExecutorKind.THREAD and is_coroutine:
+        message = "option 'executor' cannot be 'thread': an async def runs on the loop, or in a 'process'"
+        raise InvalidOptionError(message)
+    if executor is ExecutorKind.COROUTINE and not is_coroutine:
+        message = "option 'executor' cannot be 'coroutine': a plain def would block the loop; make it an async def"
+        raise InvalidOptionError(message)
+    return executor
+
+
+def _request(given: Mapping[str, Any]) -> JobRequest:
+    options = {option: value for option, value in given.items() if option not in _OF_THE_TASK}
+    retry = given.get("retry")
+    if isinstance(retry, RetryPolicy) and retry.function is None:
+        options.setdefault("retry_delay_seconds", retry.delay)
+    return parse_options(options)
+
+
+def _retry_policy(given: Mapping[str, Any]) -> RetryPolicy:
+    retry = given.get("retry")
+    if isinstance(retry, RetryPolicy):
+        if beside := [option for option in _POLICY_PARTS if option in given]:
+            message = f"option {beside[0]!r} has no place beside retry=RetryPolicy(…): put it into the policy"
+            raise InvalidOptionError(message)
+        return retry
+    if retry is not None and not callable(retry):
+        message = f"option 'retry' cannot be {quoted(retry)}: give a RetryPolicy, or a function of attempt and error"
+        raise InvalidOptionError(message)
+    default = RetryPolicy()
+    delay = parse_options({"retry_delay_seconds": given.get("retry_delay_seconds", default.delay)}).retry_delay
+    return RetryPolicy(
+        delay=delay or timedelta(0),
+        jitter=_jitter(given.get("jitter", default.jitter)),
+        retry_on=_exceptions("retry_on", given.get("retry_on", default.retry_on)),
+        fail_on=_exceptions("fail_on", given.get("fail_on", default.fail_on)),
+        function=retry,
+    )
+
+
+def _jitter(value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    message = f"option 'jitter' cannot be {quoted(value)}: give a number from 0 to 1, 0.1 for a tenth more or less"
+    raise InvalidOptionError(message)
+
+
+def _exceptions(option: str, value: object) -> tuple[type[BaseException], ...]:
+    kinds = tuple(value) if isinstance(value, Iterable) and not isinstance(value, type | str) else (value,)
+    for kind in kinds:
+        if not isinstance(kind, type) or not issubclass(kind, BaseException):
+            message = (
+                f"option {option!r} cannot hold {quoted(kind)}: give exception classes, such as (ConnectionError,)"
+            )
+            raise InvalidOptionError(message)
+    return kinds

@@ -1,0 +1,64 @@
+"""The name of a function: `module.qualname`, such that a worker in another process can import it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from deeper_tasks.errors import TaskError
+from deeper_tasks.tasks.quoting import quoted
+
+_MAIN = frozenset({"__main__", "__mp_main__"})
+_LONGEST_NAME = 512
+
+
+def module_of(function: Callable[..., Any]) -> str | None:
+    """Return the module that a worker imports to find the function; None: there is no such module."""
+    if function.__module__ not in _MAIN:
+        return function.__module__
+    return importable_main()
+
+
+def importable_main() -> str | None:
+    """Return the name under which others can import the module that this process was started with."""
+    main = sys.modules["__main__"]
+    if main.__spec__ is not None:
+        return main.__spec__.name
+    file = getattr(main, "__file__", None)
+    if file is None:
+        return None
+    path = Path(file).resolve()
+    folders = {Path(folder).resolve() for folder in sys.path}
+    return path.stem if path.stem.isidentifier() and path.parent in folders else None
+
+
+def default_name(function: Callable[..., Any]) -> str:
+    """
+    Return `module.qualname`.
+
+    Raises:
+        TaskError: a worker could not find the function under any such name.
+    """
+    qualname = function.__qualname__
+    if "<" in qualname:
+        kind = "a lambda" if function.__name__ == "<lambda>" else "defined inside another function"
+        message = f"{qualname} is {kind}, so a worker cannot import it; define it at module level, or give name=…"
+        raise TaskError(message)
+    module = module_of(function)
+    if module is None:
+        message = (
+            f"{qualname} is defined in __main__, which a worker cannot import; "
+            "move it to a module of its own, or give name=…"
+        )
+        raise TaskError(message)
+    return f"{module}.{qualname}"
+
+
+def check_name(name: object) -> str:
+    """Refuse a name that is empty, too long or has spaces or control characters, with TaskError."""
+    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or not name.isprintable() or " " in name:
+        message = f"a task's name is a text of 1 to {_LONGEST_NAME} characters without spaces, not {quoted(name)}"
+        raise TaskError(message)
+    return name

@@ -1,0 +1,281 @@
+"""The options of an enqueue: as they are given, checked at the door, and what they become inside."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypedDict
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from deeper_tasks.domain.ids import JobId, parse_id
+from deeper_tasks.domain.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from deeper_tasks.errors import InvalidOptionError
+from deeper_tasks.tasks.json_values import NotJsonError, check_json, encode_json
+from deeper_tasks.tasks.quoting import quoted
+
+MAX_ATTEMPTS = 1000
+MAX_TAGS = 50
+MAX_TAG_LENGTH = 100
+MAX_UNIQUE_KEY_LENGTH = 1000
+MAX_META_BYTES = 65_536
+LONGEST_DURATION = timedelta(days=36_500)
+_LONGEST_SECONDS = LONGEST_DURATION.total_seconds()
+
+_QUEUE_NAME = re.compile(r"[^\s,:\x00-\x1f\x7f]{1,128}")
+
+Seconds = float | timedelta
+"""A duration: seconds, or a `timedelta`."""
+
+
+class EnqueueOptions(TypedDict, total=False):
+    """
+    What may be said about one enqueue. Durations are seconds or a `timedelta`.
+
+    `priority`: -100 to 100, lower runs first. `timeout_seconds=None`: no limit.
+    `retry_delay_seconds` is the first delay of the backoff. `unique_for_seconds`
+    and `unique="until_done"` let only one such job be enqueued; `unique_key`
+    takes the place of task and arguments in telling which are the same.
+    `task_id`, a UUID, makes the enqueue safe to send again.
+    """
+
+    queue: str
+    priority: int
+    max_attempts: int
+    retry_delay_seconds: Seconds
+    timeout_seconds: Seconds | None
+    unique_for_seconds: Seconds
+    unique: Literal["until_done"]
+    unique_key: str
+    tags: Sequence[str]
+    meta: Mapping[str, Any]
+    expires_in_seconds: Seconds
+    task_id: str | UUID
+    delay_seconds: Seconds
+
+
+class JobRequest(Struct, frozen=True, kw_only=True):
+    """
+    Checked options. None means not given; `timeout` is UNSET when not given and None for no limit.
+
+    At most one of `unique_for` and `until_done` is set, and `unique_key` only with one of them.
+    """
+
+    queue: str | None = None
+    priority: int | None = None
+    max_attempts: int | None = None
+    retry_delay: timedelta | None = None
+    timeout: timedelta | UnsetType | None = UNSET
+    unique_for: timedelta | None = None
+    until_done: bool | None = None
+    unique_key: str | None = None
+    tags: tuple[str, ...] | None = None
+    meta: dict[str, Any] | None = None
+    expires_in: timedelta | None = None
+    task_id: JobId | None = None
+    delay: timedelta | None = None
+
+    @property
+    def is_unique(self) -> bool:
+        """Whether a unique key is to be held."""
+        return self.unique_for is not None or self.until_done is True
+
+
+NOTHING_ASKED = JobRequest()
+
+
+def parse_options(given: Mapping[str, object], *, base: JobRequest = NOTHING_ASKED) -> JobRequest:
+    """
+    Check options and lay them over those of `base`, a task's own for example.
+
+    Raises:
+        InvalidOptionError: names the option, its value and the way out.
+    """
+    fields: dict[str, Any] = {}
+    for option, value in given.items():
+        parse = _PARSERS.get(option)
+        if parse is None:
+            raise InvalidOptionError(unknown_option(option, _PARSERS))
+        field, parser = parse
+        fields[field] = parser(option, value)
+    return merge(base, JobRequest(**fields))
+
+
+def merge(base: JobRequest, given: JobRequest) -> JobRequest:
+    """
+    Return `base` with what `given` says laid over it; a kind of uniqueness given replaces the other.
+
+    Raises:
+        InvalidOptionError: the options do not go together.
+    """
+    if base is NOTHING_ASKED:
+        merged = given
+    else:
+        changes = {name: value for name, value in _stated(given) if value is not None or name == "timeout"}
+        if given.is_unique:
+            changes["unique_for"], changes["until_done"] = given.unique_for, given.until_done
+        merged = msgspec.structs.replace(base, **changes)
+    _check_unique(merged)
+    return merged
+
+
+def parse_moment(scheduled_at: datetime | Seconds) -> datetime | timedelta:
+    """
+    Check when a job is to run: an aware datetime, or a delay. A datetime that has passed means now.
+
+    Raises:
+        InvalidOptionError: a datetime without a zone, a negative delay, or neither.
+    """
+    if not isinstance(scheduled_at, datetime):
+        return _not_negative("scheduled_at", scheduled_at)
+    if scheduled_at.utcoffset() is None:
+        raise _refused(
+            "scheduled_at",
+            scheduled_at,
+            "a datetime needs a time zone: datetime(…, tzinfo=UTC), or tzinfo=ZoneInfo('Europe/Berlin')",
+        )
+    return scheduled_at
+
+
+def unknown_option(option: str, known: Mapping[str, object]) -> str:
+    """Return the message about an option that there is not, with the nearest that there is."""
+    near = difflib.get_close_matches(option, known, n=1)
+    way_out = f"did you mean {near[0]!r}?" if near else "there are " + ", ".join(sorted(known))
+    return f"unknown option {quoted(option)}; {way_out}"
+
+
+def _stated(request: JobRequest) -> list[tuple[str, Any]]:
+    values = ((name, getattr(request, name)) for name in request.__struct_fields__)
+    return [(name, value) for name, value in values if value is not UNSET]
+
+
+def _check_unique(request: JobRequest) -> None:
+    if request.unique_for is not None and request.until_done:
+        message = "options 'unique' and 'unique_for_seconds' exclude each other; give one of them"
+        raise InvalidOptionError(message)
+    if request.unique_key is not None and not request.is_unique:
+        message = (
+            f"option 'unique_key' ({quoted(request.unique_key)}) does nothing alone; "
+            "add unique_for_seconds=… or unique='until_done'"
+        )
+        raise InvalidOptionError(message)
+
+
+def _refused(option: str, value: object, way_out: str) -> InvalidOptionError:
+    return InvalidOptionError(f"option {option!r} cannot be {quoted(value)}: {way_out}")
+
+
+def _queue(option: str, value: object) -> str:
+    if isinstance(value, str) and _QUEUE_NAME.fullmatch(value):
+        return str(value)
+    raise _refused(option, value, "a queue's name has 1 to 128 characters, without spaces, commas and colons")
+
+
+def _whole_number(low: int, high: int) -> Callable[[str, object], int]:
+    def parse(option: str, value: object) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return int(value)
+        raise _refused(option, value, f"give a whole number from {low} to {high}")
+
+    return parse
+
+
+def _not_negative(option: str, value: object) -> timedelta:
+    duration = _duration(option, value)
+    if duration < timedelta(0):
+        raise _refused(option, value, "a duration cannot be negative")
+    return duration
+
+
+def _positive(option: str, value: object) -> timedelta:
+    duration = _duration(option, value)
+    if duration <= timedelta(0):
+        raise _refused(option, value, "give more than 0 seconds")
+    return duration
+
+
+def _positive_or_unlimited(option: str, value: object) -> timedelta | None:
+    return None if value is None else _positive(option, value)
+
+
+def _duration(option: str, value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        duration = value
+    elif not isinstance(value, int | float) or isinstance(value, bool):
+        raise _refused(option, value, "give seconds as a number, or a timedelta")
+    elif not -_LONGEST_SECONDS <= value <= _LONGEST_SECONDS:
+        raise _refused(option, value, f"give a number of seconds, at most {LONGEST_DURATION.days} days")
+    else:
+        # A timedelta would round a tiny negative number up to nothing.
+        duration = timedelta(seconds=min(value, -1) if value < 0 else value)
+    if duration > LONGEST_DURATION:
+        raise _refused(option, value, f"give at most {LONGEST_DURATION.days} days")
+    return duration
+
+
+def _until_done(option: str, value: object) -> bool:
+    if value == "until_done":
+        return True
+    raise _refused(option, value, "the only value is 'until_done'; for a period use unique_for_seconds=…")
+
+
+def _unique_key(option: str, value: object) -> str:
+    if isinstance(value, str) and 0 < len(value) <= MAX_UNIQUE_KEY_LENGTH and value.isprintable():
+        return str(value)
+    raise _refused(option, value, f"give a text of 1 to {MAX_UNIQUE_KEY_LENGTH} printable characters")
+
+
+def _tags(option: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence | set | frozenset):
+        raise _refused(option, value, "give a list of strings, such as ['invoice', 'urgent']")
+    tags = tuple(sorted(value) if isinstance(value, set | frozenset) else value)
+    if len(tags) > MAX_TAGS:
+        raise _refused(option, value, f"give at most {MAX_TAGS} tags, not {len(tags)}")
+    for tag in tags:
+        if not isinstance(tag, str) or not 0 < len(tag) <= MAX_TAG_LENGTH or not tag.isprintable():
+            raise _refused(option, tag, f"a tag is a text of 1 to {MAX_TAG_LENGTH} printable characters")
+    return tags
+
+
+def _meta(option: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _refused(option, value, "give a dict with string keys and JSON values")
+    try:
+        check_json(meta := dict(value))
+        document = encode_json(meta)
+    except NotJsonError as error:
+        raise _refused(option, value, f"{error.reason} (at meta{error.path})") from error
+    except RecursionError as error:
+        raise _refused(option, "…", "it is nested too deeply, or inside itself") from error
+    if len(document) > MAX_META_BYTES:
+        raise _refused(option, value, f"it has {len(document)} bytes as JSON, more than {MAX_META_BYTES}")
+    copy: dict[str, Any] = msgspec.json.decode(document)
+    return copy
+
+
+def _task_id(option: str, value: object) -> JobId:
+    task_id = parse_id(value) if isinstance(value, str | UUID) else None
+    if task_id is None:
+        raise _refused(option, value, "give a UUID, as text or as uuid.UUID")
+    return task_id
+
+
+_PARSERS: dict[str, tuple[str, Callable[[str, object], object]]] = {
+    "queue": ("queue", _queue),
+    "priority": ("priority", _whole_number(HIGHEST_PRIORITY, LOWEST_PRIORITY)),
+    "max_attempts": ("max_attempts", _whole_number(1, MAX_ATTEMPTS)),
+    "retry_delay_seconds": ("retry_delay", _not_negative),
+    "timeout_seconds": ("timeout", _positive_or_unlimited),
+    "unique_for_seconds": ("unique_for", _positive),
+    "unique": ("until_done", _until_done),
+    "unique_key": ("unique_key", _unique_key),
+    "tags": ("tags", _tags),
+    "meta": ("meta", _meta),
+    "expires_in_seconds": ("expires_in", _positive),
+    "task_id": ("task_id", _task_id),
+    "delay_seconds": ("delay", _not_negative),
+}

@@ -1,0 +1,172 @@
+"""A task: a function that can be enqueued, with its options, bound to the manager that enqueues it."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
+
+from msgspec import Struct
+
+from deeper_tasks.domain.retry_policy import RetryPolicy
+from deeper_tasks.errors import TaskError
+from deeper_tasks.tasks.arguments import Signature
+from deeper_tasks.tasks.options import EnqueueOptions, JobRequest, parse_options
+from deeper_tasks.tasks.task_id import TaskId
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class ExecutorKind(StrEnum):
+    """Where a task's function runs."""
+
+    COROUTINE = "coroutine"
+    THREAD = "thread"
+    PROCESS = "process"
+
+
+class Enqueuer(Protocol):
+    """What a task is bound to: the manager."""
+
+    async def enqueue(
+        self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], request: JobRequest, /
+    ) -> TaskId:
+        """Enqueue a call of the task; `request` holds the task's own options too."""
+
+
+class Task(Generic[P, R]):
+    """
+    A function with a name and options. Calling it calls the function, here and now.
+
+    Attributes:
+        name: what jobs name it by; it must stay the same while jobs are under way.
+        request: its options, which those of an enqueue are laid over.
+        retry: what follows a failed attempt. Where neither the call nor the task
+            gives a delay, `request.retry_delay` is None and the settings' default counts.
+        executor: where it runs.
+        module: the module to import to find it; None if there is none.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        *,
+        name: str,
+        module: str | None,
+        executor: ExecutorKind,
+        request: JobRequest,
+        retry: RetryPolicy,
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name = name
+        self.module = module
+        self.qualname: str = function.__qualname__
+        self.executor = executor
+        self.request = request
+        self.retry = retry
+        self.signature = Signature(function)
+        self._enqueuers: tuple[weakref.ref[Enqueuer], ...] = ()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself; nothing is enqueued."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    @property
+    def path(self) -> str:
+        """Where the function stands, `module.qualname`: the name unless another was given."""
+        return f"{self.module}.{self.qualname}"
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskId:
+        """
+        Enqueue a call.
+
+        Raises:
+            TaskError: no manager, or more than one, has this task.
+            InvalidArgumentsError: the arguments do not fit, or are not JSON.
+            BackendUnavailableError: safe to try again.
+        """
+        return await self._enqueuer().enqueue(self, args, kwargs, self.request)
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
+        """Return a call to enqueue together with others: `manager.enqueue_many([send.call(1), send.call(2)])`."""
+        return TaskCall(task=self, args=args, kwargs=kwargs, request=self.request)
+
+    def with_options(self, **options: Unpack[EnqueueOptions]) -> BoundTask[P, R]:
+        """
+        Return the task with options laid over its own, to enqueue from.
+
+        Raises:
+            InvalidOptionError: names the option, its value and the way out.
+        """
+        return BoundTask(self, parse_options(options, base=self.request))
+
+    def bind(self, enqueuer: Enqueuer) -> None:
+        """Let `enqueue` use this manager. The reference is weak; the same manager again changes nothing."""
+        if enqueuer not in self._managers():
+            self._enqueuers = (*self._enqueuers, weakref.ref(enqueuer))
+
+    def unbind(self, enqueuer: Enqueuer) -> None:
+        """Undo `bind`."""
+        self._enqueuers = tuple(each for each in self._enqueuers if each() is not enqueuer)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether a manager has this task."""
+        return bool(self._managers())
+
+    def _managers(self) -> list[Enqueuer]:
+        return [enqueuer for each in self._enqueuers if (enqueuer := each()) is not None]
+
+    def _enqueuer(self) -> Enqueuer:
+        managers = self._managers()
+        if len(managers) == 1:
+            return managers[0]
+        if managers:
+            message = (
+                f"{len(managers)} managers have the task {self.name!r}, so it cannot tell which one is meant; "
+                "use manager.enqueue_task(task, args=[…])"
+            )
+        else:
+            message = (
+                f"no manager has the task {self.name!r}; "
+                "decorate it with @manager.task, or take its module in with manager.include(…)"
+            )
+        raise TaskError(message)
+
+
+class TaskCall(Struct, frozen=True, kw_only=True):
+    """A call of a task that is not enqueued yet."""
+
+    task: Task[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    request: JobRequest
+
+
+class BoundTask(Generic[P, R]):
+    """A task with the options of an enqueue."""
+
+    __slots__ = ("request", "task")
+
+    def __init__(self, task: Task[P, R], request: JobRequest) -> None:
+        self.task = task
+        self.request = request
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskId:
+        """Enqueue a call with these options; see `Task.enqueue`."""
+        return await self.task._enqueuer().enqueue(self.task, args, kwargs, self.request)  # noqa: SLF001 - its other half
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
+        """Return a call with these options; see `Task.call`."""
+        return TaskCall(task=self.task, args=args, kwargs=kwargs, request=self.request)
+
+    def with_options(self, **options: Unpack[EnqueueOptions]) -> BoundTask[P, R]:
+        """Return the task with further options laid over these."""
+        return BoundTask(self.task, parse_options(options, base=self.request))

@@ -1,0 +1,58 @@
+"""
+The conformance suite: every promise of the backend protocol, as tests that any store must pass.
+
+A store's test file is a few lines, with pytest-asyncio in its auto mode:
+
+    class TestMyBackend(BackendConformance):
+        @pytest.fixture
+        async def backend(self, tmp_path):
+            backend = MyBackend(tmp_path)
+            await backend.open()
+            yield backend
+            await backend.close()
+
+The fixture gives an open and empty store. The tests own the time by `now=`; none sleeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.testing.conformance.consume import ClaimConformance, NodeConformance, SettleConformance
+from deeper_tasks.testing.conformance.control import ControlConformance
+from deeper_tasks.testing.conformance.crowd import CrowdConformance
+from deeper_tasks.testing.conformance.life import LifeConformance
+from deeper_tasks.testing.conformance.look import LookConformance
+from deeper_tasks.testing.conformance.maintain import MaintainConformance
+from deeper_tasks.testing.conformance.produce import ProduceConformance
+from deeper_tasks.testing.conformance.scene import check_counters
+from deeper_tasks.testing.conformance.schedules import SchedulesConformance
+from deeper_tasks.testing.conformance.unique import UniqueConformance
+from deeper_tasks.testing.conformance.wake import WakeConformance
+
+__all__ = ["BackendConformance"]
+
+
+class BackendConformance(
+    LifeConformance,
+    ProduceConformance,
+    UniqueConformance,
+    ClaimConformance,
+    SettleConformance,
+    NodeConformance,
+    MaintainConformance,
+    SchedulesConformance,
+    ControlConformance,
+    LookConformance,
+    WakeConformance,
+    CrowdConformance,
+):
+    """All of the suite. After each test the counters must equal a recount of the jobs."""
+
+    @pytest.fixture(autouse=True)
+    async def _counters_equal_a_recount(self, backend: Backend) -> AsyncIterator[None]:
+        yield
+        await check_counters(backend)

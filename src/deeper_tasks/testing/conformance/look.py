@@ -1,0 +1,264 @@
+"""Conformance: getting, finding and counting jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, SortKey
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.job import Job, JobOptions
+from deeper_tasks.domain.settlement import End
+from deeper_tasks.domain.state import State
+from deeper_tasks.testing.conformance.scene import (
+    MINUTE,
+    NOW,
+    SECOND,
+    join,
+    new_id,
+    new_node,
+    put,
+    put_ended,
+    put_many,
+    put_running,
+    settle,
+    take,
+)
+
+VALUE: dict[SortKey, Callable[[Job], datetime | None]] = {
+    SortKey.INSERTED_AT: lambda job: job.inserted_at,
+    SortKey.SCHEDULED_AT: lambda job: job.scheduled_at,
+    SortKey.FINISHED_AT: lambda job: job.finished_at,
+}
+
+
+async def find(backend: Backend, **conditions: object) -> set[JobId]:
+    """Return the ids of the jobs that a filter means."""
+    page = await backend.find(JobQuery(filter=JobFilter(**conditions), limit=1000))  # type: ignore[arg-type]
+    assert page.total == len(page.jobs)
+    assert page.total_is_exact
+    assert page.next is None
+    return {job.id for job in page.jobs}
+
+
+async def put_assorted(backend: Backend) -> int:
+    """Insert jobs with equal and different times, some of them ended; returns how many."""
+    node = await join(backend)
+    for batch in range(4):
+        now = NOW + batch * SECOND
+        await put_many(backend, 6, now=now)
+        await put_many(backend, 3, now=now, delay=(5 - batch) * MINUTE)
+        await put(backend, now=now, priority=-1)
+        for seconds in (20, 10):
+            jobs = await take(backend, node, limit=2, now=now)
+            await settle(backend, jobs, now=now + seconds * SECOND)
+    return 40
+
+
+class LookConformance:
+    """What holds for `get`, `find`, `statistics`, `nodes` and `queues`."""
+
+    async def test_an_unknown_job_is_none(self, backend: Backend) -> None:
+        assert await backend.get(new_id()) is None
+
+    async def test_an_empty_store_has_nothing_to_show(self, backend: Backend) -> None:
+        page = await backend.find(JobQuery())
+        assert (page.jobs, page.total, page.total_is_exact, page.next) == ((), 0, True, None)
+        assert await backend.nodes() == []
+        assert await backend.queues() == []
+        counts = await backend.statistics(now=NOW)
+        assert (counts.queues, counts.nodes, counts.now) == ({}, (), NOW)
+
+    async def test_a_list_shows_whole_jobs_the_newest_first(self, backend: Backend) -> None:
+        old = await put(backend, options=JobOptions(tags=("x",)))
+        new = await put(backend, now=NOW + SECOND, queue="other")
+        page = await backend.find(JobQuery())
+        assert list(page.jobs) == [await backend.get(new), await backend.get(old)]
+
+    async def test_jobs_are_found_by_id(self, backend: Backend) -> None:
+        ids = await put_many(backend, 3)
+        assert await find(backend, ids=(ids[2], ids[0], new_id())) == {ids[0], ids[2]}
+        assert await find(backend, ids=()) == set()
+
+    async def test_jobs_are_found_by_state(self, backend: Backend) -> None:
+        completed = await put_ended(backend, State.COMPLETED)
+        failed = await put_ended(backend, State.FAILED)
+        running = (await put_running(backend, await join(backend))).id
+        pending = await put(backend)
+        assert await find(backend, states=frozenset({State.COMPLETED, State.RUNNING})) == {completed, running}
+        assert await find(backend, states=frozenset({State.PENDING})) == {pending}
+        assert await find(backend, states=frozenset({State.RETRYABLE})) == set()
+        assert await find(backend, states=frozenset()) == set()
+        assert await find(backend) == {completed, failed, running, pending}
+
+    async def test_jobs_are_found_by_queue(self, backend: Backend) -> None:
+        one = await put(backend, queue="one")
+        await put(backend, queue="two")
+        assert await find(backend, queue="one") == {one}
+        assert await find(backend, queue="none") == set()
+
+    async def test_jobs_are_found_by_task(self, backend: Backend) -> None:
+        job_id = await put(backend, task="shop.send")
+        await put(backend, task="shop.send_all")
+        assert await find(backend, task="shop.send") == {job_id}
+        assert await find(backend, task="shop") == set()
+
+    async def test_jobs_are_found_by_module_at_any_depth(self, backend: Backend) -> None:
+        send = await put(backend, task="my_shop.mails.send")
+        deep = await put(backend, task="my_shop.mails.Sender.send")
+        for task in ("my_shop.mails", "my_shop.mails_old.send", "myxshop.mails.send", "My_Shop.mails.send"):
+            await put(backend, task=task)
+        await put(backend, task="other.my_shop.mails.send")
+        assert await find(backend, worker_module="my_shop.mails") == {send, deep}
+        assert await find(backend, worker_module="%") == set()
+
+    async def test_jobs_are_found_by_tag(self, backend: Backend) -> None:
+        red = await put(backend, options=JobOptions(tags=("red", "größe")))
+        both = await put(backend, options=JobOptions(tags=("blue", "red")))
+        await put(backend, options=JobOptions(tags=("redder",), meta={"red": ["red"]}))
+        await put(backend)
+        assert await find(backend, tag="red") == {red, both}
+        assert await find(backend, tag="größe") == {red}
+
+    async def test_all_conditions_of_a_filter_must_hold(self, backend: Backend) -> None:
+        tagged = JobOptions(tags=("x",))
+        job_id = await put(backend, queue="one", task="shop.send", options=tagged)
+        await put(backend, queue="two", task="shop.send", options=tagged)
+        await put(backend, queue="one", task="other.send", options=tagged)
+        await put(backend, queue="one", task="shop.send")
+        await put(backend, queue="one", task="shop.send", options=tagged, delay=MINUTE)
+        found = await find(
+            backend, queue="one", worker_module="shop", tag="x", states=frozenset({State.PENDING}), task="shop.send"
+        )
+        assert found == {job_id}
+
+    @pytest.mark.parametrize("sort_by", list(SortKey))
+    @pytest.mark.parametrize("is_descending", [True, False])
+    async def test_a_list_is_sorted_by_its_key_and_then_by_id(
+        self,
+        backend: Backend,
+        sort_by: SortKey,
+        is_descending: bool,  # noqa: FBT001
+    ) -> None:
+        number = await put_assorted(backend)
+        page = await backend.find(JobQuery(sort_by=sort_by, is_descending=is_descending, limit=1000))
+        assert len({job.id for job in page.jobs}) == number
+        timed = [(value, job.id) for job in page.jobs if (value := VALUE[sort_by](job)) is not None]
+        assert timed == sorted(timed, reverse=is_descending)
+        assert [job.id for job in page.jobs[: len(timed)]] == [job_id for _, job_id in timed]
+
+    @pytest.mark.parametrize("sort_by", list(SortKey))
+    @pytest.mark.parametrize("is_descending", [True, False])
+    async def test_cursors_lead_through_the_whole_list_without_a_gap_or_a_repeat(
+        self,
+        backend: Backend,
+        sort_by: SortKey,
+        is_descending: bool,  # noqa: FBT001
+    ) -> None:
+        number = await put_assorted(backend)
+        whole = await backend.find(JobQuery(sort_by=sort_by, is_descending=is_descending, limit=1000))
+        query = JobQuery(sort_by=sort_by, is_descending=is_descending, limit=7)
+        page = await backend.find(query)
+        jobs = list(page.jobs)
+        while page.next is not None:
+            assert len(page.jobs) == 7
+            page = await backend.find(JobQuery(sort_by=sort_by, is_descending=is_descending, limit=7, after=page.next))
+            assert page.total == number
+            jobs.extend(page.jobs)
+        assert jobs == list(whole.jobs)
+
+    async def test_a_cursor_is_a_place_that_new_jobs_do_not_move(self, backend: Backend) -> None:
+        ids = await put_many(backend, 6)
+        page = await backend.find(JobQuery(limit=3))
+        await put(backend, now=NOW + SECOND)
+        following = await backend.find(JobQuery(limit=3, after=page.next))
+        assert [job.id for job in (*page.jobs, *following.jobs)] == ids[::-1]
+
+    async def test_an_offset_skips_as_many_jobs(self, backend: Backend) -> None:
+        ids = (await put_many(backend, 10))[::-1]
+        pages = [await backend.find(JobQuery(limit=4, offset=offset)) for offset in (0, 4, 8, 12)]
+        assert [[job.id for job in page.jobs] for page in pages] == [ids[:4], ids[4:8], ids[8:], []]
+        assert [page.total for page in pages] == [10] * 4
+
+    async def test_the_last_page_has_no_next(self, backend: Backend) -> None:
+        await put_many(backend, 4)
+        page = await backend.find(JobQuery(limit=4))
+        assert page.next is None
+
+    async def test_totals_are_exact_for_states_and_queue_and_counted_to_ten_thousand_for_others(
+        self, backend: Backend
+    ) -> None:
+        options = JobOptions(tags=("many",))
+        await put_many(backend, 6000, options=options)
+        await put_many(backend, 4001, options=options)
+        by_queue = JobFilter(queue="default", states=frozenset({State.PENDING, State.RUNNING}))
+        exact = await backend.find(JobQuery(filter=by_queue, limit=1))
+        assert (exact.total, exact.total_is_exact) == (10_001, True)
+        counted = await backend.find(JobQuery(filter=JobFilter(tag="many"), limit=1))
+        assert (counted.total, counted.total_is_exact) == (10_000, False)
+
+    async def test_statistics_count_the_jobs_of_each_queue_by_state(self, backend: Backend) -> None:
+        node = await join(backend)
+        await put_many(backend, 3, queue="one")
+        await put(backend, queue="one", delay=MINUTE)
+        await take(backend, node, queue="one", limit=2)
+        await put(backend, queue="two")
+        counts = await backend.statistics(now=NOW)
+        shown = {
+            name: {state: count for state, count in queue.by_state.items() if count}
+            for name, queue in counts.queues.items()
+        }
+        assert shown == {
+            "one": {State.PENDING: 1, State.SCHEDULED: 1, State.RUNNING: 2},
+            "two": {State.PENDING: 1},
+        }
+
+    async def test_statistics_show_the_nodes(self, backend: Backend) -> None:
+        node = new_node()
+        await backend.register(node, now=NOW)
+        await backend.beat(node.id, busy=2, now=NOW)
+        [record] = (await backend.statistics(now=NOW)).nodes
+        assert (record.node, record.busy) == (node, 2)
+        assert [record] == await backend.nodes()
+
+    async def test_what_ended_today_is_counted_by_utc_day(self, backend: Backend) -> None:
+        node = await join(backend)
+        midnight = datetime(2031, 5, 15, tzinfo=UTC)
+        for end, moment in (
+            (End.FAIL, midnight - SECOND),
+            (End.FAIL, midnight),
+            (End.DISCARD, midnight + MINUTE),
+            (End.COMPLETE, midnight + MINUTE),
+            (End.COMPLETE, midnight + timedelta(hours=23)),
+            (End.RETRY, midnight + MINUTE),
+        ):
+            job = await put_running(backend, node)
+            await settle(backend, [job], end, delay=MINUTE, now=moment)
+        days = [
+            (await backend.statistics(now=moment)).queues["default"].ended_today
+            for moment in (midnight - SECOND, midnight + MINUTE, midnight + timedelta(days=1))
+        ]
+        counted = [{state: count for state, count in day.items() if count} for day in days]
+        assert counted == [
+            {State.FAILED: 1},
+            {State.FAILED: 1, State.DISCARDED: 1, State.COMPLETED: 2},
+            {},
+        ]
+
+    async def test_every_way_to_end_is_counted_for_today(self, backend: Backend) -> None:
+        node = await join(backend)
+        await put(backend, expires_in=SECOND)
+        await backend.expire(now=NOW + MINUTE)
+        await put(backend)
+        await backend.cancel(JobFilter(), reason="enough", now=NOW)
+        await put_running(backend, node, max_attempts=1)
+        [record] = await backend.nodes()
+        await backend.rescue(node, beat=record.beat, now=NOW)
+        ended = (await backend.statistics(now=NOW)).queues["default"].ended_today
+        assert {state: count for state, count in ended.items() if count} == {
+            State.FAILED: 1,
+            State.CANCELLED: 1,
+            State.DISCARDED: 1,
+        }

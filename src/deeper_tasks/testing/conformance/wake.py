@@ -1,0 +1,68 @@
+"""Conformance: hints, to whoever listens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import cast
+
+from deeper_tasks.backends.protocol import Backend, Notification, Topic
+
+HINT = Notification(topic=Topic.JOBS, subject="emails, größe")
+
+
+async def hear(backend: Backend, wanted: Notification = HINT) -> None:
+    """Listen until a hint arrives."""
+    async with aclosing(cast("_Closable", backend.listen())) as heard:
+        async for notification in heard:
+            if notification == wanted:
+                return
+
+
+class _Closable(AsyncIterator[Notification]):
+    async def aclose(self) -> None: ...
+
+
+async def tell_until_done(backend: Backend, *tasks: asyncio.Task[None]) -> None:
+    """Send a hint again and again: a listener hears only what is sent after it began to listen."""
+    pending = set(tasks)
+    while pending:
+        await backend.notify([HINT])
+        _, pending = await asyncio.wait(pending, timeout=0.005)
+    for task in tasks:
+        await task
+
+
+class WakeConformance:
+    """What holds for `notify` and `listen`. A hint may be lost, so the tests repeat theirs."""
+
+    async def test_a_hint_that_nobody_hears_is_no_error(self, backend: Backend) -> None:
+        await backend.notify([HINT, Notification(topic=Topic.CONTROL), Notification(topic=Topic.SCHEDULES)])
+        await backend.notify([])
+
+    async def test_a_listener_hears_a_hint(self, backend: Backend) -> None:
+        await tell_until_done(backend, asyncio.create_task(hear(backend)))
+
+    async def test_every_listener_hears_a_hint(self, backend: Backend) -> None:
+        await tell_until_done(backend, *(asyncio.create_task(hear(backend)) for _ in range(3)))
+
+    async def test_a_listener_on_another_loop_hears_a_hint(self, backend: Backend) -> None:
+        listening = asyncio.create_task(asyncio.to_thread(asyncio.run, hear(backend)))
+        await tell_until_done(backend, listening)
+
+    async def test_a_listener_that_is_closed_stops_and_leaves_the_others(self, backend: Backend) -> None:
+        stopped = asyncio.create_task(hear(backend, Notification(topic=Topic.CONTROL, subject="never")))
+        other = asyncio.create_task(hear(backend))
+        await tell_until_done(backend, other)
+        stopped.cancel()
+        await asyncio.wait([stopped])
+        assert stopped.cancelled()
+        await tell_until_done(backend, asyncio.create_task(hear(backend)))
+
+    async def test_closing_the_backend_ends_its_listeners(self, backend: Backend) -> None:
+        listening = asyncio.create_task(hear(backend, Notification(topic=Topic.CONTROL, subject="never")))
+        await tell_until_done(backend, asyncio.create_task(hear(backend)))
+        await backend.close()
+        await asyncio.wait_for(listening, timeout=10)
+        await backend.open()

@@ -1,0 +1,48 @@
+"""An attempt: one job in one of this worker's slots, and how it is told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.tasks.context import CurrentJob
+
+
+class Stop(StrEnum):
+    """Why an attempt is told to stop."""
+
+    TIMEOUT = "timeout"
+    CANCEL = "cancel"
+    SHUTDOWN = "shutdown"
+    LOST = "lost"
+
+
+class Attempt:
+    """
+    A job that runs here.
+
+    `interrupt` is how its executor stops the code: it is set while the code
+    runs, and may be called more than once. `claimed` is the worker's monotonic
+    time when the claim's answer came.
+    """
+
+    __slots__ = ("claimed", "context", "deadline", "interrupt", "job", "reason", "stop")
+
+    def __init__(self, job: ClaimedJob, *, claimed: float) -> None:
+        self.job = job
+        self.context: CurrentJob | None = None
+        self.deadline: float | None = None
+        self.claimed = claimed
+        self.stop: Stop | None = None
+        self.reason = ""
+        self.interrupt: Callable[[], None] | None = None
+
+    def tell_to_stop(self, stop: Stop, reason: str = "") -> None:
+        """Interrupt the code; the first reason counts, but a lost job is lost whatever came before."""
+        if self.stop is None or stop is Stop.LOST:
+            self.stop, self.reason = stop, reason
+        if self.context is not None:
+            self.context.cancelled = True
+        if self.interrupt is not None:
+            self.interrupt()

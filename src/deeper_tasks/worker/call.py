@@ -1,0 +1,139 @@
+"""The call of a job: its arguments, and what its return or its error means for the job."""
+
+from __future__ import annotations
+
+import traceback
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from deeper_tasks.domain.job import ClaimedJob, ErrorReport, Json
+from deeper_tasks.domain.outcome import Cancel, Fail, Outcome, Retry, Snooze
+from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.tasks import Task
+
+AnyTask = Task[..., Any]
+
+_MOST_MESSAGE = 2_000
+_MOST_TRACEBACK = 8_000
+_encoder = msgspec.json.Encoder()
+
+
+class CallSettings(Struct, frozen=True, kw_only=True):
+    """What a call needs to know of the worker. `random`, in [0, 1), places the retry within its jitter."""
+
+    max_result_bytes: int
+    default_retry_delay: timedelta
+    random: float = 0.5
+
+
+class Call:
+    """One run of a job's task. The same rules hold where it runs: on the loop, in a thread or in a process."""
+
+    __slots__ = ("_settings", "job", "task")
+
+    def __init__(self, job: ClaimedJob, task: AnyTask, settings: CallSettings) -> None:
+        self.job = job
+        self.task = task
+        self._settings = settings
+
+    def arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        """Return what to call the function with. Raises InvalidArgumentsError."""
+        return self.task.signature.decode(self.job.arguments)
+
+    def returned(self, value: object, ran_for: timedelta) -> Settlement:
+        """Return the settlement of a call that returned."""
+        if isinstance(value, Outcome):
+            return self.raised(value, ran_for)
+        if value is None:
+            return Settlement(id=self.job.id, token=self.job.token, end=End.COMPLETE, ran_for=ran_for)
+        result, omitted = self._result(value)
+        return Settlement(
+            id=self.job.id,
+            token=self.job.token,
+            end=End.COMPLETE,
+            ran_for=ran_for,
+            result=result,
+            result_omitted=omitted,
+        )
+
+    def raised(self, error: BaseException, ran_for: timedelta) -> Settlement:
+        """Return the settlement of a call that raised."""
+        match error:
+            case Snooze():
+                return self._end(End.SNOOZE, ran_for, delay=error.delay)
+            case Cancel():
+                return self._end(End.CANCEL, ran_for, error=ErrorReport(kind="Cancel", message=_clip(error.reason)))
+            case Fail():
+                return self._end(End.FAIL, ran_for, error=ErrorReport(kind="Fail", message=_clip(error.reason)))
+            case Retry(after=timedelta() as after):
+                return self._retry(after, error, ran_for)
+            case Retry():
+                return self._retry(self._delay(RuntimeError(str(error))), error, ran_for)
+        return self._retry(self._delay(error), error, ran_for)
+
+    def refused(self, kind: str, message: str) -> Settlement:
+        """Return the settlement of a job that cannot be run at all: it fails without a try."""
+        return self._end(End.FAIL, None, error=ErrorReport(kind=kind, message=_clip(message)))
+
+    def released(self, delay: timedelta = timedelta(0)) -> Settlement:
+        """Return the settlement that gives the job back, attempt and all."""
+        return self._end(End.RELEASE, None, delay=delay)
+
+    def cancelled(self, reason: str, ran_for: timedelta) -> Settlement:
+        """Return the settlement of a job that was stopped by request."""
+        return self._end(End.CANCEL, ran_for, error=ErrorReport(kind="Cancel", message=_clip(reason)))
+
+    def _retry(self, delay: timedelta | None, error: BaseException, ran_for: timedelta) -> Settlement:
+        report = report_error(error)
+        if delay is None:
+            return self._end(End.FAIL, ran_for, error=report)
+        if self.job.is_last_attempt:
+            return self._end(End.DISCARD, ran_for, error=report)
+        return self._end(End.RETRY, ran_for, error=report, delay=delay)
+
+    def _delay(self, error: BaseException) -> timedelta | None:
+        options, request = self.job.options, self.task.request
+        base = None if options is None else options.retry_delay
+        if base is None:
+            base = request.retry_delay or self._settings.default_retry_delay
+        try:
+            return self.task.retry.delay_after(self.job.attempt, error, random=self._settings.random, base=base)
+        except Exception:  # noqa: BLE001 - a broken delay function must not cost the job
+            return base
+
+    def _result(self, value: object) -> tuple[Json | None, str | None]:
+        try:
+            document = _encoder.encode(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            return None, _clip(f"the result is not JSON: {error}")
+        most = self._settings.max_result_bytes
+        if len(document) > most:
+            return None, f"the result has {len(document)} bytes, more than the {most} that are kept"
+        return document.decode(), None
+
+    def _end(
+        self,
+        end: End,
+        ran_for: timedelta | None,
+        *,
+        error: ErrorReport | None = None,
+        delay: timedelta = timedelta(0),
+    ) -> Settlement:
+        return Settlement(id=self.job.id, token=self.job.token, end=end, ran_for=ran_for, error=error, delay=delay)
+
+
+def report_error(error: BaseException) -> ErrorReport:
+    """Return an exception as it is kept with the job: the end of its traceback, where the cause stands."""
+    text = "".join(traceback.format_exception(error)) if error.__traceback__ is not None else None
+    if text is not None and len(text) > _MOST_TRACEBACK:
+        text = "…" + text[-_MOST_TRACEBACK:]
+    return ErrorReport(kind=type(error).__name__, message=_clip(str(error)), traceback=text)
+
+
+def _clip(text: str) -> str:
+    # What a handler raised may hold half a character, which no store could write.
+    safe = text.encode("utf-8", "replace").decode()
+    return safe if len(safe) <= _MOST_MESSAGE else safe[: _MOST_MESSAGE - 1] + "…"

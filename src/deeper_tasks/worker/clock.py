@@ -1,0 +1,44 @@
+"""The clock: time, sleep and randomness, passed in so that a test can own them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the worker asks for time and chance."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never step back."""
+
+    def random(self) -> float:
+        """Return a number in [0, 1)."""
+
+    async def sleep(self, seconds: float | None, *, until: asyncio.Event) -> None:
+        """Return after `seconds`, or earlier when the event is set; None: when the event is set."""
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def monotonic(self) -> float:
+        """Return the machine's monotonic time in seconds."""
+        return time.monotonic()
+
+    def random(self) -> float:
+        """Return a pseudo-random number; nothing secret hangs on it."""
+        return random.random()  # noqa: S311
+
+    async def sleep(self, seconds: float | None, *, until: asyncio.Event) -> None:
+        """Sleep on the running event loop."""
+        if seconds is None:
+            await until.wait()
+            return
+        alarm = asyncio.get_running_loop().call_later(max(0.0, seconds), until.set)
+        try:
+            await until.wait()
+        finally:
+            alarm.cancel()

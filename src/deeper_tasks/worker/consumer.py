@@ -1,0 +1,182 @@
+"""The consumer of one queue: keeps its slots full, and claims a little ahead where jobs are short."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
+
+from deeper_tasks.backends.protocol import Backend, Claim
+from deeper_tasks.domain.ids import ClaimToken, JobId
+from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.worker.attempt import Attempt, Stop
+from deeper_tasks.worker.clock import Clock
+from deeper_tasks.worker.membership import Membership
+from deeper_tasks.worker.pace import Pace
+from deeper_tasks.worker.settings import WorkerSettings
+from deeper_tasks.worker.settler import MOST_UNSETTLED, Settler
+
+_MOST_AT_ONCE = 500
+_LONGEST_HELD = 10
+"""A job that waited here this many horizons goes back to the store: its estimate was wrong."""
+
+_NO_PAUSE, _SETTLE_PAUSE = timedelta(0), timedelta(milliseconds=5)
+
+Run = Callable[[Attempt], Awaitable[Settlement | None]]
+
+
+class Consumer:
+    """
+    A role whose turn claims once. Slots are filled from what was claimed ahead, without a turn.
+
+    `run` gives the settlement of an attempt, or None where there is nothing to settle.
+    """
+
+    def __init__(
+        self,
+        queue: str,
+        *,
+        slots: int,
+        settings: WorkerSettings,
+        backend: Backend,
+        clock: Clock,
+        membership: Membership,
+        settler: Settler,
+        run: Run,
+        wake: Callable[[], None],
+    ) -> None:
+        self.queue = queue
+        self.is_draining = False
+        self.running: dict[JobId, Attempt] = {}
+        self._slots = slots
+        self._horizon = settings.prefetch.total_seconds()
+        self._poll_interval = settings.poll_interval
+        self._backend = backend
+        self._clock = clock
+        self._membership = membership
+        self._settler = settler
+        self._run = run
+        self._wake = wake
+        self._pace = Pace(slots=slots, horizon=self._horizon)
+        self._held: deque[tuple[ClaimedJob, float]] = deque()
+        self._unanswered: ClaimToken | None = None
+        self._is_dry = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def holds(self) -> set[JobId]:
+        """The jobs in this consumer's hands, running or waiting."""
+        return {*self.running, *(job.id for job, _ in self._held)}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something runs here, or its settlement is still being made."""
+        return bool(self._tasks)
+
+    @property
+    def claiming(self) -> ClaimToken | None:
+        """The token of a claim whose answer is not here yet."""
+        return self._unanswered
+
+    async def turn(self) -> timedelta:
+        """Claim what fits; returns how long to wait for a wake-up."""
+        if self.is_draining:
+            return self._poll_interval
+        if self._settler.unsettled > MOST_UNSETTLED:
+            return _SETTLE_PAUSE
+        free, wanted = self._slots - len(self.running), self._wanted()
+        if wanted <= 0:
+            return self._rest()
+        claim = await self._claim(wanted, slots=max(0, free - len(self._held)))
+        if self.is_draining:
+            self._give_back(claim.jobs)
+            return self._poll_interval
+        claimed = self._clock.monotonic()
+        self._held.extend((job, claimed) for job in claim.jobs)
+        self._is_dry = len(claim.jobs) < wanted
+        self._fill()
+        return self._rest() if self._is_dry else _NO_PAUSE
+
+    def hint(self) -> None:
+        """Claim again soon: somebody says that there are jobs."""
+        self._is_dry = False
+        self._wake()
+
+    def give_back_held(self) -> None:
+        """Give the jobs that have not started back to the store, attempt and all."""
+        held, self._held = tuple(self._held), deque()
+        self._give_back([job for job, _ in held])
+
+    def give_back_held_one(self, job_id: JobId) -> None:
+        """Give one job back that has not started, so that the store can cancel it."""
+        for held in self._held:
+            if held[0].id == job_id:
+                self._held.remove(held)
+                self._give_back([held[0]])
+                return
+
+    def drop_held(self) -> None:
+        """Forget the jobs that have not started: they belong to others now."""
+        self._held.clear()
+
+    def stop_running(self, stop: Stop, reason: str = "") -> None:
+        """Tell all that runs to stop."""
+        for attempt in list(self.running.values()):
+            attempt.tell_to_stop(stop, reason)
+
+    def _wanted(self) -> int:
+        room = self._slots + self._pace.ahead - len(self.running) - len(self._held)
+        # Claiming by the handful would cost a transaction each: wait until half of what is held has gone.
+        if self._held and room < self._pace.ahead // 2:
+            return 0
+        return min(room, _MOST_AT_ONCE)
+
+    async def _claim(self, wanted: int, *, slots: int) -> Claim:
+        # After a lost answer the same token is sent again: it gives the same jobs.
+        self._unanswered = self._unanswered or ClaimToken(secrets.token_hex(8))
+        claim = await self._backend.claim(
+            self.queue, limit=wanted, slots=slots, node=self._membership.node_id, token=self._unanswered
+        )
+        self._unanswered = None
+        return claim
+
+    def _rest(self) -> timedelta:
+        if not self._held:
+            return self._poll_interval
+        _, claimed = self._held[0]
+        too_long = claimed + self._horizon * _LONGEST_HELD - self._clock.monotonic()
+        if too_long <= 0:
+            self.give_back_held()
+            return self._poll_interval
+        return timedelta(seconds=too_long)
+
+    def _give_back(self, jobs: Iterable[ClaimedJob]) -> None:
+        for job in jobs:
+            self._settler.put(job, Settlement(id=job.id, token=job.token, end=End.RELEASE))
+
+    def _fill(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._held and len(self.running) < self._slots:
+            job, claimed = self._held.popleft()
+            attempt = self.running[job.id] = Attempt(job, claimed=claimed)
+            task = loop.create_task(self._work(attempt))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, attempt: Attempt) -> None:
+        job = attempt.job
+        try:
+            settlement = await self._run(attempt)
+        finally:
+            del self.running[job.id]
+        if settlement is not None:
+            self._settler.put(job, settlement)
+            if settlement.ran_for is not None:
+                self._pace.observe(settlement.ran_for.total_seconds())
+        self._fill()
+        # A queue found empty is looked at again when a hint comes or the poll interval has passed.
+        if not self._is_dry and self._wanted() > 0:
+            self._wake()

@@ -1,0 +1,60 @@
+"""The deadlines: stop the attempts that run longer than they may."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+
+from deeper_tasks.worker.attempt import Attempt, Stop
+from deeper_tasks.worker.clock import Clock
+
+_PATIENCE = 5.0
+"""Seconds between two interruptions of code that does not stop."""
+
+
+class Deadlines:
+    """
+    Watches the running attempts through one timer, armed for the earliest deadline.
+
+    Looking through all that run costs less than a timer for each: they are as
+    few as the slots, and nearly all end long before their deadline.
+    """
+
+    def __init__(
+        self, *, running: Callable[[], Iterable[Attempt]], clock: Clock, on_ignored: Callable[[Attempt], None]
+    ) -> None:
+        self._running = running
+        self._clock = clock
+        self._on_ignored = on_ignored
+        self._armed_for = math.inf
+        self._awake = asyncio.Event()
+
+    def watch(self, attempt: Attempt, timeout: timedelta | None) -> None:
+        """Give an attempt that starts now its deadline."""
+        if timeout is not None:
+            attempt.deadline = self._clock.monotonic() + timeout.total_seconds()
+            if attempt.deadline < self._armed_for:
+                self._awake.set()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            self._awake.clear()
+            now = self._clock.monotonic()
+            for attempt in [attempt for attempt in self._running() if _is_due(attempt, now)]:
+                self._stop(attempt, now)
+            self._armed_for = min((attempt.deadline or math.inf for attempt in self._running()), default=math.inf)
+            pause = None if self._armed_for == math.inf else self._armed_for - now
+            await self._clock.sleep(pause, until=self._awake)
+
+    def _stop(self, attempt: Attempt, now: float) -> None:
+        if attempt.stop is not None:
+            self._on_ignored(attempt)
+        attempt.tell_to_stop(Stop.TIMEOUT, "ran longer than its timeout")
+        attempt.deadline = now + _PATIENCE
+
+
+def _is_due(attempt: Attempt, now: float) -> bool:
+    return attempt.deadline is not None and attempt.deadline <= now

@@ -1,0 +1,78 @@
+"""The child: a forked process that runs one job after the other, with nothing of the worker but a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import socket
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.job import Progress
+from deeper_tasks.domain.settlement import Settlement
+from deeper_tasks.errors import InvalidArgumentsError
+from deeper_tasks.tasks import CurrentJob, Task, make_task, running_job
+from deeper_tasks.worker.call import Call
+from deeper_tasks.worker.executors.frames import Done, Logged, ProgressMade, Run, encode, receive
+
+
+class _News:
+    """Sends a job's news to the worker; handlers may report from threads of their own."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def progress(self, job_id: JobId, progress: Progress) -> None:  # noqa: ARG002 - one job at a time
+        self.send(encode(ProgressMade(progress=progress)))
+
+    def log(self, job_id: JobId, line: str) -> None:  # noqa: ARG002 - one job at a time
+        self.send(encode(Logged(line=line)))
+
+    def send(self, data: bytes) -> None:
+        with self._lock:
+            self._connection.sendall(data)
+
+
+def serve(connection: socket.socket) -> None:
+    """Run jobs until the worker closes the socket."""
+    news = _News(connection)
+    while True:
+        frame, _ = receive(connection)
+        if not isinstance(frame, Run):
+            return
+        news.send(encode(Done(settlement=_run(frame, news))))
+
+
+def _run(frame: Run, news: _News) -> Settlement:
+    task = _find(frame.module, frame.qualname)
+    call = Call(frame.job, task, frame.settings)
+    try:
+        args, kwargs = call.arguments()
+    except InvalidArgumentsError as error:
+        return call.refused(type(error).__name__, str(error))
+    started = time.perf_counter()
+    try:
+        with running_job(CurrentJob(frame.job, deadline=frame.deadline, reporter=news)):
+            value = _call(task.function, args, kwargs)
+    except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
+        return call.raised(error, timedelta(seconds=time.perf_counter() - started))
+    return call.returned(value, timedelta(seconds=time.perf_counter() - started))
+
+
+def _call(function: Any, args: list[Any], kwargs: dict[str, Any]) -> object:
+    if inspect.iscoroutinefunction(function):
+        return asyncio.run(function(*args, **kwargs))
+    return function(*args, **kwargs)
+
+
+def _find(module: str, qualname: str) -> Task[..., Any]:
+    found: Any = importlib.import_module(module)
+    for name in qualname.split("."):
+        found = getattr(found, name)
+    # A function of an allowed module is a task without a decorator.
+    return found if isinstance(found, Task) else make_task(found, executor="process")

@@ -1,0 +1,136 @@
+"""
+The zygote: a process that has imported the application once, and forks the children that run jobs.
+
+Run as a program by the process executor. It runs no job itself and has no
+threads, so it always answers: when its worker is gone it kills all children,
+each with everything it started, and ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+
+from deeper_tasks.worker.executors import child
+from deeper_tasks.worker.executors.frames import Exited, Fork, Forked, Kill, Ready, Setup, encode, receive
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Zygote:
+    """Serves one worker through its control socket."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._children: set[int] = set()
+        self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self) -> None:
+        """Serve until the worker is gone."""
+        # The worker alone decides when this ends: Ctrl-C reaches the whole group.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        setup, _ = receive(self._control)
+        if isinstance(setup, Setup):
+            self._send(Ready(error=_import(setup)))
+            signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
+            signal.signal(signal.SIGCHLD, lambda *_: None)
+            while self._serve_once():
+                pass
+        for pid in self._children:
+            _kill_group(pid)
+
+    def _serve_once(self) -> bool:
+        readable, _, _ = select.select([self._control.fileno(), self._wake_reader], [], [])
+        if self._wake_reader in readable:
+            os.read(self._wake_reader, 4096)
+            self._reap()
+        if self._control.fileno() not in readable:
+            return True
+        frame, descriptors = receive(self._control)
+        match frame:
+            case Fork():
+                self._fork(descriptors[0])
+            case Kill(pid=pid) if pid in self._children:
+                _kill_group(pid)
+        return frame is not None
+
+    def _fork(self, descriptor: int) -> None:
+        pid = os.fork()
+        if pid == 0:
+            self._become_child(descriptor)
+        os.close(descriptor)
+        self._children.add(pid)
+        self._send(Forked(pid=pid))
+
+    def _become_child(self, descriptor: int) -> None:
+        code = 1
+        try:
+            os.setpgid(0, 0)
+            _end_with_parent()
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            self._control.close()
+            with socket.socket(fileno=descriptor) as connection:
+                child.serve(connection)
+            code = 0
+        except BaseException:  # noqa: BLE001 - nothing may unwind into the zygote's own code
+            traceback.print_exc()
+        finally:
+            with suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        for pid in list(self._children):
+            # WNOWAIT first: while the child is not reaped, its group's number cannot be another's.
+            status = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if status is None:
+                continue
+            _kill_group(pid)
+            _, raw = os.waitpid(pid, 0)
+            self._children.discard(pid)
+            self._send(Exited(pid=pid, code=os.waitstatus_to_exitcode(raw)))
+
+    def _send(self, frame: Ready | Forked | Exited) -> None:
+        # A worker that is gone is noticed when its side of the socket reads as closed.
+        with suppress(OSError):
+            self._control.sendall(encode(frame))
+
+
+def _import(setup: Setup) -> str | None:
+    sys.path[:] = setup.path
+    try:
+        for module in setup.modules:
+            importlib.import_module(module)
+    except BaseException:  # noqa: BLE001 - whatever a module raises is reported to the worker
+        return traceback.format_exc()
+    return None
+
+
+def _kill_group(pid: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    # The child may not have made its group yet.
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _end_with_parent() -> None:
+    """On Linux, have the kernel kill this process when the zygote ends in whatever way."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as control:
+        Zygote(control).run()

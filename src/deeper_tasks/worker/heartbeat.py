@@ -1,0 +1,91 @@
+"""The heartbeat: signs of life from a thread of its own, so that a task that blocks the loop kills nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from deeper_tasks.backends.protocol import Backend, Beat
+from deeper_tasks.domain.ids import NodeId
+from deeper_tasks.errors import BackendUnavailableError, NodeLostError
+from deeper_tasks.worker.clock import Clock, SystemClock
+from deeper_tasks.worker.membership import Membership
+from deeper_tasks.worker.settings import WorkerSettings
+
+
+class Heartbeat:
+    """
+    Beats every `heartbeat`, and at once when asked to, in an event loop of its own.
+
+    The answers are handed to the worker's loop: `on_beat` with the store's
+    answer, `on_lost` with the node that was taken for dead.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        membership: Membership,
+        settings: WorkerSettings,
+        busy: Callable[[], int],
+        on_beat: Callable[[NodeId, Beat], None],
+        on_lost: Callable[[NodeId], None],
+    ) -> None:
+        self._backend = backend
+        self._membership = membership
+        self._interval = settings.heartbeat.total_seconds()
+        self._busy = busy
+        self._on_beat = on_beat
+        self._on_lost = on_lost
+        self._worker_loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._awake: asyncio.Event | None = None
+        self._is_stopping = False
+        self._clock: Clock = SystemClock()
+        self._thread = threading.Thread(target=self._run, name="deeper-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def beat_now(self) -> None:
+        """Have a beat at once: something was asked of this worker. Safe to call from any thread."""
+        loop, awake = self._loop, self._awake
+        if loop is not None and awake is not None:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(awake.set)
+
+    async def stop(self) -> None:
+        """End the thread, after a beat that is under way."""
+        self._is_stopping = True
+        self.beat_now()
+        await self._worker_loop.run_in_executor(None, self._thread.join)
+
+    def _run(self) -> None:
+        asyncio.run(self._beat_until_stopped())
+
+    async def _beat_until_stopped(self) -> None:
+        self._loop, self._awake = asyncio.get_running_loop(), asyncio.Event()
+        while not self._is_stopping:
+            self._awake.clear()
+            await self._beat()
+            if not self._is_stopping:
+                await self._clock.sleep(self._interval, until=self._awake)
+
+    async def _beat(self) -> None:
+        node = self._membership.node_id
+        try:
+            beat = await self._backend.beat(node, busy=self._busy())
+        except NodeLostError:
+            self._tell(self._on_lost, node)
+        except BackendUnavailableError:
+            # The roles report it; here only the next beat counts.
+            return
+        else:
+            self._tell(self._on_beat, node, beat)
+
+    def _tell(self, callback: Callable[..., None], *values: object) -> None:
+        with suppress(RuntimeError):
+            self._worker_loop.call_soon_threadsafe(callback, *values)

@@ -1,0 +1,60 @@
+"""The host: who this process is, and whether another process of this machine still lives."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from deeper_tasks.backends.protocol import Node
+from deeper_tasks.domain.ids import NodeId
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_START_TIME_FIELD = 22
+_ENDED = frozenset("ZXx")
+
+
+def describe_node(name: str, queues: dict[str, int]) -> Node:
+    """Return a new node for this process; its id is never used twice."""
+    return Node(
+        id=NodeId(f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"),
+        name=name,
+        host=socket.gethostname(),
+        boot=_boot(),
+        pid=os.getpid(),
+        pid_started=_process_start(os.getpid()) or "",
+        queues=queues,
+    )
+
+
+def is_known_dead(node: Node) -> bool:
+    """
+    Whether the node's process is certain to have ended.
+
+    Only a process of this machine, boot and pid namespace can be judged, and
+    only where /proc tells. A zombie counts as ended: it runs nothing any more.
+    """
+    if not node.boot or node.host != socket.gethostname() or node.boot != _boot():
+        return False
+    return _process_start(node.pid) != node.pid_started
+
+
+def _boot() -> str:
+    """What tells this run of this machine, and this container on it, from others; empty where unknown."""
+    with suppress(OSError):
+        return f"{_BOOT_ID.read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
+    return ""
+
+
+def _process_start(pid: int) -> str | None:
+    """The start time of a process in the kernel's ticks; None: it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The second field, the program's name, is in brackets and may hold spaces and brackets itself.
+    fields = status.rpartition(")")[2].split()
+    state, start = fields[0], fields[_START_TIME_FIELD - 3]
+    return None if state in _ENDED else start

@@ -1,0 +1,181 @@
+"""The maintainers: the roles that keep the store in order. Every worker has them; there is no leader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from deeper_tasks.backends.protocol import MAX_BATCH, Backend, NodeRecord, Notification, Topic
+from deeper_tasks.domain.ids import NodeId
+from deeper_tasks.domain.schedule import Firing, plan_firing
+from deeper_tasks.domain.state import State
+from deeper_tasks.integrations.events import (
+    CleanupRan,
+    EventBus,
+    JobExpired,
+    JobRescued,
+    QueueNearCapacity,
+    ScheduleFired,
+    ScheduleRepaired,
+)
+from deeper_tasks.worker.clock import Clock
+from deeper_tasks.worker.host import is_known_dead
+from deeper_tasks.worker.settings import WorkerSettings
+
+_AT_ONCE = timedelta(0)
+_LOOK_AT_NODES = timedelta(seconds=1)
+
+
+def jobs_in(queues: frozenset[str] | Sequence[str]) -> list[Notification]:
+    """Return the hints that queues have pending jobs."""
+    return [Notification(topic=Topic.JOBS, subject=queue) for queue in sorted(queues)]
+
+
+class Promoter:
+    """Makes scheduled and retryable jobs pending when they are due."""
+
+    def __init__(self, *, backend: Backend, settings: WorkerSettings) -> None:
+        self._backend = backend
+        self._longest = settings.poll_interval
+
+    async def turn(self) -> timedelta:
+        """Promote a batch; sleeps until the next job is due."""
+        promotion = await self._backend.promote()
+        if promotion.queues:
+            await self._backend.notify(jobs_in(promotion.queues))
+        if promotion.count == MAX_BATCH:
+            return _AT_ONCE
+        return min(promotion.next_due_in or self._longest, self._longest)
+
+
+class Scheduler:
+    """Fires the recurring tasks that are due."""
+
+    def __init__(self, *, backend: Backend, settings: WorkerSettings, bus: EventBus) -> None:
+        self._backend = backend
+        self._longest = settings.poll_interval
+        self._bus = bus
+
+    async def turn(self) -> timedelta:
+        """Fire what is due; sleeps until the next run."""
+        book = await self._backend.schedules()
+        queues: set[str] = set()
+        pause = self._longest
+        for entry in book.entries:
+            firing = plan_firing(entry, now=book.now)
+            if firing is not None:
+                await self._fire(firing)
+                queues.add(entry.schedule.spec.queue)
+            elif entry.paused_at is None:
+                pause = min(pause, entry.next_run - book.now)
+        if queues:
+            await self._backend.notify(jobs_in(tuple(queues)))
+            return _AT_ONCE
+        return pause
+
+    async def _fire(self, firing: Firing) -> None:
+        fired = await self._backend.fire(firing)
+        if fired is None:
+            return
+        if firing.is_repair:
+            self._bus.emit(ScheduleRepaired(name=firing.name, was=firing.expected, next_run=firing.next_run))
+        else:
+            self._bus.emit(ScheduleFired(name=firing.name, jobs=fired.jobs, next_run=firing.next_run))
+
+
+class Rescuer:
+    """
+    Gives the jobs of dead workers to living ones.
+
+    A node is dead when its beat stayed the same through a whole lease on this
+    worker's own clock, seen by reads without a gap; so an outage of the store
+    or a suspended machine makes nobody look dead. A process of this machine
+    that has ended is known at once.
+    """
+
+    def __init__(self, *, backend: Backend, settings: WorkerSettings, clock: Clock, bus: EventBus) -> None:
+        self._backend = backend
+        self._clock = clock
+        self._bus = bus
+        self._lease = settings.lease.total_seconds()
+        self._widest_gap = self._lease / 2
+        self._looked_at = -self._lease
+        self._seen: dict[NodeId, tuple[int, float]] = {}
+
+    async def turn(self) -> timedelta:
+        """Look at all nodes once."""
+        records = await self._backend.nodes()
+        now = self._clock.monotonic()
+        if now - self._looked_at > self._widest_gap:
+            self._seen.clear()
+        self._looked_at = now
+        self._seen = {record.node.id: self._sighting(record, now) for record in records}
+        dead = [record for record in records if record.is_lost or self._is_dead(record, now)]
+        for record in dead:
+            await self._rescue(record)
+        return _LOOK_AT_NODES
+
+    def _sighting(self, record: NodeRecord, now: float) -> tuple[int, float]:
+        seen = self._seen.get(record.node.id)
+        return seen if seen is not None and seen[0] == record.beat else (record.beat, now)
+
+    def _is_dead(self, record: NodeRecord, now: float) -> bool:
+        _, since = self._seen[record.node.id]
+        return now - since >= self._lease or is_known_dead(record.node)
+
+    async def _rescue(self, record: NodeRecord) -> None:
+        is_finished = False
+        while not is_finished:
+            rescue = await self._backend.rescue(record.node.id, beat=record.beat)
+            is_finished = rescue.is_finished
+            for job in rescue.jobs:
+                self._bus.emit(JobRescued(job_id=job.id, node=record.node.id, state=job.state))
+            if rescue.queues:
+                await self._backend.notify(jobs_in(rescue.queues))
+
+
+class Expirer:
+    """Fails the jobs that were not started in time, and warns of queues that grow too long."""
+
+    def __init__(self, *, backend: Backend, settings: WorkerSettings, bus: EventBus) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._bus = bus
+        self._crowded: frozenset[str] = frozenset()
+
+    async def turn(self) -> timedelta:
+        """Expire a batch."""
+        expired = await self._backend.expire()
+        for job in expired:
+            self._bus.emit(JobExpired(job_id=job.id))
+        if self._settings.queue_capacity is not None:
+            await self._warn(self._settings.queue_capacity)
+        return _AT_ONCE if len(expired) == MAX_BATCH else self._settings.poll_interval
+
+    async def _warn(self, capacity: int) -> None:
+        counts = await self._backend.statistics()
+        pending = {name: queue.by_state.get(State.PENDING, 0) for name, queue in counts.queues.items()}
+        crowded = frozenset(name for name, count in pending.items() if count >= capacity)
+        for name in sorted(crowded - self._crowded):
+            self._bus.emit(QueueNearCapacity(queue=name, pending=pending[name], capacity=capacity))
+        self._crowded = crowded
+
+
+class Pruner:
+    """Deletes ended jobs past their retention, a small batch at a time."""
+
+    def __init__(self, *, backend: Backend, settings: WorkerSettings, clock: Clock, bus: EventBus) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._clock = clock
+        self._bus = bus
+
+    async def turn(self) -> timedelta:
+        """Prune one batch; more follow soon where it was full."""
+        started = self._clock.monotonic()
+        deleted = await self._backend.prune(self._settings.retention)
+        if deleted:
+            took = timedelta(seconds=self._clock.monotonic() - started)
+            self._bus.emit(CleanupRan(deleted=deleted, took=took))
+        # Not at once: between two batches the others get their turn.
+        return timedelta(milliseconds=50) if deleted == MAX_BATCH else self._settings.cleanup_interval

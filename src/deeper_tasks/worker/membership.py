@@ -1,0 +1,35 @@
+"""The membership of a worker: the node under which the store knows it, renewed when it was taken for dead."""
+
+from __future__ import annotations
+
+from deeper_tasks.backends.protocol import Backend, Node
+from deeper_tasks.domain.ids import NodeId
+from deeper_tasks.worker.host import describe_node
+from deeper_tasks.worker.settings import WorkerSettings
+
+
+class Membership:
+    """The node that this worker is now."""
+
+    def __init__(self, *, backend: Backend, settings: WorkerSettings) -> None:
+        self._backend = backend
+        self._settings = settings
+        self.node: Node = describe_node(settings.name, settings.queues)
+
+    @property
+    def node_id(self) -> NodeId:
+        """The id under which this worker claims."""
+        return self.node.id
+
+    async def join(self) -> None:
+        """Make this worker known to the store."""
+        await self._backend.register(self.node)
+
+    async def join_anew(self) -> None:
+        """Become another node: the old one's jobs belong to others."""
+        self.node = describe_node(self._settings.name, self._settings.queues)
+        await self.join()
+
+    async def leave(self) -> None:
+        """Tell the store that this worker stopped in order."""
+        await self._backend.deregister(self.node_id)

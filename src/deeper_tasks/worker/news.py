@@ -1,0 +1,84 @@
+"""The news of a worker: what became of each attempt, as events, once the store has it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TypedDict
+
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.job import ClaimedJob, ErrorReport
+from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.domain.state import State
+from deeper_tasks.integrations.events import (
+    EventBus,
+    JobCancelled,
+    JobCompleted,
+    JobDiscarded,
+    JobEvent,
+    JobFailed,
+    JobReleased,
+    JobRetried,
+    JobSnoozed,
+    ResultOmitted,
+    SettlementRefused,
+)
+
+
+class _About(TypedDict):
+    """What every event of a job tells."""
+
+    job_id: JobId
+    task: str
+    queue: str
+    attempt: int
+
+
+_NO_ERROR = ErrorReport(kind="", message="")
+_KINDS: dict[State, type[JobEvent]] = {
+    State.COMPLETED: JobCompleted,
+    State.RETRYABLE: JobRetried,
+    State.FAILED: JobFailed,
+    State.DISCARDED: JobDiscarded,
+    State.CANCELLED: JobCancelled,
+}
+
+
+def announce(bus: EventBus, job: ClaimedJob, settlement: Settlement, state: State | None) -> None:
+    """Emit the event of a settlement that the store accepted with `state`, or refused (None)."""
+    if settlement.result_omitted is not None:
+        bus.emit(ResultOmitted(**_job(job), reason=settlement.result_omitted))
+    kind = _kind(settlement, state)
+    if bus.wants(kind):
+        bus.emit(_event(kind, job, settlement))
+
+
+def _kind(settlement: Settlement, state: State | None) -> type[JobEvent]:
+    if state is None:
+        return SettlementRefused
+    if state in _KINDS:
+        return _KINDS[state]
+    return JobSnoozed if settlement.end is End.SNOOZE else JobReleased
+
+
+def _event(kind: type[JobEvent], job: ClaimedJob, settlement: Settlement) -> JobEvent:  # noqa: PLR0911 - one a kind
+    about, ran_for, error = _job(job), settlement.ran_for, settlement.error or _NO_ERROR
+    if kind is JobCompleted:
+        return JobCompleted(**about, ran_for=ran_for or timedelta(0))
+    if kind is JobRetried:
+        return JobRetried(**about, ran_for=ran_for, max_attempts=job.max_attempts, error=error, delay=settlement.delay)
+    if kind is JobFailed:
+        return JobFailed(**about, ran_for=ran_for, error=error)
+    if kind is JobDiscarded:
+        return JobDiscarded(**about, ran_for=ran_for, error=error)
+    if kind is JobCancelled:
+        return JobCancelled(**about, ran_for=ran_for, reason=error.message)
+    if kind is JobSnoozed:
+        return JobSnoozed(**about, ran_for=ran_for, delay=settlement.delay)
+    if kind is SettlementRefused:
+        return SettlementRefused(**about, end=settlement.end)
+    reason = "its task is unknown here" if settlement.is_task_unknown else "not started, or the worker shuts down"
+    return JobReleased(**about, reason=reason)
+
+
+def _job(job: ClaimedJob) -> _About:
+    return {"job_id": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt}

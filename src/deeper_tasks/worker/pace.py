@@ -1,0 +1,36 @@
+"""The pace of a queue: how long its jobs took lately, and so how many may be claimed ahead."""
+
+from __future__ import annotations
+
+_MOST_AHEAD = 500
+_SHORTEST = 0.00002
+_FORGETTING = 0.1
+
+
+class Pace:
+    """
+    An estimate that follows a longer job at once and shorter ones slowly.
+
+    So a queue that mixes long and short jobs is taken for a slow one: a job is
+    better left in the store, where an idle worker can have it.
+    """
+
+    def __init__(self, *, slots: int, horizon: float) -> None:
+        self._slots = slots
+        self._horizon = horizon
+        self._seconds: float | None = None
+
+    def observe(self, seconds: float) -> None:
+        """Note how long a job ran."""
+        estimate = self._seconds
+        if estimate is None or seconds > estimate:
+            self._seconds = seconds
+        else:
+            self._seconds = estimate + (seconds - estimate) * _FORGETTING
+
+    @property
+    def ahead(self) -> int:
+        """How many jobs beyond the free slots will start within the horizon; none while nothing is known."""
+        if self._seconds is None:
+            return 0
+        return min(_MOST_AHEAD, int(self._slots * self._horizon / max(self._seconds, _SHORTEST)))

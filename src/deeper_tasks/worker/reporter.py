@@ -1,0 +1,83 @@
+"""The reporter: gathers the news of running jobs and writes it in batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.domain.ids import ClaimToken, JobId
+from deeper_tasks.domain.job import ClaimedJob, Progress
+from deeper_tasks.domain.settlement import Report
+from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.worker.clock import Clock
+
+_PAUSE = 0.1
+"""Seconds between writes of progress: often enough to watch, seldom enough to cost nothing."""
+
+
+class Reporter:
+    """
+    Takes progress and log lines from any thread; the newest progress of a job is what is written.
+
+    News are a courtesy: what cannot be written is dropped, and a job is never held up by it.
+    """
+
+    def __init__(self, *, backend: Backend, clock: Clock, token_of: Callable[[JobId], ClaimToken | None]) -> None:
+        self._backend = backend
+        self._clock = clock
+        self._token_of = token_of
+        self._loop = asyncio.get_running_loop()
+        self._news: dict[JobId, Report] = {}
+        self._awake = asyncio.Event()
+
+    def progress(self, job_id: JobId, progress: Progress) -> None:
+        """Take note of how far a job is. Safe to call from any thread."""
+        self._loop.call_soon_threadsafe(self._gather, job_id, progress, None)
+
+    def log(self, job_id: JobId, line: str) -> None:
+        """Take a line for a job's log. Safe to call from any thread."""
+        self._loop.call_soon_threadsafe(self._gather, job_id, None, line)
+
+    async def mark_started(self, job: ClaimedJob) -> bool:
+        """Write that a job which waited here starts now; False: it is no longer ours."""
+        return bool(await self._backend.report([Report(id=job.id, token=job.token, has_started=True)]))
+
+    async def flush(self, job_id: JobId) -> None:
+        """Write what is known of one job before it is settled, so that its last words are not lost."""
+        report = self._news.pop(job_id, None)
+        if report is not None:
+            await self._write([report])
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._awake.wait()
+            self._awake.clear()
+            news, self._news = self._news, {}
+            await self._write(list(news.values()))
+            await self._clock.sleep(_PAUSE, until=asyncio.Event())
+
+    def has_news(self, job_id: JobId) -> bool:
+        """Whether something about this job waits to be written."""
+        return job_id in self._news
+
+    async def _write(self, reports: list[Report]) -> None:
+        try:
+            await self._backend.report(reports)
+        except BackendUnavailableError:
+            return
+
+    def _gather(self, job_id: JobId, progress: Progress | None, line: str | None) -> None:
+        token = self._token_of(job_id)
+        if token is None:
+            return
+        report = self._news.get(job_id) or Report(id=job_id, token=token)
+        self._news[job_id] = msgspec.structs.replace(
+            report,
+            progress=progress or report.progress,
+            lines=report.lines if line is None else (*report.lines, line),
+        )
+        self._awake.set()

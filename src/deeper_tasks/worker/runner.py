@@ -1,0 +1,153 @@
+"""The runner: takes one attempt from its claim to its settlement, in short steps."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.errors import BackendUnavailableError, InvalidArgumentsError
+from deeper_tasks.integrations.events import EventBus, JobStarted
+from deeper_tasks.tasks import CurrentJob, ExecutorKind, TaskRegistry
+from deeper_tasks.worker.attempt import Attempt, Stop
+from deeper_tasks.worker.call import AnyTask, Call, CallSettings
+from deeper_tasks.worker.clock import Clock
+from deeper_tasks.worker.deadlines import Deadlines
+from deeper_tasks.worker.executors import Executor
+from deeper_tasks.worker.executors.process import ProcessDiedError
+from deeper_tasks.worker.reporter import Reporter
+from deeper_tasks.worker.settings import WorkerSettings
+from deeper_tasks.worker.unknown_task import UnknownTask
+
+Proceed = Callable[[], Awaitable[Settlement]]
+Middleware = Callable[[CurrentJob, Proceed], Awaitable[Settlement]]
+"""Code around each attempt: awaits `proceed()` and returns its settlement, or another. An error fails the attempt."""
+
+
+class Runner:
+    """Runs attempts, each with the executor of its task and within the middleware."""
+
+    def __init__(
+        self,
+        *,
+        registry: TaskRegistry,
+        executors: dict[ExecutorKind, Executor],
+        call_settings: Callable[[], CallSettings],
+        middleware: tuple[Middleware, ...],
+        settings: WorkerSettings,
+        clock: Clock,
+        reporter: Reporter,
+        deadlines: Deadlines,
+        bus: EventBus,
+    ) -> None:
+        self._registry = registry
+        self._executors = executors
+        self._call_settings = call_settings
+        self._middleware = middleware
+        self._settings = settings
+        self._clock = clock
+        self._reporter = reporter
+        self._deadlines = deadlines
+        self._bus = bus
+        self._unknown = UnknownTask(grace=settings.unknown_task_grace, bus=bus)
+
+    async def run(self, attempt: Attempt) -> Settlement | None:
+        """Return how the attempt ended; None when the job is not ours to settle."""
+        job = attempt.job
+        task = self._registry.resolve_for_run(job.task)
+        if task is None:
+            return self._unknown.settle(job)
+        call = Call(job, task, self._call_settings())
+        if self._is_expired(attempt):
+            return call.refused("Expired", "not started before it expired")
+        if not await self._may_start(attempt):
+            return None
+        if attempt.stop is not None:
+            return self._interrupted(attempt, call, timedelta(0))
+        self._start(attempt, task)
+        settlement = await self._executed(attempt, call)
+        if self._reporter.has_news(job.id):
+            await self._reporter.flush(job.id)
+        if attempt.stop is None or (settlement.end is End.COMPLETE and attempt.stop is not Stop.LOST):
+            return settlement
+        return self._interrupted(attempt, call, settlement.ran_for or timedelta(0))
+
+    def _is_expired(self, attempt: Attempt) -> bool:
+        # The store's clock at the claim, carried on by ours: the two need not agree.
+        job = attempt.job
+        if job.expires_at is None:
+            return False
+        waited = timedelta(seconds=self._clock.monotonic() - attempt.claimed)
+        return job.claimed_at + waited >= job.expires_at
+
+    async def _may_start(self, attempt: Attempt) -> bool:
+        """
+        Whether the job may start now.
+
+        Before the last attempt of a job that waited here the store must know that it starts:
+        if this process is killed, one that did not start is given back, one that did is discarded.
+        """
+        job = attempt.job
+        if job.has_started or not job.is_last_attempt:
+            return True
+        try:
+            return await self._reporter.mark_started(job)
+        except BackendUnavailableError:
+            # Not started: the store's rescue, or the beat, will find it in nobody's hands.
+            return False
+
+    def _start(self, attempt: Attempt, task: AnyTask) -> None:
+        job = attempt.job
+        timeout = self._timeout(job, task)
+        deadline = None if timeout is None else datetime.now(UTC) + timeout
+        attempt.context = CurrentJob(job, deadline=deadline, reporter=self._reporter)
+        self._deadlines.watch(attempt, timeout)
+        if self._bus.wants(JobStarted):
+            waited = timedelta(seconds=self._clock.monotonic() - attempt.claimed)
+            self._bus.emit(
+                JobStarted(
+                    job_id=job.id,
+                    task=job.task,
+                    queue=job.queue,
+                    attempt=job.attempt,
+                    wait=max(timedelta(0), job.claimed_at - job.scheduled_at) + waited,
+                )
+            )
+
+    def _timeout(self, job: ClaimedJob, task: AnyTask) -> timedelta | None:
+        """The job's own timeout, or the task's, or the settings'. Zero in the job's options means none."""
+        if job.options is not None and job.options.timeout is not None:
+            return job.options.timeout or None
+        timeout = task.request.timeout
+        return timeout if timeout is None or isinstance(timeout, timedelta) else self._settings.default_timeout
+
+    async def _executed(self, attempt: Attempt, call: Call) -> Settlement:
+        executor = self._executors[call.task.executor]
+        proceed: Proceed = lambda: executor.run(attempt, call)  # noqa: E731 - the innermost of the chain
+        for middleware in reversed(self._middleware):
+            proceed = _wrapped(middleware, attempt, proceed)
+        try:
+            return await proceed()
+        except InvalidArgumentsError as error:
+            return call.refused(type(error).__name__, str(error))
+        except ProcessDiedError as error:
+            return call.raised(error, timedelta(0))
+        except Exception as error:  # noqa: BLE001 - the middleware's: it fails the attempt like the handler's own
+            return call.raised(error, timedelta(0))
+
+    def _interrupted(self, attempt: Attempt, call: Call, ran_for: timedelta) -> Settlement | None:
+        match attempt.stop:
+            case Stop.TIMEOUT:
+                return call.raised(TimeoutError(attempt.reason), ran_for)
+            case Stop.CANCEL:
+                return call.cancelled(attempt.reason, ran_for)
+            case Stop.SHUTDOWN:
+                return call.released()
+        return None
+
+
+def _wrapped(middleware: Middleware, attempt: Attempt, proceed: Proceed) -> Proceed:
+    assert attempt.context is not None
+    context = attempt.context
+    return lambda: middleware(context, proceed)

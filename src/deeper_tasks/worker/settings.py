@@ -1,0 +1,34 @@
+"""The settings of a worker."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from msgspec import Struct
+
+from deeper_tasks.backends.protocol import Retention
+
+
+class WorkerSettings(Struct, frozen=True, kw_only=True):
+    """
+    How a worker works. `queues` maps each queue it serves to how many of its jobs run at once.
+
+    `lease` is how long another worker must see no sign of life before it takes
+    this one's jobs; it must be a few times `heartbeat`. `prefetch` bounds how
+    far ahead jobs are claimed: no more than are expected to start within it.
+    """
+
+    queues: dict[str, int]
+    name: str = "worker"
+    heartbeat: timedelta = timedelta(seconds=5)
+    lease: timedelta = timedelta(seconds=20)
+    poll_interval: timedelta = timedelta(seconds=1)
+    prefetch: timedelta = timedelta(milliseconds=50)
+    shutdown_grace: timedelta = timedelta(seconds=30)
+    default_timeout: timedelta | None = timedelta(hours=1)
+    default_retry_delay: timedelta = timedelta(seconds=15)
+    unknown_task_grace: timedelta = timedelta(hours=24)
+    max_result_bytes: int = 1024 * 1024
+    retention: Retention = Retention()
+    cleanup_interval: timedelta = timedelta(seconds=60)
+    queue_capacity: int | None = None

@@ -1,0 +1,89 @@
+"""The settler: writes the ends of attempts back, in batches as big as what gathered during the last write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.domain.settlement import Settlement
+from deeper_tasks.domain.state import State
+from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.worker.clock import Clock
+from deeper_tasks.worker.health import StoreHealth
+from deeper_tasks.worker.role import backoff
+
+MOST_TOGETHER = 500
+MOST_UNSETTLED = 5_000
+"""Above this the worker claims no more: the store cannot keep up, or is gone."""
+
+OnSettled = Callable[[ClaimedJob, Settlement, State | None], None]
+"""Told what became of each settlement: the job's state now, or None when it was refused."""
+
+
+class Settler:
+    """
+    Takes settlements and writes them; what the store could not take is kept and written when it is back.
+
+    A settlement counts as unsettled until the store answered, so a shutdown can wait for the last.
+    """
+
+    def __init__(self, *, backend: Backend, clock: Clock, health: StoreHealth, on_settled: OnSettled) -> None:
+        self._backend = backend
+        self._clock = clock
+        self._health = health
+        self._on_settled = on_settled
+        self._waiting: deque[tuple[ClaimedJob | None, Settlement]] = deque()
+        self._is_writing = False
+        self._awake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def unsettled(self) -> int:
+        """How many settlements wait to be written."""
+        return len(self._waiting)
+
+    def put(self, job: ClaimedJob, settlement: Settlement) -> None:
+        """Have the end of an attempt written soon."""
+        self._waiting.append((job, settlement))
+        self._idle.clear()
+        self._awake.set()
+
+    def forget(self, settlement: Settlement) -> None:
+        """Have a job given back that is in nobody's hands here; nobody is told of the outcome."""
+        self._waiting.append((None, settlement))
+        self._idle.clear()
+        self._awake.set()
+
+    async def wait_until_idle(self) -> None:
+        """Return when everything put so far is written."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        failures = 0
+        while True:
+            if not self._waiting:
+                self._idle.set()
+                self._awake.clear()
+                await self._awake.wait()
+            batch = [self._waiting[place] for place in range(min(len(self._waiting), MOST_TOGETHER))]
+            try:
+                await self._write(batch)
+                self._health.mark_working()
+                failures = 0
+            except BackendUnavailableError as error:
+                self._health.mark_failing(error)
+                failures += 1
+                await self._clock.sleep(backoff(failures), until=asyncio.Event())
+
+    async def _write(self, batch: Sequence[tuple[ClaimedJob | None, Settlement]]) -> None:
+        settled = await self._backend.settle([settlement for _, settlement in batch])
+        states = {answer.id: answer.state for answer in settled}
+        for job, settlement in batch:
+            self._waiting.popleft()
+            if job is not None:
+                self._on_settled(job, settlement, states.get(job.id))

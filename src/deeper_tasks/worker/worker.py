@@ -1,0 +1,302 @@
+"""The worker: puts its parts together, starts them, and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from deeper_tasks.backends.protocol import Backend, Beat
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.errors import BackendError, BackendUnavailableError
+from deeper_tasks.integrations.events import EventBus, NodeLost, TaskIgnoresTimeout, WorkerStarted, WorkerStopped
+from deeper_tasks.tasks import ExecutorKind, TaskRegistry
+from deeper_tasks.worker.attempt import Attempt, Stop
+from deeper_tasks.worker.call import CallSettings
+from deeper_tasks.worker.clock import Clock, SystemClock
+from deeper_tasks.worker.consumer import Consumer
+from deeper_tasks.worker.deadlines import Deadlines
+from deeper_tasks.worker.executors import Executor
+from deeper_tasks.worker.executors.coroutine import CoroutineExecutor
+from deeper_tasks.worker.executors.process import ProcessExecutor
+from deeper_tasks.worker.executors.thread import ThreadExecutor
+from deeper_tasks.worker.health import StoreHealth
+from deeper_tasks.worker.heartbeat import Heartbeat
+from deeper_tasks.worker.listener import Listener
+from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer, Scheduler
+from deeper_tasks.worker.membership import Membership
+from deeper_tasks.worker.news import announce
+from deeper_tasks.worker.reporter import Reporter
+from deeper_tasks.worker.role import Role, RoleLoop, backoff
+from deeper_tasks.worker.runner import Middleware, Runner
+from deeper_tasks.worker.settings import WorkerSettings
+from deeper_tasks.worker.settler import Settler
+
+_logger = logging.getLogger("deeper_tasks")
+
+_STOPPING_PAUSE = 0.02
+_LAST_WORDS = 5.0
+"""Seconds that code told to stop, and the last settles, get at the end."""
+
+
+class Worker:
+    """
+    Runs the jobs of its queues, and takes its part in maintaining the store.
+
+    Make it inside a running event loop; `run` returns after `stop`. The store must be open.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        registry: TaskRegistry,
+        bus: EventBus,
+        settings: WorkerSettings,
+        middleware: Sequence[Middleware] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        self._backend = backend
+        self._registry = registry
+        self._bus = bus
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._health = StoreHealth(bus=bus, clock=self._clock)
+        self._membership = Membership(backend=backend, settings=settings)
+        self._settler = Settler(
+            backend=backend, clock=self._clock, health=self._health, on_settled=lambda *end: announce(bus, *end)
+        )
+        self._reporter = Reporter(backend=backend, clock=self._clock, token_of=self._token_of)
+        self._deadlines = Deadlines(running=self._running, clock=self._clock, on_ignored=self._on_ignored)
+        self._executors = self._make_executors()
+        self._runner = Runner(
+            registry=registry,
+            executors=self._executors,
+            call_settings=self._call_settings,
+            middleware=tuple(middleware),
+            settings=settings,
+            clock=self._clock,
+            reporter=self._reporter,
+            deadlines=self._deadlines,
+            bus=bus,
+        )
+        self._heartbeat = Heartbeat(
+            backend=backend,
+            membership=self._membership,
+            settings=settings,
+            busy=lambda: sum(len(consumer.running) for consumer in self._consumers.values()),
+            on_beat=self._on_beat,
+            on_lost=self._on_beat_refused,
+        )
+        self._loops: dict[str, RoleLoop] = {}
+        self._consumers = {queue: self._make_consumer(queue, slots) for queue, slots in settings.queues.items()}
+        self._make_maintainers()
+        self._listener = Listener(
+            backend=backend,
+            clock=self._clock,
+            on_jobs=self._on_jobs,
+            on_control=self._heartbeat.beat_now,
+            on_schedules=self._on_schedules,
+        )
+        self._stopping = asyncio.Event()
+        self._hurrying = asyncio.Event()
+        self._losing: asyncio.Task[None] | None = None
+        self.is_stuck = False
+
+    @property
+    def node_id(self) -> NodeId:
+        """The id under which the store knows this worker now."""
+        return self._membership.node_id
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether this worker claims jobs and the store answers."""
+        return not self._stopping.is_set() and self._health.is_working
+
+    def stop(self) -> None:
+        """Stop in order: claim no more, let jobs end for the grace period. Called again: give back at once."""
+        if self._stopping.is_set():
+            self._hurrying.set()
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until `stop`, then return when all is settled or given back."""
+        await self._join()
+        self._heartbeat.start()
+        self._bus.emit(WorkerStarted(node=self.node_id, queues=self._settings.queues))
+        helpers = [self._settler.run(), self._reporter.run(), self._deadlines.run(), self._listener.run()]
+        tasks = [asyncio.create_task(helper) for helper in helpers]
+        roles = [asyncio.create_task(loop.run(), name=loop.name) for loop in self._loops.values()]
+        try:
+            await self._stopping.wait()
+            await self._wind_down()
+        finally:
+            await self._heartbeat.stop()
+            for task in (*roles, *tasks):
+                task.cancel()
+            await asyncio.gather(*roles, *tasks, return_exceptions=True)
+            await self._close_executors()
+        with suppress(BackendError):
+            await self._membership.leave()
+        self._bus.emit(WorkerStopped(node=self.node_id, queues=self._settings.queues))
+
+    # winding down
+
+    async def _wind_down(self) -> None:
+        for consumer in self._consumers.values():
+            consumer.is_draining = True
+            consumer.give_back_held()
+        await self._until_idle(self._settings.shutdown_grace.total_seconds(), hurry=self._hurrying)
+        for consumer in self._consumers.values():
+            consumer.stop_running(Stop.SHUTDOWN, "the worker shuts down")
+        await self._until_idle(_LAST_WORDS)
+        for attempt in self._running():
+            _logger.error(
+                "the job %s did not stop; it is left to be rescued", attempt.job.id, extra={"job_id": attempt.job.id}
+            )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS):
+                await self._settler.wait_until_idle()
+
+    async def _until_idle(self, seconds: float, *, hurry: asyncio.Event | None = None) -> None:
+        deadline = self._clock.monotonic() + seconds
+        while any(consumer.is_busy for consumer in self._consumers.values()):
+            if self._clock.monotonic() >= deadline or (hurry is not None and hurry.is_set()):
+                return
+            await self._clock.sleep(_STOPPING_PAUSE, until=asyncio.Event())
+
+    async def _close_executors(self) -> None:
+        for executor in self._executors.values():
+            await executor.close()
+
+    # what others ask of this worker
+
+    def _on_jobs(self, queue: str) -> None:
+        consumer = self._consumers.get(queue)
+        if consumer is not None:
+            consumer.hint()
+
+    def _on_schedules(self) -> None:
+        for name in ("promoter", "scheduler"):
+            self._loops[name].wake()
+
+    def _on_beat(self, node: NodeId, beat: Beat) -> None:
+        if node != self.node_id:
+            return
+        for queue in beat.paused & self._consumers.keys():
+            self._consumers[queue].give_back_held()
+        for job_id, reason in beat.cancels.items():
+            self._cancel(job_id, reason)
+        self._give_back_strays(beat.held)
+
+    def _cancel(self, job_id: JobId, reason: str) -> None:
+        for consumer in self._consumers.values():
+            attempt = consumer.running.get(job_id)
+            if attempt is not None and attempt.stop is None:
+                attempt.tell_to_stop(Stop.CANCEL, reason)
+            consumer.give_back_held_one(job_id)
+
+    def _give_back_strays(self, held: dict[JobId, ClaimToken]) -> None:
+        """Give back what the store thinks runs here and does not: the answer of its claim was lost for good."""
+        known = {job_id for consumer in self._consumers.values() for job_id in consumer.holds}
+        claiming = {consumer.claiming for consumer in self._consumers.values()}
+        for job_id, token in held.items():
+            if job_id not in known and token not in claiming:
+                self._settler.forget(Settlement(id=job_id, token=token, end=End.RELEASE))
+
+    def _on_beat_refused(self, node: NodeId) -> None:
+        if node == self.node_id and self._losing is None:
+            self._losing = asyncio.get_running_loop().create_task(self._start_anew())
+
+    async def _on_lost(self) -> None:
+        self._on_beat_refused(self.node_id)
+        if self._losing is not None:
+            await asyncio.shield(self._losing)
+
+    async def _start_anew(self) -> None:
+        """Stop all that runs: it belongs to others now. Then come back as another node."""
+        self._bus.emit(NodeLost(node=self.node_id))
+        for consumer in self._consumers.values():
+            consumer.drop_held()
+            consumer.stop_running(Stop.LOST)
+        await self._join(anew=True)
+        self._losing = None
+
+    async def _join(self, *, anew: bool = False) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                await (self._membership.join_anew() if anew else self._membership.join())
+            except BackendUnavailableError as error:
+                self._health.mark_failing(error)
+                failures += 1
+                await self._clock.sleep(backoff(failures), until=self._stopping)
+            else:
+                return
+
+    def _on_ignored(self, attempt: Attempt) -> None:
+        job = attempt.job
+        self._bus.emit(TaskIgnoresTimeout(job_id=job.id, task=job.task, queue=job.queue, attempt=job.attempt))
+        if not self.is_stuck:
+            # Its slot is lost until this process ends: let the rest finish and be restarted.
+            self.is_stuck = True
+            self.stop()
+
+    # parts
+
+    def _running(self) -> Iterable[Attempt]:
+        return [attempt for consumer in self._consumers.values() for attempt in consumer.running.values()]
+
+    def _token_of(self, job_id: JobId) -> ClaimToken | None:
+        for consumer in self._consumers.values():
+            attempt = consumer.running.get(job_id)
+            if attempt is not None:
+                return attempt.job.token
+        return None
+
+    def _call_settings(self) -> CallSettings:
+        return CallSettings(
+            max_result_bytes=self._settings.max_result_bytes,
+            default_retry_delay=self._settings.default_retry_delay,
+            random=self._clock.random(),
+        )
+
+    def _make_executors(self) -> dict[ExecutorKind, Executor]:
+        return {
+            ExecutorKind.COROUTINE: CoroutineExecutor(),
+            ExecutorKind.THREAD: ThreadExecutor(threads=sum(self._settings.queues.values())),
+            ExecutorKind.PROCESS: ProcessExecutor(
+                modules=lambda: (task.module for task in self._registry if task.module is not None),
+                reporter=self._reporter,
+                settings=self._call_settings,
+            ),
+        }
+
+    def _make_consumer(self, queue: str, slots: int) -> Consumer:
+        name = f"consumer of {queue}"
+        consumer = Consumer(
+            queue,
+            slots=slots,
+            settings=self._settings,
+            backend=self._backend,
+            clock=self._clock,
+            membership=self._membership,
+            settler=self._settler,
+            run=self._runner.run,
+            wake=lambda: self._loops[name].wake(),  # noqa: PLW0108 - the loop is made for the consumer
+        )
+        self._add(name, consumer)
+        return consumer
+
+    def _make_maintainers(self) -> None:
+        backend, settings, clock, bus = self._backend, self._settings, self._clock, self._bus
+        self._add("promoter", Promoter(backend=backend, settings=settings))
+        self._add("scheduler", Scheduler(backend=backend, settings=settings, bus=bus))
+        self._add("rescuer", Rescuer(backend=backend, settings=settings, clock=clock, bus=bus))
+        self._add("expirer", Expirer(backend=backend, settings=settings, bus=bus))
+        self._add("pruner", Pruner(backend=backend, settings=settings, clock=clock, bus=bus))
+
+    def _add(self, name: str, role: Role) -> None:
+        self._loops[name] = RoleLoop(name, role, clock=self._clock, health=self._health, on_lost=self._on_lost)
