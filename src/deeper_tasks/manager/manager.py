@@ -5,39 +5,37 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
+import msgspec
+
 from deeper_tasks.backends.protocol import (
-    MAX_BATCH,
     Backend,
-    JobFilter,
     JobQuery,
-    Notification,
-    QueueSettings,
     Retention,
-    Topic,
 )
 from deeper_tasks.config import Settings, load_settings, redacted
 from deeper_tasks.domain.ids import JobId, parse_id
 from deeper_tasks.domain.schedule import ScheduleEntry
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.errors import (
+    ConfigError,
     InvalidOptionError,
-    InvalidTransitionError,
     JobNotCompletedError,
     JobNotFoundError,
     ScheduleNotFoundError,
     TaskError,
 )
-from deeper_tasks.integrations.events import Event, EventBus, JobCancelled
+from deeper_tasks.integrations.events import Event, EventBus
 from deeper_tasks.integrations.logs import LogSubscriber
 from deeper_tasks.manager.conditions import Conditions, check_page, to_days, to_filter, to_sort_key
 from deeper_tasks.manager.jobs import AnyTask
+from deeper_tasks.manager.operator import Operator
 from deeper_tasks.manager.producer import Producer
 from deeper_tasks.manager.stores import make_backend
 from deeper_tasks.manager.views import (
@@ -95,14 +93,12 @@ class BackgroundTaskManager:
         self, url: str | None = None, *, settings: Settings | None = None, backend: Backend | None = None, **values: Any
     ) -> None:
         self.settings = settings or load_settings(path=os.devnull, environ={}, url=url, **values)
-        chosen = self.settings.url if self.settings.enabled else "noop://"
-        self.backend: Backend = backend or make_backend(chosen)
         self.events = EventBus()
         LogSubscriber().subscribe_to(self.events)
         self.registry = TaskRegistry(allowed_modules=self.settings.allowed_modules)
-        self._producer = Producer(backend=self.backend, settings=self.settings, bus=self.events)
         self._middleware: list[Middleware] = []
         self._is_open = False
+        self._work_on(backend)
         self._pid = os.getpid()
         for module in self.settings.include:
             self.include(module)
@@ -118,6 +114,21 @@ class BackgroundTaskManager:
         The file is `deeper_tasks.toml`, or `[tool.deeper_tasks]` of `pyproject.toml`, in the working folder.
         """
         return cls(settings=load_settings(path=path, **values))
+
+    def use_store(self, url: str) -> None:
+        """
+        Work on another store than the one this manager was made with, before its first use.
+
+        It is what `deeper worker --url` does: the tasks stay, the store changes.
+
+        Raises:
+            ConfigError: the URL cannot be used, or this manager's store is open.
+        """
+        if self._is_open:
+            raise ConfigError(f"{self!r} has its store open; call use_store before its first use, or close it first")
+        checked = load_settings(path=os.devnull, environ={}, url=url)
+        self.settings = msgspec.structs.replace(self.settings, url=checked.url)
+        self._work_on(None)
 
     # life
 
@@ -157,7 +168,7 @@ class BackgroundTaskManager:
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
     @overload
-    def task(self, **options: Unpack[TaskOptions]) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def task(self, /, **options: Unpack[TaskOptions]) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
     def task(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """
@@ -347,16 +358,13 @@ class BackgroundTaskManager:
             InvalidTransitionError: it has ended already.
         """
         job_id = await self._checked(task_id)
-        settled = await self._cancel(JobFilter(ids=(job_id,)), reason)
-        if not settled:
-            await self._refuse(job_id, "cancelled")
-        return settled[job_id]
+        return await self._operator.cancel(job_id, reason=reason)
 
     async def cancel_tasks(self, *, reason: str = "cancelled by request", **conditions: Unpack[Conditions]) -> int:
         """Cancel all jobs that meet the conditions of `list_tasks` and have not ended; returns how many."""
         target = to_filter(**conditions)
         await self._ready()
-        return await _until_few(lambda: self._cancel(target, reason))
+        return await self._operator.cancel_all(target, reason=reason)
 
     async def retry_task(self, task_id: str) -> None:
         """
@@ -367,15 +375,14 @@ class BackgroundTaskManager:
             InvalidTransitionError: it has not ended, or completed.
         """
         job_id = await self._checked(task_id)
-        if not await self._retry(JobFilter(ids=(job_id,))):
-            await self._refuse(job_id, "retried")
+        await self._operator.retry(job_id)
 
     async def retry_tasks(self, **conditions: Unpack[Conditions]) -> int:
         """Retry all jobs that meet the conditions of `list_tasks`, by default all dead letters; returns how many."""
         conditions.setdefault("status", DEAD_LETTER)
         target = to_filter(**conditions)
         await self._ready()
-        return await _until_few(lambda: self._retry(target))
+        return await self._operator.retry_all(target)
 
     async def delete_task(self, task_id: str) -> None:
         """
@@ -386,22 +393,21 @@ class BackgroundTaskManager:
             InvalidTransitionError: it runs; cancel it first.
         """
         job_id = await self._checked(task_id)
-        if not await self.backend.delete(JobFilter(ids=(job_id,))):
-            await self._refuse(job_id, "deleted")
+        await self._operator.delete(job_id)
 
     async def delete_tasks(self, **conditions: Unpack[Conditions]) -> int:
         """Delete all jobs that meet the conditions of `list_tasks` and do not run; returns how many."""
         target = to_filter(**conditions)
         await self._ready()
-        return await _until_few(lambda: self.backend.delete(target))
+        return await self._operator.delete_all(target)
 
     async def pause_queue(self, queue: str) -> None:
         """Have no more jobs of a queue started, by any worker, until it is resumed. Running ones go on."""
-        await self._set_queue(queue, datetime.now(UTC))
+        await self._set_pause(queue, datetime.now(UTC))
 
     async def resume_queue(self, queue: str) -> None:
         """Have jobs of a paused queue started again."""
-        await self._set_queue(queue, None)
+        await self._set_pause(queue, None)
 
     async def cleanup_old_tasks(self, *, completed_days: float | None = None, failed_days: float | None = None) -> int:
         """
@@ -415,10 +421,7 @@ class BackgroundTaskManager:
         if failed_days is not None:
             retention = Retention(completed=retention.completed, failed=to_days("failed_days", failed_days))
         await self._ready()
-        deleted = 0
-        while count := await self.backend.prune(retention):
-            deleted += count
-        return deleted
+        return await self._operator.clean_up(retention)
 
     # look
 
@@ -489,12 +492,14 @@ class BackgroundTaskManager:
         queues: Mapping[str, int] | None = None,
         *,
         handle_signals: bool = True,
+        shutdown_grace_seconds: float | None = None,
         on_start: Callable[[Worker], None] | None = None,
     ) -> Worker:
         """
         Run jobs here until SIGTERM or SIGINT, then finish what runs; a second signal gives it back at once.
 
         `queues` maps queues to how many of their jobs run at once; by default those of the settings.
+        `shutdown_grace_seconds` too takes the place of the setting.
         Returns the worker, stopped; its `is_stuck` tells whether a thread ignored its timeout.
         """
         await self._ready()
@@ -502,7 +507,7 @@ class BackgroundTaskManager:
             backend=self.backend,
             registry=self.registry,
             bus=self.events,
-            settings=worker_settings(self.settings, queues),
+            settings=worker_settings(self.settings, queues, shutdown_grace_seconds=shutdown_grace_seconds),
             middleware=self._middleware,
         )
         loop, handled = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
@@ -520,6 +525,12 @@ class BackgroundTaskManager:
         return worker
 
     # inside
+
+    def _work_on(self, backend: Backend | None) -> None:
+        chosen = self.settings.url if self.settings.enabled else "noop://"
+        self.backend = backend or make_backend(chosen)
+        self._producer = Producer(backend=self.backend, settings=self.settings, bus=self.events)
+        self._operator = Operator(backend=self.backend, bus=self.events)
 
     def _register(self, task: Task[P, R]) -> Task[P, R]:
         self.registry.add(task)
@@ -556,39 +567,11 @@ class BackgroundTaskManager:
             raise JobNotFoundError(f"no job has the id {task_id!r}: ids are UUIDs")
         return job_id
 
-    async def _refuse(self, job_id: JobId, what: str) -> None:
-        job = await self.backend.get(job_id)
-        if job is None:
-            raise JobNotFoundError(f"no job has the id {job_id!r}; it may have been cleaned up")
-        raise InvalidTransitionError(f"the job {job_id} is {job.state} and cannot be {what}")
-
-    async def _cancel(self, target: JobFilter, reason: str) -> dict[JobId, CancelOutcome]:
-        settled = await self.backend.cancel(target, reason=reason)
-        outcomes = {
-            job.id: CancelOutcome.REQUESTED if job.state is State.RUNNING else CancelOutcome.CANCELLED
-            for job in settled
-        }
-        if CancelOutcome.REQUESTED in outcomes.values():
-            await self.backend.notify([Notification(topic=Topic.CONTROL)])
-        for job_id, outcome in outcomes.items():
-            if outcome is CancelOutcome.CANCELLED:
-                self.events.emit(JobCancelled(job_id=job_id, reason=reason))
-        return outcomes
-
-    async def _retry(self, target: JobFilter) -> Sequence[JobId]:
-        retried = await self.backend.retry(target)
-        await self.backend.notify(
-            [Notification(topic=Topic.JOBS, subject=queue) for queue in sorted({job.queue for job in retried})]
-        )
-        return [job.id for job in retried]
-
-    async def _set_queue(self, queue: str, paused_at: datetime | None) -> None:
+    async def _set_pause(self, queue: str, paused_at: datetime | None) -> None:
         name = parse_options({"queue": queue}).queue
         assert name is not None
         await self._ready()
-        await self.backend.put_queue(QueueSettings(name=name, paused_at=paused_at))
-        topic = Topic.JOBS if paused_at is None else Topic.CONTROL
-        await self.backend.notify([Notification(topic=topic, subject=name)])
+        await self._operator.set_queue(name, paused_at=paused_at)
 
     async def _entry(self, name: str) -> ScheduleEntry:
         await self._ready()
@@ -596,13 +579,3 @@ class BackgroundTaskManager:
             if entry.schedule.name == name:
                 return entry
         raise ScheduleNotFoundError(f"no recurring task has the name {name!r}")
-
-
-async def _until_few(change: Callable[[], Awaitable[Sized]]) -> int:
-    """Change batch after batch, until one is not full."""
-    changed = 0
-    while True:
-        count = len(await change())
-        changed += count
-        if count < MAX_BATCH:
-            return changed

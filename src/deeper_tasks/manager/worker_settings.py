@@ -19,16 +19,19 @@ def retention_of(settings: Settings) -> Retention:
     )
 
 
-def worker_settings(settings: Settings, queues: Mapping[str, int] | None = None) -> WorkerSettings:
-    """Return the settings as a worker takes them."""
+def worker_settings(
+    settings: Settings, queues: Mapping[str, int] | None = None, *, shutdown_grace_seconds: float | None = None
+) -> WorkerSettings:
+    """Return the settings as a worker takes them; what is given beside them comes first."""
     timeout = settings.default_timeout_seconds
+    grace = settings.shutdown_grace_seconds if shutdown_grace_seconds is None else shutdown_grace_seconds
     return WorkerSettings(
         queues=dict(queues or settings.queues),
         heartbeat=timedelta(seconds=settings.heartbeat_seconds),
         lease=timedelta(seconds=settings.lease_seconds),
         poll_interval=timedelta(seconds=settings.poll_interval_seconds),
         prefetch=timedelta(milliseconds=settings.prefetch_milliseconds),
-        shutdown_grace=timedelta(seconds=settings.shutdown_grace_seconds),
+        shutdown_grace=timedelta(seconds=grace),
         default_timeout=None if timeout is None else timedelta(seconds=timeout),
         default_retry_delay=timedelta(seconds=settings.default_retry_delay_seconds),
         unknown_task_grace=timedelta(seconds=settings.unknown_task_grace_seconds),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.settlement import End, Settlement
-from deeper_tasks.errors import BackendUnavailableError, InvalidArgumentsError
+from deeper_tasks.errors import BackendUnavailableError, InvalidArgumentsError, TaskNotFoundError
 from deeper_tasks.integrations.events import EventBus, JobStarted
 from deeper_tasks.tasks import CurrentJob, ExecutorKind, TaskRegistry
 from deeper_tasks.worker.attempt import Attempt, Stop
@@ -19,6 +20,8 @@ from deeper_tasks.worker.executors.process import ProcessDiedError
 from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.unknown_task import UnknownTask
+
+_logger = logging.getLogger("deeper_tasks")
 
 Proceed = Callable[[], Awaitable[Settlement]]
 Middleware = Callable[[CurrentJob, Proceed], Awaitable[Settlement]]
@@ -55,7 +58,7 @@ class Runner:
     async def run(self, attempt: Attempt) -> Settlement | None:
         """Return how the attempt ended; None when the job is not ours to settle."""
         job = attempt.job
-        task = self._registry.resolve_for_run(job.task)
+        task = self._resolved(job.task)
         if task is None:
             return self._unknown.settle(job)
         call = Call(job, task, self._call_settings())
@@ -72,6 +75,14 @@ class Runner:
         if attempt.stop is None or (settlement.end is End.COMPLETE and attempt.stop is not Stop.LOST):
             return settlement
         return self._interrupted(attempt, call, settlement.ran_for or timedelta(0))
+
+    def _resolved(self, name: str) -> AnyTask | None:
+        try:
+            return self._registry.resolve_for_run(name)
+        except TaskNotFoundError as error:
+            # An allowed module that cannot be imported: to this worker its tasks are unknown.
+            _logger.warning("%s", error)
+            return None
 
     def _is_expired(self, attempt: Attempt) -> bool:
         # The store's clock at the claim, carried on by ours: the two need not agree.

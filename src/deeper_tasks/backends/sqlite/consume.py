@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from deeper_tasks.backends.protocol import Beat, Claim, Node
+from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node
 from deeper_tasks.backends.sqlite import counters, ends, unique_keys
 from deeper_tasks.backends.sqlite.codec import CODES, STATES, claimed_jobs, duration, to_json
 from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
@@ -40,9 +40,14 @@ SELECT
     (SELECT paused_at FROM deeper_queue WHERE name = ?2),
     EXISTS (SELECT 1 FROM deeper_job WHERE state = 4 AND node = ?1 AND token = ?3)
 """
-_CLAIMED = """json_array(
-    id, ?1, task, arguments, queue, priority, attempt + {step}, max_attempts, inserted_at / 1e6,
-    scheduled_at / 1e6, ?2 / 1e6, expires_at / 1e6, {has_started}, unknown_since / 1e6, json(options)
+_SECONDS = "printf('%.6f', {column} / 1e6)"
+"""A moment as msgspec reads it, to the microsecond: as a number SQLite would write 15 digits of its 16."""
+_OPTIONAL_SECONDS = f"iif({{column}} IS NULL, NULL, {_SECONDS})"
+_CLAIMED = f"""json_array(
+    id, ?1, task, arguments, queue, priority, attempt + {{step}}, max_attempts,
+    {_SECONDS.format(column="inserted_at")}, {_SECONDS.format(column="scheduled_at")}, {_SECONDS.format(column="?2")},
+    {_OPTIONAL_SECONDS.format(column="expires_at")}, {{has_started}},
+    {_OPTIONAL_SECONDS.format(column="unknown_since")}, json(options)
 )"""
 SELECT_CLAIMABLE = f"""
 SELECT
@@ -98,11 +103,13 @@ UPDATE deeper_job SET
     log = CASE WHEN ?6 IS NULL THEN log ELSE (
         SELECT json_group_array(line) FROM (
             SELECT line FROM (
-                SELECT 0 AS part, key, value AS line FROM json_each(coalesce(log, '[]'))
-                UNION ALL SELECT 1, key, value FROM json_each(?6)
-                ORDER BY 1 DESC, 2 DESC LIMIT {MAX_KEPT_LOG_LINES}
+                SELECT * FROM (
+                    SELECT 0 AS part, key, value AS line FROM json_each(coalesce(log, '[]'))
+                    UNION ALL SELECT 1, key, value FROM json_each(?6)
+                )
+                ORDER BY part DESC, key DESC LIMIT {MAX_KEPT_LOG_LINES}
             )
-            ORDER BY 1
+            ORDER BY part, key
         )
     ) END
 WHERE id = ?1 AND token = ?2 AND state = 4
@@ -151,7 +158,7 @@ def claim(
         return Claim(jobs=claimed_jobs(connection.execute(SELECT_CLAIMED, (token, now, node)).fetchone()[0]))
     if paused_at is not None:
         return Claim(is_paused=True)
-    document, rowids = connection.execute(SELECT_CLAIMABLE, (token, now, queue, limit)).fetchone()
+    document, rowids = connection.execute(SELECT_CLAIMABLE, (token, now, queue, min(limit, MAX_BATCH))).fetchone()
     jobs = claimed_jobs(document)
     if not jobs:
         return Claim()

@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Wake:
 
     def __init__(self, database: Path) -> None:
         self._folder = _folder(database)
-        self._closing: set[asyncio.Event] = set()
+        self._listeners: set[_Listener] = set()
 
     def notify(self, notifications: Sequence[Notification]) -> None:
         """Send hints to every listener. Never blocks and never raises."""
@@ -51,51 +51,69 @@ class Wake:
 
     async def listen(self) -> AsyncIterator[Notification]:
         """Yield hints until closed."""
-        path = self._folder / f"{os.getpid()}-{secrets.token_hex(4)}"
-        with suppress(OSError):
-            self._folder.mkdir(mode=0o777, parents=True, exist_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
             receiver.setblocking(False)
+            path = self._bind(receiver)
+            listener = _Listener(receiver)
+            self._listeners.add(listener)
             try:
-                receiver.bind(str(path))
-            except OSError:
-                # Without a socket there are no hints: polling alone is correct.
-                await self._wait_for_close()
-                return
-            try:
-                async for notification in self._receive(receiver):
+                async for notification in listener.hear():
                     yield notification
             finally:
-                with suppress(OSError):
-                    path.unlink()
+                self._listeners.discard(listener)
+                if path is not None:
+                    with suppress(OSError):
+                        path.unlink()
 
     def close(self) -> None:
-        """End all that listen. To be called in the loop of each listener, or when none runs any more."""
-        for closing in self._closing:
-            closing.set()
+        """End all that listen, in whatever loop they do."""
+        for listener in list(self._listeners):
+            listener.close()
 
-    async def _receive(self, receiver: socket.socket) -> AsyncIterator[Notification]:
-        loop = asyncio.get_running_loop()
-        closing = asyncio.create_task(self._wait_for_close())
+    def _bind(self, receiver: socket.socket) -> Path | None:
+        """Give the socket its place in the folder. Without one there are no hints, and polling alone is correct."""
+        path = self._folder / f"{os.getpid()}-{secrets.token_hex(4)}"
         try:
-            while not closing.done():
-                receiving = asyncio.create_task(loop.sock_recv(receiver, _LARGEST_DATAGRAM))
-                await asyncio.wait({closing, receiving}, return_when=asyncio.FIRST_COMPLETED)
-                if not receiving.done():
-                    receiving.cancel()
-                    return
-                with suppress(msgspec.DecodeError):
-                    yield _decoder.decode(receiving.result())
-        finally:
-            closing.cancel()
+            self._folder.mkdir(mode=0o777, parents=True, exist_ok=True)
+            receiver.bind(str(path))
+        except OSError:
+            return None
+        return path
 
-    async def _wait_for_close(self) -> None:
-        closing = asyncio.Event()
-        self._closing.add(closing)
+
+class _Listener:
+    """One who reads a socket, in the loop where it began to."""
+
+    def __init__(self, receiver: socket.socket) -> None:
+        self._receiver = receiver
+        self._loop = asyncio.get_running_loop()
+        self._awake = asyncio.Event()
+        self._is_closed = False
+
+    async def hear(self) -> AsyncIterator[Notification]:
+        self._loop.add_reader(self._receiver, self._awake.set)
         try:
-            await closing.wait()
+            while not self._is_closed:
+                await self._awake.wait()
+                self._awake.clear()
+                for notification in self._received():
+                    yield notification
         finally:
-            self._closing.discard(closing)
+            self._loop.remove_reader(self._receiver)
+
+    def close(self) -> None:
+        self._is_closed = True
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._awake.set)
+
+    def _received(self) -> Iterator[Notification]:
+        while not self._is_closed:
+            try:
+                datagram = self._receiver.recv(_LARGEST_DATAGRAM)
+            except OSError:
+                return
+            with suppress(msgspec.DecodeError):
+                yield _decoder.decode(datagram)
 
 
 def _folder(database: Path) -> Path:

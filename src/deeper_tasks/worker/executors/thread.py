@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -35,7 +36,11 @@ class ThreadExecutor:
             started = time.perf_counter()
             try:
                 value = context.run(call.task.function, *args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
+            except BaseException as raised:  # noqa: BLE001 - what a handler raises ends its attempt only
+                return call.raised(raised, timedelta(seconds=time.perf_counter() - started))
+            if inspect.iscoroutine(value):
+                value.close()
+                error = TypeError("a def returned a coroutine, which nothing runs: make it an async def")
                 return call.raised(error, timedelta(seconds=time.perf_counter() - started))
             return call.returned(value, timedelta(seconds=time.perf_counter() - started))
 

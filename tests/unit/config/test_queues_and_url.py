@@ -1,0 +1,50 @@
+"""Queues as text, and URLs without their secrets."""
+
+from __future__ import annotations
+
+import pytest
+
+from deeper_tasks.config import parse_queues, redacted
+from deeper_tasks.errors import ConfigError
+
+
+def test_queues_are_names_with_their_concurrency():
+    assert parse_queues("default:20,emails:5") == {"default": 20, "emails": 5}
+
+
+def test_a_queue_alone_runs_ten_jobs_at_once():
+    assert parse_queues(" emails , default : 2,") == {"emails": 10, "default": 2}
+
+
+@pytest.mark.parametrize(
+    "text", ["", ",", "a:", "a:x", "a:-1", "a:0", "a:10001", "a:99999999999", "a:1:2", ":5", "a b:1", "a:²"]
+)
+def test_what_is_no_list_of_queues_is_refused(text):
+    with pytest.raises(ConfigError):
+        parse_queues(text)
+
+
+def test_a_queue_that_stands_there_twice_is_refused():
+    with pytest.raises(ConfigError, match="'a' stands there twice"):
+        parse_queues("a:1,a:2")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite:///tasks.db?synchronous=FULL", "sqlite:///tasks.db?synchronous=FULL"),
+        ("sqlite:///a@b:c@d", "sqlite:///a@b:c@d"),
+        ("memory://", "memory://"),
+        ("postgresql://user@host/db", "postgresql://user@host/db"),
+        ("postgresql://user:secret@host/db", "postgresql://user:***@host/db"),
+        ("oban+postgresql://user:secret@host/db", "oban+postgresql://user:***@host/db"),
+        ("redis://:secret@host:6379/0", "redis://:***@host:6379/0"),
+        ("redis://u:se/cr:et@#?x@host", "redis://u:***@host"),
+        ("postgresql://host/db?password=secret&x=1", "postgresql://host/db?password=***&x=1"),
+        ("postgresql://host/db?x=1&sslpassword=secret", "postgresql://host/db?x=1&sslpassword=***"),
+        ("user:secret@host", "user:***@host"),
+        ("", ""),
+    ],
+)
+def test_a_url_is_shown_without_its_secrets(url, shown):
+    assert redacted(url) == shown

@@ -1,0 +1,193 @@
+"""What the logs say, and at which level."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from logging import ERROR, INFO, WARNING
+
+import msgspec
+import pytest
+
+from deeper_tasks.domain.job import ErrorReport
+from deeper_tasks.domain.settlement import End
+from deeper_tasks.domain.state import State
+from deeper_tasks.integrations import events
+from deeper_tasks.integrations.events import Event, EventBus, JobEvent
+from deeper_tasks.integrations.logs import JsonFormatter, LogSubscriber
+
+SECOND = timedelta(seconds=1)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ERROR_REPORT = ErrorReport(kind="ValueError", message="no\nnumber", traceback="Traceback …")
+JOB = {"job_id": "id", "task": "shop.send", "queue": "emails", "attempt": 2}
+NODE = {"node": "n1", "queues": {"default": 10}}
+
+LEVELS = [
+    (events.JobEnqueued(**JOB), INFO, "enqueued: shop.send id"),
+    (events.JobEnqueued(**JOB, is_new=False), INFO, "not enqueued, the job is there already: shop.send id"),
+    (events.JobEnqueued(**JOB, scheduled_at=NOW), INFO, "enqueued for 2026-01-01T00:00:00+00:00: shop.send id"),
+    (events.JobEnqueued(**JOB, delay=SECOND), INFO, "enqueued, due in 1 s: shop.send id"),
+    (events.JobStarted(**JOB, wait=SECOND), INFO, "started attempt 2 after 1 s in queue: shop.send id"),
+    (events.JobCompleted(**JOB, ran_for=SECOND), INFO, "completed in 1 s: shop.send id"),
+    (events.JobSnoozed(**JOB, delay=SECOND), INFO, "snoozed for 1 s: shop.send id"),
+    (events.JobReleased(**JOB, reason="shutdown"), INFO, "given back, shutdown: shop.send id"),
+    (events.JobCancelled(**JOB, reason="asked"), INFO, "cancelled, asked: shop.send id"),
+    (events.JobCancelled(job_id="id"), INFO, "cancelled: id"),
+    (events.ScheduleFired(name="nightly", jobs=("a", "b")), INFO, "recurring task 'nightly' fired: a, b"),
+    (
+        events.ScheduleFired(name="nightly", jobs=()),
+        INFO,
+        "recurring task 'nightly' was due and held back: its last job has not ended, or the run was missed",
+    ),
+    (events.CleanupRan(deleted=3, took=SECOND), INFO, "clean-up deleted 3 ended jobs in 1 s"),
+    (events.WorkerStarted(**NODE), INFO, "worker n1 started, serving default:10"),
+    (events.WorkerStopping(**NODE, running=2), INFO, "worker n1 is stopping, 2 jobs still run"),
+    (events.WorkerStopped(**NODE), INFO, "worker n1 stopped"),
+    (
+        events.JobRetried(**JOB, max_attempts=5, error=ERROR_REPORT, delay=SECOND),
+        WARNING,
+        "attempt 2 of 5 failed, the next follows in 1 s: shop.send id: ValueError: no number",
+    ),
+    (
+        events.JobRescued(job_id="id", node="n1", state=State.PENDING),
+        WARNING,
+        "rescued from the dead worker n1, now pending: id",
+    ),
+    (events.JobExpired(job_id="id"), WARNING, "expired before it was started: id"),
+    (
+        events.SettlementRefused(**JOB, end=End.COMPLETE),
+        WARNING,
+        "the end of attempt 2 (complete) was refused, the job is another worker's now: shop.send id",
+    ),
+    (events.TaskUnknown(**JOB, delay=SECOND), WARNING, "task 'shop.send' is not known here, given back for 1 s: id"),
+    (events.ResultOmitted(**JOB, reason="too large"), WARNING, "completed without its result, too large: shop.send id"),
+    (
+        events.QueueNearCapacity(queue="emails", pending=90, capacity=100),
+        WARNING,
+        "queue 'emails' is near its capacity: 90 jobs pending of 100",
+    ),
+    (
+        events.ScheduleRepaired(name="nightly", was=NOW.replace(year=2099), next_run=NOW),
+        WARNING,
+        "recurring task 'nightly' was due only at 2099-01-01T00:00:00+00:00; put back to 2026-01-01T00:00:00+00:00",
+    ),
+    (events.StoreRecovered(after=SECOND), WARNING, "the store answers again, after 1 s"),
+    (
+        events.JobFailed(**JOB, error=ERROR_REPORT),
+        ERROR,
+        "failed, no retry can mend it: shop.send id: ValueError: no number",
+    ),
+    (
+        events.JobDiscarded(**JOB, error=ERROR_REPORT),
+        ERROR,
+        "discarded after 2 attempts: shop.send id: ValueError: no number",
+    ),
+    (events.TaskIgnoresTimeout(**JOB), ERROR, "runs on after its timeout and keeps its slot: shop.send id"),
+    (events.NodeLost(node="n1"), ERROR, "worker n1 was taken for dead; it registers anew"),
+    (events.StoreUnavailable(error="gone"), ERROR, "the store does not answer, trying again: gone"),
+]
+
+
+@pytest.fixture
+def bus():
+    bus = EventBus()
+    LogSubscriber().subscribe_to(bus)
+    return bus
+
+
+@pytest.mark.parametrize(("event", "level", "message"), LEVELS, ids=lambda value: type(value).__name__)
+def test_an_event_is_logged_at_its_level_in_plain_english(bus, caplog, event, level, message):
+    with caplog.at_level(INFO, logger="deeper_tasks"):
+        bus.emit(event)
+    assert caplog.record_tuples == [("deeper_tasks", level, message)]
+
+
+def test_every_kind_of_event_is_logged():
+    def kinds(kind):
+        below = kind.__subclasses__()
+        return set().union(*map(kinds, below)) if below else {kind}
+
+    assert kinds(Event) == {type(event) for event, _, _ in LEVELS}
+
+
+@pytest.mark.parametrize("event", [event for event, _, _ in LEVELS if isinstance(event, JobEvent)])
+def test_the_record_of_a_job_carries_its_fields(bus, caplog, event):
+    with caplog.at_level(INFO, logger="deeper_tasks"):
+        bus.emit(event)
+    (record,) = caplog.records
+    assert (record.job_id, record.task, record.queue, record.attempt) == (
+        event.job_id,
+        event.task,
+        event.queue,
+        event.attempt,
+    )
+
+
+def test_only_kinds_of_an_enabled_level_are_wanted(bus):
+    logger = logging.getLogger("deeper_tasks")
+    before = logger.level
+    try:
+        logger.setLevel(WARNING)
+        assert not bus.wants(events.JobStarted)
+        assert bus.wants(events.JobRetried)
+        logger.setLevel(INFO)
+        assert bus.wants(events.JobStarted)
+        logger.setLevel(ERROR)
+        assert not bus.wants(events.JobRetried)
+    finally:
+        logger.setLevel(before)
+
+
+def test_a_long_error_is_cut(bus, caplog):
+    bus.emit(events.JobFailed(**JOB, error=ErrorReport(kind="E", message="x" * 10_000)))
+    assert len(caplog.text) < 500
+
+
+class TestJsonFormatter:
+    @pytest.fixture
+    def lines(self, bus):
+        lines = []
+
+        class Keep(logging.Handler):
+            def emit(self, record):
+                lines.append(self.format(record))
+
+        handler = Keep()
+        handler.setFormatter(JsonFormatter())
+        logger = logging.getLogger("deeper_tasks")
+        before = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(INFO)
+        yield lines
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+    @pytest.mark.parametrize("event", [event for event, _, _ in LEVELS], ids=lambda value: type(value).__name__)
+    def test_writes_every_event_as_one_line(self, bus, lines, event):
+        bus.emit(event)
+        (line,) = lines
+        assert "\n" not in line
+        assert {"time", "level", "logger", "message"} <= set(json.loads(line))
+
+    def test_writes_the_fields_of_a_job(self, bus, lines):
+        bus.emit(events.JobCompleted(**JOB, ran_for=SECOND))
+        line = json.loads(lines[0])
+        assert line | JOB == line
+        assert line["level"] == "info"
+        assert msgspec.convert(line["time"], datetime).tzinfo is not None
+        assert set(line) == {"time", "level", "logger", "message", *JOB}
+
+    def test_writes_exceptions(self, lines):
+        try:
+            raise ValueError("no")  # noqa: TRY301 - to have a traceback
+        except ValueError:
+            logging.getLogger("deeper_tasks").exception("failed", stack_info=True)
+        line = json.loads(lines[0])
+        assert "ValueError: no" in line["exception"]
+        assert line["stack"]
+
+    @pytest.mark.parametrize("field", [object(), {1: object()}, "\ud800", {("a", 1): 2}])
+    def test_writes_fields_of_any_kind(self, lines, field):
+        logging.getLogger("deeper_tasks").warning("odd", extra={"field": field})
+        assert "field" in json.loads(lines[0])

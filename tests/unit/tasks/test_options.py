@@ -1,0 +1,205 @@
+"""The options of an enqueue."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+from msgspec import UNSET
+
+from deeper_tasks.errors import InvalidOptionError
+from deeper_tasks.tasks.options import NOTHING_ASKED, JobRequest, merge, parse_moment, parse_options
+
+_ID = "0190a4b2-7c3d-7e5f-8a9b-0c1d2e3f4a5b"
+
+
+def test_no_options_ask_for_nothing():
+    assert parse_options({}) == NOTHING_ASKED
+    assert NOTHING_ASKED.timeout is UNSET
+
+
+def test_every_option_is_converted():
+    request = parse_options(
+        {
+            "queue": "emails",
+            "priority": -1,
+            "max_attempts": 3,
+            "retry_delay_seconds": 1.5,
+            "timeout_seconds": 30,
+            "unique_for_seconds": timedelta(minutes=1),
+            "unique_key": "user:42",
+            "tags": ["a", "b"],
+            "meta": {"trace": "x"},
+            "expires_in_seconds": 60,
+            "task_id": UUID(_ID),
+            "delay_seconds": 0,
+        }
+    )
+    assert request == JobRequest(
+        queue="emails",
+        priority=-1,
+        max_attempts=3,
+        retry_delay=timedelta(seconds=1.5),
+        timeout=timedelta(seconds=30),
+        unique_for=timedelta(minutes=1),
+        unique_key="user:42",
+        tags=("a", "b"),
+        meta={"trace": "x"},
+        expires_in=timedelta(seconds=60),
+        task_id=_ID,
+        delay=timedelta(0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("queue", ""),
+        ("queue", "a b"),
+        ("queue", "a,b"),
+        ("queue", "a:b"),
+        ("queue", "a\n"),
+        ("queue", "x" * 129),
+        ("queue", None),
+        ("queue", 7),
+        ("priority", True),
+        ("priority", 101),
+        ("priority", -101),
+        ("priority", 1.0),
+        ("priority", "high"),
+        ("max_attempts", 0),
+        ("max_attempts", 1001),
+        ("max_attempts", None),
+        ("retry_delay_seconds", -1),
+        ("retry_delay_seconds", float("nan")),
+        ("retry_delay_seconds", float("inf")),
+        ("retry_delay_seconds", True),
+        ("retry_delay_seconds", "5"),
+        ("retry_delay_seconds", 10**400),
+        ("retry_delay_seconds", -(10**400)),
+        ("delay_seconds", timedelta(days=40_000)),
+        ("delay_seconds", timedelta(seconds=-1)),
+        ("delay_seconds", -1e-9),
+        ("timeout_seconds", 0),
+        ("timeout_seconds", -5),
+        ("unique_for_seconds", 0),
+        ("unique_for_seconds", None),
+        ("expires_in_seconds", 0),
+        ("unique", "for_ever"),
+        ("unique", True),
+        ("tags", "invoice"),
+        ("tags", [1]),
+        ("tags", [""]),
+        ("tags", ["x" * 101]),
+        ("tags", ["x"] * 51),
+        ("tags", 5),
+        ("meta", []),
+        ("meta", {1: 2}),
+        ("meta", {"a": datetime.now(UTC)}),
+        ("meta", {"a": float("nan")}),
+        ("meta", {"a": "\ud800"}),
+        ("meta", {"a": "x" * 70_000}),
+        ("task_id", "42"),
+        ("task_id", 42),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_the_name_of_its_option(option, value):
+    with pytest.raises(InvalidOptionError, match=f"^option '{option}' cannot "):
+        parse_options({option: value})
+
+
+def test_a_meta_inside_itself_is_refused():
+    meta: dict = {}
+    meta["self"] = meta
+    with pytest.raises(InvalidOptionError, match="nested too deeply"):
+        parse_options({"meta": meta})
+
+
+def test_a_message_shows_a_large_value_shortened():
+    with pytest.raises(InvalidOptionError) as caught:
+        parse_options({"queue": "x" * 100_000})
+    assert len(str(caught.value)) < 400
+
+
+def test_an_unknown_option_names_the_nearest():
+    with pytest.raises(InvalidOptionError, match="unknown option 'prioritty'; did you mean 'priority'"):
+        parse_options({"prioritty": 1})
+
+
+def test_an_unknown_option_far_from_all_lists_them():
+    with pytest.raises(InvalidOptionError, match="there are delay_seconds, expires_in_seconds"):
+        parse_options({"zzz": 1})
+
+
+def test_a_timeout_of_none_means_no_limit_and_is_kept_apart_from_none_given():
+    assert parse_options({"timeout_seconds": None}).timeout is None
+    assert parse_options({}).timeout is UNSET
+
+
+def test_a_meta_is_copied():
+    meta = {"list": [1]}
+    request = parse_options({"meta": meta})
+    meta["list"].append(2)
+    assert request.meta == {"list": [1]}
+
+
+def test_the_two_kinds_of_uniqueness_exclude_each_other():
+    with pytest.raises(InvalidOptionError, match="exclude each other"):
+        parse_options({"unique": "until_done", "unique_for_seconds": 5})
+
+
+def test_a_unique_key_alone_is_refused():
+    with pytest.raises(InvalidOptionError, match="does nothing alone"):
+        parse_options({"unique_key": "k"})
+
+
+def test_a_unique_key_goes_with_the_uniqueness_of_the_task():
+    base = parse_options({"unique_for_seconds": 60})
+    assert parse_options({"unique_key": "k"}, base=base).unique_key == "k"
+
+
+def test_what_a_call_gives_wins_over_what_its_task_says():
+    base = parse_options({"queue": "slow", "priority": 5, "timeout_seconds": 10})
+    merged = merge(base, parse_options({"queue": "fast"}))
+    assert (merged.queue, merged.priority, merged.timeout) == ("fast", 5, timedelta(seconds=10))
+
+
+def test_a_call_can_lift_the_timeout_of_its_task():
+    base = parse_options({"timeout_seconds": 10})
+    assert parse_options({"timeout_seconds": None}, base=base).timeout is None
+
+
+@pytest.mark.parametrize(
+    ("of_the_task", "of_the_call"),
+    [
+        ({"unique": "until_done"}, {"unique_for_seconds": 5}),
+        ({"unique_for_seconds": 5}, {"unique": "until_done"}),
+    ],
+)
+def test_a_kind_of_uniqueness_given_takes_the_place_of_the_other(of_the_task, of_the_call):
+    merged = parse_options(of_the_call, base=parse_options(of_the_task))
+    assert merged == parse_options(of_the_call)
+
+
+def test_a_moment_is_an_aware_datetime_a_timedelta_or_seconds():
+    aware = datetime(2030, 1, 1, tzinfo=ZoneInfo("Europe/Berlin"))
+    assert parse_moment(aware) == aware
+    assert parse_moment(timedelta(hours=1)) == timedelta(hours=1)
+    assert parse_moment(90) == timedelta(seconds=90)
+
+
+def test_a_moment_that_has_passed_is_fine():
+    assert parse_moment(datetime(2000, 1, 1, tzinfo=UTC)).year == 2000
+
+
+@pytest.mark.parametrize("moment", [-1, timedelta(seconds=-1), float("nan"), True, "tomorrow", None])
+def test_a_moment_that_cannot_be_is_refused(moment):
+    with pytest.raises(InvalidOptionError, match="'scheduled_at'"):
+        parse_moment(moment)
+
+
+def test_a_moment_without_a_zone_names_the_way_out():
+    with pytest.raises(InvalidOptionError, match="tzinfo=UTC"):
+        parse_moment(datetime(2030, 1, 1))  # noqa: DTZ001 - the mistake
