@@ -1,44 +1,44 @@
-"""The blocking manager: the facade for code that is not async, method for method."""
+"""The blocking facade: the same for code that is not async, method for method."""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
 
-from deeper_tasks.manager.manager import BackgroundTaskManager
+from deeper_tasks.manager.facade import Facade
 from deeper_tasks.sync import LoopThread, blocking
 
 
-class BlockingManager:
-    """`manager.sync`: each method as in `BackgroundTaskManager`, blocking until it is done."""
+class BlockingFacade:
+    """`manager.sync`: each method as in the manager, blocking until it is done."""
 
-    def __init__(self, manager: BackgroundTaskManager) -> None:
-        self._behind = manager
+    def __init__(self, facade: Facade) -> None:
+        self._behind = facade
         self._loop = LoopThread("deeper-sync")
 
-    open = blocking(BackgroundTaskManager.open)
-    migrate = blocking(BackgroundTaskManager.migrate)
-    enqueue_task = blocking(BackgroundTaskManager.enqueue_task)
-    schedule_task = blocking(BackgroundTaskManager.schedule_task)
-    enqueue_many = blocking(BackgroundTaskManager.enqueue_many)
-    schedule_recurring_task = blocking(BackgroundTaskManager.schedule_recurring_task)
-    cancel_recurring_task = blocking(BackgroundTaskManager.cancel_recurring_task)
-    list_recurring_tasks = blocking(BackgroundTaskManager.list_recurring_tasks)
-    get_recurring_task = blocking(BackgroundTaskManager.get_recurring_task)
-    run_recurring_task = blocking(BackgroundTaskManager.run_recurring_task)
-    cancel_task = blocking(BackgroundTaskManager.cancel_task)
-    cancel_tasks = blocking(BackgroundTaskManager.cancel_tasks)
-    retry_task = blocking(BackgroundTaskManager.retry_task)
-    retry_tasks = blocking(BackgroundTaskManager.retry_tasks)
-    delete_task = blocking(BackgroundTaskManager.delete_task)
-    delete_tasks = blocking(BackgroundTaskManager.delete_tasks)
-    pause_queue = blocking(BackgroundTaskManager.pause_queue)
-    resume_queue = blocking(BackgroundTaskManager.resume_queue)
-    cleanup_old_tasks = blocking(BackgroundTaskManager.cleanup_old_tasks)
-    get_task_status = blocking(BackgroundTaskManager.get_task_status)
-    list_tasks = blocking(BackgroundTaskManager.list_tasks)
-    get_statistics = blocking(BackgroundTaskManager.get_statistics)
-    result = blocking(BackgroundTaskManager.result)
+    open = blocking(Facade.open)
+    migrate = blocking(Facade.migrate)
+    enqueue_task = blocking(Facade.enqueue_task)
+    schedule_task = blocking(Facade.schedule_task)
+    enqueue_many = blocking(Facade.enqueue_many)
+    schedule_recurring_task = blocking(Facade.schedule_recurring_task)
+    cancel_recurring_task = blocking(Facade.cancel_recurring_task)
+    list_recurring_tasks = blocking(Facade.list_recurring_tasks)
+    get_recurring_task = blocking(Facade.get_recurring_task)
+    run_recurring_task = blocking(Facade.run_recurring_task)
+    cancel_task = blocking(Facade.cancel_task)
+    cancel_tasks = blocking(Facade.cancel_tasks)
+    retry_task = blocking(Facade.retry_task)
+    retry_tasks = blocking(Facade.retry_tasks)
+    delete_task = blocking(Facade.delete_task)
+    delete_tasks = blocking(Facade.delete_tasks)
+    pause_queue = blocking(Facade.pause_queue)
+    resume_queue = blocking(Facade.resume_queue)
+    cleanup_old_tasks = blocking(Facade.cleanup_old_tasks)
+    get_task_status = blocking(Facade.get_task_status)
+    list_tasks = blocking(Facade.list_tasks)
+    get_statistics = blocking(Facade.get_statistics)
+    result = blocking(Facade.result)
 
     def close(self) -> None:
         """Close the store, and the thread that these calls run in."""

@@ -1,0 +1,443 @@
+"""The facade: all that an application asks of its store, async."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import ModuleType, TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, Unpack
+
+from deeper_tasks.backends.protocol import (
+    Backend,
+    JobQuery,
+    Retention,
+)
+from deeper_tasks.config import Settings
+from deeper_tasks.domain.ids import JobId, parse_id
+from deeper_tasks.domain.schedule import ScheduleEntry
+from deeper_tasks.domain.state import DEAD_LETTER, State
+from deeper_tasks.errors import (
+    InvalidOptionError,
+    JobNotCompletedError,
+    JobNotFoundError,
+    ScheduleNotFoundError,
+    TaskError,
+)
+from deeper_tasks.integrations.events import EventBus
+from deeper_tasks.manager.conditions import Conditions, check_page, to_days, to_filter, to_sort_key
+from deeper_tasks.manager.jobs import AnyTask
+from deeper_tasks.manager.operator import Operator
+from deeper_tasks.manager.producer import Producer
+from deeper_tasks.manager.stores import make_backend
+from deeper_tasks.manager.views import (
+    CancelOutcome,
+    Page,
+    RecurringTask,
+    Statistics,
+    TaskStatus,
+    read_cursor,
+    to_page,
+    to_recurring_task,
+    to_statistics,
+    to_status,
+)
+from deeper_tasks.manager.worker_settings import retention_of
+from deeper_tasks.tasks import (
+    EnqueueOptions,
+    JobRequest,
+    Task,
+    TaskCall,
+    TaskId,
+    TaskRegistry,
+    parse_moment,
+    parse_options,
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+WorkerName = ModuleType | type | str | Task[..., Any]
+"""Where a task's function lives: its module or class, a dotted name of one, or the task itself."""
+
+_FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.25
+
+
+class Facade:
+    """
+    Enqueue, watch and control work in one store.
+
+    The store is opened at the first use, or by `async with`, which also closes it.
+    """
+
+    def __init__(self, *, settings: Settings, backend: Backend | None = None) -> None:
+        self.settings = settings
+        self.events = EventBus()
+        self.registry = TaskRegistry(allowed_modules=settings.allowed_modules)
+        self._is_open = False
+        self._pid = os.getpid()
+        self._work_on(backend)
+
+    # life
+
+    async def open(self) -> None:
+        """Open the store; a second call does nothing. An empty store gets its schema."""
+        await self.backend.open()
+        self._is_open = True
+
+    async def close(self) -> None:
+        """Close the store, after what is under way. The next use opens it again."""
+        self._is_open = False
+        await self.backend.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def migrate(self) -> tuple[str, ...]:
+        """Bring the store's schema up to date; returns the migrations applied, in order."""
+        return await self.backend.migrate()
+
+    # enqueue
+
+    async def enqueue_task(
+        self,
+        worker: WorkerName,
+        function: str | None = None,
+        args: Sequence[Any] = (),
+        *,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> TaskId:
+        """
+        Enqueue a call to run as soon as possible.
+
+        `worker` and `function` name a registered task, as in
+        `enqueue_task("myapp.tasks", "send_welcome", [42])`; a task stands for
+        both: `enqueue_task(send_welcome, args=[42])`. What returned is stored.
+
+        Returns:
+            The job's id; `.is_new` is False when a unique key is held, and then
+            the id is its holder's, or when the same `task_id` was sent before.
+
+        Raises:
+            TaskNotFoundError, InvalidArgumentsError, InvalidOptionError: nothing was enqueued.
+            DuplicateJobError: `task_id` names another call.
+            BackendUnavailableError: send the call again, with the same `task_id`, as often as needed.
+        """
+        task = self._find(worker, function)
+        request = parse_options(options, base=task.request)
+        await self._ready()
+        return await self._producer.enqueue(task, args, kwargs or {}, request)
+
+    async def schedule_task(
+        self,
+        worker: WorkerName,
+        function: str | None = None,
+        args: Sequence[Any] = (),
+        scheduled_at: datetime | timedelta | float | None = None,
+        *,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> TaskId:
+        """
+        Enqueue a call to run at a time: an aware datetime, or a timedelta or seconds from now.
+
+        A time that has passed means now. Otherwise as `enqueue_task`.
+        """
+        task = self._find(worker, function)
+        if scheduled_at is None:
+            raise InvalidOptionError(
+                "schedule_task needs scheduled_at: an aware datetime, a timedelta or seconds; or use enqueue_task"
+            )
+        moment = parse_moment(scheduled_at)
+        if "delay_seconds" in options:
+            raise InvalidOptionError("schedule_task takes scheduled_at, so delay_seconds has no place; leave one out")
+        request = parse_options(options, base=task.request)
+        await self._ready()
+        return await self._producer.enqueue(task, args, kwargs or {}, request, moment)
+
+    async def enqueue_many(self, calls: Iterable[TaskCall], *, atomic: bool = True) -> list[TaskId]:
+        """
+        Enqueue many calls in one transaction: `enqueue_many([send.call(n) for n in ids])`.
+
+        All or none are stored. More than the store takes at once (10,000 on
+        SQLite) needs `atomic=False`, which stores them batch by batch.
+        Answers and errors are those of `enqueue_task`, in the order of the calls.
+        """
+        checked = list(calls)
+        for call in checked:
+            self._own(call.task)
+        await self._ready()
+        return await self._producer.enqueue_many(checked, atomic=atomic) if checked else []
+
+    async def enqueue(
+        self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], request: JobRequest, /
+    ) -> TaskId:
+        """Enqueue a call of a task that is bound to this manager: what `task.enqueue(…)` does."""
+        await self._ready()
+        return await self._producer.enqueue(task, args, kwargs, request)
+
+    # recurring tasks
+
+    async def schedule_recurring_task(
+        self,
+        name: str,
+        worker: WorkerName,
+        function: str | None = None,
+        args: Sequence[Any] = (),
+        cron_expression: str = "",
+        *,
+        kwargs: Mapping[str, Any] | None = None,
+        timezone: str = "UTC",
+        missed_runs: str = "once",
+        overlap: str = "allow",
+        **options: Unpack[EnqueueOptions],
+    ) -> RecurringTask:
+        """
+        Have a call enqueued again and again, once per due time however many workers there are.
+
+        `cron_expression` has five fields, or six with seconds in front, or is
+        `@daily` and the like, or `@every 30s`; it is read in `timezone`.
+        `missed_runs`: of runs while no worker was there, make up for `once`
+        (the last), `all` (up to 100) or `skip`. `overlap`: `skip` a run while
+        the job before has not ended, or `allow` it. The same name updates the
+        entry; unchanged, it keeps its next run.
+        """
+        task = self._find(worker, function)
+        request = parse_options(options, base=task.request)
+        await self._ready()
+        entry = await self._producer.put_schedule(
+            name,
+            task,
+            args,
+            kwargs or {},
+            request,
+            cron_expression=cron_expression,
+            timezone=timezone,
+            missed_runs=missed_runs,
+            overlap=overlap,
+        )
+        return to_recurring_task(entry, runs=1)
+
+    async def cancel_recurring_task(self, name: str) -> None:
+        """Remove a recurring task; jobs it has made stay. Raises ScheduleNotFoundError."""
+        await self._ready()
+        if not await self.backend.remove_schedule(name):
+            raise ScheduleNotFoundError(f"no recurring task has the name {name!r}")
+
+    async def list_recurring_tasks(self, *, next_runs: int = 1) -> list[RecurringTask]:
+        """Return the recurring tasks by name, each with its next due times."""
+        await self._ready()
+        return [to_recurring_task(entry, runs=next_runs) for entry in (await self.backend.schedules()).entries]
+
+    async def get_recurring_task(self, name: str, *, next_runs: int = 1) -> RecurringTask:
+        """Return one recurring task with its next due times. Raises ScheduleNotFoundError."""
+        return to_recurring_task(await self._entry(name), runs=next_runs)
+
+    async def run_recurring_task(self, name: str) -> TaskId:
+        """Enqueue a recurring task's job now; its due times stay as they are. Raises ScheduleNotFoundError."""
+        return await self._producer.run_now((await self._entry(name)).schedule)
+
+    # control
+
+    async def cancel_task(self, task_id: str, *, reason: str = "cancelled by request") -> CancelOutcome:
+        """
+        Cancel a job.
+
+        One that has not started ends at once (`cancelled`). A running one is
+        asked to stop (`requested`): should its handler still return, it is
+        completed, and otherwise cancelled.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+            InvalidTransitionError: it has ended already.
+        """
+        job_id = await self._checked(task_id)
+        return await self._operator.cancel(job_id, reason=reason)
+
+    async def cancel_tasks(self, *, reason: str = "cancelled by request", **conditions: Unpack[Conditions]) -> int:
+        """Cancel all jobs that meet the conditions of `list_tasks` and have not ended; returns how many."""
+        target = to_filter(**conditions)
+        await self._ready()
+        return await self._operator.cancel_all(target, reason=reason)
+
+    async def retry_task(self, task_id: str) -> None:
+        """
+        Make a failed, discarded or cancelled job pending again, with as many further attempts as it had at first.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+            InvalidTransitionError: it has not ended, or completed.
+        """
+        job_id = await self._checked(task_id)
+        await self._operator.retry(job_id)
+
+    async def retry_tasks(self, **conditions: Unpack[Conditions]) -> int:
+        """Retry all jobs that meet the conditions of `list_tasks`, by default all dead letters; returns how many."""
+        conditions.setdefault("status", DEAD_LETTER)
+        target = to_filter(**conditions)
+        await self._ready()
+        return await self._operator.retry_all(target)
+
+    async def delete_task(self, task_id: str) -> None:
+        """
+        Delete a job that does not run.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+            InvalidTransitionError: it runs; cancel it first.
+        """
+        job_id = await self._checked(task_id)
+        await self._operator.delete(job_id)
+
+    async def delete_tasks(self, **conditions: Unpack[Conditions]) -> int:
+        """Delete all jobs that meet the conditions of `list_tasks` and do not run; returns how many."""
+        target = to_filter(**conditions)
+        await self._ready()
+        return await self._operator.delete_all(target)
+
+    async def pause_queue(self, queue: str) -> None:
+        """Have no more jobs of a queue started, by any worker, until it is resumed. Running ones go on."""
+        await self._set_pause(queue, datetime.now(UTC))
+
+    async def resume_queue(self, queue: str) -> None:
+        """Have jobs of a paused queue started again."""
+        await self._set_pause(queue, None)
+
+    async def cleanup_old_tasks(self, *, completed_days: float | None = None, failed_days: float | None = None) -> int:
+        """
+        Delete ended jobs older than this many days, by default as the settings say; returns how many.
+
+        `failed_days` covers failed, discarded and cancelled ones. Workers do this by themselves.
+        """
+        retention = retention_of(self.settings)
+        if completed_days is not None:
+            retention = Retention(completed=to_days("completed_days", completed_days), failed=retention.failed)
+        if failed_days is not None:
+            retention = Retention(completed=retention.completed, failed=to_days("failed_days", failed_days))
+        await self._ready()
+        return await self._operator.clean_up(retention)
+
+    # look
+
+    async def get_task_status(self, task_id: str) -> TaskStatus:
+        """Return all that is known of a job. Raises JobNotFoundError."""
+        job_id = await self._checked(task_id)
+        job = await self.backend.get(job_id)
+        if job is None:
+            raise JobNotFoundError(f"no job has the id {task_id!r}; it may have been cleaned up")
+        return to_status(job)
+
+    async def list_tasks(
+        self,
+        *,
+        page: int = 1,
+        per_page: int = 50,
+        sort_by: str = "inserted_at",
+        descending: bool = True,
+        cursor: str | None = None,
+        **conditions: Unpack[Conditions],
+    ) -> Page:
+        """
+        Return a page of jobs.
+
+        Conditions: `status` (one or several), `queue`, `worker_module`, `task`
+        and `tag`. `sort_by`: inserted_at, scheduled_at or finished_at. `cursor`,
+        the page before's `next_cursor`, takes the place of `page`.
+        """
+        check_page(page, per_page)
+        query = JobQuery(
+            filter=to_filter(**conditions),
+            sort_by=to_sort_key(sort_by),
+            is_descending=descending,
+            limit=per_page,
+            offset=0 if cursor is not None else (page - 1) * per_page,
+            after=None if cursor is None else read_cursor(cursor),
+        )
+        await self._ready()
+        return to_page(await self.backend.find(query), page=page, per_page=per_page)
+
+    async def get_statistics(self) -> Statistics:
+        """Return the counts of every queue and of the workers."""
+        await self._ready()
+        return to_statistics(await self.backend.statistics())
+
+    async def result(self, task_id: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the word users know
+        """
+        Wait for a job's end and return its result; None where it has none.
+
+        Raises:
+            TimeoutError: it had not ended after `timeout` seconds; it goes on.
+            JobNotCompletedError: it ended otherwise than completed; the message says how.
+            JobNotFoundError: there is no such job.
+        """
+        pause = _FIRST_LOOK
+        async with asyncio.timeout(timeout):
+            while not (status := await self.get_task_status(task_id)).status.is_terminal:
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, _LONGEST_LOOK)
+        if status.status is State.COMPLETED:
+            return status.result
+        raise JobNotCompletedError(f"the job {task_id} ended as {status.status}: {status.last_error or 'no error'}")
+
+    # inside
+
+    def _work_on(self, backend: Backend | None) -> None:
+        chosen = self.settings.url if self.settings.enabled else "noop://"
+        self.backend = backend or make_backend(chosen)
+        self._producer = Producer(backend=self.backend, settings=self.settings, bus=self.events)
+        self._operator = Operator(backend=self.backend, bus=self.events)
+
+    def _register(self, task: Task[P, R]) -> Task[P, R]:
+        self.registry.add(task)
+        task.bind(self)
+        return task
+
+    def _find(self, worker: WorkerName, function: str | None) -> AnyTask:
+        if isinstance(worker, Task):
+            if function is not None:
+                raise TaskError(f"{worker!r} is the whole task: write enqueue_task(task, args=[…])")
+            return self._own(worker)
+        if function is None:
+            raise TaskError(f"name the function too: enqueue_task({worker!r}, 'function', args)")
+        task = self.registry.find(worker, function)
+        task.bind(self)
+        return task
+
+    def _own(self, task: AnyTask) -> AnyTask:
+        if self.registry.get(task.name) is not task:
+            self._register(task)
+        return task
+
+    async def _ready(self) -> None:
+        if os.getpid() != self._pid:
+            self._pid = os.getpid()
+            self._producer.survive_fork()
+        if not self._is_open:
+            await self.open()
+
+    async def _checked(self, task_id: str) -> JobId:
+        await self._ready()
+        job_id = parse_id(task_id)
+        if job_id is None:
+            raise JobNotFoundError(f"no job has the id {task_id!r}: ids are UUIDs")
+        return job_id
+
+    async def _set_pause(self, queue: str, paused_at: datetime | None) -> None:
+        name = parse_options({"queue": queue}).queue
+        assert name is not None
+        await self._ready()
+        await self._operator.set_queue(name, paused_at=paused_at)
+
+    async def _entry(self, name: str) -> ScheduleEntry:
+        await self._ready()
+        for entry in (await self.backend.schedules()).entries:
+            if entry.schedule.name == name:
+                return entry
+        raise ScheduleNotFoundError(f"no recurring task has the name {name!r}")
