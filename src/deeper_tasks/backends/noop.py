@@ -42,7 +42,7 @@ class NoopBackend:
 
     # life
 
-    async def open(self) -> None:
+    async def open(self, *, create: bool = True) -> None:
         pass
 
     async def close(self) -> None:

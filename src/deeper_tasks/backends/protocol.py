@@ -235,14 +235,16 @@ class Backend(Protocol):
 
     # life
 
-    async def open(self) -> None:
+    async def open(self, *, create: bool = True) -> None:
         """
         Make the store ready; a second call does nothing.
 
-        An empty store is migrated at once; one that lacks later migrations is left alone.
+        An empty store is migrated at once, unless `create` is False: whoever only
+        looks must not make a store of a mistyped name. One that lacks later
+        migrations is left alone.
 
         Raises:
-            BackendUnavailableError: it cannot be reached.
+            BackendUnavailableError: it cannot be reached, or is not there.
             SchemaError: it is not one of ours, needs `migrate`, or is newer than this code.
         """
 

@@ -80,9 +80,15 @@ class Facade:
 
     # life
 
-    async def open(self) -> None:
-        """Open the store; a second call does nothing. An empty store gets its schema."""
-        await self.backend.open()
+    async def open(self, *, create: bool = True) -> None:
+        """
+        Open the store; a second call does nothing. One that is not there is made, unless `create` is False.
+
+        Raises:
+            BackendUnavailableError: it cannot be reached, or is not there.
+            SchemaError: it is not one of ours, needs `migrate`, or is newer than this code.
+        """
+        await self.backend.open(create=create)
         self._is_open = True
 
     async def close(self) -> None:

@@ -174,10 +174,11 @@ def to_statistics(counts: Counts) -> Statistics:
     """Return the counts as their user sees them."""
     living = [record for record in counts.nodes if not record.is_lost]
     slots = sum(sum(record.node.queues.values()) for record in living)
-    busy = sum(record.busy for record in living)
+    # A node tells with its beats how many of its slots are busy: the count of running jobs is newer.
+    busy = min(slots, sum(queue.by_state.get(State.RUNNING, 0) for queue in counts.queues.values()))
     return Statistics(
         queues={name: _queue(queue) for name, queue in counts.queues.items()},
-        workers_summary=WorkersSummary(workers=len(living), total_busy=busy, total_idle=max(0, slots - busy)),
+        workers_summary=WorkersSummary(workers=len(living), total_busy=busy, total_idle=slots - busy),
     )
 
 

@@ -95,10 +95,11 @@ class CurrentJob:
             ValueError: a fraction that does not lie between 0 and 1.
         """
         fraction = _fraction(done, total)
-        self._reporter.progress(self.id, Progress(fraction=fraction, message=message))
+        self._reporter.progress(self.id, Progress(fraction=fraction, message=_storable(message)))
 
     def log(self, line: str) -> None:
         """Add a line to the log that is kept with the job, at most `MAX_LOG_LINE` characters. Never waits."""
+        line = _storable(line)
         self._reporter.log(self.id, line if len(line) <= MAX_LOG_LINE else line[: MAX_LOG_LINE - 1] + "…")
 
 
@@ -137,6 +138,11 @@ def running_job(job: CurrentJob) -> Iterator[CurrentJob]:
         yield job
     finally:
         leave_job(token)
+
+
+def _storable(text: str) -> str:
+    # Half a character could not be written by any store.
+    return text.encode("utf-8", "replace").decode()
 
 
 def _fraction(done: float, total: float | None) -> float:

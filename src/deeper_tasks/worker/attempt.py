@@ -27,12 +27,13 @@ class Attempt:
     time when the claim's answer came.
     """
 
-    __slots__ = ("claimed", "context", "deadline", "interrupt", "job", "reason", "stop")
+    __slots__ = ("claimed", "context", "deadline", "interrupt", "is_overdue", "job", "reason", "stop")
 
     def __init__(self, job: ClaimedJob, *, claimed: float) -> None:
         self.job = job
         self.context: CurrentJob | None = None
         self.deadline: float | None = None
+        self.is_overdue = False
         self.claimed = claimed
         self.stop: Stop | None = None
         self.reason = ""

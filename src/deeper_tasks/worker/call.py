@@ -13,11 +13,13 @@ from deeper_tasks.domain.job import ClaimedJob, ErrorReport, Json
 from deeper_tasks.domain.outcome import Cancel, Fail, Outcome, Retry, Snooze
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.tasks import Task
+from deeper_tasks.tasks.json_values import check_json
 
 AnyTask = Task[..., Any]
 
 _MOST_MESSAGE = 2_000
 _MOST_TRACEBACK = 8_000
+_LONGEST_DELAY = timedelta(days=36_500)
 _encoder = msgspec.json.Encoder()
 
 
@@ -71,7 +73,8 @@ class Call:
             case Retry(after=timedelta() as after):
                 return self._retry(after, error, ran_for)
             case Retry():
-                return self._retry(self._delay(RuntimeError(str(error))), error, ran_for)
+                # Asked for by the handler, so whatever the policy says of errors.
+                return self._retry(self._delay(error, is_wanted=True), error, ran_for)
         return self._retry(self._delay(error), error, ran_for)
 
     def refused(self, kind: str, message: str) -> Settlement:
@@ -94,19 +97,27 @@ class Call:
             return self._end(End.DISCARD, ran_for, error=report)
         return self._end(End.RETRY, ran_for, error=report, delay=delay)
 
-    def _delay(self, error: BaseException) -> timedelta | None:
-        options, request = self.job.options, self.task.request
+    def _delay(self, error: BaseException, *, is_wanted: bool = False) -> timedelta | None:
+        options, request, policy = self.job.options, self.task.request, self.task.retry
         base = None if options is None else options.retry_delay
         if base is None:
-            base = request.retry_delay or self._settings.default_retry_delay
+            base = request.retry_delay
+        if base is None:
+            base = self._settings.default_retry_delay
+        if is_wanted:
+            policy = msgspec.structs.replace(policy, retry_on=(BaseException,), fail_on=())
         try:
-            return self.task.retry.delay_after(self.job.attempt, error, random=self._settings.random, base=base)
+            delay = policy.delay_after(self.job.attempt, error, random=self._settings.random, base=base)
         except Exception:  # noqa: BLE001 - a broken delay function must not cost the job
             return base
+        return base if delay is None and is_wanted else delay
 
     def _result(self, value: object) -> tuple[Json | None, str | None]:
         try:
             document = _encoder.encode(value)
+            if b"null" in document:
+                # NaN would be kept as null.
+                check_json(msgspec.to_builtins(value, str_keys=True))
         except (TypeError, ValueError, RecursionError) as error:
             return None, _clip(f"the result is not JSON: {error}")
         most = self._settings.max_result_bytes
@@ -122,18 +133,27 @@ class Call:
         error: ErrorReport | None = None,
         delay: timedelta = timedelta(0),
     ) -> Settlement:
+        # A moment beyond the calendar's end could not be stored.
+        delay = min(delay, _LONGEST_DELAY)
         return Settlement(id=self.job.id, token=self.job.token, end=end, ran_for=ran_for, error=error, delay=delay)
 
 
 def report_error(error: BaseException) -> ErrorReport:
     """Return an exception as it is kept with the job: the end of its traceback, where the cause stands."""
-    text = "".join(traceback.format_exception(error)) if error.__traceback__ is not None else None
+    text = _storable("".join(traceback.format_exception(error))) if error.__traceback__ is not None else None
     if text is not None and len(text) > _MOST_TRACEBACK:
         text = "…" + text[-_MOST_TRACEBACK:]
-    return ErrorReport(kind=type(error).__name__, message=_clip(str(error)), traceback=text)
+    return ErrorReport(kind=_clip(type(error).__name__), message=_clip(error), traceback=text)
 
 
-def _clip(text: str) -> str:
+def _clip(words: object) -> str:
+    try:
+        text = _storable(str(words))
+    except Exception:  # noqa: BLE001 - what a handler raised need not be printable
+        text = f"<{type(words).__name__} without words>"
+    return text if len(text) <= _MOST_MESSAGE else text[: _MOST_MESSAGE - 1] + "…"
+
+
+def _storable(text: str) -> str:
     # What a handler raised may hold half a character, which no store could write.
-    safe = text.encode("utf-8", "replace").decode()
-    return safe if len(safe) <= _MOST_MESSAGE else safe[: _MOST_MESSAGE - 1] + "…"
+    return text.encode("utf-8", "replace").decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -23,7 +24,10 @@ _MOST_AT_ONCE = 500
 _LONGEST_HELD = 10
 """A job that waited here this many horizons goes back to the store: its estimate was wrong."""
 
+_AFTER_A_FAULT = timedelta(seconds=5)
 _NO_PAUSE, _SETTLE_PAUSE = timedelta(0), timedelta(milliseconds=5)
+
+_logger = logging.getLogger("deeper_tasks")
 
 Run = Callable[[Attempt], Awaitable[Settlement | None]]
 
@@ -73,8 +77,8 @@ class Consumer:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something runs here, or its settlement is still being made."""
-        return bool(self._tasks)
+        """Whether something runs here, its settlement is being made, or a claim is under way."""
+        return bool(self._tasks) or self._unanswered is not None
 
     @property
     def claiming(self) -> ClaimToken | None:
@@ -170,6 +174,9 @@ class Consumer:
         job = attempt.job
         try:
             settlement = await self._run(attempt)
+        except Exception:
+            _logger.exception("the job %s could not be run; it is given back", job.id, extra={"job_id": job.id})
+            settlement = Settlement(id=job.id, token=job.token, end=End.RELEASE, delay=_AFTER_A_FAULT)
         finally:
             del self.running[job.id]
         if settlement is not None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from deeper_tasks.worker.attempt import Attempt, Stop
 from deeper_tasks.worker.clock import Clock
 
-_PATIENCE = 5.0
+_PATIENCE = 10.0
 """Seconds between two interruptions of code that does not stop."""
 
 
@@ -50,8 +50,9 @@ class Deadlines:
             await self._clock.sleep(pause, until=self._awake)
 
     def _stop(self, attempt: Attempt, now: float) -> None:
-        if attempt.stop is not None:
+        if attempt.is_overdue:
             self._on_ignored(attempt)
+        attempt.is_overdue = True
         attempt.tell_to_stop(Stop.TIMEOUT, "ran longer than its timeout")
         attempt.deadline = now + _PATIENCE
 

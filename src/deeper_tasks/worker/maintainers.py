@@ -24,6 +24,7 @@ from deeper_tasks.worker.settings import WorkerSettings
 
 _AT_ONCE = timedelta(0)
 _LOOK_AT_NODES = timedelta(seconds=1)
+_LOOKS_A_LEASE = 4
 
 
 def jobs_in(queues: frozenset[str] | Sequence[str]) -> list[Notification]:
@@ -99,6 +100,8 @@ class Rescuer:
         self._bus = bus
         self._lease = settings.lease.total_seconds()
         self._widest_gap = self._lease / 2
+        # Well under the widest gap, also where the lease is short: otherwise nobody would ever look dead.
+        self._pause = min(_LOOK_AT_NODES, settings.lease / _LOOKS_A_LEASE)
         self._looked_at = -self._lease
         self._seen: dict[NodeId, tuple[int, float]] = {}
 
@@ -113,7 +116,7 @@ class Rescuer:
         dead = [record for record in records if record.is_lost or self._is_dead(record, now)]
         for record in dead:
             await self._rescue(record)
-        return _LOOK_AT_NODES
+        return self._pause
 
     def _sighting(self, record: NodeRecord, now: float) -> tuple[int, float]:
         seen = self._seen.get(record.node.id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections.abc import Callable
 
 import msgspec
@@ -11,8 +13,10 @@ from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob, Progress
 from deeper_tasks.domain.settlement import Report
-from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.errors import BackendError
 from deeper_tasks.worker.clock import Clock
+
+_logger = logging.getLogger("deeper_tasks")
 
 _PAUSE = 0.1
 """Seconds between writes of progress: often enough to watch, seldom enough to cost nothing."""
@@ -30,16 +34,17 @@ class Reporter:
         self._clock = clock
         self._token_of = token_of
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._news: dict[JobId, Report] = {}
         self._awake = asyncio.Event()
 
     def progress(self, job_id: JobId, progress: Progress) -> None:
         """Take note of how far a job is. Safe to call from any thread."""
-        self._loop.call_soon_threadsafe(self._gather, job_id, progress, None)
+        self._take(job_id, progress, None)
 
     def log(self, job_id: JobId, line: str) -> None:
         """Take a line for a job's log. Safe to call from any thread."""
-        self._loop.call_soon_threadsafe(self._gather, job_id, None, line)
+        self._take(job_id, None, line)
 
     async def mark_started(self, job: ClaimedJob) -> bool:
         """Write that a job which waited here starts now; False: it is no longer ours."""
@@ -67,8 +72,15 @@ class Reporter:
     async def _write(self, reports: list[Report]) -> None:
         try:
             await self._backend.report(reports)
-        except BackendUnavailableError:
-            return
+        except BackendError as error:
+            _logger.debug("news of %d jobs were not written: %s", len(reports), error)
+
+    def _take(self, job_id: JobId, progress: Progress | None, line: str | None) -> None:
+        # On the loop itself at once: a handler's last words must be here before its attempt is settled.
+        if threading.get_ident() == self._thread:
+            self._gather(job_id, progress, line)
+        else:
+            self._loop.call_soon_threadsafe(self._gather, job_id, progress, line)
 
     def _gather(self, job_id: JobId, progress: Progress | None, line: str | None) -> None:
         token = self._token_of(job_id)

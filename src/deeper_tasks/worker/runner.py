@@ -135,16 +135,21 @@ class Runner:
 
     async def _executed(self, attempt: Attempt, call: Call) -> Settlement:
         executor = self._executors[call.task.executor]
-        proceed: Proceed = lambda: executor.run(attempt, call)  # noqa: E731 - the innermost of the chain
+
+        async def proceed() -> Settlement:
+            # Told to stop while the middleware took its time: the code is not begun.
+            return await executor.run(attempt, call) if attempt.stop is None else call.released()
+
+        around: Proceed = proceed
         for middleware in reversed(self._middleware):
-            proceed = _wrapped(middleware, attempt, proceed)
+            around = _wrapped(middleware, attempt, around)
         try:
-            return await proceed()
+            return await around()
         except InvalidArgumentsError as error:
             return call.refused(type(error).__name__, str(error))
         except ProcessDiedError as error:
             return call.raised(error, timedelta(0))
-        except Exception as error:  # noqa: BLE001 - the middleware's: it fails the attempt like the handler's own
+        except BaseException as error:  # noqa: BLE001 - the middleware's: it fails the attempt like the handler's own
             return call.raised(error, timedelta(0))
 
     def _interrupted(self, attempt: Attempt, call: Call, ran_for: timedelta) -> Settlement | None:
@@ -161,4 +166,11 @@ class Runner:
 def _wrapped(middleware: Middleware, attempt: Attempt, proceed: Proceed) -> Proceed:
     assert attempt.context is not None
     context = attempt.context
-    return lambda: middleware(context, proceed)
+
+    async def around() -> Settlement:
+        settlement: object = await middleware(context, proceed)
+        if not isinstance(settlement, Settlement):
+            raise TypeError(f"the middleware {middleware!r} must return what proceed() gave, not {settlement!r}")
+        return settlement
+
+    return around

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from deeper_tasks.backends.protocol import Backend
-from deeper_tasks.domain.job import ClaimedJob
-from deeper_tasks.domain.settlement import Settlement
+from deeper_tasks.domain.job import ClaimedJob, ErrorReport
+from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.role import backoff
+
+_logger = logging.getLogger("deeper_tasks")
 
 MOST_TOGETHER = 500
 MOST_UNSETTLED = 5_000
@@ -79,6 +82,9 @@ class Settler:
                 self._health.mark_failing(error)
                 failures += 1
                 await self._clock.sleep(backoff(failures), until=asyncio.Event())
+            except Exception:
+                _logger.exception("%d settlements were refused as a whole; each is tried by itself", len(batch))
+                await self._write_one_by_one(len(batch))
 
     async def _write(self, batch: Sequence[tuple[ClaimedJob | None, Settlement]]) -> None:
         settled = await self._backend.settle([settlement for _, settlement in batch])
@@ -87,3 +93,22 @@ class Settler:
             self._waiting.popleft()
             if job is not None:
                 self._on_settled(job, settlement, states.get(job.id))
+
+    async def _write_one_by_one(self, count: int) -> None:
+        """Write the first `count` so that one which the store cannot take keeps nobody back: its job fails instead."""
+        for _ in range(count):
+            job, settlement = self._waiting[0]
+            try:
+                await self._write([(job, settlement)])
+            except BackendUnavailableError:
+                return
+            except Exception as error:
+                _logger.exception("the end of an attempt of %s could not be stored", settlement.id)
+                self._waiting.popleft()
+                if settlement.end is not End.FAIL or settlement.ran_for is not None:
+                    self._waiting.append((job, _failed(settlement, error)))
+
+
+def _failed(settlement: Settlement, error: Exception) -> Settlement:
+    report = ErrorReport(kind=type(error).__name__, message="how this attempt ended could not be stored")
+    return Settlement(id=settlement.id, token=settlement.token, end=End.FAIL, error=report)

@@ -239,7 +239,8 @@ class Worker:
     def _on_ignored(self, attempt: Attempt) -> None:
         job = attempt.job
         self._bus.emit(TaskIgnoresTimeout(job_id=job.id, task=job.task, queue=job.queue, attempt=job.attempt))
-        if not self.is_stuck:
+        task = self._registry.resolve_for_run(job.task)
+        if not self.is_stuck and task is not None and task.executor is ExecutorKind.THREAD:
             # Its slot is lost until this process ends: let the rest finish and be restarted.
             self.is_stuck = True
             self.stop()

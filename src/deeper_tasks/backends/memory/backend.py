@@ -69,7 +69,7 @@ class MemoryBackend:
 
     # life
 
-    async def open(self) -> None:
+    async def open(self, *, create: bool = True) -> None:
         pass
 
     async def close(self) -> None:

@@ -41,9 +41,6 @@ from deeper_tasks.errors import BackendUnavailableError, UnsupportedError
 
 T = TypeVar("T")
 
-_abandoned: list[object] = []
-"""Connections of a parent process, which a forked child may neither use nor close."""
-
 
 class SQLiteBackend:
     """
@@ -60,24 +57,31 @@ class SQLiteBackend:
         self._wake = Wake(self._database.path)
         self._writer: Writer | None = None
         self._reader: Reader | None = None
+        self._is_ready = False
         self._pid = os.getpid()
 
     # life
 
-    async def open(self) -> None:
+    async def open(self, *, create: bool = True) -> None:
         self._forget_parent()
-        if self._writer is not None:
+        if not create and not self._database.path.exists():
+            raise BackendUnavailableError(f"there is no database {str(self._database.path)!r}; an enqueue makes it")
+        if self._writer is None:
+            self._start()
+        if self._is_ready:
             return
-        self._start()
+        # Of several first users each asks, so that none reads before the schema is there.
         try:
-            await self._write(schema.make_ready)
+            await self._write(partial(schema.make_ready, create=create))
         except BaseException:
             await self.close()
             raise
+        self._is_ready = True
 
     async def close(self) -> None:
         self._forget_parent()
         self._wake.close()
+        self._is_ready = False
         writer, self._writer = self._writer, None
         reader, self._reader = self._reader, None
         for thread in (reader, writer):
@@ -230,8 +234,7 @@ class SQLiteBackend:
     def _forget_parent(self) -> None:
         if os.getpid() == self._pid:
             return
-        # Closing SQLite connections that the parent still uses would drop its locks.
-        _abandoned.extend([self._writer, self._reader])
+        # The parent's threads are not here, and their connections were closed before the fork.
         self._writer = self._reader = None
         self._wake = Wake(self._database.path)
         self._pid = os.getpid()

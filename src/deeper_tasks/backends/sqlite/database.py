@@ -41,6 +41,11 @@ class Database(Struct, frozen=True, kw_only=True):
     synchronous: Synchronous = Synchronous.FULL
     timeout: float = 10.0
 
+    def check_folder(self) -> None:
+        """Refuse, with BackendUnavailableError, a path in a folder that does not exist: SQLite's words are vague."""
+        if not self.path.parent.is_dir():
+            raise BackendUnavailableError(f"the folder {str(self.path.parent)!r} of the database does not exist")
+
     def connect_to_write(self) -> sqlite3.Connection:
         """Open the one connection of this process that writes, and checkpoints."""
         return self._connect("journal_mode = WAL", f"synchronous = {self.synchronous.name}", "cache_size = -32000")
@@ -53,8 +58,7 @@ class Database(Struct, frozen=True, kw_only=True):
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             oldest = ".".join(map(str, OLDEST_SQLITE))
             raise UnsupportedError(f"SQLite {sqlite3.sqlite_version} is too old: {oldest} or later is needed")
-        if not self.path.parent.is_dir():
-            raise BackendUnavailableError(f"the folder {str(self.path.parent)!r} of the database does not exist")
+        self.check_folder()
         connection = sqlite3.connect(
             self.path, timeout=self.timeout, isolation_level=None, check_same_thread=False, cached_statements=256
         )

@@ -49,14 +49,16 @@ def migrate(connection: sqlite3.Connection) -> tuple[str, ...]:
     return tuple(step.name for step in missing)
 
 
-def make_ready(connection: sqlite3.Connection) -> None:
+def make_ready(connection: sqlite3.Connection, *, create: bool) -> None:
     """
-    Create the schema in a database that has none of ours.
+    Create the schema, where that is wanted, in a database that has none of ours.
 
     Raises:
-        SchemaError: the schema is older than this code and waits for `migrate`, or newer.
+        SchemaError: there is none; or it is older than this code and waits for `migrate`, or newer.
     """
     if not _has_ledger(connection):
+        if not create:
+            raise SchemaError("the database holds no jobs of deeper_tasks; an enqueue or 'deeper migrate' prepares it")
         migrate(connection)
     elif missing := _missing(connection):
         names = ", ".join(step.name for step in missing)

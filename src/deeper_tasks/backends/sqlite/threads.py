@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 from deeper_tasks.backends.sqlite.database import Database, translate
 from deeper_tasks.backends.sqlite.turnstile import Turnstile
@@ -55,11 +57,14 @@ class DatabaseThread:
         self._database = database
         self._requests: queue.SimpleQueue[_Request[Any] | None] = queue.SimpleQueue()
         self._connection: sqlite3.Connection | None = None
+        self._using = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._is_closed = False
 
     def start(self) -> None:
         """Start the thread."""
+        _watch_forks()
+        _started.add(self)
         self._thread.start()
 
     async def run(self, operation: Operation[T]) -> T:
@@ -89,10 +94,25 @@ class DatabaseThread:
                 request = self._requests.get()
             is_open = request is not None
             if batch:
-                self._perform(batch)
+                with self._using:
+                    self._perform(batch)
                 _deliver(batch)
+        with self._using:
+            self._disconnect()
+
+    def hold(self) -> None:
+        """Wait for the operations under way, disconnect, and do no more until `go_on`."""
+        self._using.acquire()
+        self._disconnect()
+
+    def go_on(self) -> None:
+        """Work again, with a new connection."""
+        self._using.release()
+
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
+            self._connection = None
 
     def _perform(self, batch: list[_Request[Any]]) -> None:
         raise NotImplementedError
@@ -132,9 +152,8 @@ class Writer(DatabaseThread):
         super().__init__(database, name=name)
         self._turnstile: Turnstile | None = None
 
-    def close(self) -> None:
-        """Let the operations under way end and close everything."""
-        super().close()
+    def _disconnect(self) -> None:
+        super()._disconnect()
         if self._turnstile is not None:
             self._turnstile.close()
             self._turnstile = None
@@ -142,6 +161,7 @@ class Writer(DatabaseThread):
     def _perform(self, batch: list[_Request[Any]]) -> None:
         try:
             if self._turnstile is None:
+                self._database.check_folder()
                 self._turnstile = Turnstile(self._database.path, timeout=self._database.timeout)
             with self._turnstile.turn():
                 if self._connection is None:
@@ -189,3 +209,39 @@ def _deliver(batch: list[_Request[Any]]) -> None:
 def _deliver_all(requests: list[_Request[Any]]) -> None:
     for request in requests:
         request.deliver()
+
+
+_started: WeakSet[DatabaseThread] = WeakSet()
+_held: list[DatabaseThread] = []
+_forking = threading.Lock()
+
+
+@cache
+def _watch_forks() -> None:
+    """
+    Let no connection and no lock file be open while this process forks.
+
+    SQLite keeps in memory which locks the process has on a file; a child would
+    inherit the belief and not the locks, and lose what it commits once the
+    parent has closed. Through an inherited lock file it would hold the parent's turn.
+    """
+    os.register_at_fork(before=_hold_all, after_in_parent=_go_on, after_in_child=_forget_all)
+
+
+def _hold_all() -> None:
+    _forking.acquire()
+    for thread in list(_started):
+        thread.hold()
+        _held.append(thread)
+
+
+def _go_on() -> None:
+    while _held:
+        _held.pop().go_on()
+    _forking.release()
+
+
+def _forget_all() -> None:
+    _held.clear()
+    _started.clear()
+    _forking.release()

@@ -8,8 +8,8 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import msgspec
@@ -44,7 +44,8 @@ class Wake:
         if not sockets:
             return
         datagrams = [msgspec.json.encode(notification) for notification in notifications]
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        # Without a descriptor left nobody is told, and what was written stays written.
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
             for path in sockets:
                 _send(sender, path, datagrams)
@@ -57,8 +58,9 @@ class Wake:
             listener = _Listener(receiver)
             self._listeners.add(listener)
             try:
-                async for notification in listener.hear():
-                    yield notification
+                async with aclosing(listener.hear()) as heard:
+                    async for notification in heard:
+                        yield notification
             finally:
                 self._listeners.discard(listener)
                 if path is not None:
@@ -90,7 +92,7 @@ class _Listener:
         self._awake = asyncio.Event()
         self._is_closed = False
 
-    async def hear(self) -> AsyncIterator[Notification]:
+    async def hear(self) -> AsyncGenerator[Notification, None]:
         self._loop.add_reader(self._receiver, self._awake.set)
         try:
             while not self._is_closed:

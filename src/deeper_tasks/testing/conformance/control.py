@@ -115,6 +115,13 @@ class ControlConformance:
         assert [len(settled) for settled in answers] == [MAX_BATCH, MAX_BATCH, 100, 0]
         assert len({one.id for settled in answers for one in settled}) == 1100
 
+    async def test_a_retried_job_goes_to_the_end_of_the_line(self, backend: Backend) -> None:
+        first, second = await put_many(backend, 2)
+        await backend.cancel(only(first), reason="enough", now=NOW)
+        await backend.retry(only(first), now=NOW + SECOND)
+        jobs = await take(backend, await join(backend), limit=2, now=NOW + SECOND)
+        assert [job.id for job in jobs] == [second, first]
+
     @pytest.mark.parametrize("state", [State.FAILED, State.DISCARDED, State.CANCELLED])
     async def test_a_retried_job_is_pending_and_due_now(self, backend: Backend, state: State) -> None:
         job_id = await put_ended(backend, state)

@@ -187,6 +187,12 @@ class MaintainConformance:
         [again] = await take(backend, node)
         assert (again.attempt, again.is_last_attempt) == (1, True)
 
+    async def test_an_attempt_that_was_never_started_and_not_the_last_is_used_up(self, backend: Backend) -> None:
+        dead = await join(backend)
+        job = await put_running(backend, dead, max_attempts=2, is_started=False)
+        assert await rescue_all(backend, dead) == [Settled(id=job.id, state=State.PENDING)]
+        assert (await look(backend, job.id)).attempt == 1
+
     async def test_a_last_attempt_whose_start_was_reported_is_discarded(self, backend: Backend) -> None:
         dead = await join(backend)
         job = await put_running(backend, dead, max_attempts=1, is_started=False)

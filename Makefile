@@ -1,0 +1,44 @@
+# The commands of the project; everything they need is installed into $(VENV) first.
+
+VENV ?= .venv
+PYTHON ?= python3
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: install
+install: $(INSTALLED) ## Make the virtual environment and install into it
+
+.PHONY: demo
+demo: $(INSTALLED) ## Run the use cases for real, and check what came of them; options by ARGS="--keep run"
+	@$(BIN)/python -m demo $(ARGS)
+
+.PHONY: check
+check: $(INSTALLED) ## Lint, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy tests/typing
+	$(BIN)/lint-imports
+
+.PHONY: test
+test: check ## All of check, then all tests; options for pytest by ARGS="-k retry"
+	$(BIN)/pytest --numprocesses 3 $(ARGS)
+
+.PHONY: lock
+lock: ## Write the locked requirements anew (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--no-emit-index-url --no-emit-find-links --group dev pyproject.toml -o requirements/dev.txt
+
+$(INSTALLED): requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@

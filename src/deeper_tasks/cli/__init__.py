@@ -1,0 +1,50 @@
+"""The command `deeper`: runs workers, and enqueues, shows and controls jobs."""
+
+from __future__ import annotations
+
+import click
+
+from deeper_tasks import __version__
+from deeper_tasks.cli import control, enqueue, look, migrate, worker
+from deeper_tasks.cli.program import EXIT_CODES, Program
+
+_HELP = f"""
+Run background tasks, and see and control their jobs.
+
+A task is a function of your application, a job is one enqueued run of it.
+
+\b
+Examples:
+  deeper worker myapp.tasks:manager --queues default:20,emails:5
+  deeper enqueue myapp.tasks.send_welcome 42 --app myapp.tasks:manager
+  deeper list --status failed --url sqlite:///tasks.db
+  deeper stats --json
+
+The store is the one of --url, or of the manager that --app names, or of the
+settings: DEEPER_TASKS_URL, deeper_tasks.toml, or [tool.deeper_tasks] in
+pyproject.toml. With --json a command answers in JSON, errors included.
+
+{EXIT_CODES}
+"""
+
+
+@click.group(cls=Program, name="deeper", help=_HELP, invoke_without_command=True)
+@click.version_option(__version__, prog_name="deeper", message="%(prog)s %(version)s")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Show the help when no command is named."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for _command in (
+    worker.worker,
+    enqueue.enqueue,
+    look.status,
+    look.list_jobs,
+    look.stats,
+    control.cancel,
+    control.retry,
+    migrate.migrate,
+):
+    main.add_command(_command)

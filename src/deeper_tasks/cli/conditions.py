@@ -1,0 +1,54 @@
+"""The conditions: options that say which jobs are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
+
+import click
+
+from deeper_tasks.domain.state import State
+from deeper_tasks.manager.conditions import Conditions
+
+R = TypeVar("R")
+
+
+def takes_conditions(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the options for conditions; it takes those that were given as `conditions`."""
+
+    @click.option(
+        "--status",
+        multiple=True,
+        metavar="STATE",
+        type=click.Choice(list(map(str, State))),
+        help=f"May be repeated: {', '.join(State)}.",
+    )
+    @click.option("--queue", metavar="NAME", help="Only jobs of this queue.")
+    @click.option("--worker-module", metavar="MODULE", help="Only tasks of this module, and of those below it.")
+    @click.option("--task", metavar="NAME", help="Only jobs of this task.")
+    @click.option("--tag", metavar="TAG", help="Only jobs with this tag.")
+    @wraps(command)
+    def call(
+        *positional: object,
+        status: tuple[str, ...],
+        queue: str | None,
+        worker_module: str | None,
+        task: str | None,
+        tag: str | None,
+        **rest: object,
+    ) -> R:
+        conditions: Conditions = {}
+        if status:
+            conditions["status"] = status
+        if queue is not None:
+            conditions["queue"] = queue
+        if worker_module is not None:
+            conditions["worker_module"] = worker_module
+        if task is not None:
+            conditions["task"] = task
+        if tag is not None:
+            conditions["tag"] = tag
+        return command(*positional, conditions=conditions, **rest)
+
+    return call

@@ -1,0 +1,112 @@
+"""The commands that look: `deeper status`, `deeper list` and `deeper stats`."""
+
+from __future__ import annotations
+
+import click
+
+from deeper_tasks.cli.conditions import takes_conditions
+from deeper_tasks.cli.output import console, write_json
+from deeper_tasks.cli.target import Target, takes_target
+from deeper_tasks.manager import Page
+from deeper_tasks.manager.conditions import Conditions
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  deeper status 0197c2f0-… --url sqlite:///tasks.db
+  deeper status 0197c2f0-… --json | jq .last_error"""
+)
+@click.argument("task_id", metavar="ID")
+@takes_target
+def status(target: Target, *, task_id: str) -> None:
+    """Show a job: its state, times, errors with their tracebacks, log and result."""
+    with target.opened() as manager:
+        job = manager.sync.get_task_status(task_id)
+    if target.as_json:
+        write_json(job)
+        return
+    from deeper_tasks.cli.drawing import draw_job
+
+    console().print(draw_job(job))
+
+
+@click.command(
+    name="list",
+    epilog="""\b
+Examples:
+  deeper list
+  deeper list --status failed --status discarded --queue emails
+  deeper list --worker-module myapp.reports --sort-by finished_at --per-page 20
+  deeper list --json --per-page 1000 | jq -r '.entries[].id'""",
+)
+@takes_conditions
+@click.option("--page", type=int, default=1, show_default=True)
+@click.option("--per-page", type=int, default=50, show_default=True, help="At most 1000.")
+@click.option(
+    "--sort-by",
+    type=click.Choice(["inserted_at", "scheduled_at", "finished_at"]),
+    default="inserted_at",
+    show_default=True,
+)
+@click.option("--ascending", is_flag=True, help="The oldest first.")
+@click.option("--cursor", metavar="TEXT", help="Go on after a page: its next_cursor. Faster than --page far down.")
+@takes_target
+def list_jobs(
+    target: Target,
+    *,
+    conditions: Conditions,
+    page: int,
+    per_page: int,
+    sort_by: str,
+    ascending: bool,
+    cursor: str | None,
+) -> None:
+    """List jobs, the newest first."""
+    with target.opened() as manager:
+        listed = manager.sync.list_tasks(
+            page=page, per_page=per_page, sort_by=sort_by, descending=not ascending, cursor=cursor, **conditions
+        )
+    if target.as_json:
+        write_json(listed)
+        return
+    from deeper_tasks.cli.drawing import draw_page
+
+    if listed.entries:
+        screen = console()
+        screen.print(draw_page(listed, width=screen.width))
+    click.echo(_footer(listed, by_cursor=cursor is not None))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  deeper stats --app myapp.tasks:manager
+  deeper stats --json | jq .queues.default.pending"""
+)
+@takes_target
+def stats(target: Target) -> None:
+    """Show how many jobs each queue has, and how busy the workers are. 'Today' is the day in UTC."""
+    with target.opened() as manager:
+        statistics = manager.sync.get_statistics()
+    if target.as_json:
+        write_json(statistics)
+        return
+    from deeper_tasks.cli.drawing import draw_statistics
+
+    if statistics.queues:
+        console().print(draw_statistics(statistics))
+    else:
+        click.echo("no queue has had a job yet")
+    workers = statistics.workers_summary
+    click.echo(f"workers: {workers.workers}, with {workers.total_busy} slots busy and {workers.total_idle} idle")
+
+
+def _footer(page: Page, *, by_cursor: bool) -> str:
+    total = f"{page.total_entries:,} {'job' if page.total_entries == 1 else 'jobs'}"
+    if not page.total_is_exact:
+        total = f"more than {total}"
+    if by_cursor:
+        further = f"; next: --cursor {page.next_cursor}" if page.next_cursor else ""
+        return f"{total}{further}"
+    return f"{total}, page {page.page_number} of {max(page.total_pages, 1):,}"

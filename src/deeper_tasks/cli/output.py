@@ -1,0 +1,62 @@
+"""The output: answers on stdout, as JSON for programs or drawn for people."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PIPED_WIDTH = 240
+"""Columns where nobody looks: nothing is cut off that a program may want to find."""
+
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+def write_json(answer: Any) -> None:
+    """Write an answer as one line of JSON; the keys are the fields of the views."""
+    click.echo(msgspec.json.encode(answer))
+
+
+def console() -> Console:
+    """Return what draws for people: in colours on a terminal, wide and plain elsewhere."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
+def safe(text: object) -> str:
+    """Return a text of a job's without control characters, with which it could rewrite the terminal."""
+    whole = str(text)
+    return (
+        whole
+        if whole.isprintable()
+        else "".join(each if each.isprintable() or each in "\n\t" else "�" for each in whole)
+    )
+
+
+def first_line(text: object) -> str:
+    """Return a text's first line, with a sign that there are more."""
+    first, *more = safe(text).strip().splitlines() or [""]
+    return f"{first} …" if more else first
+
+
+def local_time(moment: datetime) -> str:
+    """Return a time in the local zone, and how far away it is."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z} ({ago(moment)})"
+
+
+def ago(moment: datetime) -> str:
+    """Return how far away a time is by this machine's clock: `5 s ago`, `in 3 h`."""
+    away = moment - datetime.now(UTC)
+    if abs(away) < timedelta(seconds=1):
+        return "now"
+    size = abs(away.total_seconds())
+    seconds, unit = next((each for each in _UNITS if size >= 1.5 * each[0]), (1, "s"))
+    text = f"{round(size / seconds)} {unit}"
+    return f"in {text}" if away > timedelta(0) else f"{text} ago"

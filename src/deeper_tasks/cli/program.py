@@ -1,0 +1,111 @@
+"""The program: the group of all commands, and how each of their failures ends: a line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+from typing import Any
+
+import click
+import msgspec
+
+from deeper_tasks.errors import (
+    BackendUnavailableError,
+    ConfigError,
+    DeeperTasksError,
+    InvalidOptionError,
+    JobNotFoundError,
+    SchemaError,
+    TaskNotFoundError,
+)
+
+
+class ExitCode(IntEnum):
+    """What the end of the command means."""
+
+    DONE = 0
+    REFUSED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    STORE = 4
+    STUCK = 75
+    INTERRUPTED = 130
+
+
+EXIT_CODES = """\b
+Exit codes:
+  0  done
+  1  the request was refused, for example because of the job's state
+  2  the command line or a setting is wrong
+  3  there is no such job or task
+  4  the store cannot be reached, or its schema does not fit
+  75 of a worker: a task ignored its timeout; start the worker again"""
+
+_CODES: tuple[tuple[tuple[type[DeeperTasksError], ...], ExitCode], ...] = (
+    ((ConfigError, InvalidOptionError), ExitCode.USAGE),
+    ((JobNotFoundError, TaskNotFoundError), ExitCode.NOT_FOUND),
+    ((BackendUnavailableError, SchemaError), ExitCode.STORE),
+    ((DeeperTasksError,), ExitCode.REFUSED),
+)
+
+
+class Program(click.Group):
+    """The commands. Whatever fails says so in a line `deeper: …`; with `--json`, in a JSON object."""
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> Any:
+        """Run the command that `args` name, and exit with its code."""
+        given = list(sys.argv[1:] if args is None else args)
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(given, prog_name or self.name, *rest, **extra)
+        except click.ClickException as error:
+            code = tell(error, as_json="--json" in given)
+        except click.Abort:
+            click.echo("deeper: interrupted", err=True)
+            code = ExitCode.INTERRUPTED
+        except (DeeperTasksError, ExceptionGroup) as error:
+            code = tell(error, as_json="--json" in given)
+        sys.exit(code or ExitCode.DONE)
+
+
+def tell(error: Exception, *, as_json: bool) -> ExitCode:
+    """
+    Write on stderr what is wrong, a line for each fault; returns the exit code.
+
+    What is no error of the command line or of ours is raised again: it is a bug, and its traceback is wanted.
+    """
+    code = ExitCode.DONE
+    for fault in _faults(error):
+        code = _code(fault)
+        message = _message(fault)
+        if as_json:
+            answer = {"error": type(fault).__name__, "message": message, "exit_code": int(code)}
+            click.echo(msgspec.json.encode(answer), err=True)
+        else:
+            click.echo(f"deeper: {message}", err=True)
+    return code
+
+
+def _faults(error: Exception) -> Iterator[click.ClickException | DeeperTasksError]:
+    if isinstance(error, click.ClickException | DeeperTasksError):
+        yield error
+    elif isinstance(error, ExceptionGroup):
+        for inner in error.exceptions:
+            yield from _faults(inner)
+    else:
+        raise error
+
+
+def _code(fault: click.ClickException | DeeperTasksError) -> ExitCode:
+    if isinstance(fault, click.ClickException):
+        return ExitCode(fault.exit_code)
+    return next(code for kinds, code in _CODES if isinstance(fault, kinds))
+
+
+def _message(fault: click.ClickException | DeeperTasksError) -> str:
+    text = fault.format_message() if isinstance(fault, click.ClickException) else str(fault)
+    line = " ".join(text.split())
+    if isinstance(fault, click.UsageError) and fault.ctx is not None:
+        return f"{line.rstrip('.')}; see '{fault.ctx.command_path} --help'"
+    return line

@@ -1,0 +1,51 @@
+"""The logs of a worker process: lines on stderr, as text or as JSON."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+from deeper_tasks.cli.output import safe
+from deeper_tasks.integrations.logs import JsonFormatter
+
+TEXT, JSON = "text", "json"
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def start_logging(form: str) -> logging.Handler:
+    """
+    Have the process's log lines written to stderr, from `info` up.
+
+    It is done before the application is imported, which may then arrange its logs otherwise.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == JSON else _TextFormatter())
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    return handler
+
+
+def set_level(handler: logging.Handler, *, asked: str | None, setting: str) -> None:
+    """Write from the level that was asked for, or else from the setting's unless the application took over."""
+    root = logging.getLogger()
+    if asked is not None or handler in root.handlers:
+        root.setLevel((asked or setting).upper())
+
+
+class _TextFormatter(logging.Formatter):
+    """`2026-01-31 12:00:00.000+0100 WARNING message`; a logger of others is named."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and the lines of a traceback after it."""
+        message = safe(record.getMessage())
+        moment = time.localtime(record.created)
+        clock = f"{time.strftime('%Y-%m-%d %H:%M:%S', moment)}.{record.msecs:03.0f}{time.strftime('%z', moment)}"
+        named = "" if record.name.split(".")[0] == "deeper_tasks" else f"{record.name}: "
+        parts = [f"{clock} {record.levelname:<7} {named}{message}"]
+        if record.exc_info:
+            parts.append(self.formatException(record.exc_info))
+        if record.stack_info:
+            parts.append(self.formatStack(record.stack_info))
+        return "\n".join(parts)

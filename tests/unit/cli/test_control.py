@@ -1,0 +1,117 @@
+"""`deeper cancel`, `deeper retry` and `deeper migrate`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import click
+import pytest
+
+STORE = ("--url", "sqlite:///tasks.db")
+UNKNOWN = "01900000-0000-7000-8000-000000000001"
+
+
+@pytest.fixture
+def at_a_terminal(deeper, monkeypatch):
+    """Run the command with somebody there who answers."""
+    monkeypatch.setattr("deeper_tasks.cli.control._is_terminal", lambda: True)
+    return deeper
+
+
+def states(ask):
+    return sorted(job["status"] for job in ask("list")["entries"])
+
+
+def test_cancel_ends_the_jobs_named_and_tells_each(deeper, ask, enqueue):
+    first, second = enqueue("shop.add", 1), enqueue("shop.add", 2)
+    result = deeper("cancel", first, second, *STORE)
+    assert (result.exit_code, result.stdout) == (0, f"{first} cancelled\n{second} cancelled\n")
+    assert states(ask) == ["cancelled", "cancelled"]
+
+
+def test_cancel_goes_on_after_a_job_that_cannot_be_cancelled(deeper, ask, enqueue):
+    job = enqueue("shop.add", 1)
+    result = deeper("cancel", UNKNOWN, job, "--json", *STORE)
+    assert result.exit_code == 3
+    assert json.loads(result.stdout) == [{"id": job, "outcome": "cancelled"}]
+    assert json.loads(result.stderr)["error"] == "JobNotFoundError"
+
+
+def test_cancel_of_an_ended_job_is_refused(deeper, dead):
+    result = deeper("cancel", dead, *STORE)
+    assert result.exit_code == 1
+    assert result.stderr == f"deeper: the job {dead} is discarded and cannot be cancelled\n"
+
+
+def test_cancel_by_conditions_takes_all_that_meet_them(deeper, ask, enqueue):
+    enqueue("shop.add", 1)
+    enqueue("shop.add", 2, "--delay", 60)
+    enqueue("post.welcome", "Ada")
+    assert deeper("cancel", "--queue", "default", "--yes", *STORE).stdout == "2 jobs cancelled, or asked to stop\n"
+    assert states(ask) == ["cancelled", "cancelled", "pending"]
+    assert ask("cancel", "--status", "pending", "--yes") == {"count": 1}
+
+
+def test_cancel_by_conditions_needs_a_yes_where_nobody_can_be_asked(deeper, ask, enqueue):
+    enqueue("shop.add", 1)
+    result = deeper("cancel", "--queue", "default", *STORE)
+    assert result.exit_code == 2
+    assert "add --yes" in result.stderr
+    assert states(ask) == ["pending"]
+
+
+@pytest.mark.parametrize(("typed", "code", "state"), [("y\n", 0, "cancelled"), ("n\n", 1, "pending")])
+def test_cancel_by_conditions_asks_at_a_terminal(at_a_terminal, ask, enqueue, *, typed, code, state):
+    enqueue("shop.add", 1)
+    result = at_a_terminal("cancel", "--queue", "default", *STORE, typed=typed)
+    assert result.exit_code == code
+    assert "Cancel 1 job?" in click.unstyle(result.output)
+    assert states(ask) == [state]
+
+
+def test_retry_runs_a_dead_job_again(deeper, ask, dead):
+    assert deeper("retry", dead, *STORE).stdout == f"{dead} pending\n"
+    job = ask("status", dead)
+    assert (job["status"], job["attempts"], job["max_attempts"]) == ("pending", 1, 2)
+
+
+def test_retry_of_all_dead_letters_leaves_cancelled_jobs_alone(deeper, ask, dead, enqueue):
+    deeper("cancel", enqueue("shop.add", 1), *STORE)
+    assert deeper("retry", "--all-dead", *STORE).stdout == "1 job made pending again\n"
+    assert states(ask) == ["cancelled", "pending"]
+    assert ask("retry", "--status", "cancelled") == {"count": 1}
+    assert states(ask) == ["pending", "pending"]
+
+
+def test_retry_of_a_waiting_job_is_refused(deeper, enqueue):
+    assert deeper("retry", enqueue("shop.add", 1), *STORE).exit_code == 1
+
+
+@pytest.mark.parametrize("command", ["cancel", "retry"])
+def test_nothing_is_changed_without_ids_or_conditions_or_with_both(deeper, command):
+    assert deeper(command, *STORE).exit_code == 2
+    assert deeper(command, UNKNOWN, "--queue", "default", *STORE).exit_code == 2
+
+
+def test_all_dead_means_all(deeper):
+    assert deeper("retry", "--all-dead", "--queue", "default", *STORE).exit_code == 2
+
+
+def test_migrate_names_what_it_applied_and_then_is_up_to_date(deeper, ask, folder):
+    (folder / "tasks.db").unlink()
+    assert deeper("migrate", *STORE).stdout.startswith("applied 0001")
+    assert deeper("migrate", *STORE).stdout == "up to date\n"
+    assert ask("migrate") == {"applied": []}
+
+
+def test_a_schema_newer_than_the_code_is_exit_code_4(deeper, folder):
+    deeper("migrate", *STORE)
+    connection = sqlite3.connect(folder / "tasks.db")
+    with connection:
+        connection.execute("INSERT INTO deeper_migration (name) VALUES ('9999_later')")
+    connection.close()
+    for command in ("migrate", "stats"):
+        result = deeper(command, *STORE)
+        assert result.exit_code == 4
+        assert "9999_later" in result.stderr

@@ -1,0 +1,180 @@
+"""`deeper status`, `deeper list` and `deeper stats`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from deeper_tasks import Page, State, Statistics, TaskStatus
+from deeper_tasks.cli.drawing import draw_job, draw_page
+from deeper_tasks.cli.output import ago, console, first_line, safe
+from deeper_tasks.domain.job import Progress
+
+STORE = ("--url", "sqlite:///tasks.db")
+UNKNOWN = "01900000-0000-7000-8000-000000000001"
+
+
+def keys(view):
+    return {field.name for field in msgspec.structs.fields(view)}
+
+
+def test_status_shows_a_failed_job_with_its_traceback(deeper, dead):
+    shown = deeper("status", dead, *STORE).stdout
+    assert dead in shown
+    assert "discarded" in shown
+    assert "1 of 1" in shown
+    assert "Traceback (most recent call last)" in shown
+    assert "raise ValueError(reason)" in shown
+
+
+def test_status_shows_progress_log_and_why_there_is_no_result(ask, enqueue, capsys):
+    job = msgspec.convert(ask("status", enqueue("shop.add", 1, "--tag", "sum")), TaskStatus)
+    job = msgspec.structs.replace(
+        job,
+        status=State.COMPLETED,
+        progress=Progress(fraction=0.25, message="begun"),
+        log=("first line", "second line"),
+        node="host-1",
+        cancel_requested="by hand",
+        result_omitted="too large",
+    )
+    console().print(draw_job(job))
+    shown = capsys.readouterr().out
+    for text in ("25% begun", "second line", "host-1", "requested: by hand", "none: too large", "sum"):
+        assert text in shown
+
+
+def test_a_job_cannot_rewrite_the_terminal(deeper, dead):
+    for words in (["status", dead], ["list"]):
+        shown = deeper(*words, *STORE).stdout
+        assert "ValueError: �[2J[red]no paper" in shown
+        assert "\x1b" not in shown
+
+
+def test_status_shows_times_in_the_local_zone_and_how_far_away_they_are(deeper, enqueue):
+    job = enqueue("shop.add", 1, "--at", "2099-01-31T09:00")
+    shown = deeper("status", job, *STORE).stdout
+    assert "2099-01-31 09:00:00" in shown
+    assert " d)" in shown
+
+
+def test_status_in_json_has_the_fields_of_the_view(ask, dead):
+    job = ask("status", dead)
+    assert job.keys() == keys(TaskStatus)
+    assert job["errors"][0]["kind"] == "ValueError"
+
+
+@pytest.mark.parametrize("task_id", [UNKNOWN, "nonsense"])
+def test_status_of_no_job_is_exit_code_3(deeper, task_id):
+    result = deeper("status", task_id, *STORE)
+    assert result.exit_code == 3
+    assert result.stderr.startswith(f"deeper: no job has the id '{task_id}'")
+
+
+def test_list_shows_the_jobs_and_how_many_there_are(deeper, enqueue):
+    ids = [enqueue("shop.add", number) for number in range(3)]
+    shown = deeper("list", "--per-page", 2, *STORE).stdout
+    assert ids[2] in shown
+    assert ids[1] in shown
+    assert ids[0] not in shown
+    assert "3 jobs, page 1 of 2" in shown
+
+
+def test_list_of_nothing_says_so(deeper):
+    assert deeper("list", *STORE).stdout == "0 jobs, page 1 of 1\n"
+
+
+def test_list_in_json_has_the_fields_of_the_view(ask):
+    assert ask("list").keys() == keys(Page)
+
+
+def test_list_takes_conditions(ask, enqueue, dead):
+    welcome = enqueue("post.welcome", "Ada")
+    add = enqueue("shop.add", 1, "--tag", "sum")
+
+    def ids(*words):
+        return [job["id"] for job in ask("list", *words)["entries"]]
+
+    assert ids("--status", "discarded") == [dead]
+    assert ids("--status", "discarded", "--status", "pending") == [add, welcome, dead]
+    assert ids("--queue", "emails") == [welcome]
+    assert ids("--worker-module", "shop") == [add, dead]
+    assert ids("--task", "shop.add") == [add]
+    assert ids("--tag", "sum") == [add]
+    assert ids("--ascending") == [dead, welcome, add]
+    assert ids("--sort-by", "finished_at")[0] == dead
+    assert ids("--page", 2, "--per-page", 2) == [dead]
+
+
+def test_list_goes_on_after_a_cursor(ask, deeper, enqueue):
+    first, second = enqueue("shop.add", 1), enqueue("shop.add", 2)
+    cursor = ask("list", "--per-page", 1)["next_cursor"]
+    shown = deeper("list", "--per-page", 1, "--cursor", cursor, *STORE).stdout
+    assert first in shown
+    assert second not in shown
+
+
+@pytest.mark.parametrize("words", [["--page", "0"], ["--per-page", "5000"], ["--cursor", "nonsense"]])
+def test_list_refuses_what_is_no_page(deeper, words):
+    assert deeper("list", *words, *STORE).exit_code == 2
+
+
+def test_stats_shows_each_queue_and_the_workers(deeper, enqueue, dead):
+    enqueue("post.welcome", "Ada")
+    shown = deeper("stats", *STORE).stdout
+    header, default, emails, workers = shown.splitlines()
+    assert header.split() == ["queue", "pending", "running", "discarded", "completed", "today", "failed", "today"]
+    assert default.split() == ["default", "0", "0", "1", "0", "1"]
+    assert emails.split() == ["emails", "1", "0", "0", "0", "0"]
+    assert workers == "workers: 0, with 0 slots busy and 0 idle"
+
+
+def test_a_narrow_terminal_still_shows_ids_and_states_in_full(ask, dead):
+    page = msgspec.convert(ask("list"), Page)
+    with (screen := Console(width=80)).capture() as capture:
+        screen.print(draw_page(page, width=screen.width))
+    assert f"{dead}  discarded  shop.fail  ended" in capture.get()
+    assert "ValueError" not in capture.get()
+
+
+def test_stats_of_an_empty_store_says_so(deeper):
+    assert "no queue has had a job yet" in deeper("stats", *STORE).stdout
+
+
+def test_stats_in_json_has_the_fields_of_the_view(ask, enqueue):
+    enqueue("shop.add", 1)
+    statistics = ask("stats")
+    assert statistics.keys() == keys(Statistics)
+    assert statistics["queues"]["default"]["pending"] == 1
+
+
+@pytest.mark.parametrize(
+    ("away", "text"),
+    [
+        (timedelta(seconds=-5.1), "5 s ago"),
+        (timedelta(seconds=-80), "80 s ago"),
+        (timedelta(minutes=-5), "5 min ago"),
+        (timedelta(hours=3), "in 3 h"),
+        (timedelta(days=40), "in 40 d"),
+        (timedelta(0), "now"),
+    ],
+)
+def test_times_are_told_in_the_unit_that_fits(away, text):
+    assert ago(datetime.now(UTC) + away) == text
+
+
+def test_texts_are_shown_without_control_characters():
+    assert safe("a\x07b\n\tc\u202ed") == "a�b\n\tc�d"
+    assert first_line("one\ntwo") == "one …"
+    assert first_line("") == ""
+
+
+@pytest.mark.parametrize("command", [["stats"], ["list"], ["status", "nonsense"], ["cancel", "nonsense"]])
+def test_a_command_that_only_looks_makes_no_store_of_a_mistyped_name(deeper, folder, command):
+    result = deeper(*command, "--url", "sqlite:///taks.db")
+    assert result.exit_code == 4
+    assert "there is no database" in result.stderr
+    assert not list(folder.glob("taks*"))

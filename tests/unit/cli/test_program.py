@@ -1,0 +1,127 @@
+"""The command as a whole: help, exit codes, and how errors are told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+
+from deeper_tasks import __version__
+from deeper_tasks.cli import main
+from deeper_tasks.cli.program import ExitCode, tell
+from deeper_tasks.errors import (
+    BackendUnavailableError,
+    ConfigError,
+    DuplicateJobError,
+    InvalidArgumentsError,
+    InvalidOptionError,
+    InvalidTransitionError,
+    JobNotFoundError,
+    SchemaError,
+    TaskNotFoundError,
+    UnsupportedError,
+)
+
+NAMES = sorted(main.commands)
+
+
+def test_the_commands_are_those_of_the_documentation():
+    assert NAMES == ["cancel", "enqueue", "list", "migrate", "retry", "stats", "status", "worker"]
+
+
+@pytest.mark.parametrize("words", [["--help"], []])
+def test_the_help_teaches_with_examples_and_says_what_exit_codes_mean(deeper, words):
+    result = deeper(*words)
+    assert result.exit_code == 0
+    assert "deeper worker myapp.tasks:manager" in result.stdout
+    assert "4  the store cannot be reached" in result.stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_help_of_each_command_has_examples_and_the_options_for_store_and_json(deeper, name):
+    result = deeper(name, "--help")
+    assert result.exit_code == 0
+    assert f"Examples:\n    deeper {name}" in result.stdout
+    assert "--url" in result.stdout
+    assert "--json" in result.stdout
+
+
+def test_it_tells_its_version(deeper):
+    assert deeper("--version").stdout == f"deeper {__version__}\n"
+
+
+def test_it_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "deeper_tasks.cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"deeper {__version__}\n"
+
+
+def test_showing_the_help_imports_nothing_that_draws():
+    program = "import sys, deeper_tasks.cli; sys.exit(any(name.split('.')[0] == 'rich' for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["list", "--nonsense"], ["list", "--status", "nonsense"], ["status"]])
+def test_wrong_usage_is_one_line_and_exit_code_2(deeper, words):
+    result = deeper(*words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("deeper: ")
+    assert result.stderr.endswith("--help'\n")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+def test_with_json_wrong_usage_is_a_json_object(deeper):
+    result = deeper("status", "--json")
+    assert json.loads(result.stderr) == {
+        "error": "MissingParameter",
+        "message": "Missing argument 'ID'; see 'deeper status --help'",
+        "exit_code": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("x"), 2),
+        (InvalidOptionError("x"), 2),
+        (JobNotFoundError("x"), 3),
+        (TaskNotFoundError("x"), 3),
+        (BackendUnavailableError("x"), 4),
+        (SchemaError("x"), 4),
+        (InvalidTransitionError("x"), 1),
+        (InvalidArgumentsError("x"), 1),
+        (DuplicateJobError("x"), 1),
+        (UnsupportedError("x"), 1),
+        (click.UsageError("x"), 2),
+    ],
+)
+def test_each_error_has_its_exit_code(error, code, capsys):
+    assert tell(error, as_json=False) == code
+    assert capsys.readouterr().err == "deeper: x\n"
+
+
+def test_several_faults_are_a_line_each(capsys):
+    group = ExceptionGroup("two", [ConfigError("one\nthing"), ExceptionGroup("more", [ConfigError("another")])])
+    assert tell(group, as_json=False) is ExitCode.USAGE
+    assert capsys.readouterr().err == "deeper: one thing\ndeeper: another\n"
+    assert tell(group, as_json=True) is ExitCode.USAGE
+    assert [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()] == ["one thing", "another"]
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        tell(ExceptionGroup("", [ZeroDivisionError()]), as_json=False)
+
+
+def test_an_interruption_is_told_without_a_traceback(deeper, monkeypatch):
+    def interrupt(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main.commands["stats"], "callback", interrupt)
+    result = deeper("stats")
+    assert (result.exit_code, result.stderr.strip()) == (130, "deeper: interrupted")

@@ -1,0 +1,163 @@
+"""`deeper worker`, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+STORE = ("--url", "sqlite:///tasks.db")
+
+MORE = """
+import asyncio
+import threading
+from types import SimpleNamespace
+
+stuck = BackgroundTaskManager("sqlite:///tasks.db")
+
+
+@manager.task
+async def wait() -> None:
+    await asyncio.Event().wait()
+
+
+async def run_worker(queues, *, on_start, **_):
+    on_start(None)
+    threading.Thread(target=threading.Event().wait).start()
+    return SimpleNamespace(is_stuck=True)
+
+
+stuck.run_worker = run_worker
+"""
+
+
+class Process:
+    """A worker process and the lines it writes on stderr."""
+
+    def __init__(self, words):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "deeper_tasks.cli", "worker", *words], stderr=subprocess.PIPE, text=True
+        )
+        self.lines = []
+
+    def wait_for(self, text):
+        """Read lines up to the one that has this text; the test's own timeout is the deadline."""
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip())
+            if text in line:
+                return
+        raise AssertionError("\n".join([f"{text!r} did not come", *self.lines]))
+
+    def end(self):
+        self.lines += self.process.stderr.read().splitlines()
+        return self.process.wait()
+
+
+@pytest.fixture
+def start(folder):
+    with (folder / "shop.py").open("a") as shop:
+        shop.write(MORE)
+    started = []
+
+    def start(*words):
+        started.append(Process(words))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.wait()
+        each.process.stderr.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_job_from_the_command_line_is_run_and_a_signal_ends_the_worker_in_order(start, deeper, ask, number):
+    job = deeper("enqueue", "shop.add", 1, 2, "--unchecked", *STORE).stdout.strip()
+    worker = start("shop:manager", "--queues", "default:2,emails:1")
+    worker.wait_for("completed in")
+    worker.process.send_signal(number)
+    assert worker.end() == 0
+    assert ask("status", job)["result"] == 3
+    assert worker.lines[0].endswith("worker of shop:manager")
+    assert [line.split(maxsplit=1) for line in worker.lines[1:5]] == [
+        ["store", "sqlite:///tasks.db"],
+        ["queues", "default:2, emails:1"],
+        ["tasks", "4"],
+        ["pid", str(worker.process.pid)],
+    ]
+    assert "second one gives them back at once" in worker.lines[5]
+    assert " INFO    started attempt 1 after" in worker.lines[7]
+
+
+def test_a_second_signal_gives_back_at_once_what_runs(start, deeper, ask):
+    job = deeper("enqueue", "shop.wait", "--unchecked", *STORE).stdout.strip()
+    worker = start("shop:manager", "--grace", "3600")
+    worker.wait_for("started attempt 1")
+    worker.process.send_signal(signal.SIGINT)
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == 0
+    status = ask("status", job)
+    assert (status["status"], status["attempts"]) == ("pending", 0)
+
+
+def test_without_grace_one_signal_is_enough(start, deeper, ask):
+    job = deeper("enqueue", "shop.wait", "--unchecked", *STORE).stdout.strip()
+    worker = start("shop:manager", "--grace", "0")
+    worker.wait_for("started attempt 1")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == 0
+    assert ask("status", job)["status"] == "pending"
+
+
+def test_another_store_takes_the_place_of_the_managers_own(start, folder):
+    (folder / "tasks.db").unlink()
+    worker = start("shop:manager", "--url", "sqlite:///other.db")
+    worker.wait_for("started, serving default:10")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == 0
+    assert (folder / "other.db").exists()
+    assert not (folder / "tasks.db").exists()
+
+
+def test_json_logs_are_json_line_by_line(start):
+    worker = start("shop:manager", "--json")
+    worker.wait_for("started, serving")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == 0
+    first, *_ = records = [json.loads(line) for line in worker.lines]
+    assert first["message"].endswith("worker of shop:manager")
+    assert first["store"] == "sqlite:///tasks.db"
+    assert {record["level"] for record in records} == {"info"}
+
+
+def test_the_log_level_keeps_the_rest_out(start):
+    worker = start("shop:manager", "--log-level", "warning")
+    worker.wait_for("second one gives them back")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == 0
+    assert len(worker.lines) == 6
+
+
+def test_a_stuck_worker_ends_with_exit_code_75_although_its_thread_runs_on(start):
+    worker = start("shop:stuck")
+    assert worker.end() == 75
+    assert "a task ignored its timeout" in worker.lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["shop:nothing"], 2, "deeper: 'shop' has no 'nothing'; there is shop:manager, shop:stuck"),
+        (["shop:manager", "--queues", "default:many"], 2, "deeper: 'default:many' is no queue;"),
+        (["shop:manager", "--url", "nowhere://"], 2, "unknown scheme"),
+        (["shop:manager", "--url", "sqlite:////absent/folder/x.db"], 4, "does not exist"),
+    ],
+)
+def test_what_keeps_a_worker_from_starting_is_one_line(start, deeper, words, code, message):
+    result = deeper("worker", *words)
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1

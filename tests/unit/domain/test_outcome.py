@@ -1,0 +1,50 @@
+"""What a handler raises or returns to decide the end of its attempt."""
+
+from datetime import timedelta
+
+import pytest
+
+from deeper_tasks.domain.outcome import Cancel, Fail, Outcome, Retry, Snooze, as_delay
+
+SECOND = timedelta(seconds=1)
+
+
+def test_a_delay_is_a_timedelta_or_a_number_of_seconds():
+    assert as_delay(SECOND) is SECOND
+    assert as_delay(1) == as_delay(1.0) == SECOND
+    assert as_delay(0) == timedelta(0)
+
+
+@pytest.mark.parametrize("value", [-1, -0.001, timedelta(microseconds=-1), float("nan")])
+def test_a_delay_is_neither_negative_nor_no_number(value):
+    with pytest.raises(ValueError, match=r"negative|NaN"):
+        as_delay(value)
+
+
+def test_a_retry_follows_the_policy_unless_it_says_when():
+    assert Retry().after is None
+    assert Retry(after=2).after == 2 * SECOND
+    assert Retry("rate limited", after=SECOND).after == SECOND
+    assert str(Retry("rate limited")) == "rate limited"
+
+
+def test_a_snooze_says_for_how_long():
+    assert Snooze(1.5).delay == 1.5 * SECOND
+    assert Snooze(SECOND).delay == SECOND
+
+
+@pytest.mark.parametrize("outcome", [Fail, Cancel])
+def test_an_end_without_a_retry_gives_its_reason(outcome):
+    assert outcome("gone").reason == str(outcome("gone")) == "gone"
+
+
+@pytest.mark.parametrize("outcome", [Retry(), Snooze(1), Fail("x"), Cancel("x")])
+def test_every_outcome_can_be_raised(outcome):
+    with pytest.raises(Outcome):
+        raise outcome
+
+
+@pytest.mark.parametrize("make", [lambda: Retry(after=-1), lambda: Snooze(-1)])
+def test_an_outcome_with_a_negative_delay_is_refused_where_it_is_made(make):
+    with pytest.raises(ValueError, match="negative"):
+        make()

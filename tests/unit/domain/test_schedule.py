@@ -1,0 +1,175 @@
+"""Which runs of a recurring entry fire, and when the next is due."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from msgspec.structs import replace
+
+from deeper_tasks.domain.cron import Recurrence, parse_recurrence
+from deeper_tasks.domain.ids import JobId, derived_id
+from deeper_tasks.domain.job import JobSpec
+from deeper_tasks.domain.schedule import (
+    MAX_MISSED_RUNS,
+    MissedRuns,
+    Overlap,
+    Schedule,
+    ScheduleEntry,
+    first_run,
+    job_now,
+    plan_firing,
+)
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
+SPEC = JobSpec(task="shop.report", arguments="[[],{}]", queue="reports")
+
+
+def schedule(expression="0 * * * *", **fields):
+    return Schedule(name="report", recurrence=parse_recurrence(expression), spec=SPEC, **fields)
+
+
+def entry(expression="0 * * * *", *, next_run=NOON, last_run=None, paused_at=None, **fields):
+    return ScheduleEntry(
+        schedule=schedule(expression, **fields), next_run=next_run, last_run=last_run, paused_at=paused_at
+    )
+
+
+def dues(firing):
+    return [job.due for job in firing.jobs]
+
+
+def test_a_new_entry_first_runs_after_it_was_registered():
+    assert first_run(schedule(), None, now=NOON) == NOON + HOUR
+
+
+def test_an_unchanged_entry_keeps_its_next_run_however_late_it_is():
+    known = entry(next_run=NOON)
+    assert first_run(schedule(), known, now=NOON + 50 * HOUR) == NOON
+
+
+def test_a_change_of_the_task_alone_keeps_the_next_run():
+    known = entry(next_run=NOON)
+    changed = replace(schedule(), spec=replace(SPEC, task="shop.other"), missed_runs=MissedRuns.ALL)
+    assert first_run(changed, known, now=NOON + 50 * HOUR) == NOON
+
+
+@pytest.mark.parametrize(
+    "recurrence", [parse_recurrence("30 * * * *"), parse_recurrence("0 * * * *", "Asia/Kathmandu")]
+)
+def test_a_changed_recurrence_starts_after_now(recurrence):
+    changed = replace(schedule(), recurrence=recurrence)
+    assert first_run(changed, entry(next_run=NOON), now=NOON + MINUTE) == NOON + HOUR / 2 + (
+        timedelta(minutes=-15 if recurrence.timezone != "UTC" else 0)
+    )
+
+
+def test_a_changed_recurrence_starts_after_the_last_run_too():
+    known = entry(next_run=NOON + 3 * HOUR, last_run=NOON + 2 * HOUR)
+    assert first_run(schedule("*/30 * * * *"), known, now=NOON) == NOON + 2.5 * HOUR
+
+
+def test_nothing_is_planned_before_the_run_is_due():
+    assert plan_firing(entry(), now=NOON - SECOND) is None
+
+
+def test_a_paused_entry_plans_nothing():
+    assert plan_firing(entry(paused_at=NOON), now=NOON + HOUR) is None
+
+
+@pytest.mark.parametrize("policy", list(MissedRuns))
+def test_a_run_on_time_fires_one_job_under_every_policy(policy):
+    firing = plan_firing(entry(missed_runs=policy, overlap=Overlap.SKIP), now=NOON + 5 * SECOND)
+    [job] = firing.jobs
+    assert (job.id, job.due, job.spec, job.unique) == (derived_id("report", NOON), NOON, SPEC, None)
+    assert (firing.name, firing.expected, firing.next_run) == ("report", NOON, NOON + HOUR)
+    assert (firing.overlap, firing.is_repair) == (Overlap.SKIP, False)
+
+
+def test_missed_runs_are_skipped_where_the_policy_says_so():
+    firing = plan_firing(entry(missed_runs=MissedRuns.SKIP), now=NOON + 5.5 * HOUR)
+    assert (dues(firing), firing.next_run) == ([], NOON + 6 * HOUR)
+
+
+def test_skipping_missed_runs_still_fires_the_one_that_is_due_now():
+    firing = plan_firing(entry(missed_runs=MissedRuns.SKIP), now=NOON + 5 * HOUR + SECOND)
+    assert (dues(firing), firing.next_run) == ([NOON + 5 * HOUR], NOON + 6 * HOUR)
+
+
+def test_missed_runs_are_made_up_for_by_the_newest_where_the_policy_says_once():
+    firing = plan_firing(entry(missed_runs=MissedRuns.ONCE), now=NOON + 5.5 * HOUR)
+    assert (dues(firing), firing.next_run) == ([NOON + 5 * HOUR], NOON + 6 * HOUR)
+
+
+def test_all_missed_runs_are_made_up_for_oldest_first():
+    firing = plan_firing(entry(missed_runs=MissedRuns.ALL), now=NOON + 5.5 * HOUR)
+    assert dues(firing) == [NOON + number * HOUR for number in range(6)]
+    assert [job.id for job in firing.jobs] == sorted(job.id for job in firing.jobs)
+    assert firing.next_run == NOON + 6 * HOUR
+
+
+def test_of_all_missed_runs_only_the_newest_hundred_are_made_up_for():
+    firing = plan_firing(entry(missed_runs=MissedRuns.ALL), now=NOON + 1000.5 * HOUR)
+    assert dues(firing) == [NOON + number * HOUR for number in range(901, 1001)]
+    assert len(firing.jobs) == MAX_MISSED_RUNS
+
+
+@pytest.mark.parametrize("policy", list(MissedRuns))
+@pytest.mark.parametrize("expression", ["* * * * * *", "@every 1s"])
+def test_an_entry_of_every_second_is_planned_after_a_month_without_counting_through_it(monkeypatch, policy, expression):
+    steps = 0
+    next_after = Recurrence.next_after
+
+    def counted(self, moment):
+        nonlocal steps
+        steps += 1
+        return next_after(self, moment)
+
+    monkeypatch.setattr(Recurrence, "next_after", counted)
+    now = NOON + timedelta(days=31)
+    firing = plan_firing(entry(expression, missed_runs=policy), now=now)
+    assert steps < 1000
+    assert dues(firing)[-1] == now
+    assert firing.next_run == now + SECOND
+
+
+def test_the_missed_runs_of_an_interval_keep_its_rhythm():
+    start = NOON + timedelta(microseconds=3)
+    firing = plan_firing(
+        entry("@every 7s", next_run=start, missed_runs=MissedRuns.ALL), now=start + timedelta(days=40, seconds=1)
+    )
+    assert {(due - start) % timedelta(seconds=7) for due in dues(firing)} == {timedelta(0)}
+    assert {late - early for early, late in pairwise(dues(firing))} == {timedelta(seconds=7)}
+    assert firing.next_run == dues(firing)[-1] + timedelta(seconds=7)
+
+
+def test_missed_runs_of_a_rare_entry_are_found_however_far_back_they_lie():
+    firing = plan_firing(entry("0 12 1 3 *", missed_runs=MissedRuns.ALL), now=NOON + timedelta(days=5 * 366))
+    assert [due.year for due in dues(firing)] == [2026, 2027, 2028, 2029, 2030, 2031]
+
+
+def test_planning_twice_gives_the_same_jobs():
+    known = entry(missed_runs=MissedRuns.ALL)
+    assert plan_firing(known, now=NOON + 5 * HOUR) == plan_firing(known, now=NOON + 5.5 * HOUR)
+
+
+def test_a_clock_that_stepped_back_a_little_repairs_nothing():
+    assert plan_firing(entry(next_run=NOON + 2 * HOUR), now=NOON + MINUTE) is None
+
+
+def test_a_next_run_beyond_the_next_two_is_repaired_without_a_job():
+    firing = plan_firing(entry(next_run=NOON + 400 * HOUR), now=NOON + MINUTE)
+    assert (firing.is_repair, firing.jobs) == (True, ())
+    assert (firing.expected, firing.next_run) == (NOON + 400 * HOUR, NOON + HOUR)
+
+
+def test_a_paused_entry_is_not_repaired():
+    assert plan_firing(entry(next_run=NOON + 400 * HOUR, paused_at=NOON), now=NOON) is None
+
+
+def test_a_job_run_by_hand_is_like_those_of_the_entry():
+    job_id = JobId("00000000-0000-7000-8000-000000000000")
+    job = job_now(schedule(), job_id)
+    assert (job.id, job.spec, job.due, job.delay) == (job_id, SPEC, None, timedelta(0))

@@ -1,0 +1,63 @@
+"""The table of transitions says all there is about a job's life."""
+
+from datetime import timedelta
+
+from deeper_tasks.domain.settlement import End, state_after
+from deeper_tasks.domain.state import DEAD_LETTER, TERMINAL, TRANSITIONS, WAITING, Cause, State, is_allowed
+
+
+def test_every_state_is_waiting_running_or_terminal():
+    assert WAITING | {State.RUNNING} | TERMINAL == set(State)
+    assert not WAITING & TERMINAL
+
+
+def test_dead_letters_are_terminal():
+    assert DEAD_LETTER < TERMINAL
+    assert all(state.is_terminal == (state in TERMINAL) for state in State)
+
+
+def test_nothing_leaves_completed():
+    assert not any(step.before is State.COMPLETED for step in TRANSITIONS)
+
+
+def test_only_a_manual_retry_leaves_a_terminal_state():
+    left = {(step.before, step.cause, step.after) for step in TRANSITIONS if step.before in TERMINAL}
+    assert left == {(state, Cause.MANUAL_RETRY, State.PENDING) for state in TERMINAL - {State.COMPLETED}}
+
+
+def test_only_a_claim_leads_to_running():
+    assert [step.cause for step in TRANSITIONS if step.after is State.RUNNING] == [Cause.CLAIM]
+
+
+def test_every_waiting_state_can_be_cancelled():
+    cancelled = {step.before for step in TRANSITIONS if step.cause is Cause.CANCEL}
+    assert cancelled == WAITING | {State.RUNNING}
+
+
+def test_no_transition_stands_twice_in_the_table():
+    assert len(set(TRANSITIONS)) == len(TRANSITIONS)
+
+
+def test_every_cause_moves_something():
+    assert {step.cause for step in TRANSITIONS} == set(Cause)
+
+
+def test_every_state_but_blocked_can_be_reached_from_an_insert():
+    reached = {State.PENDING, State.SCHEDULED}
+    while more := {step.after for step in TRANSITIONS if step.before in reached} - reached:
+        reached |= more
+    assert reached == set(State) - {State.BLOCKED}
+
+
+def test_a_step_that_is_not_in_the_table_is_not_allowed():
+    assert is_allowed(State.PENDING, State.RUNNING)
+    assert not is_allowed(State.PENDING, State.COMPLETED)
+    assert not is_allowed(State.RUNNING, State.RUNNING)
+
+
+def test_every_settlement_leads_along_the_table():
+    for end in End:
+        for delay in (timedelta(0), timedelta(seconds=1)):
+            for is_cancel_requested in (True, False):
+                after = state_after(end, delay=delay, is_cancel_requested=is_cancel_requested)
+                assert is_allowed(State.RUNNING, after)
