@@ -289,7 +289,8 @@ class Backend(Protocol):
 
         They are the first by priority, due time and id of those that are
         committed, not expired and not being claimed. The first `slots` of them
-        count as started; the rest wait in the worker until a report says so.
+        count as started; the rest wait in the worker until a report says so. The
+        progress of an earlier attempt is forgotten.
         The same token again gives the same jobs.
 
         Raises:

@@ -13,14 +13,14 @@ from deeper_tasks.domain.job import ClaimedJob, ErrorReport, Json
 from deeper_tasks.domain.outcome import Cancel, Fail, Outcome, Retry, Snooze
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.tasks import Task
-from deeper_tasks.tasks.json_values import check_json
+from deeper_tasks.tasks.json_values import as_plain, check_json
 
 AnyTask = Task[..., Any]
 
 _MOST_MESSAGE = 2_000
 _MOST_TRACEBACK = 8_000
 _LONGEST_DELAY = timedelta(days=36_500)
-_encoder = msgspec.json.Encoder()
+_encoder = msgspec.json.Encoder(enc_hook=as_plain)
 
 
 class CallSettings(Struct, frozen=True, kw_only=True):
@@ -117,8 +117,8 @@ class Call:
             document = _encoder.encode(value)
             if b"null" in document:
                 # NaN would be kept as null.
-                check_json(msgspec.to_builtins(value, str_keys=True))
-        except (TypeError, ValueError, RecursionError) as error:
+                check_json(msgspec.to_builtins(value, str_keys=True, enc_hook=as_plain))
+        except (TypeError, ValueError, NotImplementedError, RecursionError) as error:
             return None, _clip(f"the result is not JSON: {error}")
         most = self._settings.max_result_bytes
         if len(document) > most:

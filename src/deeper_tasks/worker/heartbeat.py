@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,8 @@ from deeper_tasks.errors import BackendUnavailableError, NodeLostError
 from deeper_tasks.worker.clock import Clock, SystemClock
 from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.settings import WorkerSettings
+
+_logger = logging.getLogger("deeper_tasks")
 
 
 class Heartbeat:
@@ -83,6 +86,9 @@ class Heartbeat:
         except BackendUnavailableError:
             # The roles report it; here only the next beat counts.
             return
+        except Exception:
+            # Without a beat this worker would be taken for dead while it runs jobs.
+            _logger.exception("a heartbeat met an unexpected error; the next one follows")
         else:
             self._tell(self._on_beat, node, beat)
 

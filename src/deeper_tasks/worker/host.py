@@ -14,6 +14,7 @@ from deeper_tasks.domain.ids import NodeId
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _START_TIME_FIELD = 22
 _ENDED = frozenset("ZXx")
+_CHILD_OF = "DEEPER_CHILD_OF"
 
 
 def describe_node(name: str, queues: dict[str, int]) -> Node:
@@ -35,10 +36,32 @@ def is_known_dead(node: Node) -> bool:
 
     Only a process of this machine, boot and pid namespace can be judged, and
     only where /proc tells. A zombie counts as ended: it runs nothing any more.
+    While processes that it started still end, and may run its jobs, it is not dead.
     """
     if not node.boot or node.host != socket.gethostname() or node.boot != _boot():
         return False
-    return _process_start(node.pid) != node.pid_started
+    if _process_start(node.pid) == node.pid_started:
+        return False
+    return not _has_children_left(node.pid, node.pid_started)
+
+
+def child_mark() -> dict[str, str]:
+    """Return what goes into the environment of the processes that this one starts, so that others can tell."""
+    return {_CHILD_OF: _mark(os.getpid(), _process_start(os.getpid()) or "")}
+
+
+def _mark(pid: int, started: str) -> str:
+    return f"{pid}:{started}"
+
+
+def _has_children_left(pid: int, started: str) -> bool:
+    wanted = f"{_CHILD_OF}={_mark(pid, started)}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        # One that ended meanwhile, or is somebody else's.
+        with suppress(OSError):
+            if wanted in (process / "environ").read_bytes().split(b"\0"):
+                return True
+    return False
 
 
 def _boot() -> str:

@@ -40,7 +40,7 @@ class Listener:
             try:
                 async for notification in self._backend.listen():
                     self._dispatch(notification)
-            except BackendError as error:
+            except (BackendError, OSError) as error:
                 _logger.debug("listening ended: %s", error)
             await self._clock.sleep(_PAUSE, until=asyncio.Event())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -21,6 +22,8 @@ from deeper_tasks.integrations.events import (
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.host import is_known_dead
 from deeper_tasks.worker.settings import WorkerSettings
+
+_logger = logging.getLogger("deeper_tasks")
 
 _AT_ONCE = timedelta(0)
 _LOOK_AT_NODES = timedelta(seconds=1)
@@ -63,7 +66,12 @@ class Scheduler:
         queues: set[str] = set()
         pause = self._longest
         for entry in book.entries:
-            firing = plan_firing(entry, now=book.now)
+            try:
+                firing = plan_firing(entry, now=book.now)
+            except Exception:
+                # A zone that this machine does not know, for example: it must not hold up the others.
+                _logger.exception("the recurring task %r cannot be planned here", entry.schedule.name)
+                continue
             if firing is not None:
                 await self._fire(firing)
                 queues.add(entry.schedule.spec.queue)

@@ -9,7 +9,9 @@ from contextlib import suppress
 
 from deeper_tasks.backends.protocol import Backend, Beat
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendError, BackendUnavailableError
 from deeper_tasks.integrations.events import EventBus, NodeLost, TaskIgnoresTimeout, WorkerStarted, WorkerStopped
 from deeper_tasks.tasks import ExecutorKind, TaskRegistry
@@ -65,9 +67,7 @@ class Worker:
         self._clock = clock or SystemClock()
         self._health = StoreHealth(bus=bus, clock=self._clock)
         self._membership = Membership(backend=backend, settings=settings)
-        self._settler = Settler(
-            backend=backend, clock=self._clock, health=self._health, on_settled=lambda *end: announce(bus, *end)
-        )
+        self._settler = Settler(backend=backend, clock=self._clock, health=self._health, on_settled=self._on_settled)
         self._reporter = Reporter(backend=backend, clock=self._clock, token_of=self._token_of)
         self._deadlines = Deadlines(running=self._running, clock=self._clock, on_ignored=self._on_ignored)
         self._executors = self._make_executors()
@@ -181,6 +181,12 @@ class Worker:
     def _on_schedules(self) -> None:
         for name in ("promoter", "scheduler"):
             self._loops[name].wake()
+
+    def _on_settled(self, job: ClaimedJob, settlement: Settlement, state: State | None) -> None:
+        announce(self._bus, job, settlement, state)
+        if settlement.delay and settlement.delay < self._settings.poll_interval:
+            # Due before the promoter would look by itself.
+            self._loops["promoter"].wake()
 
     def _on_beat(self, node: NodeId, beat: Beat) -> None:
         if node != self.node_id:

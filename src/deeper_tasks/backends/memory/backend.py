@@ -116,6 +116,7 @@ class MemoryBackend:
                 record.attempt += 1
                 record.node, record.token, record.led_to, record.claimed_at = node, token, None, moment
                 record.attempted_at = moment if index < slots else None
+                record.progress = None
                 self._jobs.move(record, State.RUNNING, now=moment)
             return Claim(jobs=tuple(record.as_claimed() for record in records))
 

@@ -66,6 +66,7 @@ UPDATE deeper_job SET
     attempt = attempt + 1,
     node = ?1,
     token = ?2,
+    progress = NULL,
     attempted_at = CASE WHEN claimed.key < ?3 THEN ?4 END
 FROM json_each(?5) AS claimed
 WHERE deeper_job.rowid = claimed.value

@@ -26,8 +26,8 @@ SELECT_JOB_STATE = "SELECT state FROM deeper_job WHERE id = ?"
 MOVE_ON = """
 UPDATE deeper_schedule SET
     next_run = ?2,
-    last_run = CASE WHEN ?3 THEN last_run ELSE ?4 END,
-    last_job = coalesce(?5, last_job)
+    last_run = coalesce(?3, last_run),
+    last_job = coalesce(?4, last_job)
 WHERE name = ?1
 """
 
@@ -66,16 +66,9 @@ def fire(connection: sqlite3.Connection, firing: Firing, *, now: int) -> Fired |
     fresh = [job for job in jobs if not _is_known(connection, job.id)]
     produce.insert(connection, fresh, now=now)
     inserted = tuple(job.id for job in jobs)
-    connection.execute(
-        MOVE_ON,
-        (
-            firing.name,
-            micros(firing.next_run),
-            firing.is_repair,
-            micros(firing.expected),
-            inserted[-1] if inserted else None,
-        ),
-    )
+    last_run = None if not jobs or jobs[-1].due is None else micros(jobs[-1].due)
+    last_job = inserted[-1] if inserted else None
+    connection.execute(MOVE_ON, (firing.name, micros(firing.next_run), last_run, last_job))
     return Fired(jobs=inserted)
 
 

@@ -19,6 +19,7 @@ from deeper_tasks.backends.protocol import Notification
 _LONGEST_SOCKET_PATH = 100
 _LONGEST_NAME = len("/0123456789-01234567")
 _LARGEST_DATAGRAM = 4096
+_TRIES = 3
 
 _decoder = msgspec.json.Decoder(Notification)
 
@@ -33,11 +34,15 @@ class Wake:
 
     def __init__(self, database: Path) -> None:
         self._folder = _folder(database)
+        self._is_elsewhere = self._folder.parent != database.absolute().parent
         self._listeners: set[_Listener] = set()
 
     def notify(self, notifications: Sequence[Notification]) -> None:
         """Send hints to every listener. Never blocks and never raises."""
         try:
+            # Below the temporary folder others may write: what is not ours is not spoken to.
+            if self._is_elsewhere and self._folder.stat().st_uid != os.getuid():
+                return
             sockets = list(self._folder.iterdir())
         except OSError:
             return
@@ -64,8 +69,7 @@ class Wake:
             finally:
                 self._listeners.discard(listener)
                 if path is not None:
-                    with suppress(OSError):
-                        path.unlink()
+                    self._leave(path)
 
     def close(self) -> None:
         """End all that listen, in whatever loop they do."""
@@ -75,12 +79,23 @@ class Wake:
     def _bind(self, receiver: socket.socket) -> Path | None:
         """Give the socket its place in the folder. Without one there are no hints, and polling alone is correct."""
         path = self._folder / f"{os.getpid()}-{secrets.token_hex(4)}"
-        try:
-            self._folder.mkdir(mode=0o777, parents=True, exist_ok=True)
-            receiver.bind(str(path))
-        except OSError:
-            return None
-        return path
+        for _ in range(_TRIES):
+            try:
+                self._folder.mkdir(mode=0o700 if self._is_elsewhere else 0o777, exist_ok=True)
+                receiver.bind(str(path))
+            except FileNotFoundError:
+                # The last listener of another process removed the folder in between.
+                continue
+            except OSError:
+                return None
+            return path
+        return None
+
+    def _leave(self, path: Path) -> None:
+        """Remove a socket, and the folder when it was the last."""
+        with suppress(OSError):
+            path.unlink()
+            self._folder.rmdir()
 
 
 class _Listener:

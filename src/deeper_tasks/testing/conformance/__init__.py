@@ -21,15 +21,17 @@ from collections.abc import AsyncIterator
 import pytest
 
 from deeper_tasks.backends.protocol import Backend
-from deeper_tasks.testing.conformance.consume import ClaimConformance, NodeConformance, SettleConformance
+from deeper_tasks.testing.conformance.claim import ClaimConformance
 from deeper_tasks.testing.conformance.control import ControlConformance
 from deeper_tasks.testing.conformance.crowd import CrowdConformance
 from deeper_tasks.testing.conformance.life import LifeConformance
 from deeper_tasks.testing.conformance.look import LookConformance
 from deeper_tasks.testing.conformance.maintain import MaintainConformance
+from deeper_tasks.testing.conformance.nodes import NodeConformance
 from deeper_tasks.testing.conformance.produce import ProduceConformance
 from deeper_tasks.testing.conformance.scene import check_counters
 from deeper_tasks.testing.conformance.schedules import SchedulesConformance
+from deeper_tasks.testing.conformance.settle import SettleConformance
 from deeper_tasks.testing.conformance.unique import UniqueConformance
 from deeper_tasks.testing.conformance.wake import WakeConformance
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import importlib
 import inspect
 import socket
@@ -45,11 +46,16 @@ def serve(connection: socket.socket) -> None:
         frame, _ = receive(connection)
         if not isinstance(frame, Run):
             return
-        news.send(encode(Done(settlement=_run(frame, news))))
+        # What a handler sets in its context ends with it, as it does on the loop and in threads.
+        settlement = contextvars.copy_context().run(_run, frame, news)
+        news.send(encode(Done(settlement=settlement)))
 
 
 def _run(frame: Run, news: _News) -> Settlement:
-    task = _find(frame.module, frame.qualname)
+    try:
+        task = _find(frame.module, frame.qualname)
+    except BaseException as error:  # noqa: BLE001 - whatever an import raises; the process is as good as before
+        return Call(frame.job, make_task(_absent), frame.settings).raised(error, timedelta(0))
     call = Call(frame.job, task, frame.settings)
     try:
         args, kwargs = call.arguments()
@@ -68,6 +74,10 @@ def _call(function: Any, args: list[Any], kwargs: dict[str, Any]) -> object:
     if inspect.iscoroutinefunction(function):
         return asyncio.run(function(*args, **kwargs))
     return function(*args, **kwargs)
+
+
+def _absent() -> None:
+    """Stand for a task that cannot be found in this process."""
 
 
 def _find(module: str, qualname: str) -> Task[..., Any]:

@@ -20,6 +20,7 @@ from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call, CallSettings
 from deeper_tasks.worker.executors import frames
 from deeper_tasks.worker.executors.frames import Done, Exited, Fork, Forked, Kill, Logged, ProgressMade, Ready, Setup
+from deeper_tasks.worker.host import child_mark
 
 
 class ProcessDiedError(Exception):
@@ -71,7 +72,11 @@ class ProcessExecutor:
         finally:
             attempt.interrupt = None
         if settlement is not None:
-            self._idle.append(child)
+            if attempt.stop is None:
+                self._idle.append(child)
+            else:
+                # An order to kill it may still be under way, and would hit the next job.
+                child.writer.close()
             return settlement
         code = await child.exited
         child.writer.close()
@@ -154,7 +159,8 @@ class ProcessExecutor:
             if not isinstance(ready, Ready) or ready.error is not None:
                 reason = ready.error if isinstance(ready, Ready) else "it ended at once"
                 self._control.close()
-                self._process.wait()
+                # Not here on the loop: only its next turn closes the socket, and the zygote ends after that.
+                await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
                 raise ProcessDiedError(f"the application could not be imported in a process of its own: {reason}")
             self._listening = asyncio.create_task(self._listen(reader))
 
@@ -169,6 +175,8 @@ class ProcessExecutor:
                     break
         # The zygote is gone, and all children with it.
         self._listening = None
+        if self._control is not None:
+            self._control.close()
         for pid in list(self._children):
             self._note_exit(pid, -9)
         while self._forks:
@@ -192,7 +200,7 @@ def _start_zygote(control: int) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "deeper_tasks.worker.executors.zygote", str(control)],
         pass_fds=[control],
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**os.environ, **child_mark(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         start_new_session=True,
     )
 

@@ -1,4 +1,4 @@
-"""Conformance: claiming jobs, settling and reporting attempts, and the nodes that do it."""
+"""Conformance: settling and reporting attempts."""
 
 from __future__ import annotations
 
@@ -7,32 +7,26 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from deeper_tasks.backends.protocol import MAX_BATCH, Backend, Claim, QueueSettings
-from deeper_tasks.domain.ids import JobId, NodeId
+from deeper_tasks.backends.protocol import MAX_BATCH, Backend
 from deeper_tasks.domain.job import (
     MAX_KEPT_ERRORS,
     MAX_KEPT_LOG_LINES,
     AttemptError,
     ErrorReport,
-    JobOptions,
     Progress,
 )
 from deeper_tasks.domain.settlement import End, Report, Settled, Settlement
 from deeper_tasks.domain.state import State
-from deeper_tasks.errors import NodeLostError
 from deeper_tasks.testing.conformance.scene import (
     BOOM,
     HOUR,
     MINUTE,
     NOW,
-    QUEUE,
     SECOND,
     join,
     look,
     new_id,
-    new_node,
     new_token,
-    node_record,
     only,
     put,
     put_many,
@@ -44,147 +38,6 @@ from deeper_tasks.testing.conformance.scene import (
     states_of,
     take,
 )
-
-
-class ClaimConformance:
-    """What holds for `claim`."""
-
-    async def test_a_claim_takes_the_first_by_priority_then_due_time_then_id(self, backend: Backend) -> None:
-        node = await join(backend)
-        low = await put(backend, priority=5)
-        normal = await put_many(backend, 3)
-        later = await put(backend, now=NOW + SECOND)
-        due = await put(backend, delay=-SECOND + MINUTE)
-        high = await put(backend, priority=-100, now=NOW + SECOND)
-        lowest = await put(backend, priority=100)
-        await backend.promote(now=NOW + MINUTE)
-        jobs = await take(backend, node, limit=100, now=NOW + MINUTE)
-        assert [job.id for job in jobs] == [high, *normal, later, due, low, lowest]
-
-    async def test_a_claim_takes_no_more_than_its_limit_and_goes_on_where_it_stopped(self, backend: Backend) -> None:
-        node = await join(backend)
-        ids = await put_many(backend, 5)
-        first = await take(backend, node, limit=2)
-        rest = await take(backend, node, limit=10)
-        assert [job.id for job in first] == ids[:2]
-        assert [job.id for job in rest] == ids[2:]
-        assert await take(backend, node, limit=10) == ()
-
-    async def test_a_claimed_job_carries_all_that_its_worker_needs(self, backend: Backend) -> None:
-        node, token = await join(backend), new_token()
-        options = JobOptions(retry_delay=SECOND, timeout=timedelta(milliseconds=1500), tags=("a",), meta={"k": [1]})
-        due = NOW + timedelta(microseconds=1)
-        job_id = await put(
-            backend,
-            due=due,
-            task="shop.größe",
-            arguments='["ü", 1.0]',
-            queue="q",
-            priority=3,
-            max_attempts=7,
-            expires_in=HOUR,
-            options=options,
-        )
-        await backend.promote(now=NOW + SECOND)
-        at = NOW + timedelta(seconds=1, microseconds=3)
-        [job] = await take(backend, node, queue="q", token=token, now=at)
-        assert (job.id, job.token) == (job_id, token)
-        assert (job.task, job.arguments, job.queue, job.priority) == ("shop.größe", '["ü", 1.0]', "q", 3)
-        assert (job.attempt, job.max_attempts) == (1, 7)
-        assert (job.inserted_at, job.scheduled_at, job.claimed_at) == (NOW, due, at)
-        assert job.expires_at == due + HOUR
-        assert job.options == options
-
-    async def test_a_claimed_job_without_options_has_the_defaults(self, backend: Backend) -> None:
-        job = await put_running(backend, await join(backend))
-        assert (job.options or JobOptions()) == JobOptions()
-        assert job.expires_at is None
-
-    async def test_a_claimed_job_is_running_at_its_node(self, backend: Backend) -> None:
-        node = await join(backend)
-        job = await look(backend, (await put_running(backend, node)).id)
-        assert (job.state, job.node, job.attempt, job.attempted_at) == (State.RUNNING, node, 1, NOW)
-
-    async def test_only_the_first_slots_of_a_claim_count_as_started(self, backend: Backend) -> None:
-        node = await join(backend)
-        await put_many(backend, 4)
-        jobs = await take(backend, node, limit=4, slots=2)
-        assert [job.has_started for job in jobs] == [True, True, False, False]
-        started = [(await look(backend, job.id)).attempted_at for job in jobs]
-        assert started == [NOW, NOW, None, None]
-
-    async def test_a_claim_takes_from_its_own_queue_only(self, backend: Backend) -> None:
-        node = await join(backend)
-        await put(backend, queue="one")
-        two = await put(backend, queue="two")
-        assert [job.id for job in await take(backend, node, queue="two", limit=10)] == [two]
-        assert await take(backend, node, queue="three", limit=10) == ()
-
-    async def test_a_claim_that_finds_nothing_says_so_at_once(self, backend: Backend) -> None:
-        node = await join(backend)
-        claim = await backend.claim(QUEUE, limit=5, slots=5, node=node, token=new_token(), now=NOW)
-        assert claim == Claim(jobs=(), is_paused=False)
-
-    async def test_a_scheduled_job_is_not_claimed_before_it_was_promoted(self, backend: Backend) -> None:
-        node = await join(backend)
-        await put(backend, delay=MINUTE)
-        assert await take(backend, node, now=NOW + SECOND) == ()
-
-    async def test_the_same_token_again_gives_the_same_jobs(self, backend: Backend) -> None:
-        node, token = await join(backend), new_token()
-        await put_many(backend, 3, options=JobOptions(tags=("x",)))
-        await put(backend, priority=-1)
-        first = await take(backend, node, limit=3, slots=1, token=token)
-        await put(backend, priority=-5)
-        assert await take(backend, node, limit=3, slots=1, token=token) == first
-        assert len(await take(backend, node, limit=10)) == 2
-
-    async def test_the_same_token_again_gives_the_same_jobs_in_a_queue_paused_since(self, backend: Backend) -> None:
-        node, token = await join(backend), new_token()
-        await put(backend)
-        first = await take(backend, node, token=token)
-        await backend.put_queue(QueueSettings(name=QUEUE, paused_at=NOW))
-        assert await take(backend, node, token=token) == first
-
-    async def test_the_same_token_again_does_not_count_another_attempt(self, backend: Backend) -> None:
-        node, token = await join(backend), new_token()
-        job_id = await put(backend)
-        await take(backend, node, token=token)
-        await take(backend, node, token=token)
-        assert (await look(backend, job_id)).attempt == 1
-
-    async def test_an_expired_job_is_not_claimed_and_hides_no_other(self, backend: Backend) -> None:
-        node = await join(backend)
-        expired = await put_many(backend, 600, expires_in=MINUTE)
-        good = [*await put_many(backend, 2), *await put_many(backend, 2, expires_in=2 * HOUR)]
-        jobs = await take(backend, node, limit=10, now=NOW + HOUR)
-        assert [job.id for job in jobs] == good
-        assert await state_of(backend, expired[0]) is State.PENDING
-
-    async def test_a_node_that_never_registered_may_not_claim(self, backend: Backend) -> None:
-        job_id = await put(backend)
-        with pytest.raises(NodeLostError):
-            await take(backend, NodeId("nobody"))
-        assert await state_of(backend, job_id) is State.PENDING
-
-    async def test_a_claim_takes_no_more_than_a_batch(self, backend: Backend) -> None:
-        node = await join(backend)
-        ids = await put_many(backend, 1200)
-        batches = [await take(backend, node, limit=2000) for _ in range(4)]
-        assert [len(jobs) for jobs in batches] == [MAX_BATCH, MAX_BATCH, 200, 0]
-        assert [job.id for jobs in batches for job in jobs] == ids
-
-    async def test_each_claim_counts_an_attempt(self, backend: Backend) -> None:
-        node = await join(backend)
-        job_id = await put(backend)
-        attempts = []
-        for _ in range(3):
-            [job] = await take(backend, node)
-            attempts.append(job.attempt)
-            await settle(backend, [job], End.RETRY, error=BOOM)
-            await backend.promote(now=NOW)
-        assert attempts == [1, 2, 3]
-        assert (await look(backend, job_id)).attempt == 3
 
 
 class SettleConformance:
@@ -440,80 +293,3 @@ class SettleConformance:
         reports[2] = replace(reports[2], token=new_token())
         assert await backend.report(reports, now=NOW) == [jobs[0].id]
         assert [(await look(backend, job.id)).log for job in jobs] == [("late",), (), ()]
-
-
-class NodeConformance:
-    """What holds for `register`, `deregister` and `beat`."""
-
-    async def test_a_registered_node_is_known_with_all_it_said(self, backend: Backend) -> None:
-        node = new_node()
-        await backend.register(node, now=NOW)
-        record = await node_record(backend, node.id)
-        assert record.node == node
-        assert (record.registered_at, record.beat_at, record.busy, record.is_lost) == (NOW, NOW, 0, False)
-
-    async def test_registering_a_node_again_changes_nothing(self, backend: Backend) -> None:
-        node = new_node()
-        await backend.register(node, now=NOW)
-        await backend.beat(node.id, busy=3, now=NOW + SECOND)
-        before = await node_record(backend, node.id)
-        await backend.register(node, now=NOW + MINUTE)
-        assert await node_record(backend, node.id) == before
-
-    async def test_a_beat_is_counted_with_its_time_and_load(self, backend: Backend) -> None:
-        node = await join(backend)
-        before = await node_record(backend, node)
-        await backend.beat(node, busy=3, now=NOW + SECOND)
-        await backend.beat(node, busy=4, now=NOW + 2 * SECOND)
-        after = await node_record(backend, node)
-        assert (after.beat - before.beat, after.busy, after.beat_at) == (2, 4, NOW + 2 * SECOND)
-
-    async def test_a_beat_returns_the_jobs_that_the_store_thinks_the_node_runs(self, backend: Backend) -> None:
-        node, other = await join(backend), await join(backend)
-        await put_many(backend, 4)
-        mine = [*await take(backend, node, limit=2, slots=1), *await take(backend, node)]
-        await take(backend, other)
-        await settle(backend, [mine[0]])
-        beat = await backend.beat(node, now=NOW)
-        assert beat.held == {job.id: job.token for job in mine[1:]}
-        assert beat.cancels == {}
-
-    async def test_every_beat_returns_a_requested_cancel_until_the_job_ends(self, backend: Backend) -> None:
-        node, other = await join(backend), await join(backend)
-        job = await put_running(backend, node)
-        await put_running(backend, other)
-        await backend.cancel(only(job.id), reason="enough", now=NOW)
-        assert (await backend.beat(node, now=NOW)).cancels == {job.id: "enough"}
-        assert (await backend.beat(node, now=NOW)).cancels == {job.id: "enough"}
-        assert (await backend.beat(other, now=NOW)).cancels == {}
-        await settle(backend, [job], End.CANCEL)
-        assert (await backend.beat(node, now=NOW)).cancels == {}
-
-    async def test_a_beat_of_a_node_that_never_registered_is_refused(self, backend: Backend) -> None:
-        with pytest.raises(NodeLostError):
-            await backend.beat(NodeId("nobody"), now=NOW)
-
-    async def test_a_node_that_stopped_in_order_is_gone(self, backend: Backend) -> None:
-        node = await join(backend)
-        job = await put_running(backend, node)
-        await settle(backend, [job])
-        await backend.deregister(node)
-        assert await backend.nodes() == []
-        with pytest.raises(NodeLostError):
-            await backend.beat(node, now=NOW)
-
-    async def test_a_node_that_still_holds_jobs_is_left_to_be_rescued(self, backend: Backend) -> None:
-        node = await join(backend)
-        job = await put_running(backend, node)
-        await backend.deregister(node)
-        assert [record.node.id for record in await backend.nodes()] == [node]
-        assert [settled.id for settled in await rescue_all(backend, node)] == [job.id]
-        assert await backend.nodes() == []
-
-    async def test_removing_an_unknown_node_does_nothing(self, backend: Backend) -> None:
-        node = await join(backend)
-        await backend.deregister(NodeId("nobody"))
-        assert [record.node.id for record in await backend.nodes()] == [node]
-
-    async def test_a_job_of_an_unknown_id_is_no_job(self, backend: Backend) -> None:
-        assert await backend.get(JobId("00000000-0000-7000-8000-000000000000")) is None
