@@ -90,7 +90,10 @@ def _job(event: JobEvent) -> str:
 
 
 def _seconds(duration: timedelta | None) -> str:
-    return "an unknown time" if duration is None else f"{duration.total_seconds():.3g} s"
+    if duration is None:
+        return "an unknown time"
+    seconds = duration.total_seconds()
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
 
 
 def _error(error: ErrorReport) -> str:

@@ -67,6 +67,7 @@ class Consumer:
         self._pace = Pace(slots=slots, horizon=self._horizon)
         self._held: deque[tuple[ClaimedJob, float]] = deque()
         self._unanswered: ClaimToken | None = None
+        self._is_claiming = False
         self._is_dry = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -78,7 +79,7 @@ class Consumer:
     @property
     def is_busy(self) -> bool:
         """Whether something runs here, its settlement is being made, or a claim is under way."""
-        return bool(self._tasks) or self._unanswered is not None
+        return bool(self._tasks) or self._is_claiming
 
     @property
     def claiming(self) -> ClaimToken | None:
@@ -88,6 +89,7 @@ class Consumer:
     async def turn(self) -> timedelta:
         """Claim what fits; returns how long to wait for a wake-up."""
         if self.is_draining:
+            await self._give_back_unanswered()
             return self._poll_interval
         if self._settler.unsettled > MOST_UNSETTLED:
             return _SETTLE_PAUSE
@@ -141,11 +143,20 @@ class Consumer:
     async def _claim(self, wanted: int, *, slots: int) -> Claim:
         # After a lost answer the same token is sent again: it gives the same jobs.
         self._unanswered = self._unanswered or ClaimToken(secrets.token_hex(8))
-        claim = await self._backend.claim(
-            self.queue, limit=wanted, slots=slots, node=self._membership.node_id, token=self._unanswered
-        )
+        self._is_claiming = True
+        try:
+            claim = await self._backend.claim(
+                self.queue, limit=wanted, slots=slots, node=self._membership.node_id, token=self._unanswered
+            )
+        finally:
+            self._is_claiming = False
         self._unanswered = None
         return claim
+
+    async def _give_back_unanswered(self) -> None:
+        if self._unanswered is not None:
+            claim = await self._claim(1, slots=0)
+            self._give_back(claim.jobs)
 
     def _rest(self) -> timedelta:
         if not self._held:

@@ -13,7 +13,14 @@ from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendError, BackendUnavailableError
-from deeper_tasks.integrations.events import EventBus, NodeLost, TaskIgnoresTimeout, WorkerStarted, WorkerStopped
+from deeper_tasks.integrations.events import (
+    EventBus,
+    NodeLost,
+    TaskIgnoresTimeout,
+    WorkerStarted,
+    WorkerStopped,
+    WorkerStopping,
+)
 from deeper_tasks.tasks import ExecutorKind, TaskRegistry
 from deeper_tasks.worker.attempt import Attempt, Stop
 from deeper_tasks.worker.call import CallSettings
@@ -70,6 +77,11 @@ class Worker:
         self._settler = Settler(backend=backend, clock=self._clock, health=self._health, on_settled=self._on_settled)
         self._reporter = Reporter(backend=backend, clock=self._clock, token_of=self._token_of)
         self._deadlines = Deadlines(running=self._running, clock=self._clock, on_ignored=self._on_ignored)
+        self._process_executor = ProcessExecutor(
+            modules=lambda: (task.module for task in self._registry if task.module is not None),
+            reporter=self._reporter,
+            settings=self._call_settings,
+        )
         self._executors = self._make_executors()
         self._runner = Runner(
             registry=registry,
@@ -127,7 +139,7 @@ class Worker:
         self._heartbeat.start()
         self._bus.emit(WorkerStarted(node=self.node_id, queues=self._settings.queues))
         helpers = [self._settler.run(), self._reporter.run(), self._deadlines.run(), self._listener.run()]
-        tasks = [asyncio.create_task(helper) for helper in helpers]
+        tasks = [asyncio.create_task(helper) for helper in (*helpers, self._warm_up())]
         roles = [asyncio.create_task(loop.run(), name=loop.name) for loop in self._loops.values()]
         try:
             await self._stopping.wait()
@@ -142,12 +154,19 @@ class Worker:
             await self._membership.leave()
         self._bus.emit(WorkerStopped(node=self.node_id, queues=self._settings.queues))
 
+    async def _warm_up(self) -> None:
+        """Have the application imported where its jobs will be forked, before the first one's timeout runs."""
+        if any(task.executor is ExecutorKind.PROCESS for task in self._registry):
+            await self._process_executor.warm_up()
+
     # winding down
 
     async def _wind_down(self) -> None:
         for consumer in self._consumers.values():
             consumer.is_draining = True
             consumer.give_back_held()
+        running = sum(1 for _ in self._running())
+        self._bus.emit(WorkerStopping(node=self.node_id, queues=self._settings.queues, running=running))
         await self._until_idle(self._settings.shutdown_grace.total_seconds(), hurry=self._hurrying)
         for consumer in self._consumers.values():
             consumer.stop_running(Stop.SHUTDOWN, "the worker shuts down")
@@ -274,11 +293,7 @@ class Worker:
         return {
             ExecutorKind.COROUTINE: CoroutineExecutor(),
             ExecutorKind.THREAD: ThreadExecutor(threads=sum(self._settings.queues.values())),
-            ExecutorKind.PROCESS: ProcessExecutor(
-                modules=lambda: (task.module for task in self._registry if task.module is not None),
-                reporter=self._reporter,
-                settings=self._call_settings,
-            ),
+            ExecutorKind.PROCESS: self._process_executor,
         }
 
     def _make_consumer(self, queue: str, slots: int) -> Consumer:

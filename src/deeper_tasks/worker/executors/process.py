@@ -60,6 +60,11 @@ class ProcessExecutor:
         self._idle: list[_Child] = []
         self._starting = asyncio.Lock()
 
+    async def warm_up(self) -> None:
+        """Start the zygote. What is wrong with it is told by the first job that needs it."""
+        with suppress(ProcessDiedError):
+            await self._ensure_zygote()
+
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
         """Run a call in a child and wait until it answered or its process is gone."""
         child = await self._take_child()

@@ -1,0 +1,1 @@
+"""The workshop: the application that the acceptance tests run in processes of their own."""

@@ -1,0 +1,90 @@
+"""The tasks: small work of every kind, which writes its starts and ends to the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from deeper_tasks import current_job, task
+from workshop import journal
+
+_LOOK = 0.005
+_LONG = 600
+
+
+class StoppedError(Exception):
+    """A thread saw that its job is to stop."""
+
+
+@task
+async def nap(seconds: float = 0.0) -> None:
+    """Sleep on the loop."""
+    journal.write("start")
+    await asyncio.sleep(seconds)
+    journal.write("end")
+
+
+@task
+def nap_in_thread(seconds: float = 0.0) -> None:
+    """Sleep in a thread."""
+    journal.write("start")
+    time.sleep(seconds)
+    journal.write("end")
+
+
+@task(executor="process")
+def nap_in_process(seconds: float = 0.0) -> None:
+    """Sleep in a process."""
+    journal.write("start")
+    time.sleep(seconds)
+    journal.write("end")
+
+
+@task
+async def wait_for(path: str) -> None:
+    """Wait on the loop until a file is there."""
+    journal.write("start")
+    while not Path(path).exists():  # noqa: ASYNC110, ASYNC240 - the test's signal comes from another process
+        await asyncio.sleep(_LOOK)
+    journal.write("end")
+
+
+@task
+def wait_in_thread() -> None:
+    """Wait in a thread until told to stop."""
+    journal.write("start")
+    job = current_job()
+    while not job.cancelled:
+        time.sleep(_LOOK)
+    journal.write("cancelled")
+    raise StoppedError
+
+
+@task(executor="process")
+def wait_in_process() -> None:
+    """Wait in a process for a process of its own."""
+    child = subprocess.Popen(["sleep", str(_LONG)])
+    journal.write("start", child.pid)
+    child.wait()
+
+
+@task
+async def block_once(path: str) -> str:
+    """At the first attempt block the worker's loop until a file is there; returns which attempt this was."""
+    journal.write("start")
+    if current_job().attempt == 1:
+        while not Path(path).exists():  # noqa: ASYNC240 - it is meant to block
+            time.sleep(_LOOK)  # noqa: ASYNC251 - the same
+    journal.write("end")
+    return f"attempt {current_job().attempt}"
+
+
+@task
+async def kill_worker() -> None:
+    """End the worker's process at once, as the kernel does when memory is short."""
+    journal.write("start")
+    os.kill(os.getpid(), signal.SIGKILL)

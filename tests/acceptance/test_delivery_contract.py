@@ -1,0 +1,293 @@
+"""
+The delivery contract, line by line, through the facade: on SQLite, and in memory where that can be.
+
+Each test names its line. Line 8, a job enqueued inside the user's own
+transaction, has no test yet: the stores of today offer no such enqueue.
+"""
+
+import asyncio
+import sqlite3
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from workshop import tasks
+
+from deeper_tasks import BackgroundTaskManager, Fail, State
+from deeper_tasks.backends.protocol import Node
+from deeper_tasks.domain.schedule import plan_firing
+from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.errors import InvalidTransitionError
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+async def manager(request, crew):
+    url = crew.url if request.param == "sqlite" else "memory://"
+    async with BackgroundTaskManager(url, prefetch_milliseconds=0, poll_interval_seconds=0.1) as manager:
+        manager.include(tasks)
+        yield manager
+
+
+@asynccontextmanager
+async def _worker(manager, slots=2):
+    started = asyncio.get_running_loop().create_future()
+    work = manager.run_worker({"default": slots}, handle_signals=False, on_start=started.set_result)
+    running = asyncio.create_task(work)
+    await asyncio.wait({running, started}, return_when=asyncio.FIRST_COMPLETED)
+    worker = await started
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        await running
+
+
+async def _ended(manager, job):
+    return (await manager.get_task_status(job)).status.is_terminal
+
+
+async def _node(manager, name):
+    node = Node(id=name, name=name, host="elsewhere", boot="", pid=1, pid_started="", queues={"default": 10})
+    await manager.backend.register(node)
+    return node.id
+
+
+async def _take(manager, node, *, token, limit=10):
+    return (await manager.backend.claim("default", limit=limit, slots=limit, node=node, token=token)).jobs
+
+
+async def _declare_dead(manager, node):
+    (record,) = [record for record in await manager.backend.nodes() if record.node.id == node]
+    return await manager.backend.rescue(node, beat=record.beat)
+
+
+def _end(job, end=End.COMPLETE):
+    return Settlement(id=job.id, token=job.token, end=end)
+
+
+@pytest.mark.parametrize(("option", "level"), [("", 2), ("?synchronous=normal", 1)], ids=["by default", "as asked"])
+async def test_line_1_an_enqueue_that_returned_is_durable_to_the_stores_setting(crew, option, level):
+    """An enqueue that returned is durable to the store's setting (FULL unless the URL says otherwise)."""
+    async with BackgroundTaskManager(f"{crew.url}{option}") as manager:
+        job = await manager.enqueue_task(tasks.nap)
+        # No transaction is left open, and another connection has it, before anything is closed.
+        connection = sqlite3.connect(f"file:{crew.database}?mode=ro", uri=True)
+        assert connection.execute("SELECT id FROM deeper_job").fetchall() == [(job,)]
+        connection.close()
+        durability = await manager.backend._write(lambda own: own.execute("PRAGMA synchronous").fetchone()[0])
+        assert durability == level
+
+
+async def test_line_1_an_enqueue_that_returned_outlives_its_process(crew):
+    """An enqueue that returned is durable: the process that made it is killed with the ids in its hands."""
+    producer = crew.start("workshop.producer", "one", is_piped=True)
+    ids = [(await asyncio.to_thread(producer.process.stdout.readline)).decode().strip() for _ in range(5)]
+    producer.kill()
+    async with BackgroundTaskManager(crew.url) as manager:
+        assert [(await manager.get_task_status(job)).status for job in ids] == [State.PENDING] * 5
+
+
+async def test_line_2_every_job_runs_at_least_once_or_ends_visibly(manager, wait_until):
+    """Every job runs at least once, or ends visibly as failed, discarded, cancelled or expired."""
+
+    @manager.task(name="contract.behave", retry_delay_seconds=0)
+    async def behave(how):
+        if how == "fail":
+            raise Fail("it cannot be")
+        if how == "raise":
+            raise RuntimeError("not today")
+        return how
+
+    expected = {
+        await behave.enqueue("return"): (State.COMPLETED, 1, []),
+        await behave.enqueue("fail"): (State.FAILED, 1, ["Fail"]),
+        await behave.with_options(max_attempts=2).enqueue("raise"): (State.DISCARDED, 2, ["RuntimeError"] * 2),
+        await behave.with_options(expires_in_seconds=1e-6).enqueue("late"): (State.FAILED, 0, ["Expired"]),
+    }
+    cancelled = await behave.enqueue("cancelled")
+    await manager.cancel_task(cancelled)
+    async with _worker(manager):
+        for job in expected:
+            await wait_until(lambda job=job: _ended(manager, job))
+    for job, end in expected.items():
+        status = await manager.get_task_status(job)
+        assert (status.status, status.attempts, [error.kind for error in status.errors]) == end
+    assert (await manager.get_task_status(cancelled)).status is State.CANCELLED
+    assert (await manager.list_tasks()).total_entries == len(expected) + 1
+
+
+async def test_line_2_no_job_of_a_worker_that_died_vanishes(manager):
+    """None vanishes, none runs for ever: what a dead worker held runs again, and at last is discarded."""
+    job = await manager.enqueue_task(tasks.nap, max_attempts=2)
+    for attempt in (1, 2):
+        node = await _node(manager, f"short-lived {attempt}")
+        assert [each.attempt for each in await _take(manager, node, token=f"token {attempt}")] == [attempt]
+        assert [each.id for each in (await _declare_dead(manager, node)).jobs] == [job]
+    status = await manager.get_task_status(job)
+    assert (status.status, [error.kind for error in status.errors]) == (State.DISCARDED, ["WorkerLost"] * 2)
+
+
+async def test_line_3_two_live_workers_never_run_the_same_attempt(manager):
+    """Two live workers never run the same attempt: claims at the same time share out the jobs."""
+    ids = await manager.enqueue_many([tasks.nap.call()] * 50)
+    nodes = [await _node(manager, f"worker {number}") for number in range(5)]
+    taken = await asyncio.gather(*(_take(manager, node, token=f"token {node}", limit=20) for node in nodes))
+    assert sorted(job.id for jobs in taken for job in jobs) == sorted(ids)
+
+
+async def test_line_3_a_stale_workers_end_is_refused(manager):
+    """A stale worker's end is refused: the job belongs to the one that has claimed it since."""
+    job = await manager.enqueue_task(tasks.nap)
+    stale, fresh = await _node(manager, "stale"), await _node(manager, "fresh")
+    (first,) = await _take(manager, stale, token="one")
+    await _declare_dead(manager, stale)
+    assert await manager.backend.settle([_end(first)]) == []
+    (second,) = await _take(manager, fresh, token="two")
+    assert await manager.backend.settle([_end(first, End.DISCARD)]) == []
+    assert (await manager.get_task_status(job)).status is State.RUNNING
+    assert [settled.state for settled in await manager.backend.settle([_end(second)])] == [State.COMPLETED]
+    assert await manager.backend.settle([_end(first, End.FAIL)]) == []
+    assert (await manager.get_task_status(job)).status is State.COMPLETED
+
+
+async def test_line_4_a_terminal_state_never_changes_except_by_an_operators_retry(manager):
+    """A terminal state never changes except by an operator's retry."""
+    node = await _node(manager, "worker")
+    for end, state in (
+        (End.COMPLETE, State.COMPLETED),
+        (End.FAIL, State.FAILED),
+        (End.DISCARD, State.DISCARDED),
+        (End.CANCEL, State.CANCELLED),
+    ):
+        job = await manager.enqueue_task(tasks.nap)
+        (claimed,) = await _take(manager, node, token=f"token {end}")
+        await manager.backend.settle([_end(claimed, end)])
+        ended = await manager.get_task_status(job)
+        assert ended.status is state
+        with pytest.raises(InvalidTransitionError):
+            await manager.cancel_task(job)
+        for other in End:
+            await manager.backend.settle([_end(claimed, other)])
+        await manager.backend.promote()
+        await manager.backend.expire()
+        assert await _take(manager, node, token=f"again {end}") == ()
+        assert await manager.get_task_status(job) == ended
+        if state is State.COMPLETED:
+            with pytest.raises(InvalidTransitionError):
+                await manager.retry_task(job)
+        else:
+            await manager.retry_task(job)
+            assert (await manager.get_task_status(job)).status is State.PENDING
+            await manager.delete_task(job)
+    await _declare_dead(manager, node)
+    assert (await manager.list_tasks(status="completed")).total_entries == 1
+
+
+async def test_line_5_with_one_slot_jobs_start_by_priority_due_time_and_id(manager, wait_until):
+    """A claim takes the first by priority, due time, id; with one slot and no prefetch jobs start in that order."""
+    started = []
+
+    @manager.task(name="contract.note")
+    async def note(name):
+        started.append(name)
+
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    jobs = [
+        await note.with_options(priority=5).enqueue("fifth"),
+        await note.enqueue("third"),
+        await note.enqueue("fourth"),
+        await note.with_options(priority=-5).enqueue("first"),
+        await note.with_options(priority=-5).enqueue("second"),
+    ]
+    # A past date runs now: it does not overtake those that were here before.
+    jobs.append(await manager.schedule_task(note, args=["sixth"], scheduled_at=long_ago, priority=5))
+    async with _worker(manager, slots=1):
+        for job in jobs:
+            await wait_until(lambda job=job: _ended(manager, job))
+    assert started == ["first", "second", "third", "fourth", "fifth", "sixth"]
+
+
+async def test_line_6_a_unique_key_is_held_for_its_period_whatever_becomes_of_the_job(manager):
+    """A unique key is held for `unique_for_seconds` after its enqueue; a second enqueue gets the holder's id."""
+    once = tasks.nap.with_options(unique_for_seconds=3600)
+    first = await manager.enqueue_many([once.call(1), once.call(1), once.call(2)])
+    assert [each.is_new for each in first] == [True, False, True]
+    assert first[0] == first[1] != first[2]
+    await manager.cancel_task(first[0])
+    again = await manager.enqueue_task(tasks.nap, args=[1], unique_for_seconds=3600)
+    assert (again, again.is_new) == (first[0], False)
+
+
+async def test_line_6_a_unique_key_until_done_is_free_when_its_job_has_ended_or_is_deleted(manager):
+    """A unique key until_done is held until the job ends or is deleted; a retried job takes it again if it is free."""
+
+    async def enqueue():
+        return await manager.enqueue_task(tasks.nap, unique="until_done", unique_key="the one")
+
+    first = await enqueue()
+    assert (await enqueue()) == first
+    await manager.cancel_task(first)
+    second = await enqueue()
+    assert second.is_new
+    await manager.delete_task(second)
+    await manager.retry_task(first)
+    held = await enqueue()
+    assert (held, held.is_new) == (first, False)
+    await manager.cancel_task(first)
+    third = await enqueue()
+    # The key is another's now: the retried job runs without, and its end does not free what it does not hold.
+    await manager.retry_task(first)
+    await manager.cancel_task(first)
+    assert (await enqueue(), third.is_new) == (third, True)
+
+
+async def test_line_7_a_recurring_entry_fires_once_per_due_time_across_workers_and_restarts(manager):
+    """A recurring entry fires once per due time, across any number of workers, clock changes and restarts."""
+
+    async def register():
+        return await manager.schedule_recurring_task("report", tasks.nap, cron_expression="0 * * * *")
+
+    due = (await register()).next_run
+    fired = []
+    # The clock goes on, stands still, steps back and goes on again; a deploy registers the entry anew each time.
+    for now in (due - SECOND, due, due, due - 3600 * SECOND, due, due + 3600 * SECOND):
+        await register()
+        (entry,) = (await manager.backend.schedules()).entries
+        firing = plan_firing(entry, now=now)
+        if firing is not None and not firing.is_repair:
+            answers = await asyncio.gather(*(manager.backend.fire(firing, now=now) for _ in range(5)))
+            fired += [job for answer in answers if answer is not None for job in answer.jobs]
+    assert len(fired) == len(set(fired)) == 2
+    assert {status.id for status in (await manager.list_tasks()).entries} == set(fired)
+
+
+async def test_line_9_a_repeated_insert_changes_nothing_and_gives_the_same_answer(manager):
+    """A repeated request after a lost reply changes nothing and gives the same answer: insert."""
+    first = await manager.enqueue_task(tasks.nap, args=[1])
+    again = await manager.enqueue_task(tasks.nap, args=[1], task_id=first)
+    assert (again, first.is_new, again.is_new) == (first, True, False)
+    assert (await manager.list_tasks()).total_entries == 1
+    node = await _node(manager, "worker")
+    (claimed,) = await _take(manager, node, token="one")
+    await manager.backend.settle([_end(claimed)])
+    assert await manager.enqueue_task(tasks.nap, args=[1], task_id=first) == first
+    assert (await manager.get_task_status(first)).status is State.COMPLETED
+
+
+async def test_line_9_a_repeated_claim_and_settle_change_nothing_and_give_the_same_answer(manager):
+    """A repeated request after a lost reply changes nothing and gives the same answer: claim, settle."""
+    ids = await manager.enqueue_many([tasks.nap.call()] * 4)
+    node = await _node(manager, "worker")
+    first = await _take(manager, node, token="one", limit=2)
+    again = await _take(manager, node, token="one", limit=2)
+    assert [(job.id, job.attempt, job.token) for job in again] == [(job.id, 1, "one") for job in first]
+    assert [job.id for job in first] == ids[:2]
+    answer = await manager.backend.settle([_end(job) for job in first])
+    ended = [await manager.get_task_status(job) for job in ids[:2]]
+    statistics = (await manager.get_statistics()).queues
+    assert await manager.backend.settle([_end(job) for job in first]) == answer
+    assert [await manager.get_task_status(job) for job in ids[:2]] == ended
+    assert (await manager.get_statistics()).queues == statistics
+    assert statistics["default"].completed == 2

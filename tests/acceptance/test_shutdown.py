@@ -1,0 +1,80 @@
+"""A worker that is told to stop: it ends in order, leaves no process, and no job pays for it."""
+
+import signal
+
+import pytest
+from workshop import tasks
+
+from deeper_tasks import State
+
+AHEAD = {"prefetch_milliseconds": 60_000}
+"""Short jobs are claimed a minute ahead: all that wait are in the worker's hands."""
+
+
+async def _counts(manager, *, pending, running):
+    queue = (await manager.get_statistics()).queues["default"]
+    return (queue.pending, queue.running) == (pending, running)
+
+
+async def _busy(crew, manager, wait_until, *calls, slots, waiting=20, **settings):
+    """Return a worker that runs `calls` and holds jobs that wait behind them, and the ids of both."""
+    worker = crew.worker(f"default:{slots}", **AHEAD, **settings)
+    await manager.result(await manager.enqueue_task(tasks.nap), timeout=30)
+    ids = await manager.enqueue_many([*calls, *[tasks.nap.call()] * waiting])
+    await wait_until(lambda: _counts(manager, pending=0, running=len(ids)))
+    await wait_until(lambda: {entry.job for entry in crew.journal("start")} >= set(ids[: len(calls)]))
+    return worker, ids[: len(calls)], ids[len(calls) :]
+
+
+async def _is_given_back(manager, job):
+    status = await manager.get_task_status(job)
+    return (status.status, status.attempts, status.errors) == (State.PENDING, 0, ())
+
+
+async def test_sigterm_lets_running_jobs_end_and_gives_back_those_that_wait(crew, manager, wait_until):
+    go = crew.folder / "go"
+    worker, (running,), waiting = await _busy(crew, manager, wait_until, tasks.wait_for.call(str(go)), slots=1)
+    worker.send(signal.SIGTERM)
+    await wait_until(lambda: _counts(manager, pending=len(waiting), running=1))
+    assert all([await _is_given_back(manager, job) for job in waiting])
+    assert worker.process.poll() is None
+    go.touch()
+    assert worker.process.wait(30) == 0
+    assert worker.says("is stopping, 1 jobs still run")
+    status = await manager.get_task_status(running)
+    assert (status.status, status.attempts) == (State.COMPLETED, 1)
+    assert await _counts(manager, pending=len(waiting), running=0)
+    assert crew.alive() == []
+    assert await manager.backend.nodes() == []
+
+
+async def test_when_the_grace_is_over_the_rest_is_given_back_without_an_attempt(crew, manager, wait_until):
+    calls = [tasks.wait_for.call("never"), tasks.wait_in_thread.call(), tasks.wait_in_process.call()]
+    worker, running, waiting = await _busy(crew, manager, wait_until, *calls, slots=3, shutdown_grace_seconds=0.5)
+    assert worker.stop() == 0
+    assert all([await _is_given_back(manager, job) for job in [*running, *waiting]])
+    assert await _counts(manager, pending=len(running) + len(waiting), running=0)
+    assert crew.alive() == []
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_gives_everything_back_at_once(crew, manager, wait_until, second):
+    calls = [tasks.wait_for.call("never"), tasks.wait_in_process.call()]
+    worker, running, waiting = await _busy(crew, manager, wait_until, *calls, slots=2, shutdown_grace_seconds=3600)
+    worker.send(signal.SIGINT)
+    await wait_until(lambda: _counts(manager, pending=len(waiting), running=len(running)))
+    worker.send(second)
+    assert worker.process.wait(30) == 0
+    assert all([await _is_given_back(manager, job) for job in [*running, *waiting]])
+    assert crew.alive() == []
+
+
+async def test_jobs_that_a_worker_gave_back_run_in_the_next(crew, manager, wait_until):
+    worker, _, waiting = await _busy(
+        crew, manager, wait_until, tasks.wait_for.call("never"), slots=1, shutdown_grace_seconds=0
+    )
+    assert worker.stop() == 0
+    crew.worker("default:4")
+    for job in waiting:
+        await manager.result(job, timeout=30)
+        assert (await manager.get_task_status(job)).attempts == 1
