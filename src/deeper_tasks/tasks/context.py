@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -34,21 +35,27 @@ class CurrentJob:
     The job that this code runs for, as `current_job()` gives it.
 
     Attributes:
-        deadline: when the timeout strikes; None without a timeout.
+        timeout: how long this attempt may run; None without a limit.
         cancelled: whether the job's cancelling was requested. It turns True while
             the handler runs; a thread should look at it between two steps.
     """
 
-    __slots__ = ("_job", "_reporter", "cancelled", "deadline")
+    __slots__ = ("_job", "_reporter", "_started", "cancelled", "timeout")
 
-    def __init__(self, job: ClaimedJob, *, deadline: datetime | None, reporter: Reporter) -> None:
+    def __init__(self, job: ClaimedJob, *, timeout: timedelta | None, reporter: Reporter) -> None:
         self._job = job
         self._reporter = reporter
-        self.deadline = deadline
+        self._started = time.time()
+        self.timeout = timeout
         self.cancelled = False
 
     def __repr__(self) -> str:
         return f"<CurrentJob {self.task} {self.id}, attempt {self.attempt} of {self.max_attempts}>"
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the timeout strikes, in UTC; None without a timeout."""
+        return None if self.timeout is None else datetime.fromtimestamp(self._started, UTC) + self.timeout
 
     @property
     def id(self) -> JobId:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -27,7 +28,7 @@ class Attempt:
     time when the claim's answer came.
     """
 
-    __slots__ = ("claimed", "context", "deadline", "interrupt", "is_overdue", "job", "reason", "stop")
+    __slots__ = ("claimed", "context", "deadline", "interrupt", "is_overdue", "job", "reason", "stop", "task")
 
     def __init__(self, job: ClaimedJob, *, claimed: float) -> None:
         self.job = job
@@ -38,6 +39,7 @@ class Attempt:
         self.stop: Stop | None = None
         self.reason = ""
         self.interrupt: Callable[[], None] | None = None
+        self.task: asyncio.Task[None] | None = None
 
     def tell_to_stop(self, stop: Stop, reason: str = "") -> None:
         """Interrupt the code; the first reason counts, but a lost job is lost whatever came before."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -36,7 +37,7 @@ class Call:
 
     __slots__ = ("_settings", "job", "task")
 
-    def __init__(self, job: ClaimedJob, task: AnyTask, settings: CallSettings) -> None:
+    def __init__(self, job: ClaimedJob, task: AnyTask, settings: Callable[[], CallSettings]) -> None:
         self.job = job
         self.task = task
         self._settings = settings
@@ -103,11 +104,11 @@ class Call:
         if base is None:
             base = request.retry_delay
         if base is None:
-            base = self._settings.default_retry_delay
+            base = self._settings().default_retry_delay
         if is_wanted:
             policy = msgspec.structs.replace(policy, retry_on=(BaseException,), fail_on=())
         try:
-            delay = policy.delay_after(self.job.attempt, error, random=self._settings.random, base=base)
+            delay = policy.delay_after(self.job.attempt, error, random=self._settings().random, base=base)
         except Exception:  # noqa: BLE001 - a broken delay function must not cost the job
             return base
         return base if delay is None and is_wanted else delay
@@ -120,7 +121,7 @@ class Call:
                 check_json(msgspec.to_builtins(value, str_keys=True, enc_hook=as_plain))
         except (TypeError, ValueError, NotImplementedError, RecursionError) as error:
             return None, _clip(f"the result is not JSON: {error}")
-        most = self._settings.max_result_bytes
+        most = self._settings().max_result_bytes
         if len(document) > most:
             return None, f"the result has {len(document)} bytes, more than the {most} that are kept"
         return document.decode(), None

@@ -24,7 +24,7 @@ _MOST_AT_ONCE = 500
 _LONGEST_HELD = 10
 """A job that waited here this many horizons goes back to the store: its estimate was wrong."""
 
-_AFTER_A_FAULT = timedelta(seconds=5)
+_AFTER_A_FAULT, _UNTIL_IT_STOPS = timedelta(seconds=5), timedelta(seconds=1)
 _NO_PAUSE, _SETTLE_PAUSE = timedelta(0), timedelta(milliseconds=5)
 
 _logger = logging.getLogger("deeper_tasks")
@@ -69,7 +69,7 @@ class Consumer:
         self._unanswered: ClaimToken | None = None
         self._is_claiming = False
         self._is_dry = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._refill_at = 0
 
     @property
     def holds(self) -> set[JobId]:
@@ -79,7 +79,7 @@ class Consumer:
     @property
     def is_busy(self) -> bool:
         """Whether something runs here, its settlement is being made, or a claim is under way."""
-        return bool(self._tasks) or self._is_claiming
+        return bool(self.running) or self._is_claiming
 
     @property
     def claiming(self) -> ClaimToken | None:
@@ -103,6 +103,7 @@ class Consumer:
         claimed = self._clock.monotonic()
         self._held.extend((job, claimed) for job in claim.jobs)
         self._is_dry = len(claim.jobs) < wanted
+        self._refill_at = self._pace.ahead - self._pace.ahead // 2
         self._fill()
         return self._rest() if self._is_dry else _NO_PAUSE
 
@@ -168,18 +169,20 @@ class Consumer:
             return self._poll_interval
         return timedelta(seconds=too_long)
 
-    def _give_back(self, jobs: Iterable[ClaimedJob]) -> None:
+    def _give_back(self, jobs: Iterable[ClaimedJob], *, delay: timedelta = _NO_PAUSE) -> None:
         for job in jobs:
-            self._settler.put(job, Settlement(id=job.id, token=job.token, end=End.RELEASE))
+            self._settler.put(job, Settlement(id=job.id, token=job.token, end=End.RELEASE, delay=delay))
 
     def _fill(self) -> None:
         loop = asyncio.get_running_loop()
         while self._held and len(self.running) < self._slots:
             job, claimed = self._held.popleft()
+            if job.id in self.running:
+                # Lost to others and come back, while its code has not stopped here: not beside itself.
+                self._give_back([job], delay=_UNTIL_IT_STOPS)
+                continue
             attempt = self.running[job.id] = Attempt(job, claimed=claimed)
-            task = loop.create_task(self._work(attempt))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            attempt.task = loop.create_task(self._work(attempt))
 
     async def _work(self, attempt: Attempt) -> None:
         job = attempt.job
@@ -194,7 +197,8 @@ class Consumer:
             self._settler.put(job, settlement)
             if settlement.ran_for is not None:
                 self._pace.observe(settlement.ran_for.total_seconds())
-        self._fill()
+        if self._held:
+            self._fill()
         # A queue found empty is looked at again when a hint comes or the poll interval has passed.
-        if not self._is_dry and self._wanted() > 0:
+        if len(self._held) <= self._refill_at and not self._is_dry and not self._is_claiming:
             self._wake()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-_MOST_AHEAD = 500
+_MOST_AHEAD = 1000
+"""Two claims of the largest size: one is worked off while the next is made."""
 _SHORTEST = 0.00002
 _FORGETTING = 0.1
 

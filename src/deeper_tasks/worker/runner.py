@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.settlement import End, Settlement
@@ -61,10 +61,10 @@ class Runner:
         task = self._resolved(job.task)
         if task is None:
             return self._unknown.settle(job)
-        call = Call(job, task, self._call_settings())
-        if self._is_expired(attempt):
+        call = Call(job, task, self._call_settings)
+        if job.expires_at is not None and self._is_expired(attempt):
             return call.refused("Expired", "not started before it expired")
-        if not await self._may_start(attempt):
+        if not job.has_started and job.is_last_attempt and not await self._may_start(attempt):
             return None
         if attempt.stop is not None:
             return self._interrupted(attempt, call, timedelta(0))
@@ -99,11 +99,8 @@ class Runner:
         Before the last attempt of a job that waited here the store must know that it starts:
         if this process is killed, one that did not start is given back, one that did is discarded.
         """
-        job = attempt.job
-        if job.has_started or not job.is_last_attempt:
-            return True
         try:
-            return await self._reporter.mark_started(job)
+            return await self._reporter.mark_started(attempt.job)
         except BackendUnavailableError:
             # Not started: the store's rescue, or the beat, will find it in nobody's hands.
             return False
@@ -111,8 +108,7 @@ class Runner:
     def _start(self, attempt: Attempt, task: AnyTask) -> None:
         job = attempt.job
         timeout = self._timeout(job, task)
-        deadline = None if timeout is None else datetime.now(UTC) + timeout
-        attempt.context = CurrentJob(job, deadline=deadline, reporter=self._reporter)
+        attempt.context = CurrentJob(job, timeout=timeout, reporter=self._reporter)
         self._deadlines.watch(attempt, timeout)
         if self._bus.wants(JobStarted):
             waited = timedelta(seconds=self._clock.monotonic() - attempt.claimed)

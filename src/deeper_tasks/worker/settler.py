@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport
@@ -39,7 +40,6 @@ class Settler:
         self._health = health
         self._on_settled = on_settled
         self._waiting: deque[tuple[ClaimedJob | None, Settlement]] = deque()
-        self._is_writing = False
         self._awake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -51,15 +51,11 @@ class Settler:
 
     def put(self, job: ClaimedJob, settlement: Settlement) -> None:
         """Have the end of an attempt written soon."""
-        self._waiting.append((job, settlement))
-        self._idle.clear()
-        self._awake.set()
+        self._add(job, settlement)
 
     def forget(self, settlement: Settlement) -> None:
         """Have a job given back that is in nobody's hands here; nobody is told of the outcome."""
-        self._waiting.append((None, settlement))
-        self._idle.clear()
-        self._awake.set()
+        self._add(None, settlement)
 
     async def wait_until_idle(self) -> None:
         """Return when everything put so far is written."""
@@ -73,7 +69,7 @@ class Settler:
                 self._idle.set()
                 self._awake.clear()
                 await self._awake.wait()
-            batch = [self._waiting[place] for place in range(min(len(self._waiting), MOST_TOGETHER))]
+            batch = list(islice(self._waiting, MOST_TOGETHER))
             try:
                 await self._write(batch)
                 self._health.mark_working()
@@ -85,6 +81,12 @@ class Settler:
             except Exception:
                 _logger.exception("%d settlements were refused as a whole; each is tried by itself", len(batch))
                 await self._write_one_by_one(len(batch))
+
+    def _add(self, job: ClaimedJob | None, settlement: Settlement) -> None:
+        if not self._waiting:
+            self._idle.clear()
+            self._awake.set()
+        self._waiting.append((job, settlement))
 
     async def _write(self, batch: Sequence[tuple[ClaimedJob | None, Settlement]]) -> None:
         settled = await self._backend.settle([settlement for _, settlement in batch])

@@ -97,6 +97,11 @@ UPDATE deeper_job SET
 FROM json_each(?2) AS sent
 WHERE deeper_job.rowid = json_extract(sent.value, '$[0]')
 """
+COMPLETE_WITHOUT_RESULT = """
+UPDATE deeper_job SET state = 6, finished_at = ?1, attempted_at = ?1 - sent.value
+FROM json_each(?2) AS sent
+WHERE deeper_job.rowid = CAST(sent.key AS INTEGER)
+"""
 REPORT = f"""
 UPDATE deeper_job SET
     attempted_at = CASE WHEN ?3 THEN coalesce(attempted_at, ?4) ELSE attempted_at END,
@@ -165,8 +170,10 @@ def claim(
         return Claim()
     connection.execute(CLAIM, (node, token, slots, now, rowids))
     counters.count_moves(connection, Counter({(queue, _PENDING, _RUNNING): len(jobs)}), now=now)
-    waiting = (msgspec.structs.replace(job, has_started=False) for job in jobs[slots:])
-    return Claim(jobs=(*jobs[:slots], *waiting))
+    for job in jobs[slots:]:
+        # Nobody else has seen them yet, and a copy of each would cost ten times as much.
+        msgspec.structs.force_setattr(job, "has_started", False)
+    return Claim(jobs=jobs)
 
 
 def settle(connection: sqlite3.Connection, settlements: Sequence[Settlement], *, now: int) -> list[Settled]:
@@ -175,6 +182,7 @@ def settle(connection: sqlite3.Connection, settlements: Sequence[Settlement], *,
     found = _found.decode(connection.execute(SELECT_SETTLED, (sent,)).fetchone()[0])
     settled: list[Settled] = []
     completed: list[tuple[int, int, str | None, str | None]] = []
+    completed_without_result: dict[int, int] = {}
     ended: list[JobEnd] = []
     released: list[tuple[str, str]] = []
     moves: Counter[counters.Move] = Counter()
@@ -189,13 +197,18 @@ def settle(connection: sqlite3.Connection, settlements: Sequence[Settlement], *,
         code = CODES[state]
         if code == _COMPLETED:
             ran_for = 0 if settlement.ran_for is None else duration(settlement.ran_for)
-            completed.append((job.rowid, ran_for, settlement.result, settlement.result_omitted))
+            if settlement.result is None and settlement.result_omitted is None:
+                completed_without_result[job.rowid] = ran_for
+            else:
+                completed.append((job.rowid, ran_for, settlement.result, settlement.result_omitted))
         else:
             ended.append(_ended(job, settlement, state, now))
         if job.unique_key is not None and state.is_terminal:
             released.append((job.unique_key, settlement.id))
         moves[job.queue, _RUNNING, code] += 1
         settled.append(Settled(id=settlement.id, state=state))
+    if completed_without_result:
+        connection.execute(COMPLETE_WITHOUT_RESULT, (now, to_json(completed_without_result)))
     if completed:
         connection.execute(COMPLETE, (now, to_json(completed)))
     ends.write(connection, ended, now=now)

@@ -55,15 +55,15 @@ def _run(frame: Run, news: _News) -> Settlement:
     try:
         task = _find(frame.module, frame.qualname)
     except BaseException as error:  # noqa: BLE001 - whatever an import raises; the process is as good as before
-        return Call(frame.job, make_task(_absent), frame.settings).raised(error, timedelta(0))
-    call = Call(frame.job, task, frame.settings)
+        return Call(frame.job, make_task(_absent), lambda: frame.settings).raised(error, timedelta(0))
+    call = Call(frame.job, task, lambda: frame.settings)
     try:
         args, kwargs = call.arguments()
     except InvalidArgumentsError as error:
         return call.refused(type(error).__name__, str(error))
     started = time.perf_counter()
     try:
-        with running_job(CurrentJob(frame.job, deadline=frame.deadline, reporter=news)):
+        with running_job(CurrentJob(frame.job, timeout=frame.timeout, reporter=news)):
             value = _call(task.function, args, kwargs)
     except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
         return call.raised(error, timedelta(seconds=time.perf_counter() - started))

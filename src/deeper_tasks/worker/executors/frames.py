@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from datetime import datetime
+from datetime import timedelta
 
 import msgspec
 from msgspec import Struct
@@ -59,7 +59,7 @@ class Run(Struct, frozen=True, kw_only=True, tag=True):
     module: str
     qualname: str
     job: ClaimedJob
-    deadline: datetime | None
+    timeout: timedelta | None
     settings: CallSettings
 
 

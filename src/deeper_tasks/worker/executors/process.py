@@ -110,7 +110,7 @@ class ProcessExecutor:
                     module=call.task.module,
                     qualname=call.task.qualname,
                     job=call.job,
-                    deadline=attempt.context.deadline,
+                    timeout=attempt.context.timeout,
                     settings=self._settings(),
                 )
             )

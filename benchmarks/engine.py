@@ -1,0 +1,133 @@
+"""
+This engine, everything on: fencing, events, timeouts and retries, `synchronous = FULL`, logs at WARNING.
+
+A drain is measured with the queue full and paused and the workers started and
+registered: from the call of `resume_queue` until the statistics, looked at
+every 10 ms, show every job completed. CPU time is what the workers used
+between these two; memory is the peak of a worker that has just drained.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.engine_tasks import noop, start_time
+from benchmarks.figures import Figure, Sample
+from benchmarks.latency import gaps, latency_figures
+from benchmarks.plan import BULK, Plan
+from benchmarks.processes import Child, children
+from deeper_tasks import BackgroundTaskManager, TaskCall
+
+_WORKER = ["-m", "deeper_tasks.cli", "worker", "benchmarks.engine_worker:manager", "--log-level", "warning"]
+_LOOK = 0.01
+_SETTLING = 0.5
+"""Seconds that a registered worker gets to become idle."""
+
+
+def measure(plan: Plan, round_number: int) -> Sample:
+    """Measure one round."""
+    sample: Sample = {}
+    sample |= asyncio.run(_enqueue(_url(plan.store("ours-single", round_number)), plan.singles))
+    sample |= _enqueue_blocking(_url(plan.store("ours-blocking", round_number)), plan.singles)
+    sample |= asyncio.run(_drain_with_one(plan, _url(plan.store("ours-one", round_number))))
+    sample |= asyncio.run(_drain_with_two(plan, _url(plan.store("ours-two", round_number))))
+    return sample
+
+
+async def _enqueue(url: str, count: int) -> Sample:
+    async with BackgroundTaskManager(url) as manager:
+        started = time.perf_counter()
+        for number in range(count):
+            await manager.enqueue_task(noop, args=[number, "hello"])
+        return {Figure.ENQUEUE: count / (time.perf_counter() - started)}
+
+
+def _enqueue_blocking(url: str, count: int) -> Sample:
+    with BackgroundTaskManager(url).sync as manager:
+        started = time.perf_counter()
+        for number in range(count):
+            manager.enqueue_task(noop, args=[number, "hello"])
+        return {Figure.ENQUEUE_SYNC: count / (time.perf_counter() - started)}
+
+
+async def _drain_with_one(plan: Plan, url: str) -> Sample:
+    async with BackgroundTaskManager(url) as manager:
+        enqueue_many = await _enqueue_many(manager, plan.jobs)
+        with _workers(1, plan.folder, url) as workers:
+            rate, cpu = await _drain(manager, workers, plan.jobs)
+            memory = workers[0].peak_bytes() / 1e6
+            latency = await _latency(manager, plan.latencies)
+    return {
+        Figure.ENQUEUE_MANY: enqueue_many,
+        Figure.DRAIN: rate,
+        Figure.CPU: cpu,
+        Figure.MEMORY: memory,
+        **latency,
+    }
+
+
+async def _drain_with_two(plan: Plan, url: str) -> Sample:
+    async with BackgroundTaskManager(url) as manager:
+        await _enqueue_many(manager, plan.jobs)
+        with _workers(2, plan.folder, url) as workers:
+            rate, cpu = await _drain(manager, workers, plan.jobs)
+    return {Figure.DRAIN_TWO: rate, Figure.CPU_TWO: cpu}
+
+
+async def _enqueue_many(manager: BackgroundTaskManager, count: int) -> float:
+    started = time.perf_counter()
+    for start in range(0, count, BULK):
+        calls: list[TaskCall] = [noop.call(number, "hello") for number in range(start, min(start + BULK, count))]
+        await manager.enqueue_many(calls)
+    rate = count / (time.perf_counter() - started)
+    await manager.pause_queue("default")
+    return rate
+
+
+async def _drain(manager: BackgroundTaskManager, workers: list[Child], jobs: int) -> tuple[float, float]:
+    await _until_registered(manager, workers)
+    cpu = sum(worker.cpu_seconds() for worker in workers)
+    started = time.perf_counter()
+    await manager.resume_queue("default")
+    while (await manager.get_statistics()).queues["default"].completed < jobs:
+        _check(workers)
+        await asyncio.sleep(_LOOK)
+    seconds = time.perf_counter() - started
+    return jobs / seconds, (sum(worker.cpu_seconds() for worker in workers) - cpu) / jobs * 1e6
+
+
+async def _latency(manager: BackgroundTaskManager, count: int) -> Sample:
+    await asyncio.sleep(_SETTLING)
+    called, ids = [], []
+    for gap in gaps(count):
+        await asyncio.sleep(gap)
+        called.append(time.time_ns())
+        ids.append(await manager.enqueue_task(start_time))
+    return latency_figures(called, [await manager.result(task_id, timeout=30) for task_id in ids])
+
+
+async def _until_registered(manager: BackgroundTaskManager, workers: list[Child]) -> None:
+    while (await manager.get_statistics()).workers_summary.workers < len(workers):
+        _check(workers)
+        await asyncio.sleep(_LOOK)
+    await asyncio.sleep(_SETTLING)
+
+
+def _check(workers: list[Child]) -> None:
+    for worker in workers:
+        worker.check()
+
+
+@contextmanager
+def _workers(count: int, folder: Path, url: str) -> Iterator[list[Child]]:
+    environment = {"DEEPER_TASKS_URL": url}
+    with children(count, _WORKER, folder=folder, environment=environment) as workers:
+        yield workers
+
+
+def _url(path: Path) -> str:
+    return f"sqlite:///{path}"

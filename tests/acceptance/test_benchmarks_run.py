@@ -1,0 +1,34 @@
+"""The benchmarks run from end to end. No time is asserted: a slow machine is no fault of the code."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURES = {
+    "enqueue one by one, async",
+    "enqueue one by one, blocking",
+    "enqueue in bulk",
+    "drain, one worker process",
+    "drain, two worker processes",
+    "CPU a job, one worker process",
+    "CPU a job, two worker processes",
+    "enqueue to start, p50",
+    "enqueue to start, p99",
+    "enqueue to start, max",
+    "peak memory of a worker",
+}
+
+
+def test_a_quick_run_measures_every_figure_of_the_engine_and_the_drain_of_all_competitors(tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--jobs", "200", "--json", "--store-dir", str(tmp_path)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=55)
+    assert run.returncode == 0, run.stderr
+    rows = {row["figure"]: row for row in json.loads(run.stdout)["rows"]}
+    assert set(rows) == FIGURES
+    assert all(row["values"]["deeper_tasks"]["median"] > 0 for row in rows.values())
+    drain = rows["drain, one worker process"]
+    assert set(drain["values"]) == {"raw", "deeper_tasks", "huey", "huey_fsync_off"}
+    assert drain["target"] == "≥ 0.2 of raw"
+    assert drain["is_target_met"] in {True, False}

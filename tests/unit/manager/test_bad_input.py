@@ -1,0 +1,414 @@
+"""Bad input: each is a clear error that names the value and the way out, and nothing is enqueued."""
+
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from deeper_tasks import BackgroundTaskManager
+from deeper_tasks.domain.state import State
+from deeper_tasks.errors import (
+    BackendUnavailableError,
+    ConfigError,
+    DuplicateJobError,
+    InvalidArgumentsError,
+    InvalidOptionError,
+    JobNotFoundError,
+    ScheduleNotFoundError,
+    SchemaError,
+    TaskError,
+    TaskNotFoundError,
+)
+
+
+@pytest.fixture
+async def manager(manager):
+    """A manager that has nothing enqueued at the end."""
+    yield manager
+    assert (await manager.list_tasks()).total_entries == 0
+
+
+@pytest.fixture
+def send(manager):
+    @manager.task(name="shop.send")
+    async def send(user_id: int, text: str = ""): ...
+
+    return send
+
+
+async def refused(attempt, kind, *parts):
+    """Check that a call is refused with an error of this kind, and that its message holds all parts."""
+    with pytest.raises(kind) as raised:
+        await attempt
+    for part in parts:
+        assert part in str(raised.value)
+
+
+# arguments
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, 1j, datetime(2026, 1, 1, tzinfo=UTC), b"bytes"])
+async def test_an_argument_that_is_not_json_is_refused(manager, value):
+    @manager.task(name="shop.keep")
+    async def keep(value): ...
+
+    kind = type(value).__name__
+    await refused(keep.enqueue(value), InvalidArgumentsError, "'value'", "keep", kind, "not JSON", "annotate")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1.0, {"deep": float("-inf")}]])
+async def test_nan_and_infinities_are_refused(manager, value):
+    @manager.task(name="shop.keep")
+    async def keep(value): ...
+
+    await refused(keep.enqueue(value), InvalidArgumentsError, "'value'", "NaN and infinities are not JSON")
+
+
+async def test_a_key_that_is_no_string_is_refused(manager):
+    @manager.task(name="shop.keep")
+    async def keep(value): ...
+
+    await refused(keep.enqueue({"a": {1: 2}}), InvalidArgumentsError, "['a']", "a key must be a string, not int")
+
+
+async def test_half_a_character_is_refused(send):
+    await refused(send.enqueue(1, "\ud800"), InvalidArgumentsError, "send", "lone surrogate")
+
+
+async def test_a_value_inside_itself_is_refused(manager):
+    @manager.task(name="shop.keep")
+    async def keep(value): ...
+
+    endless = []
+    endless.append(endless)
+    await refused(keep.enqueue(endless), InvalidArgumentsError, "nested too deeply, or inside itself")
+
+
+async def test_a_missing_argument_is_refused_with_the_signature(manager, send):
+    call = manager.enqueue_task("shop", "send")
+    await refused(call, InvalidArgumentsError, "send(user_id: int, text: str = '')", "missing", "'user_id'")
+
+
+async def test_too_many_arguments_are_refused_with_the_signature(manager, send):
+    call = manager.enqueue_task("shop", "send", [1, "a", "b"])
+    await refused(call, InvalidArgumentsError, "send(user_id: int", "too many positional arguments")
+
+
+async def test_an_unknown_named_argument_is_refused(manager, send):
+    call = manager.enqueue_task("shop", "send", [1], kwargs={"txet": "x"})
+    await refused(call, InvalidArgumentsError, "send(user_id: int", "unexpected keyword argument 'txet'")
+
+
+async def test_an_argument_of_another_type_than_the_annotation_is_refused(manager, send):
+    call = manager.enqueue_task("shop", "send", ["forty-two"])
+    await refused(call, InvalidArgumentsError, "'user_id'", "expected `int`, got `str`")
+
+
+async def test_arguments_that_are_too_large_are_refused(url):
+    async with BackgroundTaskManager(url, max_argument_bytes=100) as small:
+
+        @small.task(name="shop.keep")
+        async def keep(value): ...
+
+        await refused(keep.enqueue("x" * 100), InvalidArgumentsError, "keep", "more than 100", "pass a reference")
+        assert (await small.list_tasks()).total_entries == 0
+
+
+# tasks
+
+
+async def test_an_unknown_task_is_refused_with_the_nearest_name(manager, send):
+    await refused(manager.enqueue_task("shop", "sent", [1]), TaskNotFoundError, "'shop.sent'", "'shop.send'")
+
+
+async def test_a_task_of_an_unknown_module_is_refused(manager):
+    call = manager.enqueue_task("no_such_package.tasks", "send")
+    await refused(call, TaskNotFoundError, "no_such_package")
+
+
+async def test_a_function_that_is_no_task_is_refused(manager):
+    await refused(manager.enqueue_task("os", "getcwd"), TaskNotFoundError, "'os.getcwd'", "@manager.task")
+
+
+async def test_a_module_without_a_function_is_refused(manager):
+    await refused(manager.enqueue_task("shop"), TaskError, "'shop'", "name the function too")
+
+
+async def test_a_task_with_a_function_is_refused(manager, send):
+    await refused(manager.enqueue_task(send, "send", [1]), TaskError, "shop.send", "enqueue_task(task, args=[…])")
+
+
+async def test_one_id_for_two_different_calls_is_refused(manager, send):
+    task_id = await manager.enqueue_task("shop", "send", [1])
+    call = manager.enqueue_task("shop", "send", [2], task_id=task_id)
+    await refused(call, DuplicateJobError, repr(str(task_id)))
+    await manager.delete_task(task_id)
+
+
+# options
+
+
+async def test_an_unknown_option_is_refused_with_the_nearest_one(manager, send):
+    call = manager.enqueue_task("shop", "send", [1], max_attempt=3)
+    await refused(call, InvalidOptionError, "'max_attempt'", "did you mean 'max_attempts'?")
+
+
+async def test_an_option_like_no_other_is_refused_with_those_that_there_are(manager, send):
+    call = manager.enqueue_task("shop", "send", [1], zzz=3)
+    await refused(call, InvalidOptionError, "'zzz'", "there are ", "priority", "queue")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "way_out"),
+    [
+        ("queue", "", "without spaces, commas and colons"),
+        ("queue", "two words", "without spaces, commas and colons"),
+        ("priority", 101, "from -100 to 100"),
+        ("priority", 0.5, "from -100 to 100"),
+        ("priority", True, "from -100 to 100"),
+        ("max_attempts", 0, "from 1 to"),
+        ("retry_delay_seconds", -1, "cannot be negative"),
+        ("delay_seconds", -0.001, "cannot be negative"),
+        ("delay_seconds", float("nan"), "number of seconds"),
+        ("delay_seconds", float("inf"), "number of seconds"),
+        ("delay_seconds", "5", "seconds as a number, or a timedelta"),
+        ("delay_seconds", timedelta(seconds=-1), "cannot be negative"),
+        ("timeout_seconds", 0, "more than 0 seconds"),
+        ("expires_in_seconds", 0, "more than 0 seconds"),
+        ("unique_for_seconds", 0, "more than 0 seconds"),
+        ("unique", "for_ever", "'until_done'"),
+        ("unique_key", "k", "unique_for_seconds"),
+        ("tags", "urgent", "list of strings"),
+        ("tags", ["\n"], "printable"),
+        ("meta", {"when": object()}, "not JSON"),
+        ("meta", [1], "a dict with string keys"),
+        ("task_id", "42", "a UUID"),
+    ],
+)
+async def test_an_option_that_cannot_be_used_is_refused(manager, send, option, value, way_out):
+    call = manager.enqueue_task("shop", "send", [1], **{option: value})
+    shown = repr(value) if not isinstance(value, list | dict) else ""
+    await refused(call, InvalidOptionError, repr(option), shown, way_out)
+
+
+async def test_two_kinds_of_uniqueness_at_once_are_refused(manager, send):
+    call = manager.enqueue_task("shop", "send", [1], unique="until_done", unique_for_seconds=5)
+    await refused(call, InvalidOptionError, "'unique'", "'unique_for_seconds'", "give one of them")
+
+
+# times
+
+
+async def test_a_naive_datetime_is_refused(manager, send):
+    naive = datetime(2031, 1, 1)  # noqa: DTZ001 - what is tested
+    call = manager.schedule_task("shop", "send", [1], naive)
+    await refused(call, InvalidOptionError, "'scheduled_at'", repr(naive), "time zone", "tzinfo=UTC")
+
+
+@pytest.mark.parametrize("delay", [-1, -0.5, timedelta(seconds=-1)])
+async def test_a_negative_delay_is_refused(manager, send, delay):
+    call = manager.schedule_task("shop", "send", [1], delay)
+    await refused(call, InvalidOptionError, "'scheduled_at'", repr(delay), "cannot be negative")
+
+
+@pytest.mark.parametrize("moment", ["tomorrow", True, float("nan")])
+async def test_a_time_that_is_none_is_refused(manager, send, moment):
+    call = manager.schedule_task("shop", "send", [1], moment)
+    await refused(call, InvalidOptionError, "'scheduled_at'", repr(moment), "seconds")
+
+
+async def test_a_schedule_without_a_time_is_refused(manager, send):
+    await refused(manager.schedule_task("shop", "send", [1]), InvalidOptionError, "scheduled_at", "enqueue_task")
+
+
+async def test_a_schedule_with_two_times_is_refused(manager, send):
+    call = manager.schedule_task("shop", "send", [1], 5, delay_seconds=6)
+    await refused(call, InvalidOptionError, "scheduled_at", "delay_seconds", "leave one out")
+
+
+async def test_a_past_date_runs_now(manager, send):
+    task_id = await manager.schedule_task("shop", "send", [1], datetime(2001, 1, 1, tzinfo=UTC))
+    status = await manager.get_task_status(task_id)
+    assert status.status is State.PENDING
+    assert status.scheduled_at == status.inserted_at
+    await manager.delete_task(task_id)
+
+
+# recurring tasks
+
+
+async def test_a_cron_minute_of_61_is_refused(manager, send):
+    call = manager.schedule_recurring_task("nightly", "shop", "send", [1], "61 * * * *")
+    await refused(call, InvalidOptionError, "'61 * * * *'", "minute", "'0 3 * * *'", "@daily")
+    assert await manager.list_recurring_tasks() == []
+
+
+@pytest.mark.parametrize("expression", ["", "* * * *", "0 0 30 2 *", "@sometimes", "@every 0s", "@every 1w", "x" * 300])
+async def test_a_cron_expression_that_is_none_is_refused(manager, send, expression):
+    call = manager.schedule_recurring_task("nightly", "shop", "send", [1], expression)
+    await refused(call, InvalidOptionError, "cron expression")
+    assert await manager.list_recurring_tasks() == []
+
+
+@pytest.mark.parametrize("zone", ["Europe/Atlantis", "", "../../etc/passwd", "CEST+7"])
+async def test_a_zone_that_does_not_exist_is_refused(manager, send, zone):
+    call = manager.schedule_recurring_task("nightly", "shop", "send", [1], "0 3 * * *", timezone=zone)
+    await refused(call, InvalidOptionError, repr(zone), "Europe/Berlin")
+    assert await manager.list_recurring_tasks() == []
+
+
+@pytest.mark.parametrize(("option", "value"), [("missed_runs", "never"), ("overlap", "maybe")])
+async def test_a_policy_that_there_is_not_is_refused(manager, send, option, value):
+    call = manager.schedule_recurring_task("nightly", "shop", "send", [1], "@daily", **{option: value})
+    await refused(call, InvalidOptionError, repr(option), repr(value), "'skip'")
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 201, None])
+async def test_a_name_that_cannot_be_used_is_refused(manager, send, name):
+    call = manager.schedule_recurring_task(name, "shop", "send", [1], "@daily")
+    await refused(call, InvalidOptionError, repr(name), "printable")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"task_id": str(uuid4())}, {"delay_seconds": 5}, {"unique": "until_done", "unique_key": "k"}],
+)
+async def test_an_option_for_one_job_is_refused_for_a_recurring_task(manager, send, options):
+    call = manager.schedule_recurring_task("nightly", "shop", "send", [1], "@daily", **options)
+    await refused(call, InvalidOptionError, "a recurring task makes many", "leave it out")
+
+
+async def test_arguments_of_a_recurring_task_are_checked_when_it_is_registered(manager, send):
+    call = manager.schedule_recurring_task("nightly", "shop", "send", ["x"], "@daily")
+    await refused(call, InvalidArgumentsError, "'user_id'")
+    assert await manager.list_recurring_tasks() == []
+
+
+@pytest.mark.parametrize("method", ["cancel_recurring_task", "get_recurring_task", "run_recurring_task"])
+async def test_an_unknown_recurring_task_is_named(manager, method):
+    await refused(getattr(manager, method)("nightly"), ScheduleNotFoundError, "'nightly'")
+
+
+# ids
+
+
+@pytest.mark.parametrize("method", ["get_task_status", "cancel_task", "retry_task", "delete_task", "result"])
+async def test_an_id_that_does_not_exist_is_named(manager, method):
+    missing = str(uuid4())
+    await refused(getattr(manager, method)(missing), JobNotFoundError, repr(missing), "may have been cleaned up")
+
+
+@pytest.mark.parametrize("method", ["get_task_status", "cancel_task", "retry_task", "delete_task", "result"])
+@pytest.mark.parametrize("malformed", ["42", "", "no-such-id", "' OR 1=1 --", "\x00"])
+async def test_a_malformed_id_is_named_and_says_what_ids_are(manager, method, malformed):
+    await refused(getattr(manager, method)(malformed), JobNotFoundError, repr(malformed), "UUID")
+
+
+# lists
+
+
+@pytest.mark.parametrize(
+    ("conditions", "parts"),
+    [
+        ({"page": 0}, ("page", "0", "from 1")),
+        ({"per_page": 0}, ("per_page", "0", "1 to 1000")),
+        ({"per_page": 1001}, ("per_page", "1001", "1 to 1000")),
+        ({"sort_by": "name"}, ("sort_by", "'name'", "inserted_at")),
+        ({"status": "done"}, ("status", "'done'", "completed")),
+        ({"cursor": "nonsense"}, ("'nonsense'", "next_cursor")),
+        ({"cursor": "é"}, ("'é'", "next_cursor")),
+        ({"colour": "red"}, ("'colour'", "worker_module")),
+    ],
+)
+async def test_a_list_that_cannot_be_had_is_refused(manager, conditions, parts):
+    await refused(manager.list_tasks(**conditions), InvalidOptionError, *parts)
+
+
+@pytest.mark.parametrize("method", ["cancel_tasks", "retry_tasks", "delete_tasks"])
+async def test_an_unknown_condition_of_a_bulk_change_is_refused(manager, method):
+    await refused(getattr(manager, method)(colour="red"), InvalidOptionError, "'colour'", "worker_module")
+
+
+@pytest.mark.parametrize("option", ["completed_days", "failed_days"])
+@pytest.mark.parametrize("days", [-1, float("nan"), float("inf")])
+async def test_a_number_of_days_that_cannot_be_used_is_refused(manager, option, days):
+    await refused(manager.cleanup_old_tasks(**{option: days}), InvalidOptionError, option, repr(days), "0 or more")
+
+
+@pytest.mark.parametrize("method", ["pause_queue", "resume_queue"])
+async def test_a_queue_that_cannot_be_is_not_paused(manager, method):
+    await refused(getattr(manager, method)("a,b"), InvalidOptionError, "'queue'", "'a,b'", "commas")
+
+
+# stores
+
+
+async def test_a_file_that_is_no_database_is_named(tmp_path):
+    file = tmp_path / "notes.db"
+    file.write_text("these are notes, " * 100)
+    await refused(
+        BackgroundTaskManager(f"sqlite:///{file}").open(), SchemaError, repr(str(file)), "not an SQLite", "another file"
+    )
+    assert file.read_text() == "these are notes, " * 100
+
+
+async def test_a_newer_schema_than_the_code_is_refused_with_the_way_out(tmp_path):
+    file = tmp_path / "tasks.db"
+    async with BackgroundTaskManager(f"sqlite:///{file}"):
+        pass
+    connection = sqlite3.connect(file)
+    connection.execute("INSERT INTO deeper_migration (name) VALUES ('9999_from_the_future')")
+    connection.commit()
+    connection.close()
+    newer = BackgroundTaskManager(f"sqlite:///{file}")
+    await refused(newer.open(), SchemaError, "9999_from_the_future", "does not know", "upgrade")
+    await refused(newer.migrate(), SchemaError, "9999_from_the_future")
+    await refused(newer.get_statistics(), SchemaError, "9999_from_the_future")
+
+
+async def test_a_missing_folder_is_named(tmp_path):
+    file = tmp_path / "missing" / "tasks.db"
+    manager = BackgroundTaskManager(f"sqlite:///{file}")
+    await refused(manager.open(), BackendUnavailableError, repr(str(file.parent)), "does not exist")
+    assert not file.parent.exists()
+
+
+async def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
+    await refused(BackgroundTaskManager(f"sqlite:///{tmp_path}").open(), BackendUnavailableError, repr(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("oracle://host/db", ("'oracle://host/db'", "unknown scheme", "sqlite://")),
+        ("sqlite://tasks.db", ("'sqlite://tasks.db'", "names no file", "sqlite:///tasks.db")),
+        ("sqlite:///", ("names no file", "memory://")),
+        ("sqlite:///:memory:", ("names no file", "memory://")),
+        ("sqlite:///a.db?synchronous=off", ("'off'", "full or normal")),
+        ("sqlite:///a.db?timeout=soon", ("'soon'", "seconds")),
+        ("sqlite:///a.db?timeout=nan", ("'nan'", "seconds")),
+        ("sqlite:///a.db?sync=full", ("'sync'", "synchronous")),
+        ("memory://?size=3", ("'size'", "none")),
+        ("noop://?x=1", ("'x'", "none")),
+        ("tasks.db", ("'tasks.db'", "scheme", "sqlite:///")),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused(url, parts):
+    with pytest.raises(ConfigError) as raised:
+        BackgroundTaskManager(url)
+    for part in parts:
+        assert part in str(raised.value)
+
+
+def test_the_password_of_a_refused_url_is_not_shown():
+    with pytest.raises(ConfigError) as raised:
+        BackgroundTaskManager("oracle://scott:tiger@host/db?token=secret")
+    assert "tiger" not in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_several_wrong_settings_are_told_together():
+    with pytest.raises(ExceptionGroup) as raised:
+        BackgroundTaskManager("memory://", default_max_attempts=0, qeues={"a": 1})
+    assert [type(fault) for fault in raised.value.exceptions] == [ConfigError, ConfigError]

@@ -1,0 +1,267 @@
+"""Control: cancel, retry, delete, pause and clean up, one by one and in bulk, from every state."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from deeper_tasks.domain.job import ErrorReport
+from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.domain.state import State
+from deeper_tasks.errors import InvalidTransitionError, JobNotCompletedError, JobNotFoundError
+from deeper_tasks.integrations.events import JobCancelled
+from deeper_tasks.manager import CancelOutcome
+from deeper_tasks.testing.conformance.scene import new_node, new_token
+
+ENDS = {
+    State.COMPLETED: End.COMPLETE,
+    State.FAILED: End.FAIL,
+    State.DISCARDED: End.DISCARD,
+    State.CANCELLED: End.CANCEL,
+    State.RETRYABLE: End.RETRY,
+}
+BOOM = ErrorReport(kind="ValueError", message="boom")
+
+
+class Jobs:
+    """Brings jobs into the states that a test needs."""
+
+    def __init__(self, manager):
+        self.manager = manager
+        self.backend = manager.backend
+        self.node = new_node()
+
+        @manager.task(name="shop.send")
+        async def send(number: int = 0): ...
+
+        self.send = send
+
+    async def claim(self, limit=500, queue="default"):
+        await self.backend.register(self.node)
+        claim = await self.backend.claim(queue, limit=limit, slots=limit, node=self.node.id, token=new_token())
+        return claim.jobs
+
+    async def in_state(self, state, **options):
+        task = self.send.with_options(**options)
+        if state is State.SCHEDULED:
+            return await task.with_options(delay_seconds=3600).enqueue()
+        task_id = await task.enqueue()
+        if state is not State.PENDING:
+            [job] = await self.claim(queue=options.get("queue", "default"))
+            if state is not State.RUNNING:
+                delay = timedelta(hours=1) if state is State.RETRYABLE else timedelta(0)
+                await self.settle([job], ENDS[state], delay=delay)
+        assert (await self.manager.get_task_status(task_id)).status is state
+        return task_id
+
+    async def settle(self, jobs, end, **fields):
+        error = None if end is End.COMPLETE else BOOM
+        settlements = [Settlement(id=job.id, token=job.token, end=end, error=error, **fields) for job in jobs]
+        await self.backend.settle(settlements)
+
+    async def state(self, task_id):
+        return (await self.manager.get_task_status(task_id)).status
+
+
+@pytest.fixture
+def jobs(manager):
+    return Jobs(manager)
+
+
+WAITING = [State.SCHEDULED, State.PENDING, State.RETRYABLE]
+ENDED = [State.COMPLETED, State.FAILED, State.DISCARDED, State.CANCELLED]
+
+
+@pytest.mark.parametrize("state", WAITING)
+async def test_what_waits_is_cancelled_at_once_and_told(manager, jobs, state):
+    heard = []
+    manager.subscribe(heard.append, JobCancelled)
+    task_id = await jobs.in_state(state)
+    assert await manager.cancel_task(task_id, reason="not wanted") is CancelOutcome.CANCELLED
+    assert await jobs.state(task_id) is State.CANCELLED
+    assert [(event.job_id, event.reason) for event in heard] == [(task_id, "not wanted")]
+
+
+async def test_what_runs_is_asked_to_stop_as_often_as_one_likes(manager, jobs):
+    heard = []
+    manager.subscribe(heard.append, JobCancelled)
+    task_id = await jobs.in_state(State.RUNNING)
+    for _ in range(2):
+        assert await manager.cancel_task(task_id, reason="not wanted") is CancelOutcome.REQUESTED
+    status = await manager.get_task_status(task_id)
+    assert (status.status, status.cancel_requested) == (State.RUNNING, "not wanted")
+    assert heard == []
+
+
+@pytest.mark.parametrize("state", ENDED)
+async def test_what_has_ended_cannot_be_cancelled(manager, jobs, state):
+    task_id = await jobs.in_state(state)
+    with pytest.raises(InvalidTransitionError, match=f"{task_id} is {state} and cannot be cancelled"):
+        await manager.cancel_task(task_id)
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.DISCARDED, State.CANCELLED])
+async def test_what_failed_is_retried_with_its_errors_kept(manager, jobs, state):
+    task_id = await jobs.in_state(state, max_attempts=3)
+    await manager.retry_task(task_id)
+    status = await manager.get_task_status(task_id)
+    assert (status.status, status.attempts, status.max_attempts) == (State.PENDING, 1, 4)
+    assert status.last_error == "ValueError: boom"
+
+
+@pytest.mark.parametrize("state", [*WAITING, State.RUNNING, State.COMPLETED])
+async def test_nothing_else_can_be_retried(manager, jobs, state):
+    task_id = await jobs.in_state(state)
+    with pytest.raises(InvalidTransitionError, match=f"is {state} and cannot be retried"):
+        await manager.retry_task(task_id)
+
+
+@pytest.mark.parametrize("state", [*WAITING, *ENDED])
+async def test_what_does_not_run_can_be_deleted(manager, jobs, state):
+    task_id = await jobs.in_state(state)
+    await manager.delete_task(task_id)
+    with pytest.raises(JobNotFoundError):
+        await manager.get_task_status(task_id)
+    with pytest.raises(JobNotFoundError):
+        await manager.delete_task(task_id)
+
+
+async def test_what_runs_cannot_be_deleted(manager, jobs):
+    task_id = await jobs.in_state(State.RUNNING)
+    with pytest.raises(InvalidTransitionError, match="is running and cannot be deleted"):
+        await manager.delete_task(task_id)
+
+
+# In bulk, with more than one batch.
+
+MANY = 1_100
+
+
+async def test_more_than_a_batch_is_cancelled_by_conditions(manager, jobs):
+    await manager.enqueue_many([jobs.send.with_options(queue="mail").call(number) for number in range(MANY)])
+    kept = await jobs.send.enqueue()
+    assert await manager.cancel_tasks(queue="mail", reason="enough") == MANY
+    assert await manager.cancel_tasks(queue="mail") == 0
+    assert await jobs.state(kept) is State.PENDING
+    assert (await manager.list_tasks(status="cancelled", per_page=1)).total_entries == MANY
+
+
+async def test_more_than_a_batch_is_asked_to_stop(manager, jobs):
+    await manager.enqueue_many([jobs.send.call(number) for number in range(MANY)])
+    while await jobs.claim():
+        pass
+    assert await manager.cancel_tasks(status="running") == MANY
+    assert await manager.cancel_tasks(status="running") == 0
+
+
+async def test_more_than_a_batch_is_retried_and_only_dead_letters_unless_said_otherwise(manager, jobs):
+    await manager.enqueue_many([jobs.send.call(number) for number in range(MANY)])
+    while claimed := await jobs.claim():
+        await jobs.settle(claimed, End.FAIL)
+    cancelled = await jobs.in_state(State.CANCELLED)
+    assert await manager.retry_tasks() == MANY
+    assert await jobs.state(cancelled) is State.CANCELLED
+    assert await manager.retry_tasks(status="cancelled") == 1
+    assert (await manager.list_tasks(status="pending", per_page=1)).total_entries == MANY + 1
+
+
+async def test_more_than_a_batch_is_deleted_and_never_what_runs(manager, jobs):
+    running = await jobs.in_state(State.RUNNING)
+    await manager.enqueue_many([jobs.send.call(number) for number in range(MANY)])
+    assert await manager.delete_tasks() == MANY
+    assert await jobs.state(running) is State.RUNNING
+    assert (await manager.list_tasks()).total_entries == 1
+
+
+async def test_conditions_are_met_all_together(manager, jobs):
+    wanted = await jobs.send.with_options(queue="mail", tags=["a"]).enqueue()
+    await jobs.send.with_options(queue="mail").enqueue()
+    await jobs.send.with_options(tags=["a"]).enqueue()
+    assert await manager.cancel_tasks(queue="mail", tag="a", status=["pending", "scheduled"], task=jobs.send) == 1
+    assert await jobs.state(wanted) is State.CANCELLED
+    assert await manager.delete_tasks(worker_module="shop", status="cancelled") == 1
+    assert await manager.delete_tasks(worker_module="sho") == 0
+    assert await manager.delete_tasks(status=[]) == 0
+
+
+# Queues.
+
+
+async def test_a_paused_queue_gives_no_jobs_until_it_is_resumed(manager, jobs):
+    await jobs.send.enqueue()
+    await manager.pause_queue("default")
+    assert (await manager.get_statistics()).queues["default"].is_paused
+    assert await jobs.claim() == ()
+    await manager.resume_queue("default")
+    assert not (await manager.get_statistics()).queues["default"].is_paused
+    assert len(await jobs.claim()) == 1
+
+
+async def test_a_queue_may_be_paused_before_it_has_jobs(manager):
+    await manager.pause_queue("later")
+    await manager.pause_queue("later")
+    assert (await manager.get_statistics()).queues["later"].is_paused
+    await manager.resume_queue("never-paused")
+
+
+# Cleaning up.
+
+
+async def test_old_jobs_are_cleaned_up_by_what_became_of_them(manager, jobs):
+    states = [State.COMPLETED, State.FAILED, State.DISCARDED, State.CANCELLED]
+    ids = [await jobs.in_state(state) for state in states]
+    pending = await jobs.in_state(State.PENDING)
+    assert await manager.cleanup_old_tasks() == 0
+    assert await manager.cleanup_old_tasks(completed_days=0) == 1
+    assert await manager.cleanup_old_tasks(failed_days=0) == 3
+    assert (await manager.list_tasks()).entries[0].id == pending
+    for task_id in ids:
+        with pytest.raises(JobNotFoundError):
+            await manager.get_task_status(task_id)
+
+
+async def test_more_than_a_batch_is_cleaned_up(manager, jobs):
+    await manager.enqueue_many([jobs.send.call(number) for number in range(MANY)])
+    await manager.cancel_tasks()
+    assert await manager.cleanup_old_tasks(failed_days=0) == MANY
+    assert (await manager.list_tasks()).total_entries == 0
+
+
+# Results.
+
+
+async def test_a_result_is_waited_for(manager, working):
+    @manager.task(name="shop.add")
+    async def add(a: int, b: int):
+        return {"sum": a + b}
+
+    async with working(manager):
+        assert await manager.result(await add.enqueue(2, 3), timeout=20) == {"sum": 5}
+
+
+async def test_a_job_without_a_result_has_none(manager, jobs):
+    assert await manager.result(await jobs.in_state(State.COMPLETED)) is None
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.DISCARDED, State.CANCELLED])
+async def test_a_job_that_did_not_complete_has_no_result_and_says_why(manager, jobs, state):
+    task_id = await jobs.in_state(state)
+    with pytest.raises(JobNotCompletedError, match=f"ended as {state}: ValueError: boom"):
+        await manager.result(task_id)
+
+
+async def test_a_result_that_does_not_come_is_a_timeout(manager, jobs):
+    task_id = await jobs.in_state(State.PENDING)
+    for timeout in (0, 0.01):
+        with pytest.raises(TimeoutError):
+            await manager.result(task_id, timeout=timeout)
+    assert await jobs.state(task_id) is State.PENDING
+
+
+async def test_a_job_deleted_while_its_result_is_awaited_is_told(manager, jobs):
+    task_id = await jobs.in_state(State.PENDING)
+    waiting = asyncio.create_task(manager.result(task_id, timeout=20))
+    await asyncio.sleep(0)
+    await manager.delete_task(task_id)
+    with pytest.raises(JobNotFoundError):
+        await waiting

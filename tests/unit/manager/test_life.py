@@ -1,0 +1,337 @@
+"""The manager's life: opening, several loops, forks, threads, workers in this process, and being switched off."""
+
+import asyncio
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from deeper_tasks import BackgroundTaskManager, current_job
+from deeper_tasks.domain.state import State
+from deeper_tasks.errors import BackendUnavailableError, ConfigError, JobNotFoundError
+from deeper_tasks.integrations.events import JobCompleted, WorkerStarted
+
+
+def with_task(manager):
+    @manager.task(name="shop.double")
+    async def double(number: int):
+        return 2 * number
+
+    return double
+
+
+async def test_the_first_use_opens_the_store(url):
+    manager = BackgroundTaskManager(url)
+    double = with_task(manager)
+    task_id = await double.enqueue(1)
+    assert (await manager.get_task_status(task_id)).args == [1]
+    await manager.close()
+
+
+async def test_a_closed_manager_opens_again_at_the_next_use(url):
+    manager = BackgroundTaskManager(url)
+    double = with_task(manager)
+    async with manager:
+        task_id = await double.enqueue(1)
+    await manager.close()
+    assert (await manager.get_task_status(task_id)).status is State.PENDING
+    await manager.close()
+
+
+async def test_many_first_uses_at_once_are_one_opening(url):
+    manager = BackgroundTaskManager(url)
+    double = with_task(manager)
+    await asyncio.gather(*(double.enqueue(number) for number in range(10)), *(manager.list_tasks() for _ in range(10)))
+    assert (await manager.list_tasks()).total_entries == 10
+    await manager.close()
+
+
+def test_a_manager_serves_several_loops_in_turn(url):
+    manager = BackgroundTaskManager(url)
+    double = with_task(manager)
+    ids = [asyncio.run(double.enqueue(number)) for number in range(3)]
+
+    async def look():
+        return [(await manager.get_task_status(task_id)).args for task_id in ids]
+
+    assert asyncio.run(look()) == [[0], [1], [2]]
+    asyncio.run(manager.close())
+
+
+def test_a_manager_serves_several_loops_at_once(url):
+    manager = BackgroundTaskManager(url)
+    double = with_task(manager)
+    asyncio.run(manager.open())
+    with ThreadPoolExecutor(4) as pool:
+        ids = list(pool.map(lambda number: asyncio.run(double.enqueue(number)), range(20)))
+    assert len(set(ids)) == 20
+    asyncio.run(manager.close())
+
+
+async def test_a_store_is_not_made_by_a_look_that_asks_for_none(tmp_path):
+    manager = BackgroundTaskManager(f"sqlite:///{tmp_path}/tasks.db")
+    with pytest.raises(BackendUnavailableError, match="there is no database"):
+        await manager.open(create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_migrating_returns_what_it_applied(tmp_path):
+    manager = BackgroundTaskManager(f"sqlite:///{tmp_path}/tasks.db")
+    assert await manager.migrate() == ("0001_initial",)
+    assert await manager.migrate() == ()
+    await manager.close()
+
+
+def test_a_repr_hides_passwords():
+    manager = BackgroundTaskManager("memory://")
+    assert repr(manager) == "<BackgroundTaskManager memory://>"
+
+
+async def test_another_store_can_be_used_before_the_first_use(tmp_path):
+    manager = BackgroundTaskManager("memory://")
+    double = with_task(manager)
+    manager.use_store(f"sqlite:///{tmp_path}/tasks.db")
+    async with manager:
+        await double.enqueue(1)
+        with pytest.raises(ConfigError, match="open"):
+            manager.use_store("memory://")
+    assert (tmp_path / "tasks.db").is_file()
+
+
+# Switched off.
+
+
+@pytest.mark.parametrize("settings", [{"url": "sqlite:///unused.db", "enabled": False}, {"url": "noop://"}])
+async def test_switched_off_it_takes_everything_and_does_nothing(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    async with BackgroundTaskManager(**settings) as manager:
+        double = with_task(manager)
+        task_id = await double.enqueue(1)
+        assert task_id.is_new
+        assert len(await manager.enqueue_many([double.call(number) for number in range(3)])) == 3
+        entry = await manager.schedule_recurring_task("nightly", double, None, [1], "@daily")
+        assert entry.next_run.hour == 0
+        assert (await manager.list_tasks()).total_entries == 0
+        assert (await manager.get_statistics()).queues == {}
+        assert await manager.cancel_tasks() == await manager.retry_tasks() == await manager.delete_tasks() == 0
+        assert await manager.cleanup_old_tasks(completed_days=0) == 0
+        with pytest.raises(JobNotFoundError):
+            await manager.get_task_status(task_id)
+    assert list(tmp_path.iterdir()) == []
+
+
+# A worker in this process.
+
+
+async def test_a_worker_runs_what_is_enqueued(manager, working):
+    double = with_task(manager)
+    heard = []
+    manager.subscribe(heard.append, WorkerStarted, JobCompleted)
+    async with working(manager) as worker:
+        assert await manager.result(await double.enqueue(21), timeout=20) == 42
+        assert worker.is_ready
+    assert [type(event) for event in heard] == [WorkerStarted, JobCompleted]
+    assert not worker.is_stuck
+
+
+async def test_a_worker_serves_the_queues_that_it_is_given(manager, working):
+    double = with_task(manager)
+    other = await double.with_options(queue="other").enqueue(1)
+    async with working(manager, {"mail": 2}):
+        assert await manager.result(await double.with_options(queue="mail").enqueue(2), timeout=20) == 4
+    assert (await manager.get_task_status(other)).status is State.PENDING
+
+
+async def test_middleware_of_the_manager_stands_around_each_attempt(manager, working):
+    double = with_task(manager)
+    seen = []
+
+    @manager.middleware
+    async def around(job, proceed):
+        seen.append((job.id, current_job() if job is None else job.task))
+        return await proceed()
+
+    async with working(manager):
+        task_id = await double.enqueue(1)
+        await manager.result(task_id, timeout=20)
+    assert seen == [(task_id, "shop.double")]
+
+
+async def test_a_delayed_job_and_a_recurring_one_run_when_they_are_due(manager, working, wait_until):
+    double = with_task(manager)
+    async with working(manager):
+        task_id = await manager.schedule_task(double, args=[4], scheduled_at=0.05)
+        assert await manager.result(task_id, timeout=20) == 8
+        await manager.schedule_recurring_task("often", double, None, [5], "@every 1s")
+
+        async def has_run():
+            return (await manager.get_recurring_task("often")).last_task_id
+
+        recurring = await wait_until(has_run)
+        assert await manager.result(recurring, timeout=20) == 10
+
+
+async def test_a_signal_stops_the_worker_in_order(manager, wait_until):
+    double = with_task(manager)
+    before = signal.getsignal(signal.SIGTERM)
+    started = asyncio.get_running_loop().create_future()
+    running = asyncio.create_task(manager.run_worker(on_start=started.set_result))
+    await started
+    assert await manager.result(await double.enqueue(1), timeout=20) == 2
+    os.kill(os.getpid(), signal.SIGTERM)
+    worker = await asyncio.wait_for(running, 20)
+    assert not worker.is_ready
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+# The blocking facade.
+
+
+def test_the_blocking_facade_has_every_method_with_the_same_signature():
+    manager = BackgroundTaskManager("memory://")
+    blocking = type(manager.sync)
+    methods = {
+        name
+        for name, method in inspect.getmembers(BackgroundTaskManager, inspect.iscoroutinefunction)
+        if not name.startswith("_") and name not in {"run_worker", "enqueue"}
+    }
+    assert methods <= {name for name in dir(blocking) if not name.startswith("_")}
+    for name in methods - {"close"}:
+        assert inspect.signature(getattr(blocking, name)) == inspect.signature(getattr(BackgroundTaskManager, name))
+        assert not inspect.iscoroutinefunction(getattr(blocking, name))
+
+
+def test_the_blocking_facade_does_all_that_the_other_does(url):
+    manager = BackgroundTaskManager(url)
+    double = with_task(manager)
+    with manager.sync as sync:
+        task_id = sync.enqueue_task(double, args=[1])
+        assert task_id.is_new
+        assert sync.get_task_status(task_id).status is State.PENDING
+        assert len(sync.enqueue_many([double.call(2), double.call(3)])) == 2
+        later = sync.schedule_task(double, args=[4], scheduled_at=60)
+        assert sync.list_tasks(status="scheduled").entries[0].id == later
+        assert sync.cancel_task(later) == "cancelled"
+        sync.retry_task(later)
+        sync.schedule_recurring_task("nightly", double, None, [1], "@daily")
+        assert [entry.name for entry in sync.list_recurring_tasks()] == ["nightly"]
+        assert sync.run_recurring_task("nightly").is_new
+        sync.cancel_recurring_task("nightly")
+        sync.pause_queue("default")
+        assert sync.get_statistics().queues["default"].is_paused
+        sync.resume_queue("default")
+        with pytest.raises(TimeoutError):
+            sync.result(task_id, timeout=0.01)
+        with pytest.raises(JobNotFoundError, match="UUID"):
+            sync.get_task_status("42")
+        assert sync.cancel_tasks() == 5
+        assert sync.retry_tasks(status="cancelled") == 5
+        sync.delete_task(task_id)
+        assert sync.delete_tasks() == 4
+        assert sync.cleanup_old_tasks() == 0
+        assert sync.migrate() == ()
+
+
+async def test_the_blocking_facade_works_inside_a_running_loop(url):
+    manager = BackgroundTaskManager(url)
+    double = with_task(manager)
+    task_id = manager.sync.enqueue_task(double, args=[1])
+    assert (await manager.get_task_status(task_id)).args == [1]
+    manager.sync.close()
+
+
+def test_the_blocking_facade_serves_several_threads(url):
+    manager = BackgroundTaskManager(url)
+    double = with_task(manager)
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(lambda number: manager.sync.enqueue_task(double, args=[number]), range(40)))
+    assert len(set(ids)) == 40
+    assert sum(thread.name == "deeper-sync" for thread in threading.enumerate()) == 1
+    manager.sync.close()
+    assert not any(thread.name == "deeper-sync" for thread in threading.enumerate())
+
+
+def test_the_blocking_facade_may_be_closed_and_used_again(url):
+    manager = BackgroundTaskManager(url)
+    double = with_task(manager)
+    for _ in range(3):
+        manager.sync.enqueue_task(double, args=[1])
+        manager.sync.close()
+
+
+FORK = """
+import os, sys
+from deeper_tasks import BackgroundTaskManager
+manager = BackgroundTaskManager(sys.argv[1])
+@manager.task(name="shop.double")
+async def double(number: int): ...
+first = manager.sync.enqueue_task(double, args=[0])
+children = []
+for number in range(3):
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            ids = [manager.sync.enqueue_task(double, args=[number]) for _ in range(20)]
+            assert all(manager.sync.get_task_status(each).args == [number] for each in ids)
+            manager.sync.close()
+            code = 0
+        finally:
+            os._exit(code)
+    children.append(pid)
+    manager.sync.enqueue_task(double, args=[9])
+assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
+assert manager.sync.list_tasks(per_page=1).total_entries == 64
+manager.sync.close()
+"""
+
+
+def test_a_manager_survives_a_fork(tmp_path):
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK, f"sqlite:///{tmp_path}/tasks.db"], check=True, timeout=30
+    )
+
+
+FORK_WHILE_WRITING = """
+import os, sys, threading
+from deeper_tasks import BackgroundTaskManager
+manager = BackgroundTaskManager(sys.argv[1])
+@manager.task(name="shop.double")
+async def double(number: int): ...
+manager.sync.open()
+is_over = threading.Event()
+def write():
+    while not is_over.is_set():
+        manager.sync.enqueue_many([double.call(number) for number in range(50)])
+threads = [threading.Thread(target=write) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for _ in range(10):
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            manager.sync.enqueue_task(double, args=[-1], tags=["child"])
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+is_over.set()
+for thread in threads:
+    thread.join()
+assert manager.sync.list_tasks(tag="child").total_entries == 10
+manager.sync.close()
+"""
+
+
+def test_a_child_forked_in_the_middle_of_writes_can_write(tmp_path):
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK_WHILE_WRITING, f"sqlite:///{tmp_path}/tasks.db?timeout=5"],
+        check=True,
+        timeout=50,
+    )

@@ -1,0 +1,267 @@
+"""The file: what it may be, what becomes of it, and what a process that forks does with it."""
+
+import asyncio
+import os
+import sqlite3
+import stat
+
+import pytest
+
+from deeper_tasks.backends.protocol import JobQuery
+from deeper_tasks.backends.sqlite import SQLiteBackend
+from deeper_tasks.backends.sqlite.database import Database, Synchronous
+from deeper_tasks.errors import BackendUnavailableError, SchemaError
+from deeper_tasks.manager.stores import make_backend
+from deeper_tasks.testing.conformance.scene import new_job
+
+NOBODY = 65534
+
+OPEN_AS_SOMEBODY_ELSE = f"""
+import asyncio, os, sys
+from deeper_tasks.backends.protocol import JobQuery
+from deeper_tasks.backends.sqlite import SQLiteBackend
+from deeper_tasks.errors import DeeperTasksError
+from deeper_tasks.testing.conformance.scene import new_job
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid({NOBODY})
+    os.setuid({NOBODY})
+
+async def main():
+    backend = SQLiteBackend(sys.argv[1], timeout=2)
+    try:
+        await backend.open()
+        await backend.insert([new_job()])
+    except DeeperTasksError as error:
+        print(type(error).__name__, error)
+    finally:
+        await backend.close()
+
+asyncio.run(main())
+"""
+
+
+async def opened(path):
+    backend = SQLiteBackend(path, timeout=5)
+    try:
+        await backend.open()
+    finally:
+        await backend.close()
+
+
+async def test_a_fresh_file_gets_the_schema_and_is_opened_again(path, query):
+    await opened(path)
+    await opened(path)
+    assert [row[0] for row in query("SELECT name FROM deeper_migration")] == ["0001_initial"]
+
+
+async def test_an_empty_file_gets_the_schema(path, query):
+    path.touch()
+    await opened(path)
+    assert query("SELECT count(*) FROM deeper_job") == [(0,)]
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path):
+    path.write_bytes(b"notes of mine\n" * 1000)
+    with pytest.raises(SchemaError, match="is not an SQLite database; name another file"):
+        await opened(path)
+    assert path.read_bytes() == b"notes of mine\n" * 1000
+
+
+async def test_a_folder_is_refused(path):
+    path.mkdir()
+    with pytest.raises(BackendUnavailableError, match="cannot be opened"):
+        await opened(path)
+
+
+async def test_a_missing_folder_is_refused_by_its_name(path):
+    with pytest.raises(BackendUnavailableError, match=r"the folder .*missing' of the database does not exist"):
+        await opened(path.parent / "missing" / "tasks.db")
+
+
+async def test_a_damaged_file_is_told_as_damaged(path):
+    await opened(path)
+    content = bytearray(path.read_bytes())
+    content[100:4000] = os.urandom(3900)
+    path.write_bytes(content)
+    with pytest.raises(SchemaError, match=r"is damaged .*restore it from a copy"):
+        await opened(path)
+
+
+async def test_a_file_that_was_refused_can_be_opened_when_it_is_mended(path):
+    path.write_bytes(b"notes of mine\n" * 1000)
+    backend = SQLiteBackend(path)
+    with pytest.raises(SchemaError):
+        await backend.open()
+    path.unlink()
+    await backend.open()
+    await backend.insert([new_job()])
+    await backend.close()
+
+
+async def test_another_programs_file_keeps_its_own_tables(path, query):
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE customer (name TEXT)")
+    connection.execute("INSERT INTO customer VALUES ('Ada')")
+    connection.execute("PRAGMA user_version = 7")
+    connection.commit()
+    connection.close()
+    await opened(path)
+    assert query("SELECT name FROM customer") == [("Ada",)]
+    assert query("PRAGMA user_version") == [(7,)]
+    tables = {row[0] for row in query("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert all(table.startswith("deeper_") for table in tables - {"customer"})
+
+
+@pytest.mark.parametrize("what", ["the file", "the folder", "all"])
+def test_what_cannot_be_written_is_told(path, program, what):
+    asyncio.run(opened(path))
+    path.parent.chmod(0o755 if what != "the file" else 0o777)
+    for part in path.parent.iterdir():
+        part.chmod(0o644 if what != "the folder" else 0o666)
+    # Above the folder somebody else must be let through.
+    for folder in path.parents:
+        if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & stat.S_IXOTH:
+            folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
+    if os.getuid() != 0:
+        path.parent.chmod(0o555)
+        path.chmod(0o444)
+    process = program(OPEN_AS_SOMEBODY_ELSE, path)
+    output, _ = process.communicate(timeout=20)
+    if what == "the folder" and os.getuid() == 0:
+        # The lock files are there already, and the folder is only needed for the journal, which is there no more.
+        assert output == "" or "BackendUnavailableError" in output
+    else:
+        assert output.startswith("BackendUnavailableError")
+        assert "cannot be written" in output or "read-only" in output
+        assert "tasks.db" in output
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("option", "expected"), [("", 2), ("?synchronous=full", 2), ("?synchronous=normal", 1)])
+async def test_synchronous_is_what_the_url_says(path, option, expected):
+    backend = make_backend(f"sqlite:///{path}{option}")
+    await backend.open()
+    assert await backend._write(lambda connection: connection.execute("PRAGMA synchronous").fetchone()[0]) == expected
+    await backend.close()
+
+
+async def test_the_timeout_is_what_the_url_says(path):
+    backend = make_backend(f"sqlite:///{path}?timeout=2.5")
+    await backend.open()
+    pragma = "PRAGMA busy_timeout"
+    assert await backend._write(lambda connection: connection.execute(pragma).fetchone()[0]) == 2500
+    await backend.close()
+
+
+async def test_the_journal_is_a_write_ahead_log(backend, query):
+    assert query("PRAGMA journal_mode") == [("wal",)]
+
+
+async def test_a_path_with_odd_characters_is_a_path(tmp_path):
+    for name in ("with space.db", "ünï.db", "question?.db", "hash#.db", "percent%20.db"):
+        await opened(tmp_path / name)
+        assert (tmp_path / name).is_file()
+
+
+async def test_a_url_may_percent_encode_its_path(tmp_path):
+    backend = make_backend(f"sqlite:///{tmp_path}/with%20space.db")
+    await backend.open()
+    await backend.close()
+    assert (tmp_path / "with space.db").is_file()
+
+
+async def test_a_relative_path_stays_where_it_was_when_the_folder_changes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    backend = SQLiteBackend("tasks.db")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    await backend.open()
+    await backend.close()
+    assert (tmp_path / "tasks.db").is_file()
+
+
+async def test_two_first_uses_at_once_both_find_the_schema(path):
+    for number in range(10):
+        backend = SQLiteBackend(path.with_name(f"{number}.db"))
+
+        async def open_and_look(backend=backend):
+            await backend.open()
+            return (await backend.find(JobQuery())).total
+
+        assert await asyncio.gather(*(open_and_look() for _ in range(5))) == [0] * 5
+        await backend.close()
+
+
+def test_several_processes_may_open_a_fresh_file_at_once(path, program, query):
+    code = """
+import asyncio, sys
+from deeper_tasks.backends.sqlite import SQLiteBackend
+from deeper_tasks.testing.conformance.scene import new_job
+async def main():
+    backend = SQLiteBackend(sys.argv[1], timeout=20)
+    sys.stdin.readline()
+    await backend.open()
+    await backend.insert([new_job()])
+    await backend.close()
+asyncio.run(main())
+"""
+    processes = [program(code, path) for _ in range(3)]
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        assert process.wait(20) == 0
+    assert query("SELECT count(*) FROM deeper_job") == [(3,)]
+    assert query("SELECT count(*) FROM deeper_migration") == [(1,)]
+
+
+FORK = """
+import asyncio, os, sys, warnings
+from deeper_tasks.backends.protocol import JobQuery
+from deeper_tasks.backends.sqlite import SQLiteBackend
+from deeper_tasks.testing.conformance.scene import new_job
+backend = SQLiteBackend(sys.argv[1], timeout=10)
+async def start():
+    await backend.open()
+    await backend.insert([new_job()])
+async def work():
+    await backend.insert([new_job() for _ in range(3)])
+    return (await backend.find(JobQuery())).total
+asyncio.run(start())
+writer = backend._writer
+pid = os.fork()
+if pid == 0:
+    code = 1
+    try:
+        total = asyncio.run(work())
+        assert total == 4, total
+        assert backend._writer is not writer
+        asyncio.run(backend.close())
+        code = 0
+    finally:
+        os._exit(code)
+_, status = os.waitpid(pid, 0)
+assert status == 0, status
+assert backend._writer is writer
+assert asyncio.run(work()) == 7
+asyncio.run(backend.close())
+"""
+
+
+def test_after_a_fork_the_child_opens_its_own_connections_and_the_parent_keeps_its(path, program, query):
+    process = program(FORK, path)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert query("PRAGMA integrity_check") == [("ok",)]
+    assert query("SELECT count(*) FROM deeper_job") == [(7,)]
+
+
+def test_an_old_sqlite_is_refused(path, monkeypatch):
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 36, 0))
+    with pytest.raises(Exception, match=r"too old: 3\.37\.0 or later is needed"):
+        Database(path=path).connect_to_write()
+
+
+def test_synchronous_has_two_words():
+    assert [each.value for each in Synchronous] == ["full", "normal"]

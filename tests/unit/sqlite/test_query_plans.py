@@ -1,0 +1,206 @@
+"""The plans of the statements: each finds its jobs by the index meant for it, whatever the statistics say."""
+
+import re
+import sqlite3
+from datetime import UTC, datetime
+
+import pytest
+
+from deeper_tasks.backends.protocol import Cursor, JobFilter, JobQuery
+from deeper_tasks.backends.sqlite import (
+    consume,
+    control,
+    counters,
+    ends,
+    look,
+    maintain,
+    produce,
+    schedules,
+    schema,
+    unique_keys,
+)
+from deeper_tasks.backends.sqlite.filters import where
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.state import State
+
+MODULES = (produce, consume, maintain, ends, unique_keys, counters, schedules, control, look)
+
+BY_ID = "deeper_job USING INDEX sqlite_autoindex_deeper_job_1 (id=?)"
+BY_ID_AS_JOB = "job USING INDEX sqlite_autoindex_deeper_job_1 (id=?)"
+BY_ROWID = "deeper_job USING INTEGER PRIMARY KEY (rowid=?)"
+BY_NODE = "deeper_job USING INDEX deeper_job_running (node=?)"
+BY_CLAIM = "deeper_job USING INDEX deeper_job_running (node=? AND token=?)"
+
+# What each statement that reads jobs finds them by.
+BY_INDEX = {
+    "produce.SELECT_KNOWN": f"SEARCH {BY_ID_AS_JOB}",
+    "consume.DEREGISTER": f"SEARCH {BY_NODE}",
+    "consume.SELECT_CLAIMANT": f"SEARCH {BY_CLAIM}",
+    "consume.SELECT_CLAIMABLE": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
+    "consume.CLAIM": f"SEARCH {BY_ROWID}",
+    "consume.SELECT_CLAIMED": f"SEARCH {BY_CLAIM}",
+    "consume.SELECT_SETTLED": f"SEARCH {BY_ID_AS_JOB}",
+    "consume.COMPLETE": f"SEARCH {BY_ROWID}",
+    "consume.REPORT": f"SEARCH {BY_ID}",
+    "consume.SELECT_HELD": f"SEARCH {BY_NODE}",
+    "maintain.SELECT_DUE": "SEARCH deeper_job USING INDEX deeper_job_due (scheduled_at<?)",
+    "maintain.PROMOTE": f"SEARCH {BY_ROWID}",
+    "maintain.SELECT_NEXT_DUE": "SCAN deeper_job USING INDEX deeper_job_due",
+    "maintain.SELECT_ABANDONED": f"SEARCH {BY_NODE}",
+    "maintain.SELECT_EXPIRED": "SEARCH deeper_job USING INDEX deeper_job_expiring (expires_at>? AND expires_at<?)",
+    "maintain.SELECT_OLD": "SEARCH deeper_job USING INDEX deeper_job_ended (state=? AND finished_at<?)",
+    "maintain.DELETE_JOBS": f"SEARCH {BY_ROWID}",
+    "ends.WRITE": f"SEARCH {BY_ROWID}",
+    "schedules.SELECT_JOB_STATE": f"SEARCH {BY_ID}",
+    "control.SELECT_MEANT": f"SEARCH {BY_ID}",
+    "control.CANCEL": f"SEARCH {BY_ROWID}",
+    "control.REQUEST_CANCEL": f"SEARCH {BY_ROWID}",
+    "control.RETRY": f"SEARCH {BY_ROWID}",
+    "control.DROP_KEY": f"SEARCH {BY_ROWID}",
+    "look.GET": f"SEARCH {BY_ID}",
+    "look.COUNT": "SEARCH deeper_job USING COVERING INDEX sqlite_autoindex_deeper_job_1 (id=?)",
+}
+# What the other statements find theirs by; None: they only insert.
+OF_OTHER_TABLES = {
+    "consume.REGISTER": None,
+    "consume.BEAT": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
+    "consume.SELECT_PAUSED": "SCAN deeper_queue",
+    "maintain.MARK_LOST": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
+    "maintain.DELETE_NODE": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
+    "maintain.DELETE_OLD_DAYS": "SCAN deeper_counter",
+    "unique_keys.TAKE": None,
+    "unique_keys.SELECT_HOLDER": "SEARCH deeper_unique_key USING PRIMARY KEY (key=?)",
+    "unique_keys.RELEASE": "SEARCH deeper_unique_key USING PRIMARY KEY (key=?)",
+    "unique_keys.PRUNE": "SEARCH deeper_unique_key USING COVERING INDEX deeper_unique_key_expiring (expires_at<?)",
+    "counters.ADD": None,
+    "schedules.SELECT_ENTRY": "SEARCH deeper_schedule USING PRIMARY KEY (name=?)",
+    "schedules.SELECT_ENTRIES": "SCAN deeper_schedule",
+    "schedules.PUT": None,
+    "schedules.REMOVE": "SEARCH deeper_schedule USING PRIMARY KEY (name=?)",
+    "schedules.MOVE_ON": "SEARCH deeper_schedule USING PRIMARY KEY (name=?)",
+    "control.TAKE_KEY_AGAIN": None,
+    "control.PUT_QUEUE": None,
+    "look.SELECT_COUNTERS": "SCAN deeper_counter",
+    "look.SELECT_QUEUES": "SCAN deeper_queue",
+    "look.SELECT_NODES": "SCAN deeper_node",
+}
+EXPECTED = BY_INDEX | OF_OTHER_TABLES
+
+# A repeated claim sorts what it has claimed, and a report the lines of one job's log: at most a batch.
+MAY_SORT = {"consume.SELECT_CLAIMED", "consume.REPORT"}
+# The first of a partial index that holds only what waits.
+MAY_WALK_THE_INDEX = {"maintain.SELECT_NEXT_DUE"}
+
+STATEMENTS = {
+    f"{module.__name__.rpartition('.')[2]}.{name}": value
+    for module in MODULES
+    for name, value in vars(module).items()
+    if isinstance(value, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|REPLACE)\b", value)
+}
+
+
+def connect(*, finished: int, analyze: bool) -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    schema.migrate(connection)
+    connection.execute(
+        """
+        INSERT INTO deeper_job (
+            id, state, task, arguments, queue, priority, attempt, max_attempts, original_max_attempts,
+            inserted_at, scheduled_at, finished_at, node, token
+        )
+        WITH RECURSIVE number(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM number WHERE i < ?1)
+        SELECT printf('%036d', i), 6, 'shop.send', '[[],{}]', 'default', 0, 1, 5, 5, i, i, i, 'node', i / 100
+        FROM number WHERE ?1 > 0
+        """,
+        (finished,),
+    )
+    if analyze:
+        connection.execute("ANALYZE")
+    return connection
+
+
+@pytest.fixture(scope="module", params=["without statistics", "analyzed empty", "analyzed with 50,000 finished jobs"])
+def database(request):
+    """A database whose statistics, where it has any, say that nothing waits and nothing runs."""
+    finished = 50_000 if "50,000" in request.param else 0
+    connection = connect(finished=finished, analyze="analyzed" in request.param)
+    yield connection
+    connection.close()
+
+
+def plan_of(database, statement, values=None):
+    if values is None:
+        numbers = [int(number) for number in re.findall(r"\?(\d+)", statement)]
+        values = [None] * (max(numbers) if numbers else statement.count("?"))
+    return [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+
+
+def is_sorted(plan):
+    return any(step.startswith("USE TEMP B-TREE") for step in plan)
+
+
+def is_scan_of_jobs(step):
+    return re.match(r"SCAN (deeper_job|job)\b", step) is not None
+
+
+def test_every_statement_has_an_expected_plan():
+    assert STATEMENTS.keys() == EXPECTED.keys(), "add the new statement to BY_INDEX or OF_OTHER_TABLES"
+
+
+@pytest.mark.parametrize("name", sorted(STATEMENTS))
+def test_a_statement_uses_its_index(database, name):
+    ids = where(JobFilter(ids=(JobId("a"),)))[0]
+    plan = plan_of(database, STATEMENTS[name].replace("{condition}", ids).replace("{states}", "state < 6"))
+    expected = EXPECTED.get(name)
+    assert expected is None or expected in plan
+    assert name in MAY_SORT or not is_sorted(plan)
+    assert name in MAY_WALK_THE_INDEX or not any(map(is_scan_of_jobs, plan))
+
+
+def test_an_insert_reads_no_jobs(database):
+    statement = produce.insert_statement(2)
+    assert "SCAN deeper_job" not in plan_of(database, statement)
+    assert "SCAN deeper_job" not in plan_of(database, produce.insert_statement(500))
+
+
+@pytest.mark.parametrize("statement", [name for name in STATEMENTS if name.startswith(("consume.", "maintain."))])
+def test_a_statement_on_the_hot_path_touches_no_other_index_of_jobs(database, statement):
+    text = STATEMENTS[statement]
+    used = {match for step in plan_of(database, text) for match in re.findall(r"deeper_job_\w+", step)}
+    meant = set(re.findall(r"deeper_job_(?!1\b)\w+", BY_INDEX.get(statement, "")))
+    assert used - {"deeper_job_1"} == meant - {"deeper_job_1"}
+
+
+SOME_FILTERS = {
+    "all": JobFilter(),
+    "pending": JobFilter(states=frozenset({State.PENDING})),
+    "dead letters": JobFilter(states=frozenset({State.FAILED, State.DISCARDED})),
+    "a queue": JobFilter(queue="emails"),
+    "a queue's pending": JobFilter(queue="emails", states=frozenset({State.PENDING})),
+    "a task": JobFilter(task="shop.send"),
+    "a module": JobFilter(worker_module="shop"),
+    "a tag": JobFilter(tag="urgent"),
+}
+SOMEWHERE = Cursor(value=datetime(2026, 1, 1, tzinfo=UTC), id=JobId("a"))
+
+
+@pytest.mark.parametrize("is_descending", [True, False])
+@pytest.mark.parametrize("filter_name", SOME_FILTERS)
+def test_a_list_by_time_of_insertion_is_read_along_its_index(database, filter_name, is_descending):
+    query = JobQuery(filter=SOME_FILTERS[filter_name], is_descending=is_descending)
+    plan = plan_of(database, *look.page_statement(query))
+    assert plan[0] == "SCAN deeper_job USING INDEX deeper_job_inserted"
+    assert not is_sorted(plan)
+
+
+@pytest.mark.parametrize("is_descending", [True, False])
+@pytest.mark.parametrize("filter_name", SOME_FILTERS)
+def test_a_list_goes_on_after_a_cursor_without_reading_what_was_before(database, filter_name, is_descending):
+    query = JobQuery(filter=SOME_FILTERS[filter_name], is_descending=is_descending, after=SOMEWHERE)
+    plan = plan_of(database, *look.page_statement(query))
+    assert plan[0].startswith("SEARCH deeper_job USING INDEX deeper_job_inserted (inserted_at")
+    assert not is_sorted(plan)
+
+
+def test_the_sizes_of_lists_by_state_and_queue_are_read_from_the_counters(database):
+    assert "deeper_job" not in look.SELECT_COUNTERS

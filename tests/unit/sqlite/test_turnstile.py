@@ -1,0 +1,139 @@
+"""The turnstile: processes that write take turns, none waits for ever, and a killed one holds nobody up."""
+
+import contextlib
+import threading
+import time
+from itertools import pairwise
+
+import pytest
+
+from deeper_tasks.backends.sqlite.turnstile import Turnstile
+from deeper_tasks.errors import BackendUnavailableError
+
+HOLD = """
+import sys
+from pathlib import Path
+from deeper_tasks.backends.sqlite.turnstile import Turnstile
+with Turnstile(Path(sys.argv[1]), timeout=10).turn():
+    print("holding", flush=True)
+    sys.stdin.readline()
+print("left", flush=True)
+"""
+
+WRITE_ON_AND_ON = """
+import sys, time
+from pathlib import Path
+from deeper_tasks.backends.sqlite.turnstile import Turnstile
+turnstile = Turnstile(Path(sys.argv[1]), timeout=20)
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(int(sys.argv[3])):
+    with turnstile.turn(), open(sys.argv[1], "ab", 0) as log:
+        log.write(sys.argv[2].encode())
+        time.sleep(0.002)
+"""
+
+
+@pytest.fixture
+def turnstile(path):
+    turnstile = Turnstile(path, timeout=0.05)
+    yield turnstile
+    turnstile.close()
+
+
+def test_a_turn_that_does_not_come_in_time_is_a_clear_error(turnstile, path, program):
+    holder = program(HOLD, path)
+    assert holder.stdout.readline() == "holding\n"
+    with pytest.raises(BackendUnavailableError, match=r"locked by another process for longer than 0\.05 s") as raised:
+        turnstile.turn().__enter__()
+    assert repr(str(path)) in str(raised.value)
+    holder.communicate("\n")
+    with turnstile.turn():
+        pass
+
+
+def test_who_waited_in_vain_does_not_stand_in_the_way_of_others(path, program, turnstile):
+    holder = program(HOLD, path)
+    assert holder.stdout.readline() == "holding\n"
+    with contextlib.suppress(BackendUnavailableError), turnstile.turn():
+        pytest.fail("it is another's turn")
+    waiting = program(HOLD, path)
+    holder.communicate("\n")
+    assert waiting.stdout.readline() == "holding\n"
+
+
+def test_a_killed_holder_frees_the_turn(path, program):
+    holder = program(HOLD, path)
+    assert holder.stdout.readline() == "holding\n"
+    holder.kill()
+    holder.wait()
+    turnstile = Turnstile(path, timeout=5)
+    with turnstile.turn():
+        pass
+    turnstile.close()
+
+
+def test_a_killed_one_that_waited_frees_its_place(path, program):
+    holder, waiting = program(HOLD, path), None
+    assert holder.stdout.readline() == "holding\n"
+    waiting = program(HOLD, path)
+    waiting.kill()
+    waiting.wait()
+    holder.communicate("\n")
+    turnstile = Turnstile(path, timeout=5)
+    with turnstile.turn():
+        pass
+    turnstile.close()
+
+
+def test_two_processes_that_write_without_a_pause_alternate(path, program):
+    turns = 60
+    writers = [program(WRITE_ON_AND_ON, path, name, turns) for name in "ab"]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    for writer in writers:
+        assert writer.wait(20) == 0
+    log = path.read_text()
+    assert log.count("a") == log.count("b") == turns
+    together = log[log.index("b" if log[0] == "a" else "a") : min(log.rindex("a"), log.rindex("b"))]
+    changes = sum(before != after for before, after in pairwise(together))
+    assert changes >= 0.8 * (len(together) - 1)
+
+
+def test_a_turn_ends_with_an_error_as_well(turnstile, path):
+    with pytest.raises(ZeroDivisionError), turnstile.turn():
+        _ = 1 / 0
+    other = Turnstile(path, timeout=1)
+    with other.turn():
+        pass
+    other.close()
+
+
+def test_closing_twice_harms_nobody(path):
+    turnstile = Turnstile(path, timeout=1)
+    turnstile.close()
+    turnstile.close()
+
+
+def test_two_threads_with_turnstiles_of_their_own_exclude_each_other(path):
+    inside, most = [], []
+
+    def write():
+        turnstile = Turnstile(path, timeout=10)
+        for _ in range(20):
+            with turnstile.turn():
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0)
+                inside.pop()
+        turnstile.close()
+
+    threads = [threading.Thread(target=write) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1

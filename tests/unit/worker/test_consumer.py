@@ -1,0 +1,314 @@
+"""The consumer: keeps its slots full, claims ahead where jobs are short, and gives back what it does not start."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from deeper_tasks.backends.protocol import QueueSettings
+from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.domain.state import State
+from deeper_tasks.errors import BackendUnavailableError, NodeLostError
+from deeper_tasks.integrations.events import EventBus
+from deeper_tasks.testing.conformance.scene import NOW, put_many, rescue_all
+from deeper_tasks.worker.attempt import Stop
+from deeper_tasks.worker.consumer import Consumer
+from deeper_tasks.worker.health import StoreHealth
+from deeper_tasks.worker.membership import Membership
+from deeper_tasks.worker.settings import WorkerSettings
+from deeper_tasks.worker.settler import MOST_UNSETTLED, Settler
+
+POLL = timedelta(seconds=1)
+AT_ONCE = timedelta(0)
+
+
+class Stage:
+    """A consumer whose jobs run until the test ends them."""
+
+    def __init__(self, backend, clock, slots):
+        self.backend = backend
+        self.clock = clock
+        self.settings = WorkerSettings(queues={"default": slots}, prefetch=timedelta(milliseconds=50))
+        self.membership = Membership(backend=backend, settings=self.settings)
+        self.told = []
+        self.settler = Settler(
+            backend=backend,
+            clock=clock,
+            health=StoreHealth(bus=EventBus(), clock=clock),
+            on_settled=lambda job, _, state: self.told.append((job.id, state)),
+        )
+        self.started = []
+        self.finish = {}
+        self.ran_for = timedelta(milliseconds=1)
+        self.wakes = 0
+        self.consumer = Consumer(
+            "default",
+            slots=slots,
+            settings=self.settings,
+            backend=backend,
+            clock=clock,
+            membership=self.membership,
+            settler=self.settler,
+            run=self.run,
+            wake=self.wake,
+        )
+        self.settling = asyncio.create_task(self.settler.run())
+
+    def wake(self):
+        self.wakes += 1
+
+    async def run(self, attempt):
+        job = attempt.job
+        self.started.append(job.id)
+        finished = self.finish[job.id] = asyncio.Event()
+        attempt.interrupt = finished.set
+        await finished.wait()
+        if attempt.stop is Stop.LOST:
+            return None
+        end = End.COMPLETE if attempt.stop is None else End.RELEASE
+        return Settlement(id=job.id, token=job.token, end=end, ran_for=self.ran_for)
+
+    async def end(self, job_id):
+        self.finish[job_id].set()
+        await self.clock.settle()
+        assert job_id not in self.consumer.running
+        await self.settler.wait_until_idle()
+
+    async def state(self, job_id):
+        return (await self.backend.get(job_id)).state
+
+
+@pytest.fixture
+async def make_stage(flaky, clock):
+    stages = []
+
+    async def make_stage(slots):
+        stage = Stage(flaky, clock, slots)
+        stages.append(stage)
+        await stage.membership.join()
+        await clock.settle()
+        return stage
+
+    yield make_stage
+    for stage in stages:
+        stage.consumer.stop_running(Stop.LOST)
+        await clock.settle()
+        stage.settling.cancel()
+        await asyncio.gather(stage.settling, return_exceptions=True)
+
+
+@pytest.fixture
+async def stage(make_stage):
+    return await make_stage(2)
+
+
+async def test_it_claims_as_many_as_there_are_free_slots(stage, flaky, clock):
+    ids = await put_many(flaky, 5)
+    pause = await stage.consumer.turn()
+    await clock.settle()
+    assert stage.started == ids[:2]
+    assert flaky.called("claim")[0][1]["limit"] == 2
+    assert flaky.called("claim")[0][1]["slots"] == 2
+    assert pause == AT_ONCE
+    assert await stage.state(ids[2]) is State.PENDING
+
+
+async def test_an_empty_queue_is_looked_at_again_after_the_poll_interval(stage):
+    assert await stage.consumer.turn() == POLL
+
+
+async def test_it_does_not_claim_while_all_slots_are_taken(stage, flaky, clock):
+    await put_many(flaky, 5)
+    await stage.consumer.turn()
+    await clock.settle()
+    assert await stage.consumer.turn() == POLL
+    assert len(flaky.called("claim")) == 1
+
+
+async def test_it_asks_for_a_turn_when_a_slot_becomes_free_and_there_may_be_more(stage, flaky, clock):
+    ids = await put_many(flaky, 5)
+    await stage.consumer.turn()
+    await clock.settle()
+    stage.ran_for = timedelta(seconds=60)
+    await stage.end(ids[0])
+    assert stage.wakes == 1
+    await stage.consumer.turn()
+    await clock.settle()
+    assert stage.started == ids[:3]
+
+
+async def test_a_queue_found_empty_is_not_asked_again_until_a_hint_comes(stage, flaky, clock):
+    [job_id] = await put_many(flaky, 1)
+    await stage.consumer.turn()
+    await clock.settle()
+    await stage.end(job_id)
+    assert stage.wakes == 0
+    stage.consumer.hint()
+    assert stage.wakes == 1
+
+
+async def test_short_jobs_are_claimed_ahead_and_started_without_another_claim(stage, flaky, clock):
+    ids = await put_many(flaky, 50)
+    await stage.consumer.turn()
+    await clock.settle()
+    await stage.end(ids[0])
+    await stage.consumer.turn()
+    await clock.settle()
+    (_, asked) = flaky.called("claim")[-1]
+    assert (asked["limit"], asked["slots"]) == (101, 1)
+    assert stage.consumer.holds == set(ids[1:])
+    assert len(stage.consumer.running) == 2
+    for job_id in ids[1:10]:
+        await stage.end(job_id)
+    assert len(flaky.called("claim")) == 2
+    assert stage.started[:10] == ids[:10]
+
+
+async def test_long_jobs_are_never_held_behind_one_another(stage, flaky, clock):
+    ids = await put_many(flaky, 10)
+    stage.ran_for = timedelta(seconds=2)
+    await stage.consumer.turn()
+    await clock.settle()
+    await stage.end(ids[0])
+    await stage.consumer.turn()
+    await clock.settle()
+    assert len(stage.consumer.holds) == 2
+
+
+async def held(stage, flaky, clock, number=20):
+    """Have the consumer hold jobs that have not started."""
+    ids = await put_many(flaky, number)
+    await stage.consumer.turn()
+    await clock.settle()
+    await stage.end(ids[0])
+    await stage.consumer.turn()
+    await clock.settle()
+    assert len(stage.consumer.running) == 2
+    waiting = sorted(stage.consumer.holds - set(stage.consumer.running))
+    assert len(waiting) == number - 3
+    return waiting
+
+
+async def test_what_is_held_too_long_goes_back_without_using_an_attempt(stage, flaky, clock):
+    waiting = await held(stage, flaky, clock)
+    pause = await stage.consumer.turn()
+    assert pause == POLL or pause <= timedelta(seconds=0.5)
+    clock.now += 0.51
+    assert await stage.consumer.turn() == POLL
+    await stage.settler.wait_until_idle()
+    for job_id in waiting:
+        job = await flaky.get(job_id)
+        assert (job.state, job.attempt) == (State.PENDING, 0)
+    assert stage.consumer.holds == set(stage.consumer.running)
+
+
+async def test_what_is_held_goes_back_on_request(stage, flaky, clock):
+    waiting = await held(stage, flaky, clock)
+    stage.consumer.give_back_held_one(waiting[3])
+    await stage.settler.wait_until_idle()
+    assert await stage.state(waiting[3]) is State.PENDING
+    assert waiting[3] not in stage.consumer.holds
+    stage.consumer.give_back_held_one(waiting[3])
+    stage.consumer.give_back_held()
+    await stage.settler.wait_until_idle()
+    assert {await stage.state(job_id) for job_id in waiting} == {State.PENDING}
+    assert [state for _, state in stage.told].count(State.PENDING) == len(waiting)
+
+
+async def test_what_belongs_to_others_is_dropped_and_not_settled(stage, flaky, clock):
+    waiting = await held(stage, flaky, clock)
+    stage.consumer.drop_held()
+    await stage.settler.wait_until_idle()
+    assert {await stage.state(job_id) for job_id in waiting} == {State.RUNNING}
+
+
+async def test_a_draining_consumer_claims_nothing(stage, flaky):
+    await put_many(flaky, 1)
+    stage.consumer.is_draining = True
+    assert await stage.consumer.turn() == POLL
+    assert flaky.called("claim") == []
+
+
+async def test_what_arrives_after_draining_began_goes_back(stage, flaky, clock):
+    [job_id] = await put_many(flaky, 1)
+    gate = flaky.gates["claim"] = asyncio.Event()
+    turning = asyncio.create_task(stage.consumer.turn())
+    await clock.settle()
+    assert stage.consumer.is_busy
+    stage.consumer.is_draining = True
+    gate.set()
+    await turning
+    await stage.settler.wait_until_idle()
+    job = await flaky.get(job_id)
+    assert (job.state, job.attempt) == (State.PENDING, 0)
+    assert not stage.consumer.is_busy
+    assert stage.started == []
+
+
+async def test_after_a_lost_answer_the_same_token_gives_the_same_jobs(stage, flaky, clock):
+    ids = await put_many(flaky, 5)
+    flaky.lost.add("claim")
+    with pytest.raises(BackendUnavailableError):
+        await stage.consumer.turn()
+    lost = stage.consumer.claiming
+    assert lost is not None
+    await stage.consumer.turn()
+    await clock.settle()
+    tokens = [kwargs["token"] for _, kwargs in flaky.called("claim")]
+    assert tokens == [lost, lost]
+    assert stage.started == ids[:2]
+    assert stage.consumer.claiming is None
+    assert await stage.state(ids[2]) is State.PENDING
+
+
+async def test_each_claim_has_a_token_of_its_own(stage, flaky):
+    for _ in range(3):
+        await stage.consumer.turn()
+    assert len({kwargs["token"] for _, kwargs in flaky.called("claim")}) == 3
+
+
+async def test_a_paused_queue_gives_nothing(stage, flaky):
+    await put_many(flaky, 1)
+    await flaky.put_queue(QueueSettings(name="default", paused_at=NOW))
+    assert await stage.consumer.turn() == POLL
+    assert stage.started == []
+
+
+async def test_it_claims_no_more_while_the_store_cannot_take_the_ends(stage, flaky):
+    await put_many(flaky, 1)
+    stage.settler._waiting.extend([None] * (MOST_UNSETTLED + 1))
+    assert await stage.consumer.turn() < POLL
+    assert flaky.called("claim") == []
+    stage.settler._waiting.clear()
+
+
+async def test_a_claim_of_a_node_that_was_taken_for_dead_is_told(stage, flaky):
+    await rescue_all(flaky.backend, stage.membership.node_id)
+    with pytest.raises(NodeLostError):
+        await stage.consumer.turn()
+
+
+async def test_a_run_that_fails_by_our_own_fault_frees_its_slot_and_gives_the_job_back(stage, flaky, clock, caplog):
+    ids = await put_many(flaky, 3)
+
+    async def fail(attempt):
+        raise RuntimeError("our own fault")
+
+    stage.consumer._run = fail
+    await stage.consumer.turn()
+    await clock.settle()
+    await stage.settler.wait_until_idle()
+    assert stage.consumer.running == {}
+    assert {await stage.state(job_id) for job_id in ids[:2]} <= {State.SCHEDULED, State.RETRYABLE, State.PENDING}
+    assert "our own fault" in caplog.text
+
+
+async def test_a_lost_attempt_frees_its_slot_without_a_settlement(stage, flaky, clock):
+    ids = await put_many(flaky, 2)
+    await stage.consumer.turn()
+    await clock.settle()
+    stage.consumer.stop_running(Stop.LOST)
+    await clock.settle()
+    assert stage.consumer.running == {}
+    assert stage.settler.unsettled == 0
+    assert {await stage.state(job_id) for job_id in ids} == {State.RUNNING}

@@ -1,0 +1,167 @@
+"""The heartbeat: signs of life that no task can stop, and answers that reach the worker."""
+
+import asyncio
+import threading
+from datetime import timedelta
+
+import pytest
+
+from deeper_tasks.backends.protocol import JobFilter
+from deeper_tasks.testing.conformance.scene import node_record, put, rescue_all
+from deeper_tasks.worker.heartbeat import Heartbeat
+from deeper_tasks.worker.membership import Membership
+from deeper_tasks.worker.settings import WorkerSettings
+
+
+class Beating:
+    def __init__(self, backend, interval):
+        settings = WorkerSettings(queues={"default": 2}, heartbeat=timedelta(seconds=interval))
+        self.backend = backend
+        self.membership = Membership(backend=backend, settings=settings)
+        self.beats = asyncio.Queue()
+        self.lost = asyncio.Queue()
+        self.busy = 0
+        self.heartbeat = Heartbeat(
+            backend=backend,
+            membership=self.membership,
+            settings=settings,
+            busy=lambda: self.busy,
+            on_beat=lambda *beat: self.beats.put_nowait(beat),
+            on_lost=self.lost.put_nowait,
+        )
+
+    async def count(self):
+        return (await node_record(self.backend, self.membership.node_id)).beat
+
+    async def next(self):
+        return await asyncio.wait_for(self.beats.get(), 10)
+
+
+@pytest.fixture
+async def make_beating(flaky):
+    made = []
+
+    async def make_beating(interval=3600.0):
+        beating = Beating(flaky, interval)
+        made.append(beating)
+        await beating.membership.join()
+        beating.heartbeat.start()
+        return beating
+
+    yield make_beating
+    for beating in made:
+        await beating.heartbeat.stop()
+
+
+async def test_it_beats_at_once_and_hands_the_answer_to_the_workers_loop(make_beating):
+    beating = await make_beating()
+    node, beat = await beating.next()
+    assert node == beating.membership.node_id
+    assert (beat.cancels, beat.held) == ({}, {})
+
+
+async def test_it_beats_again_and_again(make_beating):
+    beating = await make_beating(interval=0.001)
+    for _ in range(5):
+        await beating.next()
+
+
+async def test_it_beats_at_once_when_asked_from_any_thread(make_beating):
+    beating = await make_beating()
+    await beating.next()
+    beating.heartbeat.beat_now()
+    await beating.next()
+    thread = threading.Thread(target=beating.heartbeat.beat_now)
+    thread.start()
+    thread.join()
+    await beating.next()
+    assert await beating.count() == 3
+
+
+async def test_a_task_that_blocks_the_loop_does_not_stop_it(make_beating, flaky):
+    await make_beating(interval=0.001)
+    beaten = threading.Event()
+    seen = []
+    beat = flaky.backend.beat
+
+    async def count(*args, **kwargs):
+        seen.append(1)
+        if len(seen) >= 5:
+            beaten.set()
+        return await beat(*args, **kwargs)
+
+    flaky.backend.beat = count
+    # Blocks this very loop until the beats of the thread have come.
+    assert beaten.wait(10)
+
+
+async def test_it_tells_how_many_slots_are_busy(make_beating):
+    beating = await make_beating()
+    await beating.next()
+    beating.busy = 2
+    beating.heartbeat.beat_now()
+    await beating.next()
+    assert (await node_record(beating.backend, beating.membership.node_id)).busy == 2
+
+
+async def test_its_answer_tells_what_is_to_be_cancelled(make_beating, flaky):
+    beating = await make_beating()
+    await beating.next()
+    job_id = await put(flaky)
+    await flaky.claim("default", limit=1, slots=1, node=beating.membership.node_id, token="t")
+    await flaky.cancel(JobFilter(ids=(job_id,)), reason="not wanted")
+    beating.heartbeat.beat_now()
+    _, beat = await beating.next()
+    assert beat.cancels == {job_id: "not wanted"}
+    assert beat.held == {job_id: "t"}
+
+
+async def test_a_store_that_is_gone_does_not_end_it(make_beating, flaky):
+    flaky.unavailable.add("beat")
+    beating = await make_beating(interval=0.001)
+    flaky.unavailable.clear()
+    await beating.next()
+
+
+async def test_any_other_error_does_not_end_it_either(make_beating, flaky, caplog, wait_until):
+    flaky.raising["beat"] = RuntimeError("damaged")
+    beating = await make_beating(interval=0.001)
+    await wait_until(lambda: flaky.called("beat"))
+    flaky.raising.clear()
+    await beating.next()
+
+
+async def test_a_node_that_was_taken_for_dead_is_told_by_its_id(make_beating, flaky):
+    beating = await make_beating()
+    await beating.next()
+    node = beating.membership.node_id
+    await rescue_all(flaky.backend, node)
+    beating.heartbeat.beat_now()
+    assert await asyncio.wait_for(beating.lost.get(), 10) == node
+
+
+async def test_after_a_new_membership_it_beats_for_the_new_node(make_beating, flaky):
+    beating = await make_beating()
+    before, _ = await beating.next()
+    await beating.membership.join_anew()
+    beating.heartbeat.beat_now()
+    after, _ = await beating.next()
+    assert before != after == beating.membership.node_id
+
+
+async def test_stopping_ends_its_thread(flaky):
+    beating = Beating(flaky, 3600)
+    await beating.membership.join()
+    beating.heartbeat.start()
+    await beating.next()
+    await beating.heartbeat.stop()
+    assert not any(thread.name == "deeper-heartbeat" for thread in threading.enumerate())
+    beating.heartbeat.beat_now()
+
+
+async def test_stopping_right_after_starting_ends_its_thread(flaky):
+    for _ in range(20):
+        beating = Beating(flaky, 3600)
+        await beating.membership.join()
+        beating.heartbeat.start()
+        await asyncio.wait_for(beating.heartbeat.stop(), 5)

@@ -1,0 +1,410 @@
+"""The maintainers: jobs come due, recurring tasks fire, the dead are rescued, the old deleted, each by one turn."""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from deeper_tasks.backends.protocol import MAX_BATCH, Retention, Topic
+from deeper_tasks.domain.cron import Recurrence, parse_recurrence
+from deeper_tasks.domain.schedule import Schedule
+from deeper_tasks.domain.settlement import End
+from deeper_tasks.domain.state import State
+from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.integrations.events import (
+    CleanupRan,
+    EventBus,
+    JobExpired,
+    JobRescued,
+    QueueNearCapacity,
+    ScheduleFired,
+    ScheduleRepaired,
+)
+from deeper_tasks.testing.conformance.scene import (
+    DAY,
+    HOUR,
+    SECOND,
+    every_job,
+    join,
+    look,
+    new_job,
+    new_node,
+    put,
+    put_many,
+    put_running,
+    settle,
+    state_of,
+    take,
+)
+from deeper_tasks.worker import host
+from deeper_tasks.worker.host import describe_node, is_known_dead
+from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer, Scheduler
+from deeper_tasks.worker.settings import WorkerSettings
+
+POLL = timedelta(seconds=1)
+AT_ONCE = timedelta(0)
+LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
+LEASE = timedelta(seconds=20)
+SETTINGS = WorkerSettings(queues={"default": 2}, poll_interval=POLL, lease=LEASE)
+
+
+@pytest.fixture
+def bus():
+    bus = EventBus()
+    bus.heard = []
+    bus.subscribe(bus.heard.append)
+    return bus
+
+
+def kinds(bus):
+    return [type(event) for event in bus.heard]
+
+
+def hints(flaky):
+    return [hint for args, _ in flaky.called("notify") for hint in args[0]]
+
+
+# The promoter.
+
+
+async def test_the_promoter_makes_due_jobs_pending_and_tells_their_queues(flaky):
+    ids = await put_many(flaky, 3, delay=SECOND, queue="mail", now=None)
+    promote = flaky.backend.promote
+
+    async def later(**_):
+        return await promote(now=(await look(flaky, ids[0])).scheduled_at)
+
+    flaky.backend.promote = later
+    assert await Promoter(backend=flaky, settings=SETTINGS).turn() == POLL
+    assert (await look(flaky, ids[0])).state is State.PENDING
+    assert [(hint.topic, hint.subject) for hint in hints(flaky)] == [(Topic.JOBS, "mail")]
+
+
+async def test_the_promoter_sleeps_until_the_next_job_is_due_but_not_longer_than_it_polls(flaky):
+    promoter = Promoter(backend=flaky, settings=SETTINGS)
+    assert await promoter.turn() == POLL
+    await put(flaky, delay=HOUR, now=None)
+    assert await promoter.turn() == POLL
+    await put(flaky, delay=timedelta(milliseconds=500), now=None)
+    assert timedelta(0) < await promoter.turn() <= timedelta(milliseconds=500)
+    assert hints(flaky) == []
+
+
+async def test_the_promoter_goes_on_at_once_after_a_full_batch(flaky):
+    await put_many(flaky, MAX_BATCH + 1, delay=DAY, now=LONG_AGO)
+    promoter = Promoter(backend=flaky, settings=SETTINGS)
+    assert await promoter.turn() == AT_ONCE
+    assert await promoter.turn() == POLL
+    assert {job.state for job in await every_job(flaky)} == {State.PENDING}
+
+
+# The scheduler.
+
+
+async def put_schedule(backend, name="nightly", expression="@every 10s", **fields):
+    schedule = Schedule(name=name, recurrence=parse_recurrence(expression), spec=new_job().spec, **fields)
+    now = (await backend.schedules()).now
+    return await backend.put_schedule(schedule, now=now - timedelta(seconds=15))
+
+
+async def test_the_scheduler_fires_what_is_due_once_and_tells_it(store, bus):
+    await put_schedule(store)
+    scheduler = Scheduler(backend=store, settings=SETTINGS, bus=bus)
+    assert await scheduler.turn() == AT_ONCE
+    assert await scheduler.turn() <= POLL
+    [fired] = bus.heard
+    assert isinstance(fired, ScheduleFired)
+    assert fired.name == "nightly"
+    assert [job.id for job in await every_job(store)] == list(fired.jobs)
+
+
+async def test_two_schedulers_fire_one_run_once(store):
+    await put_schedule(store)
+    buses = [EventBus(), EventBus()]
+    heard = []
+    for each in buses:
+        each.subscribe(heard.append)
+    schedulers = [Scheduler(backend=store, settings=SETTINGS, bus=each) for each in buses]
+    for scheduler in (*schedulers, *schedulers):
+        await scheduler.turn()
+    assert len(heard) == 1
+    assert len(await every_job(store)) == 1
+
+
+async def test_the_scheduler_sleeps_until_the_next_run(store, bus):
+    scheduler = Scheduler(backend=store, settings=SETTINGS, bus=bus)
+    assert await scheduler.turn() == POLL
+    now = (await store.schedules()).now
+    schedule = Schedule(name="soon", recurrence=parse_recurrence("@every 1s"), spec=new_job().spec)
+    await store.put_schedule(schedule, now=now - timedelta(milliseconds=500))
+    assert AT_ONCE < await scheduler.turn() <= timedelta(milliseconds=500)
+    assert bus.heard == []
+
+
+async def test_a_next_run_impossibly_far_ahead_is_repaired_and_told(store, bus):
+    now = (await store.schedules()).now
+    schedule = Schedule(name="nightly", recurrence=parse_recurrence("@daily"), spec=new_job().spec)
+    await store.put_schedule(schedule, now=now + 365 * DAY)
+    scheduler = Scheduler(backend=store, settings=SETTINGS, bus=bus)
+    await scheduler.turn()
+    [repaired] = bus.heard
+    assert isinstance(repaired, ScheduleRepaired)
+    assert repaired.next_run <= now + DAY < repaired.was
+    assert await every_job(store) == []
+
+
+async def test_an_entry_that_cannot_be_read_in_its_zone_does_not_stop_the_others(store, bus, caplog):
+    now = (await store.schedules()).now
+    broken = Schedule(name="a", recurrence=parse_recurrence("0 3 * * *"), spec=new_job().spec)
+    await store.put_schedule(broken, now=now - 2 * DAY)
+    await put_schedule(store, "b")
+    schedules = store.schedules
+
+    async def from_another_machine(**_):
+        book = await schedules()
+        zone = Recurrence(expression="0 3 * * *", timezone="Mars/Olympus")
+        entries = tuple(
+            msgspec.structs.replace(entry, schedule=msgspec.structs.replace(entry.schedule, recurrence=zone))
+            if entry.schedule.name == "a"
+            else entry
+            for entry in book.entries
+        )
+        return msgspec.structs.replace(book, entries=entries)
+
+    store.schedules = from_another_machine
+    await Scheduler(backend=store, settings=SETTINGS, bus=bus).turn()
+    assert [event.name for event in bus.heard] == ["b"]
+    assert "'a'" in caplog.text
+
+
+# The rescuer.
+
+
+class Rescue:
+    """A rescuer and a stranger's node, on a clock that the test moves."""
+
+    def __init__(self, backend, clock, bus):
+        self.backend = backend
+        self.clock = clock
+        self.rescuer = Rescuer(backend=backend, settings=SETTINGS, clock=clock, bus=bus)
+
+    async def watch(self, seconds, *, every=1.0):
+        for _ in range(int(seconds / every)):
+            await self.rescuer.turn()
+            self.clock.now += every
+        await self.rescuer.turn()
+
+
+@pytest.fixture
+def rescue(flaky, clock, bus):
+    return Rescue(flaky, clock, bus)
+
+
+async def test_a_node_is_dead_after_a_whole_lease_of_unchanged_beats(rescue, flaky, bus):
+    node = await join(flaky)
+    job = await put_running(flaky, node)
+    await rescue.watch(19)
+    assert await state_of(flaky, job.id) is State.RUNNING
+    await rescue.watch(1)
+    assert await state_of(flaky, job.id) is State.PENDING
+    [event] = bus.heard
+    assert isinstance(event, JobRescued)
+    assert (event.job_id, event.node, event.state) == (job.id, node, State.PENDING)
+    assert [hint.subject for hint in hints(flaky)] == ["default"]
+    assert await flaky.nodes() == []
+
+
+async def test_a_beat_makes_the_lease_begin_anew(rescue, flaky, bus):
+    node = await join(flaky)
+    await put_running(flaky, node)
+    for _ in range(5):
+        await rescue.watch(19)
+        await flaky.beat(node)
+    assert bus.heard == []
+    await rescue.watch(20)
+    assert kinds(bus) == [JobRescued]
+
+
+async def test_an_outage_of_the_store_makes_nobody_dead(rescue, flaky, bus):
+    node = await join(flaky)
+    await put_running(flaky, node)
+    await rescue.watch(10)
+    flaky.unavailable.add("nodes")
+    for _ in range(30):
+        with pytest.raises(BackendUnavailableError):
+            await rescue.rescuer.turn()
+        rescue.clock.now += 1
+    flaky.unavailable.clear()
+    await rescue.watch(19)
+    assert bus.heard == []
+    await rescue.watch(1)
+    assert kinds(bus) == [JobRescued]
+
+
+async def test_a_machine_that_was_suspended_takes_nobody_for_dead(rescue, flaky, bus):
+    await put_running(flaky, await join(flaky))
+    await rescue.watch(5)
+    rescue.clock.now += 3600
+    await rescue.watch(19)
+    assert bus.heard == []
+    await rescue.watch(1)
+    assert kinds(bus) == [JobRescued]
+
+
+async def test_short_leases_are_watched_often_enough(flaky, clock, bus):
+    settings = WorkerSettings(queues={"default": 1}, lease=timedelta(seconds=0.8), heartbeat=timedelta(seconds=0.2))
+    rescuer = Rescuer(backend=flaky, settings=settings, clock=clock, bus=bus)
+    await put_running(flaky, await join(flaky))
+    for _ in range(10):
+        clock.now += (await rescuer.turn()).total_seconds()
+    assert kinds(bus) == [JobRescued]
+
+
+async def test_a_dead_node_with_many_jobs_is_emptied_batch_by_batch(rescue, flaky, bus):
+    node = await join(flaky)
+    await put_many(flaky, MAX_BATCH + 10)
+    while await take(flaky, node, limit=MAX_BATCH):
+        pass
+    await rescue.watch(20)
+    assert len(bus.heard) == MAX_BATCH + 10
+    assert await flaky.nodes() == []
+
+
+async def test_a_job_that_keeps_killing_its_worker_ends_in_the_dead_letters(rescue, flaky, bus):
+    job_id = await put(flaky, max_attempts=3)
+    for _ in range(3):
+        node = await join(flaky)
+        assert len(await take(flaky, node)) == 1
+        await rescue.watch(20)
+    job = await look(flaky, job_id)
+    assert (job.state, job.attempt, len(job.errors)) == (State.DISCARDED, 3, 3)
+
+
+@pytest.fixture
+def process():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield process
+    process.communicate()
+
+
+def kill_without_reaping(process):
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+
+async def test_a_process_of_this_machine_that_has_ended_is_known_at_once(rescue, flaky, bus, process):
+    here = describe_node("worker", {"default": 1})
+    node = msgspec.structs.replace(here, pid=process.pid, pid_started=host._process_start(process.pid))
+    await flaky.register(node)
+    await put_running(flaky, node.id)
+    await rescue.rescuer.turn()
+    assert bus.heard == []
+    kill_without_reaping(process)
+    # A zombie runs nothing any more.
+    assert is_known_dead(node)
+    await rescue.rescuer.turn()
+    assert kinds(bus) == [JobRescued]
+    process.communicate()
+    assert is_known_dead(node)
+
+
+async def test_a_live_pid_does_not_prevent_a_rescue(rescue, flaky, bus):
+    node = describe_node("worker", {"default": 1})
+    assert not is_known_dead(node)
+    await flaky.register(node)
+    await put_running(flaky, node.id)
+    await rescue.watch(20)
+    assert kinds(bus) == [JobRescued]
+
+
+@pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"boot": "before"}, {"boot": ""}])
+def test_a_process_elsewhere_cannot_be_judged_by_its_pid(changes):
+    here = describe_node("worker", {})
+    assert not is_known_dead(msgspec.structs.replace(here, pid=2**22 + 1, **changes))
+
+
+def test_a_pid_that_was_given_to_another_process_is_dead():
+    here = describe_node("worker", {})
+    assert is_known_dead(msgspec.structs.replace(here, pid_started="1"))
+
+
+def test_each_start_has_a_node_id_of_its_own():
+    assert describe_node("worker", {}).id != describe_node("worker", {}).id
+
+
+# The expirer.
+
+
+async def test_the_expirer_fails_what_was_not_started_in_time(store, bus):
+    job_id = await put(store, expires_in=SECOND, now=None)
+    expirer = Expirer(backend=store, settings=SETTINGS, bus=bus)
+    assert await expirer.turn() == POLL
+    assert bus.heard == []
+    expire = store.expire
+    due = (await look(store, job_id)).expires_at
+
+    async def later(**_):
+        return await expire(now=due)
+
+    store.expire = later
+    assert await expirer.turn() == POLL
+    assert [(type(event), event.job_id) for event in bus.heard] == [(JobExpired, job_id)]
+    assert await state_of(store, job_id) is State.FAILED
+
+
+async def test_the_expirer_warns_once_of_a_queue_that_grows_too_long(store, bus):
+    settings = msgspec.structs.replace(SETTINGS, queue_capacity=3)
+    expirer = Expirer(backend=store, settings=settings, bus=bus)
+    await put_many(store, 2, queue="mail", now=None)
+    await expirer.turn()
+    assert bus.heard == []
+    await put_many(store, 2, queue="mail", now=None)
+    await expirer.turn()
+    await expirer.turn()
+    assert bus.heard == [QueueNearCapacity(queue="mail", pending=4, capacity=3)]
+    node = await join(store, now=None)
+    await take(store, node, limit=4, queue="mail", now=None)
+    await expirer.turn()
+    await put_many(store, 3, queue="mail", now=None)
+    await expirer.turn()
+    assert len(bus.heard) == 2
+
+
+# The pruner.
+
+
+async def test_the_pruner_deletes_what_is_past_its_retention(store, clock, bus):
+    node = await join(store)
+    await put_many(store, 3)
+    await settle(store, await take(store, node, limit=3), End.COMPLETE)
+    settings = msgspec.structs.replace(SETTINGS, retention=Retention(completed=None, failed=None))
+    assert await Pruner(backend=store, settings=settings, clock=clock, bus=bus).turn() == SETTINGS.cleanup_interval
+    assert bus.heard == []
+    prune = store.prune
+
+    async def later(retention, **_):
+        [first, *_] = await every_job(store)
+        return await prune(retention, now=first.finished_at + 8 * DAY)
+
+    store.prune = later
+    assert await Pruner(backend=store, settings=SETTINGS, clock=clock, bus=bus).turn() == SETTINGS.cleanup_interval
+    assert [(type(event), event.deleted) for event in bus.heard] == [(CleanupRan, 3)]
+    assert await every_job(store) == []
+
+
+async def test_the_pruner_goes_on_soon_after_a_full_batch_but_not_at_once(flaky, clock, bus):
+    async def full(*_, **__):
+        return MAX_BATCH
+
+    flaky.backend.prune = full
+    pause = await Pruner(backend=flaky, settings=SETTINGS, clock=clock, bus=bus).turn()
+    assert AT_ONCE < pause < SETTINGS.cleanup_interval
+
+
+def test_a_node_describes_its_process():
+    node = describe_node("mail", {"default": 3})
+    assert (node.name, node.pid, node.queues) == ("mail", os.getpid(), {"default": 3})
+    assert node.id != new_node().id

@@ -1,0 +1,361 @@
+"""The process executor: code that can really be stopped, and a clear end whatever becomes of its process."""
+
+import asyncio
+import os
+import signal
+import sys
+import textwrap
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from deeper_tasks.domain.settlement import End
+from deeper_tasks.domain.state import State
+from deeper_tasks.tasks import ExecutorKind, TaskRegistry
+from deeper_tasks.worker.attempt import Stop
+from deeper_tasks.worker.clock import SystemClock
+
+TASKS = """
+    import asyncio, contextvars, os, signal, subprocess, sys, threading, time
+    from pathlib import Path
+    from deeper_tasks import Cancel, Fail, Retry, Snooze, current_job, task
+
+    colour = contextvars.ContextVar("colour", default="none")
+
+    def forever():
+        while True:
+            time.sleep(1000)
+
+    @task(executor="process")
+    def pid(): return os.getpid()
+
+    @task(executor="process")
+    async def on_a_loop(number: int):
+        await asyncio.sleep(0)
+        return [number, current_job().attempt, asyncio.get_running_loop().is_running()]
+
+    @task(executor="process")
+    def ends(how: str):
+        match how:
+            case "error": raise ValueError("boom")
+            case "exit": raise SystemExit(3)
+            case "interrupt": raise KeyboardInterrupt
+            case "cancelled": raise asyncio.CancelledError
+            case "stop": raise StopIteration
+            case "retry": raise Retry(after=5)
+            case "snooze": return Snooze(7)
+            case "fail": raise Fail("never")
+            case "cancel": raise Cancel("not wanted")
+            case "surrogate": raise ValueError("before \\ud800 after")
+            case "wordless": raise Wordless
+            case "huge": raise ValueError("x" * 10_000_000)
+            case "deep": return ends.function("deep")
+            case "result": return object()
+            case "large": return "x" * 2_000_000
+            case "os._exit": os._exit(7)
+            case "kill": os.kill(os.getpid(), signal.SIGKILL)
+            case "segv": os.kill(os.getpid(), signal.SIGSEGV)
+            case "print": print("to nobody", flush=True)
+
+    class Wordless(Exception):
+        def __str__(self): raise RuntimeError("no words")
+
+    @task(executor="process")
+    def stubborn(folder: str):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+        Path(folder, "pids.tmp").write_text(f"{os.getpid()} {grandchild.pid}")
+        Path(folder, "pids.tmp").rename(Path(folder, "pids"))
+        forever()
+
+    @task(executor="process")
+    def tells():
+        job = current_job()
+        job.progress(0.25, "a quarter")
+        job.log("from the child")
+        threading.Thread(target=job.log, args=("from its thread",)).start()
+        return [job.task, job.deadline is not None]
+
+    @task(executor="process")
+    def paints():
+        before = colour.get()
+        colour.set("red")
+        return before
+
+    @task(executor="process")
+    def takes(user_id: int): ...
+
+    @task(executor="process")
+    def waits(folder: str):
+        while not Path(folder, "go").exists():
+            time.sleep(0.005)
+        return os.getpid()
+"""
+
+
+@pytest.fixture
+def application(tmp_path, monkeypatch):
+    """A module with tasks, importable here and in children."""
+    name = f"application_{os.getpid()}_{len(sys.modules)}"
+
+    def application(text=TASKS):
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
+        return name
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield application
+    sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def clock():
+    return SystemClock()
+
+
+@pytest.fixture
+async def tasks(bench, application):
+    bench.registry = TaskRegistry()
+    return {task.name.rpartition(".")[2]: task for task in bench.registry.include(application())}
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+async def pid_of(bench, tasks):
+    return msgspec.json.decode((await bench.run(tasks["pid"])).result)
+
+
+async def test_a_task_runs_in_another_process_which_is_used_again(bench, tasks):
+    first, second = await pid_of(bench, tasks), await pid_of(bench, tasks)
+    assert first == second != os.getpid()
+
+
+async def test_an_async_def_runs_there_on_a_loop_of_its_own(bench, tasks):
+    settlement = await bench.run(tasks["on_a_loop"], 42)
+    assert settlement.result == "[42,1,true]"
+
+
+@pytest.mark.parametrize(
+    ("how", "end", "kind"),
+    [
+        ("error", End.RETRY, "ValueError"),
+        ("exit", End.FAIL, "SystemExit"),
+        ("interrupt", End.FAIL, "KeyboardInterrupt"),
+        ("cancelled", End.FAIL, "CancelledError"),
+        ("stop", End.RETRY, "StopIteration"),
+        ("retry", End.RETRY, "Retry"),
+        ("snooze", End.SNOOZE, None),
+        ("fail", End.FAIL, "Fail"),
+        ("cancel", End.CANCEL, "Cancel"),
+        ("surrogate", End.RETRY, "ValueError"),
+        ("wordless", End.RETRY, "Wordless"),
+        ("huge", End.RETRY, "ValueError"),
+        ("deep", End.RETRY, "RecursionError"),
+    ],
+)
+async def test_an_attempt_ends_there_as_it_would_here(bench, tasks, how, end, kind):
+    settlement = await bench.run(tasks["ends"], how)
+    assert settlement.end is end
+    assert settlement.error is None if kind is None else settlement.error.kind == kind
+    [settled] = await bench.backend.settle([settlement])
+    assert settled.state in State
+
+
+@pytest.mark.parametrize("how", ["result", "large"])
+async def test_a_result_that_cannot_be_kept_is_left_out(bench, tasks, how):
+    settlement = await bench.run(tasks["ends"], how)
+    assert (settlement.end, settlement.result) == (End.COMPLETE, None)
+    assert "the result" in settlement.result_omitted
+
+
+async def test_what_a_handler_prints_does_not_get_in_the_way(bench, tasks):
+    assert (await bench.run(tasks["ends"], "print")).end is End.COMPLETE
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [("os._exit", "exited with code 7"), ("kill", "was ended by signal 9"), ("segv", "was ended by signal 11")],
+)
+async def test_a_child_that_dies_fails_its_attempt_and_is_replaced(bench, tasks, how, words):
+    before = await pid_of(bench, tasks)
+    settlement = await bench.run(tasks["ends"], how)
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "ProcessDiedError")
+    assert settlement.error.message == f"the process that ran this job {words}"
+    after = await pid_of(bench, tasks)
+    assert before != after
+
+
+async def test_an_idle_child_that_was_killed_is_replaced(bench, tasks, wait_until):
+    before = await pid_of(bench, tasks)
+    os.kill(before, signal.SIGKILL)
+    await wait_until(lambda: not is_alive(before))
+    settlement = await bench.run(tasks["pid"])
+    if settlement.end is not End.COMPLETE:
+        # The worker had not heard of it yet: an attempt, and a clear reason.
+        assert settlement.error.kind == "ProcessDiedError"
+        settlement = await bench.run(tasks["pid"])
+    assert msgspec.json.decode(settlement.result) != before
+
+
+async def test_jobs_at_once_have_children_of_their_own(bench, tasks):
+    jobs = [await bench.claim(tasks["pid"]) for _ in range(3)]
+    settlements = await asyncio.gather(*(bench.start(job)[1] for job in jobs))
+    assert len({settlement.result for settlement in settlements}) == 3
+
+
+@pytest.fixture
+def get_stuck(bench, tasks, tmp_path, wait_until):
+    """Return a start of a job that will not end, with a grandchild; it gives the attempt, its task and both pids."""
+
+    async def get_stuck(**fields):
+        attempt, running = bench.start(await bench.claim(tasks["stubborn"], str(tmp_path), **fields))
+        pids = tmp_path / "pids"
+        await wait_until(lambda: pids.exists() or running.done())
+        return attempt, running, [int(pid) for pid in pids.read_text().split()]
+
+    return get_stuck
+
+
+@pytest.mark.parametrize(
+    ("stop", "end"), [(Stop.TIMEOUT, End.RETRY), (Stop.CANCEL, End.CANCEL), (Stop.SHUTDOWN, End.RELEASE)]
+)
+async def test_a_process_that_is_told_to_stop_is_killed_with_all_it_started(get_stuck, wait_until, stop, end):
+    attempt, running, pids = await get_stuck()
+    assert all(map(is_alive, pids))
+    attempt.tell_to_stop(stop, "why")
+    settlement = await asyncio.wait_for(running, 10)
+    assert settlement.end is end
+    # Settled only after its code has stopped.
+    assert not is_alive(pids[0])
+    await wait_until(lambda: not is_alive(pids[1]))
+
+
+async def test_a_lost_job_is_killed_and_not_settled(get_stuck):
+    attempt, running, pids = await get_stuck()
+    attempt.tell_to_stop(Stop.LOST)
+    assert await asyncio.wait_for(running, 10) is None
+    assert not is_alive(pids[0])
+
+
+async def test_a_real_timeout_kills_for_real(get_stuck):
+    _, running, pids = await get_stuck(limit=timedelta(seconds=2))
+    settlement = await asyncio.wait_for(running, 20)
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "TimeoutError")
+    assert not any(map(is_alive, pids))
+
+
+async def test_closing_the_executor_kills_all_that_runs(bench, get_stuck, wait_until):
+    _, running, pids = await get_stuck()
+    await bench.executors[ExecutorKind.PROCESS].close()
+    await wait_until(lambda: not any(map(is_alive, pids)))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_child_that_was_told_to_stop_and_still_finished_runs_no_other_job(
+    bench, tasks, tmp_path, wait_until, monkeypatch
+):
+    executor = bench.executors[ExecutorKind.PROCESS]
+    attempt, running = bench.start(await bench.claim(tasks["waits"], str(tmp_path)))
+    await wait_until(lambda: attempt.interrupt is not None)
+    orders = []
+    monkeypatch.setattr(executor, "_send", orders.append)
+    attempt.tell_to_stop(Stop.CANCEL, "not wanted")
+    (tmp_path / "go").touch()
+    settlement = await running
+    assert settlement.end is End.COMPLETE
+    monkeypatch.undo()
+    # The order arrives late.
+    executor._send(orders[0])
+    assert await pid_of(bench, tasks) != msgspec.json.decode(settlement.result)
+
+
+async def test_progress_and_log_lines_come_from_there(bench, tasks):
+    settlement = await bench.run(tasks["tells"])
+    assert msgspec.json.decode(settlement.result)[1] is True
+    job = await bench.backend.get(settlement.id)
+    assert (job.progress.fraction, job.progress.message) == (0.25, "a quarter")
+    assert "from the child" in job.log
+
+
+async def test_a_context_does_not_last_from_one_job_to_the_next(bench, tasks):
+    assert [(await bench.run(tasks["paints"])).result for _ in range(2)] == ['"none"', '"none"']
+
+
+async def test_arguments_that_do_not_fit_fail_the_job(bench, tasks):
+    settlement = await bench.run(tasks["takes"].name, arguments='[["x"],{}]')
+    assert (settlement.end, settlement.error.kind) == (End.FAIL, "InvalidArgumentsError")
+
+
+async def test_a_killed_zygote_fails_what_ran_and_is_replaced(bench, tasks, get_stuck, wait_until):
+    _, running, pids = await get_stuck()
+    os.kill(bench.executors[ExecutorKind.PROCESS]._process.pid, signal.SIGKILL)
+    settlement = await asyncio.wait_for(running, 10)
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "ProcessDiedError")
+    await wait_until(lambda: not is_alive(pids[0]))
+    with suppress(ProcessLookupError):
+        os.kill(pids[1], signal.SIGKILL)
+    assert await pid_of(bench, tasks) != pids[0]
+
+
+async def test_an_application_that_cannot_be_imported_there_is_a_clear_error(bench, application):
+    module = application(
+        """
+        import multiprocessing, os
+        from deeper_tasks import task
+        if os.environ.get("ONLY_HERE") != str(os.getpid()):
+            raise RuntimeError("no settings here")
+        @task(executor="process")
+        def pid(): return os.getpid()
+        """
+    )
+    os.environ["ONLY_HERE"] = str(os.getpid())
+    try:
+        bench.registry = TaskRegistry()
+        [task] = bench.registry.include(module)
+        for _ in range(2):
+            settlement = await bench.run(task)
+            assert (settlement.end, settlement.error.kind) == (End.RETRY, "ProcessDiedError")
+            assert "could not be imported in a process of its own" in settlement.error.message
+            assert "no settings here" in settlement.error.message
+    finally:
+        del os.environ["ONLY_HERE"]
+
+
+async def test_a_task_that_is_not_where_it_was_is_a_clear_error(bench, tasks):
+    missing = tasks["pid"]
+    missing.qualname = "moved_away"
+    settlement = await bench.run(missing)
+    assert settlement.end is End.RETRY
+    assert "moved_away" in settlement.error.message
+
+
+WORKER = """
+import asyncio, sys
+sys.path.insert(0, sys.argv[1])
+from deeper_tasks import BackgroundTaskManager
+manager = BackgroundTaskManager("memory://", include=[sys.argv[2]])
+async def main():
+    async with manager:
+        await manager.enqueue_task(sys.argv[2], "stubborn", [sys.argv[1]])
+        await manager.run_worker({"default": 1})
+asyncio.run(main())
+"""
+
+
+async def test_children_end_when_their_worker_is_killed(application, tmp_path, wait_until):
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-c", WORKER, str(tmp_path), application())
+    pids = tmp_path / "pids"
+    await wait_until(lambda: pids.exists() or worker.returncode is not None)
+    child, grandchild = map(int, pids.read_text().split())
+    assert is_alive(child)
+    worker.kill()
+    await worker.wait()
+    await wait_until(lambda: not is_alive(child) and not is_alive(grandchild))

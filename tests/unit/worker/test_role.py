@@ -1,0 +1,178 @@
+"""The loop of a role: turns, pauses, and what an error changes about them."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from deeper_tasks.backends.protocol import Notification, Topic
+from deeper_tasks.errors import BackendError, BackendUnavailableError, NodeLostError
+from deeper_tasks.integrations.events import EventBus, StoreRecovered, StoreUnavailable
+from deeper_tasks.worker.clock import SystemClock
+from deeper_tasks.worker.health import StoreHealth
+from deeper_tasks.worker.listener import Listener
+from deeper_tasks.worker.role import RoleLoop, backoff
+
+
+class Script:
+    """A role whose turns go as the test says; after that each asks for an hour's rest."""
+
+    def __init__(self, *turns):
+        self.turns = list(turns)
+        self.taken = 0
+
+    async def turn(self):
+        self.taken += 1
+        step = self.turns.pop(0) if self.turns else timedelta(hours=1)
+        if isinstance(step, BaseException):
+            raise step
+        return step
+
+
+@pytest.fixture
+async def play(clock):
+    running = []
+    lost = []
+    bus = EventBus()
+    heard = []
+    bus.subscribe(heard.append)
+    health = StoreHealth(bus=bus, clock=clock)
+
+    async def play(*turns):
+        async def on_lost():
+            lost.append(1)
+
+        script = Script(*turns)
+        loop = RoleLoop("test", script, clock=clock, health=health, on_lost=on_lost)
+        running.append(asyncio.create_task(loop.run()))
+        await clock.settle()
+        return script, loop
+
+    play.lost, play.heard, play.health = lost, heard, health
+    yield play
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+async def test_a_role_sleeps_as_long_as_its_turn_says(play, clock):
+    script, _ = await play(timedelta(seconds=5), timedelta(seconds=7))
+    assert script.taken == 1
+    await clock.advance(4.9)
+    assert script.taken == 1
+    await clock.advance(0.1)
+    assert script.taken == 2
+    await clock.advance(7)
+    assert script.taken == 3
+
+
+async def test_a_role_can_be_woken(play, clock):
+    script, loop = await play()
+    loop.wake()
+    await clock.settle()
+    assert script.taken == 2
+
+
+async def test_a_wake_during_a_turn_is_not_forgotten(play, clock):
+    script, loop = await play()
+
+    async def turn():
+        script.taken += 1
+        if script.taken == 2:
+            loop.wake()
+        return timedelta(hours=1)
+
+    script.turn = turn
+    loop.wake()
+    await clock.settle()
+    assert script.taken == 3
+
+
+async def test_a_store_that_is_gone_makes_pauses_grow_and_is_told_once_when_it_goes_and_comes(play, clock):
+    gone = [BackendUnavailableError("gone") for _ in range(8)]
+    await play(*gone)
+    for _ in range(8):
+        assert not play.health.is_working
+        await clock.advance(clock.pauses[-1])
+    assert clock.pauses[:9] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 3600]
+    assert [type(event) for event in play.heard] == [StoreUnavailable, StoreRecovered]
+    assert play.heard[1].after > timedelta(seconds=10)
+    assert play.health.is_working
+
+
+async def test_an_error_of_our_own_is_logged_and_the_role_goes_on(play, clock, caplog):
+    script, _ = await play(ZeroDivisionError("our own"), BackendError("refused"))
+    await clock.advance(1)
+    await clock.advance(1)
+    assert script.taken == 3
+    assert "the test met an unexpected error and goes on" in caplog.text
+
+
+async def test_a_lost_node_is_told_and_the_role_goes_on_at_once(play, clock):
+    script, _ = await play(NodeLostError("lost"))
+    assert play.lost == [1]
+    assert script.taken == 2
+
+
+def test_the_backoff_has_a_limit():
+    assert backoff(1) == 0.1
+    assert backoff(10_000) == 5.0
+
+
+async def test_the_systems_clock_sleeps_until_the_time_or_the_event():
+    clock = SystemClock()
+    before = clock.monotonic()
+    nobodys = asyncio.Event()
+    await clock.sleep(0.01, until=nobodys)
+    assert not nobodys.is_set()
+    assert clock.monotonic() - before >= 0.009
+    event = asyncio.Event()
+    asyncio.get_running_loop().call_soon(event.set)
+    await asyncio.wait_for(clock.sleep(None, until=event), 5)
+    await asyncio.wait_for(clock.sleep(-1, until=asyncio.Event()), 5)
+    assert 0 <= clock.random() < 1
+
+
+async def test_hints_reach_the_part_that_they_concern(flaky, clock):
+    heard = []
+    listener = Listener(
+        backend=flaky,
+        clock=clock,
+        on_jobs=lambda queue: heard.append(("jobs", queue)),
+        on_control=lambda: heard.append(("control",)),
+        on_schedules=lambda: heard.append(("schedules",)),
+    )
+    running = asyncio.create_task(listener.run())
+    await clock.settle()
+    await flaky.notify([Notification(topic=Topic.JOBS, subject="mail"), Notification(topic=Topic.CONTROL)])
+    await flaky.notify([Notification(topic=Topic.SCHEDULES)])
+    await clock.settle()
+    assert heard == [("jobs", "mail"), ("control",), ("schedules",)]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("error", [None, BackendUnavailableError("deaf"), OSError(24, "too many open files")])
+async def test_a_store_that_is_deaf_for_a_while_is_listened_to_again(clock, error):
+    class Deaf:
+        def __init__(self):
+            self.listened = 0
+
+        async def listen(self):
+            self.listened += 1
+            if error is not None:
+                raise error
+            return
+            yield
+
+    store = Deaf()
+    nothing = lambda *_: None  # noqa: E731 - nobody is told
+    listener = Listener(backend=store, clock=clock, on_jobs=nothing, on_control=nothing, on_schedules=nothing)
+    running = asyncio.create_task(listener.run())
+    await clock.settle()
+    assert store.listened == 1
+    await clock.advance(1)
+    await clock.advance(1)
+    assert store.listened == 3
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -1,0 +1,764 @@
+"""The runner: whatever a handler does, its attempt ends in exactly one way, and that can be stored."""
+
+import asyncio
+import contextlib
+import contextvars
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from deeper_tasks import Cancel, Fail, Retry, Snooze, current_job
+from deeper_tasks.domain.retry_policy import RetryPolicy
+from deeper_tasks.domain.settlement import End
+from deeper_tasks.domain.state import State
+from deeper_tasks.integrations.events import JobStarted, TaskUnknown
+from deeper_tasks.testing.conformance.scene import SECOND
+from deeper_tasks.worker.attempt import Stop
+
+HALF_A_CHARACTER = "before \ud800 after"
+
+
+class UnprintableError(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def raiser(error):
+    """Return what raises this, as a coroutine function and as a plain one."""
+
+    async def on_loop():
+        raise error
+
+    def in_thread():
+        raise error
+
+    return {"coroutine": on_loop, "thread": in_thread}
+
+
+def returner(value):
+    async def on_loop():
+        return value
+
+    def in_thread():
+        return value
+
+    return {"coroutine": on_loop, "thread": in_thread}
+
+
+@pytest.fixture(params=["coroutine", "thread"])
+def kind(request):
+    return request.param
+
+
+async def settled(bench, settlement):
+    """Store a settlement, and return the job as it is then."""
+    [answer] = await bench.backend.settle([settlement])
+    job = await bench.backend.get(answer.id)
+    assert job.state is answer.state
+    return job
+
+
+# What it returns.
+
+
+async def test_a_value_is_the_result(bench, kind):
+    settlement = await bench.run(bench.task(returner({"sum": 3})[kind]))
+    assert (settlement.end, settlement.result, settlement.result_omitted) == (End.COMPLETE, '{"sum":3}', None)
+    assert settlement.ran_for >= timedelta(0)
+    assert (await settled(bench, settlement)).state is State.COMPLETED
+
+
+async def test_nothing_returned_is_no_result(bench, kind):
+    settlement = await bench.run(bench.task(returner(None)[kind]))
+    assert (settlement.end, settlement.result, settlement.result_omitted) == (End.COMPLETE, None, None)
+
+
+@pytest.mark.parametrize("value", [object(), 1j, HALF_A_CHARACTER, lambda: None])
+async def test_a_result_that_is_not_json_is_left_out_with_the_reason(bench, kind, value):
+    settlement = await bench.run(bench.task(returner(value)[kind]))
+    assert (settlement.end, settlement.result) == (End.COMPLETE, None)
+    assert settlement.result_omitted.startswith("the result is not JSON")
+    assert (await settled(bench, settlement)).state is State.COMPLETED
+
+
+async def test_a_result_inside_itself_is_left_out(bench, kind):
+    endless = []
+    endless.append(endless)
+    settlement = await bench.run(bench.task(returner(endless)[kind]))
+    assert settlement.end is End.COMPLETE
+    assert "not JSON" in settlement.result_omitted
+
+
+async def test_a_result_that_is_too_large_is_left_out_with_its_size(bench, kind):
+    settlement = await bench.run(bench.task(returner("x" * 1000)[kind]))
+    assert (settlement.end, settlement.result) == (End.COMPLETE, None)
+    assert settlement.result_omitted == "the result has 1002 bytes, more than the 1000 that are kept"
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")]])
+async def test_nan_is_no_result(bench, kind, value):
+    settlement = await bench.run(bench.task(returner(value)[kind]))
+    assert settlement.end is End.COMPLETE
+    assert settlement.result is None
+    assert "NaN" in settlement.result_omitted
+
+
+# Outcomes: raising and returning are the same.
+
+
+@pytest.fixture(params=["raised", "returned"])
+def ending(request):
+    return raiser if request.param == "raised" else returner
+
+
+async def test_retry_uses_its_own_delay(bench, kind, ending):
+    settlement = await bench.run(bench.task(ending(Retry("busy", after=42))[kind]))
+    assert (settlement.end, settlement.delay) == (End.RETRY, timedelta(seconds=42))
+    assert (settlement.error.kind, settlement.error.message) == ("Retry", "busy")
+
+
+async def test_retry_without_a_delay_uses_the_policys(bench, kind, ending):
+    settlement = await bench.run(bench.task(ending(Retry())[kind], retry_delay_seconds=7))
+    assert (settlement.end, settlement.delay) == (End.RETRY, timedelta(seconds=7))
+
+
+async def test_retry_is_another_attempt_even_where_the_policy_retries_only_some_errors(bench, kind, ending):
+    task = bench.task(ending(Retry())[kind], retry_delay_seconds=7, retry_on=ConnectionError)
+    settlement = await bench.run(task)
+    assert (settlement.end, settlement.delay) == (End.RETRY, timedelta(seconds=7))
+
+
+async def test_retry_on_the_last_attempt_discards(bench, kind, ending):
+    settlement = await bench.run(bench.task(ending(Retry(after=1))[kind]), max_attempts=1)
+    assert settlement.end is End.DISCARD
+
+
+async def test_snooze_is_no_attempt(bench, kind, ending):
+    settlement = await bench.run(bench.task(ending(Snooze(60))[kind]), max_attempts=1)
+    assert (settlement.end, settlement.delay) == (End.SNOOZE, timedelta(minutes=1))
+    job = await settled(bench, settlement)
+    assert (job.state, job.attempt, job.errors) == (State.SCHEDULED, 0, ())
+
+
+async def test_fail_ends_the_job(bench, kind, ending):
+    job = await settled(bench, await bench.run(bench.task(ending(Fail("no such user"))[kind])))
+    assert job.state is State.FAILED
+    assert (job.errors[-1].kind, job.errors[-1].message) == ("Fail", "no such user")
+
+
+async def test_cancel_ends_the_job(bench, kind, ending):
+    job = await settled(bench, await bench.run(bench.task(ending(Cancel("not wanted"))[kind])))
+    assert job.state is State.CANCELLED
+    assert job.errors[-1].message == "not wanted"
+
+
+@pytest.mark.parametrize("outcome", [Fail, Cancel])
+@pytest.mark.parametrize("reason", [None, ValueError("why"), HALF_A_CHARACTER, UnprintableError()])
+async def test_an_outcome_with_an_odd_reason_is_that_outcome(bench, kind, outcome, reason):
+    job = await settled(bench, await bench.run(bench.task(raiser(outcome(reason))[kind])))
+    assert job.state is (State.FAILED if outcome is Fail else State.CANCELLED)
+
+
+@pytest.mark.parametrize("outcome", [Snooze(timedelta.max), Retry(after=timedelta.max), Snooze(timedelta(days=3e6))])
+async def test_a_delay_beyond_all_calendars_is_a_very_long_one(make_bench, kind, outcome, store):
+    bench = await make_bench(store)
+    settlement = await bench.run(bench.task(raiser(outcome)[kind]))
+    job = await settled(bench, settlement)
+    assert job.state in {State.SCHEDULED, State.RETRYABLE}
+    assert job.scheduled_at.year > 2100
+
+
+# errors
+
+
+async def test_an_error_is_retried_after_the_policys_delay(bench, kind):
+    settlement = await bench.run(bench.task(raiser(ValueError("boom"))[kind], retry_delay_seconds=8))
+    assert (settlement.end, settlement.delay) == (End.RETRY, timedelta(seconds=8))
+    assert (settlement.error.kind, settlement.error.message) == ("ValueError", "boom")
+    assert "raise error" in settlement.error.traceback
+    assert settlement.error.traceback.endswith("ValueError: boom\n")
+
+
+async def test_the_delay_grows_with_the_attempts_and_is_spread(bench):
+    task = bench.task(raiser(ValueError("boom"))["coroutine"], retry_delay_seconds=8, jitter=0.5)
+    bench.clock.chance = 0.0
+    settlement = await bench.run(task)
+    assert settlement.delay == timedelta(seconds=4)
+    await bench.backend.settle([msgspec.structs.replace(settlement, delay=timedelta(0))])
+    await bench.backend.promote()
+    bench.clock.chance = 0.5
+    _, running = bench.start(await bench.claim_again())
+    assert (await running).delay == timedelta(seconds=16)
+
+
+async def test_the_jobs_own_delay_goes_before_the_tasks_and_that_before_the_settings(bench):
+    plain = bench.task(raiser(ValueError("boom"))["coroutine"], name="shop.plain", jitter=0)
+    own = bench.task(raiser(ValueError("boom"))["coroutine"], name="shop.own", jitter=0, retry_delay_seconds=3)
+    assert (await bench.run(plain)).delay == timedelta(seconds=15)
+    assert (await bench.run(own)).delay == timedelta(seconds=3)
+    assert (await bench.run(own, retry_delay=timedelta(seconds=2))).delay == timedelta(seconds=2)
+
+
+async def test_an_error_on_the_last_attempt_discards_the_job(bench, kind):
+    job = await settled(bench, await bench.run(bench.task(raiser(ValueError("boom"))[kind]), max_attempts=1))
+    assert (job.state, job.attempt) == (State.DISCARDED, 1)
+
+
+async def test_an_error_in_fail_on_fails_the_job_at_once(bench, kind):
+    job = await settled(bench, await bench.run(bench.task(raiser(KeyError("id"))[kind], fail_on=LookupError)))
+    assert job.state is State.FAILED
+
+
+async def test_a_delay_function_decides(bench):
+    task = bench.task(raiser(ValueError("boom"))["coroutine"], retry=lambda attempt, _: attempt * 100)
+    assert (await bench.run(task)).delay == timedelta(seconds=100)
+    gives_up = bench.task(raiser(ValueError("boom"))["coroutine"], name="shop.gives_up", retry=lambda *_: None)
+    assert (await bench.run(gives_up)).end is End.FAIL
+
+
+@pytest.mark.parametrize("answer", [-5, "soon", 1e300])
+async def test_a_delay_function_that_is_wrong_does_not_cost_the_job(bench, answer):
+    task = bench.task(raiser(ValueError("boom"))["coroutine"], retry=lambda *_: answer)
+    settlement = await bench.run(task)
+    assert (settlement.end, settlement.delay) == (End.RETRY, timedelta(seconds=15))
+
+
+async def test_a_policy_without_end_still_gives_a_delay_that_can_be_stored(bench):
+    endless = RetryPolicy(delay=timedelta(days=1), factor=1e9, max_delay=timedelta.max, jitter=1)
+    settlement = await bench.run(bench.task(raiser(ValueError("boom"))["coroutine"], retry=endless))
+    assert (await settled(bench, settlement)).state is State.RETRYABLE
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), BaseException("odd")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_handler_that_raises_what_ends_programs_ends_only_its_attempt(bench, kind, error):
+    settlement = await bench.run(bench.task(raiser(error)[kind]))
+    assert settlement.error.kind == type(error).__name__
+    assert (await settled(bench, settlement)).state in {State.FAILED, State.RETRYABLE}
+    after = await bench.run(bench.task(returner(1)[kind], name="shop.after"))
+    assert after.end is End.COMPLETE
+
+
+async def test_a_handler_that_raises_stop_iteration_is_retried(bench, kind):
+    settlement = await bench.run(bench.task(raiser(StopIteration("end"))[kind]))
+    assert settlement.end is End.RETRY
+    assert "StopIteration" in settlement.error.kind + settlement.error.message
+
+
+async def test_an_error_without_words_is_kept_by_its_kind(bench, kind):
+    settlement = await bench.run(bench.task(raiser(UnprintableError())[kind]))
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "UnprintableError")
+    assert (await settled(bench, settlement)).state is State.RETRYABLE
+
+
+async def test_half_a_character_in_an_error_can_be_stored(store, clock, make_bench, kind):
+    bench = await make_bench(store)
+    job = await settled(bench, await bench.run(bench.task(raiser(ValueError(HALF_A_CHARACTER))[kind])))
+    assert job.errors[-1].message == "before ? after"
+    assert "ValueError: before ? after" in job.errors[-1].traceback or "\\ud800" in job.errors[-1].traceback
+
+
+async def test_a_zero_byte_in_an_error_can_be_stored(store, make_bench):
+    bench = await make_bench(store)
+    job = await settled(bench, await bench.run(bench.task(raiser(ValueError("a\0b"))["coroutine"])))
+    assert job.errors[-1].message == "a\0b"
+
+
+async def test_a_recursion_without_end_is_an_error_like_others(bench, kind):
+    def dig():
+        return dig()
+
+    async def on_loop():
+        dig()
+
+    settlement = await bench.run(bench.task({"coroutine": on_loop, "thread": dig}[kind], name="shop.dig"))
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "RecursionError")
+    assert len(settlement.error.traceback) < 10_000
+
+
+async def test_a_huge_message_is_cut_and_the_end_of_the_traceback_kept(bench, kind):
+    settlement = await bench.run(bench.task(raiser(ValueError("x" * 1_000_000 + " the end"))[kind]))
+    assert len(settlement.error.message) == 2000
+    assert settlement.error.message.endswith("…")
+    assert len(settlement.error.traceback) <= 8001
+    assert settlement.error.traceback.endswith("the end\n")
+
+
+async def test_an_exception_group_is_an_error(bench, kind):
+    group = ExceptionGroup("both", [ValueError("a"), KeyError("b")])
+    settlement = await bench.run(bench.task(raiser(group)[kind]))
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "ExceptionGroup")
+
+
+async def test_a_plain_function_that_returns_a_coroutine_is_told(bench):
+    async def inner(): ...
+
+    def outer():
+        return inner()
+
+    settlement = await bench.run(bench.task(outer))
+    assert settlement.end is End.RETRY
+    assert "make it an async def" in settlement.error.message
+
+
+# before the start
+
+
+async def test_arguments_that_no_longer_fit_fail_the_job(bench, kind):
+    async def on_loop(user_id: int): ...
+
+    def in_thread(user_id: int): ...
+
+    task = bench.task({"coroutine": on_loop, "thread": in_thread}[kind])
+    for arguments in ('[["x"],{}]', "[[1,2],{}]", "[[],{}]", '[[],{"no":1}]', "{}", "not json"):
+        job = await settled(bench, await bench.run(task.name, arguments=arguments))
+        assert (job.state, job.errors[-1].kind) == (State.FAILED, "InvalidArgumentsError")
+        assert job.attempt == 1
+
+
+async def test_a_job_that_expired_in_the_workers_hands_is_not_started(bench):
+    started = []
+
+    async def send():
+        started.append(1)
+
+    _, running = bench.start(await bench.claim(bench.task(send), expires_in=10 * SECOND))
+    bench.clock.now += 11
+    settlement = await running
+    assert (settlement.end, settlement.error.kind, settlement.ran_for) == (End.FAIL, "Expired", None)
+    assert started == []
+
+
+async def test_a_job_whose_task_is_unknown_is_given_back_and_told(bench):
+    settlement = await bench.run("shop.from_tomorrow")
+    assert (settlement.end, settlement.delay, settlement.is_task_unknown) == (End.RELEASE, SECOND, True)
+    [event] = bench.of_kind(TaskUnknown)
+    assert (event.task, event.delay) == ("shop.from_tomorrow", SECOND)
+    job = await settled(bench, settlement)
+    assert (job.state, job.attempt) == (State.SCHEDULED, 0)
+
+
+async def test_a_job_whose_task_stays_unknown_waits_ever_longer_and_fails_after_the_grace(bench):
+    job = await bench.claim("shop.from_tomorrow")
+    delays = []
+    for hours in (0, 0.001, 0.01, 0.02, 1, 23.9):
+        known = msgspec.structs.replace(job, unknown_since=job.claimed_at - timedelta(hours=hours))
+        _, running = bench.start(known)
+        settlement = await running
+        assert settlement.end is End.RELEASE
+        delays.append(settlement.delay)
+    assert delays == sorted(delays)
+    assert delays[-1] == timedelta(minutes=5)
+    _, running = bench.start(msgspec.structs.replace(job, unknown_since=job.claimed_at - timedelta(hours=24)))
+    settlement = await running
+    assert (settlement.end, settlement.error.kind) == (End.FAIL, "TaskNotFoundError")
+    assert "'shop.from_tomorrow'" in settlement.error.message
+    assert "register it, then retry the job" in settlement.error.message
+
+
+async def test_the_last_attempt_of_a_waiting_job_is_marked_before_it_starts(bench):
+    seen = []
+
+    async def send():
+        seen.append((await bench.backend.get(current_job().id)).attempted_at)
+
+    task = bench.task(send)
+    await bench.run(task, slots=0, max_attempts=1)
+    await bench.run(task, slots=0, max_attempts=2)
+    assert [at is not None for at in seen] == [True, False]
+
+
+async def test_a_waiting_job_on_its_last_attempt_that_is_no_longer_ours_is_not_started(flaky, make_bench):
+    bench = await make_bench(flaky)
+    started = []
+
+    async def send():
+        started.append(1)
+
+    task = bench.task(send)
+    job = await bench.claim(task, slots=0, max_attempts=1)
+    await flaky.backend.rescue(bench.node.id, beat=0)
+    _, running = bench.start(job)
+    assert await running is None
+    await flaky.backend.register(bench.node)
+    flaky.unavailable.add("report")
+    _, running = bench.start(await bench.claim_again(slots=0))
+    assert await running is None
+    assert started == []
+
+
+async def test_a_start_is_told_with_the_time_since_the_job_was_due(bench):
+    job = await bench.claim(bench.task(returner(1)["coroutine"]))
+    attempt, running = bench.start(job)
+    await running
+    [event] = bench.of_kind(JobStarted)
+    assert event.job_id == attempt.job.id
+    assert event.attempt == 1
+    assert event.wait >= timedelta(0)
+
+
+# stopping
+
+
+async def test_a_coroutine_that_runs_too_long_is_cancelled_and_retried(bench, clock):
+    cancelled = []
+
+    async def slow():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(1)
+            raise
+
+    _, running = bench.start(await bench.claim(bench.task(slow, timeout_seconds=30)))
+    await clock.settle()
+    await clock.advance(29)
+    assert not running.done()
+    await clock.advance(2)
+    settlement = await running
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "TimeoutError")
+    assert settlement.error.message == "ran longer than its timeout"
+    assert cancelled == [1]
+
+
+@pytest.mark.parametrize(
+    ("of_task", "of_job", "limit"),
+    [({}, None, 3600), ({"timeout_seconds": 60}, None, 60), ({"timeout_seconds": 60}, timedelta(seconds=5), 5)],
+)
+async def test_the_jobs_own_timeout_goes_before_the_tasks_and_that_before_the_settings(
+    bench, clock, of_task, of_job, limit
+):
+    async def slow():
+        await asyncio.Event().wait()
+
+    _, running = bench.start(await bench.claim(bench.task(slow, **of_task), limit=of_job))
+    await clock.settle()
+    await clock.advance(limit - 1)
+    assert not running.done()
+    await clock.advance(1)
+    assert (await running).error.kind == "TimeoutError"
+
+
+@pytest.mark.parametrize(("of_task", "of_job"), [({"timeout_seconds": None}, None), ({}, timedelta(0))])
+async def test_without_a_limit_a_job_runs_as_long_as_it_likes(bench, clock, of_task, of_job):
+    finish = asyncio.Event()
+
+    async def slow():
+        await finish.wait()
+        return current_job().deadline
+
+    _, running = bench.start(await bench.claim(bench.task(slow, **of_task), limit=of_job))
+    await clock.settle()
+    await clock.advance(1_000_000)
+    finish.set()
+    settlement = await running
+    assert (settlement.end, settlement.result) == (End.COMPLETE, None)
+
+
+async def test_a_job_is_cancelled_by_request_with_the_reason(bench, clock):
+    async def slow():
+        await asyncio.Event().wait()
+
+    attempt, running = bench.start(await bench.claim(bench.task(slow)))
+    await clock.settle()
+    attempt.tell_to_stop(Stop.CANCEL, "not wanted")
+    settlement = await running
+    assert (settlement.end, settlement.error.message) == (End.CANCEL, "not wanted")
+
+
+async def test_a_handler_that_returns_after_its_cancel_is_completed(bench, clock, kind, wait_until):
+    async def on_loop():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "done all the same"
+
+    def in_thread():
+        job = current_job()
+        while not job.cancelled:
+            pass
+        return "done all the same"
+
+    task = bench.task({"coroutine": on_loop, "thread": in_thread}[kind])
+    attempt, running = bench.start(await bench.claim(task))
+    await wait_until(lambda: attempt.context is not None)
+    await clock.settle()
+    attempt.tell_to_stop(Stop.CANCEL, "not wanted")
+    settlement = await running
+    assert (settlement.end, settlement.result) == (End.COMPLETE, '"done all the same"')
+
+
+@pytest.mark.parametrize(
+    ("stop", "end"), [(Stop.TIMEOUT, End.RETRY), (Stop.CANCEL, End.CANCEL), (Stop.SHUTDOWN, End.RELEASE)]
+)
+async def test_a_handler_that_fails_after_it_was_told_to_stop_was_stopped(bench, clock, stop, end):
+    async def slow():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ValueError("in the middle") from None
+
+    attempt, running = bench.start(await bench.claim(bench.task(slow)))
+    await clock.settle()
+    attempt.tell_to_stop(stop, "why")
+    assert (await running).end is end
+
+
+async def test_a_lost_job_is_not_settled_whatever_its_handler_did(bench, clock):
+    async def slow():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return 1
+
+    attempt, running = bench.start(await bench.claim(bench.task(slow)))
+    await clock.settle()
+    attempt.tell_to_stop(Stop.CANCEL, "first")
+    attempt.tell_to_stop(Stop.LOST)
+    assert await running is None
+
+
+async def test_a_thread_is_told_to_stop_and_the_job_settled_when_it_has(bench, clock, wait_until):
+    started, seen = [], []
+
+    def slow():
+        started.append(1)
+        job = current_job()
+        while not job.cancelled:
+            pass
+        seen.append(job.cancelled)
+        raise ValueError("stopped")
+
+    _, running = bench.start(await bench.claim(bench.task(slow, timeout_seconds=30)))
+    await wait_until(lambda: started)
+    await clock.advance(31)
+    settlement = await asyncio.wait_for(running, 10)
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "TimeoutError")
+    assert seen == [True]
+
+
+async def test_a_handlers_own_timeout_is_its_own_error(bench):
+    async def slow():
+        async with asyncio.timeout(0):
+            await asyncio.Event().wait()
+
+    settlement = await bench.run(bench.task(slow))
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "TimeoutError")
+
+
+async def test_a_cancel_does_not_linger_in_what_follows(bench, clock):
+    async def slow():
+        await asyncio.Event().wait()
+
+    followed = []
+
+    async def around(job, proceed):
+        settlement = await proceed()
+        await asyncio.sleep(0)
+        followed.append(asyncio.current_task().cancelling())
+        return settlement
+
+    bench.middleware.append(around)
+    attempt, running = bench.start(await bench.claim(bench.task(slow)))
+    await clock.settle()
+    attempt.tell_to_stop(Stop.CANCEL, "not wanted")
+    attempt.tell_to_stop(Stop.CANCEL, "not wanted")
+    assert (await running).end is End.CANCEL
+    assert followed == [0]
+
+
+async def test_a_job_told_to_stop_before_its_handler_began_is_not_begun(bench, clock, kind):
+    begun = []
+
+    async def on_loop():
+        begun.append(1)
+        await asyncio.sleep(0)
+
+    def in_thread():
+        begun.append(1)
+
+    may_proceed = asyncio.Event()
+
+    async def around(job, proceed):
+        await may_proceed.wait()
+        return await proceed()
+
+    bench.middleware.append(around)
+    task = bench.task({"coroutine": on_loop, "thread": in_thread}[kind])
+    attempt, running = bench.start(await bench.claim(task))
+    await clock.settle()
+    attempt.tell_to_stop(Stop.CANCEL, "not wanted")
+    may_proceed.set()
+    assert (await running).end is End.CANCEL
+    assert begun == []
+
+
+# middleware
+
+
+async def test_middleware_stands_around_the_attempt_the_first_outermost(bench):
+    steps = []
+
+    def layer(name):
+        async def around(job, proceed):
+            steps.append(f"{name} in {job.task}")
+            settlement = await proceed()
+            steps.append(f"{name} out {settlement.end}")
+            return settlement
+
+        return around
+
+    async def send():
+        steps.append("send")
+
+    bench.middleware += [layer("outer"), layer("inner")]
+    await bench.run(bench.task(send))
+    assert steps == ["outer in shop.send", "inner in shop.send", "send", "inner out complete", "outer out complete"]
+
+
+async def test_middleware_that_raises_fails_the_attempt(bench):
+    async def around(job, proceed):
+        raise PermissionError("not today")
+
+    bench.middleware.append(around)
+    settlement = await bench.run(bench.task(returner(1)["coroutine"]))
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "PermissionError")
+
+
+async def test_middleware_may_end_an_attempt_with_an_outcome(bench):
+    async def around(job, proceed):
+        raise Snooze(5)
+
+    bench.middleware.append(around)
+    settlement = await bench.run(bench.task(returner(1)["coroutine"]))
+    assert (settlement.end, settlement.delay) == (End.SNOOZE, 5 * SECOND)
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), asyncio.CancelledError(), KeyboardInterrupt()])
+async def test_middleware_that_raises_what_ends_programs_ends_only_the_attempt(bench, error):
+    async def around(job, proceed):
+        raise error
+
+    bench.middleware.append(around)
+    settlement = await bench.run(bench.task(returner(1)["coroutine"]))
+    assert settlement.error.kind == type(error).__name__
+
+
+async def test_middleware_that_forgets_to_return_the_settlement_fails_the_attempt_with_a_clear_error(bench):
+    async def around(job, proceed):
+        await proceed()
+
+    bench.middleware.append(around)
+    settlement = await bench.run(bench.task(returner(1)["coroutine"]))
+    assert settlement.end is End.RETRY
+    assert "proceed()" in settlement.error.message
+
+
+async def test_middleware_sees_the_same_current_job_as_the_handler(bench, kind):
+    seen = []
+
+    async def around(job, proceed):
+        seen.append(job.id)
+        return await proceed()
+
+    async def on_loop():
+        return current_job().id
+
+    def in_thread():
+        return current_job().id
+
+    bench.middleware.append(around)
+    settlement = await bench.run(bench.task({"coroutine": on_loop, "thread": in_thread}[kind]))
+    assert msgspec.json.decode(settlement.result) == seen[0]
+
+
+# context
+
+
+async def test_the_handler_knows_its_job(bench, kind):
+    def describe():
+        job = current_job()
+        return [job.task, job.queue, job.attempt, job.max_attempts, list(job.tags), job.deadline is not None]
+
+    async def on_loop():
+        return describe()
+
+    def in_thread():
+        return describe()
+
+    task = bench.task({"coroutine": on_loop, "thread": in_thread}[kind], name="shop.describe")
+    settlement = await bench.run(task, tags=("urgent",), max_attempts=3)
+    assert msgspec.json.decode(settlement.result) == ["shop.describe", "default", 1, 3, ["urgent"], True]
+
+
+async def test_what_a_handler_sets_in_its_context_stays_there(bench, kind):
+    colour = contextvars.ContextVar("colour", default="none")
+
+    async def on_loop():
+        before = colour.get()
+        colour.set("red")
+        return before
+
+    def in_thread():
+        before = colour.get()
+        colour.set("red")
+        return before
+
+    task = bench.task({"coroutine": on_loop, "thread": in_thread}[kind])
+    assert [(await bench.run(task)).result for _ in range(2)] == ['"none"', '"none"']
+    assert colour.get() == "none"
+
+
+async def test_a_thread_started_from_a_coroutine_knows_the_job(bench):
+    async def send():
+        return await asyncio.to_thread(lambda: current_job().task)
+
+    assert (await bench.run(bench.task(send))).result == '"shop.send"'
+
+
+async def test_two_jobs_at_once_each_know_their_own(bench, clock):
+    both = asyncio.Barrier(2)
+
+    async def send():
+        await both.wait()
+        return current_job().id
+
+    task = bench.task(send)
+    jobs = [await bench.claim(task) for _ in range(2)]
+    settlements = await asyncio.gather(*(bench.start(job)[1] for job in jobs))
+    assert [msgspec.json.decode(settlement.result) for settlement in settlements] == [job.id for job in jobs]
+
+
+async def test_last_words_are_written_before_the_settlement(bench, kind):
+    async def on_loop():
+        current_job().progress(0.5, "half")
+        current_job().log("a line")
+        await asyncio.sleep(0)
+
+    def in_thread():
+        current_job().progress(0.5, "half")
+        current_job().log("a line")
+
+    task = bench.task({"coroutine": on_loop, "thread": in_thread}[kind])
+    settlement = await bench.run(task)
+    job = await bench.backend.get(settlement.id)
+    assert (job.progress.fraction, job.progress.message, job.log) == (0.5, "half", ("a line",))
+
+
+async def test_half_a_character_in_the_news_of_a_job_does_no_harm(store, make_bench):
+    bench = await make_bench(store)
+
+    async def send():
+        current_job().progress(0.5, HALF_A_CHARACTER)
+        current_job().log(HALF_A_CHARACTER)
+        await asyncio.sleep(0)
+        return 1
+
+    settlement = await bench.run(bench.task(send))
+    assert settlement.end is End.COMPLETE
+    job = await bench.backend.get(settlement.id)
+    assert job.log == ("before ? after",)
+    assert job.progress.message == "before ? after"

@@ -1,0 +1,173 @@
+"""The settler: every end is written, in order, in batches, however long the store is away."""
+
+import asyncio
+
+import pytest
+
+from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.domain.state import State
+from deeper_tasks.integrations.events import EventBus, StoreRecovered, StoreUnavailable
+from deeper_tasks.testing.conformance.scene import join, new_token, put_many, take
+from deeper_tasks.worker.health import StoreHealth
+from deeper_tasks.worker.settler import MOST_TOGETHER, Settler
+
+
+class Ends:
+    """A settler at work, and what it told."""
+
+    def __init__(self, backend, clock):
+        self.told = []
+        self.events = []
+        bus = EventBus()
+        bus.subscribe(self.events.append)
+        self.settler = Settler(
+            backend=backend,
+            clock=clock,
+            health=StoreHealth(bus=bus, clock=clock),
+            on_settled=lambda job, settlement, state: self.told.append((job.id, state)),
+        )
+        self.running = asyncio.create_task(self.settler.run())
+
+    def put(self, jobs, end=End.COMPLETE):
+        for job in jobs:
+            self.settler.put(job, Settlement(id=job.id, token=job.token, end=end))
+
+
+@pytest.fixture
+async def ends(flaky, clock):
+    ends = Ends(flaky, clock)
+    await clock.settle()
+    yield ends
+    ends.running.cancel()
+    await asyncio.gather(ends.running, return_exceptions=True)
+
+
+async def claimed(backend, number):
+    node = await join(backend)
+    await put_many(backend, number)
+    jobs = []
+    while len(jobs) < number:
+        jobs += await take(backend, node, limit=500)
+    return jobs
+
+
+def sizes(flaky):
+    return [len(args[0]) for args, _ in flaky.called("settle")]
+
+
+async def test_one_end_is_written_at_once_and_told(ends, flaky):
+    [job] = await claimed(flaky, 1)
+    ends.put([job])
+    await ends.settler.wait_until_idle()
+    assert ends.told == [(job.id, State.COMPLETED)]
+    assert ends.settler.unsettled == 0
+    assert sizes(flaky) == [1]
+
+
+async def test_what_gathered_during_a_write_is_the_next_batch(ends, flaky, clock):
+    jobs = await claimed(flaky, 20)
+    gate = flaky.gates["settle"] = asyncio.Event()
+    ends.put(jobs[:1])
+    await clock.settle()
+    ends.put(jobs[1:])
+    assert ends.settler.unsettled == 20
+    gate.set()
+    await ends.settler.wait_until_idle()
+    assert sizes(flaky) == [1, 19]
+    assert [job_id for job_id, _ in ends.told] == [job.id for job in jobs]
+
+
+async def test_a_batch_has_at_most_so_many(ends, flaky):
+    jobs = await claimed(flaky, MOST_TOGETHER + 1)
+    ends.put(jobs)
+    await ends.settler.wait_until_idle()
+    assert sizes(flaky) == [MOST_TOGETHER, 1]
+    assert len(ends.told) == len(jobs)
+
+
+async def test_ends_are_kept_in_order_while_the_store_is_gone(ends, flaky, clock):
+    jobs = await claimed(flaky, 3)
+    flaky.unavailable.add("settle")
+    ends.put(jobs[:2])
+    await clock.settle()
+    pauses = list(clock.pauses)
+    for _ in range(3):
+        await clock.advance(clock.pauses[-1])
+    assert clock.pauses[len(pauses) - 1 :] == [0.1, 0.2, 0.4, 0.8]
+    ends.put(jobs[2:])
+    assert ends.settler.unsettled == 3
+    assert ends.told == []
+    flaky.unavailable.clear()
+    await clock.advance(5)
+    await ends.settler.wait_until_idle()
+    assert [job_id for job_id, _ in ends.told] == [job.id for job in jobs]
+
+
+async def test_the_store_going_and_coming_back_is_told_once_each(ends, flaky, clock):
+    [job] = await claimed(flaky, 1)
+    flaky.unavailable.add("settle")
+    ends.put([job])
+    await clock.settle()
+    for _ in range(4):
+        await clock.advance(5)
+    flaky.unavailable.clear()
+    await clock.advance(5)
+    await ends.settler.wait_until_idle()
+    assert [type(event) for event in ends.events] == [StoreUnavailable, StoreRecovered]
+
+
+async def test_a_lost_answer_changes_nothing(ends, flaky, clock):
+    [job] = await claimed(flaky, 1)
+    flaky.lost.add("settle")
+    ends.put([job], End.SNOOZE)
+    await clock.settle()
+    await clock.advance(1)
+    await ends.settler.wait_until_idle()
+    assert ends.told == [(job.id, State.SCHEDULED)]
+    assert (await flaky.get(job.id)).attempt == 0
+
+
+async def test_a_refused_end_is_told_and_harms_no_neighbour(ends, flaky):
+    first, second = await claimed(flaky, 2)
+    ends.settler.put(first, Settlement(id=first.id, token=new_token(), end=End.COMPLETE))
+    ends.put([second])
+    await ends.settler.wait_until_idle()
+    assert ends.told == [(first.id, None), (second.id, State.COMPLETED)]
+
+
+async def test_nobody_is_told_of_a_job_that_was_in_nobodys_hands(ends, flaky):
+    [job] = await claimed(flaky, 1)
+    ends.settler.forget(Settlement(id=job.id, token=job.token, end=End.RELEASE))
+    await ends.settler.wait_until_idle()
+    assert ends.told == []
+    assert (await flaky.get(job.id)).state is State.PENDING
+
+
+async def test_an_end_that_cannot_be_written_fails_its_job_and_keeps_nobody_back(ends, flaky, caplog):
+    jobs = await claimed(flaky, 3)
+    settle = flaky.backend.settle
+
+    async def refuse_results(settlements, *, now=None):
+        if any(settlement.result == '"bad"' for settlement in settlements):
+            raise UnicodeEncodeError("utf-8", "x", 0, 1, "surrogates not allowed")
+        return await settle(settlements, now=now)
+
+    flaky.backend.settle = refuse_results
+    for job, result in zip(jobs, ('"good"', '"bad"', '"good"'), strict=True):
+        ends.settler.put(job, Settlement(id=job.id, token=job.token, end=End.COMPLETE, result=result))
+    await ends.settler.wait_until_idle()
+    assert [(await flaky.get(job.id)).state for job in jobs] == [State.COMPLETED, State.FAILED, State.COMPLETED]
+    assert (await flaky.get(jobs[1].id)).errors[-1].kind == "UnicodeEncodeError"
+    assert sorted(ends.told) == sorted(
+        [(jobs[0].id, State.COMPLETED), (jobs[1].id, State.FAILED), (jobs[2].id, State.COMPLETED)]
+    )
+    assert "could not be stored" in caplog.text
+
+
+async def test_an_end_that_can_never_be_written_is_dropped_in_the_end(ends, flaky, caplog):
+    [job] = await claimed(flaky, 1)
+    flaky.raising["settle"] = ValueError("never")
+    ends.put([job])
+    await asyncio.wait_for(ends.settler.wait_until_idle(), 10)
+    assert ends.settler.unsettled == 0
+    assert not ends.running.done()

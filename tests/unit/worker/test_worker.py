@@ -1,0 +1,388 @@
+"""The worker as a whole: it starts, is told things from outside, loses its node, and stops in order."""
+
+import asyncio
+import threading
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from deeper_tasks import current_job
+from deeper_tasks.backends.protocol import JobFilter, Notification, QueueSettings, Topic
+from deeper_tasks.domain.state import State
+from deeper_tasks.integrations.events import (
+    EventBus,
+    JobCompleted,
+    JobReleased,
+    NodeLost,
+    SettlementRefused,
+    StoreUnavailable,
+    TaskIgnoresTimeout,
+    WorkerStarted,
+    WorkerStopped,
+)
+from deeper_tasks.tasks import TaskRegistry, make_task
+from deeper_tasks.testing.conformance.scene import NOW, new_job, new_token, node_record, rescue_all
+from deeper_tasks.worker import deadlines
+from deeper_tasks.worker import worker as worker_module
+from deeper_tasks.worker.settings import WorkerSettings
+from deeper_tasks.worker.worker import Worker
+
+CONTROL = [Notification(topic=Topic.CONTROL)]
+
+
+class Shop:
+    """A worker with tasks that a test can look into and end."""
+
+    def __init__(self, backend, **settings):
+        self.backend = backend
+        self.bus = EventBus()
+        self.events = []
+        self.bus.subscribe(self.events.append)
+        self.registry = TaskRegistry()
+        self.settings = WorkerSettings(
+            **{"queues": {"default": 2}, "poll_interval": timedelta(milliseconds=20), **settings}
+        )
+        self.begun, self.finished, self.cancelled = [], [], []
+        self.may_finish = asyncio.Event()
+        self.worker = None
+        self.running = None
+
+        async def work():
+            job = current_job()
+            self.begun.append(job.id)
+            try:
+                await self.may_finish.wait()
+            except asyncio.CancelledError:
+                self.cancelled.append(job.id)
+                raise
+            self.finished.append(job.id)
+
+        self.add(work)
+
+    def add(self, function, **options):
+        task = make_task(function, name=f"shop.{function.__name__}", **options)
+        self.registry.add(task)
+
+    async def enqueue(self, task="work", number=1, **fields):
+        jobs = [new_job(task=f"shop.{task}", arguments="[[],{}]", **fields) for _ in range(number)]
+        await self.backend.insert(jobs)
+        await self.backend.notify([Notification(topic=Topic.JOBS, subject="default")])
+        return [job.id for job in jobs]
+
+    def start(self):
+        self.worker = Worker(backend=self.backend, registry=self.registry, bus=self.bus, settings=self.settings)
+        self.running = asyncio.create_task(self.worker.run())
+        return self.worker
+
+    async def stop(self):
+        self.worker.stop()
+        await asyncio.wait_for(self.running, 20)
+
+    async def states(self, ids):
+        return [(await self.backend.get(job_id)).state for job_id in ids]
+
+    def heard(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+async def open_shop(flaky):
+    shops = []
+
+    async def open_shop(**settings):
+        shop = Shop(flaky, **settings)
+        shops.append(shop)
+        return shop
+
+    yield open_shop
+    for shop in shops:
+        shop.may_finish.set()
+        if shop.running is not None and not shop.running.done():
+            shop.worker.stop()
+            shop.worker.stop()
+            await asyncio.wait_for(shop.running, 20)
+
+
+@pytest.fixture
+async def shop(open_shop):
+    return await open_shop()
+
+
+async def test_it_runs_what_is_there_and_what_comes(shop, wait_until):
+    first = await shop.enqueue(number=2)
+    shop.may_finish.set()
+    shop.start()
+    await wait_until(lambda: len(shop.finished) == 2)
+    second = await shop.enqueue(number=3)
+    await wait_until(lambda: len(shop.heard(JobCompleted)) == 5)
+    assert await shop.states(first + second) == [State.COMPLETED] * 5
+    await shop.stop()
+    assert [type(event) for event in (shop.events[0], shop.events[-1])] == [WorkerStarted, WorkerStopped]
+
+
+async def test_it_is_known_to_the_store_while_it_runs(shop, wait_until, flaky):
+    worker = shop.start()
+    await wait_until(lambda: flaky.called("beat"))
+    record = await node_record(flaky, worker.node_id)
+    assert record.node.queues == {"default": 2}
+    assert worker.is_ready
+    await shop.stop()
+    assert await flaky.nodes() == []
+    assert not worker.is_ready
+
+
+async def test_no_more_run_at_once_than_there_are_slots(shop, wait_until):
+    await shop.enqueue(number=5)
+    shop.start()
+    await wait_until(lambda: len(shop.begun) == 2)
+    assert len(shop.begun) == 2
+    shop.may_finish.set()
+    await wait_until(lambda: len(shop.finished) == 5)
+
+
+async def test_each_queue_has_slots_of_its_own(open_shop, wait_until):
+    shop = await open_shop(queues={"default": 1, "mail": 2})
+    await shop.enqueue(number=3)
+    await shop.enqueue(number=3, queue="mail")
+    shop.start()
+    await wait_until(lambda: len(shop.begun) == 3)
+    queues = [(await shop.backend.get(job_id)).queue for job_id in shop.begun]
+    assert sorted(queues) == ["default", "mail", "mail"]
+
+
+async def test_a_running_job_is_cancelled_from_outside(shop, wait_until, flaky):
+    [job_id] = await shop.enqueue()
+    shop.start()
+    await wait_until(lambda: shop.begun)
+    await flaky.cancel(JobFilter(ids=(job_id,)), reason="not wanted")
+    await flaky.notify(CONTROL)
+    await wait_until(lambda: shop.cancelled == [job_id])
+    await shop.stop()
+    job = await flaky.get(job_id)
+    assert (job.state, job.errors[-1].message) == (State.CANCELLED, "not wanted")
+
+
+async def test_a_cancel_reaches_a_worker_that_is_deaf(open_shop, wait_until, flaky):
+    shop = await open_shop(heartbeat=timedelta(milliseconds=10), lease=timedelta(seconds=20))
+    [job_id] = await shop.enqueue()
+    shop.start()
+    await wait_until(lambda: shop.begun)
+    await flaky.cancel(JobFilter(ids=(job_id,)), reason="not wanted")
+    await wait_until(lambda: shop.cancelled == [job_id])
+
+
+async def test_a_pause_gives_back_what_has_not_started(shop, wait_until, flaky):
+    shop.start()
+    await wait_until(lambda: flaky.called("claim"))
+    ids = await shop.enqueue(number=4)
+    await wait_until(lambda: len(shop.begun) == 2)
+    consumer = shop.worker._consumers["default"]
+    held = (await flaky.backend.claim("default", limit=2, slots=0, node=shop.worker.node_id, token=new_token())).jobs
+    consumer._held.extend((job, consumer._clock.monotonic()) for job in held)
+    await flaky.put_queue(QueueSettings(name="default", paused_at=NOW))
+    await flaky.notify(CONTROL)
+    await wait_until(lambda: len(shop.heard(JobReleased)) == 2)
+    assert await shop.states(ids[2:]) == [State.PENDING] * 2
+    assert await shop.states(ids[:2]) == [State.RUNNING] * 2
+    await flaky.put_queue(QueueSettings(name="default"))
+
+
+async def test_what_the_store_thinks_runs_here_and_does_not_is_given_back(shop, wait_until, flaky):
+    worker = shop.start()
+    await wait_until(lambda: flaky.called("beat"))
+    await flaky.backend.insert([new_job(task="shop.work", arguments="[[],{}]", queue="other")])
+    [stray] = (await flaky.backend.claim("other", limit=1, slots=1, node=worker.node_id, token=new_token())).jobs
+    await flaky.notify(CONTROL)
+
+    async def is_back():
+        return (await flaky.get(stray.id)).state is State.PENDING
+
+    await wait_until(is_back)
+    assert (await flaky.get(stray.id)).attempt == 0
+
+
+# A node that was taken for dead.
+
+
+async def test_a_worker_taken_for_dead_stops_what_it_runs_and_starts_anew_under_another_id(shop, wait_until, flaky):
+    [job_id] = await shop.enqueue()
+    worker = shop.start()
+    await wait_until(lambda: shop.begun)
+    before = worker.node_id
+    await rescue_all(flaky.backend, before)
+    await flaky.notify(CONTROL)
+    await wait_until(lambda: shop.cancelled == [job_id])
+    await wait_until(lambda: worker.node_id != before)
+    # It is pending again, and this very worker may have it, as another attempt.
+    await wait_until(lambda: len(shop.begun) == 2)
+    shop.may_finish.set()
+    await wait_until(lambda: shop.heard(JobCompleted))
+    job = await flaky.get(job_id)
+    assert (job.state, job.attempt) == (State.COMPLETED, 2)
+    assert [error.kind for error in job.errors] == ["WorkerLost"]
+    assert [event.node for event in shop.heard(NodeLost)] == [before]
+
+
+async def test_the_end_of_a_job_that_was_rescued_meanwhile_is_refused_and_told(shop, wait_until, flaky):
+    [job_id] = await shop.enqueue()
+    gate = flaky.gates["beat"] = asyncio.Event()
+    worker = shop.start()
+    await wait_until(lambda: shop.begun)
+    await flaky.put_queue(QueueSettings(name="default", paused_at=NOW))
+    await rescue_all(flaky.backend, worker.node_id)
+    shop.may_finish.set()
+    await wait_until(lambda: shop.heard(SettlementRefused) or shop.heard(NodeLost))
+    assert await shop.states([job_id]) == [State.PENDING]
+    flaky.gates.clear()
+    gate.set()
+    await flaky.put_queue(QueueSettings(name="default"))
+
+
+# A store that is gone.
+
+
+async def test_it_starts_when_the_store_is_there_at_last(shop, wait_until, flaky):
+    flaky.unavailable.add("register")
+    shop.start()
+    await wait_until(lambda: len(flaky.called("register")) >= 2)
+    assert shop.heard(StoreUnavailable)
+    flaky.unavailable.clear()
+    await wait_until(lambda: shop.heard(WorkerStarted))
+
+
+async def test_it_can_be_stopped_while_it_waits_for_the_store(shop, wait_until, flaky):
+    flaky.unavailable |= {"register", "claim", "beat", "nodes", "promote", "schedules", "deregister"}
+    shop.start()
+    await wait_until(lambda: flaky.called("register"))
+    await shop.stop()
+
+
+async def test_it_stops_although_the_store_is_gone(shop, wait_until, flaky, monkeypatch):
+    monkeypatch.setattr(worker_module, "_LAST_WORDS", 0.05)
+    await shop.enqueue()
+    shop.start()
+    await wait_until(lambda: shop.begun)
+    flaky.unavailable |= {"settle", "claim", "beat", "nodes", "promote", "schedules", "deregister", "expire", "prune"}
+    shop.may_finish.set()
+    await wait_until(lambda: shop.finished)
+    await shop.stop()
+
+
+async def test_a_claim_that_was_lost_does_not_hold_up_the_stop(open_shop, wait_until, flaky):
+    shop = await open_shop(shutdown_grace=timedelta(hours=1))
+    shop.start()
+    await wait_until(lambda: flaky.called("claim"))
+    flaky.unavailable.add("claim")
+    shop.worker._consumers["default"].hint()
+    await wait_until(lambda: shop.worker._consumers["default"].claiming is not None)
+    await shop.stop()
+
+
+# Shutdown.
+
+
+async def test_a_stop_lets_running_jobs_finish_and_starts_no_more(shop, wait_until):
+    ids = await shop.enqueue(number=4)
+    worker = shop.start()
+    await wait_until(lambda: len(shop.begun) == 2)
+    worker.stop()
+    await asyncio.sleep(0)
+    assert not worker.is_ready
+    shop.may_finish.set()
+    await asyncio.wait_for(shop.running, 20)
+    assert await shop.states(ids) == [State.COMPLETED, State.COMPLETED, State.PENDING, State.PENDING]
+    assert [(await shop.backend.get(job_id)).attempt for job_id in ids[2:]] == [0, 0]
+
+
+async def test_after_the_grace_jobs_are_given_back_without_using_an_attempt(open_shop, wait_until):
+    shop = await open_shop(shutdown_grace=timedelta(milliseconds=20))
+    ids = await shop.enqueue(number=2, max_attempts=1)
+    shop.start()
+    await wait_until(lambda: len(shop.begun) == 2)
+    await shop.stop()
+    assert sorted(shop.cancelled) == sorted(ids)
+    for job_id in ids:
+        job = await shop.backend.get(job_id)
+        assert (job.state, job.attempt, job.errors) == (State.PENDING, 0, ())
+
+
+async def test_a_second_stop_gives_back_at_once(open_shop, wait_until):
+    shop = await open_shop(shutdown_grace=timedelta(hours=1))
+    [job_id] = await shop.enqueue()
+    worker = shop.start()
+    await wait_until(lambda: shop.begun)
+    worker.stop()
+    worker.stop()
+    await asyncio.wait_for(shop.running, 20)
+    assert await shop.states([job_id]) == [State.PENDING]
+
+
+async def test_what_was_being_claimed_when_the_stop_came_is_given_back(shop, wait_until, flaky):
+    shop.start()
+    await wait_until(lambda: flaky.called("claim"))
+    gate = flaky.gates["claim"] = asyncio.Event()
+    ids = await shop.enqueue(number=2)
+
+    async def is_claimed():
+        return State.RUNNING in await shop.states(ids)
+
+    await wait_until(is_claimed)
+    shop.worker.stop()
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.wait_for(shop.running, 20)
+    assert await shop.states(ids) == [State.PENDING] * 2
+    assert shop.begun == []
+    assert await flaky.nodes() == []
+
+
+async def test_a_job_that_was_cancelled_before_the_stop_is_cancelled(open_shop, wait_until, flaky):
+    shop = await open_shop(shutdown_grace=timedelta(milliseconds=1))
+    [job_id] = await shop.enqueue()
+    shop.start()
+    await wait_until(lambda: shop.begun)
+    await flaky.cancel(JobFilter(ids=(job_id,)), reason="not wanted")
+    await shop.stop()
+    assert await shop.states([job_id]) == [State.CANCELLED]
+
+
+async def test_a_thread_that_ignores_its_timeout_makes_the_worker_drain_and_say_so(shop, wait_until, monkeypatch):
+    monkeypatch.setattr(deadlines, "_PATIENCE", 0.02)
+    monkeypatch.setattr(worker_module, "_LAST_WORDS", 0.05)
+    shop.settings = msgspec.structs.replace(shop.settings, shutdown_grace=timedelta(milliseconds=20))
+    finish = threading.Event()
+
+    def deaf():
+        finish.wait(20)
+
+    shop.add(deaf, timeout_seconds=0.01)
+    [job_id] = await shop.enqueue("deaf")
+    worker = shop.start()
+    try:
+        await asyncio.wait_for(shop.running, 20)
+    finally:
+        finish.set()
+    assert worker.is_stuck
+    assert {event.job_id for event in shop.heard(TaskIgnoresTimeout)} == {job_id}
+    # Not settled while its code runs: it is left to be rescued.
+    assert await shop.states([job_id]) == [State.RUNNING]
+    assert [record.node.id for record in await shop.backend.nodes()] == [worker.node_id]
+
+
+async def test_a_coroutine_that_is_slow_to_stop_does_not_end_the_worker(shop, wait_until, monkeypatch):
+    monkeypatch.setattr(deadlines, "_PATIENCE", 0.02)
+
+    async def slow_to_stop():
+        try:
+            await shop.may_finish.wait()
+        except asyncio.CancelledError:
+            await shop.may_finish.wait()
+
+    shop.add(slow_to_stop, timeout_seconds=0.01)
+    await shop.enqueue("slow_to_stop")
+    worker = shop.start()
+    shop_done = shop.heard
+    await wait_until(lambda: shop_done(TaskIgnoresTimeout) or shop_done(JobCompleted) or shop.events[3:])
+    assert not worker.is_stuck
+    assert not shop.running.done()
