@@ -41,6 +41,7 @@ BY_INDEX = {
     "consume.SELECT_CLAIMED": f"SEARCH {BY_CLAIM}",
     "consume.SELECT_SETTLED": f"SEARCH {BY_ID_AS_JOB}",
     "consume.COMPLETE": f"SEARCH {BY_ROWID}",
+    "consume.COMPLETE_WITHOUT_RESULT": f"SEARCH {BY_ROWID}",
     "consume.REPORT": f"SEARCH {BY_ID}",
     "consume.SELECT_HELD": f"SEARCH {BY_NODE}",
     "maintain.SELECT_DUE": "SEARCH deeper_job USING INDEX deeper_job_due (scheduled_at<?)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -12,6 +12,7 @@ from deeper_tasks.errors import JobError
 from deeper_tasks.tasks.context import CurrentJob, current_job, enter_job, leave_job, running_job
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
 
 
 class News:
@@ -52,12 +53,13 @@ def make_job(news, *, options=None):
         has_started=True,
         options=options,
     )
-    return CurrentJob(claimed, deadline=NOW, reporter=news)
+    return CurrentJob(claimed, timeout=MINUTE, reporter=news)
 
 
 def test_tells_what_a_handler_may_know(job):
     assert (job.id, job.task, job.queue, job.attempt, job.max_attempts) == ("id", "shop.send", "emails", 2, 5)
-    assert (job.tags, dict(job.meta), job.deadline, job.cancelled) == (("a",), {"key": 1}, NOW, False)
+    assert (job.tags, dict(job.meta), job.timeout, job.cancelled) == (("a",), {"key": 1}, MINUTE, False)
+    assert timedelta(0) < job.deadline - datetime.now(UTC) <= MINUTE
     assert repr(job) == "<CurrentJob shop.send id, attempt 2 of 5>"
 
 

@@ -15,10 +15,10 @@ def test_short_jobs_travel_in_hundreds():
     assert pace.ahead == 500
 
 
-def test_no_more_than_a_batch_is_claimed_ahead():
+def test_no_more_than_two_batches_are_claimed_ahead():
     pace = Pace(slots=1000, horizon=10)
     pace.observe(0)
-    assert pace.ahead == 500
+    assert pace.ahead == 1000
 
 
 @pytest.mark.parametrize(("seconds", "ahead"), [(0.01, 10), (0.05, 2), (0.1, 1), (1, 0), (3600, 0)])
