@@ -39,8 +39,8 @@ _SCHEMA = (
 )
 _INSERT = "INSERT INTO raw (queue, task, arguments, due, inserted) VALUES (?, ?, ?, ?, ?)"
 _CLAIM = """
-UPDATE raw SET state = 2, attempt = attempt + 1, attempted = ?1, token = ?2
-WHERE id IN (SELECT id FROM raw WHERE state = 1 AND queue = ?3 ORDER BY priority, due, id LIMIT ?4)
+UPDATE raw SET state = 2, attempt = attempt + 1, attempted = ?, token = ?
+WHERE id IN (SELECT id FROM raw WHERE state = 1 AND queue = ? ORDER BY priority, due, id LIMIT ?)
 RETURNING id, task, arguments, attempt, due
 """
 _SETTLE = "UPDATE raw SET state = 3, finished = ? WHERE id = ? AND token = ?"

@@ -109,11 +109,11 @@ def connect(*, finished: int, analyze: bool) -> sqlite3.Connection:
             id, state, task, arguments, queue, priority, attempt, max_attempts, original_max_attempts,
             inserted_at, scheduled_at, finished_at, node, token
         )
-        WITH RECURSIVE number(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM number WHERE i < ?1)
+        WITH RECURSIVE number(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM number WHERE i < :finished)
         SELECT printf('%036d', i), 6, 'shop.send', '[[],{}]', 'default', 0, 1, 5, 5, i, i, i, 'node', i / 100
-        FROM number WHERE ?1 > 0
+        FROM number WHERE :finished > 0
         """,
-        (finished,),
+        {"finished": finished},
     )
     if analyze:
         connection.execute("ANALYZE")
@@ -131,8 +131,8 @@ def database(request):
 
 def plan_of(database, statement, values=None):
     if values is None:
-        numbers = [int(number) for number in re.findall(r"\?(\d+)", statement)]
-        values = [None] * (max(numbers) if numbers else statement.count("?"))
+        named = re.findall(r":([a-z_]+)", statement)
+        values = dict.fromkeys(named) if named else [None] * statement.count("?")
     return [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
 
 

@@ -131,7 +131,7 @@ class TestDocument:
     def test_is_refused_without_a_required_named_argument(self):
         def needs(a, *, key): ...
 
-        with pytest.raises(InvalidArgumentsError, match="missing a required (keyword-only )?argument: 'key'"):
+        with pytest.raises(InvalidArgumentsError, match=r"missing a required (keyword-only )?argument: 'key'"):
             encode(needs, 1)
 
     def test_holds_any_number_of_further_arguments(self):

@@ -28,24 +28,25 @@ from deeper_tasks.errors import NodeLostError
 _PENDING, _RUNNING, _COMPLETED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.COMPLETED]
 
 REGISTER = """
-INSERT INTO deeper_node (id, document, registered_at, beat_at) VALUES (?1, ?2, ?3, ?3) ON CONFLICT (id) DO NOTHING
+INSERT INTO deeper_node (id, document, registered_at, beat_at) VALUES (:node, :document, :now, :now)
+ON CONFLICT (id) DO NOTHING
 """
 DEREGISTER = """
 DELETE FROM deeper_node
-WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM deeper_job WHERE state = 4 AND node = ?1)
+WHERE id = :node AND NOT EXISTS (SELECT 1 FROM deeper_job WHERE state = 4 AND node = :node)
 """
 SELECT_CLAIMANT = """
 SELECT
-    (SELECT is_lost FROM deeper_node WHERE id = ?1),
-    (SELECT paused_at FROM deeper_queue WHERE name = ?2),
-    EXISTS (SELECT 1 FROM deeper_job WHERE state = 4 AND node = ?1 AND token = ?3)
+    (SELECT is_lost FROM deeper_node WHERE id = :node),
+    (SELECT paused_at FROM deeper_queue WHERE name = :queue),
+    EXISTS (SELECT 1 FROM deeper_job WHERE state = 4 AND node = :node AND token = :token)
 """
 _SECONDS = "printf('%.6f', {column} / 1e6)"
 """A moment as msgspec reads it, to the microsecond: as a number SQLite would write 15 digits of its 16."""
 _OPTIONAL_SECONDS = f"iif({{column}} IS NULL, NULL, {_SECONDS})"
 _CLAIMED = f"""json_array(
-    id, ?1, task, arguments, queue, priority, attempt + {{step}}, max_attempts,
-    {_SECONDS.format(column="inserted_at")}, {_SECONDS.format(column="scheduled_at")}, {_SECONDS.format(column="?2")},
+    id, :token, task, arguments, queue, priority, attempt + {{step}}, max_attempts,
+    {_SECONDS.format(column="inserted_at")}, {_SECONDS.format(column="scheduled_at")}, {_SECONDS.format(column=":now")},
     {_OPTIONAL_SECONDS.format(column="expires_at")}, {{has_started}},
     {_OPTIONAL_SECONDS.format(column="unknown_since")}, json(options)
 )"""
@@ -55,27 +56,27 @@ SELECT
     json_group_array(rowid)
 FROM (
     SELECT rowid, * FROM deeper_job INDEXED BY deeper_job_pending
-    WHERE state = 3 AND queue = ?3 AND (expires_at IS NULL OR expires_at > ?2)
+    WHERE state = 3 AND queue = :queue AND (expires_at IS NULL OR expires_at > :now)
     ORDER BY priority, scheduled_at, id
-    LIMIT ?4
+    LIMIT :limit
 )
 """
 CLAIM = """
 UPDATE deeper_job SET
     state = 4,
     attempt = attempt + 1,
-    node = ?1,
-    token = ?2,
+    node = :node,
+    token = :token,
     progress = NULL,
-    attempted_at = CASE WHEN claimed.key < ?3 THEN ?4 END
-FROM json_each(?5) AS claimed
+    attempted_at = CASE WHEN claimed.key < :slots THEN :now END
+FROM json_each(:rowids) AS claimed
 WHERE deeper_job.rowid = claimed.value
 """
 SELECT_CLAIMED = f"""
 SELECT json_group_array({_CLAIMED.format(step=0, has_started="json(iif(attempted_at IS NULL, 'false', 'true'))")})
 FROM (
     SELECT * FROM deeper_job INDEXED BY deeper_job_running
-    WHERE state = 4 AND node = ?3 AND token = ?1
+    WHERE state = 4 AND node = :node AND token = :token
     ORDER BY priority, scheduled_at, id
 )
 """
@@ -90,37 +91,37 @@ WHERE job.token = json_extract(sent.value, '$[1]')
 COMPLETE = """
 UPDATE deeper_job SET
     state = 6,
-    finished_at = ?1,
-    attempted_at = ?1 - json_extract(sent.value, '$[1]'),
+    finished_at = :now,
+    attempted_at = :now - json_extract(sent.value, '$[1]'),
     result = json_extract(sent.value, '$[2]'),
     result_omitted = json_extract(sent.value, '$[3]')
-FROM json_each(?2) AS sent
+FROM json_each(:batch) AS sent
 WHERE deeper_job.rowid = json_extract(sent.value, '$[0]')
 """
 COMPLETE_WITHOUT_RESULT = """
-UPDATE deeper_job SET state = 6, finished_at = ?1, attempted_at = ?1 - sent.value
-FROM json_each(?2) AS sent
+UPDATE deeper_job SET state = 6, finished_at = :now, attempted_at = :now - sent.value
+FROM json_each(:batch) AS sent
 WHERE deeper_job.rowid = CAST(sent.key AS INTEGER)
 """
 REPORT = f"""
 UPDATE deeper_job SET
-    attempted_at = CASE WHEN ?3 THEN coalesce(attempted_at, ?4) ELSE attempted_at END,
-    progress = coalesce(?5, progress),
-    log = CASE WHEN ?6 IS NULL THEN log ELSE (
+    attempted_at = CASE WHEN :has_started THEN coalesce(attempted_at, :now) ELSE attempted_at END,
+    progress = coalesce(:progress, progress),
+    log = CASE WHEN :lines IS NULL THEN log ELSE (
         SELECT json_group_array(line) FROM (
             SELECT line FROM (
                 SELECT * FROM (
                     SELECT 0 AS part, key, value AS line FROM json_each(coalesce(log, '[]'))
-                    UNION ALL SELECT 1, key, value FROM json_each(?6)
+                    UNION ALL SELECT 1, key, value FROM json_each(:lines)
                 )
                 ORDER BY part DESC, key DESC LIMIT {MAX_KEPT_LOG_LINES}
             )
             ORDER BY part, key
         )
     ) END
-WHERE id = ?1 AND token = ?2 AND state = 4
+WHERE id = :id AND token = :token AND state = 4
 """
-BEAT = "UPDATE deeper_node SET beat = beat + 1, busy = ?2, beat_at = ?3 WHERE id = ?1 AND NOT is_lost"
+BEAT = "UPDATE deeper_node SET beat = beat + 1, busy = :busy, beat_at = :now WHERE id = :node AND NOT is_lost"
 SELECT_HELD = """
 SELECT json_group_array(json_array(id, token, cancel_requested)) FROM deeper_job WHERE state = 4 AND node = ?
 """
@@ -145,30 +146,31 @@ _held = msgspec.json.Decoder(list[tuple[JobId, ClaimToken, str | None]])
 
 def register(connection: sqlite3.Connection, node: Node, *, now: int) -> None:
     """Make a worker known; see `Backend.register`."""
-    connection.execute(REGISTER, (node.id, to_json(node), now))
+    connection.execute(REGISTER, {"node": node.id, "document": to_json(node), "now": now})
 
 
 def deregister(connection: sqlite3.Connection, node: NodeId) -> None:
     """Remove a worker that holds nothing; see `Backend.deregister`."""
-    connection.execute(DEREGISTER, (node,))
+    connection.execute(DEREGISTER, {"node": node})
 
 
 def claim(
     connection: sqlite3.Connection, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: int
 ) -> Claim:
     """Take pending jobs; see `Backend.claim`."""
-    is_lost, paused_at, is_repeated = connection.execute(SELECT_CLAIMANT, (node, queue, token)).fetchone()
+    values = {"node": node, "token": token, "queue": queue, "limit": min(limit, MAX_BATCH), "now": now}
+    is_lost, paused_at, is_repeated = connection.execute(SELECT_CLAIMANT, values).fetchone()
     if is_lost is None or is_lost:
         raise NodeLostError(f"the node {node!r} is not registered or was taken for dead")
     if is_repeated:
-        return Claim(jobs=claimed_jobs(connection.execute(SELECT_CLAIMED, (token, now, node)).fetchone()[0]))
+        return Claim(jobs=claimed_jobs(connection.execute(SELECT_CLAIMED, values).fetchone()[0]))
     if paused_at is not None:
         return Claim(is_paused=True)
-    document, rowids = connection.execute(SELECT_CLAIMABLE, (token, now, queue, min(limit, MAX_BATCH))).fetchone()
+    document, rowids = connection.execute(SELECT_CLAIMABLE, values).fetchone()
     jobs = claimed_jobs(document)
     if not jobs:
         return Claim()
-    connection.execute(CLAIM, (node, token, slots, now, rowids))
+    connection.execute(CLAIM, {**values, "slots": slots, "rowids": rowids})
     counters.count_moves(connection, Counter({(queue, _PENDING, _RUNNING): len(jobs)}), now=now)
     for job in jobs[slots:]:
         # Nobody else has seen them yet, and a copy of each would cost ten times as much.
@@ -208,9 +210,9 @@ def settle(connection: sqlite3.Connection, settlements: Sequence[Settlement], *,
         moves[job.queue, _RUNNING, code] += 1
         settled.append(Settled(id=settlement.id, state=state))
     if completed_without_result:
-        connection.execute(COMPLETE_WITHOUT_RESULT, (now, to_json(completed_without_result)))
+        connection.execute(COMPLETE_WITHOUT_RESULT, {"now": now, "batch": to_json(completed_without_result)})
     if completed:
-        connection.execute(COMPLETE, (now, to_json(completed)))
+        connection.execute(COMPLETE, {"now": now, "batch": to_json(completed)})
     ends.write(connection, ended, now=now)
     unique_keys.release(connection, released)
     counters.count_moves(connection, moves, now=now)
@@ -238,7 +240,15 @@ def report(connection: sqlite3.Connection, reports: Sequence[Report], *, now: in
     for news in reports:
         progress = None if news.progress is None else to_json(news.progress)
         lines = to_json(news.lines) if news.lines else None
-        cursor = connection.execute(REPORT, (news.id, news.token, news.has_started, now, progress, lines))
+        values = {
+            "id": news.id,
+            "token": news.token,
+            "has_started": news.has_started,
+            "now": now,
+            "progress": progress,
+            "lines": lines,
+        }
+        cursor = connection.execute(REPORT, values)
         if cursor.rowcount:
             held.append(news.id)
     return held
@@ -246,7 +256,7 @@ def report(connection: sqlite3.Connection, reports: Sequence[Report], *, now: in
 
 def beat(connection: sqlite3.Connection, node: NodeId, *, busy: int, now: int) -> Beat:
     """Count a sign of life; see `Backend.beat`."""
-    if connection.execute(BEAT, (node, busy, now)).rowcount == 0:
+    if connection.execute(BEAT, {"node": node, "busy": busy, "now": now}).rowcount == 0:
         raise NodeLostError(f"the node {node!r} is not registered or was taken for dead")
     held = _held.decode(connection.execute(SELECT_HELD, (node,)).fetchone()[0])
     return Beat(

@@ -29,26 +29,26 @@ _RETRYABLE = "state > 6"
 _DELETABLE = "state <> 4"
 
 CANCEL = """
-UPDATE deeper_job SET state = 9, finished_at = ?1, cancel_requested = ?2
-WHERE rowid IN (SELECT value FROM json_each(?3))
+UPDATE deeper_job SET state = 9, finished_at = :now, cancel_requested = :reason
+WHERE rowid IN (SELECT value FROM json_each(:rowids))
 """
 REQUEST_CANCEL = """
-UPDATE deeper_job SET cancel_requested = coalesce(cancel_requested, ?1)
-WHERE rowid IN (SELECT value FROM json_each(?2))
+UPDATE deeper_job SET cancel_requested = coalesce(cancel_requested, :reason)
+WHERE rowid IN (SELECT value FROM json_each(:rowids))
 """
 RETRY = """
 UPDATE deeper_job SET
     state = 3,
     max_attempts = attempt + original_max_attempts,
-    scheduled_at = ?1,
+    scheduled_at = :now,
     finished_at = NULL,
     expires_at = NULL,
     cancel_requested = NULL
-WHERE rowid IN (SELECT value FROM json_each(?2))
+WHERE rowid IN (SELECT value FROM json_each(:rowids))
 """
 TAKE_KEY_AGAIN = """
-INSERT INTO deeper_unique_key (key, holder) VALUES (?1, ?2)
-ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, expires_at = NULL WHERE expires_at <= ?3
+INSERT INTO deeper_unique_key (key, holder) VALUES (:key, :holder)
+ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, expires_at = NULL WHERE expires_at <= :now
 """
 DROP_KEY = "UPDATE deeper_job SET unique_key = NULL WHERE rowid = ?"
 PUT_QUEUE = """
@@ -75,8 +75,8 @@ def cancel(connection: sqlite3.Connection, target: JobFilter, *, reason: str, no
     jobs = _select(connection, target, _NOT_ASKED_BEFORE if target.ids is None else _CANCELLABLE)
     running = [job.rowid for job in jobs if job.state == _RUNNING]
     waiting = [job for job in jobs if job.state != _RUNNING]
-    connection.execute(REQUEST_CANCEL, (reason, to_json(running)))
-    connection.execute(CANCEL, (now, reason, to_json([job.rowid for job in waiting])))
+    connection.execute(REQUEST_CANCEL, {"reason": reason, "rowids": to_json(running)})
+    connection.execute(CANCEL, {"now": now, "reason": reason, "rowids": to_json([job.rowid for job in waiting])})
     counters.move(connection, ((job.queue, job.state, _CANCELLED) for job in waiting), now=now)
     unique_keys.release(connection, [(job.unique_key, job.id) for job in waiting if job.unique_key is not None])
     return [Settled(id=job.id, state=State.RUNNING if job.state == _RUNNING else State.CANCELLED) for job in jobs]
@@ -85,7 +85,7 @@ def cancel(connection: sqlite3.Connection, target: JobFilter, *, reason: str, no
 def retry(connection: sqlite3.Connection, target: JobFilter, *, now: int) -> list[Retried]:
     """Make ended jobs pending again; see `Backend.retry`."""
     jobs = _select(connection, target, _RETRYABLE)
-    connection.execute(RETRY, (now, to_json([job.rowid for job in jobs])))
+    connection.execute(RETRY, {"now": now, "rowids": to_json([job.rowid for job in jobs])})
     counters.move(connection, ((job.queue, job.state, _PENDING) for job in jobs), now=now)
     for job in jobs:
         if job.unique_key is not None:
@@ -113,6 +113,6 @@ def _select(connection: sqlite3.Connection, target: JobFilter, states: str) -> l
 
 
 def _take_key_again(connection: sqlite3.Connection, job: _Meant, key: str, *, now: int) -> None:
-    connection.execute(TAKE_KEY_AGAIN, (key, job.id, now))
+    connection.execute(TAKE_KEY_AGAIN, {"key": key, "holder": job.id, "now": now})
     if connection.execute(unique_keys.SELECT_HOLDER, (key,)).fetchone()[0] != job.id:
         connection.execute(DROP_KEY, (job.rowid,))

@@ -15,7 +15,7 @@ UPDATE deeper_job SET
     attempt = attempt - json_extract(ended.value, '$[2]'),
     finished_at = json_extract(ended.value, '$[3]'),
     scheduled_at = coalesce(json_extract(ended.value, '$[4]'), scheduled_at),
-    attempted_at = coalesce(?1 - json_extract(ended.value, '$[5]'), attempted_at),
+    attempted_at = coalesce(:now - json_extract(ended.value, '$[5]'), attempted_at),
     errors = CASE
         WHEN json_extract(ended.value, '$[6]') IS NULL THEN errors
         WHEN json_array_length(errors) >= {MAX_KEPT_ERRORS}
@@ -23,8 +23,8 @@ UPDATE deeper_job SET
         ELSE json_insert(coalesce(errors, '[]'), '$[#]', json(json_extract(ended.value, '$[6]')))
     END,
     token = iif(json_extract(ended.value, '$[7]'), NULL, token),
-    unknown_since = iif(json_extract(ended.value, '$[8]'), coalesce(unknown_since, ?1), NULL)
-FROM json_each(?2) AS ended
+    unknown_since = iif(json_extract(ended.value, '$[8]'), coalesce(unknown_since, :now), NULL)
+FROM json_each(:batch) AS ended
 WHERE deeper_job.rowid = json_extract(ended.value, '$[0]')
 """
 
@@ -46,7 +46,7 @@ class JobEnd(NamedTuple):
 def write(connection: sqlite3.Connection, ends: Sequence[JobEnd], *, now: int) -> None:
     """Write the ends."""
     if ends:
-        connection.execute(WRITE, (now, to_json(ends)))
+        connection.execute(WRITE, {"now": now, "batch": to_json(ends)})
 
 
 def error_document(error: ErrorReport, *, attempt: int, now: int) -> str:

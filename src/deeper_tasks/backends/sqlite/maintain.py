@@ -22,31 +22,31 @@ _PENDING, _RUNNING, _FAILED = CODES[State.PENDING], CODES[State.RUNNING], CODES[
 SELECT_DUE = """
 SELECT json_group_array(json_array(rowid, queue, state)) FROM (
     SELECT rowid, queue, state FROM deeper_job INDEXED BY deeper_job_due
-    WHERE state IN (1, 5) AND scheduled_at <= ?1
+    WHERE state IN (1, 5) AND scheduled_at <= :now
     ORDER BY scheduled_at, id
-    LIMIT ?2
+    LIMIT :limit
 )
 """
 PROMOTE = "UPDATE deeper_job SET state = 3 WHERE rowid IN (SELECT value FROM json_each(?))"
 SELECT_NEXT_DUE = """
 SELECT scheduled_at FROM deeper_job INDEXED BY deeper_job_due WHERE state IN (1, 5) ORDER BY scheduled_at, id LIMIT 1
 """
-MARK_LOST = "UPDATE deeper_node SET is_lost = 1 WHERE id = ?1 AND (is_lost OR beat = ?2)"
+MARK_LOST = "UPDATE deeper_node SET is_lost = 1 WHERE id = :node AND (is_lost OR beat = :beat)"
 SELECT_ABANDONED = """
 SELECT json_group_array(json_array(
     rowid, id, queue, attempt, max_attempts, attempted_at IS NOT NULL, cancel_requested IS NOT NULL, unique_key
 ))
 FROM (
-    SELECT rowid, * FROM deeper_job INDEXED BY deeper_job_running WHERE state = 4 AND node = ?1 LIMIT ?2
+    SELECT rowid, * FROM deeper_job INDEXED BY deeper_job_running WHERE state = 4 AND node = :node LIMIT :limit
 )
 """
 DELETE_NODE = "DELETE FROM deeper_node WHERE id = ?"
 SELECT_EXPIRED = """
 SELECT json_group_array(json_array(rowid, id, queue, state, attempt, unique_key)) FROM (
     SELECT rowid, * FROM deeper_job INDEXED BY deeper_job_expiring
-    WHERE expires_at IS NOT NULL AND state IN (3, 5) AND expires_at <= ?1
+    WHERE expires_at IS NOT NULL AND state IN (3, 5) AND expires_at <= :now
     ORDER BY expires_at
-    LIMIT ?2
+    LIMIT :limit
 )
 """
 # likely(): of the two conditions on the state the planner must take the equality, whatever the statistics say;
@@ -54,9 +54,9 @@ SELECT json_group_array(json_array(rowid, id, queue, state, attempt, unique_key)
 SELECT_OLD = """
 SELECT json_group_array(json_array(rowid, id, queue, state, unique_key)) FROM (
     SELECT rowid, * FROM deeper_job INDEXED BY deeper_job_ended
-    WHERE likely(state >= 6) AND state = ?1 AND finished_at <= ?2
+    WHERE likely(state >= 6) AND state = :state AND finished_at <= :before
     ORDER BY finished_at, id
-    LIMIT ?3
+    LIMIT :limit
 )
 """
 DELETE_JOBS = "DELETE FROM deeper_job WHERE rowid IN (SELECT value FROM json_each(?))"
@@ -107,7 +107,7 @@ _old = msgspec.json.Decoder(list[OldJob])
 
 def promote(connection: sqlite3.Connection, *, now: int) -> Promotion:
     """Make due jobs pending; see `Backend.promote`."""
-    due = _due.decode(connection.execute(SELECT_DUE, (now, MAX_BATCH)).fetchone()[0])
+    due = _due.decode(connection.execute(SELECT_DUE, {"now": now, "limit": MAX_BATCH}).fetchone()[0])
     if due:
         connection.execute(PROMOTE, (to_json([rowid for rowid, _, _ in due]),))
         counters.move(connection, ((queue, state, _PENDING) for _, queue, state in due), now=now)
@@ -121,9 +121,9 @@ def promote(connection: sqlite3.Connection, *, now: int) -> Promotion:
 
 def rescue(connection: sqlite3.Connection, node: NodeId, *, beat: int, now: int) -> Rescue:
     """Take the jobs of a dead node; see `Backend.rescue`."""
-    if connection.execute(MARK_LOST, (node, beat)).rowcount == 0:
+    if connection.execute(MARK_LOST, {"node": node, "beat": beat}).rowcount == 0:
         return Rescue(jobs=(), queues=frozenset(), is_finished=True)
-    jobs = _abandoned.decode(connection.execute(SELECT_ABANDONED, (node, MAX_BATCH)).fetchone()[0])
+    jobs = _abandoned.decode(connection.execute(SELECT_ABANDONED, {"node": node, "limit": MAX_BATCH}).fetchone()[0])
     error = ErrorReport(kind="WorkerLost", message=f"the worker {node} died while it ran this job")
     ended: list[JobEnd] = []
     moves: list[counters.Move] = []
@@ -160,7 +160,7 @@ def rescue(connection: sqlite3.Connection, node: NodeId, *, beat: int, now: int)
 
 def expire(connection: sqlite3.Connection, *, now: int) -> list[Settled]:
     """Fail jobs that were not started in time; see `Backend.expire`."""
-    jobs = _expired.decode(connection.execute(SELECT_EXPIRED, (now, MAX_BATCH)).fetchone()[0])
+    jobs = _expired.decode(connection.execute(SELECT_EXPIRED, {"now": now, "limit": MAX_BATCH}).fetchone()[0])
     if not jobs:
         return []
     error = ErrorReport(kind="Expired", message="not started before it expired")
@@ -189,7 +189,7 @@ def prune(connection: sqlite3.Connection, retention: Retention, *, now: int) -> 
         (State.CANCELLED, retention.failed),
     ):
         if kept is not None:
-            values = (CODES[state], now - duration(kept), MAX_BATCH - len(jobs))
+            values = {"state": CODES[state], "before": now - duration(kept), "limit": MAX_BATCH - len(jobs)}
             jobs += _old.decode(connection.execute(SELECT_OLD, values).fetchone()[0])
     delete_jobs(connection, jobs, now=now)
     unique_keys.prune(connection, now=now, limit=MAX_BATCH)

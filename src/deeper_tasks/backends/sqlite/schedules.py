@@ -25,10 +25,10 @@ REMOVE = "DELETE FROM deeper_schedule WHERE name = ?"
 SELECT_JOB_STATE = "SELECT state FROM deeper_job WHERE id = ?"
 MOVE_ON = """
 UPDATE deeper_schedule SET
-    next_run = ?2,
-    last_run = coalesce(?3, last_run),
-    last_job = coalesce(?4, last_job)
-WHERE name = ?1
+    next_run = :next_run,
+    last_run = coalesce(:last_run, last_run),
+    last_job = coalesce(:last_job, last_job)
+WHERE name = :name
 """
 
 _schedule = msgspec.json.Decoder(Schedule)
@@ -68,7 +68,8 @@ def fire(connection: sqlite3.Connection, firing: Firing, *, now: int) -> Fired |
     inserted = tuple(job.id for job in jobs)
     last_run = None if not jobs or jobs[-1].due is None else micros(jobs[-1].due)
     last_job = inserted[-1] if inserted else None
-    connection.execute(MOVE_ON, (firing.name, micros(firing.next_run), last_run, last_job))
+    next_run = micros(firing.next_run)
+    connection.execute(MOVE_ON, {"name": firing.name, "next_run": next_run, "last_run": last_run, "last_job": last_job})
     return Fired(jobs=inserted)
 
 

@@ -10,36 +10,36 @@ from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.unique import Unique
 
 TAKE = """
-INSERT INTO deeper_unique_key (key, holder, expires_at) VALUES (?1, ?2, ?3)
+INSERT INTO deeper_unique_key (key, holder, expires_at) VALUES (:key, :holder, :expires_at)
 ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
-    WHERE expires_at <= ?4
+    WHERE expires_at <= :now
 """
 SELECT_HOLDER = "SELECT holder FROM deeper_unique_key WHERE key = ?"
 RELEASE = """
 DELETE FROM deeper_unique_key
 WHERE expires_at IS NULL
-    AND key IN (SELECT json_extract(value, '$[0]') FROM json_each(?1))
-    AND holder IN (SELECT json_extract(value, '$[1]') FROM json_each(?1))
+    AND key IN (SELECT json_extract(value, '$[0]') FROM json_each(:batch))
+    AND holder IN (SELECT json_extract(value, '$[1]') FROM json_each(:batch))
 """
 PRUNE = """
 DELETE FROM deeper_unique_key
-WHERE key IN (SELECT key FROM deeper_unique_key WHERE expires_at <= ?1 LIMIT ?2)
+WHERE key IN (SELECT key FROM deeper_unique_key WHERE expires_at <= :now LIMIT :limit)
 """
 
 
 def take(connection: sqlite3.Connection, unique: Unique, holder: JobId, *, now: int) -> JobId:
     """Take a key if it is free or has expired; returns who holds it now."""
     expires_at = None if unique.period is None else now + duration(unique.period)
-    connection.execute(TAKE, (unique.key, holder, expires_at, now))
+    connection.execute(TAKE, {"key": unique.key, "holder": holder, "expires_at": expires_at, "now": now})
     return JobId(connection.execute(SELECT_HOLDER, (unique.key,)).fetchone()[0])
 
 
 def release(connection: sqlite3.Connection, held: Sequence[tuple[str, str]]) -> None:
     """Let go of the keys, each with its holder, that were held until the job's end."""
     if held:
-        connection.execute(RELEASE, (to_json(held),))
+        connection.execute(RELEASE, {"batch": to_json(held)})
 
 
 def prune(connection: sqlite3.Connection, *, now: int, limit: int) -> None:
     """Delete keys that have expired."""
-    connection.execute(PRUNE, (now, limit))
+    connection.execute(PRUNE, {"now": now, "limit": limit})
