@@ -109,11 +109,6 @@ def plan_firing(entry: ScheduleEntry, *, now: datetime) -> Firing | None:
     )
 
 
-def job_now(schedule: Schedule, job_id: JobId) -> NewJob:
-    """Return the job of an entry that is run now, by hand, apart from its times."""
-    return NewJob(id=job_id, spec=schedule.spec)
-
-
 def _repair(entry: ScheduleEntry, now: datetime) -> Firing | None:
     first, second = entry.schedule.recurrence.next_runs(2, after=now)
     if entry.next_run <= second:

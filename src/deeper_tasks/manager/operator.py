@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sized
 from datetime import datetime
 
-from deeper_tasks.backends.protocol import MAX_BATCH, Backend, JobFilter, Notification, QueueSettings, Retention, Topic
+import msgspec
+
+from deeper_tasks.backends.protocol import (
+    MAX_BATCH,
+    Backend,
+    JobFilter,
+    JobQuery,
+    Notification,
+    QueueSettings,
+    Retention,
+    Topic,
+)
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import InvalidTransitionError, JobNotFoundError
@@ -37,8 +48,16 @@ class Operator:
             await self._refuse(job_id, "retried")
 
     async def retry_all(self, target: JobFilter) -> int:
-        """Retry all jobs meant; returns how many."""
-        return await _until_few(lambda: self._retry(target))
+        """Retry all jobs meant, each once however soon it fails again; returns how many."""
+        retried, place = 0, None
+        while True:
+            page = await self._backend.find(JobQuery(filter=target, is_descending=False, limit=MAX_BATCH, after=place))
+            ids = tuple(job.id for job in page.jobs)
+            if ids:
+                retried += len(await self._retry(msgspec.structs.replace(target, ids=ids)))
+            if page.next is None:
+                return retried
+            place = page.next
 
     async def delete(self, job_id: JobId) -> None:
         """Delete one job. Raises JobNotFoundError or InvalidTransitionError."""

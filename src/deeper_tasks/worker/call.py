@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport, Json
 from deeper_tasks.domain.outcome import Cancel, Fail, Outcome, Retry, Snooze
+from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.tasks import Task
 from deeper_tasks.tasks.json_values import as_plain, check_json
@@ -64,19 +65,20 @@ class Call:
 
     def raised(self, error: BaseException, ran_for: timedelta) -> Settlement:
         """Return the settlement of a call that raised."""
-        match error:
-            case Snooze():
-                return self._end(End.SNOOZE, ran_for, delay=error.delay)
-            case Cancel():
-                return self._end(End.CANCEL, ran_for, error=ErrorReport(kind="Cancel", message=_clip(error.reason)))
-            case Fail():
-                return self._end(End.FAIL, ran_for, error=ErrorReport(kind="Fail", message=_clip(error.reason)))
-            case Retry(after=timedelta() as after):
-                return self._retry(after, error, ran_for)
-            case Retry():
-                # Asked for by the handler, so whatever the policy says of errors.
-                return self._retry(self._delay(error, is_wanted=True), error, ran_for)
-        return self._retry(self._delay(error), error, ran_for)
+        if isinstance(error, Outcome):
+            return self._decided(error, ran_for)
+        if isinstance(error, Exception):
+            return self._retry(self._delay(error, self.task.retry), error, ran_for)
+        return self.broken_off(error, ran_for)
+
+    def broken_off(self, error: BaseException, ran_for: timedelta) -> Settlement:
+        """
+        Return the settlement of a call that did not come to an end of its own: a timeout, its process's death.
+
+        What the task retries on says nothing of these; only what it names in `fail_on` ends the job.
+        """
+        policy = msgspec.structs.replace(self.task.retry, retry_on=(BaseException,))
+        return self._retry(self._delay(error, policy), error, ran_for)
 
     def refused(self, kind: str, message: str) -> Settlement:
         """Return the settlement of a job that cannot be run at all: it fails without a try."""
@@ -90,6 +92,21 @@ class Call:
         """Return the settlement of a job that was stopped by request."""
         return self._end(End.CANCEL, ran_for, error=ErrorReport(kind="Cancel", message=_clip(reason)))
 
+    def _decided(self, outcome: Outcome, ran_for: timedelta) -> Settlement:
+        match outcome:
+            case Snooze():
+                return self._end(End.SNOOZE, ran_for, delay=outcome.delay)
+            case Cancel():
+                return self.cancelled(outcome.reason, ran_for)
+            case Fail():
+                return self._end(End.FAIL, ran_for, error=ErrorReport(kind="Fail", message=_clip(outcome.reason)))
+            case Retry(after=timedelta() as after):
+                return self._retry(after, outcome, ran_for)
+        # Asked for by the handler, so whatever the policy says of errors.
+        always = msgspec.structs.replace(self.task.retry, retry_on=(BaseException,), fail_on=())
+        delay = self._delay(outcome, always)
+        return self._retry(self._base_delay() if delay is None else delay, outcome, ran_for)
+
     def _retry(self, delay: timedelta | None, error: BaseException, ran_for: timedelta) -> Settlement:
         report = report_error(error)
         if delay is None:
@@ -98,20 +115,19 @@ class Call:
             return self._end(End.DISCARD, ran_for, error=report)
         return self._end(End.RETRY, ran_for, error=report, delay=delay)
 
-    def _delay(self, error: BaseException, *, is_wanted: bool = False) -> timedelta | None:
-        options, request, policy = self.job.options, self.task.request, self.task.retry
-        base = None if options is None else options.retry_delay
-        if base is None:
-            base = request.retry_delay
-        if base is None:
-            base = self._settings().default_retry_delay
-        if is_wanted:
-            policy = msgspec.structs.replace(policy, retry_on=(BaseException,), fail_on=())
+    def _delay(self, error: BaseException, policy: RetryPolicy) -> timedelta | None:
+        base = self._base_delay()
         try:
-            delay = policy.delay_after(self.job.attempt, error, random=self._settings().random, base=base)
+            return policy.delay_after(self.job.attempt, error, random=self._settings().random, base=base)
         except Exception:  # noqa: BLE001 - a broken delay function must not cost the job
             return base
-        return base if delay is None and is_wanted else delay
+
+    def _base_delay(self) -> timedelta:
+        """The first delay of the backoff: the job's own, or the task's, or the settings'."""
+        options, request = self.job.options, self.task.request
+        if options is not None and options.retry_delay is not None:
+            return options.retry_delay
+        return self._settings().default_retry_delay if request.retry_delay is None else request.retry_delay
 
     def _result(self, value: object) -> tuple[Json | None, str | None]:
         try:

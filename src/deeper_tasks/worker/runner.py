@@ -144,14 +144,14 @@ class Runner:
         except InvalidArgumentsError as error:
             return call.refused(type(error).__name__, str(error))
         except ProcessDiedError as error:
-            return call.raised(error, timedelta(0))
+            return call.broken_off(error, timedelta(0))
         except BaseException as error:  # noqa: BLE001 - the middleware's: it fails the attempt like the handler's own
             return call.raised(error, timedelta(0))
 
     def _interrupted(self, attempt: Attempt, call: Call, ran_for: timedelta) -> Settlement | None:
         match attempt.stop:
             case Stop.TIMEOUT:
-                return call.raised(TimeoutError(attempt.reason), ran_for)
+                return call.broken_off(TimeoutError(attempt.reason), ran_for)
             case Stop.CANCEL:
                 return call.cancelled(attempt.reason, ran_for)
             case Stop.SHUTDOWN:

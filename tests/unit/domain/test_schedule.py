@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from deeper_tasks.domain.cron import Recurrence, parse_recurrence
-from deeper_tasks.domain.ids import JobId, derived_id
+from deeper_tasks.domain.ids import derived_id
 from deeper_tasks.domain.job import JobSpec
 from deeper_tasks.domain.schedule import (
     MAX_MISSED_RUNS,
@@ -16,7 +16,6 @@ from deeper_tasks.domain.schedule import (
     Schedule,
     ScheduleEntry,
     first_run,
-    job_now,
     plan_firing,
 )
 
@@ -167,9 +166,3 @@ def test_a_next_run_beyond_the_next_two_is_repaired_without_a_job():
 
 def test_a_paused_entry_is_not_repaired():
     assert plan_firing(entry(next_run=NOON + 400 * HOUR, paused_at=NOON), now=NOON) is None
-
-
-def test_a_job_run_by_hand_is_like_those_of_the_entry():
-    job_id = JobId("00000000-0000-7000-8000-000000000000")
-    job = job_now(schedule(), job_id)
-    assert (job.id, job.spec, job.due, job.delay) == (job_id, SPEC, None, timedelta(0))

@@ -146,9 +146,9 @@ async def test_an_async_def_runs_there_on_a_loop_of_its_own(bench, tasks):
     ("how", "end", "kind"),
     [
         ("error", End.RETRY, "ValueError"),
-        ("exit", End.FAIL, "SystemExit"),
-        ("interrupt", End.FAIL, "KeyboardInterrupt"),
-        ("cancelled", End.FAIL, "CancelledError"),
+        ("exit", End.RETRY, "SystemExit"),
+        ("interrupt", End.RETRY, "KeyboardInterrupt"),
+        ("cancelled", End.RETRY, "CancelledError"),
         ("stop", End.RETRY, "StopIteration"),
         ("retry", End.RETRY, "Retry"),
         ("snooze", End.SNOOZE, None),

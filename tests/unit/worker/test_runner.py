@@ -404,6 +404,20 @@ async def test_a_start_is_told_with_the_time_since_the_job_was_due(bench):
 # stopping
 
 
+@pytest.mark.parametrize(
+    ("options", "end"),
+    [({"retry_on": ConnectionError}, End.RETRY), ({"fail_on": TimeoutError}, End.FAIL)],
+)
+async def test_a_timeout_is_retried_unless_the_task_says_that_it_fails_on_it(bench, clock, options, end):
+    async def slow():
+        await asyncio.Event().wait()
+
+    _, running = bench.start(await bench.claim(bench.task(slow, timeout_seconds=30, **options)))
+    await clock.settle()
+    await clock.advance(31)
+    assert (await running).end is end
+
+
 async def test_a_coroutine_that_runs_too_long_is_cancelled_and_retried(bench, clock):
     cancelled = []
 

@@ -86,7 +86,7 @@ class ProcessExecutor:
         code = await child.exited
         child.writer.close()
         error = ProcessDiedError(f"the process that ran this job {_describe(code)}")
-        return call.raised(error, timedelta(seconds=time.perf_counter() - started))
+        return call.broken_off(error, timedelta(seconds=time.perf_counter() - started))
 
     async def close(self) -> None:
         """Kill the children and the zygote."""
