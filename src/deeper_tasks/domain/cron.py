@@ -79,6 +79,9 @@ def parse_recurrence(expression: str, timezone: str = "UTC") -> Recurrence:
     Raises:
         InvalidOptionError: the expression or the zone cannot be used.
     """
+    for value in (expression, timezone):
+        if not isinstance(value, str):
+            raise InvalidOptionError(f"a cron expression and a time zone are texts, not {value!r}")
     _check_zone(timezone)
     if len(expression) > _LONGEST_EXPRESSION:
         message = f"a cron expression has at most {_LONGEST_EXPRESSION} characters, this one has {len(expression)}"

@@ -13,6 +13,7 @@ from deeper_tasks.errors import InvalidOptionError
 from deeper_tasks.tasks import Task
 
 _MOST_PER_PAGE = 1_000
+_LAST_PAGE = 1_000_000
 
 
 class Conditions(TypedDict, total=False):
@@ -36,8 +37,10 @@ def to_filter(**conditions: Unpack[Conditions]) -> JobFilter:
         known = ", ".join(Conditions.__annotations__)
         raise InvalidOptionError(f"the condition {min(unknown)!r} is unknown; there are: {known}")
     status, module, task = conditions.get("status"), conditions.get("worker_module"), conditions.get("task")
+    for name in ("queue", "tag"):
+        _check_text(name, conditions.get(name))
     return JobFilter(
-        states=None if status is None else frozenset(map(_state, [status] if isinstance(status, str) else status)),
+        states=None if status is None else frozenset(map(_state, _several(status))),
         queue=conditions.get("queue"),
         worker_module=module.__name__ if isinstance(module, ModuleType) else module,
         task=task.name if isinstance(task, Task) else task,
@@ -53,11 +56,11 @@ def to_sort_key(sort_by: str) -> SortKey:
         raise InvalidOptionError(f"sort_by {sort_by!r} is none of {', '.join(SortKey)}") from error
 
 
-def check_page(page: int, per_page: int) -> None:
+def check_page(page: object, per_page: object) -> None:
     """Refuse what is no page. Raises InvalidOptionError."""
-    if page < 1:
-        raise InvalidOptionError(f"page cannot be {page!r}; pages count from 1")
-    if not 1 <= per_page <= _MOST_PER_PAGE:
+    if not isinstance(page, int) or not 1 <= page <= _LAST_PAGE:
+        raise InvalidOptionError(f"page cannot be {page!r}; pages count from 1 to {_LAST_PAGE}, or give the cursor")
+    if not isinstance(per_page, int) or not 1 <= per_page <= _MOST_PER_PAGE:
         raise InvalidOptionError(f"per_page cannot be {per_page!r}; give 1 to {_MOST_PER_PAGE}")
 
 
@@ -66,6 +69,15 @@ def to_days(option: str, days: float) -> timedelta:
     if not 0 <= days < float("inf"):
         raise InvalidOptionError(f"{option} cannot be {days!r}; give days, 0 or more")
     return timedelta(days=days)
+
+
+def _several(status: object) -> Iterable[Any]:
+    return status if isinstance(status, Iterable) and not isinstance(status, str) else [status]
+
+
+def _check_text(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        raise InvalidOptionError(f"the condition {name!r} cannot be {value!r}; give a text")
 
 
 def _state(status: str) -> State:

@@ -129,9 +129,13 @@ def to_page(listed: JobList, *, page: int, per_page: int) -> Page:
 def read_cursor(text: str) -> Cursor:
     """Return the place that a `next_cursor` names. Raises InvalidOptionError."""
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(text.encode()), type=Cursor)
-    except (binascii.Error, msgspec.DecodeError, ValueError) as error:
+        cursor = msgspec.json.decode(base64.urlsafe_b64decode(text.encode()), type=Cursor)
+        is_naive = cursor.value is not None and cursor.value.tzinfo is None
+    except (AttributeError, binascii.Error, msgspec.DecodeError, ValueError) as error:
         raise InvalidOptionError(f"{text!r} is no cursor; give the next_cursor of the page before") from error
+    if is_naive:
+        raise InvalidOptionError(f"{text!r} is no cursor; give the next_cursor of the page before")
+    return cursor
 
 
 def _write_cursor(cursor: Cursor) -> str:

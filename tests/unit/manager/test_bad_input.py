@@ -412,3 +412,28 @@ def test_several_wrong_settings_are_told_together():
     with pytest.raises(ExceptionGroup) as raised:
         BackgroundTaskManager("memory://", default_max_attempts=0, qeues={"a": 1})
     assert [type(fault) for fault in raised.value.exceptions] == [ConfigError, ConfigError]
+
+
+@pytest.mark.parametrize(
+    ("asked", "part"),
+    [
+        ({"page": "1"}, "'1'"),
+        ({"page": 10**30}, "cursor"),
+        ({"per_page": 2.5}, "2.5"),
+        ({"status": 5}, "5"),
+        ({"queue": 5}, "'queue'"),
+        ({"tag": ["a"]}, "'tag'"),
+        ({"cursor": "bnVsbA=="}, "next_cursor"),
+        ({"cursor": "eyJ2YWx1ZSI6IjIwMjYtMDEtMDFUMDA6MDA6MDAiLCJpZCI6IngifQ=="}, "next_cursor"),
+    ],
+)
+async def test_a_list_of_the_wrong_kind_of_thing_is_refused(manager, asked, part):
+    with pytest.raises(InvalidOptionError) as raised:
+        await manager.list_tasks(**asked)
+    assert part in str(raised.value)
+
+
+@pytest.mark.parametrize(("expression", "timezone"), [(5, "UTC"), ("@daily", 5), (None, "UTC")])
+async def test_a_recurrence_that_is_no_text_is_refused(manager, send, expression, timezone):
+    with pytest.raises(InvalidOptionError, match="texts"):
+        await manager.schedule_recurring_task("nightly", send, args=[1], cron_expression=expression, timezone=timezone)
