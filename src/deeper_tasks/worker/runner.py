@@ -131,7 +131,18 @@ class Runner:
 
     async def _executed(self, attempt: Attempt, call: Call) -> Settlement:
         executor = self._executors[call.task.executor]
+        try:
+            if not self._middleware:
+                return await executor.run(attempt, call)
+            return await self._within_middleware(attempt, call, executor)
+        except InvalidArgumentsError as error:
+            return call.refused(type(error).__name__, str(error))
+        except ProcessDiedError as error:
+            return call.broken_off(error, timedelta(0))
+        except BaseException as error:  # noqa: BLE001 - the middleware's: it fails the attempt like the handler's own
+            return call.raised(error, timedelta(0))
 
+    async def _within_middleware(self, attempt: Attempt, call: Call, executor: Executor) -> Settlement:
         async def proceed() -> Settlement:
             # Told to stop while the middleware took its time: the code is not begun.
             return await executor.run(attempt, call) if attempt.stop is None else call.released()
@@ -139,14 +150,7 @@ class Runner:
         around: Proceed = proceed
         for middleware in reversed(self._middleware):
             around = _wrapped(middleware, attempt, around)
-        try:
-            return await around()
-        except InvalidArgumentsError as error:
-            return call.refused(type(error).__name__, str(error))
-        except ProcessDiedError as error:
-            return call.broken_off(error, timedelta(0))
-        except BaseException as error:  # noqa: BLE001 - the middleware's: it fails the attempt like the handler's own
-            return call.raised(error, timedelta(0))
+        return await around()
 
     def _interrupted(self, attempt: Attempt, call: Call, ran_for: timedelta) -> Settlement | None:
         match attempt.stop:
