@@ -9,6 +9,7 @@ import inspect
 import socket
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -40,15 +41,16 @@ class _News:
 
 
 def serve(connection: socket.socket) -> None:
-    """Run jobs until the worker closes the socket."""
+    """Run jobs until the worker closes the socket, or is gone: then there is nobody to tell."""
     news = _News(connection)
-    while True:
-        frame, _ = receive(connection)
-        if not isinstance(frame, Run):
-            return
-        # What a handler sets in its context ends with it, as it does on the loop and in threads.
-        settlement = contextvars.copy_context().run(_run, frame, news)
-        news.send(encode(Done(settlement=settlement)))
+    with suppress(BrokenPipeError, ConnectionResetError):
+        while True:
+            frame, _ = receive(connection)
+            if not isinstance(frame, Run):
+                return
+            # What a handler sets in its context ends with it, as it does on the loop and in threads.
+            settlement = contextvars.copy_context().run(_run, frame, news)
+            news.send(encode(Done(settlement=settlement)))
 
 
 def _run(frame: Run, news: _News) -> Settlement:
