@@ -1,8 +1,8 @@
 """
 The delivery contract, line by line, through the facade: on SQLite, and in memory where that can be.
 
-Each test names its line. Line 8, a job enqueued inside the user's own
-transaction, has no test yet: the stores of today offer no such enqueue.
+Each test names its line. Line 8 speaks of stores that have transactions, and
+those of today say that they have none: its test is that nobody is misled.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from deeper_tasks import BackgroundTaskManager, Fail, State
 from deeper_tasks.backends.protocol import Node
 from deeper_tasks.domain.schedule import plan_firing
 from deeper_tasks.domain.settlement import End, Settlement
-from deeper_tasks.errors import InvalidTransitionError
+from deeper_tasks.errors import InvalidOptionError, InvalidTransitionError
 
 SECOND = timedelta(seconds=1)
 
@@ -274,6 +274,15 @@ async def test_line_9_a_repeated_insert_changes_nothing_and_gives_the_same_answe
     await manager.backend.settle([_end(claimed)])
     assert await manager.enqueue_task(tasks.nap, args=[1], task_id=first) == first
     assert (await manager.get_task_status(first)).status is State.COMPLETED
+
+
+async def test_line_8_a_store_without_transactions_says_so_and_takes_no_connection(manager):
+    """In the stores that have transactions, a job enqueued inside one exists if and only if it commits."""
+    assert not manager.backend.capabilities.has_transactions
+    with sqlite3.connect(":memory:") as connection, pytest.raises(InvalidOptionError, match="'connection'"):
+        await manager.enqueue_task(tasks.nap, connection=connection)
+    connection.close()
+    assert (await manager.list_tasks()).total_entries == 0
 
 
 async def test_line_9_a_repeated_claim_and_settle_change_nothing_and_give_the_same_answer(manager):

@@ -50,7 +50,7 @@ class SQLiteBackend:
     together; processes take turns. A fork is noticed: the child opens its own.
     """
 
-    capabilities = Capabilities(is_durable=True, is_shared=True, has_transactions=True)
+    capabilities = Capabilities(is_durable=True, is_shared=True)
 
     def __init__(self, path: Path | str, *, synchronous: Synchronous = Synchronous.FULL, timeout: float = 10.0) -> None:
         self._database = Database(path=Path(path).absolute(), synchronous=synchronous, timeout=timeout)
