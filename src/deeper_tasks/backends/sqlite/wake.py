@@ -69,7 +69,7 @@ class Wake:
             finally:
                 self._listeners.discard(listener)
                 if path is not None:
-                    self._leave(path)
+                    _remove(path)
 
     def close(self) -> None:
         """End all that listen, in whatever loop they do."""
@@ -90,12 +90,6 @@ class Wake:
                 return None
             return path
         return None
-
-    def _leave(self, path: Path) -> None:
-        """Remove a socket, and the folder when it was the last."""
-        with suppress(OSError):
-            path.unlink()
-            self._folder.rmdir()
 
 
 class _Listener:
@@ -147,7 +141,13 @@ def _send(sender: socket.socket, path: Path, datagrams: Sequence[bytes]) -> None
         for datagram in datagrams:
             sender.sendto(datagram, str(path))
     except ConnectionRefusedError:
-        with suppress(OSError):
-            path.unlink()
+        _remove(path)
     except OSError:
         return
+
+
+def _remove(path: Path) -> None:
+    """Remove a socket, and the folder when it was the last."""
+    with suppress(OSError):
+        path.unlink()
+        path.parent.rmdir()
