@@ -9,11 +9,7 @@ from datetime import UTC, datetime, timedelta
 from types import ModuleType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
-from deeper_tasks.backends.protocol import (
-    Backend,
-    JobQuery,
-    Retention,
-)
+from deeper_tasks.backends.protocol import Backend, JobQuery, Retention
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.ids import JobId, parse_id
 from deeper_tasks.domain.schedule import ScheduleEntry

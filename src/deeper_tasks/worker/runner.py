@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.settlement import End, Settlement
@@ -62,7 +62,7 @@ class Runner:
         if task is None:
             return self._unknown.settle(job)
         call = Call(job, task, self._call_settings)
-        if job.expires_at is not None and self._is_expired(attempt):
+        if job.expires_at is not None and self._is_past(job.expires_at, attempt):
             return call.refused("Expired", "not started before it expired")
         if not job.has_started and job.is_last_attempt and not await self._may_start(attempt):
             return None
@@ -84,13 +84,10 @@ class Runner:
             _logger.warning("%s", error)
             return None
 
-    def _is_expired(self, attempt: Attempt) -> bool:
+    def _is_past(self, moment: datetime, attempt: Attempt) -> bool:
         # The store's clock at the claim, carried on by ours: the two need not agree.
-        job = attempt.job
-        if job.expires_at is None:
-            return False
         waited = timedelta(seconds=self._clock.monotonic() - attempt.claimed)
-        return job.claimed_at + waited >= job.expires_at
+        return attempt.job.claimed_at + waited >= moment
 
     async def _may_start(self, attempt: Attempt) -> bool:
         """

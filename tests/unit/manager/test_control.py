@@ -5,6 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from deeper_tasks import BackgroundTaskManager
+from deeper_tasks.backends.memory import MemoryBackend
+from deeper_tasks.backends.protocol import JobFilter
 from deeper_tasks.domain.job import ErrorReport
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
@@ -265,3 +268,24 @@ async def test_a_job_deleted_while_its_result_is_awaited_is_told(manager, jobs):
     await manager.delete_task(task_id)
     with pytest.raises(JobNotFoundError):
         await waiting
+
+
+class EndsAgainAtOnce(MemoryBackend):
+    """Has each job that is retried end again before the call returns."""
+
+    async def retry(self, target, *, now=None):
+        retried = await super().retry(target, now=now)
+        await super().cancel(JobFilter(ids=tuple(job.id for job in retried)), reason="again")
+        return retried
+
+
+async def test_a_bulk_retry_takes_each_job_once_however_soon_it_ends_again():
+    async with BackgroundTaskManager(backend=EndsAgainAtOnce()) as manager:
+
+        @manager.task(name="shop.send")
+        async def send(number: int): ...
+
+        await manager.enqueue_many([send.call(number) for number in range(1200)])
+        assert await manager.cancel_tasks() == 1200
+        async with asyncio.timeout(20):
+            assert await manager.retry_tasks(status="cancelled") == 1200
