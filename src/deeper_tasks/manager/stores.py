@@ -1,14 +1,24 @@
-"""The stores by their URLs."""
+"""The stores by their URLs: our own, and those that other packages bring by an entry point."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.backends.protocol import Backend, Capabilities
 from deeper_tasks.config import redacted
 from deeper_tasks.errors import ConfigError
+
+ENTRY_POINTS = "deeper_tasks.backends"
+"""
+The group of entry points by which a package brings a store of its own.
+
+The name is the URL's scheme; the value a callable that is given the whole URL
+and returns a `Backend`, which opens nothing yet. It raises `ConfigError` for a
+URL that it cannot use. A scheme of our own cannot be taken over.
+"""
 
 
 def make_backend(url: str) -> Backend:
@@ -16,14 +26,33 @@ def make_backend(url: str) -> Backend:
     Return the store that a URL names; nothing is opened yet.
 
     Raises:
-        ConfigError: the scheme is unknown, or a part of the URL cannot be used.
+        ConfigError: the scheme is unknown, a part of the URL cannot be used, or
+            the package that brings the store cannot be loaded.
     """
     parts = urlsplit(url)
     maker = _MAKERS.get(parts.scheme)
-    if maker is None:
-        known = ", ".join(f"{scheme}://" for scheme in _MAKERS)
-        raise ConfigError(f"the store's URL {redacted(url)!r} has an unknown scheme; use one of {known}")
-    return maker(parts, dict(parse_qsl(parts.query, keep_blank_values=True)))
+    if maker is not None:
+        return maker(parts, dict(parse_qsl(parts.query, keep_blank_values=True)))
+    brought = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in _MAKERS}
+    if parts.scheme in brought:
+        return _from_package(brought[parts.scheme], url)
+    known = ", ".join(f"{scheme}://" for scheme in (*_MAKERS, *sorted(brought)))
+    raise ConfigError(f"the store's URL {redacted(url)!r} has an unknown scheme; use one of {known}")
+
+
+def _from_package(entry: EntryPoint, url: str) -> Backend:
+    package = entry.dist.name if entry.dist is not None else entry.value
+    try:
+        maker = entry.load()
+    except Exception as error:
+        raise ConfigError(f"the store {entry.name}:// of the package {package!r} cannot be loaded: {error}") from error
+    backend: Backend = maker(url)
+    if not isinstance(getattr(backend, "capabilities", None), Capabilities):
+        raise ConfigError(
+            f"the entry point {entry.name!r} of the package {package!r} gave {type(backend).__name__!r}, which is no "
+            f"Backend; it must be a callable that takes the URL and returns one"
+        )
+    return backend
 
 
 def _sqlite(parts: SplitResult, options: dict[str, str]) -> Backend:
