@@ -32,6 +32,10 @@ check: $(INSTALLED) ## Lint, types and layers
 test: check ## All of check, then all tests; options for pytest by ARGS="-k retry"
 	$(BIN)/pytest --numprocesses 3 $(ARGS)
 
+.PHONY: docs
+docs: $(INSTALLED) ## Make anew the pages of docs/ that come from the code
+	$(BIN)/python -m docs.generate
+
 .PHONY: lock
 lock: ## Write the locked requirements anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \

@@ -28,13 +28,17 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """False: everything is accepted and nothing runs, as with `noop://`."""
 
     default_queue: str = "default"
+    """The queue of a task that names none."""
     default_max_attempts: Annotated[int, Meta(ge=1, le=1000)] = 5
+    """How often a job is tried before it is discarded, the first attempt included."""
     default_retry_delay_seconds: Seconds = 15.0
     """The delay after the first failed attempt; it doubles from there."""
     default_timeout_seconds: PositiveSeconds | None = 3600.0
     """How long an attempt may take. None: no limit."""
     max_argument_bytes: Count = 1024 * 1024
+    """The size of a job's arguments as JSON above which its enqueue is refused."""
     max_result_bytes: Count = 1024 * 1024
+    """The size of a result as JSON above which it is not stored; the job completes without one."""
 
     include: tuple[str, ...] = ()
     """Modules and packages whose tasks are taken in at the start."""
@@ -48,6 +52,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     poll_interval_seconds: PositiveSeconds = 1.0
     """How often a worker looks by itself; notifications make it look at once."""
     heartbeat_seconds: PositiveSeconds = 5.0
+    """How often a worker gives its sign of life."""
     lease_seconds: PositiveSeconds = 20.0
     """How long a worker's beat must stay unchanged before its jobs are given to others."""
     shutdown_grace_seconds: Seconds = 30.0
@@ -60,10 +65,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retention_days_failed: Days | None = 30.0
     """How long failed, discarded and cancelled jobs are kept. None: for ever."""
     cleanup_interval_seconds: PositiveSeconds = 60.0
+    """How often a worker looks for jobs past their retention."""
     queue_capacity: Count | None = None
     """As many pending jobs in a queue are worth a WARNING. None: never."""
 
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    """What `deeper worker` logs at least."""
 
     def __post_init__(self) -> None:
         if self.lease_seconds <= self.heartbeat_seconds:

@@ -36,13 +36,19 @@ class LogSubscriber:
 
     def is_wanted(self, kind: type[Event]) -> bool:
         """Whether an event of this kind would be written."""
-        entry = _ENTRIES.get(kind)
-        return entry is not None and self._logger.isEnabledFor(entry[0])
+        level = level_of(kind)
+        return level is not None and self._logger.isEnabledFor(level)
 
     def __call__(self, event: Event) -> None:
         """Write one event."""
         level, phrase = _ENTRIES[type(event)]
         self._logger.log(level, "%s", phrase(event), extra=_fields(event))
+
+
+def level_of(kind: type[Event]) -> int | None:
+    """Return the level at which an event of this kind is logged; None: it is not."""
+    entry = _ENTRIES.get(kind)
+    return None if entry is None else entry[0]
 
 
 class JsonFormatter(logging.Formatter):

@@ -1,0 +1,20 @@
+"""The pages: each by its file's name, and what makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from docs.generate.commands import commands
+from docs.generate.events import events
+from docs.generate.life_cycle import life_cycle
+from docs.generate.settings import settings
+
+FOLDER = Path(__file__).parents[1] / "reference"
+
+PAGES: dict[str, Callable[[], str]] = {
+    "life-cycle.md": life_cycle,
+    "events.md": events,
+    "settings.md": settings,
+    "commands.md": commands,
+}

@@ -1,0 +1,58 @@
+"""The settings: their table, from the class that checks them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+
+import msgspec
+from docs.generate.markdown import NOTICE, one_line, table
+
+from deeper_tasks.config import Settings
+
+
+def settings() -> str:
+    """Return the page."""
+    return f"""{NOTICE}
+# Settings
+
+A setting is taken from the first of these that has it: the arguments of `BackgroundTaskManager(…)`, the environment,
+the TOML file, its default. The environment and the file are read by `BackgroundTaskManager.from_settings()` and by the
+command `deeper`: the environment as `DEEPER_TASKS_` and the name in capitals (`DEEPER_TASKS_URL`), the file as
+`deeper_tasks.toml` in the working folder, or `[tool.deeper_tasks]` in `pyproject.toml`. A wrong or unknown setting is
+an error that names it.
+
+{table(["setting", "default", "meaning"], _rows())}"""
+
+
+def _rows() -> list[list[str]]:
+    meanings = _meanings()
+    return [
+        [f"`{field.name}`", f"`{_default(field)}`", meanings.get(field.name, "")]
+        for field in msgspec.structs.fields(Settings)
+    ]
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {each}" for key, each in value.items()) + " }"
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def _meanings() -> dict[str, str]:
+    """The docstring that follows a setting in its class."""
+    (tree,) = ast.parse(inspect.getsource(Settings)).body
+    assert isinstance(tree, ast.ClassDef)
+    meanings = {}
+    for field, text in zip(tree.body, tree.body[1:], strict=False):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                meanings[name] = one_line(meaning)
+    return meanings

@@ -1,0 +1,34 @@
+"""The pages of the reference that are made from the code say what the code says now."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[2]
+_NAMES = ["life-cycle.md", "events.md", "settings.md", "commands.md"]
+
+
+@pytest.fixture(scope="module")
+def pages():
+    sys.path.insert(0, str(_ROOT))
+    from docs.generate.pages import PAGES
+
+    yield PAGES
+    sys.path.remove(str(_ROOT))
+
+
+def test_all_of_them_are_looked_at(pages):
+    assert list(pages) == _NAMES
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_a_page_is_as_the_code_would_make_it_now(name, pages):
+    assert (_ROOT / "docs" / "reference" / name).read_text("utf-8") == pages[name](), "run 'make docs'"
+
+
+def test_every_setting_and_every_event_is_explained(pages):
+    for name in ("settings.md", "events.md"):
+        rows = [line.split(" | ") for line in pages[name]().splitlines() if line.startswith("| `")]
+        assert rows
+        assert [row[0] for row in rows if not row[-1 if name == "settings.md" else 1].strip(" |")] == []

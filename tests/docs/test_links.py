@@ -1,0 +1,36 @@
+"""Links between the pages of the docs lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[2]
+_LINK = re.compile(r"\[[^\]]*\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)")
+_PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
+def test_the_links_of_a_page_lead_to_a_page_and_its_heading(page):
+    for target, heading in _LINK.findall(page.read_text("utf-8")):
+        found = page if not target else (page.parent / target).resolve()
+        assert found.exists(), f"{target} is not there"
+        if heading:
+            assert heading in _anchors(found), f"{target or page.name} has no heading {heading!r}"
+
+
+def _anchors(page):
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_can_be_reached_from_the_index():
+    seen, ahead = set(), [_ROOT / "docs" / "index.md"]
+    while ahead:
+        page = ahead.pop()
+        if page.suffix == ".md" and page not in seen:
+            seen.add(page)
+            links = _LINK.findall(page.read_text("utf-8"))
+            ahead += [(page.parent / target).resolve() for target, _ in links if target]
+    pages = {page for page in (_ROOT / "docs").rglob("*.md") if "decisions" not in page.parts}
+    assert sorted(pages - seen) == []
