@@ -6,12 +6,17 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, TypeVarTuple, Unpack
+
+from deeper_tasks.errors import InvalidOptionError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class LoopThread:
@@ -31,7 +36,16 @@ class LoopThread:
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine to its end and return its result, or raise what it raised."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._running_loop()).result()
+        return self.submit(coroutine).result()
+
+    def submit(self, coroutine: Coroutine[Any, Any, R]) -> Future[R]:
+        """Have a coroutine run, without waiting for it."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._running_loop())
+
+    def call_soon(self, function: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
+        """Have a function called in the loop, without waiting for it; after `stop` it may not be."""
+        with suppress(RuntimeError):
+            self._running_loop().call_soon_threadsafe(function, *args)
 
     def stop(self) -> None:
         """End the loop and its thread."""
@@ -54,20 +68,45 @@ class LoopThread:
             return self._loop
 
 
+def run_here(coroutine: Coroutine[Any, Any, R]) -> R:
+    """Run a coroutine that has nothing to wait for to its end, in this thread and without a loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: R = end.value
+        return result
+    finally:
+        coroutine.close()
+    raise InvalidOptionError(
+        "option 'connection' cannot be one of async code here: await the method of the manager, not of manager.sync"
+    )
+
+
 class HasLoop(Protocol[T]):
     """What `blocking` methods live in: something with a loop and the async object behind it."""
 
     _loop: LoopThread
     _behind: T
 
+    def _prepare(self) -> None:
+        """Do what has to be waited for before the first use."""
+
 
 def blocking(
     method: Callable[Concatenate[T, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[HasLoop[T], P], R]:
-    """Return the blocking form of an async method: the same arguments, result, errors and docs."""
+    """
+    Return the blocking form of an async method: the same arguments, result, errors and docs.
+
+    It runs in the loop's thread. With a `connection`, which belongs to the
+    caller's, it runs in that one: what has to be waited for is done before.
+    """
 
     @wraps(method)
     def call(self: HasLoop[T], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self._loop.run(method(self._behind, *args, **kwargs))
+        if kwargs.get("connection") is None:
+            return self._loop.run(method(self._behind, *args, **kwargs))
+        self._prepare()
+        return run_here(method(self._behind, *args, **kwargs))
 
     return call

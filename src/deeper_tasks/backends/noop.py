@@ -56,8 +56,14 @@ class NoopBackend:
     # produce
 
     async def insert(
-        self, jobs: Sequence[NewJob], *, atomic: bool = True, now: datetime | None = None
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        atomic: bool = True,
+        connection: object | None = None,
+        now: datetime | None = None,
     ) -> list[Insertion]:
+        # A connection is no reason to refuse: where tasks are switched off, code that enqueues in transactions goes on.
         if atomic and len(jobs) > self.capabilities.max_atomic_insert:
             message = f"at most {self.capabilities.max_atomic_insert} jobs go in at once, not {len(jobs)}"
             raise UnsupportedError(message)

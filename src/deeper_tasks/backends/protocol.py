@@ -48,7 +48,7 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     """False for a store that accepts everything and runs nothing."""
     max_atomic_insert: int = 10_000
     has_transactions: bool = False
-    """Whether a job can be enqueued inside the caller's own transaction."""
+    """Whether a job can be inserted inside the caller's own transaction, by `connection`."""
 
 
 class Node(Struct, frozen=True, kw_only=True):
@@ -257,7 +257,12 @@ class Backend(Protocol):
     # produce
 
     async def insert(
-        self, jobs: Sequence[NewJob], *, atomic: bool = True, now: datetime | None = None
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        atomic: bool = True,
+        connection: object | None = None,
+        now: datetime | None = None,
     ) -> list[Insertion]:
         """
         Insert jobs; the answers are in the order of `jobs`.
@@ -266,9 +271,18 @@ class Backend(Protocol):
         there already with the same task and arguments gives the existing job;
         so does, with the holder's id, a unique key that is held.
 
+        With `connection`, a caller's own to the same store, all of this happens
+        inside its open transaction: jobs and unique keys are there if and only
+        if that commits. An insert that raises leaves the transaction as it was.
+        With a connection that blocks, the call does its work in the caller's
+        thread and never suspends; it needs no event loop.
+
         Raises:
             DuplicateJobError: an id exists with another task or other arguments; nothing was inserted.
-            UnsupportedError: more jobs than `Capabilities.max_atomic_insert`, and `atomic`.
+            UnsupportedError: more jobs than `Capabilities.max_atomic_insert`, and `atomic`; or a
+                `connection`, and the store runs jobs but has no transactions.
+            InvalidOptionError: `connection` is of the wrong kind, to another store, of another
+                thread, closed, read-only, or without an open transaction.
             BackendUnavailableError: carries the ids; send the same jobs again. Without
                 `atomic` some of the batches may be in already.
         """

@@ -37,7 +37,12 @@ class JobEvent(Event, frozen=True, kw_only=True):
 
 
 class JobEnqueued(JobEvent, frozen=True, kw_only=True):
-    """An enqueue was written. `is_new` is False when it met a job that was there already."""
+    """
+    An enqueue was written. `is_new` is False when it met a job that was there already.
+
+    One inside the caller's own transaction is told of when its commit was seen, in
+    a thread of the manager's: of a job that was rolled back there is no event.
+    """
 
     is_new: bool = True
     scheduled_at: datetime | None = None

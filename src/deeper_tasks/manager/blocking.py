@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
 from deeper_tasks.manager.facade import Facade
+from deeper_tasks.manager.producer import common_connection
 from deeper_tasks.sync import LoopThread, blocking
+from deeper_tasks.tasks import TaskCall, TaskId
 
 
 class BlockingFacade:
@@ -20,7 +23,7 @@ class BlockingFacade:
     migrate = blocking(Facade.migrate)
     enqueue_task = blocking(Facade.enqueue_task)
     schedule_task = blocking(Facade.schedule_task)
-    enqueue_many = blocking(Facade.enqueue_many)
+    _enqueue_many = blocking(Facade.enqueue_many)
     schedule_recurring_task = blocking(Facade.schedule_recurring_task)
     cancel_recurring_task = blocking(Facade.cancel_recurring_task)
     list_recurring_tasks = blocking(Facade.list_recurring_tasks)
@@ -39,6 +42,16 @@ class BlockingFacade:
     list_tasks = blocking(Facade.list_tasks)
     get_statistics = blocking(Facade.get_statistics)
     result = blocking(Facade.result)
+
+    def enqueue_many(
+        self, calls: Iterable[TaskCall], *, atomic: bool = True, connection: object = None
+    ) -> list[TaskId]:
+        """As in the manager: all or none of the calls, through the connection given or the one that each carries."""
+        checked = list(calls)
+        return self._enqueue_many(checked, atomic=atomic, connection=common_connection(checked, given=connection))
+
+    def _prepare(self) -> None:
+        self._loop.run(self._behind.open())
 
     def close(self) -> None:
         """Close the store, and the thread that these calls run in."""

@@ -25,7 +25,7 @@ from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.manager.conditions import Conditions, check_page, to_days, to_filter, to_sort_key
 from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.operator import Operator
-from deeper_tasks.manager.producer import Producer
+from deeper_tasks.manager.producer import Producer, common_connection
 from deeper_tasks.manager.stores import make_backend
 from deeper_tasks.manager.views import (
     CancelOutcome,
@@ -90,6 +90,7 @@ class Facade:
     async def close(self) -> None:
         """Close the store, after what is under way. The next use opens it again."""
         self._is_open = False
+        await self._producer.close()
         await self.backend.close()
 
     async def __aenter__(self) -> Self:
@@ -123,6 +124,18 @@ class Facade:
         `enqueue_task("myapp.tasks", "send_welcome", [42])`; a task stands for
         both: `enqueue_task(send_welcome, args=[42])`. What returned is stored.
 
+        With `connection`, your own connection to the store's database, the job is
+        enqueued inside your transaction, and exists if and only if that commits:
+
+            connection = sqlite3.connect("tasks.db")
+            with connection:
+                connection.execute("INSERT INTO orders VALUES (42, 'new')")
+                await manager.enqueue_task(send_invoice, args=[42], connection=connection)
+
+        The connection is used here and now, in the calling thread. On SQLite an
+        open transaction holds up all writers of the file, the workers too: keep
+        it short, and await nothing else of the manager that writes before its end.
+
         Returns:
             The job's id; `.is_new` is False when a unique key is held, and then
             the id is its holder's, or when the same `task_id` was sent before.
@@ -130,6 +143,7 @@ class Facade:
         Raises:
             TaskNotFoundError, InvalidArgumentsError, InvalidOptionError: nothing was enqueued.
             DuplicateJobError: `task_id` names another call.
+            UnsupportedError: `connection` was given, and the store has no transactions.
             BackendUnavailableError: send the call again, with the same `task_id`, as often as needed.
         """
         task = self._find(worker, function)
@@ -164,19 +178,23 @@ class Facade:
         await self._ready()
         return await self._producer.enqueue(task, args, kwargs or {}, request, moment)
 
-    async def enqueue_many(self, calls: Iterable[TaskCall], *, atomic: bool = True) -> list[TaskId]:
+    async def enqueue_many(
+        self, calls: Iterable[TaskCall], *, atomic: bool = True, connection: object = None
+    ) -> list[TaskId]:
         """
         Enqueue many calls in one transaction: `enqueue_many([send.call(n) for n in ids])`.
 
         All or none are stored. More than the store takes at once (10,000 on
         SQLite) needs `atomic=False`, which stores them batch by batch.
-        Answers and errors are those of `enqueue_task`, in the order of the calls.
+        Answers and errors are those of `enqueue_task`, in the order of the calls; so
+        is `connection`, which is one for all of them.
         """
         checked = list(calls)
+        chosen = common_connection(checked, given=connection)
         for call in checked:
             self._own(call.task)
         await self._ready()
-        return await self._producer.enqueue_many(checked, atomic=atomic) if checked else []
+        return await self._producer.enqueue_many(checked, atomic=atomic, connection=chosen) if checked else []
 
     async def enqueue(
         self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], request: JobRequest, /

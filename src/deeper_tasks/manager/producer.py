@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from deeper_tasks.backends.protocol import Backend, Notification, Topic
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.cron import parse_recurrence
+from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
 from deeper_tasks.domain.schedule import MissedRuns, Overlap, Schedule, ScheduleEntry
 from deeper_tasks.errors import InvalidOptionError
 from deeper_tasks.integrations.events import EventBus, JobEnqueued
+from deeper_tasks.manager.commits import CommitWatch
 from deeper_tasks.manager.jobs import AnyTask, JobFactory
 from deeper_tasks.tasks import JobRequest, TaskCall, TaskId
 
@@ -26,10 +29,16 @@ class Producer:
         self._backend = backend
         self._bus = bus
         self._jobs = JobFactory(settings)
+        self._commits = CommitWatch(backend)
 
     def survive_fork(self) -> None:
         """Make the child of a fork usable."""
         self._jobs.ids.renew_lock()
+        self._commits = CommitWatch(self._backend)
+
+    async def close(self) -> None:
+        """Tell of what was committed meanwhile, and watch no longer. The store is still open."""
+        await self._commits.close()
 
     async def enqueue(
         self,
@@ -41,15 +50,17 @@ class Producer:
     ) -> TaskId:
         """Enqueue one call."""
         job = self._jobs.job(self._jobs.spec(task, args, kwargs, request), request, moment)
-        return (await self._insert([job], atomic=True))[0]
+        return (await self._insert([job], atomic=True, connection=request.connection))[0]
 
-    async def enqueue_many(self, calls: Sequence[TaskCall], *, atomic: bool) -> list[TaskId]:
+    async def enqueue_many(
+        self, calls: Sequence[TaskCall], *, atomic: bool, connection: object | None = None
+    ) -> list[TaskId]:
         """Enqueue calls, all checked before the first is sent."""
         jobs = [
             self._jobs.job(self._jobs.spec(call.task, call.args, call.kwargs, call.request), call.request)
             for call in calls
         ]
-        return await self._insert(jobs, atomic=atomic)
+        return await self._insert(jobs, atomic=atomic, connection=connection)
 
     async def put_schedule(
         self,
@@ -83,8 +94,16 @@ class Producer:
         job = self._jobs.job(schedule.spec, JobRequest())
         return (await self._insert([job], atomic=True))[0]
 
-    async def _insert(self, jobs: list[NewJob], *, atomic: bool) -> list[TaskId]:
-        answers = await self._backend.insert(jobs, atomic=atomic)
+    async def _insert(self, jobs: list[NewJob], *, atomic: bool, connection: object | None = None) -> list[TaskId]:
+        answers = await self._backend.insert(jobs, atomic=atomic, connection=connection)
+        if connection is None or not self._backend.capabilities.has_transactions:
+            await self._tell(jobs, answers)
+        else:
+            # Nothing is there yet, and perhaps never will be.
+            self._commits.expect(_first_of(answers), partial(self._tell, jobs, answers))
+        return [TaskId(answer.id, is_new=answer.is_new) for answer in answers]
+
+    async def _tell(self, jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> None:
         await self._backend.notify(_hints(jobs, answers))
         if self._bus.wants(JobEnqueued):
             for job, answer in zip(jobs, answers, strict=True):
@@ -98,7 +117,26 @@ class Producer:
                         delay=job.delay,
                     )
                 )
-        return [TaskId(answer.id, is_new=answer.is_new) for answer in answers]
+
+
+def common_connection(calls: Sequence[TaskCall], *, given: object | None = None) -> Any:
+    """
+    Return the one connection that calls are to be enqueued through: that of each, or the one given.
+
+    Raises:
+        InvalidOptionError: there are several.
+    """
+    carried = [given if call.request.connection is None else call.request.connection for call in calls]
+    if any(connection is not carried[0] for connection in carried):
+        raise InvalidOptionError(
+            "option 'connection' differs between the calls: enqueue those of each transaction by themselves"
+        )
+    return carried[0] if carried else given
+
+
+def _first_of(answers: Sequence[Insertion]) -> JobId:
+    """The first new job, or else the first: with it, all others are there."""
+    return next((answer.id for answer in answers if answer.is_new), answers[0].id)
 
 
 def _hints(jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> list[Notification]:
@@ -136,6 +174,7 @@ def _refuse_per_job_options(request: JobRequest) -> None:
         "task_id": request.task_id is not None,
         "delay_seconds": request.delay is not None,
         "unique_key": request.unique_key is not None,
+        "connection": request.connection is not None,
     }
     for option, is_given in given.items():
         if is_given:

@@ -40,7 +40,8 @@ class EnqueueOptions(TypedDict, total=False):
     `retry_delay_seconds` is the first delay of the backoff. `unique_for_seconds`
     and `unique="until_done"` let only one such job be enqueued; `unique_key`
     takes the place of task and arguments in telling which are the same.
-    `task_id`, a UUID, makes the enqueue safe to send again.
+    `task_id`, a UUID, makes the enqueue safe to send again. `connection`: your own
+    connection to the store's database, inside whose transaction the job is enqueued.
     """
 
     queue: str
@@ -56,6 +57,7 @@ class EnqueueOptions(TypedDict, total=False):
     expires_in_seconds: Seconds
     task_id: str | UUID
     delay_seconds: Seconds
+    connection: object
 
 
 class JobRequest(Struct, frozen=True, kw_only=True):
@@ -63,6 +65,7 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     Checked options. None means not given; `timeout` is UNSET when not given and None for no limit.
 
     At most one of `unique_for` and `until_done` is set, and `unique_key` only with one of them.
+    `connection` is what the store inserts through; it never becomes part of a job.
     """
 
     queue: str | None = None
@@ -78,6 +81,7 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     expires_in: timedelta | None = None
     task_id: JobId | None = None
     delay: timedelta | None = None
+    connection: Any = None
 
     @property
     def is_unique(self) -> bool:
@@ -264,6 +268,11 @@ def _task_id(option: str, value: object) -> JobId:
     return task_id
 
 
+def _connection(_: str, value: object) -> object:
+    # Only the store knows which kinds it can use.
+    return value
+
+
 _PARSERS: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "queue": ("queue", _queue),
     "priority": ("priority", _whole_number(HIGHEST_PRIORITY, LOWEST_PRIORITY)),
@@ -278,4 +287,5 @@ _PARSERS: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "expires_in_seconds": ("expires_in", _positive),
     "task_id": ("task_id", _task_id),
     "delay_seconds": ("delay", _not_negative),
+    "connection": ("connection", _connection),
 }

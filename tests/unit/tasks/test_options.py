@@ -129,7 +129,7 @@ def test_an_unknown_option_names_the_nearest():
 
 
 def test_an_unknown_option_far_from_all_lists_them():
-    with pytest.raises(InvalidOptionError, match="there are delay_seconds, expires_in_seconds"):
+    with pytest.raises(InvalidOptionError, match="there are connection, delay_seconds, expires_in_seconds"):
         parse_options({"zzz": 1})
 
 

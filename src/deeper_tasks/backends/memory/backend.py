@@ -81,8 +81,18 @@ class MemoryBackend:
     # produce
 
     async def insert(
-        self, jobs: Sequence[NewJob], *, atomic: bool = True, now: datetime | None = None
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        atomic: bool = True,
+        connection: object | None = None,
+        now: datetime | None = None,
     ) -> list[Insertion]:
+        if connection is not None:
+            message = (
+                "jobs in memory cannot be part of a transaction; leave connection= out, or use a store in a database"
+            )
+            raise UnsupportedError(message)
         if atomic and len(jobs) > self.capabilities.max_atomic_insert:
             message = f"at most {self.capabilities.max_atomic_insert} jobs go in at once, not {len(jobs)}"
             raise UnsupportedError(message)

@@ -32,12 +32,13 @@ from deeper_tasks.backends.sqlite import consume, control, look, maintain, produ
 from deeper_tasks.backends.sqlite.codec import micros
 from deeper_tasks.backends.sqlite.database import Database, Synchronous
 from deeper_tasks.backends.sqlite.threads import Operation, Reader, Writer
+from deeper_tasks.backends.sqlite.transaction import run_inside
 from deeper_tasks.backends.sqlite.wake import Wake
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
-from deeper_tasks.errors import BackendUnavailableError, UnsupportedError
+from deeper_tasks.errors import BackendError, BackendUnavailableError, UnsupportedError
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class SQLiteBackend:
     together; processes take turns. A fork is noticed: the child opens its own.
     """
 
-    capabilities = Capabilities(is_durable=True, is_shared=True)
+    capabilities = Capabilities(is_durable=True, is_shared=True, has_transactions=True)
 
     def __init__(self, path: Path | str, *, synchronous: Synchronous = Synchronous.FULL, timeout: float = 10.0) -> None:
         self._database = Database(path=Path(path).absolute(), synchronous=synchronous, timeout=timeout)
@@ -72,11 +73,26 @@ class SQLiteBackend:
             return
         # Of several first users each asks, so that none reads before the schema is there.
         try:
-            await self._write(partial(schema.make_ready, create=create))
+            if not await self._looks_ready():
+                await self._write(partial(schema.make_ready, create=create))
         except BaseException:
             await self.close()
             raise
         self._is_ready = True
+
+    async def _looks_ready(self) -> bool:
+        """
+        Whether there is nothing to prepare, as far as a look can tell.
+
+        Who opens the store inside a transaction of their own holds up all other writers, and so a check by writing.
+        """
+        path = self._database.path
+        if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+            return False
+        try:
+            return await self._read(schema.is_ready)
+        except BackendError:
+            return False
 
     async def close(self) -> None:
         self._forget_parent()
@@ -101,20 +117,35 @@ class SQLiteBackend:
     # produce
 
     async def insert(
-        self, jobs: Sequence[NewJob], *, atomic: bool = True, now: datetime | None = None
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        atomic: bool = True,
+        connection: object | None = None,
+        now: datetime | None = None,
     ) -> list[Insertion]:
         most = self.capabilities.max_atomic_insert
         if atomic and len(jobs) > most:
             raise UnsupportedError(f"{len(jobs)} jobs are more than one insert takes ({most}); use atomic=False")
+        batches = [jobs[start : start + most] for start in range(0, len(jobs), most)]
         answers: list[Insertion] = []
         try:
-            for start in range(0, len(jobs), most):
-                batch = jobs[start : start + most]
+            if connection is not None:
+                return self._insert_inside(connection, batches, now=_clock(now))
+            for batch in batches:
                 answers += await self._write(partial(produce.insert, jobs=batch, now=_clock(now)))
         except BackendUnavailableError as error:
             error.job_ids = tuple(job.id for job in jobs)
             raise
         return answers
+
+    def _insert_inside(self, connection: object, batches: list[Sequence[NewJob]], *, now: int) -> list[Insertion]:
+        self._open_thread(lambda: self._writer)
+        return run_inside(
+            connection,
+            lambda cursor: [answer for batch in batches for answer in produce.insert(cursor, batch, now=now)],
+            database=self._database,
+        )
 
     # consume
 

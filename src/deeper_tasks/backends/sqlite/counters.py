@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 
 from deeper_tasks.backends.sqlite.codec import CODES, DAY
+from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.state import TERMINAL
 
 ADD = """
@@ -21,12 +21,12 @@ Move = tuple[str, int | None, int | None]
 """A job's queue, the code of the state it left and of the one it entered; None: it came or went."""
 
 
-def move(connection: sqlite3.Connection, moves: Iterable[Move], *, now: int) -> None:
+def move(connection: Statements, moves: Iterable[Move], *, now: int) -> None:
     """Count jobs out of one state and into another; an end counts for its day as well."""
     count_moves(connection, Counter(moves), now=now)
 
 
-def count_moves(connection: sqlite3.Connection, moves: Counter[Move], *, now: int) -> None:
+def count_moves(connection: Statements, moves: Counter[Move], *, now: int) -> None:
     """The same for moves that are counted already: what a batch of like jobs costs is one row."""
     changes: Counter[tuple[str, int, int]] = Counter()
     for (queue, before, after), count in moves.items():

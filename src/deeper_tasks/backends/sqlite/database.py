@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -20,6 +22,16 @@ _WORDS: tuple[tuple[str, type[BackendError], str], ...] = (
     ("SQLITE_CANTOPEN", BackendUnavailableError, "the database {path!r} cannot be opened: {error}"),
     ("SQLITE_BUSY", BackendUnavailableError, "the database {path!r} was locked for longer than {timeout:g} s"),
 )
+
+
+class Statements(Protocol):
+    """What an operation needs of a connection: a cursor, such as one of the caller's, has it too."""
+
+    def execute(self, statement: str, parameters: Any = ..., /) -> sqlite3.Cursor:
+        """Execute one statement."""
+
+    def executemany(self, statement: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
+        """Execute a statement that returns nothing, once for each of the parameters."""
 
 
 class Synchronous(StrEnum):

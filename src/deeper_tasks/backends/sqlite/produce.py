@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
 from deeper_tasks.backends.sqlite import counters, unique_keys
-from deeper_tasks.backends.sqlite.codec import CODES, duration, micros, options_document, to_json
+from deeper_tasks.backends.sqlite.codec import CODES, duration, known_jobs, micros, options_document, to_json
+from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
 from deeper_tasks.domain.state import State
@@ -22,14 +22,15 @@ _PARAMETERS = f"({', '.join('?' * len(_COLUMNS.split(',')))})"
 _ROWS_A_STATEMENT = 500
 
 SELECT_KNOWN = """
-SELECT job.id, job.task, job.arguments FROM json_each(?) AS sent JOIN deeper_job AS job ON job.id = sent.value
+SELECT json_group_array(json_array(job.id, job.task, job.arguments))
+FROM json_each(?) AS sent JOIN deeper_job AS job ON job.id = sent.value
 """
 
 Row = tuple[str | int | None, ...]
 
 
-def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], *, now: int) -> list[Insertion]:
-    """Insert jobs; see `Backend.insert`."""
+def insert(connection: Statements, jobs: Sequence[NewJob], *, now: int) -> list[Insertion]:
+    """Insert jobs; see `Backend.insert`. The connection may be ours, or a cursor of the caller's."""
     known = _known(connection, jobs)
     answers: list[Insertion] = []
     rows: list[Row] = []
@@ -56,9 +57,9 @@ def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], *, now: int) 
     return answers
 
 
-def _known(connection: sqlite3.Connection, jobs: Sequence[NewJob]) -> dict[JobId, tuple[str, str]]:
-    rows = connection.execute(SELECT_KNOWN, (to_json([job.id for job in jobs]),))
-    return {JobId(job_id): (task, arguments) for job_id, task, arguments in rows}
+def _known(connection: Statements, jobs: Sequence[NewJob]) -> dict[JobId, tuple[str, str]]:
+    row = connection.execute(SELECT_KNOWN, (to_json([job.id for job in jobs]),)).fetchone()
+    return {job_id: (task, arguments) for job_id, task, arguments in known_jobs(row[0])}
 
 
 def _existing(job: NewJob, *, is_same: bool) -> Insertion:
@@ -92,7 +93,7 @@ def _row(job: NewJob, state: int, due: int, now: int) -> Row:
     )
 
 
-def _write(connection: sqlite3.Connection, rows: list[Row]) -> None:
+def _write(connection: Statements, rows: list[Row]) -> None:
     # One statement for many rows, not executemany: each step of a statement lets go of the interpreter's lock,
     # and taking it back from a busy thread costs milliseconds.
     for start in range(0, len(rows), _ROWS_A_STATEMENT):

@@ -49,6 +49,11 @@ def migrate(connection: sqlite3.Connection) -> tuple[str, ...]:
     return tuple(step.name for step in missing)
 
 
+def is_ready(connection: sqlite3.Connection) -> bool:
+    """Whether the schema is the one that this code wants."""
+    return _has_ledger(connection) and not _missing(connection)
+
+
 def make_ready(connection: sqlite3.Connection, *, create: bool) -> None:
     """
     Create the schema, where that is wanted, in a database that has none of ours.

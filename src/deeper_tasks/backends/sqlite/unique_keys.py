@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from deeper_tasks.backends.sqlite.codec import duration, to_json
+from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.unique import Unique
 
@@ -14,7 +15,8 @@ INSERT INTO deeper_unique_key (key, holder, expires_at) VALUES (:key, :holder, :
 ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
     WHERE expires_at <= :now
 """
-SELECT_HOLDER = "SELECT holder FROM deeper_unique_key WHERE key = ?"
+# An expression, for a caller's connection may have a converter for columns of TEXT.
+SELECT_HOLDER = "SELECT holder || '' FROM deeper_unique_key WHERE key = ?"
 RELEASE = """
 DELETE FROM deeper_unique_key
 WHERE expires_at IS NULL
@@ -27,7 +29,7 @@ WHERE key IN (SELECT key FROM deeper_unique_key WHERE expires_at <= :now LIMIT :
 """
 
 
-def take(connection: sqlite3.Connection, unique: Unique, holder: JobId, *, now: int) -> JobId:
+def take(connection: Statements, unique: Unique, holder: JobId, *, now: int) -> JobId:
     """Take a key if it is free or has expired; returns who holds it now."""
     expires_at = None if unique.period is None else now + duration(unique.period)
     connection.execute(TAKE, {"key": unique.key, "holder": holder, "expires_at": expires_at, "now": now})

@@ -1,0 +1,108 @@
+"""The commit watch: sees which jobs of callers' transactions were committed, and has them told of."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+
+from msgspec import Struct
+
+from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.job import Job
+from deeper_tasks.sync import LoopThread
+
+_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.003, 0.25, 1.5
+
+
+class _Expected(Struct):
+    """A job that will be there when its transaction commits."""
+
+    job_id: JobId
+    tell: Callable[[], Awaitable[None]]
+    given_up_at: float
+    look_at: float
+    pause: float = _FIRST_PAUSE
+
+
+class CommitWatch:
+    """
+    Looks for expected jobs, after growing pauses, until they are there.
+
+    A hint sent before the commit would wake workers for nothing, and an event
+    might tell of a job that never comes. No driver says when a caller commits.
+    What is not there after `patience` seconds is given up: it was rolled back,
+    or the workers find it by polling. The watch has a thread of its own,
+    because the caller may have no event loop, or one that ends before it commits.
+    """
+
+    def __init__(self, backend: Backend, *, patience: float = 60.0) -> None:
+        self._backend = backend
+        self._patience = patience
+        self._thread = LoopThread("deeper-commits")
+        self._pid = os.getpid()
+        self._is_used = False
+        self._expected: list[_Expected] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    def expect(self, job_id: JobId, tell: Callable[[], Awaitable[None]]) -> None:
+        """Have `tell` called once when the job is there. Returns at once, in any thread."""
+        self._is_used = True
+        self._thread.call_soon(self._add, job_id, tell)
+
+    async def close(self) -> None:
+        """Look a last time, give up what is not there, and end the thread."""
+        if self._is_used and self._pid == os.getpid():
+            self._is_used = False
+            await asyncio.wrap_future(self._thread.submit(self._finish()))
+            self._thread.stop()
+
+    # in the thread
+
+    def _add(self, job_id: JobId, tell: Callable[[], Awaitable[None]]) -> None:
+        now = _now()
+        self._expected.append(
+            _Expected(job_id=job_id, tell=tell, given_up_at=now + self._patience, look_at=now + _FIRST_PAUSE)
+        )
+        self._plan()
+
+    async def _finish(self) -> None:
+        if self._looking is not None:
+            await self._looking
+        self._cancel_timer()
+        await self._look(at=float("inf"))
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _plan(self) -> None:
+        self._cancel_timer()
+        if self._expected:
+            soonest = min(each.look_at for each in self._expected)
+            self._timer = asyncio.get_running_loop().call_at(soonest, self._start_to_look)
+
+    def _start_to_look(self) -> None:
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look(at=_now()))
+            self._looking.add_done_callback(lambda _: self._plan())
+
+    async def _look(self, *, at: float) -> None:
+        """Look for what is due to be looked for; what is there, or to be given up, is expected no more."""
+        due = [each for each in self._expected if each.look_at <= at]
+        self._expected = [each for each in self._expected if each.look_at > at]
+        found = await asyncio.gather(*(self._backend.get(each.job_id) for each in due), return_exceptions=True)
+        for each, job in zip(due, found, strict=True):
+            if isinstance(job, Job):
+                await each.tell()
+            elif each.given_up_at > at:
+                each.pause = min(each.pause * _GROWTH, _LONGEST_PAUSE)
+                each.look_at = _now() + each.pause
+                self._expected.append(each)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
