@@ -20,7 +20,11 @@ _WORDS: tuple[tuple[str, type[BackendError], str], ...] = (
     ("SQLITE_FULL", BackendUnavailableError, "the disk is full: nothing was written to {path!r}"),
     ("SQLITE_READONLY", BackendUnavailableError, "the database {path!r} or its folder is read-only"),
     ("SQLITE_CANTOPEN", BackendUnavailableError, "the database {path!r} cannot be opened: {error}"),
-    ("SQLITE_BUSY", BackendUnavailableError, "the database {path!r} was locked for longer than {timeout:g} s"),
+    (
+        "SQLITE_BUSY",
+        BackendUnavailableError,
+        "the database {path!r} was locked for longer than {timeout:g} s, by a transaction of another connection",
+    ),
 )
 
 

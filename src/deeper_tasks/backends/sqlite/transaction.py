@@ -44,8 +44,8 @@ def run_inside(connection: object, operation: Callable[[sqlite3.Cursor], T], *, 
         BackendUnavailableError: the database was locked.
     """
     if not isinstance(connection, sqlite3.Connection):
-        kind = type(connection)
-        raise _refused(f"be a {kind.__module__}.{kind.__qualname__}", "give the sqlite3.Connection of your transaction")
+        kind = f"{type(connection).__module__}.{type(connection).__qualname__}".removeprefix("builtins.")
+        raise _refused(f"be of the type {kind}", "give the sqlite3.Connection of your transaction")
     with _in_our_words(connection, database), _cursor(connection) as cursor:
         _check_file(cursor, database.path)
         with _transaction(connection, cursor), _savepoint(connection, cursor):

@@ -12,6 +12,8 @@ A store's test file is a few lines, with pytest-asyncio in its auto mode:
             await backend.close()
 
 The fixture gives an open and empty store. The tests own the time by `now=`; none sleeps.
+A store whose `Capabilities` have transactions takes `TransactionConformance` too,
+and gives it the fixture `begin`.
 """
 
 from __future__ import annotations
@@ -32,15 +34,17 @@ from deeper_tasks.testing.conformance.produce import ProduceConformance
 from deeper_tasks.testing.conformance.scene import check_counters
 from deeper_tasks.testing.conformance.schedules import SchedulesConformance
 from deeper_tasks.testing.conformance.settle import SettleConformance
+from deeper_tasks.testing.conformance.transactions import JoinConformance, Transaction, TransactionConformance
 from deeper_tasks.testing.conformance.unique import UniqueConformance
 from deeper_tasks.testing.conformance.wake import WakeConformance
 
-__all__ = ["BackendConformance"]
+__all__ = ["BackendConformance", "Transaction", "TransactionConformance"]
 
 
 class BackendConformance(
     LifeConformance,
     ProduceConformance,
+    JoinConformance,
     UniqueConformance,
     ClaimConformance,
     SettleConformance,
