@@ -1,13 +1,13 @@
 """
 The delivery contract, line by line, through the facade: on SQLite, and in memory where that can be.
 
-Each test names its line. Line 8 speaks of stores that have transactions, and
-those of today say that they have none: its test is that nobody is misled.
+Each test names its line. Line 8 speaks of stores that have transactions: SQLite
+proves them, and memory says that it has none.
 """
 
 import asyncio
 import sqlite3
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,7 +17,7 @@ from deeper_tasks import BackgroundTaskManager, Fail, State
 from deeper_tasks.backends.protocol import Node
 from deeper_tasks.domain.schedule import plan_firing
 from deeper_tasks.domain.settlement import End, Settlement
-from deeper_tasks.errors import InvalidOptionError, InvalidTransitionError
+from deeper_tasks.errors import InvalidTransitionError, JobNotFoundError, UnsupportedError
 
 SECOND = timedelta(seconds=1)
 
@@ -28,6 +28,19 @@ async def manager(request, crew):
     async with BackgroundTaskManager(url, prefetch_milliseconds=0, poll_interval_seconds=0.1) as manager:
         manager.include(tasks)
         yield manager
+
+
+@pytest.fixture
+def shop(crew):
+    """A connection of an application to the store's file, with a table of its own."""
+    with closing(sqlite3.connect(crew.database, timeout=30)) as connection:
+        connection.execute("CREATE TABLE orders (number INTEGER)")
+        connection.commit()
+        yield connection
+
+
+def _orders(shop):
+    return [row[0] for row in shop.execute("SELECT number FROM orders ORDER BY number")]
 
 
 @asynccontextmanager
@@ -276,13 +289,64 @@ async def test_line_9_a_repeated_insert_changes_nothing_and_gives_the_same_answe
     assert (await manager.get_task_status(first)).status is State.COMPLETED
 
 
-async def test_line_8_a_store_without_transactions_says_so_and_takes_no_connection(manager):
-    """In the stores that have transactions, a job enqueued inside one exists if and only if it commits."""
-    assert not manager.backend.capabilities.has_transactions
-    with sqlite3.connect(":memory:") as connection, pytest.raises(InvalidOptionError, match="'connection'"):
-        await manager.enqueue_task(tasks.nap, connection=connection)
-    connection.close()
-    assert (await manager.list_tasks()).total_entries == 0
+@pytest.mark.parametrize("is_sync", [False, True], ids=["async", "sync"])
+async def test_line_8_a_job_exists_if_and_only_if_its_transaction_commits(crew, shop, wait_until, is_sync):
+    """A job enqueued inside the user's transaction exists if and only if that transaction commits: it runs."""
+    async with BackgroundTaskManager(crew.url, poll_interval_seconds=0.1) as manager:
+        sold = []
+
+        @manager.task(name="contract.ship")
+        async def ship(number):
+            sold.append(number)
+
+        async def order(number):
+            shop.execute("INSERT INTO orders VALUES (?)", (number,))
+            if is_sync:
+                return manager.sync.enqueue_task(ship, args=[number], connection=shop)
+            return await ship.with_options(connection=shop).enqueue(number)
+
+        async with _worker(manager):
+            forgotten = await order(1)
+            assert (await manager.list_tasks()).total_entries == 0
+            shop.rollback()
+            kept = await order(2)
+            assert (await manager.list_tasks()).total_entries == 0
+            shop.commit()
+            await wait_until(lambda: _ended(manager, kept))
+        assert sold == [2]
+        assert _orders(shop) == [2]
+        with pytest.raises(JobNotFoundError):
+            await manager.get_task_status(forgotten)
+        assert (await manager.list_tasks()).total_entries == 1
+        manager.sync.close()
+
+
+@pytest.mark.parametrize("how", ["async", "sync"])
+async def test_line_8_a_transaction_whose_process_was_killed_leaves_no_job(crew, shop, how):
+    """A job whose process is killed between the enqueue and the commit never was; what was committed before is."""
+    seller = crew.start("workshop.seller", how, is_piped=True)
+    committed, open_at_the_end = [
+        (await asyncio.to_thread(seller.process.stdout.readline)).decode().split() for _ in range(2)
+    ]
+    seller.kill()
+    async with BackgroundTaskManager(crew.url) as manager:
+        assert committed[0] == "committed"
+        assert open_at_the_end[0] == "open"
+        assert (await manager.get_task_status(committed[1])).status is State.PENDING
+        with pytest.raises(JobNotFoundError):
+            await manager.get_task_status(open_at_the_end[1])
+        assert (await manager.list_tasks()).total_entries == 1
+        assert _orders(shop) == [1]
+    crew.check_database()
+
+
+async def test_line_8_a_store_without_transactions_says_so_and_takes_no_connection(shop):
+    """In a store that has no transactions an enqueue inside one is refused, and never done outside of it."""
+    async with BackgroundTaskManager("memory://") as manager:
+        assert not manager.backend.capabilities.has_transactions
+        with pytest.raises(UnsupportedError, match="transaction"):
+            await manager.enqueue_task(tasks.nap, connection=shop)
+        assert (await manager.list_tasks()).total_entries == 0
 
 
 async def test_line_9_a_repeated_claim_and_settle_change_nothing_and_give_the_same_answer(manager):

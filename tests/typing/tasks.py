@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import assert_type
 
+from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.tasks import BoundTask, Task, TaskId, make_task, task
 
 
@@ -42,6 +44,20 @@ async def options_are_typed_and_keep_the_arguments() -> None:
     send.with_options(priority="high")  # type: ignore[arg-type]
     send.with_options(prioritty=1)  # type: ignore[call-arg]
     send.with_options(unique="for_ever")  # type: ignore[arg-type]
+
+
+async def any_stores_connection_is_an_option() -> None:
+    connection = sqlite3.connect(":memory:")
+    assert_type(await send.with_options(connection=connection).enqueue(42), TaskId)
+    manager = BackgroundTaskManager("memory://")
+    assert_type(await manager.enqueue_task(send, args=[42], connection=connection), TaskId)
+    assert_type(await manager.schedule_task(send, None, [42], 60, connection=None), TaskId)
+    assert_type(await manager.enqueue_many([send.call(42)], connection=connection), list[TaskId])
+    assert_type(manager.sync.enqueue_task(send, args=[42], connection=connection), TaskId)
+    assert_type(manager.sync.enqueue_many([send.call(42)], connection=connection), list[TaskId])
+    await send.enqueue(42, connection=connection)  # type: ignore[call-arg]
+    await manager.enqueue_task(send, args=[42], conection=connection)  # type: ignore[call-arg]
+    task(connection=connection)  # type: ignore[call-overload]
 
 
 def a_decorator_refuses_wrong_options() -> None:
