@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
-from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery
 from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.job import Job
 from deeper_tasks.sync import LoopThread
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.003, 0.25, 1.5
+_MOST_AT_ONCE = 1_000
+_REST = 10
+"""How many times as long as a look took there is none after it: thousands of jobs are not slowed by being watched."""
 
 
 class _Expected(Struct):
@@ -44,6 +46,7 @@ class CommitWatch:
         self._pid = os.getpid()
         self._is_used = False
         self._expected: list[_Expected] = []
+        self._rests_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._looking: asyncio.Task[None] | None = None
 
@@ -72,7 +75,8 @@ class CommitWatch:
         if self._looking is not None:
             await self._looking
         self._cancel_timer()
-        await self._look(at=float("inf"))
+        while self._expected:
+            await self._look(at=float("inf"))
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -83,7 +87,8 @@ class CommitWatch:
         self._cancel_timer()
         if self._expected:
             soonest = min(each.look_at for each in self._expected)
-            self._timer = asyncio.get_running_loop().call_at(soonest, self._start_to_look)
+            look_at = max(soonest, self._rests_until)
+            self._timer = asyncio.get_running_loop().call_at(look_at, self._start_to_look)
 
     def _start_to_look(self) -> None:
         if self._looking is None or self._looking.done():
@@ -92,16 +97,28 @@ class CommitWatch:
 
     async def _look(self, *, at: float) -> None:
         """Look for what is due to be looked for; what is there, or to be given up, is expected no more."""
-        due = [each for each in self._expected if each.look_at <= at]
-        self._expected = [each for each in self._expected if each.look_at > at]
-        found = await asyncio.gather(*(self._backend.get(each.job_id) for each in due), return_exceptions=True)
-        for each, job in zip(due, found, strict=True):
-            if isinstance(job, Job):
+        began = _now()
+        due: list[_Expected] = []
+        others: list[_Expected] = []
+        for each in self._expected:
+            (due if each.look_at <= at and len(due) < _MOST_AT_ONCE else others).append(each)
+        self._expected = others
+        there = await self._find({each.job_id for each in due})
+        for each in due:
+            if each.job_id in there:
                 await each.tell()
             elif each.given_up_at > at:
                 each.pause = min(each.pause * _GROWTH, _LONGEST_PAUSE)
                 each.look_at = _now() + each.pause
                 self._expected.append(each)
+        self._rests_until = _now() + _REST * (_now() - began)
+
+    async def _find(self, ids: set[JobId]) -> set[JobId]:
+        query = JobQuery(filter=JobFilter(ids=tuple(ids)), limit=len(ids))
+        try:
+            return {job.id for job in (await self._backend.find(query)).jobs}
+        except Exception:  # noqa: BLE001 - whatever a store fails with, it is asked again
+            return set()
 
 
 def _now() -> float:

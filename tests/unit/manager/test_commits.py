@@ -93,6 +93,15 @@ async def test_the_watch_looks_a_last_time_when_it_is_closed(backend, watch, tol
     assert told.jobs == ["there"] * 3
 
 
+async def test_any_number_of_jobs_is_told_of(backend, watch, told):
+    jobs = [new_job() for _ in range(3_500)]
+    for job in jobs:
+        watch.expect(job.id, told.of(job.id))
+    await backend.insert(jobs[:3_000])
+    await watch.close()
+    assert sorted(told.jobs) == sorted(job.id for job in jobs[:3_000])
+
+
 async def test_a_watch_that_was_never_used_has_no_thread(watch):
     await watch.close()
     assert not is_watching()
@@ -101,13 +110,13 @@ async def test_a_watch_that_was_never_used_has_no_thread(watch):
 async def test_an_expectation_outlives_an_outage_of_the_store(backend, watch, told, wait_until, monkeypatch):
     looks = []
 
-    async def fail(job_id):
-        looks.append(job_id)
+    async def fail(query):
+        looks.append(query)
         raise BackendUnavailableError("not now")
 
     job = new_job()
     with monkeypatch.context() as outage:
-        outage.setattr(backend, "get", fail)
+        outage.setattr(backend, "find", fail)
         await backend.insert([job])
         watch.expect(job.id, told.of(job.id))
         await wait_until(lambda: len(looks) > 2)

@@ -32,7 +32,6 @@ STATES = {code: state for state, code in CODES.items()}
 NO_OPTIONS = JobOptions()
 
 _claimed = msgspec.json.Decoder(tuple[ClaimedJob, ...], strict=False)
-_known = msgspec.json.Decoder(tuple[tuple[JobId, str, str], ...])
 _options = msgspec.json.Decoder(JobOptions)
 _progress = msgspec.json.Decoder(Progress)
 _errors = msgspec.json.Decoder(tuple[AttemptError, ...])
@@ -72,11 +71,6 @@ def options_document(options: JobOptions) -> str | None:
 def claimed_jobs(document: str) -> tuple[ClaimedJob, ...]:
     """Read the jobs of a claim from the one JSON document that the statement returned."""
     return _claimed.decode(document)
-
-
-def known_jobs(document: str) -> tuple[tuple[JobId, str, str], ...]:
-    """Read the id, task and arguments of each job from the one JSON document that the statement returned."""
-    return _known.decode(document)
 
 
 JOB_COLUMNS = (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from deeper_tasks.backends.sqlite import counters, unique_keys
-from deeper_tasks.backends.sqlite.codec import CODES, duration, known_jobs, micros, options_document, to_json
+from deeper_tasks.backends.sqlite.codec import CODES, duration, micros, options_document, to_json
 from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
@@ -21,8 +21,9 @@ _COLUMNS = (
 _PARAMETERS = f"({', '.join('?' * len(_COLUMNS.split(',')))})"
 _ROWS_A_STATEMENT = 500
 
+# Expressions, for a connection of a caller's may have a converter for columns of TEXT.
 SELECT_KNOWN = """
-SELECT json_group_array(json_array(job.id, job.task, job.arguments))
+SELECT job.id || '', job.task || '', job.arguments || ''
 FROM json_each(?) AS sent JOIN deeper_job AS job ON job.id = sent.value
 """
 
@@ -58,8 +59,8 @@ def insert(connection: Statements, jobs: Sequence[NewJob], *, now: int) -> list[
 
 
 def _known(connection: Statements, jobs: Sequence[NewJob]) -> dict[JobId, tuple[str, str]]:
-    row = connection.execute(SELECT_KNOWN, (to_json([job.id for job in jobs]),)).fetchone()
-    return {job_id: (task, arguments) for job_id, task, arguments in known_jobs(row[0])}
+    rows = connection.execute(SELECT_KNOWN, (to_json([job.id for job in jobs]),))
+    return {JobId(job_id): (task, arguments) for job_id, task, arguments in rows}
 
 
 def _existing(job: NewJob, *, is_same: bool) -> Insertion:

@@ -15,7 +15,7 @@ INSERT INTO deeper_unique_key (key, holder, expires_at) VALUES (:key, :holder, :
 ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
     WHERE expires_at <= :now
 """
-# An expression, for a caller's connection may have a converter for columns of TEXT.
+# An expression, for a connection of a caller's may have a converter for columns of TEXT.
 SELECT_HOLDER = "SELECT holder || '' FROM deeper_unique_key WHERE key = ?"
 RELEASE = """
 DELETE FROM deeper_unique_key
