@@ -22,6 +22,7 @@ class BlockingFacade:
     schedule_task = blocking(Facade.schedule_task)
     enqueue_many = blocking(Facade.enqueue_many)
     schedule_recurring_task = blocking(Facade.schedule_recurring_task)
+    declare_recurring_tasks = blocking(Facade.declare_recurring_tasks)
     cancel_recurring_task = blocking(Facade.cancel_recurring_task)
     pause_recurring_task = blocking(Facade.pause_recurring_task)
     resume_recurring_task = blocking(Facade.resume_recurring_task)

@@ -229,6 +229,25 @@ class Facade:
         )
         return to_recurring_task(entry, runs=1)
 
+    async def declare_recurring_tasks(self, *, queues: Iterable[str] | None = None) -> list[RecurringTask]:
+        """
+        Put the recurring tasks that stand in the code, as `@task(cron=…)`, into the store; returns them by name.
+
+        Each worker does this when it starts, so an application that runs workers need
+        not call it. An entry has its task's name. Unchanged, it keeps its next run;
+        with other times it starts after now and its last run; a pause is kept always.
+
+        An entry that was declared once and is no more is removed where this manager
+        knows its task: the decorator has lost its `cron`. Where the task itself is not known here
+        it is kept, for it may belong to another application, or to the other
+        version in a deploy; a warning names it if one of `queues` (by default those of
+        the settings) is its own. What `schedule_recurring_task` made is never touched.
+        While two versions of an application run, the one that started last decides.
+        """
+        await self._ready()
+        served = frozenset(self.settings.queues if queues is None else queues)
+        return [to_recurring_task(entry, runs=1) for entry in await self._planner.declare(self.registry, queues=served)]
+
     async def cancel_recurring_task(self, name: str) -> None:
         """Remove a recurring task and its history; jobs it has made stay. Raises ScheduleNotFoundError."""
         await self._ready()

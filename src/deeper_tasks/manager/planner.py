@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from deeper_tasks.backends.protocol import Backend, Notification, Topic
 from deeper_tasks.domain.cron import parse_recurrence
 from deeper_tasks.domain.schedule import MissedRuns, Overlap, Schedule, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
-from deeper_tasks.errors import InvalidOptionError, ScheduleNotFoundError
+from deeper_tasks.errors import InvalidOptionError, ScheduleNotFoundError, TaskNotFoundError
 from deeper_tasks.integrations.events import (
     EventBus,
     JobEnqueued,
+    ScheduleOrphaned,
     SchedulePaused,
     ScheduleRemoved,
     ScheduleResumed,
 )
 from deeper_tasks.manager.jobs import AnyTask, JobFactory
-from deeper_tasks.tasks import JobRequest, TaskId
+from deeper_tasks.tasks import JobRequest, TaskId, TaskRegistry, TaskSchedule, parse_policy
 
 _LONGEST_NAME = 200
 
@@ -52,12 +53,45 @@ class Planner:
                 name=_checked_name(name),
                 recurrence=parse_recurrence(cron_expression, timezone),
                 spec=self._jobs.spec(task, args, kwargs, request),
-                missed_runs=_choice(MissedRuns, "missed_runs", missed_runs),
-                overlap=_choice(Overlap, "overlap", overlap),
+                missed_runs=parse_policy(MissedRuns, "missed_runs", missed_runs),
+                overlap=parse_policy(Overlap, "overlap", overlap),
             )
         )
         await self._wake_schedulers()
         return entry
+
+    async def declare(self, registry: TaskRegistry, *, queues: Collection[str]) -> list[ScheduleEntry]:
+        """Bring the entries that code declares into agreement with a registry; see the facade."""
+        declared = {task.name: self._declared(task, task.schedule) for task in registry if task.schedule is not None}
+        known = {entry.schedule.name: entry for entry in (await self._backend.schedules()).entries}
+        changed = [schedule for name, schedule in declared.items() if not _is_as(known.get(name), schedule)]
+        for schedule in changed:
+            known[schedule.name] = await self._backend.put_schedule(schedule)
+        for name, entry in known.items():
+            if entry.schedule.is_declared and name not in declared:
+                await self._retire(entry.schedule, registry, queues)
+        if changed:
+            await self._wake_schedulers()
+        return [known[name] for name in sorted(declared)]
+
+    def _declared(self, task: AnyTask, schedule: TaskSchedule) -> Schedule:
+        return Schedule(
+            name=task.name,
+            recurrence=schedule.recurrence,
+            spec=self._jobs.spec(task, (), {}, task.request),
+            missed_runs=schedule.missed_runs,
+            overlap=schedule.overlap,
+            is_declared=True,
+        )
+
+    async def _retire(self, schedule: Schedule, registry: TaskRegistry, queues: Collection[str]) -> None:
+        """Remove an entry whose task is here without it. Whose task is not here may be another application's."""
+        name, task = schedule.name, schedule.spec.task
+        if _is_known(task, registry):
+            if await self._backend.remove_schedule(name):
+                self._bus.emit(ScheduleRemoved(name=name, was_declared=True))
+        elif schedule.spec.queue in queues:
+            self._bus.emit(ScheduleOrphaned(name=name, task=task))
 
     async def entry(self, name: str) -> ScheduleEntry:
         """Return one entry."""
@@ -113,6 +147,17 @@ def _not_found(name: str) -> ScheduleNotFoundError:
     return ScheduleNotFoundError(f"no recurring task has the name {name!r}")
 
 
+def _is_as(entry: ScheduleEntry | None, schedule: Schedule) -> bool:
+    return entry is not None and entry.schedule == schedule
+
+
+def _is_known(task: str, registry: TaskRegistry) -> bool:
+    try:
+        return registry.resolve_for_run(task) is not None
+    except TaskNotFoundError:
+        return False
+
+
 def _checked_name(name: object) -> str:
     if isinstance(name, str) and name.strip() and len(name) <= _LONGEST_NAME and name.isprintable():
         return name
@@ -125,14 +170,6 @@ def _checked_limit(limit: object) -> int:
     if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
         return min(limit, MAX_KEPT_RUNS)
     raise InvalidOptionError(f"option 'limit' cannot be {limit!r}: give a whole number, from 1 up")
-
-
-def _choice(kind: type[MissedRuns | Overlap], option: str, value: str) -> Any:
-    try:
-        return kind(value)
-    except ValueError as error:
-        known = ", ".join(repr(each.value) for each in kind)
-        raise InvalidOptionError(f"option {option!r} cannot be {value!r}; use one of {known}") from error
 
 
 def _refuse_per_job_options(request: JobRequest) -> None:

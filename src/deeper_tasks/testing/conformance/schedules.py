@@ -83,6 +83,7 @@ class SchedulesConformance:
             spec=replace(SPEC, priority=-3, max_attempts=2, expires_in=HOUR),
             missed_runs=MissedRuns.ALL,
             overlap=Overlap.SKIP,
+            is_declared=True,
         )
         entry = await backend.put_schedule(schedule, now=NOW)
         assert entry == ScheduleEntry(schedule=schedule, next_run=schedule.recurrence.next_after(NOW))
