@@ -6,7 +6,10 @@ import pytest
 
 from deeper_tasks.backends.sqlite import SQLiteBackend, schema
 from deeper_tasks.backends.sqlite.schema import Migration
+from deeper_tasks.domain.cron import parse_recurrence
+from deeper_tasks.domain.schedule import Schedule, plan_firing
 from deeper_tasks.errors import SchemaError
+from deeper_tasks.testing.conformance.scene import DAY, NOW, new_job
 
 KNOWN = tuple(step.name for step in schema.known_migrations())
 LATER = Migration(name="9998_later", sql="CREATE TABLE deeper_later (a TEXT);\nCREATE INDEX i ON deeper_later (a);")
@@ -50,6 +53,25 @@ async def test_an_older_file_is_left_alone_until_it_is_migrated(path, query, wit
     await backend.open()
     await backend.close()
     assert query("SELECT count(*) FROM deeper_later") == [(0,)]
+
+
+async def test_a_recurring_entry_from_before_the_history_goes_on_after_the_migration(path, monkeypatch):
+    known = schema.known_migrations()
+    schedule = Schedule(name="nightly", recurrence=parse_recurrence("@daily"), spec=new_job().spec)
+    with monkeypatch.context() as before:
+        before.setattr(schema, "known_migrations", lambda: known[:1])
+        older = SQLiteBackend(path)
+        await older.open()
+        entry = await older.put_schedule(schedule, now=NOW)
+        await older.close()
+    backend = SQLiteBackend(path)
+    assert await backend.migrate() == tuple(step.name for step in known[1:])
+    await backend.open()
+    assert (await backend.schedules(now=NOW)).entries == (entry,)
+    assert await backend.schedule_runs("nightly") == []
+    await backend.fire(plan_firing(entry, now=NOW + DAY), now=NOW + DAY)
+    assert len(await backend.schedule_runs("nightly")) == 1
+    await backend.close()
 
 
 async def test_a_migration_that_fails_leaves_the_file_as_it_was(path, query, with_migration):
