@@ -60,8 +60,7 @@ async def test_three_workers_fire_each_second_of_each_entry_exactly_once_though_
 async def test_each_due_time_has_one_job_and_the_history_agrees_though_workers_are_killed_again_and_again(
     crew, manager, wait_until
 ):
-    # Each looks at the other's death at once, so that what it held runs again soon.
-    workers = [crew.worker(lease_seconds=2, heartbeat_seconds=0.5) for _ in range(2)]
+    workers = [crew.worker() for _ in range(2)]
     await wait_until(lambda: all(worker.says("started") for worker in workers))
     await manager.schedule_recurring_task("tick", tasks.nap, cron_expression="* * * * * *", missed_runs="all")
 
@@ -75,7 +74,7 @@ async def test_each_due_time_has_one_job_and_the_history_agrees_though_workers_a
     for times in range(KILL_EVERY, RUNS, KILL_EVERY):
         await wait_until(lambda times=times: has_fired(times), seconds=60)
         workers[0].kill()
-        workers.append(crew.worker(lease_seconds=2, heartbeat_seconds=0.5))
+        workers.append(crew.worker())
         if times == KILL_EVERY * 2:
             workers[1].kill()  # for once, nobody is there
         workers = [worker for worker in workers if worker.killed_at is None]

@@ -100,7 +100,7 @@ class Firing(Struct, frozen=True, kw_only=True):
         is_same = entry.schedule == self.schedule and entry.next_run == self.expected and entry.paused_at is None
         return is_same and (self.is_repair or self.expected <= now)
 
-    def after(self, *, fired_before: Collection[JobId], is_under_way: bool) -> tuple[PlannedRun, ...]:
+    def runs_to_write(self, *, fired_before: Collection[JobId], is_under_way: bool) -> tuple[PlannedRun, ...]:
         """
         Return the runs as they are to be written.
 
@@ -141,14 +141,6 @@ def resumed_run(entry: ScheduleEntry, *, now: datetime) -> datetime:
     """Return the next run of an entry whose pause ends at `now`: the first after it, in its rhythm."""
     recurrence = entry.schedule.recurrence
     return recurrence.next_after(recurrence.anchored(now, entry.next_run))
-
-
-def recorded(runs: Collection[PlannedRun], *, now: datetime) -> tuple[ScheduleRun, ...]:
-    """Return runs as the history keeps them."""
-    return tuple(
-        ScheduleRun(due=run.due, fired_at=now, outcome=run.outcome, job=None if run.job is None else run.job.id)
-        for run in runs
-    )
 
 
 def plan_firing(entry: ScheduleEntry, *, now: datetime) -> Firing | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
 
@@ -52,3 +53,11 @@ class ScheduleRun(Struct, frozen=True, kw_only=True):
     outcome: RunOutcome
     job: JobId | None = None
     state: State | None = None
+
+
+def recorded(runs: Collection[PlannedRun], *, now: datetime) -> tuple[ScheduleRun, ...]:
+    """Return runs as the history keeps them."""
+    return tuple(
+        ScheduleRun(due=run.due, fired_at=now, outcome=run.outcome, job=None if run.job is None else run.job.id)
+        for run in runs
+    )

@@ -238,18 +238,24 @@ class Facade:
         with other times it starts after now and its last run; a pause is kept always.
 
         An entry that was declared once and is no more is removed where this manager
-        knows its task: the decorator has lost its `cron`. Where the task itself is not known here
-        it is kept, for it may belong to another application, or to the other
-        version in a deploy; a warning names it if one of `queues` (by default those of
-        the settings) is its own. What `schedule_recurring_task` made is never touched.
-        While two versions of an application run, the one that started last decides.
+        knows its task: the decorator has lost its `cron`. Where the task itself is not
+        known here the entry is kept, for it may belong to another application, or to
+        the other version in a deploy; a warning names it if its queue is one of
+        `queues`, by default those of the settings. What `schedule_recurring_task` made
+        under another name is never touched; under the task's own name it becomes the
+        declared one. While two versions of an application run, the one that started
+        last decides.
         """
         await self._ready()
         served = frozenset(self.settings.queues if queues is None else queues)
         return [to_recurring_task(entry, runs=1) for entry in await self._planner.declare(self.registry, queues=served)]
 
     async def cancel_recurring_task(self, name: str) -> None:
-        """Remove a recurring task and its history; jobs it has made stay. Raises ScheduleNotFoundError."""
+        """
+        Remove a recurring task and its history; jobs it has made stay. Raises ScheduleNotFoundError.
+
+        One that stands in the code comes back with the next worker that starts: pause it, or change the code.
+        """
         await self._ready()
         await self._planner.remove(name)
 

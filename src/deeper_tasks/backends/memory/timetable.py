@@ -18,10 +18,9 @@ from deeper_tasks.domain.schedule import (
     ScheduleBook,
     ScheduleEntry,
     first_run,
-    recorded,
     resumed_run,
 )
-from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun, recorded
 from deeper_tasks.domain.state import State
 
 
@@ -70,7 +69,7 @@ class Timetable:
         entry = self._entries.get(firing.name)
         if entry is None or not firing.fits(entry, now=now):
             return None
-        runs = firing.after(fired_before=self._fired_before(firing), is_under_way=self._is_under_way(entry))
+        runs = firing.runs_to_write(fired_before=self._fired_before(firing), is_under_way=self._is_under_way(entry))
         for run in runs:
             if run.job is not None:
                 self._jobs.add(run.job, now=now)

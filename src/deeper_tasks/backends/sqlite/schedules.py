@@ -18,10 +18,9 @@ from deeper_tasks.domain.schedule import (
     ScheduleBook,
     ScheduleEntry,
     first_run,
-    recorded,
     resumed_run,
 )
-from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun, recorded
 from deeper_tasks.domain.state import TERMINAL
 
 _ENDED = ", ".join(str(CODES[state]) for state in sorted(TERMINAL))
@@ -113,7 +112,7 @@ def fire(connection: sqlite3.Connection, firing: Firing, *, now: int) -> Fired |
     if entry is None or not firing.fits(entry, now=moment(now)):
         return None
     fired_before = _known(connection, firing.name, [job.id for job in firing.jobs])
-    runs = firing.after(fired_before=fired_before, is_under_way=_is_under_way(connection, entry))
+    runs = firing.runs_to_write(fired_before=fired_before, is_under_way=_is_under_way(connection, entry))
     made = [run for run in runs if run.job is not None]
     produce.insert(connection, [run.job for run in made if run.job is not None], now=now)
     fired = Fired(runs=recorded(runs, now=moment(now)))

@@ -30,6 +30,7 @@ from deeper_tasks.testing.conformance.maintain import MaintainConformance
 from deeper_tasks.testing.conformance.nodes import NodeConformance
 from deeper_tasks.testing.conformance.produce import ProduceConformance
 from deeper_tasks.testing.conformance.scene import check_counters
+from deeper_tasks.testing.conformance.schedule_runs import ScheduleRunsConformance
 from deeper_tasks.testing.conformance.schedules import SchedulesConformance
 from deeper_tasks.testing.conformance.settle import SettleConformance
 from deeper_tasks.testing.conformance.unique import UniqueConformance
@@ -47,6 +48,7 @@ class BackendConformance(
     NodeConformance,
     MaintainConformance,
     SchedulesConformance,
+    ScheduleRunsConformance,
     ControlConformance,
     LookConformance,
     WakeConformance,
