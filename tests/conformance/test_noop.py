@@ -72,6 +72,9 @@ async def test_a_schedule_is_accepted_and_never_fires(backend):
     assert await backend.fire(plan_firing(entry, now=NOW + DAY), now=NOW + DAY) is None
     assert (await backend.schedules(now=NOW)).entries == ()
     assert not await backend.remove_schedule("daily")
+    assert await backend.pause_schedule("daily", is_paused=True) is None
+    assert await backend.run_schedule("daily", job_id=new_job().id) is None
+    assert await backend.schedule_runs("daily") == []
 
 
 async def test_there_is_nothing_to_control(backend):

@@ -19,6 +19,10 @@ def resize(path: str, *sizes: int) -> bytes:
     return path.encode()
 
 
+@task(cron="0 3 * * *", timezone="Europe/Berlin", missed_runs="once", overlap="skip")
+async def report(day: str = "today") -> None: ...
+
+
 async def a_task_is_typed_by_its_function() -> None:
     assert_type(await send(1), str)
     assert_type(resize("x", 1, 2), bytes)
@@ -64,6 +68,8 @@ def a_decorator_refuses_wrong_options() -> None:
     task(queue=3)  # type: ignore[call-overload]
     task(delay_seconds=3)  # type: ignore[call-overload]
     task(executor="gpu")  # type: ignore[call-overload]
+    task(cron=5)  # type: ignore[call-overload]
+    task(cron="@daily", overlap="sometimes")  # type: ignore[call-overload]
 
 
 def named(number: int) -> None: ...

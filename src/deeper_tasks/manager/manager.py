@@ -97,6 +97,8 @@ class BackgroundTaskManager(Facade):
         """
         Register a function as a task: `@manager.task`, or `@manager.task(queue="emails", max_attempts=5)`.
 
+        With `cron="0 3 * * *", timezone="Europe/Berlin"` the workers enqueue it by themselves.
+
         Raises:
             TaskError: the function cannot be a task.
             InvalidOptionError: names the option, its value and the way out.
@@ -143,12 +145,14 @@ class BackgroundTaskManager(Facade):
         Returns the worker, stopped; its `is_stuck` tells whether a thread ignored its timeout.
         """
         await self._ready()
+        settings = worker_settings(self.settings, queues, shutdown_grace_seconds=shutdown_grace_seconds)
         worker = Worker(
             backend=self.backend,
             registry=self.registry,
             bus=self.events,
-            settings=worker_settings(self.settings, queues, shutdown_grace_seconds=shutdown_grace_seconds),
+            settings=settings,
             middleware=self._middleware,
+            declare=lambda: self.declare_recurring_tasks(queues=settings.queues),
         )
         loop, handled = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
         if handle_signals:

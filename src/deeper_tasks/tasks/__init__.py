@@ -5,6 +5,7 @@ from deeper_tasks.tasks.context import CurrentJob, Reporter, current_job, enter_
 from deeper_tasks.tasks.definition import TaskOptions, make_task, task
 from deeper_tasks.tasks.options import NOTHING_ASKED, EnqueueOptions, JobRequest, merge, parse_moment, parse_options
 from deeper_tasks.tasks.registry import TaskRegistry
+from deeper_tasks.tasks.schedule import TaskSchedule, parse_policy
 from deeper_tasks.tasks.task import BoundTask, Enqueuer, ExecutorKind, Task, TaskCall
 from deeper_tasks.tasks.task_id import TaskId
 
@@ -23,6 +24,7 @@ __all__ = [
     "TaskId",
     "TaskOptions",
     "TaskRegistry",
+    "TaskSchedule",
     "current_job",
     "enter_job",
     "leave_job",
@@ -30,6 +32,7 @@ __all__ = [
     "merge",
     "parse_moment",
     "parse_options",
+    "parse_policy",
     "running_job",
     "task",
 ]

@@ -8,10 +8,12 @@ from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from deeper_tasks.domain.retry_policy import DelayFunction, RetryPolicy
+from deeper_tasks.domain.schedule import MissedRuns, Overlap
 from deeper_tasks.errors import InvalidOptionError, TaskError
 from deeper_tasks.tasks.naming import check_name, default_name, module_of
 from deeper_tasks.tasks.options import JobRequest, Seconds, parse_options, unknown_option
 from deeper_tasks.tasks.quoting import quoted
+from deeper_tasks.tasks.schedule import SCHEDULE_OPTIONS, parse_schedule
 from deeper_tasks.tasks.task import ExecutorKind, Task
 
 P = ParamSpec("P")
@@ -26,6 +28,11 @@ class TaskOptions(TypedDict, total=False):
     in a thread. `retry_on` and `fail_on`: exceptions that another attempt may mend,
     or cannot. `jitter`: how far delays are spread, 0.1 for a tenth. `retry`: a whole
     policy, or a function of attempt and exception that gives the delay or None.
+
+    `cron` has the workers enqueue the task by itself when it is due, without
+    arguments: five fields, or six with seconds in front, or `@daily` and the
+    like, or `@every 30s`; None: not at all. With it go `timezone`, which it is read
+    in (UTC), and `missed_runs` and `overlap` as in `schedule_recurring_task`.
     """
 
     name: str
@@ -44,9 +51,13 @@ class TaskOptions(TypedDict, total=False):
     tags: Sequence[str]
     meta: Mapping[str, Any]
     expires_in_seconds: Seconds
+    cron: str | None
+    timezone: str
+    missed_runs: MissedRuns | Literal["once", "all", "skip"]
+    overlap: Overlap | Literal["allow", "skip"]
 
 
-_OF_THE_TASK = frozenset({"name", "executor", "retry_on", "fail_on", "retry", "jitter"})
+_OF_THE_TASK = frozenset({"name", "executor", "retry_on", "fail_on", "retry", "jitter", *SCHEDULE_OPTIONS})
 _POLICY_PARTS = ("retry_delay_seconds", "retry_on", "fail_on", "jitter")
 
 
@@ -93,6 +104,7 @@ def make_task(function: Callable[P, R], /, **options: Unpack[TaskOptions]) -> Ta
         executor=executor,
         request=_request(given),
         retry=_retry_policy(given),
+        schedule=parse_schedule(function, given),
     )
 
 

@@ -14,6 +14,7 @@ from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.errors import TaskError
 from deeper_tasks.tasks.arguments import Signature
 from deeper_tasks.tasks.options import EnqueueOptions, JobRequest, parse_options
+from deeper_tasks.tasks.schedule import TaskSchedule
 from deeper_tasks.tasks.task_id import TaskId
 
 P = ParamSpec("P")
@@ -47,6 +48,7 @@ class Task(Generic[P, R]):
         retry: what follows a failed attempt. Where neither the call nor the task
             gives a delay, `request.retry_delay` is None and the settings' default counts.
         executor: where it runs.
+        schedule: when it is due by itself; None if it is not.
         module: the module to import to find it; None if there is none.
     """
 
@@ -59,6 +61,7 @@ class Task(Generic[P, R]):
         executor: ExecutorKind,
         request: JobRequest,
         retry: RetryPolicy,
+        schedule: TaskSchedule | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -68,6 +71,7 @@ class Task(Generic[P, R]):
         self.executor = executor
         self.request = request
         self.retry = retry
+        self.schedule = schedule
         self.signature = Signature(function)
         self._enqueuers: tuple[weakref.ref[Enqueuer], ...] = ()
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
 from deeper_tasks.backends.protocol import MAX_BATCH, Backend, NodeRecord, Notification, Topic
 from deeper_tasks.domain.ids import NodeId
-from deeper_tasks.domain.schedule import Firing, plan_firing
 from deeper_tasks.domain.state import State
 from deeper_tasks.integrations.events import (
     CleanupRan,
@@ -16,14 +14,10 @@ from deeper_tasks.integrations.events import (
     JobExpired,
     JobRescued,
     QueueNearCapacity,
-    ScheduleFired,
-    ScheduleRepaired,
 )
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.host import is_known_dead
 from deeper_tasks.worker.settings import WorkerSettings
-
-_logger = logging.getLogger("deeper_tasks")
 
 _AT_ONCE = timedelta(0)
 _LOOK_AT_NODES = timedelta(seconds=1)
@@ -50,46 +44,6 @@ class Promoter:
         if promotion.count == MAX_BATCH:
             return _AT_ONCE
         return min(promotion.next_due_in or self._longest, self._longest)
-
-
-class Scheduler:
-    """Fires the recurring tasks that are due."""
-
-    def __init__(self, *, backend: Backend, settings: WorkerSettings, bus: EventBus) -> None:
-        self._backend = backend
-        self._longest = settings.poll_interval
-        self._bus = bus
-
-    async def turn(self) -> timedelta:
-        """Fire what is due; sleeps until the next run."""
-        book = await self._backend.schedules()
-        queues: set[str] = set()
-        pause = self._longest
-        for entry in book.entries:
-            try:
-                firing = plan_firing(entry, now=book.now)
-            except Exception:
-                # A zone that this machine does not know, for example: it must not hold up the others.
-                _logger.exception("the recurring task %r cannot be planned here", entry.schedule.name)
-                continue
-            if firing is not None:
-                await self._fire(firing)
-                queues.add(entry.schedule.spec.queue)
-            elif entry.paused_at is None:
-                pause = min(pause, entry.next_run - book.now)
-        if queues:
-            await self._backend.notify(jobs_in(tuple(queues)))
-            return _AT_ONCE
-        return pause
-
-    async def _fire(self, firing: Firing) -> None:
-        fired = await self._backend.fire(firing)
-        if fired is None:
-            return
-        if firing.is_repair:
-            self._bus.emit(ScheduleRepaired(name=firing.name, was=firing.expected, next_run=firing.next_run))
-        else:
-            self._bus.emit(ScheduleFired(name=firing.name, jobs=fired.jobs, next_run=firing.next_run))
 
 
 class Rescuer:

@@ -34,12 +34,13 @@ from deeper_tasks.worker.executors.thread import ThreadExecutor
 from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.heartbeat import Heartbeat
 from deeper_tasks.worker.listener import Listener
-from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer, Scheduler
+from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer
 from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.news import announce
 from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.role import Role, RoleLoop, backoff
 from deeper_tasks.worker.runner import Middleware, Runner
+from deeper_tasks.worker.scheduler import Declare, Scheduler
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.settler import Settler
 
@@ -66,6 +67,7 @@ class Worker:
         settings: WorkerSettings,
         middleware: Sequence[Middleware] = (),
         clock: Clock | None = None,
+        declare: Declare | None = None,
     ) -> None:
         self._backend = backend
         self._registry = registry
@@ -104,7 +106,7 @@ class Worker:
         )
         self._loops: dict[str, RoleLoop] = {}
         self._consumers = {queue: self._make_consumer(queue, slots) for queue, slots in settings.queues.items()}
-        self._make_maintainers()
+        self._make_maintainers(declare)
         self._listener = Listener(
             backend=backend,
             clock=self._clock,
@@ -312,10 +314,10 @@ class Worker:
         self._add(name, consumer)
         return consumer
 
-    def _make_maintainers(self) -> None:
+    def _make_maintainers(self, declare: Declare | None) -> None:
         backend, settings, clock, bus = self._backend, self._settings, self._clock, self._bus
         self._add("promoter", Promoter(backend=backend, settings=settings))
-        self._add("scheduler", Scheduler(backend=backend, settings=settings, bus=bus))
+        self._add("scheduler", Scheduler(backend=backend, settings=settings, bus=bus, declare=declare))
         self._add("rescuer", Rescuer(backend=backend, settings=settings, clock=clock, bus=bus))
         self._add("expirer", Expirer(backend=backend, settings=settings, bus=bus))
         self._add("pruner", Pruner(backend=backend, settings=settings, clock=clock, bus=bus))

@@ -17,7 +17,9 @@ from deeper_tasks.domain.schedule import (
     ScheduleEntry,
     first_run,
     plan_firing,
+    resumed_run,
 )
+from deeper_tasks.domain.schedule_run import RunOutcome
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -84,7 +86,7 @@ def test_a_run_on_time_fires_one_job_under_every_policy(policy):
     [job] = firing.jobs
     assert (job.id, job.due, job.spec, job.unique) == (derived_id("report", NOON), NOON, SPEC, None)
     assert (firing.name, firing.expected, firing.next_run) == ("report", NOON, NOON + HOUR)
-    assert (firing.overlap, firing.is_repair) == (Overlap.SKIP, False)
+    assert (firing.schedule.overlap, firing.is_repair) == (Overlap.SKIP, False)
 
 
 def test_missed_runs_are_skipped_where_the_policy_says_so():
@@ -166,3 +168,78 @@ def test_a_next_run_beyond_the_next_two_is_repaired_without_a_job():
 
 def test_a_paused_entry_is_not_repaired():
     assert plan_firing(entry(next_run=NOON + 400 * HOUR, paused_at=NOON), now=NOON) is None
+
+
+@pytest.mark.parametrize(
+    ("day", "dues_in_utc"),
+    [
+        pytest.param(datetime(2024, 3, 30, tzinfo=UTC), ["30T01:30", "31T01:00", "01T00:30"], id="to summer time"),
+        pytest.param(datetime(2024, 10, 26, tzinfo=UTC), ["26T00:30", "27T00:30", "28T01:30"], id="to winter time"),
+    ],
+)
+def test_a_nightly_run_that_is_found_late_fires_once_a_night_across_a_change_of_the_clock(day, dues_in_utc):
+    recurrence = parse_recurrence("30 2 * * *", "Europe/Berlin")
+    known = replace(entry(missed_runs=MissedRuns.ALL), next_run=recurrence.next_after(day))
+    known = replace(known, schedule=replace(known.schedule, recurrence=recurrence))
+    firing = plan_firing(known, now=day + timedelta(days=2, hours=12))
+    assert [f"{due:%dT%H:%M}" for due in dues(firing)] == dues_in_utc
+    again = plan_firing(replace(known, next_run=firing.next_run), now=firing.next_run)
+    assert dues(again) == [firing.next_run]
+    assert set(dues(again)).isdisjoint(dues(firing))
+
+
+@pytest.mark.parametrize("day", [datetime(2024, 3, 30, 20, tzinfo=UTC), datetime(2024, 10, 26, 20, tzinfo=UTC)])
+def test_an_hourly_run_fires_each_hour_across_a_change_of_the_clock(day):
+    recurrence = parse_recurrence("0 * * * *", "Europe/Berlin")
+    known = replace(entry(), next_run=recurrence.next_after(day))
+    known = replace(known, schedule=replace(known.schedule, recurrence=recurrence))
+    fired = []
+    for hours in range(1, 12):
+        firing = plan_firing(known, now=day + hours * HOUR)
+        fired += dues(firing)
+        known = replace(known, next_run=firing.next_run, last_run=fired[-1])
+    assert fired == [day + hours * HOUR for hours in range(1, 12)]
+
+
+def test_of_all_missed_runs_only_the_newest_fires_where_none_may_overlap():
+    firing = plan_firing(entry(missed_runs=MissedRuns.ALL, overlap=Overlap.SKIP), now=NOON + 2 * HOUR)
+    assert [(run.due, run.outcome) for run in firing.runs] == [
+        (NOON, RunOutcome.SKIPPED_OVERLAP),
+        (NOON + HOUR, RunOutcome.SKIPPED_OVERLAP),
+        (NOON + 2 * HOUR, RunOutcome.FIRED),
+    ]
+    assert dues(firing) == [NOON + 2 * HOUR]
+
+
+@pytest.mark.parametrize("policy", [MissedRuns.ONCE, MissedRuns.SKIP])
+def test_a_firing_says_which_runs_were_missed(policy):
+    firing = plan_firing(entry(missed_runs=policy), now=NOON + 1.5 * HOUR)
+    newest = RunOutcome.FIRED if policy is MissedRuns.ONCE else RunOutcome.SKIPPED_MISSED
+    assert [run.outcome for run in firing.runs] == [RunOutcome.SKIPPED_MISSED, newest]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"next_run": NOON + HOUR},
+        {"paused_at": NOON},
+        {"schedule": schedule(overlap=Overlap.SKIP)},
+        {"schedule": replace(schedule(), spec=replace(SPEC, arguments="[[1],{}]"))},
+    ],
+)
+def test_a_firing_does_not_fit_an_entry_that_has_changed(changed):
+    firing = plan_firing(entry(), now=NOON)
+    assert firing.fits(entry(), now=NOON)
+    assert not firing.fits(replace(entry(), **changed), now=NOON)
+
+
+def test_a_firing_does_not_fit_a_clock_by_which_it_is_not_due():
+    firing = plan_firing(entry(), now=NOON)
+    assert not firing.fits(entry(), now=NOON - SECOND)
+
+
+def test_a_resumed_entry_runs_first_after_now_in_its_rhythm():
+    assert resumed_run(entry(next_run=NOON), now=NOON + 1.5 * HOUR) == NOON + 2 * HOUR
+    assert resumed_run(entry("@every 40m", next_run=NOON), now=NOON + 90 * MINUTE) == NOON + 120 * MINUTE
+    assert resumed_run(entry("@every 40m", next_run=NOON), now=NOON - MINUTE) == NOON
+    assert resumed_run(entry("@every 40m", next_run=NOON), now=NOON) == NOON + 40 * MINUTE

@@ -1,4 +1,4 @@
-"""The maintainers: jobs come due, recurring tasks fire, the dead are rescued, the old deleted, each by one turn."""
+"""The maintainers: jobs come due, the dead are rescued, the old deleted, each by one turn."""
 
 import os
 import subprocess
@@ -9,8 +9,6 @@ import msgspec
 import pytest
 
 from deeper_tasks.backends.protocol import MAX_BATCH, Retention, Topic
-from deeper_tasks.domain.cron import Recurrence, parse_recurrence
-from deeper_tasks.domain.schedule import Schedule
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
@@ -20,8 +18,6 @@ from deeper_tasks.integrations.events import (
     JobExpired,
     JobRescued,
     QueueNearCapacity,
-    ScheduleFired,
-    ScheduleRepaired,
 )
 from deeper_tasks.testing.conformance.scene import (
     DAY,
@@ -30,7 +26,6 @@ from deeper_tasks.testing.conformance.scene import (
     every_job,
     join,
     look,
-    new_job,
     new_node,
     put,
     put_many,
@@ -41,7 +36,7 @@ from deeper_tasks.testing.conformance.scene import (
 )
 from deeper_tasks.worker import host
 from deeper_tasks.worker.host import describe_node, is_known_dead
-from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer, Scheduler
+from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer
 from deeper_tasks.worker.settings import WorkerSettings
 
 POLL = timedelta(seconds=1)
@@ -99,85 +94,6 @@ async def test_the_promoter_goes_on_at_once_after_a_full_batch(flaky):
     assert await promoter.turn() == AT_ONCE
     assert await promoter.turn() == POLL
     assert {job.state for job in await every_job(flaky)} == {State.PENDING}
-
-
-# The scheduler.
-
-
-async def put_schedule(backend, name="nightly", expression="@every 10s", **fields):
-    schedule = Schedule(name=name, recurrence=parse_recurrence(expression), spec=new_job().spec, **fields)
-    now = (await backend.schedules()).now
-    return await backend.put_schedule(schedule, now=now - timedelta(seconds=15))
-
-
-async def test_the_scheduler_fires_what_is_due_once_and_tells_it(store, bus):
-    await put_schedule(store)
-    scheduler = Scheduler(backend=store, settings=SETTINGS, bus=bus)
-    assert await scheduler.turn() == AT_ONCE
-    assert await scheduler.turn() <= POLL
-    [fired] = bus.heard
-    assert isinstance(fired, ScheduleFired)
-    assert fired.name == "nightly"
-    assert [job.id for job in await every_job(store)] == list(fired.jobs)
-
-
-async def test_two_schedulers_fire_one_run_once(store):
-    await put_schedule(store)
-    buses = [EventBus(), EventBus()]
-    heard = []
-    for each in buses:
-        each.subscribe(heard.append)
-    schedulers = [Scheduler(backend=store, settings=SETTINGS, bus=each) for each in buses]
-    for scheduler in (*schedulers, *schedulers):
-        await scheduler.turn()
-    assert len(heard) == 1
-    assert len(await every_job(store)) == 1
-
-
-async def test_the_scheduler_sleeps_until_the_next_run(store, bus):
-    scheduler = Scheduler(backend=store, settings=SETTINGS, bus=bus)
-    assert await scheduler.turn() == POLL
-    now = (await store.schedules()).now
-    schedule = Schedule(name="soon", recurrence=parse_recurrence("@every 1s"), spec=new_job().spec)
-    await store.put_schedule(schedule, now=now - timedelta(milliseconds=500))
-    assert AT_ONCE < await scheduler.turn() <= timedelta(milliseconds=500)
-    assert bus.heard == []
-
-
-async def test_a_next_run_impossibly_far_ahead_is_repaired_and_told(store, bus):
-    now = (await store.schedules()).now
-    schedule = Schedule(name="nightly", recurrence=parse_recurrence("@daily"), spec=new_job().spec)
-    await store.put_schedule(schedule, now=now + 365 * DAY)
-    scheduler = Scheduler(backend=store, settings=SETTINGS, bus=bus)
-    await scheduler.turn()
-    [repaired] = bus.heard
-    assert isinstance(repaired, ScheduleRepaired)
-    assert repaired.next_run <= now + DAY < repaired.was
-    assert await every_job(store) == []
-
-
-async def test_an_entry_that_cannot_be_read_in_its_zone_does_not_stop_the_others(store, bus, caplog):
-    now = (await store.schedules()).now
-    broken = Schedule(name="a", recurrence=parse_recurrence("0 3 * * *"), spec=new_job().spec)
-    await store.put_schedule(broken, now=now - 2 * DAY)
-    await put_schedule(store, "b")
-    schedules = store.schedules
-
-    async def from_another_machine(**_):
-        book = await schedules()
-        zone = Recurrence(expression="0 3 * * *", timezone="Mars/Olympus")
-        entries = tuple(
-            msgspec.structs.replace(entry, schedule=msgspec.structs.replace(entry.schedule, recurrence=zone))
-            if entry.schedule.name == "a"
-            else entry
-            for entry in book.entries
-        )
-        return msgspec.structs.replace(book, entries=entries)
-
-    store.schedules = from_another_machine
-    await Scheduler(backend=store, settings=SETTINGS, bus=bus).turn()
-    assert [event.name for event in bus.heard] == ["b"]
-    assert "'a'" in caplog.text
 
 
 # The rescuer.

@@ -32,6 +32,7 @@ from deeper_tasks.testing.conformance.maintain import MaintainConformance
 from deeper_tasks.testing.conformance.nodes import NodeConformance
 from deeper_tasks.testing.conformance.produce import ProduceConformance
 from deeper_tasks.testing.conformance.scene import check_counters
+from deeper_tasks.testing.conformance.schedule_runs import ScheduleRunsConformance
 from deeper_tasks.testing.conformance.schedules import SchedulesConformance
 from deeper_tasks.testing.conformance.settle import SettleConformance
 from deeper_tasks.testing.conformance.transactions import JoinConformance, Transaction, TransactionConformance
@@ -51,6 +52,7 @@ class BackendConformance(
     NodeConformance,
     MaintainConformance,
     SchedulesConformance,
+    ScheduleRunsConformance,
     ControlConformance,
     LookConformance,
     WakeConformance,

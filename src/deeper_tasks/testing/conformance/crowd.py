@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from msgspec.structs import replace
+
 from deeper_tasks.backends.protocol import Backend, JobQuery
 from deeper_tasks.domain.cron import parse_recurrence
 from deeper_tasks.domain.ids import JobId
@@ -110,6 +112,30 @@ class CrowdConformance:
         assert [one for one in fired if one is not None] != []
         assert fired.count(None) == 19
         assert (await backend.find(JobQuery())).total == 1
+
+    async def test_a_pause_and_a_deploy_at_the_same_time_both_count(self, backend: Backend) -> None:
+        spec = JobSpec(task="shop.report", arguments="[[],{}]", queue="default")
+        for number in range(20):
+            schedule = Schedule(name=f"report {number}", recurrence=parse_recurrence("@daily"), spec=spec)
+            changed = replace(schedule, spec=replace(spec, arguments="[[1],{}]"))
+            await backend.put_schedule(schedule, now=NOW)
+            await asyncio.gather(
+                backend.pause_schedule(schedule.name, is_paused=True, now=NOW),
+                backend.put_schedule(changed, now=NOW),
+            )
+        entries = (await backend.schedules(now=NOW)).entries
+        assert len(entries) == 20
+        assert {(entry.paused_at, entry.schedule.spec.arguments) for entry in entries} == {(NOW, "[[1],{}]")}
+
+    async def test_of_many_that_run_an_entry_with_one_id_one_makes_the_job(self, backend: Backend) -> None:
+        spec = JobSpec(task="shop.report", arguments="[[],{}]", queue="default")
+        schedule = Schedule(name="daily", recurrence=parse_recurrence("@daily"), spec=spec)
+        await backend.put_schedule(schedule, now=NOW)
+        job_id = new_job().id
+        entries = await asyncio.gather(*(backend.run_schedule("daily", job_id=job_id, now=NOW) for _ in range(20)))
+        assert {entry.last_job for entry in entries if entry is not None} == {job_id}
+        assert (await backend.find(JobQuery())).total == 1
+        assert len(await backend.schedule_runs("daily")) == 1
 
     async def test_many_that_promote_share_the_work(self, backend: Backend) -> None:
         await put_many(backend, 800, delay=MINUTE)

@@ -53,6 +53,12 @@ async def plan(backend: Backend, schedule: Schedule = HOURLY, *, now: datetime =
     return firing
 
 
+async def due_entry(backend: Backend, schedule: Schedule = HOURLY) -> Firing:
+    """Register an entry and plan its first firing."""
+    await backend.put_schedule(schedule, now=NOW)
+    return await plan(backend, schedule)
+
+
 async def fire(backend: Backend, schedule: Schedule = HOURLY, *, now: datetime = DUE) -> Fired:
     """Fire an entry that must be due."""
     fired = await backend.fire(await plan(backend, schedule, now=now), now=now)
@@ -61,7 +67,7 @@ async def fire(backend: Backend, schedule: Schedule = HOURLY, *, now: datetime =
 
 
 class SchedulesConformance:
-    """What holds for `put_schedule`, `remove_schedule`, `schedules` and `fire`."""
+    """What holds for `put_schedule`, `pause_schedule`, `remove_schedule`, `schedules` and `fire`."""
 
     async def test_an_entry_is_kept_as_it_was_registered(self, backend: Backend) -> None:
         schedule = Schedule(
@@ -70,6 +76,7 @@ class SchedulesConformance:
             spec=replace(SPEC, priority=-3, max_attempts=2, expires_in=HOUR),
             missed_runs=MissedRuns.ALL,
             overlap=Overlap.SKIP,
+            is_declared=True,
         )
         entry = await backend.put_schedule(schedule, now=NOW)
         assert entry == ScheduleEntry(schedule=schedule, next_run=schedule.recurrence.next_after(NOW))
@@ -129,7 +136,7 @@ class SchedulesConformance:
         await backend.put_schedule(HOURLY, now=NOW)
         fired = await fire(backend, now=DUE + SECOND)
         job_id = derived_id(HOURLY.name, DUE)
-        assert fired == Fired(jobs=(job_id,))
+        assert fired.jobs == (job_id,)
         job = await look(backend, job_id)
         assert (job.state, job.task, job.options) == (State.PENDING, SPEC.task, SPEC.options)
         entry = await entry_of(backend)
@@ -177,7 +184,7 @@ class SchedulesConformance:
         schedule = replace(HOURLY, missed_runs=MissedRuns.SKIP)
         await backend.put_schedule(schedule, now=NOW)
         now = NOW + 5 * HOUR + 30 * MINUTE
-        assert await fire(backend, schedule, now=now) == Fired(jobs=())
+        assert (await fire(backend, schedule, now=now)).jobs == ()
         assert (await entry_of(backend)).next_run == NOW + 6 * HOUR
         assert (await backend.find(JobQuery())).total == 0
 
@@ -190,9 +197,9 @@ class SchedulesConformance:
         node = await join(backend)
         await backend.put_schedule(NO_OVERLAP, now=NOW)
         first = await fire(backend, NO_OVERLAP)
-        assert await fire(backend, NO_OVERLAP, now=DUE + HOUR) == Fired(jobs=())
+        assert (await fire(backend, NO_OVERLAP, now=DUE + HOUR)).jobs == ()
         jobs = await take(backend, node, now=DUE + HOUR)
-        assert await fire(backend, NO_OVERLAP, now=DUE + 2 * HOUR) == Fired(jobs=())
+        assert (await fire(backend, NO_OVERLAP, now=DUE + 2 * HOUR)).jobs == ()
         entry = await entry_of(backend)
         assert (entry.next_run, entry.last_job) == (DUE + 3 * HOUR, first.jobs[0])
         await settle(backend, jobs, now=DUE + 2 * HOUR)
@@ -208,7 +215,9 @@ class SchedulesConformance:
         await backend.put_schedule(HOURLY, now=NOW + 400 * DAY)
         firing = await plan(backend, now=NOW)
         assert firing.is_repair
-        assert await backend.fire(firing, now=NOW) == Fired(jobs=())
+        fired = await backend.fire(firing, now=NOW)
+        assert fired is not None
+        assert fired.jobs == ()
         entry = await entry_of(backend)
         assert (entry.next_run, entry.last_run) == (DUE, None)
         assert await backend.fire(firing, now=NOW) is None
@@ -219,6 +228,79 @@ class SchedulesConformance:
         await backend.remove_schedule(HOURLY.name)
         changed = replace(HOURLY, spec=replace(SPEC, arguments="[[1],{}]"))
         await backend.put_schedule(changed, now=NOW)
-        assert await fire(backend) == Fired(jobs=(derived_id(HOURLY.name, DUE),))
+        assert await fire(backend) == Fired()
         assert (await entry_of(backend)).next_run == DUE + HOUR
         assert (await backend.find(JobQuery())).total == 1
+
+    # a firing that was planned before the entry changed
+
+    async def test_a_run_planned_before_the_task_changed_is_not_fired(self, backend: Backend) -> None:
+        firing = await due_entry(backend)
+        changed = replace(HOURLY, spec=replace(SPEC, arguments="[[2],{}]"))
+        await backend.put_schedule(changed, now=DUE)
+        assert await backend.fire(firing, now=DUE) is None
+        assert (await backend.find(JobQuery())).total == 0
+        fired = await fire(backend)
+        assert (await look(backend, fired.jobs[0])).arguments == "[[2],{}]"
+
+    async def test_a_run_planned_before_a_policy_changed_is_not_fired(self, backend: Backend) -> None:
+        firing = await due_entry(backend)
+        await backend.put_schedule(NO_OVERLAP, now=DUE)
+        assert await backend.fire(firing, now=DUE) is None
+        assert (await fire(backend, NO_OVERLAP)).jobs == (derived_id(HOURLY.name, DUE),)
+
+    # pause
+
+    async def test_a_paused_entry_does_not_fire_even_what_was_planned_before(self, backend: Backend) -> None:
+        firing = await due_entry(backend)
+        entry = await backend.pause_schedule(HOURLY.name, is_paused=True, now=NOW + MINUTE)
+        assert entry == await entry_of(backend)
+        assert (entry.paused_at, entry.next_run) == (NOW + MINUTE, DUE)
+        assert await backend.fire(firing, now=DUE) is None
+        assert plan_firing(entry, now=DUE) is None
+        assert (await backend.find(JobQuery())).total == 0
+
+    async def test_runs_missed_during_a_pause_are_not_made_up_for(self, backend: Backend) -> None:
+        schedule = replace(HOURLY, missed_runs=MissedRuns.ALL)
+        await backend.put_schedule(schedule, now=NOW)
+        await backend.pause_schedule(schedule.name, is_paused=True, now=NOW)
+        now = NOW + 5 * HOUR + MINUTE
+        entry = await backend.pause_schedule(schedule.name, is_paused=False, now=now)
+        assert entry == await entry_of(backend)
+        assert (entry.paused_at, entry.next_run) == (None, NOW + 6 * HOUR)
+        assert plan_firing(entry, now=now) is None
+        assert (await fire(backend, schedule, now=NOW + 6 * HOUR)).jobs == (derived_id(schedule.name, NOW + 6 * HOUR),)
+
+    async def test_an_interval_keeps_its_rhythm_over_a_pause(self, backend: Backend) -> None:
+        schedule = replace(HOURLY, recurrence=parse_recurrence("@every 40m"))
+        await backend.put_schedule(schedule, now=NOW)
+        await backend.pause_schedule(schedule.name, is_paused=True, now=NOW)
+        entry = await backend.pause_schedule(schedule.name, is_paused=False, now=NOW + MINUTE)
+        assert entry is not None
+        assert entry.next_run == NOW + 40 * MINUTE
+        await backend.pause_schedule(schedule.name, is_paused=True, now=NOW + MINUTE)
+        entry = await backend.pause_schedule(schedule.name, is_paused=False, now=NOW + 90 * MINUTE)
+        assert entry is not None
+        assert entry.next_run == NOW + 120 * MINUTE
+
+    async def test_a_second_pause_changes_nothing(self, backend: Backend) -> None:
+        await backend.put_schedule(HOURLY, now=NOW)
+        first = await backend.pause_schedule(HOURLY.name, is_paused=True, now=NOW)
+        assert await backend.pause_schedule(HOURLY.name, is_paused=True, now=NOW + DAY) == first
+
+    async def test_resuming_an_entry_that_is_not_paused_keeps_its_missed_runs(self, backend: Backend) -> None:
+        entry = await backend.put_schedule(HOURLY, now=NOW)
+        assert await backend.pause_schedule(HOURLY.name, is_paused=False, now=NOW + DAY) == entry
+        assert (await entry_of(backend)).next_run == DUE
+
+    async def test_a_pause_is_kept_when_the_entry_is_registered_again(self, backend: Backend) -> None:
+        await backend.put_schedule(HOURLY, now=NOW)
+        await backend.pause_schedule(HOURLY.name, is_paused=True, now=NOW)
+        assert (await backend.put_schedule(HOURLY, now=NOW + MINUTE)).paused_at == NOW
+        changed = replace(HOURLY, recurrence=parse_recurrence("30 * * * *"))
+        entry = await backend.put_schedule(changed, now=NOW + MINUTE)
+        assert (entry.paused_at, entry.schedule) == (NOW, changed)
+
+    async def test_an_entry_that_is_not_there_cannot_be_paused(self, backend: Backend) -> None:
+        for is_paused in (True, False):
+            assert await backend.pause_schedule("nobody", is_paused=is_paused, now=NOW) is None

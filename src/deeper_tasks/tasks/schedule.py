@@ -1,0 +1,78 @@
+"""The schedule of a task: when it is due by its own definition, as in `@task(cron="0 3 * * *")`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+from msgspec import Struct
+
+from deeper_tasks.domain.cron import Recurrence, parse_recurrence
+from deeper_tasks.domain.schedule import MissedRuns, Overlap
+from deeper_tasks.errors import InvalidOptionError
+from deeper_tasks.tasks.quoting import quoted
+
+SCHEDULE_OPTIONS = ("cron", "timezone", "missed_runs", "overlap")
+
+_COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+Policy = TypeVar("Policy", MissedRuns, Overlap)
+
+
+class TaskSchedule(Struct, frozen=True, kw_only=True):
+    """When a task is due, and what becomes of runs that come too late or too early."""
+
+    recurrence: Recurrence
+    missed_runs: MissedRuns = MissedRuns.ONCE
+    overlap: Overlap = Overlap.ALLOW
+
+
+def parse_schedule(function: Callable[..., Any], given: Mapping[str, Any]) -> TaskSchedule | None:
+    """
+    Check what a task's options say about its due times; None where it has none.
+
+    Raises:
+        InvalidOptionError: an expression, a zone or a policy cannot be used, there is no
+            cron for them, or the function cannot be called without arguments.
+    """
+    if "cron" not in given:
+        _refuse_without_cron(given)
+        return None
+    if given["cron"] is None:
+        return None
+    _refuse_required_parameters(function)
+    return TaskSchedule(
+        recurrence=parse_recurrence(given["cron"], given.get("timezone", "UTC")),
+        missed_runs=parse_policy(MissedRuns, "missed_runs", given.get("missed_runs", MissedRuns.ONCE)),
+        overlap=parse_policy(Overlap, "overlap", given.get("overlap", Overlap.ALLOW)),
+    )
+
+
+def parse_policy(kind: type[Policy], option: str, value: object) -> Policy:
+    """Return the policy of this name. Raises InvalidOptionError."""
+    try:
+        return kind(cast("str", value))
+    except ValueError as error:
+        known = ", ".join(repr(each.value) for each in kind)
+        message = f"option {option!r} cannot be {quoted(value)}; use one of {known}"
+        raise InvalidOptionError(message) from error
+
+
+def _refuse_without_cron(given: Mapping[str, Any]) -> None:
+    for option in SCHEDULE_OPTIONS:
+        if option in given:
+            message = (
+                f"option {option!r} ({quoted(given[option])}) does nothing alone; add cron='0 3 * * *' or the like"
+            )
+            raise InvalidOptionError(message)
+
+
+def _refuse_required_parameters(function: Callable[..., Any]) -> None:
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.default is inspect.Parameter.empty and parameter.kind not in _COLLECTING:
+            message = (
+                f"option 'cron' has {function.__qualname__} called without arguments, and its parameter "
+                f"{parameter.name!r} has no default; give it one, or use schedule_recurring_task(…, args=[…])"
+            )
+            raise InvalidOptionError(message)

@@ -1,0 +1,328 @@
+"""Recurring tasks by the manager: declared, paused, resumed, run by hand, and what their history tells."""
+
+import types
+
+import pytest
+
+from deeper_tasks import BackgroundTaskManager, RunOutcome, task
+from deeper_tasks.domain.cron import parse_recurrence
+from deeper_tasks.domain.schedule import Schedule, plan_firing
+from deeper_tasks.domain.state import State
+from deeper_tasks.integrations.events import (
+    JobEnqueued,
+    ScheduleOrphaned,
+    SchedulePaused,
+    ScheduleRemoved,
+    ScheduleResumed,
+)
+from deeper_tasks.testing.conformance.scene import DAY, HOUR, new_job
+
+
+@pytest.fixture
+def send(manager):
+    @manager.task(name="shop.mails.send")
+    async def send(number: int, *, loud: bool = False): ...
+
+    return send
+
+
+@pytest.fixture
+def heard(manager):
+    heard = []
+    manager.subscribe(heard.append)
+    return heard
+
+
+async def put(manager, task, name="nightly", expression="@every 1h", **options):
+    return await manager.schedule_recurring_task(name, task, None, [7], expression, **options)
+
+
+async def fire(manager, *, after=HOUR):
+    """Fire the one entry as a worker would, `after` from now by the store's clock."""
+    book = await manager.backend.schedules()
+    [entry] = book.entries
+    firing = plan_firing(entry, now=book.now + after)
+    return await manager.backend.fire(firing, now=book.now + after)
+
+
+async def test_an_entry_shows_what_it_runs(manager, send):
+    entry = await manager.schedule_recurring_task("nightly", send, None, [7], "@daily", kwargs={"loud": True})
+    assert (entry.args, entry.kwargs, entry.is_declared) == ([7], {"loud": True}, False)
+    assert await manager.get_recurring_task("nightly") == entry
+
+
+async def test_a_paused_entry_is_shown_as_paused_until_it_is_resumed(manager, send, heard):
+    before = await put(manager, send)
+    paused = await manager.pause_recurring_task("nightly")
+    assert (paused.is_paused, paused.next_run) == (True, before.next_run)
+    assert await manager.get_recurring_task("nightly") == paused
+    resumed = await manager.resume_recurring_task("nightly")
+    assert resumed == before
+    assert heard == [SchedulePaused(name="nightly"), ScheduleResumed(name="nightly", next_run=before.next_run)]
+
+
+async def test_a_deploy_keeps_the_pause(manager, send):
+    await put(manager, send)
+    await manager.pause_recurring_task("nightly")
+    assert (await put(manager, send)).is_paused
+    assert (await put(manager, send, expression="@daily")).is_paused
+
+
+async def test_a_paused_entry_makes_no_jobs_in_a_worker_and_a_resumed_one_does(manager, send, working, wait_until):
+    await put(manager, send, expression="@every 1s")
+    await put(manager, send, "other", "@every 1s")
+    await manager.pause_recurring_task("nightly")
+
+    async def runs(name):
+        return await manager.recurring_task_history(name)
+
+    async def has_run(name):
+        return await runs(name)
+
+    async with working(manager):
+        await wait_until(lambda: has_run("other"))
+        assert await runs("nightly") == []
+        resumed = await manager.resume_recurring_task("nightly")
+        await wait_until(lambda: has_run("nightly"))
+    first = (await runs("nightly"))[-1]
+    assert (first.due_at, first.outcome) == (resumed.next_run, RunOutcome.FIRED)
+
+
+async def test_the_history_tells_of_each_run_the_newest_first(manager, send):
+    await put(manager, send, overlap="skip")
+    await fire(manager)
+    await fire(manager, after=2 * HOUR)
+    by_hand = await manager.run_recurring_task("nightly")
+    newest, held_back, first = await manager.recurring_task_history("nightly")
+    assert (newest.outcome, newest.task_id, newest.status) == (RunOutcome.RUN_NOW, by_hand, State.PENDING)
+    assert newest.due_at == newest.fired_at
+    assert (held_back.outcome, held_back.task_id, held_back.status) == (RunOutcome.SKIPPED_OVERLAP, None, None)
+    assert (first.outcome, first.status) == (RunOutcome.FIRED, State.PENDING)
+    assert first.due_at <= first.fired_at
+    assert (await manager.get_task_status(first.task_id)).args == [7]
+    assert await manager.recurring_task_history("nightly", limit=1) == [newest]
+    assert await manager.recurring_task_history("nightly", limit=100_000) == [newest, held_back, first]
+
+
+async def test_the_history_tells_the_state_of_a_job_as_it_is_now(manager, send):
+    await put(manager, send)
+    task_id = await manager.run_recurring_task("nightly")
+    await manager.cancel_task(task_id)
+    assert [run.status for run in await manager.recurring_task_history("nightly")] == [State.CANCELLED]
+    await manager.delete_task(task_id)
+    [run] = await manager.recurring_task_history("nightly")
+    assert (run.task_id, run.status) == (task_id, None)
+
+
+async def test_a_new_entry_has_an_empty_history(manager, send):
+    await put(manager, send)
+    assert await manager.recurring_task_history("nightly") == []
+
+
+async def test_the_history_goes_with_the_entry(manager, send, heard):
+    await put(manager, send)
+    await manager.run_recurring_task("nightly")
+    await manager.cancel_recurring_task("nightly")
+    await put(manager, send)
+    assert await manager.recurring_task_history("nightly") == []
+    assert [type(event) for event in heard] == [JobEnqueued, ScheduleRemoved]
+
+
+async def test_an_entry_run_by_hand_is_told_as_enqueued(manager, send, heard):
+    await put(manager, send, queue="mail")
+    task_id = await manager.run_recurring_task("nightly")
+    assert task_id.is_new
+    [event] = heard
+    assert (event.job_id, event.task, event.queue) == (task_id, "shop.mails.send", "mail")
+
+
+async def test_missed_runs_and_repairs_are_in_the_history(manager, send):
+    await put(manager, send, expression="0 * * * *", missed_runs="skip")
+    await fire(manager, after=DAY)
+    outcomes = {run.outcome for run in await manager.recurring_task_history("nightly")}
+    assert outcomes <= {RunOutcome.SKIPPED_MISSED, RunOutcome.FIRED}
+    assert RunOutcome.SKIPPED_MISSED in outcomes
+    await fire(manager, after=-DAY)
+    assert (await manager.recurring_task_history("nightly"))[0].outcome is RunOutcome.REPAIRED
+
+
+def test_pausing_and_the_history_block_in_the_synchronous_facade(url):
+    from deeper_tasks import BackgroundTaskManager
+
+    manager = BackgroundTaskManager(url)
+
+    @manager.task(name="shop.mails.send")
+    async def send(number: int): ...
+
+    with manager.sync as sync:
+        sync.schedule_recurring_task("nightly", send, None, [7], "@daily")
+        assert sync.pause_recurring_task("nightly").is_paused
+        assert not sync.resume_recurring_task("nightly").is_paused
+        task_id = sync.run_recurring_task("nightly")
+        assert [run.task_id for run in sync.recurring_task_history("nightly")] == [task_id]
+
+
+# Declared in the code.
+
+
+def application(url, *, prefix="shop", **crons):
+    """Return another version of an application: its tasks, each with what its decorator says of its times."""
+    manager = BackgroundTaskManager(url, poll_interval_seconds=0.05)
+    for name, options in crons.items():
+
+        async def work(): ...
+
+        manager.task(name=f"{prefix}.{name}", **options)(work)
+    return manager
+
+
+@pytest.fixture
+async def deploy(tmp_path):
+    """Return a way to start a version of an application on the one store of the test, as its worker would."""
+    managers = []
+
+    async def deploy(*, queues=None, **crons):
+        manager = application(f"sqlite:///{tmp_path}/tasks.db", **crons)
+        manager.heard = []
+        manager.subscribe(manager.heard.append, ScheduleRemoved, ScheduleOrphaned)
+        managers.append(manager)
+        await manager.declare_recurring_tasks(queues=queues)
+        return manager
+
+    yield deploy
+    for manager in managers:
+        await manager.close()
+
+
+async def names(manager):
+    return [entry.name for entry in await manager.list_recurring_tasks()]
+
+
+async def test_a_task_with_a_cron_is_registered_under_its_name(deploy):
+    manager = await deploy(
+        report={
+            "cron": "0 3 * * *",
+            "timezone": "Europe/Berlin",
+            "missed_runs": "all",
+            "overlap": "skip",
+            "queue": "mail",
+            "tags": ["night"],
+        },
+        other={},
+    )
+    [entry] = await manager.list_recurring_tasks()
+    assert (entry.name, entry.task, entry.args, entry.kwargs) == ("shop.report", "shop.report", [], {})
+    assert (entry.cron_expression, entry.timezone) == ("0 3 * * *", "Europe/Berlin")
+    assert (entry.missed_runs, entry.overlap, entry.queue) == ("all", "skip", "mail")
+    assert entry.is_declared
+    status = await manager.get_task_status(await manager.run_recurring_task("shop.report"))
+    assert status.tags == ("night",)
+
+
+async def test_declaring_returns_the_declared_entries_by_name(deploy):
+    manager = await deploy(b={"cron": "@daily"}, a={"cron": "@every 30s"}, c={})
+    assert [entry.name for entry in await manager.declare_recurring_tasks()] == ["shop.a", "shop.b"]
+
+
+async def test_an_unchanged_deploy_keeps_the_next_run_and_the_pause(deploy):
+    manager = await deploy(report={"cron": "@every 1h"})
+    before = await manager.pause_recurring_task("shop.report")
+    again = await deploy(report={"cron": "@every 1h"})
+    assert await again.get_recurring_task("shop.report") == before
+
+
+async def test_a_deploy_with_other_times_starts_after_now_and_keeps_the_pause(deploy):
+    manager = await deploy(report={"cron": "@every 1h"})
+    before = await manager.pause_recurring_task("shop.report")
+    after = await (await deploy(report={"cron": "@every 2h"})).get_recurring_task("shop.report")
+    assert after.next_run > before.next_run
+    assert after.is_paused
+
+
+async def test_an_entry_that_the_code_no_longer_declares_is_removed(deploy):
+    await deploy(report={"cron": "@daily"}, other={"cron": "@daily"})
+    manager = await deploy(report={}, other={"cron": "@daily"})
+    assert await names(manager) == ["shop.other"]
+    assert manager.heard == [ScheduleRemoved(name="shop.report", was_declared=True)]
+
+
+async def test_a_cron_of_none_declares_nothing(deploy):
+    await deploy(report={"cron": "@daily"})
+    manager = await deploy(report={"cron": None, "timezone": "Europe/Berlin"})
+    assert await names(manager) == []
+
+
+async def test_an_entry_whose_task_is_not_known_is_kept_and_told(deploy):
+    await deploy(report={"cron": "@daily"})
+    manager = await deploy(other={"cron": "@daily"})
+    assert await names(manager) == ["shop.other", "shop.report"]
+    assert manager.heard == [ScheduleOrphaned(name="shop.report", task="shop.report")]
+
+
+async def test_an_entry_of_another_application_with_queues_of_its_own_is_not_spoken_of(deploy):
+    await deploy(report={"cron": "@daily", "queue": "reports"}, queues=["reports"])
+    manager = await deploy(prefix="bank", other={"cron": "@daily"}, queues=["default"])
+    assert await names(manager) == ["bank.other", "shop.report"]
+    assert manager.heard == []
+
+
+async def test_an_entry_made_by_hand_is_never_removed(deploy):
+    manager = await deploy(report={}, other={})
+    await manager.schedule_recurring_task("nightly", "shop", "report", [], "@daily")
+    await manager.schedule_recurring_task("shop.other", "shop", "other", [], "@daily")
+    manager = await deploy(report={}, other={})
+    assert await names(manager) == ["nightly", "shop.other"]
+    assert manager.heard == []
+
+
+async def test_a_renamed_task_does_not_fire_under_both_names(tmp_path):
+    url = f"sqlite:///{tmp_path}/tasks.db"
+    package = types.ModuleType("package_of_reports")
+
+    async def report(): ...
+
+    report.__module__, report.__qualname__ = package.__name__, "report"
+    for name in ({}, {"name": "nightly"}):
+        package.report = task(**name, cron="@daily")(report)
+        async with BackgroundTaskManager(url) as manager:
+            manager.include(package)
+            await manager.declare_recurring_tasks()
+            listed = await names(manager)
+    assert listed == ["nightly"]
+
+
+async def test_an_entry_taken_over_from_hand_by_the_code_keeps_its_next_run(deploy):
+    manager = await deploy(report={})
+    by_hand = await manager.schedule_recurring_task("shop.report", "shop", "report", [], "@every 1h")
+    [declared] = await (await deploy(report={"cron": "@every 1h"})).list_recurring_tasks()
+    assert declared.is_declared
+    assert declared.next_run == by_hand.next_run
+
+
+async def test_a_worker_declares_at_its_start_and_fires(manager, working, wait_until):
+    ran = []
+
+    @manager.task(name="shop.tick", cron="@every 1s")
+    async def tick(times: int = 3):
+        ran.append(times)
+
+    async with working(manager):
+        await wait_until(lambda: ran)
+    assert (await manager.get_recurring_task("shop.tick")).is_declared
+    assert ran[0] == 3
+
+
+async def test_a_worker_removes_what_the_code_no_longer_declares(manager, working, wait_until):
+    @manager.task(name="shop.tick")
+    async def tick(): ...
+
+    earlier = Schedule(
+        name="shop.tick", recurrence=parse_recurrence("@daily"), spec=new_job(task="shop.tick").spec, is_declared=True
+    )
+    await manager.backend.put_schedule(earlier)
+
+    async def is_gone():
+        return await names(manager) == []
+
+    async with working(manager):
+        await wait_until(is_gone)
