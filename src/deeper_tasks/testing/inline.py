@@ -1,0 +1,42 @@
+"""An inline producer: a manager's own, which also sees to it that what was enqueued has run before it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from deeper_tasks.manager.producer import Producer
+from deeper_tasks.tasks import TaskId
+
+Run = Callable[[Sequence[TaskId]], Awaitable[None]]
+
+
+class InlineProducer:
+    """Enqueues with another producer and runs what is new."""
+
+    def __init__(self, inner: Producer, *, run: Run) -> None:
+        self._inner = inner
+        self._run = run
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def enqueue(self, *args: Any, **options: Any) -> TaskId:
+        """Enqueue one call, and run it."""
+        return await self._after(self._inner.enqueue(*args, **options))
+
+    async def run_now(self, *args: Any, **options: Any) -> TaskId:
+        """Enqueue the job of a recurring task, and run it."""
+        return await self._after(self._inner.run_now(*args, **options))
+
+    async def enqueue_many(self, *args: Any, **options: Any) -> list[TaskId]:
+        """Enqueue calls, and run them in order."""
+        task_ids = await self._inner.enqueue_many(*args, **options)
+        await self._run([task_id for task_id in task_ids if task_id.is_new])
+        return task_ids
+
+    async def _after(self, enqueued: Awaitable[TaskId]) -> TaskId:
+        task_id = await enqueued
+        if task_id.is_new:
+            await self._run([task_id])
+        return task_id
