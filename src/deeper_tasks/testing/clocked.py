@@ -15,8 +15,8 @@ from deeper_tasks.testing.proxy import Proxy
 class ClockedBackend(Proxy):
     """Passes `now()` to every method of a store that takes the time and was not given one."""
 
-    def __init__(self, inner: Backend, *, now: Callable[[], datetime]) -> None:
-        super().__init__(inner)
+    def __init__(self, backend: Backend, *, now: Callable[[], datetime]) -> None:
+        super().__init__(backend)
         self._now = now
 
     async def _pass_on(self, method: str, /, *args: Any, **options: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from random import Random
@@ -20,11 +21,13 @@ _OUTAGE = _METHODS - _NEVER_RAISE - {"close"}
 
 
 class Call(NamedTuple):
-    """A call that came to a faulty store."""
+    """What a method of a faulty store was called with."""
 
-    method: str
     args: tuple[Any, ...]
     options: dict[str, Any]
+
+
+Effect = Callable[[str, Call], Awaitable[None]]
 
 
 class Fault:
@@ -39,8 +42,8 @@ class Fault:
         faulty: FaultyBackend,
         methods: frozenset[str],
         *,
-        before: Callable[[Call], Awaitable[None]] | None = None,
-        after: Callable[[Call], Awaitable[None]] | None = None,
+        before: Effect | None = None,
+        after: Effect | None = None,
         on_call: int = 1,
         times: int | None = None,
         chance: float = 1.0,
@@ -53,7 +56,9 @@ class Fault:
         self._to_come = on_call
         self._times = times
         self._chance = chance
-        self._over = asyncio.Event()
+        self._is_over = False
+        self._lock = threading.Lock()
+        self._held: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -66,16 +71,25 @@ class Fault:
     @property
     def is_over(self) -> bool:
         """Whether it strikes no more."""
-        return self._over.is_set()
+        return self._is_over
 
     def end(self) -> None:
         """Strike no more; calls that are held go on."""
-        self._over.set()
+        with self._lock:
+            self._is_over = True
+            held, self._held = self._held, []
+        for loop, is_over in held:
+            loop.call_soon_threadsafe(is_over.set)
         self._faulty.forget(self)
 
     async def wait_until_over(self) -> None:
-        """Wait for `end`."""
-        await self._over.wait()
+        """Wait for `end`, in whatever event loop."""
+        is_over = asyncio.Event()
+        with self._lock:
+            if self._is_over:
+                return
+            self._held.append((asyncio.get_running_loop(), is_over))
+        await is_over.wait()
 
     def strikes(self, method: str, random: Random) -> bool:
         """Count a call; says whether it is struck."""
@@ -89,15 +103,15 @@ class Fault:
             self.end()
         return True
 
-    async def before(self, call: Call) -> None:
+    async def before(self, method: str, call: Call) -> None:
         """Do what is to go wrong before the store has the call."""
         if self._before is not None:
-            await self._before(call)
+            await self._before(method, call)
 
-    async def after(self, call: Call) -> None:
+    async def after(self, method: str, call: Call) -> None:
         """Do what is to go wrong when the store has done it."""
         if self._after is not None:
-            await self._after(call)
+            await self._after(method, call)
 
 
 class FaultyBackend(Proxy):
@@ -111,16 +125,17 @@ class FaultyBackend(Proxy):
         faulty.fail("claim", chance=0.1)                # one in ten, always the same ones for one `seed`
         faulty.fail("insert", times=1, is_reply_lost=True)  # the store does it, and the caller is not told
 
-    `calls` lists what came, in order; `sleep` is how `delay` waits.
+    `calls` lists what came, each with its method, in order; `sleep` is how `delay` waits.
     """
 
     def __init__(
-        self, inner: Backend, *, seed: int = 0, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+        self, backend: Backend, *, seed: int = 0, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     ) -> None:
-        super().__init__(inner)
-        self.calls: list[Call] = []
+        super().__init__(backend)
+        self.calls: list[tuple[str, Call]] = []
         self._random = Random(seed)  # noqa: S311 - the same faults for the same seed
         self._sleep = sleep
+        self._counting = threading.Lock()
         self._faults: list[Fault] = []
         self._deaf: list[Fault] = []
 
@@ -145,8 +160,8 @@ class FaultyBackend(Proxy):
         for method in _NEVER_RAISE.intersection(methods):
             raise ValueError(f"{method!r} never raises in any store; drop its hints with drop_notifications()")
 
-        async def strike(call: Call) -> None:
-            raise error or _unavailable(call, is_reply_lost=is_reply_lost)
+        async def strike(method: str, call: Call) -> None:
+            raise error or _unavailable(method, call, is_reply_lost=is_reply_lost)
 
         if times is None and on_call > 1:
             times = 1
@@ -167,15 +182,15 @@ class FaultyBackend(Proxy):
         _check(chance=chance)
         pause = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
 
-        async def wait(_: Call) -> None:
+        async def wait(_method: str, _call: Call) -> None:
             await self._sleep(pause)
 
         return self._add(Fault(self, _known(methods) or _OUTAGE, before=wait, chance=chance))
 
     def hold(self, *methods: str) -> Fault:
-        """Have the answers of these methods, or of all, wait until the fault is ended, in the same event loop."""
+        """Have the answers of these methods, or of all, wait until the fault is ended."""
 
-        async def wait(_: Call) -> None:
+        async def wait(_method: str, _call: Call) -> None:
             await fault.wait_until_over()
 
         fault = Fault(self, _known(methods) or _OUTAGE, after=wait)
@@ -195,7 +210,7 @@ class FaultyBackend(Proxy):
     def called(self, method: str) -> list[Call]:
         """Return the calls of a method that came, in order."""
         _known((method,))
-        return [call for call in self.calls if call.method == method]
+        return [call for name, call in self.calls if name == method]
 
     def forget(self, fault: Fault) -> None:
         """Drop a fault that is over."""
@@ -204,7 +219,7 @@ class FaultyBackend(Proxy):
 
     async def listen(self, **options: Any) -> AsyncIterator[Notification]:
         """Yield the hints that are not lost."""
-        notifications = self.inner.listen(**options)
+        notifications = self.backend.listen(**options)
         try:
             async for notification in notifications:
                 if not self._deaf:
@@ -214,16 +229,18 @@ class FaultyBackend(Proxy):
                 await notifications.aclose()
 
     async def _pass_on(self, method: str, /, *args: Any, **options: Any) -> Any:
-        call = Call(method, args, options)
-        self.calls.append(call)
+        call = Call(args, options)
+        self.calls.append((method, call))
         if method == "notify" and self._deaf:
             return None
-        struck = [fault for fault in tuple(self._faults) if fault.strikes(method, self._random)]
+        # Counted by one call at a time: a worker's heartbeat comes from a thread of its own.
+        with self._counting:
+            struck = [fault for fault in tuple(self._faults) if fault.strikes(method, self._random)]
         for fault in struck:
-            await fault.before(call)
+            await fault.before(method, call)
         answer = await super()._pass_on(method, *args, **options)
         for fault in struck:
-            await fault.after(call)
+            await fault.after(method, call)
         return answer
 
     def _add(self, fault: Fault) -> Fault:
@@ -231,11 +248,11 @@ class FaultyBackend(Proxy):
         return fault
 
 
-def _unavailable(call: Call, *, is_reply_lost: bool) -> BackendUnavailableError:
-    jobs = call.args[0] if call.method == "insert" else ()
+def _unavailable(method: str, call: Call, *, is_reply_lost: bool) -> BackendUnavailableError:
+    jobs = call.args[0] if method == "insert" else ()
     what = "did it, and its answer was lost" if is_reply_lost else "does not answer"
     return BackendUnavailableError(
-        f"the store {what} ({call.method}): a fault of this test", job_ids=tuple(job.id for job in jobs)
+        f"the store {what} ({method}): a fault of this test", job_ids=tuple(job.id for job in jobs)
     )
 
 

@@ -39,26 +39,26 @@ class Proxy:
     Keywords are passed on whatever they are, and so is what a store has beyond the protocol.
     """
 
-    def __init__(self, inner: Backend) -> None:
-        self.inner = inner
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} before {self.inner!r}>"
+        return f"<{type(self).__name__} before {self.backend!r}>"
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
+        return getattr(self.backend, name)
 
     async def _pass_on(self, method: str, /, *args: Any, **options: Any) -> Any:
-        return await getattr(self.inner, method)(*args, **options)
+        return await getattr(self.backend, method)(*args, **options)
 
     @property
     def capabilities(self) -> Capabilities:
         """What the store behind can do."""
-        return self.inner.capabilities
+        return self.backend.capabilities
 
     @capabilities.setter
     def capabilities(self, capabilities: Capabilities) -> None:
-        self.inner.capabilities = capabilities
+        self.backend.capabilities = capabilities
 
     # life
 
@@ -161,4 +161,4 @@ class Proxy:
         await self._pass_on("notify", notifications, **options)
 
     def listen(self, **options: Any) -> AsyncIterator[Notification]:
-        return self.inner.listen(**options)
+        return self.backend.listen(**options)

@@ -212,6 +212,17 @@ class SoloWorker:
                 "if jobs do not enqueue each other without end, give a higher limit=…"
             )
         started_at = self._clock.now()
+        settlement = await self._attempted(job)
+        if settlement is None:
+            return
+        if settlement.ran_for is not None:
+            # What the executor measured is real time, which the store's knows nothing of.
+            settlement = msgspec.structs.replace(settlement, ran_for=self._clock.now() - started_at)
+        state = await self._settle(job, settlement)
+        if state is not None:
+            self._record(job, settlement, run_end(settlement, state), started_at=started_at)
+
+    async def _attempted(self, job: ClaimedJob) -> Settlement | None:
         self._raised.pop(job.id, None)
         attempt = self._running[job.id] = Attempt(job, claimed=self._clock.monotonic())
         running = asyncio.create_task(self._runner.run(attempt))
@@ -221,26 +232,22 @@ class SoloWorker:
             if not running.done():
                 await self._break_off(running, attempt)
             del self._running[job.id]
-        settlement = running.result()
-        if settlement is None:
-            return
-        state = await self._settle(job, settlement)
-        if state is None:
-            return
-        end, error = run_end(settlement, state), settlement.error
-        self.runs.append(
-            Run(
-                job_id=job.id,
-                task=job.task,
-                queue=job.queue,
-                attempt=job.attempt,
-                started_at=started_at,
-                end=end,
-                error=None if error is None else f"{error.kind}: {error.message}",
-            )
+        return running.result()
+
+    def _record(self, job: ClaimedJob, settlement: Settlement, end: RunEnd, *, started_at: datetime) -> None:
+        error = settlement.error
+        run = Run(
+            job_id=job.id,
+            task=job.task,
+            queue=job.queue,
+            attempt=job.attempt,
+            started_at=started_at,
+            end=end,
+            error=None if error is None else f"{error.kind}: {error.message}",
         )
+        self.runs.append(run)
         if self._demands.raise_errors and end in _FAILURES:
-            self._raise(self.runs[-1])
+            self._raise(run)
 
     async def _wait_for(self, running: asyncio.Task[Settlement | None], attempt: Attempt) -> None:
         """Wait for the end of an attempt; whenever it passes time, move the clock."""
@@ -250,14 +257,15 @@ class SoloWorker:
                 alarm = self._clock.next_alarm()
                 if alarm is not None:
                     self._pass_time(alarm)
-                    has_slept.clear()
                     await _let_run()
                     continue
                 sleeping = asyncio.ensure_future(has_slept.wait())
-                done, _ = await asyncio.wait(
-                    (running, sleeping), timeout=self._demands.patience, return_when=asyncio.FIRST_COMPLETED
-                )
-                sleeping.cancel()
+                try:
+                    done, _ = await asyncio.wait(
+                        (running, sleeping), timeout=self._demands.patience, return_when=asyncio.FIRST_COMPLETED
+                    )
+                finally:
+                    sleeping.cancel()
                 has_slept.clear()
                 if not done:
                     raise self._stuck(attempt)

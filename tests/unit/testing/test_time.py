@@ -197,7 +197,12 @@ async def test_a_job_is_cut_off_at_its_timeout_and_tried_again(kit):
     task_id = await slow.enqueue()
     summary = await kit.advance(minutes=5)
     assert [run.started_at - start for run in summary.runs] == [timedelta(0), timedelta(seconds=90)]
-    assert [event.error.kind for event in retried] == ["TimeoutError"]
+    assert [(event.error.kind, event.ran_for) for event in retried] == [("TimeoutError", timedelta(seconds=30))]
+    status = await kit.manager.get_task_status(task_id)
+    assert (status.attempted_at - start, status.finished_at - start) == (
+        timedelta(seconds=90),
+        timedelta(seconds=91),
+    )
     assert await kit.manager.result(task_id) == "done"
 
 
