@@ -33,6 +33,11 @@ class LoopThread:
         """Run a coroutine to its end and return its result, or raise what it raised."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._running_loop()).result()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a call has started it since it was made or stopped."""
+        return self._loop is not None
+
     def stop(self) -> None:
         """End the loop and its thread."""
         with self._lock:

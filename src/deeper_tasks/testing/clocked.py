@@ -27,4 +27,5 @@ class ClockedBackend(Proxy):
 
 @lru_cache
 def _takes_time(method: str) -> bool:
-    return "now" in inspect.signature(getattr(Backend, method)).parameters
+    found = getattr(Backend, method, None)
+    return found is not None and "now" in inspect.signature(found).parameters

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 from deeper_tasks.backends.protocol import (
@@ -46,7 +48,8 @@ class Proxy:
         return f"<{type(self).__name__} before {self.backend!r}>"
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.backend, name)
+        found = getattr(self.backend, name)
+        return partial(self._pass_on, name) if inspect.iscoroutinefunction(found) else found
 
     async def _pass_on(self, method: str, /, *args: Any, **options: Any) -> Any:
         return await getattr(self.backend, method)(*args, **options)

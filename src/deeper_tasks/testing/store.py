@@ -52,13 +52,14 @@ def use_store(
 def _lent(manager: BackgroundTaskManager, store: Backend, clock: ManualClock, *, patience: float) -> Iterator[TaskKit]:
     faults = FaultyBackend(store)
     kit = TaskKit(manager, store=store, faults=faults, clock=clock, patience=patience)
-    had_loop = "sync" in vars(manager)
+    behind_sync = manager.sync._loop  # noqa: SLF001 - closing `manager.sync` would close the store too
+    had_loop = behind_sync.is_running
     with manager._lent_to(faults):  # noqa: SLF001 - made for this
         try:
             yield kit
         finally:
             faults.restore()
             kit.end()
-            # The loop and thread behind `manager.sync`, if this test was the first to use it, end with it.
-            if not had_loop and (blocking := vars(manager).pop("sync", None)) is not None:
-                blocking._loop.stop()  # noqa: SLF001 - its close() would close the store too
+            # The thread behind `manager.sync` ends with the test that was the first to use it.
+            if not had_loop:
+                behind_sync.stop()

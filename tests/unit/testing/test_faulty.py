@@ -65,6 +65,7 @@ async def test_options_that_the_protocol_may_gain_are_passed_on():
     faulty = FaultyBackend(Future())
     assert await faulty.insert([], connection="mine") == "mine"
     assert await faulty.brand_new("word") == "word"
+    assert [method for method, _ in faulty.calls] == ["insert", "brand_new"]
 
 
 async def test_a_method_fails_before_the_store_has_the_call(faulty):

@@ -168,7 +168,7 @@ async def test_what_an_earlier_attempt_raised_is_not_taken_for_a_timeout(kit):
         await kit.sleep(2)
 
     await slow.enqueue()
-    with pytest.raises(JobNotCompletedError, match="attempt 2 of shop.slow .* TimeoutError"):
+    with pytest.raises(JobNotCompletedError, match=r"attempt 2 of shop.slow .* TimeoutError"):
         await kit.advance(hours=1, raise_errors=True)
 
 
