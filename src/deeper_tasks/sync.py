@@ -47,6 +47,11 @@ class LoopThread:
         with suppress(RuntimeError):
             self._running_loop().call_soon_threadsafe(function, *args)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a call has started it since it was made or stopped."""
+        return self._loop is not None
+
     def stop(self) -> None:
         """End the loop and its thread."""
         with self._lock:

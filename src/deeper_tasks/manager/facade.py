@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import ModuleType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack
@@ -473,6 +474,17 @@ class Facade:
         self._producer = Producer(backend=self.backend, settings=self.settings, bus=self.events)
         self._planner = Planner(backend=self.backend, jobs=self._producer.jobs, bus=self.events)
         self._operator = Operator(backend=self.backend, bus=self.events)
+
+    @contextmanager
+    def _lent_to(self, backend: Backend) -> Iterator[None]:
+        """Work on another store inside the `with`, then on this manager's own as before. For the testing kit."""
+        before = dict(vars(self))
+        self._work_on(backend)
+        self._is_open = False
+        try:
+            yield
+        finally:
+            vars(self).update(before)
 
     def _register(self, task: Task[P, R]) -> Task[P, R]:
         self.registry.add(task)

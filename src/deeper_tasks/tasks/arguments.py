@@ -76,6 +76,33 @@ class Signature:
             self._bound(args, kwargs)
         return self._converted(self._loads, args, kwargs)
 
+    def by_parameter(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Return by parameter, as JSON values, what a call, or a part of one, gives.
+
+        Raises:
+            InvalidArgumentsError: they do not fit the function or its annotations, or are not JSON.
+        """
+        try:
+            bound = self._signature.bind_partial(*args, **kwargs)
+        except TypeError as error:
+            message = f"the arguments do not fit {self._name}{self._signature}: {error}"
+            raise InvalidArgumentsError(message) from error
+        return self._named(self._text(*self._converted(self._dumps, bound.args, bound.kwargs)))
+
+    def stored_by_parameter(self, document: Json) -> dict[str, Any] | None:
+        """Return by parameter what stands in a document; None when it does not fit the function as it is now."""
+        try:
+            return self._named(document)
+        except (TypeError, msgspec.MsgspecError):
+            return None
+
+    def _named(self, document: bytes | Json) -> dict[str, Any]:
+        args, kwargs = _DECODER.decode(document)
+        # A tuple of further arguments is a list in JSON.
+        arguments: dict[str, Any] = msgspec.to_builtins(self._signature.bind_partial(*args, **kwargs).arguments)
+        return arguments
+
     @cached_property
     def _codecs(self) -> dict[str, Codec]:
         """

@@ -1,1 +1,47 @@
-"""Testing: what a third party's store, and a user's tests, need of us."""
+"""
+Testing: what the tests of an application, and the author of a store, need of us.
+
+`use_memory(manager)` puts a manager on a store in memory whose time belongs to
+the test, and gives a `TaskKit`; the pytest plugin has it as the fixture
+`task_kit`. `FaultyBackend` breaks any store; `BackendConformance` checks one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deeper_tasks.testing.clock import ClockError, ManualClock
+from deeper_tasks.testing.faulty import Call, Fault, FaultyBackend
+from deeper_tasks.testing.kit import TaskKit
+from deeper_tasks.testing.solo import StuckJobError, TooManyRunsError
+from deeper_tasks.testing.store import use_memory, use_store
+from deeper_tasks.testing.summary import Run, RunEnd, Summary
+
+if TYPE_CHECKING:
+    from deeper_tasks.testing.conformance import BackendConformance
+
+__all__ = [
+    "BackendConformance",
+    "Call",
+    "ClockError",
+    "Fault",
+    "FaultyBackend",
+    "ManualClock",
+    "Run",
+    "RunEnd",
+    "StuckJobError",
+    "Summary",
+    "TaskKit",
+    "TooManyRunsError",
+    "use_memory",
+    "use_store",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # The suite needs pytest, which an application's own code has no reason to have installed.
+    if name == "BackendConformance":
+        from deeper_tasks.testing.conformance import BackendConformance
+
+        return BackendConformance
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -42,12 +42,15 @@ class Deadlines:
         """Watch until cancelled."""
         while True:
             self._awake.clear()
-            now = self._clock.monotonic()
-            for attempt in [attempt for attempt in self._running() if _is_due(attempt, now)]:
-                self._stop(attempt, now)
-            self._armed_for = min((attempt.deadline or math.inf for attempt in self._running()), default=math.inf)
-            pause = None if self._armed_for == math.inf else self._armed_for - now
-            await self._clock.sleep(pause, until=self._awake)
+            await self._clock.sleep(self.turn(), until=self._awake)
+
+    def turn(self) -> float | None:
+        """Stop what is overdue; returns the seconds to the next deadline, None while there is none."""
+        now = self._clock.monotonic()
+        for attempt in [attempt for attempt in self._running() if _is_due(attempt, now)]:
+            self._stop(attempt, now)
+        self._armed_for = min((attempt.deadline or math.inf for attempt in self._running()), default=math.inf)
+        return None if self._armed_for == math.inf else self._armed_for - now
 
     def _stop(self, attempt: Attempt, now: float) -> None:
         if attempt.is_overdue:

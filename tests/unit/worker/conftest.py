@@ -9,9 +9,9 @@ import pytest
 from deeper_tasks.backends.memory import MemoryBackend
 from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.domain.job import JobOptions
-from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.tasks import ExecutorKind, TaskRegistry, make_task
+from deeper_tasks.testing import FaultyBackend
 from deeper_tasks.testing.conformance.scene import new_job, new_node, new_token
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import CallSettings
@@ -70,46 +70,6 @@ class FakeClock:
     @property
     def is_slept_on(self):
         return bool(self._sleepers)
-
-
-class Flaky:
-    """A store in front of which a test can put faults: `unavailable` before the work, `lost` after it."""
-
-    def __init__(self, backend):
-        self.backend = backend
-        self.unavailable = set()
-        self.lost = set()
-        self.raising = {}
-        self.gates = {}
-        self.calls = []
-
-    @property
-    def capabilities(self):
-        return self.backend.capabilities
-
-    def __getattr__(self, name):
-        method = getattr(self.backend, name)
-        if name == "listen":
-            return method
-
-        async def call(*args, **kwargs):
-            self.calls.append((name, args, kwargs))
-            if name in self.raising:
-                raise self.raising[name]
-            if name in self.unavailable:
-                raise BackendUnavailableError("the store is gone")
-            answer = await method(*args, **kwargs)
-            if name in self.gates:
-                await self.gates[name].wait()
-            if name in self.lost:
-                self.lost.discard(name)
-                raise BackendUnavailableError("the answer was lost")
-            return answer
-
-        return call
-
-    def called(self, name):
-        return [(args, kwargs) for called, args, kwargs in self.calls if called == name]
 
 
 class Bench:
@@ -231,7 +191,7 @@ async def memory():
 
 @pytest.fixture
 def flaky(memory):
-    return Flaky(memory)
+    return FaultyBackend(memory)
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -231,12 +231,12 @@ async def test_a_draining_consumer_claims_nothing(stage, flaky):
 
 async def test_what_arrives_after_draining_began_goes_back(stage, flaky, clock):
     [job_id] = await put_many(flaky, 1)
-    gate = flaky.gates["claim"] = asyncio.Event()
+    gate = flaky.hold("claim")
     turning = asyncio.create_task(stage.consumer.turn())
     await clock.settle()
     assert stage.consumer.is_busy
     stage.consumer.is_draining = True
-    gate.set()
+    gate.end()
     await turning
     await stage.settler.wait_until_idle()
     job = await flaky.get(job_id)
@@ -247,7 +247,7 @@ async def test_what_arrives_after_draining_began_goes_back(stage, flaky, clock):
 
 async def test_after_a_lost_answer_the_same_token_gives_the_same_jobs(stage, flaky, clock):
     ids = await put_many(flaky, 5)
-    flaky.lost.add("claim")
+    flaky.fail("claim", times=1, is_reply_lost=True)
     with pytest.raises(BackendUnavailableError):
         await stage.consumer.turn()
     lost = stage.consumer.claiming

@@ -117,17 +117,17 @@ async def test_its_answer_tells_what_is_to_be_cancelled(make_beating, flaky):
 
 
 async def test_a_store_that_is_gone_does_not_end_it(make_beating, flaky):
-    flaky.unavailable.add("beat")
+    flaky.fail("beat")
     beating = await make_beating(interval=0.001)
-    flaky.unavailable.clear()
+    flaky.restore()
     await beating.next()
 
 
 async def test_any_other_error_does_not_end_it_either(make_beating, flaky, caplog, wait_until):
-    flaky.raising["beat"] = RuntimeError("damaged")
+    flaky.fail("beat", error=RuntimeError("damaged"))
     beating = await make_beating(interval=0.001)
     await wait_until(lambda: flaky.called("beat"))
-    flaky.raising.clear()
+    flaky.restore()
     await beating.next()
 
 

@@ -148,12 +148,12 @@ async def test_an_outage_of_the_store_makes_nobody_dead(rescue, flaky, bus):
     node = await join(flaky)
     await put_running(flaky, node)
     await rescue.watch(10)
-    flaky.unavailable.add("nodes")
+    flaky.fail("nodes")
     for _ in range(30):
         with pytest.raises(BackendUnavailableError):
             await rescue.rescuer.turn()
         rescue.clock.now += 1
-    flaky.unavailable.clear()
+    flaky.restore()
     await rescue.watch(19)
     assert bus.heard == []
     await rescue.watch(1)

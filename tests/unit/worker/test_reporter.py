@@ -101,13 +101,13 @@ async def test_news_of_a_job_that_does_not_run_here_are_dropped(desk, jobs, flak
 
 
 async def test_news_that_cannot_be_written_are_dropped_and_hold_nobody_up(desk, jobs, flaky, clock):
-    flaky.unavailable.add("report")
+    flaky.fail("report")
     desk.reporter.log(jobs[0].id, "lost")
     await clock.settle()
     desk.reporter.log(jobs[0].id, "lost too")
     await clock.settle()
     await desk.reporter.flush(jobs[0].id)
-    flaky.unavailable.clear()
+    flaky.restore()
     await clock.advance(1)
     desk.reporter.log(jobs[0].id, "kept")
     await clock.settle()

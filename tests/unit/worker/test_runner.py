@@ -385,7 +385,7 @@ async def test_a_waiting_job_on_its_last_attempt_that_is_no_longer_ours_is_not_s
     _, running = bench.start(job)
     assert await running is None
     await flaky.backend.register(bench.node)
-    flaky.unavailable.add("report")
+    flaky.fail("report")
     _, running = bench.start(await bench.claim_again(slots=0))
     assert await running is None
     assert started == []

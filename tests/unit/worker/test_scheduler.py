@@ -137,11 +137,11 @@ async def test_an_entry_whose_firing_raises_does_not_stop_the_others(flaky, bus,
 
 async def test_a_store_that_is_gone_ends_the_turn_and_is_left_to_the_loop(flaky, bus):
     await put_schedule(flaky)
-    flaky.unavailable.add("fire")
+    flaky.fail("fire")
     scheduler = Scheduler(backend=flaky, settings=SETTINGS, bus=bus)
     with pytest.raises(BackendUnavailableError):
         await scheduler.turn()
-    flaky.unavailable.clear()
+    flaky.restore()
     await scheduler.turn()
     assert [event.name for event in bus.heard] == ["nightly"]
 
@@ -183,11 +183,11 @@ async def test_what_the_code_declares_is_registered_when_the_store_is_back(flaky
         tries.append("try")
         await flaky.schedules()
 
-    flaky.unavailable.add("schedules")
+    flaky.fail("schedules")
     scheduler = Scheduler(backend=flaky, settings=SETTINGS, bus=bus, declare=declare)
     with pytest.raises(BackendUnavailableError):
         await scheduler.turn()
-    flaky.unavailable.clear()
+    flaky.restore()
     await scheduler.turn()
     await scheduler.turn()
     assert len(tries) == 2

@@ -66,12 +66,12 @@ async def test_one_end_is_written_at_once_and_told(ends, flaky):
 
 async def test_what_gathered_during_a_write_is_the_next_batch(ends, flaky, clock):
     jobs = await claimed(flaky, 20)
-    gate = flaky.gates["settle"] = asyncio.Event()
+    gate = flaky.hold("settle")
     ends.put(jobs[:1])
     await clock.settle()
     ends.put(jobs[1:])
     assert ends.settler.unsettled == 20
-    gate.set()
+    gate.end()
     await ends.settler.wait_until_idle()
     assert sizes(flaky) == [1, 19]
     assert [job_id for job_id, _ in ends.told] == [job.id for job in jobs]
@@ -87,7 +87,7 @@ async def test_a_batch_has_at_most_so_many(ends, flaky):
 
 async def test_ends_are_kept_in_order_while_the_store_is_gone(ends, flaky, clock):
     jobs = await claimed(flaky, 3)
-    flaky.unavailable.add("settle")
+    flaky.fail("settle")
     ends.put(jobs[:2])
     await clock.settle()
     pauses = list(clock.pauses)
@@ -97,7 +97,7 @@ async def test_ends_are_kept_in_order_while_the_store_is_gone(ends, flaky, clock
     ends.put(jobs[2:])
     assert ends.settler.unsettled == 3
     assert ends.told == []
-    flaky.unavailable.clear()
+    flaky.restore()
     await clock.advance(5)
     await ends.settler.wait_until_idle()
     assert [job_id for job_id, _ in ends.told] == [job.id for job in jobs]
@@ -105,12 +105,12 @@ async def test_ends_are_kept_in_order_while_the_store_is_gone(ends, flaky, clock
 
 async def test_the_store_going_and_coming_back_is_told_once_each(ends, flaky, clock):
     [job] = await claimed(flaky, 1)
-    flaky.unavailable.add("settle")
+    flaky.fail("settle")
     ends.put([job])
     await clock.settle()
     for _ in range(4):
         await clock.advance(5)
-    flaky.unavailable.clear()
+    flaky.restore()
     await clock.advance(5)
     await ends.settler.wait_until_idle()
     assert [type(event) for event in ends.events] == [StoreUnavailable, StoreRecovered]
@@ -118,7 +118,7 @@ async def test_the_store_going_and_coming_back_is_told_once_each(ends, flaky, cl
 
 async def test_a_lost_answer_changes_nothing(ends, flaky, clock):
     [job] = await claimed(flaky, 1)
-    flaky.lost.add("settle")
+    flaky.fail("settle", times=1, is_reply_lost=True)
     ends.put([job], End.SNOOZE)
     await clock.settle()
     await clock.advance(1)
@@ -166,7 +166,7 @@ async def test_an_end_that_cannot_be_written_fails_its_job_and_keeps_nobody_back
 
 async def test_an_end_that_can_never_be_written_is_dropped_in_the_end(ends, flaky, caplog):
     [job] = await claimed(flaky, 1)
-    flaky.raising["settle"] = ValueError("never")
+    flaky.fail("settle", error=ValueError("never"))
     ends.put([job])
     await asyncio.wait_for(ends.settler.wait_until_idle(), 10)
     assert ends.settler.unsettled == 0

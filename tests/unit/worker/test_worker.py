@@ -226,7 +226,7 @@ async def test_a_worker_taken_for_dead_stops_what_it_runs_and_starts_anew_under_
 
 async def test_the_end_of_a_job_that_was_rescued_meanwhile_is_refused_and_told(shop, wait_until, flaky):
     [job_id] = await shop.enqueue()
-    gate = flaky.gates["beat"] = asyncio.Event()
+    gate = flaky.hold("beat")
     worker = shop.start()
     await wait_until(lambda: shop.begun)
     await flaky.put_queue(QueueSettings(name="default", paused_at=NOW))
@@ -234,8 +234,7 @@ async def test_the_end_of_a_job_that_was_rescued_meanwhile_is_refused_and_told(s
     shop.may_finish.set()
     await wait_until(lambda: shop.heard(SettlementRefused) or shop.heard(NodeLost))
     assert await shop.states([job_id]) == [State.PENDING]
-    flaky.gates.clear()
-    gate.set()
+    gate.end()
     await flaky.put_queue(QueueSettings(name="default"))
 
 
@@ -243,16 +242,16 @@ async def test_the_end_of_a_job_that_was_rescued_meanwhile_is_refused_and_told(s
 
 
 async def test_it_starts_when_the_store_is_there_at_last(shop, wait_until, flaky):
-    flaky.unavailable.add("register")
+    flaky.fail("register")
     shop.start()
     await wait_until(lambda: len(flaky.called("register")) >= 2)
     assert shop.heard(StoreUnavailable)
-    flaky.unavailable.clear()
+    flaky.restore()
     await wait_until(lambda: shop.heard(WorkerStarted))
 
 
 async def test_it_can_be_stopped_while_it_waits_for_the_store(shop, wait_until, flaky):
-    flaky.unavailable |= {"register", "claim", "beat", "nodes", "promote", "schedules", "deregister"}
+    flaky.fail("register", "claim", "beat", "nodes", "promote", "schedules", "deregister")
     shop.start()
     await wait_until(lambda: flaky.called("register"))
     await shop.stop()
@@ -263,7 +262,7 @@ async def test_it_stops_although_the_store_is_gone(shop, wait_until, flaky, monk
     await shop.enqueue()
     shop.start()
     await wait_until(lambda: shop.begun)
-    flaky.unavailable |= {"settle", "claim", "beat", "nodes", "promote", "schedules", "deregister", "expire", "prune"}
+    flaky.fail("settle", "claim", "beat", "nodes", "promote", "schedules", "deregister", "expire", "prune")
     shop.may_finish.set()
     await wait_until(lambda: shop.finished)
     await shop.stop()
@@ -273,7 +272,7 @@ async def test_a_claim_that_was_lost_does_not_hold_up_the_stop(open_shop, wait_u
     shop = await open_shop(shutdown_grace=timedelta(hours=1))
     shop.start()
     await wait_until(lambda: flaky.called("claim"))
-    flaky.unavailable.add("claim")
+    flaky.fail("claim")
     shop.worker._consumers["default"].hint()
     await wait_until(lambda: shop.worker._consumers["default"].claiming is not None)
     await shop.stop()
@@ -321,7 +320,7 @@ async def test_a_second_stop_gives_back_at_once(open_shop, wait_until):
 async def test_what_was_being_claimed_when_the_stop_came_is_given_back(shop, wait_until, flaky):
     shop.start()
     await wait_until(lambda: flaky.called("claim"))
-    gate = flaky.gates["claim"] = asyncio.Event()
+    gate = flaky.hold("claim")
     ids = await shop.enqueue(number=2)
 
     async def is_claimed():
@@ -330,7 +329,7 @@ async def test_what_was_being_claimed_when_the_stop_came_is_given_back(shop, wai
     await wait_until(is_claimed)
     shop.worker.stop()
     await asyncio.sleep(0)
-    gate.set()
+    gate.end()
     await asyncio.wait_for(shop.running, 20)
     assert await shop.states(ids) == [State.PENDING] * 2
     assert shop.begun == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -55,12 +55,14 @@ class MemoryBackend:
     A store in the memory of one process, for tests and throw-away work.
 
     Safe to use from several threads and event loops: one lock makes every call
-    atomic. What is in it stays over `close` and goes with the process.
+    atomic. What is in it stays over `close` and goes with the process. `now`,
+    an aware datetime by a clock of the caller's, takes the place of the real time.
     """
 
     capabilities = Capabilities(is_durable=False, is_shared=False)
 
-    def __init__(self) -> None:
+    def __init__(self, *, now: Callable[[], datetime] | None = None) -> None:
+        self._now = now or _real_time
         self._lock = threading.Lock()
         self._nodes = Nodes()
         self._jobs = JobTable(self._nodes)
@@ -99,14 +101,14 @@ class MemoryBackend:
             raise UnsupportedError(message)
         with self._lock:
             self._refuse_other_content(jobs)
-            moment = _moment(now)
+            moment = self._moment(now)
             return [self._jobs.add(job, now=moment) for job in jobs]
 
     # consume
 
     async def register(self, node: Node, *, now: datetime | None = None) -> None:
         with self._lock:
-            self._nodes.add(node, now=_moment(now))
+            self._nodes.add(node, now=self._moment(now))
 
     async def deregister(self, node: NodeId) -> None:
         with self._lock:
@@ -121,7 +123,7 @@ class MemoryBackend:
                 return Claim(jobs=tuple(record.as_claimed() for record in taken.values()))
             if self._is_paused(queue):
                 return Claim(is_paused=True)
-            moment = _moment(now)
+            moment = self._moment(now)
             records = list(self._jobs.take_pending(queue, limit=min(limit, MAX_BATCH), now=moment))
             for index, record in enumerate(records):
                 record.attempt += 1
@@ -133,13 +135,13 @@ class MemoryBackend:
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
         with self._lock:
-            moment = _moment(now)
+            moment = self._moment(now)
             answers = (self._settle(settlement, now=moment) for settlement in settlements)
             return [settled for settled in answers if settled is not None]
 
     async def report(self, reports: Sequence[Report], *, now: datetime | None = None) -> list[JobId]:
         with self._lock:
-            moment = _moment(now)
+            moment = self._moment(now)
             accepted: list[JobId] = []
             for report in reports:
                 record = self._jobs.records.get(report.id)
@@ -152,7 +154,7 @@ class MemoryBackend:
         with self._lock:
             member = self._nodes.alive(node)
             member.beat += 1
-            member.beat_at = _moment(now)
+            member.beat_at = self._moment(now)
             member.busy = busy
             held = member.held()
             return Beat(
@@ -165,7 +167,7 @@ class MemoryBackend:
 
     async def promote(self, *, now: datetime | None = None) -> Promotion:
         with self._lock:
-            moment = _moment(now)
+            moment = self._moment(now)
             due, count, queues = self._jobs.due, 0, set()
             while (entry := due.first()) is not None and entry[0] <= moment and count < MAX_BATCH:
                 record = self._jobs.records[entry[-1]]
@@ -177,7 +179,7 @@ class MemoryBackend:
 
     async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
         with self._lock:
-            moment = _moment(now)
+            moment = self._moment(now)
             member = self._nodes.get(node)
             if member is None or member.beat != beat:
                 return Rescue(jobs=(), queues=frozenset(), is_finished=True)
@@ -193,7 +195,7 @@ class MemoryBackend:
 
     async def expire(self, *, now: datetime | None = None) -> list[Settled]:
         with self._lock:
-            moment = _moment(now)
+            moment = self._moment(now)
             expiring = self._jobs.expiring
             expired: list[Settled] = []
             while (entry := expiring.first()) is not None and entry[0] <= moment and len(expired) < MAX_BATCH:
@@ -205,7 +207,7 @@ class MemoryBackend:
 
     async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
         with self._lock:
-            moment = _moment(now)
+            moment = self._moment(now)
             lines = [
                 (line, kept)
                 for line, kept in ((self._jobs.completed, retention.completed), (self._jobs.dead, retention.failed))
@@ -222,11 +224,11 @@ class MemoryBackend:
 
     async def put_schedule(self, schedule: Schedule, *, now: datetime | None = None) -> ScheduleEntry:
         with self._lock:
-            return self._timetable.put(schedule, now=_moment(now))
+            return self._timetable.put(schedule, now=self._moment(now))
 
     async def pause_schedule(self, name: str, *, is_paused: bool, now: datetime | None = None) -> ScheduleEntry | None:
         with self._lock:
-            return self._timetable.pause(name, is_paused=is_paused, now=_moment(now))
+            return self._timetable.pause(name, is_paused=is_paused, now=self._moment(now))
 
     async def remove_schedule(self, name: str) -> bool:
         with self._lock:
@@ -234,15 +236,15 @@ class MemoryBackend:
 
     async def schedules(self, *, now: datetime | None = None) -> ScheduleBook:
         with self._lock:
-            return self._timetable.book(now=_moment(now))
+            return self._timetable.book(now=self._moment(now))
 
     async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
         with self._lock:
-            return self._timetable.fire(firing, now=_moment(now))
+            return self._timetable.fire(firing, now=self._moment(now))
 
     async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> ScheduleEntry | None:
         with self._lock:
-            return self._timetable.run(name, job_id=job_id, now=_moment(now))
+            return self._timetable.run(name, job_id=job_id, now=self._moment(now))
 
     async def schedule_runs(self, name: str, *, limit: int = MAX_KEPT_RUNS) -> list[ScheduleRun]:
         with self._lock:
@@ -252,7 +254,7 @@ class MemoryBackend:
 
     async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[Settled]:
         with self._lock:
-            moment = _moment(now)
+            moment = self._moment(now)
             is_named = target.ids is not None
             live = (
                 record
@@ -269,7 +271,7 @@ class MemoryBackend:
 
     async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:
         with self._lock:
-            moment = _moment(now)
+            moment = self._moment(now)
             ended = (record for record in matching(self._jobs, target) if record.state in _MAY_RETRY)
             records = list(islice(ended, MAX_BATCH))
             for record in records:
@@ -305,7 +307,7 @@ class MemoryBackend:
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         with self._lock:
-            moment = _moment(now)
+            moment = self._moment(now)
             counters = self._jobs.counters
             queues = {
                 name: QueueCounts(
@@ -334,6 +336,9 @@ class MemoryBackend:
         return self._listeners.listen()
 
     # steps
+
+    def _moment(self, now: datetime | None) -> datetime:
+        return self._now() if now is None else now
 
     def _refuse_other_content(self, jobs: Sequence[NewJob]) -> None:
         specs: dict[JobId, JobSpec] = {}
@@ -389,5 +394,5 @@ class MemoryBackend:
         return Settled(id=record.id, state=state)
 
 
-def _moment(now: datetime | None) -> datetime:
-    return datetime.now(UTC) if now is None else now
+def _real_time() -> datetime:
+    return datetime.now(UTC)

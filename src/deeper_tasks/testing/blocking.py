@@ -1,0 +1,28 @@
+"""The blocking kit: the same for tests that are not async, method for method."""
+
+from __future__ import annotations
+
+from deeper_tasks.sync import LoopThread, blocking
+from deeper_tasks.testing.stage import Stage
+
+
+class BlockingKit:
+    """`kit.sync`: each method as in the kit, blocking until it is done."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._behind = stage
+        self._loop = LoopThread("deeper-testing")
+
+    advance = blocking(Stage.advance)
+    drain = blocking(Stage.drain)
+    sleep = blocking(Stage.sleep)
+    assert_enqueued = blocking(Stage.assert_enqueued)
+    refute_enqueued = blocking(Stage.refute_enqueued)
+    all_enqueued = blocking(Stage.all_enqueued)
+
+    def _prepare(self) -> None:
+        """Nothing here is called on a connection of the caller's."""
+
+    def end(self) -> None:
+        """End the thread that these calls run in."""
+        self._loop.stop()

@@ -1,0 +1,72 @@
+"""The kit: all that the test of an application needs around its manager."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import cast
+
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.state import State
+from deeper_tasks.manager.planner import Planner
+from deeper_tasks.manager.producer import Producer
+from deeper_tasks.tasks import TaskId
+from deeper_tasks.testing.blocking import BlockingKit
+from deeper_tasks.testing.inline import InlinePlanner, InlineProducer
+from deeper_tasks.testing.stage import MOST_RUNS, Stage
+
+
+class TaskKit(Stage):
+    """
+    What a test needs around a manager. `use_memory` makes one, and so does the fixture `task_kit`.
+
+    Nothing runs and no time passes by itself: `drain` runs what is pending,
+    `advance` lets time pass and runs what becomes due, in its order and each
+    at its moment. Both return when all is at rest.
+
+    Attributes:
+        manager: the manager, on the store of this test.
+        clock: the clock of the store and of all that runs here.
+        faults: the store as the manager sees it, to put faults before; the kit itself looks past them.
+        store: the store behind.
+    """
+
+    @cached_property
+    def sync(self) -> BlockingKit:
+        """The same kit, blocking: for tests that are not async."""
+        return BlockingKit(self)
+
+    @contextmanager
+    def inline(self, *, raise_errors: bool = True, limit: int = MOST_RUNS) -> Iterator[None]:
+        """
+        Have each enqueue run its job before it returns, in a `with` block of sync or async code.
+
+        The job goes through the store and all that a worker does. One that is
+        due later waits for `advance`. A failure is recorded, then raised by the
+        enqueue; with `raise_errors=False` it is only recorded.
+        """
+
+        async def run(task_ids: Sequence[TaskId]) -> None:
+            async with self.worker(limit=limit, raise_errors=raise_errors) as worker:
+                for task_id in task_ids:
+                    while (queue := await self._pending_in(task_id)) is not None and await worker.run_next(queue):
+                        pass
+
+        manager = self.manager
+        before = manager._producer, manager._planner  # noqa: SLF001 - the places through which all enqueues go
+        manager._producer = cast("Producer", InlineProducer(before[0], run=run))  # noqa: SLF001 - the same
+        manager._planner = cast("Planner", InlinePlanner(before[1], run=run))  # noqa: SLF001 - the same
+        try:
+            yield
+        finally:
+            manager._producer, manager._planner = before  # noqa: SLF001 - the same
+
+    def end(self) -> None:
+        """End the thread behind `sync`, if it was used."""
+        if "sync" in vars(self):
+            self.sync.end()
+
+    async def _pending_in(self, task_id: TaskId) -> str | None:
+        job = await self.store.get(JobId(task_id))
+        return job.queue if job is not None and job.state is State.PENDING else None

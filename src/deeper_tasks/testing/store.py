@@ -1,0 +1,65 @@
+"""The store of a test: what a manager works on while the test lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from deeper_tasks.backends.memory import MemoryBackend
+from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.manager import BackgroundTaskManager
+from deeper_tasks.testing.clock import ManualClock
+from deeper_tasks.testing.clocked import ClockedBackend
+from deeper_tasks.testing.faulty import FaultyBackend
+from deeper_tasks.testing.kit import TaskKit
+
+_PATIENCE = 10.0
+
+
+@contextmanager
+def use_memory(
+    manager: BackgroundTaskManager, *, start: datetime | None = None, patience: float = _PATIENCE
+) -> Iterator[TaskKit]:
+    """
+    Let a manager, with its tasks and settings, work on an empty store in memory inside the `with`.
+
+    Afterwards it has its own store back, as open or closed as that was. What
+    the test registers (tasks, middleware, subscribers) stays. `start` is what
+    the clock shows at first, by default the real time; `patience` is how many
+    real seconds a job may take to end.
+    """
+    clock = ManualClock(start)
+    with _lent(manager, MemoryBackend(now=clock.now), clock, patience=patience) as kit:
+        yield kit
+
+
+@contextmanager
+def use_store(
+    manager: BackgroundTaskManager,
+    backend: Backend,
+    *,
+    start: datetime | None = None,
+    patience: float = _PATIENCE,
+) -> Iterator[TaskKit]:
+    """Let a manager work on any store, by a test's clock, inside the `with`; to close the store is the caller's."""
+    clock = ManualClock(start)
+    with _lent(manager, ClockedBackend(backend, now=clock.now), clock, patience=patience) as kit:
+        yield kit
+
+
+@contextmanager
+def _lent(manager: BackgroundTaskManager, store: Backend, clock: ManualClock, *, patience: float) -> Iterator[TaskKit]:
+    faults = FaultyBackend(store)
+    kit = TaskKit(manager, store=store, faults=faults, clock=clock, patience=patience)
+    behind_sync = manager.sync._loop  # noqa: SLF001 - closing `manager.sync` would close the store too
+    had_loop = behind_sync.is_running
+    with manager._lent_to(faults):  # noqa: SLF001 - made for this
+        try:
+            yield kit
+        finally:
+            faults.restore()
+            kit.end()
+            # The thread behind `manager.sync` ends with the test that was the first to use it.
+            if not had_loop:
+                behind_sync.stop()

@@ -1,0 +1,46 @@
+"""A watched call: a call that also tells which exception its handler raised, for a test that wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.settlement import Settlement
+from deeper_tasks.worker.attempt import Attempt
+from deeper_tasks.worker.call import Call, CallSettings
+from deeper_tasks.worker.executors import Executor
+
+OnRaised = Callable[[JobId, BaseException], None]
+
+
+class WatchedCall(Call):
+    """A call whose end in an exception is told before it becomes a settlement, which keeps its text only."""
+
+    __slots__ = ("_on_raised",)
+
+    def __init__(self, call: Call, settings: Callable[[], CallSettings], on_raised: OnRaised) -> None:
+        super().__init__(call.job, call.task, settings)
+        self._on_raised = on_raised
+
+    def raised(self, error: BaseException, ran_for: timedelta) -> Settlement:
+        """Tell, and return the settlement of a call that raised."""
+        self._on_raised(self.job.id, error)
+        return super().raised(error, ran_for)
+
+
+class WatchingExecutor:
+    """Runs calls, watched, with another executor."""
+
+    def __init__(self, inner: Executor, *, settings: Callable[[], CallSettings], on_raised: OnRaised) -> None:
+        self._inner = inner
+        self._settings = settings
+        self._on_raised = on_raised
+
+    async def run(self, attempt: Attempt, call: Call) -> Settlement:
+        """Run a call to its end."""
+        return await self._inner.run(attempt, WatchedCall(call, self._settings, self._on_raised))
+
+    async def close(self) -> None:
+        """Close the other executor."""
+        await self._inner.close()
