@@ -8,7 +8,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.errors import TaskError
@@ -48,6 +48,7 @@ class Task(Generic[P, R]):
             gives a delay, `request.retry_delay` is None and the settings' default counts.
         executor: where it runs.
         module: the module to import to find it; None if there is none.
+        memory_limit_mb: what it may use in a process; None without a limit, UNSET where the settings' counts.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Task(Generic[P, R]):
         executor: ExecutorKind,
         request: JobRequest,
         retry: RetryPolicy,
+        memory_limit_mb: int | UnsetType | None = UNSET,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -68,6 +70,7 @@ class Task(Generic[P, R]):
         self.executor = executor
         self.request = request
         self.retry = retry
+        self.memory_limit_mb = memory_limit_mb
         self.signature = Signature(function)
         self._enqueuers: tuple[weakref.ref[Enqueuer], ...] = ()
 

@@ -181,7 +181,11 @@ async def test_what_a_handler_prints_does_not_get_in_the_way(bench, tasks):
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [("os._exit", "exited with code 7"), ("kill", "was ended by signal 9"), ("segv", "was ended by signal 11")],
+    [
+        ("os._exit", "exited with code 7"),
+        ("kill", "was ended by signal 9 (SIGKILL)"),
+        ("segv", "was ended by signal 11 (SIGSEGV)"),
+    ],
 )
 async def test_a_child_that_dies_fails_its_attempt_and_is_replaced(bench, tasks, how, words):
     before = await pid_of(bench, tasks)
