@@ -8,16 +8,20 @@ from contextlib import suppress
 from pathlib import Path
 
 _PROC = Path("/proc")
+_NOT_TOLD = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""A process, or one thread of it, may end while it is looked at; and not all are ours to look at."""
+
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def children_of(pid: int) -> set[int]:
     """Return the processes whose parent this one is now, ended ones that nobody waited for too."""
     children: set[int] = set()
-    # A process, or one thread of it, may end while it is looked at.
-    for thread in _PROC.glob(f"{pid}/task/*"):
-        with suppress(OSError):
-            children.update(map(int, (thread / "children").read_text().split()))
+    threads = f"/proc/{pid}/task"
+    with suppress(*_NOT_TOLD):
+        for thread in os.listdir(threads):  # noqa: PTH208 - asked after every job, and pathlib takes ten times as long
+            with suppress(*_NOT_TOLD), open(f"{threads}/{thread}/children", "rb") as file:  # noqa: PTH123 - the same
+                children.update(map(int, file.read().split()))
     return children
 
 

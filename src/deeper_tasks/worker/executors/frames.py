@@ -144,12 +144,17 @@ async def read(stream: asyncio.StreamReader, *, most: int = _MOST) -> Frame | No
 
 def receive(connection: socket.socket) -> tuple[Frame | None, list[int]]:
     """Wait for the next frame and the file descriptors that came with it; None when the other side has closed."""
-    header, descriptors, _, _ = socket.recv_fds(connection, _HEADER.size, 1)
-    header += _exactly(connection, _HEADER.size - len(header)) if header else b""
-    if len(header) < _HEADER.size:
+    descriptors: list[int] = []
+    try:
+        header, descriptors, _, _ = socket.recv_fds(connection, _HEADER.size, 1)
+        header += _exactly(connection, _HEADER.size - len(header)) if header else b""
+        if len(header) < _HEADER.size:
+            return None, descriptors
+        (length,) = _HEADER.unpack(header)
+        body = _exactly(connection, length)
+    except ConnectionResetError:
+        # Closed with something of ours unread.
         return None, descriptors
-    (length,) = _HEADER.unpack(header)
-    body = _exactly(connection, length)
     return (_decoder.decode(body) if len(body) == length else None), descriptors
 
 

@@ -62,6 +62,15 @@ class Zygote:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         setup, _ = receive(self._control)
+        try:
+            self._serve(setup)
+        finally:
+            for pid in self._children:
+                _kill_group(pid)
+            self._children.clear()
+            self._kill_orphans()
+
+    def _serve(self, setup: Frame | None) -> None:
         if isinstance(setup, Setup):
             error = _import(setup)
             # What the application's import started is its own, and no job's.
@@ -72,10 +81,6 @@ class Zygote:
             signal.signal(signal.SIGCHLD, lambda *_: None)
             while self._serve_once():
                 pass
-        for pid in self._children:
-            _kill_group(pid)
-        self._children.clear()
-        self._kill_orphans()
 
     def _serve_once(self) -> bool:
         pause = _LOOK_AT_MEMORY if self._limits else None
