@@ -43,11 +43,13 @@ class StallTimer:
         self._cpu = cpu
         self.seconds = 0.0
 
-    def look(self, now: float, cpu: float) -> None:
-        """Add the time since the last look; `now` and the process's time on the `cpu` in seconds."""
+    def look(self, now: float, cpu: float) -> float:
+        """Add what counts of the time since the last look, and return it; `cpu` is the process's own time on it."""
         gap = now - self._looked_at
-        self.seconds += gap if gap <= self._widest_gap else min(gap, cpu - self._cpu)
+        counted = gap if gap <= self._widest_gap else min(gap, cpu - self._cpu)
+        self.seconds += counted
         self._looked_at, self._cpu = now, cpu
+        return counted
 
     def reset(self) -> None:
         """Begin anew at the last look."""
@@ -77,7 +79,7 @@ class LoopWatch:
         self._end_process = end_process
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._is_answered = True
+        self._asked = self._answered = 0
         self._stalled: Snapshot | None = None
         self._stopping = threading.Event()
         self._timer = StallTimer(widest_gap=2 * self._pause, now=time.monotonic(), cpu=time.process_time())
@@ -90,13 +92,22 @@ class LoopWatch:
 
     async def stop(self) -> None:
         """End the thread; the loop, which runs this, is not blocked."""
-        self._answer()
+        self._answer(self._asked)
         self._stopping.set()
         if self._thread.is_alive():
             await self._loop.run_in_executor(None, self._thread.join)
 
-    def _answer(self) -> None:
-        self._is_answered = True
+    def _ask(self) -> None:
+        self._asked += 1
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._answer, self._asked)
+
+    def _answer(self, asked: int) -> None:
+        self._answered = asked
+
+    @property
+    def _is_answered(self) -> bool:
+        return self._answered == self._asked
 
     def _run(self) -> None:
         while not self._stopping.wait(self._pause):
@@ -104,10 +115,12 @@ class LoopWatch:
         self._look()
 
     def _look(self) -> None:
-        self._timer.look(time.monotonic(), time.process_time())
-        if self._is_answered:
+        threshold = self._threshold or 0.0
+        counted = self._timer.look(time.monotonic(), time.process_time())
+        # Where no thread could run, this one neither, the loop has answered before: now is the moment to see why.
+        if self._is_answered and counted <= threshold:
             self._note_turn()
-        elif self._threshold is not None and self._timer.seconds >= self._threshold:
+        elif self._timer.seconds >= threshold:
             self._note_stall()
 
     def _note_turn(self) -> None:
@@ -116,14 +129,16 @@ class LoopWatch:
             after = timedelta(seconds=self._timer.seconds)
             self._tell(lambda: self._bus.emit(LoopRecovered(after=after, **_about(stalled.job))))
         self._timer.reset()
-        self._is_answered = False
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._answer)
+        self._ask()
 
     def _note_stall(self) -> None:
         if self._stalled is None:
+            answered = self._answered
             seen = take_snapshot(self._loop, self._loop_thread, self._running())
-            if self._is_answered or self._stopping.is_set():
+            has_gone_on = self._answered != answered
+            if self._is_answered:
+                self._ask()
+            if has_gone_on or self._stopping.is_set():
                 # It went on while it was looked at: what was seen need not be what blocked it.
                 return
             if seen.is_waiting:

@@ -6,11 +6,11 @@ import asyncio
 import os
 import selectors
 import sys
-import traceback
 from asyncio.events import Handle
 from collections.abc import Iterable, Iterator
 from contextvars import Context
 from pathlib import Path
+from traceback import FrameSummary, StackSummary
 from types import FrameType
 
 from msgspec import Struct
@@ -27,24 +27,33 @@ _MOST_FRAMES = 30
 
 class Snapshot(Struct, frozen=True, kw_only=True):
     """
-    What a loop runs. `job` is None where it is no job's code; `stack` is its part of the stack, innermost last.
+    What a loop runs. `job` is None where it is no job's code; `places` is its part of the stack, innermost last.
 
     `is_waiting`: the loop runs nothing and waits for something to do.
     """
 
     is_waiting: bool
     job: ClaimedJob | None
-    stack: str
+    places: list[FrameSummary]
+
+    @property
+    def stack(self) -> str:
+        """The places as a traceback shows them. Reads the sources."""
+        return "".join(StackSummary.from_list(self.places).format()).rstrip()
 
 
 def take_snapshot(loop: asyncio.AbstractEventLoop, thread: int, running: Iterable[Attempt]) -> Snapshot:
-    """Return what `loop`, which runs in the thread of this id, does now; `running` are the attempts that may do it."""
+    """
+    Return what `loop`, which runs in the thread of this id, does now; `running` are the attempts that may do it.
+
+    It never waits, not for a file either, so that thread gets no further meanwhile: it would need the interpreter.
+    """
     innermost = sys._current_frames().get(thread)  # noqa: SLF001 - there is no other way to see a thread's stack
     frames = [*_outwards(innermost)]
     return Snapshot(
         is_waiting=bool(frames) and frames[0].f_code.co_filename == selectors.__file__,
         job=_job(asyncio.current_task(loop), frames, running),
-        stack=_described(frames),
+        places=_places(frames),
     )
 
 
@@ -73,11 +82,12 @@ def _context(frames: Iterable[FrameType]) -> Context | None:
     return None
 
 
-def _described(frames: list[FrameType]) -> str:
+def _places(frames: list[FrameType]) -> list[FrameSummary]:
     own = _without_plumbing(frames) or frames
-    outermost_first = [(frame, frame.f_lineno) for frame in reversed(own[:_MOST_FRAMES])]
-    summary = traceback.StackSummary.extract(iter(outermost_first))
-    return "".join(summary.format()).rstrip()
+    return [
+        FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, lookup_line=False)
+        for frame in reversed(own[:_MOST_FRAMES])
+    ]
 
 
 def _without_plumbing(frames: list[FrameType]) -> list[FrameType]:

@@ -113,6 +113,17 @@ async def test_a_task_and_a_callback_that_a_job_started_are_the_job_s(scene, cla
     assert [event.job_id for event in scene.events] == [claimed.id] * 4
 
 
+async def test_code_that_let_no_other_thread_run_is_named_after_it_did(scene):
+    async def handler():
+        sum(range(30_000_000))
+        await scene.recovered()
+
+    scene.start()
+    await asyncio.create_task(handler())
+    stalled, _ = scene.events
+    assert "sum(range(30_000_000))" in stalled.stack
+
+
 async def test_a_loop_that_turns_is_not_reported(scene):
     scene.start()
     looks = threading.Semaphore(0)
@@ -129,7 +140,7 @@ async def test_a_loop_that_waits_for_its_turn_on_a_busy_machine_is_not_blocked(s
 
     def take_snapshot(*_):
         looked.set()
-        return loop_watch.Snapshot(is_waiting=True, job=None, stack="")
+        return loop_watch.Snapshot(is_waiting=True, job=None, places=[])
 
     monkeypatch.setattr(loop_watch, "take_snapshot", take_snapshot)
     assert looked.wait(PATIENCE)
