@@ -92,7 +92,7 @@ class Crew:
             mark: value,
             "WORKSHOP_JOURNAL": str(self.journal_path),
             "WORKSHOP_WORKER": str(number),
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(_APP), os.environ.get("PYTHONPATH")])),
+            "PYTHONPATH": os.pathsep.join([str(_APP), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         with log.open("wb") as stderr:
             process = subprocess.Popen(
