@@ -1,9 +1,6 @@
 """A worker that was stopped past its lease: its jobs are another's, and it starts anew."""
 
-import fcntl
-import os
 import signal
-from contextlib import ExitStack
 
 import pytest
 from workshop import tasks
@@ -20,7 +17,7 @@ async def test_a_worker_stopped_past_its_lease_has_its_settle_refused_and_starts
     job = await manager.enqueue_task(tasks.block_once, args=[str(go)])
     await wait_until(lambda: crew.journal("start"))
     (first,) = await manager.backend.nodes()
-    await wait_until(lambda: _stopped_while_not_writing(crew, stopped))
+    await wait_until(lambda: crew.has_stopped(stopped))
     rescuer = crew.worker(**SETTINGS)
     assert await manager.result(job, timeout=30) == "attempt 2"
     assert rescuer.says("rescued from the dead worker")
@@ -69,18 +66,3 @@ async def test_a_worker_whose_loop_is_blocked_past_its_lease_keeps_its_job(crew,
 
 async def _is_registered_anew(manager, lost):
     return [record.node.id for record in await manager.backend.nodes()] not in ([], [lost.node.id])
-
-
-def _stopped_while_not_writing(crew, worker):
-    """Stop a worker; should it hold a lock of the store, which then nobody could have, let it go on for a moment."""
-    worker.send(signal.SIGSTOP)
-    os.waitid(os.P_PID, worker.pid, os.WSTOPPED)
-    with ExitStack() as locks:
-        try:
-            for name in ("next", "write"):
-                file = locks.enter_context(crew.database.with_name(f"tasks.db-{name}").open("rb"))
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            worker.send(signal.SIGCONT)
-            return False
-    return True

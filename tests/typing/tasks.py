@@ -14,7 +14,9 @@ async def send(user_id: int, greeting: str = "hello") -> str:
     return f"{greeting} {user_id}"
 
 
-@task(queue="images", max_attempts=3, timeout_seconds=None, retry_on=(OSError,), executor="process")
+@task(
+    queue="images", max_attempts=3, timeout_seconds=None, retry_on=(OSError,), executor="process", memory_limit_mb=512
+)
 def resize(path: str, *sizes: int) -> bytes:
     return path.encode()
 

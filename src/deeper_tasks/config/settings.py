@@ -60,6 +60,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     unknown_task_grace_seconds: Seconds = 86_400.0
     """How long a job whose task no worker knows is kept before it fails."""
 
+    loop_stall_warning_seconds: PositiveSeconds | None = 1.0
+    """An event loop that is blocked so long is worth a WARNING that says by what. None: never."""
+    loop_stall_limit_seconds: PositiveSeconds | None = None
+    """An event loop that is blocked so long ends its process with exit code 75; others take its jobs. None: never."""
+    process_memory_limit_mb: Count | None = None
+    """Memory that a job in a process may use, unless its task says otherwise; 1 MB is 2**20 bytes. None: no limit."""
+
     retention_days_completed: Days | None = 7.0
     """How long completed jobs are kept. None: for ever."""
     retention_days_failed: Days | None = 30.0
@@ -77,6 +84,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             message = (
                 f"setting 'lease_seconds' ({self.lease_seconds:g}) must be longer than 'heartbeat_seconds' "
                 f"({self.heartbeat_seconds:g}), or living workers look dead; four times as long is usual"
+            )
+            raise ConfigError(message)
+        warning, limit = self.loop_stall_warning_seconds, self.loop_stall_limit_seconds
+        if warning is not None and limit is not None and limit < warning:
+            message = (
+                f"setting 'loop_stall_limit_seconds' ({limit:g}) must not be shorter than 'loop_stall_warning_seconds' "
+                f"({warning:g}), or the process ends before it says why; a minute is usual"
             )
             raise ConfigError(message)
 

@@ -225,6 +225,32 @@ class NodeLost(Event, frozen=True, kw_only=True):
     node: NodeId
 
 
+class LoopStalled(Event, frozen=True, kw_only=True):
+    """
+    The worker's event loop is blocked, so none of its coroutines gets on. Told once for each stall.
+
+    `stack` is where. `job_id` and the rest name the job whose code it is; None, where it is no job's: a callback,
+    a subscriber, an application beside the worker.
+    """
+
+    stalled_for: timedelta
+    stack: str
+    job_id: JobId | None = None
+    task: str = ""
+    queue: str = ""
+    attempt: int = 0
+
+
+class LoopRecovered(Event, frozen=True, kw_only=True):
+    """The event loop turns again, blocked for `after` in all, by what `LoopStalled` named."""
+
+    after: timedelta
+    job_id: JobId | None = None
+    task: str = ""
+    queue: str = ""
+    attempt: int = 0
+
+
 class StoreUnavailable(Event, frozen=True, kw_only=True):
     """The store does not answer. Told once, not at every try."""
 

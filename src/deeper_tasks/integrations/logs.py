@@ -84,11 +84,13 @@ def _json_line(line: dict[str, Any]) -> str:
 def _fields(event: Event) -> dict[str, Any]:
     if not isinstance(event, JobEvent):
         # `name` would collide with the record's own.
-        return {_RENAMED.get(key, key): value for key, value in msgspec.structs.asdict(event).items()}
+        values = msgspec.structs.asdict(event)
+        return {_RENAMED.get(key, key): value for key, value in values.items() if key not in _IN_THE_MESSAGE}
     return {"job_id": event.job_id, "task": event.task, "queue": event.queue, "attempt": event.attempt}
 
 
 _RENAMED = {"name": "schedule"}
+_IN_THE_MESSAGE = frozenset({"stack"})
 
 
 def _job(event: JobEvent) -> str:
@@ -131,6 +133,20 @@ def _fired(event: events.ScheduleFired) -> str:
 def _removed(event: events.ScheduleRemoved) -> str:
     why = ", because the code no longer declares it" if event.was_declared else ""
     return f"recurring task {event.name!r} was removed{why}"
+
+
+def _culprit(event: events.LoopStalled | events.LoopRecovered) -> str:
+    if event.job_id is None:
+        return "what is no job's code (a callback, a subscriber or the like)"
+    return f"the job {event.task} {event.job_id} (queue {event.queue!r}, attempt {event.attempt})"
+
+
+def _stalled(event: events.LoopStalled) -> str:
+    way_out = "" if event.job_id is None else "; await there, or make the task a plain def or executor='process'"
+    return (
+        f"the event loop has been blocked for {_seconds(event.stalled_for)} by {_culprit(event)}, "
+        f"and all else on it waits{way_out}:\n{event.stack}"
+    )
 
 
 def _queues(queues: dict[str, int]) -> str:
@@ -183,6 +199,11 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
             f"recurring task {e.name!r} was declared by code, and its task {e.task!r} is not known here; "
             "if it is gone for good, remove it with cancel_recurring_task"
         ),
+    ),
+    events.LoopStalled: (WARNING, _stalled),
+    events.LoopRecovered: (
+        WARNING,
+        lambda e: f"the event loop turns again, it was blocked for {_seconds(e.after)} by {_culprit(e)}",
     ),
     events.StoreRecovered: (WARNING, lambda e: f"the store answers again, after {_seconds(e.after)}"),
     events.JobFailed: (ERROR, lambda e: f"failed, no retry can mend it: {_job(e)}: {_error(e.error)}"),

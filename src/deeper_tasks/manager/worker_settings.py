@@ -36,7 +36,14 @@ def worker_settings(
         default_retry_delay=timedelta(seconds=settings.default_retry_delay_seconds),
         unknown_task_grace=timedelta(seconds=settings.unknown_task_grace_seconds),
         max_result_bytes=settings.max_result_bytes,
+        loop_stall_warning=_duration(settings.loop_stall_warning_seconds),
+        loop_stall_limit=_duration(settings.loop_stall_limit_seconds),
+        process_memory_limit_mb=settings.process_memory_limit_mb,
         retention=retention_of(settings),
         cleanup_interval=timedelta(seconds=settings.cleanup_interval_seconds),
         queue_capacity=settings.queue_capacity,
     )
+
+
+def _duration(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)

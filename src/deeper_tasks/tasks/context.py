@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import Context, ContextVar, Token
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ MAX_LOG_LINE = 2000
 """Characters of a log line that are kept."""
 
 _ROUNDING = 1e-6
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DIGEST_LENGTH = 16
 
 
 class Reporter(Protocol):
@@ -59,8 +62,40 @@ class CurrentJob:
 
     @property
     def id(self) -> JobId:
-        """The job's id: the same in every attempt, so it serves to make a task idempotent."""
+        """The job's id: the same in every attempt."""
         return self._job.id
+
+    @property
+    def idempotency_key(self) -> str:
+        """
+        What to send along with a request to the outside that must take effect once, as an `Idempotency-Key` does.
+
+        The same in every attempt of the job, after a rescue and after a manual
+        retry; another for every other job, also one of another store. 56
+        characters of printable ASCII that begin with `dt-` and the job's id.
+        """
+        return self._key("")
+
+    def idempotency_key_for(self, step: str) -> str:
+        """
+        Return a key as `idempotency_key` is one, for one of several requests of a task: `…_for("charge")`.
+
+        The same job and step always give the same key, and two steps two.
+
+        Raises:
+            ValueError: the step has no name.
+        """
+        if not step:
+            message = f"a step is told from others by its name, a text such as 'charge', not {step!r}"
+            raise ValueError(message)
+        return self._key(step)
+
+    def _key(self, step: str) -> str:
+        # Beside the id goes when the job came into its store: two stores that have the same recurring entry
+        # give the jobs it fires the same ids.
+        inserted = (self._job.inserted_at - _EPOCH) // timedelta(microseconds=1)
+        digest = hashlib.sha256(f"{inserted}\0{step}".encode("utf-8", "surrogatepass")).hexdigest()
+        return f"dt-{self.id}-{digest[:_DIGEST_LENGTH]}"
 
     @property
     def task(self) -> str:
@@ -125,6 +160,12 @@ def current_job() -> CurrentJob:
         message = "there is no current job: this code was not called by a worker"
         raise JobError(message)
     return job
+
+
+def job_in(context: Context) -> ClaimedJob | None:
+    """Return the job that code in this context runs for; None if it runs for none."""
+    job = context.get(_CURRENT)
+    return None if job is None else job._job  # noqa: SLF001 - this module's own
 
 
 def enter_job(job: CurrentJob) -> Token[CurrentJob]:

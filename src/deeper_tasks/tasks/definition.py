@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
+from msgspec import UNSET, UnsetType
+
 from deeper_tasks.domain.retry_policy import DelayFunction, RetryPolicy
 from deeper_tasks.domain.schedule import MissedRuns, Overlap
 from deeper_tasks.errors import InvalidOptionError, TaskError
@@ -33,6 +35,9 @@ class TaskOptions(TypedDict, total=False):
     arguments: five fields, or six with seconds in front, or `@daily` and the
     like, or `@every 30s`; None: not at all. With it go `timezone`, which it is read
     in (UTC), and `missed_runs` and `overlap` as in `schedule_recurring_task`.
+
+    `memory_limit_mb`, with `executor="process"` only: how much memory its process and
+    all that this starts may use together before they are killed; None: no limit.
     """
 
     name: str
@@ -46,6 +51,7 @@ class TaskOptions(TypedDict, total=False):
     fail_on: type[BaseException] | Sequence[type[BaseException]]
     retry: RetryPolicy | DelayFunction
     jitter: float
+    memory_limit_mb: int | None
     unique_for_seconds: Seconds
     unique: Literal["until_done"]
     tags: Sequence[str]
@@ -57,7 +63,10 @@ class TaskOptions(TypedDict, total=False):
     overlap: Overlap | Literal["allow", "skip"]
 
 
-_OF_THE_TASK = frozenset({"name", "executor", "retry_on", "fail_on", "retry", "jitter", *SCHEDULE_OPTIONS})
+_OF_THE_TASK = frozenset(
+    {"name", "executor", "retry_on", "fail_on", "retry", "jitter", "memory_limit_mb", *SCHEDULE_OPTIONS}
+)
+_MOST_MEMORY = 2**31 - 1
 _POLICY_PARTS = ("retry_delay_seconds", "retry_on", "fail_on", "jitter")
 
 
@@ -105,6 +114,7 @@ def make_task(function: Callable[P, R], /, **options: Unpack[TaskOptions]) -> Ta
         request=_request(given),
         retry=_retry_policy(given),
         schedule=parse_schedule(function, given),
+        memory_limit_mb=_memory_limit(given.get("memory_limit_mb", UNSET), executor),
     )
 
 
@@ -148,6 +158,24 @@ def _executor(function: Callable[..., Any], given: object) -> ExecutorKind:
         message = "option 'executor' cannot be 'coroutine': a plain def would block the loop; make it an async def"
         raise InvalidOptionError(message)
     return executor
+
+
+def _memory_limit(given: object, executor: ExecutorKind) -> int | UnsetType | None:
+    if given is UNSET:
+        return UNSET
+    if executor is not ExecutorKind.PROCESS:
+        message = (
+            f"option 'memory_limit_mb' cannot be {quoted(given)} for a task in a {executor.value}, which shares "
+            "the worker's memory; add executor='process'"
+        )
+        raise InvalidOptionError(message)
+    if given is None or (isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= _MOST_MEMORY):
+        return given
+    message = (
+        f"option 'memory_limit_mb' cannot be {quoted(given)}: "
+        f"give a whole number from 1 to {_MOST_MEMORY}, or None for no limit"
+    )
+    raise InvalidOptionError(message)
 
 
 def _request(given: Mapping[str, Any]) -> JobRequest:

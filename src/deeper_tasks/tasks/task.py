@@ -8,7 +8,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.errors import TaskError
@@ -50,6 +50,7 @@ class Task(Generic[P, R]):
         executor: where it runs.
         schedule: when it is due by itself; None if it is not.
         module: the module to import to find it; None if there is none.
+        memory_limit_mb: what it may use in a process; None without a limit, UNSET where the settings' counts.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Task(Generic[P, R]):
         request: JobRequest,
         retry: RetryPolicy,
         schedule: TaskSchedule | None = None,
+        memory_limit_mb: int | UnsetType | None = UNSET,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -72,6 +74,7 @@ class Task(Generic[P, R]):
         self.request = request
         self.retry = retry
         self.schedule = schedule
+        self.memory_limit_mb = memory_limit_mb
         self.signature = Signature(function)
         self._enqueuers: tuple[weakref.ref[Enqueuer], ...] = ()
 

@@ -38,6 +38,10 @@ class Deadlines:
             if attempt.deadline < self._armed_for:
                 self._awake.set()
 
+    def hold(self, attempt: Attempt) -> None:
+        """Let an attempt wait, for what is no fault of its own, until `watch` gives it its deadline anew."""
+        attempt.deadline = None
+
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:

@@ -29,6 +29,9 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     default_retry_delay: timedelta = timedelta(seconds=15)
     unknown_task_grace: timedelta = timedelta(hours=24)
     max_result_bytes: int = 1024 * 1024
+    loop_stall_warning: timedelta | None = timedelta(seconds=1)
+    loop_stall_limit: timedelta | None = None
+    process_memory_limit_mb: int | None = None
     retention: Retention = Retention()
     cleanup_interval: timedelta = timedelta(seconds=60)
     queue_capacity: int | None = None

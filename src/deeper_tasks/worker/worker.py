@@ -34,6 +34,7 @@ from deeper_tasks.worker.executors.thread import ThreadExecutor
 from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.heartbeat import Heartbeat
 from deeper_tasks.worker.listener import Listener
+from deeper_tasks.worker.loop_watch import LoopWatch
 from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer
 from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.news import announce
@@ -83,6 +84,8 @@ class Worker:
             modules=lambda: (task.module for task in self._registry if task.module is not None),
             reporter=self._reporter,
             settings=self._call_settings,
+            deadlines=self._deadlines,
+            memory_limit_mb=settings.process_memory_limit_mb,
         )
         self._executors = self._make_executors()
         self._runner = Runner(
@@ -104,6 +107,7 @@ class Worker:
             on_beat=self._on_beat,
             on_lost=self._on_beat_refused,
         )
+        self._loop_watch = LoopWatch(settings=settings, running=self._running, bus=bus)
         self._loops: dict[str, RoleLoop] = {}
         self._consumers = {queue: self._make_consumer(queue, slots) for queue, slots in settings.queues.items()}
         self._make_maintainers(declare)
@@ -139,6 +143,7 @@ class Worker:
         """Work until `stop`, then return when all is settled or given back."""
         await self._join()
         self._heartbeat.start()
+        self._loop_watch.start()
         self._bus.emit(WorkerStarted(node=self.node_id, queues=self._settings.queues))
         helpers = [self._settler.run(), self._reporter.run(), self._deadlines.run(), self._listener.run()]
         tasks = [asyncio.create_task(helper) for helper in (*helpers, self._warm_up())]
@@ -148,6 +153,7 @@ class Worker:
             await self._wind_down()
         finally:
             await self._heartbeat.stop()
+            await self._loop_watch.stop()
             for task in (*roles, *tasks):
                 task.cancel()
             await asyncio.gather(*roles, *tasks, return_exceptions=True)
@@ -275,7 +281,8 @@ class Worker:
     # parts
 
     def _running(self) -> Iterable[Attempt]:
-        return [attempt for consumer in self._consumers.values() for attempt in consumer.running.values()]
+        # Each copied at once: the loop watch asks from its own thread.
+        return [attempt for consumer in self._consumers.values() for attempt in list(consumer.running.values())]
 
     def _token_of(self, job_id: JobId) -> ClaimToken | None:
         for consumer in self._consumers.values():

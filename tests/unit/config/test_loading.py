@@ -186,6 +186,10 @@ def test_a_setting_under_two_names_is_refused():
         ("unknown_task_grace_seconds", 1e300),
         ("prefetch_milliseconds", -1),
         ("queue_capacity", 0),
+        ("loop_stall_warning_seconds", 0),
+        ("loop_stall_limit_seconds", -1),
+        ("process_memory_limit_mb", 0),
+        ("process_memory_limit_mb", 1.5),
         ("log_level", "loud"),
     ],
 )
@@ -208,6 +212,16 @@ def test_several_faults_come_at_once():
 def test_a_lease_must_be_longer_than_a_heartbeat():
     with pytest.raises(ConfigError, match=r"'lease_seconds' \(5\) must be longer than 'heartbeat_seconds'"):
         load(lease_seconds=5)
+
+
+def test_the_loop_must_be_warned_of_before_its_process_is_ended():
+    with pytest.raises(ConfigError, match=r"'loop_stall_limit_seconds' \(0.5\) must not be shorter"):
+        load(loop_stall_limit_seconds=0.5)
+    unwarned = load({"DEEPER_TASKS_LOOP_STALL_WARNING_SECONDS": "none"}, loop_stall_limit_seconds=0.5)
+    assert unwarned.loop_stall_limit_seconds == 0.5
+    environ = {"DEEPER_TASKS_LOOP_STALL_WARNING_SECONDS": "none", "DEEPER_TASKS_PROCESS_MEMORY_LIMIT_MB": "512"}
+    settings = load(environ)
+    assert (settings.loop_stall_warning_seconds, settings.process_memory_limit_mb) == (None, 512)
 
 
 def test_no_password_is_shown():

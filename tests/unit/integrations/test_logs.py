@@ -92,6 +92,36 @@ LEVELS = [
         WARNING,
         "recurring task 'nightly' was due only at 2099-01-01T00:00:00+00:00; put back to 2026-01-01T00:00:00+00:00",
     ),
+    (
+        events.LoopStalled(**JOB, stalled_for=SECOND, stack='  File "shop.py", line 3, in send'),
+        WARNING,
+        (
+            "the event loop has been blocked for 1 s by the job shop.send id (queue 'emails', attempt 2), and all else "
+            "on it waits; await there, or make the task a plain def or executor='process':\n"
+            '  File "shop.py", line 3, in send'
+        ),
+    ),
+    (
+        events.LoopRecovered(after=SECOND),
+        WARNING,
+        (
+            "the event loop turns again, it was blocked for 1 s by what is no job's code "
+            "(a callback, a subscriber or the like)"
+        ),
+    ),
+    (
+        events.LoopStalled(stalled_for=SECOND, stack="here"),
+        WARNING,
+        (
+            "the event loop has been blocked for 1 s by what is no job's code (a callback, a subscriber or the like), "
+            "and all else on it waits:\nhere"
+        ),
+    ),
+    (
+        events.LoopRecovered(**JOB, after=SECOND),
+        WARNING,
+        "the event loop turns again, it was blocked for 1 s by the job shop.send id (queue 'emails', attempt 2)",
+    ),
     (events.StoreRecovered(after=SECOND), WARNING, "the store answers again, after 1 s"),
     (
         events.JobFailed(**JOB, error=ERROR_REPORT),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -36,17 +36,17 @@ def job(news):
     return make_job(news, options=JobOptions(tags=("a",), meta={"key": 1}))
 
 
-def make_job(news, *, options=None):
+def make_job(news, *, options=None, job_id="id", attempt=2, max_attempts=5, inserted_at=NOW):
     claimed = ClaimedJob(
-        id="id",
+        id=job_id,
         token="token",
         task="shop.send",
         arguments="[[],{}]",
         queue="emails",
         priority=0,
-        attempt=2,
-        max_attempts=5,
-        inserted_at=NOW,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        inserted_at=inserted_at,
         scheduled_at=NOW,
         claimed_at=NOW,
         expires_at=None,
@@ -123,3 +123,45 @@ def test_long_log_lines_are_cut(job, news):
     job.log("x" * 5000)
     assert news.told[0] == ("id", "short")
     assert len(news.told[1][1]) == 2000
+
+
+class TestIdempotencyKey:
+    ID = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+    def test_is_the_same_in_every_attempt(self, news):
+        keys = {
+            make_job(news, job_id=self.ID, attempt=attempt, max_attempts=attempt + 4).idempotency_key
+            for attempt in (1, 2, 7)
+        }
+        assert keys == {f"dt-{self.ID}-6ca8b75937da8a28"}
+
+    def test_fits_into_a_header(self, news):
+        job = make_job(news, job_id=self.ID)
+        for key in (job.idempotency_key, job.idempotency_key_for("a step of any length, é ✓ \ud800" * 100)):
+            assert key.isascii()
+            assert key.isprintable()
+            assert len(key) == 56
+
+    def test_differs_from_job_to_job(self, news):
+        other = self.ID.replace("7", "6")
+        assert make_job(news, job_id=self.ID).idempotency_key != make_job(news, job_id=other).idempotency_key
+
+    def test_differs_where_two_stores_have_given_a_job_the_same_id(self, news):
+        here = make_job(news, job_id=self.ID)
+        there = make_job(news, job_id=self.ID, inserted_at=NOW + timedelta(microseconds=1))
+        assert here.idempotency_key != there.idempotency_key
+        assert here.idempotency_key_for("charge") != there.idempotency_key_for("charge")
+
+    def test_does_not_depend_on_the_zone_in_which_a_store_tells_its_time(self, news):
+        elsewhere = NOW.astimezone(timezone(timedelta(hours=2)))
+        assert make_job(news).idempotency_key == make_job(news, inserted_at=elsewhere).idempotency_key
+
+    def test_of_a_step_is_its_own_and_stable(self, news):
+        first, second = make_job(news, attempt=1), make_job(news, attempt=2)
+        keys = [first.idempotency_key, first.idempotency_key_for("charge"), first.idempotency_key_for("mail")]
+        assert len(set(keys)) == 3
+        assert second.idempotency_key_for("charge") == keys[1]
+
+    def test_of_a_step_without_a_name_is_refused(self, job):
+        with pytest.raises(ValueError, match=r"a text such as 'charge', not ''"):
+            job.idempotency_key_for("")

@@ -10,6 +10,7 @@ import types
 from datetime import timedelta
 
 import pytest
+from msgspec import UNSET
 
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.errors import InvalidArgumentsError, InvalidOptionError, TaskError
@@ -91,6 +92,24 @@ class TestDefinition:
     def test_refuses_an_executor_that_does_not_fit(self, function, executor):
         with pytest.raises(InvalidOptionError, match="option 'executor' cannot be"):
             make_task(function, executor=executor)
+
+    @pytest.mark.parametrize("limit", [1, 512, None])
+    def test_limits_the_memory_of_a_task_in_a_process(self, limit):
+        assert make_task(resize, executor="process", memory_limit_mb=limit).memory_limit_mb == limit
+
+    def test_leaves_the_limit_of_memory_to_the_settings(self):
+        assert make_task(resize, executor="process").memory_limit_mb is UNSET
+
+    @pytest.mark.parametrize("limit", [0, -1, 1.5, True, "512", 2**31])
+    def test_refuses_a_limit_of_memory_that_is_none(self, limit):
+        with pytest.raises(InvalidOptionError, match=r"option 'memory_limit_mb' cannot be .* or None for no limit"):
+            make_task(resize, executor="process", memory_limit_mb=limit)
+
+    @pytest.mark.parametrize(("function", "where"), [(send, "coroutine"), (resize, "thread")])
+    @pytest.mark.parametrize("limit", [512, None])
+    def test_refuses_a_limit_of_memory_where_the_memory_is_the_worker_s(self, function, where, limit):
+        with pytest.raises(InvalidOptionError, match=f"cannot be .* for a task in a {where}.*; add executor='process'"):
+            make_task(function, memory_limit_mb=limit)
 
     def test_refuses_an_unknown_option_and_names_the_nearest(self):
         with pytest.raises(InvalidOptionError, match="did you mean 'max_attempts'"):

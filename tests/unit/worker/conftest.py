@@ -98,6 +98,8 @@ class Bench:
                 modules=lambda: [task.module for task in self.registry if task.module is not None],
                 reporter=self.reporter,
                 settings=self._call_settings,
+                deadlines=self.deadlines,
+                memory_limit_mb=self.settings.process_memory_limit_mb,
             ),
         }
         self.watching = asyncio.create_task(self.deadlines.run())

@@ -45,6 +45,20 @@ async def test_each_attempt_is_stopped_at_its_own_deadline(watch, clock):
     assert never.stop is None
 
 
+async def test_an_attempt_that_is_held_has_all_its_time_from_when_it_is_watched_again(watch, clock):
+    attempt = watch.start(10)
+    await clock.settle()
+    watch.deadlines.hold(attempt)
+    await clock.advance(1000)
+    assert attempt.stop is None
+    watch.deadlines.watch(attempt, timedelta(seconds=10))
+    await clock.settle()
+    await clock.advance(9.9)
+    assert attempt.stop is None
+    await clock.advance(0.2)
+    assert attempt.stop is Stop.TIMEOUT
+
+
 async def test_nothing_that_runs_needs_no_timer(watch, clock):
     assert clock.pauses == [None]
 

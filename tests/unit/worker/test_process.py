@@ -11,15 +11,18 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
+from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.tasks import ExecutorKind, TaskRegistry
 from deeper_tasks.worker.attempt import Stop
 from deeper_tasks.worker.clock import SystemClock
+from deeper_tasks.worker.executors import process
 
 TASKS = """
-    import asyncio, contextvars, os, signal, subprocess, sys, threading, time
+    import asyncio, contextvars, ctypes, os, re, resource, signal, subprocess, sys, threading, time
     from pathlib import Path
     from deeper_tasks import Cancel, Fail, Retry, Snooze, current_job, task
 
@@ -57,7 +60,14 @@ TASKS = """
             case "large": return "x" * 2_000_000
             case "os._exit": os._exit(7)
             case "kill": os.kill(os.getpid(), signal.SIGKILL)
-            case "segv": os.kill(os.getpid(), signal.SIGSEGV)
+            case "segfault": ctypes.string_at(0)
+            case "abort": os.abort()
+            case "memory": return b"x" * 2**62
+            case "close": os.close(connection())
+            case "close and go on": os.close(connection()); forever()
+            case "babble": os.write(connection(), b"hello, is anybody there?"); forever()
+            case "bytes": [scribble(int(fd)) for fd in os.listdir("/proc/self/fd") if int(fd) > 2]; forever()
+            case "no frame": os.write(connection(), b"\\0\\0\\0\\2{}"); forever()
             case "print": print("to nobody", flush=True)
 
     class Wordless(Exception):
@@ -70,6 +80,77 @@ TASKS = """
         Path(folder, "pids.tmp").write_text(f"{os.getpid()} {grandchild.pid}")
         Path(folder, "pids.tmp").rename(Path(folder, "pids"))
         forever()
+
+    def connection():
+        fds = [int(fd) for fd in os.listdir("/proc/self/fd") if int(fd) > 2]
+        return next(fd for fd in fds if is_socket(fd))
+
+    def is_socket(fd):
+        try:
+            return os.readlink(f"/proc/self/fd/{fd}").startswith("socket:")
+        except OSError:
+            return False
+
+    def scribble(fd):
+        try:
+            os.write(fd, b"\\xff" * 64)
+        except OSError:
+            pass
+
+    def tell(folder, name, *pids):
+        Path(folder, name + ".tmp").write_text(" ".join(map(str, pids)))
+        Path(folder, name + ".tmp").rename(Path(folder, name))
+
+    def start_daemon(folder, name):
+        # As daemons do it: forked twice, in a session of its own, nothing closed.
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                tell(folder, name, os.getpid())
+                forever()
+            os._exit(0)
+        os.wait()
+
+    @task(executor="process")
+    def summons(folder: str, then: str):
+        start_daemon(folder, "pids")
+        while not Path(folder, "pids").exists():
+            time.sleep(0.005)
+        match then:
+            case "wait": forever()
+            case "segfault": ctypes.string_at(0)
+            case "return": return os.getpid()
+
+    @task(executor="process")
+    def clings(folder: str, how: str):
+        helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True)
+        tell(folder, "pids", os.getpid(), helper.pid)
+        match how:
+            case "deaf": signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); forever()
+            case "busy in C": re.match("(a+)+$", "a" * 64 + "b")
+
+    @task(executor="process")
+    def opens_all():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        leak.extend(open(os.devnull) for _ in range(1000))
+
+    leak = []
+
+    @task(executor="process", memory_limit_mb=150)
+    def grows(megabytes: int):
+        leak.append(b"x" * (megabytes * 2**20))
+        if megabytes > 150:
+            forever()
+        return os.getpid()
+
+    @task(executor="process", memory_limit_mb=150)
+    def has_others_grow():
+        subprocess.run([sys.executable, "-c", "big = b'x' * 400 * 2**20; import time; time.sleep(1000)"])
+
+    @task(executor="process", memory_limit_mb=None)
+    def grows_at_will(megabytes: int):
+        leak.append(b"x" * (megabytes * 2**20))
+        return os.getpid()
 
     @task(executor="process")
     def tells():
@@ -158,6 +239,7 @@ async def test_an_async_def_runs_there_on_a_loop_of_its_own(bench, tasks):
         ("wordless", End.RETRY, "Wordless"),
         ("huge", End.RETRY, "ValueError"),
         ("deep", End.RETRY, "RecursionError"),
+        ("memory", End.RETRY, "MemoryError"),
     ],
 )
 async def test_an_attempt_ends_there_as_it_would_here(bench, tasks, how, end, kind):
@@ -181,7 +263,17 @@ async def test_what_a_handler_prints_does_not_get_in_the_way(bench, tasks):
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [("os._exit", "exited with code 7"), ("kill", "was ended by signal 9"), ("segv", "was ended by signal 11")],
+    [
+        ("os._exit", "exited with code 7"),
+        ("kill", "was ended by signal 9 (SIGKILL)"),
+        ("segfault", "was ended by signal 11 (SIGSEGV)"),
+        ("abort", "was ended by signal 6 (SIGABRT)"),
+        ("close", "exited with code 1"),
+        ("close and go on", "closed its connection to the worker and was killed"),
+        ("babble", "wrote something of its own to the worker's connection and was killed"),
+        ("bytes", "wrote something of its own to the worker's connection and was killed"),
+        ("no frame", "wrote something of its own to the worker's connection and was killed"),
+    ],
 )
 async def test_a_child_that_dies_fails_its_attempt_and_is_replaced(bench, tasks, how, words):
     before = await pid_of(bench, tasks)
@@ -359,3 +451,195 @@ async def test_children_end_when_their_worker_is_killed(application, tmp_path, w
     worker.kill()
     await worker.wait()
     await wait_until(lambda: not is_alive(child) and not is_alive(grandchild))
+
+
+@pytest.fixture
+def pids_of(bench, tasks, tmp_path, wait_until):
+    """Return a start of a task that tells its processes; it gives the attempt, its asyncio task and the pids."""
+
+    async def pids_of(name, *args, **fields):
+        attempt, running = bench.start(await bench.claim(tasks[name], str(tmp_path), *args, **fields))
+        pids = tmp_path / "pids"
+        await wait_until(lambda: pids.exists() or running.done())
+        return attempt, running, [int(pid) for pid in pids.read_text().split()]
+
+    return pids_of
+
+
+@pytest.mark.parametrize("how", ["deaf", "busy in C"])
+async def test_no_code_escapes_its_timeout(pids_of, how):
+    _, running, pids = await pids_of("clings", how, limit=timedelta(seconds=2))
+    settlement = await asyncio.wait_for(running, 30)
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "TimeoutError")
+    # With it ends what it had put into a session of its own.
+    assert not any(map(is_alive, pids))
+
+
+async def test_a_daemon_is_killed_with_the_job_that_started_it(pids_of):
+    attempt, running, [daemon] = await pids_of("summons", "wait")
+    assert is_alive(daemon)
+    attempt.tell_to_stop(Stop.CANCEL, "why")
+    assert (await asyncio.wait_for(running, 30)).end is End.CANCEL
+    assert not is_alive(daemon)
+
+
+async def test_a_daemon_ends_when_the_process_that_started_it_crashes(pids_of):
+    _, running, [daemon] = await pids_of("summons", "segfault")
+    settlement = await asyncio.wait_for(running, 30)
+    assert settlement.error.message == "the process that ran this job was ended by signal 11 (SIGSEGV)"
+    assert not is_alive(daemon)
+
+
+async def test_a_daemon_outlives_the_job_that_returned_but_not_the_worker(bench, pids_of):
+    _, running, [daemon] = await pids_of("summons", "return")
+    assert (await asyncio.wait_for(running, 30)).end is End.COMPLETE
+    assert is_alive(daemon)
+    await bench.executors[ExecutorKind.PROCESS].close()
+    assert not is_alive(daemon)
+
+
+async def test_a_process_in_which_others_have_ended_unnoticed_runs_no_other_job(bench, tasks, pids_of, wait_until):
+    _, running, [daemon] = await pids_of("summons", "return")
+    first = msgspec.json.decode((await asyncio.wait_for(running, 30)).result)
+    os.kill(daemon, signal.SIGKILL)
+    await wait_until(lambda: not is_alive(daemon))
+    # It sees so at the end of its next job, and leaves no dead process behind.
+    assert await pid_of(bench, tasks) == first
+    assert await pid_of(bench, tasks) != first
+    await wait_until(lambda: not Path(f"/proc/{daemon}").exists())
+
+
+async def test_a_job_that_exhausts_its_file_descriptors_costs_the_next_one_nothing(bench, tasks):
+    before = await pid_of(bench, tasks)
+    settlement = await bench.run(tasks["opens_all"])
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "OSError")
+    assert await pid_of(bench, tasks) != before
+
+
+async def test_neighbours_run_on_while_others_die(bench, tasks, tmp_path):
+    neighbour = bench.start(await bench.claim(tasks["waits"], str(tmp_path)))[1]
+    for how in ("segfault", "os._exit", "kill", "abort", "bytes"):
+        assert (await bench.run(tasks["ends"], how)).error.kind == "ProcessDiedError"
+    assert not neighbour.done()
+    (tmp_path / "go").touch()
+    assert (await asyncio.wait_for(neighbour, 30)).end is End.COMPLETE
+
+
+# Memory.
+
+
+@pytest.mark.parametrize(("name", "args"), [("grows", [400]), ("has_others_grow", [])])
+async def test_a_job_that_uses_more_memory_than_its_limit_is_killed(bench, tasks, name, args):
+    settlement = await bench.run(tasks[name], *args)
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "MemoryLimitError")
+    assert settlement.error.message == "used more than 150 MB of memory"
+
+
+async def test_the_limit_of_the_settings_counts_for_tasks_without_one(make_bench, memory, application):
+    bench = await make_bench(memory, process_memory_limit_mb=150)
+    tasks = {task.name.rpartition(".")[2]: task for task in bench.registry.include(application())}
+    tasks["grows"].memory_limit_mb = UNSET
+    assert (await bench.run(tasks["grows"], 400)).error.kind == "MemoryLimitError"
+    assert (await bench.run(tasks["grows_at_will"], 400)).end is End.COMPLETE
+
+
+async def test_a_limit_ends_with_its_job(bench, tasks, wait_until):
+    limited = msgspec.json.decode((await bench.run(tasks["grows"], 1)).result)
+    await wait_until(lambda: bench.executors[ExecutorKind.PROCESS]._idle)
+    settlement = await bench.run(tasks["grows_at_will"], 400)
+    assert msgspec.json.decode(settlement.result) == limited
+    assert await pid_of(bench, tasks) == limited
+
+
+async def test_a_job_does_not_pay_for_the_memory_that_those_before_it_left_in_use(bench, tasks):
+    big = msgspec.json.decode((await bench.run(tasks["grows_at_will"], 400)).result)
+    settlement = await bench.run(tasks["grows"], 1)
+    assert settlement.end is End.COMPLETE
+    assert msgspec.json.decode(settlement.result) != big
+
+
+async def test_fail_on_takes_the_limit_for_the_memory_error_it_is(bench, tasks):
+    tasks["grows"].retry = RetryPolicy(fail_on=(MemoryError,))
+    assert (await bench.run(tasks["grows"], 400)).end is End.FAIL
+
+
+async def test_a_system_that_does_not_tell_memory_is_said_to_keep_no_limits(bench, tasks, caplog, monkeypatch):
+    monkeypatch.setattr(process, "is_told", lambda: False)
+    for _ in range(2):
+        assert (await bench.run(tasks["grows"], 1)).end is End.COMPLETE
+    assert caplog.text.count("limits of memory are not kept") == 1
+
+
+# The application's import.
+
+SLOW_IMPORT = """
+    import os, time
+    from pathlib import Path
+    from deeper_tasks import task
+
+    if os.getpid() != {here}:
+        while not Path({go!r}).exists():
+            time.sleep(0.005)
+
+    @task(executor="process")
+    def pid(): return os.getpid()
+"""
+
+
+@pytest.fixture
+def slow_task(bench, application, tmp_path):
+    """A task whose module is not imported elsewhere until the file `go` is there."""
+    bench.registry = TaskRegistry()
+    [task] = bench.registry.include(application(SLOW_IMPORT.format(here=os.getpid(), go=str(tmp_path / "go"))))
+    return task
+
+
+async def test_the_timeout_counts_from_when_a_child_has_the_job_and_not_while_the_application_is_imported(
+    bench, slow_task, tmp_path, wait_until
+):
+    executor, limit = bench.executors[ExecutorKind.PROCESS], timedelta(hours=1)
+    attempt, running = bench.start(await bench.claim(slow_task, limit=limit))
+    await wait_until(lambda: executor._control is not None)
+    assert attempt.deadline is None
+    released_at = bench.clock.monotonic()
+    (tmp_path / "go").touch()
+    assert (await asyncio.wait_for(running, 30)).end is End.COMPLETE
+    assert attempt.deadline >= released_at + limit.total_seconds()
+
+
+async def test_an_import_that_does_not_end_is_given_up(bench, slow_task, monkeypatch):
+    monkeypatch.setattr(process, "_LONGEST_IMPORT", 0.3)
+    settlement = await bench.run(slow_task)
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "ProcessDiedError")
+    assert "could not be imported in a process of its own: it took longer than 0.3 s" in settlement.error.message
+
+
+async def test_closing_does_not_wait_for_the_application_s_import(bench, slow_task, wait_until):
+    executor = bench.executors[ExecutorKind.PROCESS]
+    _, running = bench.start(await bench.claim(slow_task))
+    await wait_until(lambda: executor._control is not None)
+    await asyncio.wait_for(executor.close(), 30)
+    assert (await asyncio.wait_for(running, 30)).error.kind == "ProcessDiedError"
+
+
+async def test_a_process_that_the_application_s_import_starts_is_left_alone(bench, application, tmp_path, wait_until):
+    module = application(
+        f"""
+        import os, subprocess, sys
+        from pathlib import Path
+        from deeper_tasks import task
+        if os.getpid() != {os.getpid()}:
+            helper = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+        @task(executor="process")
+        def dies(): os._exit(1)
+        @task(executor="process")
+        def pid(): return helper.pid
+        """
+    )
+    bench.registry = TaskRegistry()
+    tasks = {task.name.rpartition(".")[2]: task for task in bench.registry.include(module)}
+    helper = msgspec.json.decode((await bench.run(tasks["pid"])).result)
+    assert (await bench.run(tasks["dies"])).error.kind == "ProcessDiedError"
+    assert is_alive(helper)
+    await bench.executors[ExecutorKind.PROCESS].close()
+    await wait_until(lambda: not is_alive(helper))

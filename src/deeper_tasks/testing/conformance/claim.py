@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from deeper_tasks.backends.protocol import MAX_BATCH, Backend, Claim, QueueSettings
+from deeper_tasks.backends.protocol import MAX_BATCH, Backend, Claim, JobFilter, QueueSettings
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.job import JobOptions, Progress
 from deeper_tasks.domain.settlement import End, Report
@@ -180,3 +180,16 @@ class ClaimConformance:
         await backend.promote(now=NOW)
         await take(backend, node)
         assert (await look(backend, job.id)).progress is None
+
+    async def test_a_job_keeps_the_time_it_was_enqueued_to_the_microsecond(self, backend: Backend) -> None:
+        # Keys that others tell a job's requests by are derived from it.
+        enqueued = NOW + timedelta(microseconds=123_457)
+        node = await join(backend)
+        first = await put_running(backend, node, now=enqueued)
+        await settle(backend, [first], End.RETRY, error=BOOM, now=NOW + SECOND)
+        await backend.promote(now=NOW + SECOND)
+        [second] = await take(backend, node, now=NOW + SECOND)
+        await settle(backend, [second], End.DISCARD, error=BOOM, now=NOW + MINUTE)
+        await backend.retry(JobFilter(ids=(first.id,)), now=NOW + HOUR)
+        [third] = await take(backend, node, now=NOW + HOUR)
+        assert {job.inserted_at for job in (first, second, third)} == {enqueued}

@@ -6,7 +6,9 @@ import asyncio
 import contextvars
 import importlib
 import inspect
+import os
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -19,6 +21,7 @@ from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.errors import InvalidArgumentsError
 from deeper_tasks.tasks import CurrentJob, Task, make_task, running_job
 from deeper_tasks.worker.call import Call
+from deeper_tasks.worker.executors.family import children_of, has_ended
 from deeper_tasks.worker.executors.frames import Done, Logged, ProgressMade, Run, encode, receive
 
 
@@ -50,7 +53,7 @@ def serve(connection: socket.socket) -> None:
                 return
             # What a handler sets in its context ends with it, as it does on the loop and in threads.
             settlement = contextvars.copy_context().run(_run, frame, news)
-            news.send(encode(Done(settlement=settlement)))
+            news.send(encode(Done(settlement=settlement, is_worn=_is_worn())))
 
 
 def _run(frame: Run, news: _News) -> Settlement:
@@ -76,6 +79,20 @@ def _call(function: Any, args: list[Any], kwargs: dict[str, Any]) -> object:
     if inspect.iscoroutinefunction(function):
         return asyncio.run(function(*args, **kwargs))
     return function(*args, **kwargs)
+
+
+def _is_worn() -> bool:
+    """
+    Whether this process should not run another job.
+
+    What a job left running comes to this process when its parent ends, so it must end with it: nobody waits for
+    those that end, and waiting for all would take what a handler wants to wait for itself.
+    """
+    try:
+        return sys.platform == "linux" and any(map(has_ended, children_of(os.getpid())))
+    except OSError:
+        # Out of file descriptors, most likely: the next job would have none either.
+        return True
 
 
 def _absent() -> None:

@@ -15,6 +15,11 @@ from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.worker.call import CallSettings
 
 _HEADER = struct.Struct("!I")
+_MOST = 64 * 1024 * 1024
+
+
+class GarbledError(Exception):
+    """The other side sent what is no frame: something else wrote to the socket."""
 
 
 class Setup(Struct, frozen=True, kw_only=True, tag=True):
@@ -34,6 +39,25 @@ class Kill(Struct, frozen=True, kw_only=True, tag=True):
     pid: int
 
 
+class Watch(Struct, frozen=True, kw_only=True, tag=True):
+    """Worker to zygote: kill a child and all it started when they use more memory than this, in bytes."""
+
+    pid: int
+    memory_limit: int
+
+
+class Unwatch(Struct, frozen=True, kw_only=True, tag=True):
+    """Worker to zygote: the child may use what it likes again."""
+
+    pid: int
+
+
+class Unwatched(Struct, frozen=True, kw_only=True, tag=True):
+    """Zygote to worker: the child is not watched any more, and was not killed."""
+
+    pid: int
+
+
 class Ready(Struct, frozen=True, kw_only=True, tag=True):
     """Zygote to worker: the modules are imported, or why they are not."""
 
@@ -47,10 +71,15 @@ class Forked(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Exited(Struct, frozen=True, kw_only=True, tag=True):
-    """Zygote to worker: a child has ended, with this exit code, or by a signal where negative."""
+    """
+    Zygote to worker: a child has ended, with this exit code, or by a signal where negative.
+
+    `is_over_limit`: it was killed because it used too much memory.
+    """
 
     pid: int
     code: int
+    is_over_limit: bool = False
 
 
 class Run(Struct, frozen=True, kw_only=True, tag=True):
@@ -76,12 +105,13 @@ class Logged(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Done(Struct, frozen=True, kw_only=True, tag=True):
-    """Child to worker: how the attempt ended."""
+    """Child to worker: how the attempt ended. `is_worn`: the child is not fit for another."""
 
     settlement: Settlement
+    is_worn: bool = False
 
 
-Frame = Setup | Fork | Kill | Ready | Forked | Exited | Run | ProgressMade | Logged | Done
+Frame = Setup | Fork | Kill | Watch | Unwatch | Unwatched | Ready | Forked | Exited | Run | ProgressMade | Logged | Done
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Frame)
@@ -93,23 +123,38 @@ def encode(frame: Frame) -> bytes:
     return _HEADER.pack(len(body)) + body
 
 
-async def read(stream: asyncio.StreamReader) -> Frame | None:
-    """Return the next frame; None when the other side has closed."""
+async def read(stream: asyncio.StreamReader, *, most: int = _MOST) -> Frame | None:
+    """
+    Return the next frame; None when the other side has closed.
+
+    Raises:
+        GarbledError: what came is no frame, or one of more than `most` bytes.
+    """
     try:
         (length,) = _HEADER.unpack(await stream.readexactly(_HEADER.size))
+        if length > most:
+            message = f"a frame of {length} bytes, more than the {most} that may come"
+            raise GarbledError(message)
         return _decoder.decode(await stream.readexactly(length))
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
+    except msgspec.MsgspecError as error:
+        raise GarbledError(str(error)) from error
 
 
 def receive(connection: socket.socket) -> tuple[Frame | None, list[int]]:
     """Wait for the next frame and the file descriptors that came with it; None when the other side has closed."""
-    header, descriptors, _, _ = socket.recv_fds(connection, _HEADER.size, 1)
-    header += _exactly(connection, _HEADER.size - len(header)) if header else b""
-    if len(header) < _HEADER.size:
+    descriptors: list[int] = []
+    try:
+        header, descriptors, _, _ = socket.recv_fds(connection, _HEADER.size, 1)
+        header += _exactly(connection, _HEADER.size - len(header)) if header else b""
+        if len(header) < _HEADER.size:
+            return None, descriptors
+        (length,) = _HEADER.unpack(header)
+        body = _exactly(connection, length)
+    except ConnectionResetError:
+        # Closed with something of ours unread.
         return None, descriptors
-    (length,) = _HEADER.unpack(header)
-    body = _exactly(connection, length)
     return (_decoder.decode(body) if len(body) == length else None), descriptors
 
 

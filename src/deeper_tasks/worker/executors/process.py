@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,18 +15,50 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 
+from msgspec import UNSET
+
 from deeper_tasks.domain.job import Progress
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.tasks import Reporter
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call, CallSettings
+from deeper_tasks.worker.deadlines import Deadlines
 from deeper_tasks.worker.executors import frames
-from deeper_tasks.worker.executors.frames import Done, Exited, Fork, Forked, Kill, Logged, ProgressMade, Ready, Setup
+from deeper_tasks.worker.executors.family import is_told, memory_above
+from deeper_tasks.worker.executors.frames import (
+    Done,
+    Exited,
+    Fork,
+    Forked,
+    GarbledError,
+    Kill,
+    Logged,
+    ProgressMade,
+    Ready,
+    Setup,
+    Unwatch,
+    Unwatched,
+    Watch,
+)
 from deeper_tasks.worker.host import child_mark
+
+_logger = logging.getLogger("deeper_tasks")
+
+_MEGABYTE = 1024 * 1024
+_LONGEST_IMPORT = 600.0
+"""Seconds that the application's import may take, which no job's timeout limits."""
+_LAST_WORDS = 1.0
+"""Seconds between a child's end and the end of what may still be heard of it."""
+_MOST_NEWS, _LONGEST_ESCAPE = 64 * _MEGABYTE, 6
+"""Bytes of a frame beside its result, and of a character there that JSON has to escape."""
 
 
 class ProcessDiedError(Exception):
     """The child process ended before its job did: a crash, `os._exit`, or the kernel's want of memory."""
+
+
+class MemoryLimitError(ProcessDiedError, MemoryError):
+    """The job, with all that it started, used more memory than its limit, and was killed."""
 
 
 class _Child:
@@ -34,7 +68,8 @@ class _Child:
         self.pid = pid
         self.reader = reader
         self.writer = writer
-        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.fault: str | None = None
+        self.exited: asyncio.Future[Exited] = asyncio.get_running_loop().create_future()
 
 
 class ProcessExecutor:
@@ -42,23 +77,34 @@ class ProcessExecutor:
     Keeps a zygote, which has imported the application, and the children forked from it.
 
     Children are used again and again; one that was killed or died is replaced.
+    A killed child, one that died and the end of the worker take all with them that was
+    started there; on Linux also what has gone into a session of its own.
     When the worker ends in whatever way, the zygote kills them all.
     """
 
     def __init__(
-        self, *, modules: Callable[[], Iterable[str]], reporter: Reporter, settings: Callable[[], CallSettings]
+        self,
+        *,
+        modules: Callable[[], Iterable[str]],
+        reporter: Reporter,
+        settings: Callable[[], CallSettings],
+        deadlines: Deadlines,
+        memory_limit_mb: int | None = None,
     ) -> None:
         self._modules = modules
         self._reporter = reporter
         self._settings = settings
+        self._deadlines = deadlines
+        self._memory_limit_mb = memory_limit_mb
         self._process: subprocess.Popen[bytes] | None = None
         self._control: asyncio.StreamWriter | None = None
         self._listening: asyncio.Task[None] | None = None
         self._forks: deque[asyncio.Future[int]] = deque()
         self._children: dict[int, _Child] = {}
-        self._early_exits: dict[int, int] = {}
+        self._early_exits: dict[int, Exited] = {}
         self._idle: list[_Child] = []
         self._starting = asyncio.Lock()
+        self._has_warned = False
 
     async def warm_up(self) -> None:
         """Start the zygote. What is wrong with it is told by the first job that needs it."""
@@ -67,26 +113,34 @@ class ProcessExecutor:
 
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
         """Run a call in a child and wait until it answered or its process is gone."""
-        child = await self._take_child()
+        limit = self._memory_limit(call)
+        # The application's import is not the job's time.
+        self._deadlines.hold(attempt)
+        child = await self._take_child(limit)
+        assert attempt.context is not None
+        self._deadlines.watch(attempt, attempt.context.timeout)
+        if limit is not None:
+            self._send(Watch(pid=child.pid, memory_limit=limit * _MEGABYTE))
         attempt.interrupt = lambda: self._send(Kill(pid=child.pid))
         if attempt.stop is not None:
             attempt.interrupt()
         started = time.perf_counter()
         try:
-            settlement = await self._converse(child, attempt, call)
+            done = await self._converse(child, attempt, call)
         finally:
             attempt.interrupt = None
-        if settlement is not None:
-            if attempt.stop is None:
-                self._idle.append(child)
-            else:
-                # An order to kill it may still be under way, and would hit the next job.
-                child.writer.close()
-            return settlement
-        code = await child.exited
-        child.writer.close()
-        error = ProcessDiedError(f"the process that ran this job {_describe(code)}")
-        return call.broken_off(error, timedelta(seconds=time.perf_counter() - started))
+        if done is None:
+            error = await self._death(child, limit)
+            return call.broken_off(error, timedelta(seconds=time.perf_counter() - started))
+        if attempt.stop is not None or done.is_worn:
+            # Told to stop, an order to kill it may still be under way, and would hit the next job.
+            child.writer.close()
+        elif limit is None:
+            self._idle.append(child)
+        else:
+            # Idle only when the zygote has let go of it: its limit is not the next job's.
+            self._send(Unwatch(pid=child.pid))
+        return done.settlement
 
     async def close(self) -> None:
         """Kill the children and the zygote."""
@@ -96,12 +150,24 @@ class ProcessExecutor:
             child.writer.close()
         if self._control is not None:
             self._control.close()
-        if self._listening is not None:
+        if self._listening is None:
+            # Still at its import, and with no children: it would not hear before its end.
+            self._process.kill()
+        else:
             self._listening.cancel()
         await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
         self._process = None
 
-    async def _converse(self, child: _Child, attempt: Attempt, call: Call) -> Settlement | None:
+    def _memory_limit(self, call: Call) -> int | None:
+        own = call.task.memory_limit_mb
+        limit = self._memory_limit_mb if own is UNSET else own
+        if limit is not None and not self._has_warned and not is_told():
+            self._has_warned = True
+            _logger.warning("this system does not tell what memory a process uses: limits of memory are not kept")
+        return limit
+
+    async def _converse(self, child: _Child, attempt: Attempt, call: Call) -> Done | None:
+        """Hand the job over and listen until its end; None when there is nobody to hear from any more."""
         assert attempt.context is not None
         assert call.task.module is not None
         child.writer.write(
@@ -115,21 +181,44 @@ class ProcessExecutor:
                 )
             )
         )
-        while True:
-            match await frames.read(child.reader):
-                case ProgressMade(progress=Progress() as progress):
-                    self._reporter.progress(call.job.id, progress)
-                case Logged(line=line):
-                    self._reporter.log(call.job.id, line)
-                case Done(settlement=settlement):
-                    return settlement
-                case _:
-                    return None
+        most = _MOST_NEWS + _LONGEST_ESCAPE * self._settings().max_result_bytes
+        try:
+            while True:
+                match await frames.read(child.reader, most=most):
+                    case ProgressMade(progress=Progress() as progress):
+                        self._reporter.progress(call.job.id, progress)
+                    case Logged(line=line):
+                        self._reporter.log(call.job.id, line)
+                    case Done() as done:
+                        return done
+                    case _:
+                        return None
+        except GarbledError:
+            self._give_up(child, "wrote something of its own to the worker's connection")
+            return None
 
-    async def _take_child(self) -> _Child:
+    async def _death(self, child: _Child, limit: int | None) -> ProcessDiedError:
+        """Return why nothing more is heard of a child, once it is gone."""
+        await asyncio.wait({child.exited}, timeout=_LAST_WORDS)
+        if not child.exited.done():
+            # Whatever it still does, nobody would hear of its end.
+            self._give_up(child, "closed its connection to the worker")
+        exited = await child.exited
+        child.writer.close()
+        if exited.is_over_limit:
+            return MemoryLimitError(f"used more than {limit} MB of memory")
+        is_ours = child.fault is not None and exited.code == -signal.SIGKILL
+        reason = f"{child.fault} and was killed" if is_ours else _describe(exited.code)
+        return ProcessDiedError(f"the process that ran this job {reason}")
+
+    def _give_up(self, child: _Child, fault: str) -> None:
+        child.fault = child.fault or fault
+        self._send(Kill(pid=child.pid))
+
+    async def _take_child(self, limit: int | None) -> _Child:
         while self._idle:
             child = self._idle.pop()
-            if not child.exited.done():
+            if not child.exited.done() and not _is_too_big(child, limit):
                 return child
             child.writer.close()
         return await self._fork()
@@ -147,8 +236,8 @@ class ProcessExecutor:
             pid = await forked
         reader, writer = await asyncio.open_connection(sock=ours)
         child = self._children[pid] = _Child(pid, reader, writer)
-        if (code := self._early_exits.pop(pid, None)) is not None:
-            self._note_exit(pid, code)
+        if (exited := self._early_exits.pop(pid, None)) is not None:
+            self._note_exit(exited)
         return child
 
     async def _ensure_zygote(self) -> None:
@@ -160,10 +249,10 @@ class ProcessExecutor:
                 self._process = _start_zygote(theirs.fileno())
             reader, self._control = await asyncio.open_connection(sock=ours)
             self._send(Setup(path=sys.path, modules=sorted(set(self._modules()))))
-            ready = await frames.read(reader)
-            if not isinstance(ready, Ready) or ready.error is not None:
-                reason = ready.error if isinstance(ready, Ready) else "it ended at once"
+            reason = await _why_not_ready(reader)
+            if reason is not None:
                 self._control.close()
+                self._process.kill()
                 # Not here on the loop: only its next turn closes the socket, and the zygote ends after that.
                 await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
                 raise ProcessDiedError(f"the application could not be imported in a process of its own: {reason}")
@@ -174,8 +263,10 @@ class ProcessExecutor:
             match await frames.read(reader):
                 case Forked(pid=pid):
                     self._forks.popleft().set_result(pid)
-                case Exited(pid=pid, code=code):
-                    self._note_exit(pid, code)
+                case Exited() as exited:
+                    self._note_exit(exited)
+                case Unwatched(pid=pid) if pid in self._children:
+                    self._idle.append(self._children[pid])
                 case None:
                     break
         # The zygote is gone, and all children with it.
@@ -183,18 +274,20 @@ class ProcessExecutor:
         if self._control is not None:
             self._control.close()
         for pid in list(self._children):
-            self._note_exit(pid, -9)
+            self._note_exit(Exited(pid=pid, code=-signal.SIGKILL))
         while self._forks:
             self._forks.popleft().set_exception(ProcessDiedError("the process that forks the others has died"))
 
-    def _note_exit(self, pid: int, code: int) -> None:
-        child = self._children.pop(pid, None)
+    def _note_exit(self, exited: Exited) -> None:
+        child = self._children.pop(exited.pid, None)
         if child is None:
-            self._early_exits[pid] = code
+            self._early_exits[exited.pid] = exited
         elif not child.exited.done():
-            child.exited.set_result(code)
+            child.exited.set_result(exited)
+            # A process that it forked may hold the connection open. What it said itself is read by then.
+            asyncio.get_running_loop().call_later(_LAST_WORDS, child.writer.close)
 
-    def _send(self, frame: Setup | Kill) -> None:
+    def _send(self, frame: Setup | Kill | Watch | Unwatch) -> None:
         if self._control is not None:
             with suppress(OSError):
                 self._control.write(frames.encode(frame))
@@ -215,5 +308,24 @@ def _send_descriptor(control: int, data: bytes, descriptor: int) -> None:
         socket.send_fds(connection, [data], [descriptor])
 
 
+async def _why_not_ready(zygote: asyncio.StreamReader) -> str | None:
+    try:
+        async with asyncio.timeout(_LONGEST_IMPORT):
+            ready = await frames.read(zygote)
+    except TimeoutError:
+        return f"it took longer than {_LONGEST_IMPORT:g} s"
+    return ready.error if isinstance(ready, Ready) else "it ended at once"
+
+
+def _is_too_big(child: _Child, limit: int | None) -> bool:
+    """Whether earlier jobs have left a child so big that the next might be killed for it."""
+    return limit is not None and memory_above(child.pid, limit * _MEGABYTE // 2) is not None
+
+
 def _describe(code: int) -> str:
-    return f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"was ended by signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"was ended by signal {-code}"

@@ -15,13 +15,33 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from contextlib import suppress
 
 from deeper_tasks.worker.executors import child
-from deeper_tasks.worker.executors.frames import Exited, Fork, Forked, Kill, Ready, Setup, encode, receive
+from deeper_tasks.worker.executors.family import children_of, memory_above
+from deeper_tasks.worker.executors.frames import (
+    Exited,
+    Fork,
+    Forked,
+    Frame,
+    Kill,
+    Ready,
+    Setup,
+    Unwatch,
+    Unwatched,
+    Watch,
+    encode,
+    receive,
+)
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+_LOOK_AT_MEMORY = 0.1
+"""Seconds between two looks at the memory of children that have a limit."""
+_ORPHAN_ROUNDS, _ORPHAN_PAUSE = 500, 0.002
 
 
 class Zygote:
@@ -30,6 +50,10 @@ class Zygote:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._children: set[int] = set()
+        self._helpers: set[int] = set()
+        self._limits: dict[int, int] = {}
+        self._over_limit: set[int] = set()
+        self._look_at = 0.0
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> None:
@@ -38,29 +62,59 @@ class Zygote:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         setup, _ = receive(self._control)
+        try:
+            self._serve(setup)
+        finally:
+            for pid in self._children:
+                _kill_group(pid)
+            self._children.clear()
+            self._kill_orphans()
+
+    def _serve(self, setup: Frame | None) -> None:
         if isinstance(setup, Setup):
-            self._send(Ready(error=_import(setup)))
+            error = _import(setup)
+            # What the application's import started is its own, and no job's.
+            self._helpers = children_of(os.getpid())
+            _adopt_orphans()
+            self._send(Ready(error=error))
             signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
             signal.signal(signal.SIGCHLD, lambda *_: None)
             while self._serve_once():
                 pass
-        for pid in self._children:
-            _kill_group(pid)
 
     def _serve_once(self) -> bool:
-        readable, _, _ = select.select([self._control.fileno(), self._wake_reader], [], [])
+        pause = _LOOK_AT_MEMORY if self._limits else None
+        readable, _, _ = select.select([self._control.fileno(), self._wake_reader], [], [], pause)
         if self._wake_reader in readable:
             os.read(self._wake_reader, 4096)
             self._reap()
+        if self._limits and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_AT_MEMORY
+            self._enforce_limits()
         if self._control.fileno() not in readable:
             return True
         frame, descriptors = receive(self._control)
+        self._obey(frame, descriptors)
+        return frame is not None
+
+    def _obey(self, frame: Frame | None, descriptors: list[int]) -> None:
         match frame:
             case Fork():
                 self._fork(descriptors[0])
             case Kill(pid=pid) if pid in self._children:
                 _kill_group(pid)
-        return frame is not None
+            case Watch(pid=pid, memory_limit=limit) if pid in self._children:
+                self._limits[pid] = limit
+            case Unwatch(pid=pid) if pid in self._children and pid not in self._over_limit:
+                self._limits.pop(pid, None)
+                self._send(Unwatched(pid=pid))
+
+    def _enforce_limits(self) -> None:
+        for pid, limit in list(self._limits.items()):
+            if memory_above(pid, limit) is not None:
+                del self._limits[pid]
+                self._over_limit.add(pid)
+                _kill_group(pid)
 
     def _fork(self, descriptor: int) -> None:
         pid = os.fork()
@@ -75,10 +129,13 @@ class Zygote:
         try:
             os.setpgid(0, 0)
             _end_with_parent()
+            _adopt_orphans()
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             self._control.close()
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)
             with socket.socket(fileno=descriptor) as connection:
                 child.serve(connection)
             code = 0
@@ -99,9 +156,24 @@ class Zygote:
             _kill_group(pid)
             _, raw = os.waitpid(pid, 0)
             self._children.discard(pid)
-            self._send(Exited(pid=pid, code=os.waitstatus_to_exitcode(raw)))
+            self._limits.pop(pid, None)
+            is_over_limit = pid in self._over_limit
+            self._over_limit.discard(pid)
+            self._kill_orphans()
+            self._send(Exited(pid=pid, code=os.waitstatus_to_exitcode(raw), is_over_limit=is_over_limit))
 
-    def _send(self, frame: Ready | Forked | Exited) -> None:
+    def _kill_orphans(self) -> None:
+        """Kill what children that have ended left behind, in whatever group or session: the kernel made it ours."""
+        for _ in range(_ORPHAN_ROUNDS):
+            orphans = children_of(os.getpid()) - self._children - self._helpers
+            if not orphans:
+                return
+            for pid in orphans:
+                _kill(pid)
+            # One that has ended hands its own children on to us: look again.
+            time.sleep(_ORPHAN_PAUSE)
+
+    def _send(self, frame: Ready | Forked | Exited | Unwatched) -> None:
         # A worker that is gone is noticed when its side of the socket reads as closed.
         with suppress(OSError):
             self._control.sendall(encode(frame))
@@ -123,6 +195,20 @@ def _kill_group(pid: int) -> None:
     # The child may not have made its group yet.
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
+
+
+def _kill(pid: int) -> None:
+    """Kill a child and forget it, once it has ended."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def _adopt_orphans() -> None:
+    """On Linux, become the parent of what this process started, directly or not, and that lost its own parent."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _end_with_parent() -> None:

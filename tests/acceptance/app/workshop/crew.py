@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -10,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,20 @@ class Crew:
         member = Member(process, number=number, log=log)
         self.members.append(member)
         return member
+
+    def has_stopped(self, member: Member) -> bool:
+        """Stop a process; should it hold a lock of the store, which then nobody could have, let it go on instead."""
+        member.send(signal.SIGSTOP)
+        os.waitid(os.P_PID, member.pid, os.WSTOPPED)
+        with ExitStack() as locks:
+            try:
+                for name in ("next", "write"):
+                    file = locks.enter_context(self.database.with_name(f"tasks.db-{name}").open("rb"))
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                member.send(signal.SIGCONT)
+                return False
+        return True
 
     def check_database(self) -> None:
         """Check that the database is whole."""

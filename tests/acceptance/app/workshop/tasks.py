@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -81,6 +83,59 @@ async def block_once(path: str) -> str:
             time.sleep(_LOOK)  # noqa: ASYNC251 - the same
     journal.write("end")
     return f"attempt {current_job().attempt}"
+
+
+def _fall(how: str) -> None:
+    journal.write("start", how)
+    match how:
+        case "segfault":
+            ctypes.string_at(0)
+        case "abort":
+            os.abort()
+        case "os._exit":
+            os._exit(3)
+        case "SIGKILL":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "sys.exit":
+            sys.exit(3)
+        case "depth":
+            _fall_deeper(0)
+        case "memory":
+            bytes(2**62)
+
+
+def _fall_deeper(depth: int) -> None:
+    _fall_deeper(depth + 1)
+
+
+@task
+async def fall_on_loop(how: str) -> None:
+    """End the attempt on the loop as no handler should."""
+    _fall(how)
+
+
+@task
+def fall_in_thread(how: str) -> None:
+    """End the attempt in a thread as no handler should."""
+    _fall(how)
+
+
+@task(executor="process")
+def fall_in_process(how: str) -> None:
+    """End the attempt in a process as no handler should."""
+    _fall(how)
+
+
+@task(retry_delay_seconds=0)
+async def charge(kills_worker_at: int, fails_at: int) -> None:
+    """Tell the keys that a request to the outside would carry, and then break off at these attempts."""
+    job = current_job()
+    journal.write("start", f"{job.idempotency_key} {job.idempotency_key_for('charge')}")
+    if job.attempt == kills_worker_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job.attempt == fails_at:
+        raise StoppedError
+    journal.write("end")
 
 
 @task

@@ -1,0 +1,180 @@
+"""The loop watch: a thread that notices when the worker's event loop is blocked, and says by what."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.integrations.events import EventBus, LoopRecovered, LoopStalled
+from deeper_tasks.worker.attempt import Attempt
+from deeper_tasks.worker.settings import WorkerSettings
+from deeper_tasks.worker.snapshot import Snapshot, take_snapshot
+
+_logger = logging.getLogger("deeper_tasks")
+
+EXIT_CODE = os.EX_TEMPFAIL
+"""With which a process ends whose loop was blocked too long: start it again."""
+
+_SHORTEST_PAUSE = 0.01
+_LAST_WORDS = 2.0
+"""Seconds that a message may take: what blocks the loop may hold the lock of a log handler."""
+
+
+class StallTimer:
+    """
+    Adds up how long something did not happen, by looks that follow each other closely.
+
+    After a gap between two looks only the processor time that this process used in it counts: a machine that
+    was suspended, or a stopped process, was not blocked; code that let no other thread run was.
+    """
+
+    def __init__(self, *, widest_gap: float, now: float, cpu: float) -> None:
+        self._widest_gap = widest_gap
+        self._looked_at = now
+        self._cpu = cpu
+        self.seconds = 0.0
+
+    def look(self, now: float, cpu: float) -> float:
+        """Add what counts of the time since the last look, and return it; `cpu` is the process's own time on it."""
+        gap = now - self._looked_at
+        counted = gap if gap <= self._widest_gap else min(gap, cpu - self._cpu)
+        self.seconds += counted
+        self._looked_at, self._cpu = now, cpu
+        return counted
+
+    def reset(self) -> None:
+        """Begin anew at the last look."""
+        self.seconds = 0.0
+
+
+class LoopWatch:
+    """
+    Asks the loop for a sign every half of `loop_stall_warning`, and tells of each stall once, and of its end.
+
+    A loop blocked for `loop_stall_limit` ends the process: others rescue what it ran. To be made in the loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: WorkerSettings,
+        running: Callable[[], Iterable[Attempt]],
+        bus: EventBus,
+        end_process: Callable[[int], object] = os._exit,
+    ) -> None:
+        self._limit = _seconds(settings.loop_stall_limit)
+        self._threshold = _seconds(settings.loop_stall_warning) or self._limit
+        self._pause = max((self._threshold or 0.0) / 2, _SHORTEST_PAUSE)
+        self._running = running
+        self._bus = bus
+        self._end_process = end_process
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._asked = self._answered = 0
+        self._stalled: Snapshot | None = None
+        self._stopping = threading.Event()
+        self._timer = StallTimer(widest_gap=2 * self._pause, now=time.monotonic(), cpu=time.process_time())
+        self._thread = threading.Thread(target=self._run, name="deeper-loop-watch", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread, unless the settings want no watch."""
+        if self._threshold is not None:
+            self._thread.start()
+
+    async def stop(self) -> None:
+        """End the thread; the loop, which runs this, is not blocked."""
+        self._answer(self._asked)
+        self._stopping.set()
+        if self._thread.is_alive():
+            await self._loop.run_in_executor(None, self._thread.join)
+
+    def _ask(self) -> None:
+        self._asked += 1
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._answer, self._asked)
+
+    def _answer(self, asked: int) -> None:
+        self._answered = asked
+
+    @property
+    def _is_answered(self) -> bool:
+        return self._answered == self._asked
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._pause):
+            self._look()
+        self._look()
+
+    def _look(self) -> None:
+        threshold = self._threshold or 0.0
+        counted = self._timer.look(time.monotonic(), time.process_time())
+        # Where no thread could run, this one neither, the loop has answered before: now is the moment to see why.
+        if self._is_answered and counted <= threshold:
+            self._note_turn()
+        elif self._timer.seconds >= threshold:
+            self._note_stall()
+
+    def _note_turn(self) -> None:
+        stalled, self._stalled = self._stalled, None
+        if stalled is not None:
+            after = timedelta(seconds=self._timer.seconds)
+            self._tell(lambda: self._bus.emit(LoopRecovered(after=after, **_about(stalled.job))))
+        self._timer.reset()
+        self._ask()
+
+    def _note_stall(self) -> None:
+        if self._stalled is None:
+            answered = self._answered
+            seen = take_snapshot(self._loop, self._loop_thread, self._running())
+            has_gone_on = self._answered != answered
+            if self._is_answered:
+                self._ask()
+            if has_gone_on or self._stopping.is_set():
+                # It went on while it was looked at: what was seen need not be what blocked it.
+                return
+            if seen.is_waiting:
+                # Not blocked: the machine is so busy that nobody's turn comes.
+                self._timer.reset()
+                return
+            self._stalled = seen
+            stalled_for = timedelta(seconds=self._timer.seconds)
+            self._tell(
+                lambda: self._bus.emit(LoopStalled(stalled_for=stalled_for, stack=seen.stack, **_about(seen.job)))
+            )
+        if self._limit is not None and self._timer.seconds >= self._limit and not self._is_answered:
+            self._tell(self._say_last_words)
+            self._end_process(EXIT_CODE)
+
+    def _say_last_words(self) -> None:
+        _logger.critical(
+            "the event loop was blocked for %.3g s, longer than loop_stall_limit_seconds allows; "
+            "this process ends, its jobs go to others: start the worker again",
+            self._timer.seconds,
+        )
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+    def _tell(self, say: Callable[[], object]) -> None:
+        speaker = threading.Thread(target=say, name="deeper-loop-watch-speaker", daemon=True)
+        speaker.start()
+        speaker.join(_LAST_WORDS)
+
+
+def _seconds(duration: timedelta | None) -> float | None:
+    return None if duration is None else duration.total_seconds()
+
+
+def _about(job: ClaimedJob | None) -> dict[str, Any]:
+    if job is None:
+        return {}
+    return {"job_id": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt}

@@ -1,0 +1,99 @@
+"""A snapshot: what the thread of an event loop runs at this moment, seen from another thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import selectors
+import sys
+from asyncio.events import Handle
+from collections.abc import Iterable, Iterator
+from contextvars import Context
+from pathlib import Path
+from traceback import FrameSummary, StackSummary
+from types import FrameType
+
+from msgspec import Struct
+
+from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.tasks.context import job_in
+from deeper_tasks.worker.attempt import Attempt
+
+_PLUMBING = tuple(f"{Path(file).parent}{os.sep}" for file in (asyncio.__file__, __file__))
+"""Where the frames between the loop and the user's code come from."""
+
+_MOST_FRAMES = 30
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """
+    What a loop runs. `job` is None where it is no job's code; `places` is its part of the stack, innermost last.
+
+    `is_waiting`: the loop runs nothing and waits for something to do.
+    """
+
+    is_waiting: bool
+    job: ClaimedJob | None
+    places: list[FrameSummary]
+
+    @property
+    def stack(self) -> str:
+        """The places as a traceback shows them. Reads the sources."""
+        return "".join(StackSummary.from_list(self.places).format()).rstrip()
+
+
+def take_snapshot(loop: asyncio.AbstractEventLoop, thread: int, running: Iterable[Attempt]) -> Snapshot:
+    """
+    Return what `loop`, which runs in the thread of this id, does now; `running` are the attempts that may do it.
+
+    It never waits, not for a file either, so that thread gets no further meanwhile: it would need the interpreter.
+    """
+    innermost = sys._current_frames().get(thread)  # noqa: SLF001 - there is no other way to see a thread's stack
+    frames = [*_outwards(innermost)]
+    return Snapshot(
+        is_waiting=bool(frames) and frames[0].f_code.co_filename == selectors.__file__,
+        job=_job(asyncio.current_task(loop), frames, running),
+        places=_places(frames),
+    )
+
+
+def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _job(
+    task: asyncio.Task[object] | None, frames: Iterable[FrameType], running: Iterable[Attempt]
+) -> ClaimedJob | None:
+    for attempt in running:
+        if task is not None and attempt.task is task:
+            return attempt.job
+    # A task or a callback that a job's code started has the job in its context.
+    context = _context(frames)
+    return None if context is None else job_in(context)
+
+
+def _context(frames: Iterable[FrameType]) -> Context | None:
+    for frame in frames:
+        if frame.f_code is Handle._run.__code__:  # noqa: SLF001 - 3.11 shows no task's context
+            context: Context = frame.f_locals["self"]._context  # noqa: SLF001 - the same
+            return context
+    return None
+
+
+def _places(frames: list[FrameType]) -> list[FrameSummary]:
+    own = _without_plumbing(frames) or frames
+    return [
+        FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, lookup_line=False)
+        for frame in reversed(own[:_MOST_FRAMES])
+    ]
+
+
+def _without_plumbing(frames: list[FrameType]) -> list[FrameType]:
+    """Leave out what leads from the program's start through the loop and the worker to the user's code."""
+    of_the_loop = (place for place, frame in enumerate(frames) if frame.f_code is Handle._run.__code__)  # noqa: SLF001 - where the loop calls out
+    own = frames[: next(of_the_loop, len(frames))]
+    while own and own[-1].f_code.co_filename.startswith(_PLUMBING):
+        own.pop()
+    return own

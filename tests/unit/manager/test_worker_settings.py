@@ -1,0 +1,21 @@
+"""The settings of a manager as its worker takes them."""
+
+from datetime import timedelta
+
+from deeper_tasks.config import Settings
+from deeper_tasks.manager.worker_settings import worker_settings
+
+
+def test_a_worker_guards_itself_as_the_settings_say():
+    settings = worker_settings(
+        Settings(loop_stall_warning_seconds=0.5, loop_stall_limit_seconds=60, process_memory_limit_mb=512)
+    )
+    assert settings.loop_stall_warning == timedelta(milliseconds=500)
+    assert settings.loop_stall_limit == timedelta(minutes=1)
+    assert settings.process_memory_limit_mb == 512
+
+
+def test_what_is_switched_off_is_off_in_the_worker_too():
+    settings = worker_settings(Settings(loop_stall_warning_seconds=None))
+    assert (settings.loop_stall_warning, settings.loop_stall_limit) == (None, None)
+    assert settings.process_memory_limit_mb is None
