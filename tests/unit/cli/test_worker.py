@@ -25,7 +25,7 @@ async def wait() -> None:
 
 
 async def run_worker(queues, *, on_start, **_):
-    on_start(None)
+    on_start(SimpleNamespace(on_pulse=lambda tell: None))
     threading.Thread(target=threading.Event().wait).start()
     return SimpleNamespace(is_stuck=True)
 
