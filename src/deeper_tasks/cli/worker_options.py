@@ -6,6 +6,8 @@ import sys
 
 from msgspec import Struct
 
+from deeper_tasks.cli.worker_logs import JSON
+
 _RELOAD_GRACE = 2.0
 """Seconds that jobs get to end before a reload: a developer waits for it."""
 
@@ -28,7 +30,9 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
             "--url": self.url,
             "--grace": grace,
             "--log-level": self.log_level,
-            "--log-format": self.log_format,
         }
         options = [f"{name}={value}" for name, value in given.items() if value is not None]
+        if self.log_format == JSON:
+            # Then the line that says why it cannot start is JSON too.
+            options.append("--json")
         return (sys.executable, "-m", "deeper_tasks.cli", "worker", self.application, *options)
