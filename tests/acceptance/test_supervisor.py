@@ -175,6 +175,21 @@ async def test_sighup_restarts_one_process_after_the_other(crew, manager, wait_u
     assert made.member.stop() == 0
 
 
+async def test_a_terminal_that_is_closed_ends_what_was_started_in_it(crew, manager, wait_until):
+    terminal = crew.start(
+        "workshop.terminal", "worker", "workshop.fleet:manager", "--processes", "2", "--json", is_piped=True
+    )
+    await wait_until(lambda: sum("started, serving" in str(event["message"]) for event in terminal.events()) == 2)
+    (supervisor,) = {event["pid"] for event in terminal.events() if event.get("children")}
+    os.kill(supervisor, signal.SIGHUP)
+    await wait_until(lambda: terminal.says("all worker processes have restarted"))
+    terminal.process.stdin.write(b"close\n")
+    terminal.process.stdin.flush()
+    await wait_until(lambda: terminal.process.poll() is not None)
+    assert terminal.process.returncode == 0
+    assert crew.alive() == []
+
+
 @pytest.mark.parametrize("application", ["nowhere:manager", "workshop.fleet:nothing"])
 async def test_an_application_that_cannot_be_used_ends_the_supervisor_with_one_message(crew, application):
     made = fleet.Fleet(crew, "--processes", "3", application=application)

@@ -43,9 +43,10 @@ class HealthServer:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._socket = socket.create_server((host, port), family=family)
         except OSError as error:
-            message = f"health cannot be served on {host!r}, port {port}: {error.strerror}; choose another address"
+            reason = str(error.strerror).partition(" (while")[0]
+            message = f"health cannot be served on {host!r}, port {port}: {reason}; choose another address"
             raise ConfigError(message) from error
-        self._clients = 0
+        self._clients: dict[asyncio.Task[Any] | None, asyncio.StreamWriter] = {}
         self._stopping = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="deeper-health", daemon=True)
@@ -78,18 +79,24 @@ class HealthServer:
         server = await asyncio.start_server(self._converse, sock=self._socket, limit=_LONGEST_REQUEST)
         await self._stopping.wait()
         server.close()
+        clients = dict(self._clients)
+        for writer in clients.values():
+            writer.transport.abort()
+        if tasks := [task for task in clients if task is not None]:
+            await asyncio.wait(tasks)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._clients += 1
+        task = asyncio.current_task()
+        self._clients[task] = writer
         try:
             # Whoever keeps connections open must not keep the others out for long, nor use up the memory.
-            if self._clients <= _MOST_CLIENTS:
+            if len(self._clients) <= _MOST_CLIENTS:
                 async with asyncio.timeout(_PATIENCE):
                     await self._answer(reader, writer)
         except (OSError, TimeoutError):
             """The client went away or is too slow: nobody waits for an answer."""
         finally:
-            self._clients -= 1
+            del self._clients[task]
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
