@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 from deeper_tasks.cli.banner import greet
@@ -17,6 +18,8 @@ def supervise(options: WorkerOptions, settings: Settings, *, reload_folders: tup
     """Run the supervisor until it is told to stop; returns the exit code. The application is not imported here."""
     handler = start_logging(options.log_format)
     set_level(handler, asked=options.log_level, setting=settings.log_level)
+    # It counts the changes at INFO, and we name them.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     return asyncio.run(_supervise(options, settings, reload_folders))
 
 

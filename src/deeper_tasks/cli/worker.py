@@ -70,7 +70,7 @@ process has its slot back (a supervisor starts it)."""
     multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="PATH",
-    help="With --reload: a folder to watch in place of the working folder. May be repeated.",
+    help="With --reload: a folder to watch besides the working folder. May be repeated.",
 )
 @click.option("--health-port", type=click.IntRange(0, 65_535), metavar="PORT", help="Serve /live, /ready and /health.")
 @click.option(
@@ -110,8 +110,8 @@ def worker(
         raise click.UsageError("--reload-dir says what --reload watches; give --reload too")
     if reload:
         check_watching()
-        folders = reload_folders or (Path(),)
-        return supervise(options, settings, reload_folders=tuple(folder.resolve() for folder in folders))
+        folders = {folder.resolve() for folder in (Path(), *reload_folders)}
+        return supervise(options, settings, reload_folders=tuple(sorted(folders)))
     if processes is not None or settings.processes > 1:
         return supervise(options, settings)
     return run_alone(options, settings)
