@@ -20,6 +20,7 @@ _logger = logging.getLogger("deeper_tasks")
 
 _PATIENCE = 5.0
 """Seconds that a client has to send its request and take the answer."""
+_AFTER_A_FAULT = 0.1
 _LONGEST_REQUEST = 8192
 _MOST_CLIENTS = 64
 
@@ -46,7 +47,7 @@ class HealthServer:
             reason = str(error.strerror).partition(" (while")[0]
             message = f"health cannot be served on {host!r}, port {port}: {reason}; choose another address"
             raise ConfigError(message) from error
-        self._clients: dict[asyncio.Task[Any] | None, asyncio.StreamWriter] = {}
+        self._conversations: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="deeper-health", daemon=True)
@@ -76,36 +77,54 @@ class HealthServer:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._converse, sock=self._socket, limit=_LONGEST_REQUEST)
+        loop = asyncio.get_running_loop()
+        self._socket.setblocking(False)
+        self._listen()
         await self._stopping.wait()
-        server.close()
-        clients = dict(self._clients)
-        for writer in clients.values():
-            writer.transport.abort()
-        if tasks := [task for task in clients if task is not None]:
-            await asyncio.wait(tasks)
+        loop.remove_reader(self._socket)
+        for conversation in self._conversations:
+            conversation.cancel()
+        await asyncio.gather(*self._conversations, return_exceptions=True)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        self._clients[task] = writer
-        try:
-            # Whoever keeps connections open must not keep the others out for long, nor use up the memory.
-            if len(self._clients) <= _MOST_CLIENTS:
-                async with asyncio.timeout(_PATIENCE):
-                    await self._answer(reader, writer)
-        except (OSError, TimeoutError):
-            """The client went away or is too slow: nobody waits for an answer."""
-        finally:
-            del self._clients[task]
-            writer.close()
+    def _listen(self) -> None:
+        if not self._stopping.is_set():
+            asyncio.get_running_loop().add_reader(self._socket, self._accept)
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            request = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.IncompleteReadError as error:
-            request = error.partial
-        except asyncio.LimitOverrunError:
-            request = b""
+            client, _ = self._socket.accept()
+        except BlockingIOError:
+            return
+        except OSError:
+            # Too many files are open, for example. Whoever knocks is still there then, so trying at once would spin.
+            loop.remove_reader(self._socket)
+            loop.call_later(_AFTER_A_FAULT, self._listen)
+            return
+        # Whoever keeps connections open must not keep the others out for long, nor use up the memory.
+        if len(self._conversations) >= _MOST_CLIENTS:
+            client.close()
+            return
+        client.setblocking(False)
+        conversation = loop.create_task(self._converse(client))
+        self._conversations.add(conversation)
+        conversation.add_done_callback(lambda _: client.close())
+        conversation.add_done_callback(self._conversations.discard)
+
+    async def _converse(self, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        # Of a client that went away or is too slow nothing is left to do.
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                request = b""
+                while b"\r\n\r\n" not in request and len(request) < _LONGEST_REQUEST:
+                    data = await loop.sock_recv(client, _LONGEST_REQUEST)
+                    if not data:
+                        break
+                    request += data
+                await loop.sock_sendall(client, self._answer(request[:_LONGEST_REQUEST]))
+
+    def _answer(self, request: bytes) -> bytes:
         line = request.partition(b"\n")[0].decode("latin-1")
         status, content = self._respond(line)
         body = msgspec.json.encode(content) + b"\n"
@@ -113,8 +132,7 @@ class HealthServer:
             f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
         )
-        writer.write(head.encode() + (b"" if line.startswith("HEAD ") else body))
-        await writer.drain()
+        return head.encode() + (b"" if line.startswith("HEAD ") else body)
 
     def _respond(self, line: str) -> Answer:
         match line.split():

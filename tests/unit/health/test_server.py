@@ -1,5 +1,6 @@
 """The health server on a real socket: its answers, and clients of every kind."""
 
+import gc
 import json
 import socket
 import threading
@@ -162,3 +163,35 @@ def test_an_address_that_is_taken_or_unknown_is_a_clear_error(served):
 
 def test_one_that_never_started_can_be_stopped(served):
     HealthServer(host="127.0.0.1", port=0, health=served.health).stop()
+
+
+def test_stopping_leaves_no_connection_open_that_came_at_the_last_moment():
+    for _ in range(30):
+        served = Served()
+        connections = [served.connect() for _ in range(5)]
+        served.server.stop()
+        for connection in connections:
+            connection.close()
+    # What was left open warns when it is collected, and a warning is an error.
+    gc.collect()
+
+
+def test_one_that_cannot_be_let_in_is_let_in_a_little_later(served):
+    accept, refused = served.server._socket.accept, []
+
+    class Crowded:
+        """The listening socket of a process that has too many files open for a while."""
+
+        def accept(self):
+            if len(refused) < 3:
+                refused.append(1)
+                raise OSError(24, "Too many open files")
+            return accept()
+
+        def __getattr__(self, name):
+            return getattr(listening, name)
+
+    listening = served.server._socket
+    served.server._socket = Crowded()
+    assert served.ask("GET /live HTTP/1.1")[0] == 200
+    assert len(refused) == 3
