@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from deeper_tasks import __version__
-from deeper_tasks.cli import control, enqueue, look, migrate, worker
+from deeper_tasks.cli import control, enqueue, health, look, migrate, worker
 from deeper_tasks.cli.program import EXIT_CODES, Program
 
 _HELP = f"""
@@ -46,5 +46,6 @@ for _command in (
     control.cancel,
     control.retry,
     migrate.migrate,
+    health.health,
 ):
     main.add_command(_command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 
@@ -13,14 +14,17 @@ TEXT, JSON = "text", "json"
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
-def start_logging(form: str) -> logging.Handler:
+def start_logging(form: str, *, index: int | None = None) -> logging.Handler:
     """
     Have the process's log lines written to stderr, from `info` up.
 
-    It is done before the application is imported, which may then arrange its logs otherwise.
+    Those of a supervised process name its index and its pid. It is done before
+    the application is imported, which may then arrange its logs otherwise.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == JSON else _TextFormatter())
+    if index is not None:
+        handler.addFilter(_Origin(index))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
@@ -34,8 +38,22 @@ def set_level(handler: logging.Handler, *, asked: str | None, setting: str) -> N
         root.setLevel((asked or setting).upper())
 
 
+class _Origin(logging.Filter):
+    """Writes into each record which of the worker processes it comes from."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self._index = index
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let it pass."""
+        # The pid of now: a process that a task forks has another.
+        record.__dict__ |= {"process_index": self._index, "pid": os.getpid()}
+        return True
+
+
 class _TextFormatter(logging.Formatter):
-    """`2026-01-31 12:00:00.000+0100 WARNING message`; a logger of others is named."""
+    """`2026-01-31 12:00:00.000+0100 WARNING message`; a logger of others, and one of several processes, is named."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and the lines of a traceback after it."""
@@ -43,7 +61,9 @@ class _TextFormatter(logging.Formatter):
         moment = time.localtime(record.created)
         clock = f"{time.strftime('%Y-%m-%d %H:%M:%S', moment)}.{record.msecs:03.0f}{time.strftime('%z', moment)}"
         named = "" if record.name.split(".")[0] == "deeper_tasks" else f"{record.name}: "
-        parts = [f"{clock} {record.levelname:<7} {named}{message}"]
+        index = getattr(record, "process_index", None)
+        origin = "" if index is None else f"[{index}:{record.__dict__['pid']}] "
+        parts = [f"{clock} {record.levelname:<7} {origin}{named}{message}"]
         if record.exc_info:
             parts.append(self.formatException(record.exc_info))
         if record.stack_info:

@@ -76,6 +76,17 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     queue_capacity: Count | None = None
     """As many pending jobs in a queue are worth a WARNING. None: never."""
 
+    processes: Annotated[int, Meta(ge=1, le=1024)] = 1
+    """How many processes `deeper worker` runs, each with the slots of `queues`; more than one are supervised."""
+    silence_limit_seconds: Annotated[float, Meta(ge=2, le=_LONGEST_SECONDS)] = 30.0
+    """How long a worker process may give no sign of life before its supervisor kills and replaces it."""
+    health_host: str = "127.0.0.1"
+    """The address on which `deeper worker` serves its health; in a container 0.0.0.0."""
+    health_port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
+    """The port for `/live`, `/ready` and `/health`; 0 takes a free one. None: not served."""
+    health_file: str | None = None
+    """A file that is written anew every few seconds while the workers are ready. None: none."""
+
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     """What `deeper worker` logs at least."""
 

@@ -133,6 +133,7 @@ class BackgroundTaskManager(Facade):
         self,
         queues: Mapping[str, int] | None = None,
         *,
+        name: str = "worker",
         handle_signals: bool = True,
         shutdown_grace_seconds: float | None = None,
         on_start: Callable[[Worker], None] | None = None,
@@ -141,11 +142,11 @@ class BackgroundTaskManager(Facade):
         Run jobs here until SIGTERM or SIGINT, then finish what runs; a second signal gives it back at once.
 
         `queues` maps queues to how many of their jobs run at once; by default those of the settings.
-        `shutdown_grace_seconds` too takes the place of the setting.
+        `name` is what the lists of workers call it; `shutdown_grace_seconds` too takes the place of the setting.
         Returns the worker, stopped; its `is_stuck` tells whether a thread ignored its timeout.
         """
         await self._ready()
-        settings = worker_settings(self.settings, queues, shutdown_grace_seconds=shutdown_grace_seconds)
+        settings = worker_settings(self.settings, queues, name=name, shutdown_grace_seconds=shutdown_grace_seconds)
         worker = Worker(
             backend=self.backend,
             registry=self.registry,

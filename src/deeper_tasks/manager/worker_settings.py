@@ -20,13 +20,18 @@ def retention_of(settings: Settings) -> Retention:
 
 
 def worker_settings(
-    settings: Settings, queues: Mapping[str, int] | None = None, *, shutdown_grace_seconds: float | None = None
+    settings: Settings,
+    queues: Mapping[str, int] | None = None,
+    *,
+    name: str = "worker",
+    shutdown_grace_seconds: float | None = None,
 ) -> WorkerSettings:
     """Return the settings as a worker takes them; what is given beside them comes first."""
     timeout = settings.default_timeout_seconds
     grace = settings.shutdown_grace_seconds if shutdown_grace_seconds is None else shutdown_grace_seconds
     return WorkerSettings(
         queues=dict(queues or settings.queues),
+        name=name,
         heartbeat=timedelta(seconds=settings.heartbeat_seconds),
         lease=timedelta(seconds=settings.lease_seconds),
         poll_interval=timedelta(seconds=settings.poll_interval_seconds),

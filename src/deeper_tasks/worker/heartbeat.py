@@ -13,6 +13,7 @@ from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.errors import BackendUnavailableError, NodeLostError
 from deeper_tasks.worker.clock import Clock, SystemClock
 from deeper_tasks.worker.membership import Membership
+from deeper_tasks.worker.pulse import Pulse, TellPulse
 from deeper_tasks.worker.settings import WorkerSettings
 
 _logger = logging.getLogger("deeper_tasks")
@@ -46,6 +47,8 @@ class Heartbeat:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._awake: asyncio.Event | None = None
         self._is_stopping = False
+        self.tell_pulse: TellPulse = lambda _: None
+        """Called every second from this thread as long as it lives, with the seconds for which the loop is blocked."""
         self._clock: Clock = SystemClock()
         self._thread = threading.Thread(target=self._run, name="deeper-heartbeat", daemon=True)
 
@@ -71,6 +74,9 @@ class Heartbeat:
 
     async def _beat_until_stopped(self) -> None:
         self._loop, self._awake = asyncio.get_running_loop(), asyncio.Event()
+        pulse = Pulse(worker_loop=self._worker_loop, tell=lambda lag: self.tell_pulse(lag))  # noqa: PLW0108 - set later
+        # Kept here: a task that nobody holds may be collected. It ends with the loop.
+        self._pulsing = asyncio.create_task(pulse.run())
         while not self._is_stopping:
             self._awake.clear()
             await self._beat()

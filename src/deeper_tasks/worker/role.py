@@ -15,6 +15,8 @@ from deeper_tasks.worker.health import StoreHealth
 _logger = logging.getLogger("deeper_tasks")
 
 _SHORTEST_BACKOFF, _LONGEST_BACKOFF = 0.1, 5.0
+_LONGEST_TURN = 10.0
+"""Seconds after which a turn without an answer of the store counts as failing."""
 
 
 class Role(Protocol):
@@ -41,6 +43,14 @@ class RoleLoop:
         self._health = health
         self._on_lost = on_lost
         self._awake = asyncio.Event()
+        self._is_succeeding = False
+        self._turn_began: float | None = None
+
+    @property
+    def is_working(self) -> bool:
+        """Whether the last turn succeeded, and none has been under way for too long."""
+        began = self._turn_began
+        return self._is_succeeding and (began is None or self._clock.monotonic() - began < _LONGEST_TURN)
 
     def wake(self) -> None:
         """Have the next turn now. To be called in the loop's own event loop."""
@@ -51,10 +61,11 @@ class RoleLoop:
         failures = 0
         while True:
             self._awake.clear()
+            self._turn_began, has_succeeded = self._clock.monotonic(), False
             try:
                 pause = (await self._role.turn()).total_seconds()
                 self._health.mark_working()
-                failures = 0
+                failures, has_succeeded = 0, True
             except NodeLostError:
                 await self._on_lost()
                 pause = 0.0
@@ -66,6 +77,7 @@ class RoleLoop:
                 _logger.exception("the %s met an unexpected error and goes on", self.name)
                 failures += 1
                 pause = backoff(failures)
+            self._turn_began, self._is_succeeding = None, has_succeeded
             await self._clock.sleep(pause, until=self._awake)
 
 

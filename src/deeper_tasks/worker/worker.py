@@ -38,6 +38,7 @@ from deeper_tasks.worker.loop_watch import LoopWatch
 from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer
 from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.news import announce
+from deeper_tasks.worker.pulse import TellPulse
 from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.role import Role, RoleLoop, backoff
 from deeper_tasks.worker.runner import Middleware, Runner
@@ -103,14 +104,17 @@ class Worker:
             backend=backend,
             membership=self._membership,
             settings=settings,
-            busy=lambda: sum(len(consumer.running) for consumer in self._consumers.values()),
+            busy=lambda: self.busy,
             on_beat=self._on_beat,
             on_lost=self._on_beat_refused,
         )
         self._loop_watch = LoopWatch(settings=settings, running=self._running, bus=bus)
         self._loops: dict[str, RoleLoop] = {}
         self._consumers = {queue: self._make_consumer(queue, slots) for queue, slots in settings.queues.items()}
+        consuming = tuple(self._loops.values())
         self._make_maintainers(declare)
+        # A consumer whose slots are full asks the store nothing; the promoter always does.
+        self._vital = (*consuming, self._loops["promoter"])
         self._listener = Listener(
             backend=backend,
             clock=self._clock,
@@ -130,8 +134,26 @@ class Worker:
 
     @property
     def is_ready(self) -> bool:
-        """Whether this worker claims jobs and the store answers."""
-        return not self._stopping.is_set() and self._health.is_working
+        """Whether this worker claims jobs: the store answered the last claim of each queue, paused or not."""
+        return not self._stopping.is_set() and all(loop.is_working for loop in self._vital)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this worker was told to stop, or stops because a task keeps a slot for ever."""
+        return self._stopping.is_set()
+
+    @property
+    def busy(self) -> int:
+        """How many jobs run."""
+        return sum(len(consumer.running) for consumer in self._consumers.values())
+
+    def on_pulse(self, tell: TellPulse) -> None:
+        """
+        Have `tell` called every second from the heartbeat's thread, with how many seconds the loop has been blocked.
+
+        It begins when the store knows this worker, and ends with its last job.
+        """
+        self._heartbeat.tell_pulse = tell
 
     def stop(self) -> None:
         """Stop in order: claim no more, let jobs end for the grace period. Called again: give back at once."""

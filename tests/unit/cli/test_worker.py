@@ -25,12 +25,13 @@ async def wait() -> None:
 
 
 async def run_worker(queues, *, on_start, **_):
-    on_start(None)
+    on_start(SimpleNamespace(on_pulse=lambda tell: None))
     threading.Thread(target=threading.Event().wait).start()
     return SimpleNamespace(is_stuck=True)
 
 
 stuck.run_worker = run_worker
+several = BackgroundTaskManager("sqlite:///tasks.db", processes=4)
 """
 
 
@@ -150,7 +151,7 @@ def test_a_stuck_worker_ends_with_exit_code_75_although_its_thread_runs_on(start
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["shop:nothing"], 2, "deeper: 'shop' has no 'nothing'; there is shop:manager, shop:stuck"),
+        (["shop:nothing"], 2, "deeper: 'shop' has no 'nothing'; there is shop:manager, shop:stuck, shop:several"),
         (["shop:manager", "--queues", "default:many"], 2, "deeper: 'default:many' is no queue;"),
         (["shop:manager", "--url", "nowhere://"], 2, "unknown scheme"),
         (["shop:manager", "--url", "sqlite:////absent/folder/x.db"], 4, "does not exist"),
@@ -161,3 +162,69 @@ def test_what_keeps_a_worker_from_starting_is_one_line(start, deeper, words, cod
     assert result.exit_code == code
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_supervisor_says_once_what_it_runs_and_its_processes_tell_who_they_are(start):
+    worker = start("shop:manager", "--processes", "2", "--queues", "default:3", "--health-port", "0")
+    worker.wait_for("second one gives them back")
+    worker.wait_for("started, serving default:3")
+    worker.wait_for("started, serving default:3")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == 0
+    banner = [line.split(maxsplit=1) for line in worker.lines if line.startswith("  ")]
+    assert [name for name, _ in banner] == ["store", "queues", "tasks", "pid", "health", "stop"]
+    said = dict(banner)
+    assert said["queues"] == "default:3 in each of 2 processes"
+    pid, _, children = said["pid"].partition(", supervises ")
+    assert int(pid) == worker.process.pid
+    assert said["health"].startswith("http://127.0.0.1:")
+    first, second = children.split(", ")
+    for origin in (f"[1:{first}]", f"[2:{second}]"):
+        assert any(origin in line and "started, serving" in line for line in worker.lines)
+
+
+def test_the_settings_of_the_environment_say_how_many_processes_there_are(start, monkeypatch):
+    monkeypatch.setenv("DEEPER_TASKS_PROCESSES", "2")
+    worker = start("shop:manager")
+    worker.wait_for("in each of 2 processes")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == 0
+
+
+def test_a_setting_in_code_that_comes_too_late_is_told(start):
+    worker = start("shop:several")
+    worker.wait_for("setting 'processes' of the manager has no effect on this command; write it into")
+    worker.wait_for("second one gives them back")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == 0
+    assert not any("supervises" in line for line in worker.lines)
+
+
+def test_folders_to_watch_without_reload_are_refused(deeper, folder):
+    result = deeper("worker", "shop:manager", "--reload-dir", folder)
+    assert result.exit_code == 2
+    assert "--reload-dir says what --reload watches" in result.stderr
+
+
+def test_reload_without_watchfiles_says_how_to_install_it(deeper, monkeypatch):
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    result = deeper("worker", "shop:manager", "--reload")
+    assert result.exit_code == 2
+    assert "pip install 'deeper-tasks[reload]'" in result.stderr
+
+
+def test_what_keeps_a_worker_from_telling_its_health_is_one_line(deeper):
+    result = deeper("worker", "shop:manager", "--health-file", "absent/health.json")
+    assert result.exit_code == 2
+    assert "the health file 'absent/health.json' cannot be written" in result.stderr
+    result = deeper("worker", "shop:manager", "--processes", "2", "--health-file", "absent/health.json")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_help_says_what_is_per_process_and_what_a_container_needs(deeper):
+    text = " ".join(deeper("worker", "--help").stdout.split())
+    assert "how many jobs of each run at once in a process" in text
+    assert "in a container 0.0.0.0" in text
+    assert "deeper health --file PATH --max-age 30" in text
+    assert "--child" not in text

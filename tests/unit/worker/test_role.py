@@ -176,3 +176,34 @@ async def test_a_store_that_is_deaf_for_a_while_is_listened_to_again(clock, erro
     assert store.listened == 3
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_role_works_from_its_first_good_turn_to_the_next_bad_one(play, clock):
+    _, loop = await play(BackendUnavailableError("gone"), timedelta(seconds=5), ZeroDivisionError("our own"))
+    assert not loop.is_working
+    await clock.advance(0.1)
+    assert loop.is_working
+    await clock.advance(5)
+    assert not loop.is_working
+    await clock.advance(0.1)
+    assert loop.is_working
+
+
+async def test_a_turn_that_gets_no_answer_for_long_does_not_work(play, clock):
+    script, loop = await play(timedelta(seconds=1))
+    assert loop.is_working
+    answer = asyncio.Event()
+
+    async def turn():
+        await answer.wait()
+        return timedelta(hours=1)
+
+    script.turn = turn
+    await clock.advance(1)
+    await clock.advance(9)
+    assert loop.is_working
+    await clock.advance(1)
+    assert not loop.is_working
+    answer.set()
+    await clock.settle()
+    assert loop.is_working

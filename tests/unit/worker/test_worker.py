@@ -10,6 +10,7 @@ import pytest
 from deeper_tasks import current_job
 from deeper_tasks.backends.protocol import JobFilter, Notification, QueueSettings, Topic
 from deeper_tasks.domain.state import State
+from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import (
     EventBus,
     JobCompleted,
@@ -126,7 +127,7 @@ async def test_it_is_known_to_the_store_while_it_runs(shop, wait_until, flaky):
     await wait_until(lambda: flaky.called("beat"))
     record = await node_record(flaky, worker.node_id)
     assert record.node.queues == {"default": 2}
-    assert worker.is_ready
+    await wait_until(lambda: worker.is_ready)
     await shop.stop()
     assert await flaky.nodes() == []
     assert not worker.is_ready
@@ -385,3 +386,65 @@ async def test_a_coroutine_that_is_slow_to_stop_does_not_end_the_worker(shop, wa
     await wait_until(lambda: shop_done(TaskIgnoresTimeout) or shop_done(JobCompleted) or shop.events[3:])
     assert not worker.is_stuck
     assert not shop.running.done()
+
+
+# Ready.
+
+
+async def test_it_is_ready_when_claims_are_answered_and_not_because_other_calls_are(shop, wait_until, flaky):
+    flaky.fail("claim")
+    worker = shop.start()
+    await wait_until(lambda: len(flaky.called("claim")) > 1 and flaky.called("promote") and flaky.called("beat"))
+    assert not worker.is_ready
+    flaky.restore()
+    await wait_until(lambda: worker.is_ready)
+    flaky.fail("claim")
+    await wait_until(lambda: not worker.is_ready)
+
+
+async def test_one_queue_that_cannot_be_claimed_makes_it_not_ready(shop, wait_until, flaky):
+    claim = flaky.backend.claim
+
+    async def claim_all_but_emails(queue, **rest):
+        if queue == "emails":
+            raise BackendUnavailableError("this one is damaged")
+        return await claim(queue, **rest)
+
+    flaky.backend.claim = claim_all_but_emails
+    shop.settings = msgspec.structs.replace(shop.settings, queues={"default": 2, "emails": 1})
+    worker = shop.start()
+    await wait_until(lambda: len(flaky.called("claim")) > 10)
+    assert not worker.is_ready
+    flaky.backend.claim = claim
+    await wait_until(lambda: worker.is_ready)
+
+
+async def test_a_full_worker_whose_store_is_gone_is_not_ready(shop, wait_until, flaky):
+    await shop.enqueue(number=2)
+    worker = shop.start()
+    await wait_until(lambda: len(shop.begun) == 2 and worker.is_ready)
+    flaky.fail("claim", "promote", "settle")
+    await wait_until(lambda: not worker.is_ready)
+    flaky.restore()
+    shop.may_finish.set()
+    await wait_until(lambda: worker.is_ready)
+
+
+async def test_a_paused_queue_leaves_it_ready(shop, wait_until, flaky):
+    await flaky.put_queue(QueueSettings(name="default", paused_at=NOW))
+    worker = shop.start()
+    await wait_until(lambda: len(flaky.called("claim")) > 3)
+    assert worker.is_ready
+
+
+async def test_its_pulse_is_told_while_jobs_run(shop, wait_until):
+    pulses = []
+    await shop.enqueue(number=1)
+    worker = shop.start()
+    worker.on_pulse(pulses.append)
+    await wait_until(lambda: pulses and worker.busy == 1)
+    shop.may_finish.set()
+    await wait_until(lambda: worker.busy == 0)
+    assert not worker.is_stopping
+    worker.stop()
+    assert worker.is_stopping

@@ -1,0 +1,161 @@
+"""The health server: answers `/live`, `/ready` and `/health` over HTTP, from a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from deeper_tasks.errors import ConfigError
+from deeper_tasks.health.health import Health
+
+_logger = logging.getLogger("deeper_tasks")
+
+_PATIENCE = 5.0
+"""Seconds that a client has to send its request and take the answer."""
+_AFTER_A_FAULT = 0.1
+_LONGEST_REQUEST = 8192
+_MOST_CLIENTS = 64
+
+Answer = tuple[HTTPStatus, Any]
+
+
+class HealthServer:
+    """
+    Serves the health that `health` returns: 200 if what the path asks holds, and otherwise 503.
+
+    The thread has nothing else to do, so it answers also when the process's
+    event loop is blocked. Port 0 takes a free one; `url` tells which.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+
+    def __init__(self, *, host: str, port: int, health: Callable[[], Health]) -> None:
+        self._health = health
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._socket = socket.create_server((host, port), family=family)
+        except OSError as error:
+            reason = str(error.strerror).partition(" (while")[0]
+            message = f"health cannot be served on {host!r}, port {port}: {reason}; choose another address"
+            raise ConfigError(message) from error
+        self._conversations: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="deeper-health", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where it is served."""
+        host, port = self._socket.getsockname()[:2]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
+
+    def start(self) -> None:
+        """Start to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop to answer, and free the port."""
+        if self._thread.is_alive():
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join()
+        else:
+            self._loop.close()
+        self._socket.close()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._socket.setblocking(False)
+        self._listen()
+        await self._stopping.wait()
+        loop.remove_reader(self._socket)
+        for conversation in self._conversations:
+            conversation.cancel()
+        await asyncio.gather(*self._conversations, return_exceptions=True)
+
+    def _listen(self) -> None:
+        if not self._stopping.is_set():
+            asyncio.get_running_loop().add_reader(self._socket, self._accept)
+
+    def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            client, _ = self._socket.accept()
+        except BlockingIOError:
+            return
+        except OSError:
+            # Too many files are open, for example. Whoever knocks is still there then, so trying at once would spin.
+            loop.remove_reader(self._socket)
+            loop.call_later(_AFTER_A_FAULT, self._listen)
+            return
+        # Whoever keeps connections open must not keep the others out for long, nor use up the memory.
+        if len(self._conversations) >= _MOST_CLIENTS:
+            client.close()
+            return
+        client.setblocking(False)
+        conversation = loop.create_task(self._converse(client))
+        self._conversations.add(conversation)
+        conversation.add_done_callback(lambda _: client.close())
+        conversation.add_done_callback(self._conversations.discard)
+
+    async def _converse(self, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        # Of a client that went away or is too slow nothing is left to do.
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                request = b""
+                while b"\r\n\r\n" not in request and len(request) < _LONGEST_REQUEST:
+                    data = await loop.sock_recv(client, _LONGEST_REQUEST)
+                    if not data:
+                        break
+                    request += data
+                await loop.sock_sendall(client, self._answer(request[:_LONGEST_REQUEST]))
+
+    def _answer(self, request: bytes) -> bytes:
+        line = request.partition(b"\n")[0].decode("latin-1")
+        status, content = self._respond(line)
+        body = msgspec.json.encode(content) + b"\n"
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+        )
+        return head.encode() + (b"" if line.startswith("HEAD ") else body)
+
+    def _respond(self, line: str) -> Answer:
+        match line.split():
+            case ["GET" | "HEAD", path, *_]:
+                return self._look(path.partition("?")[0])
+            case [_, path, version] if path.startswith("/") and version.startswith("HTTP/"):
+                return HTTPStatus.METHOD_NOT_ALLOWED, {"error": "there is only GET"}
+        return HTTPStatus.BAD_REQUEST, {"error": "this is no HTTP request"}
+
+    def _look(self, path: str) -> Answer:
+        if path not in {"/live", "/ready", "/health"}:
+            return HTTPStatus.NOT_FOUND, {"error": "there are /live, /ready and /health"}
+        try:
+            health = self._health()
+        except Exception:
+            _logger.exception("the health cannot be told")
+            return HTTPStatus.SERVICE_UNAVAILABLE, {"error": "the health cannot be told; the log has the reason"}
+        if path == "/live":
+            return _status(holds=health.live), {"live": health.live}
+        if path == "/ready":
+            return _status(holds=health.ready), {"ready": health.ready, "status": health.status}
+        return _status(holds=health.live and health.ready), health
+
+
+def _status(*, holds: bool) -> HTTPStatus:
+    return HTTPStatus.OK if holds else HTTPStatus.SERVICE_UNAVAILABLE

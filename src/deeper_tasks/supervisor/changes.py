@@ -1,0 +1,47 @@
+"""The changes of an application's files, for a developer's worker that restarts after each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deeper_tasks.errors import ConfigError
+
+if TYPE_CHECKING:
+    from watchfiles import Change
+
+_SUFFIXES = frozenset({".py", ".toml"})
+_IGNORED = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
+
+
+async def changes_in(folders: Sequence[Path]) -> AsyncIterator[list[Path]]:
+    """Yield the source files that changed, again and again, as far as they are the application's own."""
+    from watchfiles import awatch
+
+    def is_wanted(_: Change, path: str) -> bool:
+        return is_source(Path(path), folders=folders)
+
+    async for changes in awatch(*folders, watch_filter=is_wanted):
+        yield sorted({Path(path) for _, path in changes})
+
+
+def is_source(path: Path, *, folders: Sequence[Path]) -> bool:
+    """Whether it is a Python or TOML file in one of the folders, outside of caches and environments."""
+    if path.suffix not in _SUFFIXES or path.name.startswith("."):
+        return False
+    inside = [path.relative_to(folder).parts for folder in folders if path.is_relative_to(folder)]
+    return any(not any(part.startswith(".") or part in _IGNORED for part in parts[:-1]) for parts in inside)
+
+
+def check_watching() -> None:
+    """
+    Find what watching needs.
+
+    Raises:
+        ConfigError: it is not installed; the message has the command that does it.
+    """
+    try:
+        import watchfiles  # noqa: F401 - only whether it is there
+    except ImportError as error:
+        raise ConfigError("--reload needs watchfiles; install it by: pip install 'deeper-tasks[reload]'") from error

@@ -1,0 +1,146 @@
+"""A child: one worker process, as its supervisor sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+
+from deeper_tasks.health import ProcessStatus
+from deeper_tasks.supervisor.messages import Lines, Loaded, Report
+from deeper_tasks.supervisor.silence import Silence
+
+_logger = logging.getLogger("deeper_tasks")
+
+_MARGIN = 15.0
+"""Seconds beyond its grace that a process gets to end in order."""
+
+
+class Child:
+    """
+    A started worker process. To be made, and used, in the supervisor's event loop.
+
+    `arguments` follow the command: with them and the number of its end of the
+    pipe the process knows who it is. `on_change` is called when there is news.
+
+    Raises:
+        OSError: no process can be started now.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        arguments: Sequence[str],
+        silence_limit: float,
+        now: Callable[[], float],
+        on_change: Callable[[], None],
+    ) -> None:
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603 - this very program
+                    [*command, *arguments, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    # Ctrl-C in a terminal reaches the supervisor alone, which passes it on once.
+                    start_new_session=True,
+                )
+        except OSError:
+            ours.close()
+            raise
+        self.pid = self._process.pid
+        self.code: int | None = None
+        """Its exit code, negative for a signal; None until its end was noticed."""
+        self.loaded: Loaded | None = None
+        self.report: Report | None = None
+        self.is_told_to_stop = False
+        self.was_killed = False
+        self._ready_at: float | None = None
+        self._kill_at: float | None = None
+        self._silence = Silence(silence_limit)
+        self._silence_limit = silence_limit
+        self._now = now
+        self._on_change = on_change
+        self._lines = Lines()
+        self._socket = ours
+        ours.setblocking(False)
+        asyncio.get_running_loop().add_reader(ours, self._read)
+
+    @property
+    def status(self) -> ProcessStatus:
+        """How it is."""
+        if self.code is not None:
+            return ProcessStatus.DOWN
+        if self.is_told_to_stop or (self.report is not None and self.report.is_stopping):
+            return ProcessStatus.STOPPING
+        if self.report is None:
+            return ProcessStatus.STARTING
+        return ProcessStatus.READY if self.report.is_ready else ProcessStatus.UNREADY
+
+    @property
+    def worked_for(self) -> float:
+        """Seconds since it was ready for the first time; 0: it never was."""
+        return 0.0 if self._ready_at is None else self._now() - self._ready_at
+
+    def stop(self) -> None:
+        """Have it stop in order; told again, it hurries. It is killed when its grace and a margin are over."""
+        grace = 0.0 if self.is_told_to_stop or self.loaded is None else self.loaded.grace
+        kill_at = self._now() + grace + _MARGIN
+        self._kill_at = kill_at if self._kill_at is None else min(kill_at, self._kill_at)
+        self.is_told_to_stop = True
+        self._process.send_signal(signal.SIGTERM)
+
+    def look(self) -> None:
+        """Kill it if it gives no sign of life, or does not stop. To be called about every second."""
+        now = self._now()
+        is_silent = self._silence.is_too_long(now)
+        if self.code is not None or self.was_killed:
+            return
+        if self._kill_at is not None:
+            if now >= self._kill_at:
+                self._kill("did not stop in its grace period")
+        elif is_silent:
+            self._kill(f"gave no sign of life for {self._silence_limit:g} s")
+
+    def reap(self) -> None:
+        """Notice its end, if it has ended."""
+        if self.code is None and self._process.poll() is not None:
+            # Its last words are in the pipe.
+            self._read()
+            self.code = self._process.returncode
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._on_change()
+
+    def _kill(self, reason: str) -> None:
+        _logger.error("worker process %d %s and is killed", self.pid, reason, extra={"child_pid": self.pid})
+        self.was_killed = True
+        self._process.kill()
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(65_536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            # Its end is told by the system; a process may also only have closed its pipe.
+            asyncio.get_running_loop().remove_reader(self._socket)
+            return
+        for message in self._lines.take(data):
+            self._note(message)
+        self._on_change()
+
+    def _note(self, message: Loaded | Report) -> None:
+        if isinstance(message, Loaded):
+            self.loaded = message
+            return
+        self.report = message
+        self._silence.hear(self._now())
+        if message.is_ready and self._ready_at is None:
+            self._ready_at = self._now()

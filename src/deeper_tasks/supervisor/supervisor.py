@@ -1,0 +1,180 @@
+"""The supervisor: keeps the worker processes alive, restarts them when asked to, and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+from deeper_tasks.health import Health
+from deeper_tasks.health.health import sum_up
+from deeper_tasks.supervisor.changes import changes_in
+from deeper_tasks.supervisor.child import Child
+from deeper_tasks.supervisor.messages import Loaded
+from deeper_tasks.supervisor.post import Post
+from deeper_tasks.supervisor.settings import SupervisorSettings
+from deeper_tasks.worker.clock import Clock, SystemClock
+
+_logger = logging.getLogger("deeper_tasks")
+
+_LOOK = 0.5
+"""Seconds between two looks at the processes."""
+
+_MOST_NAMED = 3
+
+Greet = Callable[[Loaded, list[int]], None]
+
+
+class Supervisor:
+    """
+    Runs worker processes. To be made in a running event loop, in a process that has not imported the application.
+
+    SIGTERM and SIGINT end it in order, a second one in a hurry. SIGHUP restarts
+    the processes one after the other, each when the one before is ready.
+    `greet` is called once, with what a process says of the application and the
+    processes' ids; `on_look` twice a second.
+    """
+
+    def __init__(
+        self,
+        settings: SupervisorSettings,
+        *,
+        greet: Greet,
+        on_look: Callable[[], None] = lambda: None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._settings = settings
+        self._greet = greet
+        self._on_look = on_look
+        self._clock = clock or SystemClock()
+        self._is_stopping = False
+        self._looked_at = self._clock.monotonic()
+        self._rolling: asyncio.Task[None] | None = None
+        self._posts = [self._make_post(index) for index in range(1, settings.processes + 1)]
+        self._has_terminal = _has_terminal()
+
+    def health(self) -> Health:
+        """Return the health of all processes. Safe to call from any thread."""
+        is_live = self._clock.monotonic() - self._looked_at < self._settings.silence_limit
+        return sum_up((post.health for post in self._posts), is_live=is_live, is_stopping=self._is_stopping)
+
+    def stop(self) -> None:
+        """Stop all processes in order. Called again: in a hurry."""
+        self._is_stopping = True
+        self._end_roll()
+        for post in self._posts:
+            post.close()
+
+    def restart(self) -> None:
+        """Restart the processes one after the other: the next when the one before is ready again."""
+        if not self._is_stopping:
+            self._end_roll()
+            self._rolling = asyncio.create_task(self._roll())
+
+    async def run(self) -> int:
+        """Return when all have ended: 0 if in order, 1 if one had to be killed, 2 if the application is unusable."""
+        loop = asyncio.get_running_loop()
+        handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGCHLD: self._reap}
+        # Who starts it with nohup wants it to live on.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            handlers[signal.SIGHUP] = self._on_hang_up
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        helpers = [asyncio.create_task(self._look_on())]
+        if self._settings.reload_folders:
+            helpers.append(asyncio.create_task(self._reload()))
+        try:
+            return await self._keep()
+        finally:
+            self._end_roll()
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            for number in handlers:
+                loop.remove_signal_handler(number)
+
+    async def _keep(self) -> int:
+        first, *others = self._posts
+        running = [asyncio.create_task(first.run())]
+        loading = asyncio.create_task(first.load())
+        # One alone first: what is wrong with the application is said once.
+        await asyncio.wait({*running, loading}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done() and not self._is_stopping:
+            running += [asyncio.create_task(post.run()) for post in others]
+            await asyncio.sleep(0)
+            self._greet(loading.result(), [post.child.pid for post in self._posts if post.child is not None])
+        loading.cancel()
+        return max(await asyncio.gather(*running))
+
+    async def _look_on(self) -> None:
+        while True:
+            self._reap()
+            for child in self._children():
+                child.look()
+            self._looked_at = self._clock.monotonic()
+            self._on_look()
+            await self._clock.sleep(_LOOK, until=asyncio.Event())
+
+    async def _roll(self) -> None:
+        _logger.info("the worker processes restart, one after the other")
+        for post in self._posts:
+            await post.replace()
+        _logger.info("all worker processes have restarted")
+
+    async def _reload(self) -> None:
+        try:
+            async for changed in changes_in(self._settings.reload_folders):
+                names = ", ".join(map(str, changed[:_MOST_NAMED]))
+                _logger.info("changed: %s%s; the worker restarts", names, " …" if len(changed) > _MOST_NAMED else "")
+                for post in self._posts:
+                    if not self._is_stopping:
+                        post.renew()
+        except Exception:
+            _logger.exception("changes are noticed no more; the workers go on")
+
+    def _end_roll(self) -> None:
+        if self._rolling is not None:
+            self._rolling.cancel()
+
+    def _on_hang_up(self) -> None:
+        # A terminal that was closed sends the same signal, and nobody is left to stop this process then.
+        if self._has_terminal and not _has_terminal():
+            self.stop()
+        else:
+            self.restart()
+
+    def _reap(self) -> None:
+        for child in self._children():
+            child.reap()
+
+    def _children(self) -> list[Child]:
+        return [post.child for post in self._posts if post.child is not None]
+
+    def _make_post(self, index: int) -> Post:
+        is_reloading = bool(self._settings.reload_folders)
+        return Post(
+            index,
+            start=self._start,
+            clock=self._clock,
+            gives_up=index == 1 and not is_reloading,
+            waits_for_change=is_reloading,
+        )
+
+    def _start(self, index: int, on_change: Callable[[], None]) -> Child:
+        return Child(
+            self._settings.command,
+            arguments=("--child", str(index), str(self._settings.processes)),
+            silence_limit=self._settings.silence_limit,
+            now=self._clock.monotonic,
+            on_change=on_change,
+        )
+
+
+def _has_terminal() -> bool:
+    with suppress(OSError):
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+        return True
+    return False
