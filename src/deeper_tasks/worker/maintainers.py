@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from deeper_tasks.backends.protocol import MAX_BATCH, Backend, NodeRecord, Notification, Topic
 from deeper_tasks.domain.ids import NodeId
@@ -20,6 +20,7 @@ from deeper_tasks.integrations.events import (
     ScheduleRepaired,
 )
 from deeper_tasks.worker.clock import Clock
+from deeper_tasks.worker.clock_watch import PATIENCE, ClockWatch
 from deeper_tasks.worker.host import is_known_dead
 from deeper_tasks.worker.settings import WorkerSettings
 
@@ -173,20 +174,43 @@ class Expirer:
 
 
 class Pruner:
-    """Deletes ended jobs past their retention, a small batch at a time."""
+    """
+    Deletes ended jobs past their retention, a small batch at a time.
+
+    Not by a clock that has just stepped by more than a day: one that is a year
+    ahead for a minute would delete them all.
+    """
 
     def __init__(self, *, backend: Backend, settings: WorkerSettings, clock: Clock, bus: EventBus) -> None:
         self._backend = backend
         self._settings = settings
         self._clock = clock
         self._bus = bus
+        self._watch = ClockWatch()
+        self._is_waiting = False
 
     async def turn(self) -> timedelta:
         """Prune one batch; more follow soon where it was full."""
         started = self._clock.monotonic()
-        deleted = await self._backend.prune(self._settings.retention)
+        now = (await self._backend.schedules()).now
+        if self._must_wait(now, started):
+            return self._settings.cleanup_interval
+        # By the store's time that was just found good: its clock may step before this call is carried out.
+        deleted = await self._backend.prune(self._settings.retention, now=now)
         if deleted:
             took = timedelta(seconds=self._clock.monotonic() - started)
             self._bus.emit(CleanupRan(deleted=deleted, took=took))
         # Not at once: between two batches the others get their turn.
         return timedelta(milliseconds=50) if deleted == MAX_BATCH else self._settings.cleanup_interval
+
+    def _must_wait(self, now: datetime, monotonic: float) -> bool:
+        step = self._watch.step(now, monotonic=monotonic)
+        if step is not None and not self._is_waiting:
+            _logger.warning(
+                "the store's clock has stepped by %s: no ended jobs are deleted until it is back, or has gone on "
+                "steadily for %s",
+                step,
+                PATIENCE,
+            )
+        self._is_waiting = step is not None
+        return self._is_waiting
