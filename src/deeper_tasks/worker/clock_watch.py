@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
+
+_logger = logging.getLogger("deeper_tasks")
 
 TOLERANCE = timedelta(days=1)
 """A step of the wall clock that is put up with: a wrong zone, a clock set by hand, a night that a machine slept."""
@@ -22,9 +25,22 @@ class ClockWatch:
         self._believed: float | None = None
         self._stepped: float | None = None
         self._stepped_at = 0.0
+        self._is_warned = False
 
-    def step(self, store_now: datetime, *, monotonic: float) -> timedelta | None:
-        """Return how far the clock has stepped, ahead or (negative) back, if it is not to be believed."""
+    def believes(self, store_now: datetime, *, monotonic: float) -> bool:
+        """Whether this is the time, as far as can be told. The first time is believed; a doubt is logged, once."""
+        step = self._step(store_now, monotonic)
+        if step is not None and not self._is_warned:
+            _logger.warning(
+                "the store's clock has stepped by %s: no ended jobs are deleted until it is back, or has gone on "
+                "steadily for %s",
+                step,
+                PATIENCE,
+            )
+        self._is_warned = step is not None
+        return step is None
+
+    def _step(self, store_now: datetime, monotonic: float) -> timedelta | None:
         offset = store_now.timestamp() - monotonic
         if self._believed is None or _is_near(offset, self._believed):
             self._believed, self._stepped = offset, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from deeper_tasks.backends.protocol import MAX_BATCH, Backend, NodeRecord, Notification, Topic
 from deeper_tasks.domain.ids import NodeId
@@ -20,7 +20,7 @@ from deeper_tasks.integrations.events import (
     ScheduleRepaired,
 )
 from deeper_tasks.worker.clock import Clock
-from deeper_tasks.worker.clock_watch import PATIENCE, ClockWatch
+from deeper_tasks.worker.clock_watch import ClockWatch
 from deeper_tasks.worker.host import is_known_dead
 from deeper_tasks.worker.settings import WorkerSettings
 
@@ -187,13 +187,12 @@ class Pruner:
         self._clock = clock
         self._bus = bus
         self._watch = ClockWatch()
-        self._is_waiting = False
 
     async def turn(self) -> timedelta:
         """Prune one batch; more follow soon where it was full."""
         started = self._clock.monotonic()
         now = (await self._backend.schedules()).now
-        if self._must_wait(now, started):
+        if not self._watch.believes(now, monotonic=started):
             return self._settings.cleanup_interval
         # By the store's time that was just found good: its clock may step before this call is carried out.
         deleted = await self._backend.prune(self._settings.retention, now=now)
@@ -202,15 +201,3 @@ class Pruner:
             self._bus.emit(CleanupRan(deleted=deleted, took=took))
         # Not at once: between two batches the others get their turn.
         return timedelta(milliseconds=50) if deleted == MAX_BATCH else self._settings.cleanup_interval
-
-    def _must_wait(self, now: datetime, monotonic: float) -> bool:
-        step = self._watch.step(now, monotonic=monotonic)
-        if step is not None and not self._is_waiting:
-            _logger.warning(
-                "the store's clock has stepped by %s: no ended jobs are deleted until it is back, or has gone on "
-                "steadily for %s",
-                step,
-                PATIENCE,
-            )
-        self._is_waiting = step is not None
-        return self._is_waiting

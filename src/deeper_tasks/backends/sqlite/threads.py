@@ -64,7 +64,8 @@ class DatabaseThread:
     def start(self) -> None:
         """Start the thread."""
         _watch_forks()
-        _started.add(self)
+        with fork_lock:
+            _started.add(self)
         self._thread.start()
 
     async def run(self, operation: Operation[T]) -> T:
@@ -213,7 +214,8 @@ def _deliver_all(requests: list[_Request[Any]]) -> None:
 
 _started: WeakSet[DatabaseThread] = WeakSet()
 _held: list[DatabaseThread] = []
-_forking = threading.Lock()
+fork_lock = threading.RLock()
+"""Held while this process forks: who holds it is not copied half-way."""
 
 
 @cache
@@ -229,7 +231,7 @@ def _watch_forks() -> None:
 
 
 def _hold_all() -> None:
-    _forking.acquire()
+    fork_lock.acquire()
     for thread in list(_started):
         thread.hold()
         _held.append(thread)
@@ -238,10 +240,10 @@ def _hold_all() -> None:
 def _go_on() -> None:
     while _held:
         _held.pop().go_on()
-    _forking.release()
+    fork_lock.release()
 
 
 def _forget_all() -> None:
     _held.clear()
     _started.clear()
-    _forking.release()
+    fork_lock.release()
