@@ -1,6 +1,7 @@
 """A manager survives a fork, serves event loops in turn, and blocks where a loop runs already."""
 
 import asyncio
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -130,6 +131,16 @@ async def test_a_manager_serves_loops_in_several_threads_at_once(crew, is_opened
     await manager.close()
 
 
+@pytest.fixture
+def _hasty_threads():
+    """Have threads change often: so they meet in the middle of what they do."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("_hasty_threads")
 async def test_many_threads_make_one_loop_and_one_writer_though_all_come_first(crew):
     manager = BackgroundTaskManager(crew.url)
     together = threading.Barrier(THREADS)

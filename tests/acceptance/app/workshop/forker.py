@@ -100,6 +100,8 @@ def fork_from_a_crowd() -> None:
     """Fork from one thread while others enqueue; the child's first calls come from many threads at once as well."""
     manager = _manager()
     ids: list[str] = []
+    # Python's first loop of a process is made under a lock of Python's, which a child must not inherit held.
+    asyncio.run(asyncio.sleep(0))
     before = _crowd(lambda enqueue: ids.extend(enqueue(manager)))
     child = os.fork()
     if child == 0:
@@ -115,8 +117,14 @@ def fork_from_a_crowd() -> None:
 
 
 def _crowd(each: Callable[[Enqueue], None]) -> list[threading.Thread]:
+    together = threading.Barrier(CROWD)
+
+    def come(way: Enqueue) -> None:
+        together.wait()
+        each(way)
+
     ways = [_enqueue_sync, _enqueue_async] * (CROWD // 2)
-    threads = [threading.Thread(target=each, args=(way,)) for way in ways]
+    threads = [threading.Thread(target=come, args=(way,)) for way in ways]
     for thread in threads:
         thread.start()
     return threads
@@ -180,6 +188,8 @@ def enqueue_and_print() -> None:
 if __name__ == "__main__":
     match sys.argv[1]:
         case "crowd":
+            # Threads change often: so they meet in the middle of what they do.
+            sys.setswitchinterval(1e-5)
             fork_from_a_crowd()
         case "loop":
             sys.exit(asyncio.run(fork_in_a_loop()))
