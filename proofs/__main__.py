@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from proofs.memory.command import memory
 from proofs.power.command import power_cuts
 
 
@@ -12,6 +13,7 @@ def main() -> None:
     """Show what takes minutes to show. Each command exits with 1 when its proof fails."""
 
 
+main.add_command(memory)
 main.add_command(power_cuts)
 
 if __name__ == "__main__":
