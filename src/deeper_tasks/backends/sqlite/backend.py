@@ -31,7 +31,7 @@ from deeper_tasks.backends.protocol import (
 from deeper_tasks.backends.sqlite import consume, control, look, maintain, produce, schedules, schema
 from deeper_tasks.backends.sqlite.codec import micros
 from deeper_tasks.backends.sqlite.database import Database, Synchronous
-from deeper_tasks.backends.sqlite.threads import Operation, Reader, Writer, fork_lock
+from deeper_tasks.backends.sqlite.threads import Operation, Reader, Writer, fork_lock, watch_forks
 from deeper_tasks.backends.sqlite.wake import Wake
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
@@ -59,6 +59,8 @@ class SQLiteBackend:
         self._reader: Reader | None = None
         self._is_ready = False
         self._pid = os.getpid()
+        # Now, not with the first thread: who makes a store seldom forks at the same moment.
+        watch_forks()
 
     # life
 
