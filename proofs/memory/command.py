@@ -22,6 +22,7 @@ _LOOK = 0.25
 _STEPS = 10
 _MEGABYTE = 1_000_000
 _PATIENCE = 30.0
+_WHO = ("worker", "processes", "producer")
 
 
 class Sample(Struct, frozen=True, kw_only=True):
@@ -29,6 +30,8 @@ class Sample(Struct, frozen=True, kw_only=True):
 
     done: float
     worker: int
+    processes: int
+    """The processes that the worker has started for tasks, in the mean."""
     producer: int
 
 
@@ -41,14 +44,14 @@ class Sample(Struct, frozen=True, kw_only=True):
 )
 def memory(jobs: int, most_growth: float, store_dir: Path | None, *, is_mixed: bool) -> None:
     """
-    Run many jobs by one worker process, and show what memory it has, with its children, and the producer.
+    Run many jobs by one worker process, and show what memory it has, the processes of its tasks, and the producer.
 
     Printed at each tenth of the jobs. It fails when one of them has grown by more than so many megabytes
     between the sixth tenth and the last; the first half is for caches to fill (SQLite's pages: 32 MB).
     """
     with tempfile.TemporaryDirectory(prefix="deeper-memory-", dir=store_dir) as folder:
         samples = asyncio.run(_run(Path(folder), jobs, is_mixed=is_mixed))
-    growths = {who: _growth([getattr(each, who) for each in samples], samples) for who in ("worker", "producer")}
+    growths = {who: _growth([getattr(each, who) for each in samples], samples) for who in _WHO}
     for who, growth in growths.items():
         click.echo(f"{who}: {growth:+.1f} MB over the second half")
     raise SystemExit(0 if max(growths.values()) <= most_growth else 1)
@@ -77,8 +80,16 @@ async def _run(folder: Path, jobs: int, *, is_mixed: bool) -> list[Sample]:
                 queue = (await manager.get_statistics()).queues.get("default")
                 done = 0 if queue is None else queue.completed
                 # One that has ended, its work done, keeps what it had.
-                resident = _resident(producing.pid) or samples[-1].producer
-                samples.append(Sample(done=done / jobs, worker=_resident(working.pid), producer=resident))
+                producer_has = _resident(producing.pid) or samples[-1].producer
+                forked = [_resident(pid) for pid in _descendants(working.pid)]
+                samples.append(
+                    Sample(
+                        done=done / jobs,
+                        worker=_resident(working.pid),
+                        processes=sum(forked) // max(1, len(forked)),
+                        producer=producer_has,
+                    )
+                )
                 _tell(samples, jobs)
     return samples
 
@@ -94,10 +105,8 @@ def _tell(samples: Sequence[Sample], jobs: int) -> None:
     last = samples[-1]
     before = samples[-2].done if len(samples) > 1 else 0.0
     if int(last.done * _STEPS) > int(before * _STEPS):
-        click.echo(
-            f"{last.done:4.0%} of {jobs:,} jobs: worker {last.worker / _MEGABYTE:6.1f} MB, "
-            f"producer {last.producer / _MEGABYTE:6.1f} MB"
-        )
+        resident = ", ".join(f"{who} {getattr(last, who) / _MEGABYTE:6.1f} MB" for who in _WHO)
+        click.echo(f"{last.done:4.0%} of {jobs:,} jobs: {resident}")
 
 
 def _growth(resident: Sequence[int], samples: Sequence[Sample]) -> float:
@@ -110,13 +119,19 @@ def _growth(resident: Sequence[int], samples: Sequence[Sample]) -> float:
 
 
 def _resident(pid: int) -> int:
-    """Return what a process and all that it has started have resident, in bytes; 0 when it has ended."""
+    """Return what a process has resident, in bytes; 0 when it has ended."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):
         return 0
-    return pages * os.sysconf("SC_PAGE_SIZE") + sum(_resident(int(child)) for child in children)
+
+
+def _descendants(pid: int) -> list[int]:
+    try:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return children + [each for child in children for each in _descendants(child)]
 
 
 @contextmanager

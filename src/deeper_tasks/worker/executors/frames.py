@@ -104,7 +104,11 @@ async def read(stream: asyncio.StreamReader) -> Frame | None:
 
 def receive(connection: socket.socket) -> tuple[Frame | None, list[int]]:
     """Wait for the next frame and the file descriptors that came with it; None when the other side has closed."""
-    header, descriptors, _, _ = socket.recv_fds(connection, _HEADER.size, 1)
+    try:
+        header, descriptors, _, _ = socket.recv_fds(connection, _HEADER.size, 1)
+    except ConnectionError:
+        # Closed with something unread: who was killed reads no more.
+        return None, []
     header += _exactly(connection, _HEADER.size - len(header)) if header else b""
     if len(header) < _HEADER.size:
         return None, descriptors
@@ -116,7 +120,10 @@ def receive(connection: socket.socket) -> tuple[Frame | None, list[int]]:
 def _exactly(connection: socket.socket, count: int) -> bytes:
     parts = bytearray()
     while len(parts) < count:
-        part = connection.recv(count - len(parts))
+        try:
+            part = connection.recv(count - len(parts))
+        except ConnectionError:
+            part = b""
         if not part:
             break
         parts += part
