@@ -47,7 +47,8 @@ def memory(jobs: int, most_growth: float, store_dir: Path | None, *, is_mixed: b
     Run many jobs by one worker process, and show what memory it has, the processes of its tasks, and the producer.
 
     Printed at each tenth of the jobs. It fails when one of them has grown by more than so many megabytes
-    between the sixth tenth and the last; the first half is for caches to fill (SQLite's pages: 32 MB).
+    between the sixth tenth and the last. The first half is for caches to fill (SQLite's pages: 32 MB), which
+    takes some 200,000 jobs.
     """
     with tempfile.TemporaryDirectory(prefix="deeper-memory-", dir=store_dir) as folder:
         samples = asyncio.run(_run(Path(folder), jobs, is_mixed=is_mixed))
