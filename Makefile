@@ -20,6 +20,14 @@ install: $(INSTALLED) ## Make the virtual environment and install into it
 demo: $(INSTALLED) ## Run the use cases for real, and check what came of them; options by ARGS="--keep run"
 	@$(BIN)/python -m demo $(ARGS)
 
+.PHONY: power-cuts
+power-cuts: $(INSTALLED) ## Cut the power 10,000 times under the SQLite store (minutes); options by ARGS="--cuts 500 --seed 1"
+	@$(BIN)/python -m proofs power-cuts $(ARGS)
+
+.PHONY: memory
+memory: $(INSTALLED) ## Run a million jobs, and show that their worker's memory stays flat (minutes); options by ARGS="--mixed"
+	@$(BIN)/python -m proofs memory $(ARGS)
+
 .PHONY: check
 check: $(INSTALLED) ## Lint, types and layers
 	$(BIN)/ruff check .

@@ -8,8 +8,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, TypeVarTuple, Unpack
+from weakref import WeakSet
 
 from deeper_tasks.errors import InvalidOptionError
 
@@ -32,10 +33,22 @@ class LoopThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._pid = 0
+        _watch_forks()
+        _made.add(self)
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        """Run a coroutine to its end and return its result, or raise what it raised."""
+        """
+        Run a coroutine to its end and return its result, or raise what it raised.
+
+        Raises:
+            RuntimeError: the caller stands in this very thread, and would wait for itself.
+        """
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise RuntimeError(
+                f"a blocking call in the thread {self._name!r}, which would have to carry it out, would wait for ever; "
+                "from a subscriber of the manager, for example, await the async method in a task instead"
+            )
         return self.submit(coroutine).result()
 
     def submit(self, coroutine: Coroutine[Any, Any, R]) -> Future[R]:
@@ -56,21 +69,37 @@ class LoopThread:
         """End the loop and its thread."""
         with self._lock:
             loop, thread, self._loop = self._loop, self._thread, None
-        if loop is not None and thread is not None and self._pid == os.getpid():
+        if loop is not None and thread is not None:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        if self._pid != os.getpid():
-            self._lock, self._loop = threading.Lock(), None
         with self._lock:
             if self._loop is None:
-                self._pid = os.getpid()
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True)
                 self._thread.start()
             return self._loop
+
+    def forget_parent(self) -> None:
+        """In the child of a fork: the parent's thread is not here, and its lock may be held for ever."""
+        self._lock = threading.Lock()
+        self._loop = self._thread = None
+
+
+_made: WeakSet[LoopThread] = WeakSet()
+
+
+@cache
+def _watch_forks() -> None:
+    # Not at the child's first call: several of its threads may make that at the same time.
+    os.register_at_fork(after_in_child=_forget_parents)
+
+
+def _forget_parents() -> None:
+    for each in _made:
+        each.forget_parent()
 
 
 def run_here(coroutine: Coroutine[Any, Any, R]) -> R:

@@ -1,12 +1,17 @@
 """A manager survives a fork, serves event loops in turn, and blocks where a loop runs already."""
 
 import asyncio
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from workshop import tasks
-from workshop.forker import CHILDREN, EACH
+from workshop.forker import CHILDREN, CROWD, EACH
 
 from deeper_tasks import BackgroundTaskManager, State
+
+THREADS = 16
 
 
 @pytest.mark.parametrize("how", ["sync", "async"])
@@ -49,6 +54,39 @@ async def test_a_forked_child_does_not_keep_the_locks_of_a_parent_that_was_kille
     crew.check_database()
 
 
+@pytest.mark.parametrize(
+    ("how", "jobs"),
+    [
+        ("crowd", 2 * CROWD * EACH),
+        ("loop", 3 * EACH),
+        ("twice", 5 * EACH),
+        ("fork", (2 + CHILDREN) * EACH),
+        ("forkserver", (2 + CHILDREN) * EACH),
+        ("spawn", (2 + CHILDREN) * EACH),
+    ],
+    ids=[
+        "a thread forks while others enqueue",
+        "a running loop forks",
+        "a child forks again and ends",
+        "multiprocessing forks",
+        "multiprocessing has a fork server",
+        "multiprocessing spawns",
+    ],
+)
+async def test_every_id_that_any_process_got_is_of_a_job_of_its_own_when(crew, how, jobs):
+    program = crew.start("workshop.forker", how, is_piped=True)
+    output, _ = await asyncio.to_thread(program.process.communicate, timeout=50)
+    assert program.process.returncode == 0
+    ids = output.decode().split()
+    assert len(ids) == len(set(ids)) == jobs
+    async with BackgroundTaskManager(crew.url) as manager:
+        for each in ids:
+            assert (await manager.get_task_status(each)).status is State.PENDING
+        assert (await manager.get_statistics()).queues["default"].pending == jobs
+    crew.check_database()
+    assert crew.alive() == []
+
+
 @pytest.mark.parametrize("url", ["sqlite", "memory"])
 def test_a_manager_serves_several_event_loops_in_turn(crew, url):
     manager = BackgroundTaskManager(crew.url if url == "sqlite" else "memory://")
@@ -75,9 +113,11 @@ async def test_the_blocking_facade_works_inside_a_running_loop_beside_the_async_
         manager.sync.close()
 
 
-async def test_a_manager_serves_loops_in_several_threads_at_once(crew):
+@pytest.mark.parametrize("is_opened", [True, False], ids=["opened before", "opened by the first of them"])
+async def test_a_manager_serves_loops_in_several_threads_at_once(crew, is_opened):
     manager = BackgroundTaskManager(crew.url)
-    await manager.open()
+    if is_opened:
+        await manager.open()
 
     def enqueue_in_a_loop_of_its_own():
         async def enqueue():
@@ -89,3 +129,30 @@ async def test_a_manager_serves_loops_in_several_threads_at_once(crew):
     assert len({each for answer in answers for each in answer}) == 4 * EACH
     assert (await manager.get_statistics()).queues["default"].pending == 4 * EACH
     await manager.close()
+
+
+@pytest.fixture
+def _hasty_threads():
+    """Have threads change often: so they meet in the middle of what they do."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("_hasty_threads")
+async def test_many_threads_make_one_loop_and_one_writer_though_all_come_first(crew):
+    manager = BackgroundTaskManager(crew.url)
+    together = threading.Barrier(THREADS)
+
+    def enqueue():
+        together.wait()
+        return manager.sync.enqueue_task(tasks.nap)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        ids = {future.result(timeout=30) for future in [pool.submit(enqueue) for _ in range(THREADS)]}
+    assert len(ids) == THREADS
+    names = [thread.name for thread in threading.enumerate()]
+    assert names.count("deeper-sync") == names.count("deeper-write-tasks.db") == 1
+    await asyncio.to_thread(manager.sync.close)
+    assert not any(thread.name.startswith("deeper-") for thread in threading.enumerate())

@@ -509,8 +509,9 @@ class Facade:
 
     async def _ready(self) -> None:
         if os.getpid() != self._pid:
-            self._pid = os.getpid()
+            # Before anybody may think it done: another thread of the parent may have held what is renewed here.
             self._producer.survive_fork()
+            self._pid = os.getpid()
         if not self._is_open:
             await self.open()
 

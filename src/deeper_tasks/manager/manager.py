@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cached_property
 from types import ModuleType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
@@ -49,6 +48,7 @@ class BackgroundTaskManager(Facade):
             settings=settings or load_settings(path=os.devnull, environ={}, url=url, **values), backend=backend
         )
         LogSubscriber().subscribe_to(self.events)
+        self._sync = BlockingFacade(self)
         self._middleware: list[Middleware] = []
         for module in self.settings.include:
             self.include(module)
@@ -80,10 +80,10 @@ class BackgroundTaskManager(Facade):
         self.settings = msgspec.structs.replace(self.settings, url=checked.url)
         self._work_on(None)
 
-    @cached_property
+    @property
     def sync(self) -> BlockingFacade:
         """The same facade, blocking: for code that is not async. It works inside a running loop too."""
-        return BlockingFacade(self)
+        return self._sync
 
     # tasks
 

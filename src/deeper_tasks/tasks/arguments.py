@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -19,6 +18,25 @@ from deeper_tasks.tasks.json_values import NotJsonError, encode_json
 _DECODER = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]])
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _FAULTS = (TypeError, ValueError, RecursionError, NotImplementedError, msgspec.MsgspecError)
+
+
+T = TypeVar("T")
+
+
+class _Once(Generic[T]):
+    """
+    A property that is computed at its first use; by two threads at once perhaps twice.
+
+    The `cached_property` of Python 3.11 takes a lock, which a forked child may find held for ever.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute = compute
+        self._name = compute.__name__
+
+    def __get__(self, owner: object, _: type[object]) -> T:
+        value = owner.__dict__[self._name] = self._compute(owner)
+        return value
 
 
 class Signature:
@@ -103,7 +121,7 @@ class Signature:
         arguments: dict[str, Any] = msgspec.to_builtins(self._signature.bind_partial(*args, **kwargs).arguments)
         return arguments
 
-    @cached_property
+    @_Once
     def _codecs(self) -> dict[str, Codec]:
         """
         The codec of each parameter.
@@ -114,11 +132,11 @@ class Signature:
         hints = hints_of(self._function)
         return {name: codec_for(hints.get(name, Any)) for name in self._signature.parameters}
 
-    @cached_property
+    @_Once
     def _dumps(self) -> _Conversions:
         return _conversions(self._signature, {name: codec.dump for name, codec in self._codecs.items()})
 
-    @cached_property
+    @_Once
     def _loads(self) -> _Conversions:
         return _conversions(self._signature, {name: codec.load for name, codec in self._codecs.items()})
 

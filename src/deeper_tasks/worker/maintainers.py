@@ -16,6 +16,7 @@ from deeper_tasks.integrations.events import (
     QueueNearCapacity,
 )
 from deeper_tasks.worker.clock import Clock
+from deeper_tasks.worker.clock_watch import ClockWatch
 from deeper_tasks.worker.host import is_known_dead
 from deeper_tasks.worker.settings import WorkerSettings
 
@@ -127,18 +128,28 @@ class Expirer:
 
 
 class Pruner:
-    """Deletes ended jobs past their retention, a small batch at a time."""
+    """
+    Deletes ended jobs past their retention, a small batch at a time.
+
+    Not by a clock that has just stepped by more than a day: one that is a year
+    ahead for a minute would delete them all.
+    """
 
     def __init__(self, *, backend: Backend, settings: WorkerSettings, clock: Clock, bus: EventBus) -> None:
         self._backend = backend
         self._settings = settings
         self._clock = clock
         self._bus = bus
+        self._watch = ClockWatch()
 
     async def turn(self) -> timedelta:
         """Prune one batch; more follow soon where it was full."""
         started = self._clock.monotonic()
-        deleted = await self._backend.prune(self._settings.retention)
+        now = (await self._backend.schedules()).now
+        if not self._watch.believes(now, monotonic=started):
+            return self._settings.cleanup_interval
+        # By the store's time that was just found good: its clock may step before this call is carried out.
+        deleted = await self._backend.prune(self._settings.retention, now=now)
         if deleted:
             took = timedelta(seconds=self._clock.monotonic() - started)
             self._bus.emit(CleanupRan(deleted=deleted, took=took))

@@ -15,7 +15,7 @@ from deeper_tasks import BackgroundTaskManager, current_job
 from deeper_tasks.backends.sqlite.schema import known_migrations
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError, ConfigError, JobNotFoundError
-from deeper_tasks.integrations.events import JobCompleted, WorkerStarted
+from deeper_tasks.integrations.events import JobCompleted, JobEnqueued, WorkerStarted
 
 
 def with_task(manager):
@@ -255,6 +255,23 @@ def test_the_blocking_facade_serves_several_threads(url):
     assert sum(thread.name == "deeper-sync" for thread in threading.enumerate()) == 1
     manager.sync.close()
     assert not any(thread.name == "deeper-sync" for thread in threading.enumerate())
+
+
+def test_a_blocking_call_in_the_thread_that_would_carry_it_out_is_refused_and_not_waited_for(url):
+    manager = BackgroundTaskManager(url)
+    double = with_task(manager)
+    errors = []
+
+    def enqueue_another(event):
+        with pytest.raises(RuntimeError, match=r"'deeper-sync'.* would wait for ever") as caught:
+            manager.sync.enqueue_task(double, args=[2])
+        errors.append(caught.value)
+
+    manager.subscribe(enqueue_another, JobEnqueued)
+    manager.sync.enqueue_task(double, args=[1])
+    assert len(errors) == 1
+    assert manager.sync.list_tasks().total_entries == 1
+    manager.sync.close()
 
 
 def test_the_blocking_facade_may_be_closed_and_used_again(url):

@@ -215,6 +215,37 @@ async def test_a_path_too_long_for_a_socket_uses_the_temporary_folder(tmp_path, 
     await listening.task
 
 
+LISTEN = """
+import asyncio, sys
+from pathlib import Path
+from deeper_tasks.backends.sqlite.wake import Wake
+
+async def listen():
+    async for _ in Wake(Path(sys.argv[1])).listen():
+        pass
+
+asyncio.run(listen())
+"""
+
+
+async def test_what_a_killed_listener_left_below_the_temporary_folder_goes_with_the_next_of_any_database(
+    tmp_path, short_folder, wait_until, program
+):
+    abandoned, served, mine = (Wake(tmp_path / (letter * 120) / "tasks.db") for letter in "abc")
+    listeners = [program(LISTEN, tmp_path / (letter * 120) / "tasks.db") for letter in "ab"]
+    await wait_until(lambda: all(wake._folder.is_dir() and any(wake._folder.iterdir()) for wake in (abandoned, served)))
+    listeners[0].kill()
+    listeners[0].wait()
+    (short_folder / f"deeper-{os.getuid()}-a-file").touch()
+    assert abandoned._folder.is_dir()
+    listening = Listening(mine)
+    await wait_until(lambda: mine._folder.is_dir() and any(mine._folder.iterdir()))
+    assert not abandoned._folder.exists()
+    assert any(served._folder.iterdir())
+    mine.close()
+    await listening.task
+
+
 def test_two_long_paths_have_folders_of_their_own(tmp_path):
     first, second = (Wake(tmp_path / (letter * 120) / "tasks.db") for letter in "ab")
     assert first._folder != second._folder

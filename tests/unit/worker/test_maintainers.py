@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from deeper_tasks.backends.protocol import MAX_BATCH, Retention, Topic
+from deeper_tasks.domain.schedule import ScheduleBook
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
@@ -318,6 +319,26 @@ async def test_the_pruner_goes_on_soon_after_a_full_batch_but_not_at_once(flaky,
     flaky.backend.prune = full
     pause = await Pruner(backend=flaky, settings=SETTINGS, clock=clock, bus=bus).turn()
     assert AT_ONCE < pause < SETTINGS.cleanup_interval
+
+
+async def test_the_pruner_deletes_nothing_by_a_clock_that_has_just_stepped_a_year(flaky, clock, bus, caplog):
+    def wrong_by(step):
+        async def schedules(*, now=None):
+            return ScheduleBook(now=datetime.fromtimestamp(clock.monotonic(), UTC) + step, entries=())
+
+        return schedules
+
+    pruner = Pruner(backend=flaky, settings=SETTINGS, clock=clock, bus=bus)
+    flaky.backend.schedules = wrong_by(0 * DAY)
+    await pruner.turn()
+    assert len(flaky.called("prune")) == 1
+    flaky.backend.schedules = wrong_by(365 * DAY)
+    assert [await pruner.turn(), await pruner.turn()] == [SETTINGS.cleanup_interval] * 2
+    assert len(flaky.called("prune")) == 1
+    assert caplog.text.count("the store's clock has stepped by 365 days") == 1
+    flaky.backend.schedules = wrong_by(0 * DAY)
+    await pruner.turn()
+    assert len(flaky.called("prune")) == 2
 
 
 def test_a_node_describes_its_process():

@@ -31,7 +31,7 @@ from deeper_tasks.backends.protocol import (
 from deeper_tasks.backends.sqlite import consume, control, look, maintain, produce, schedules, schema
 from deeper_tasks.backends.sqlite.codec import micros
 from deeper_tasks.backends.sqlite.database import Database, Synchronous
-from deeper_tasks.backends.sqlite.threads import Operation, Reader, Writer
+from deeper_tasks.backends.sqlite.threads import Operation, Reader, Writer, fork_lock, watch_forks
 from deeper_tasks.backends.sqlite.transaction import run_inside
 from deeper_tasks.backends.sqlite.wake import Wake
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
@@ -61,6 +61,8 @@ class SQLiteBackend:
         self._reader: Reader | None = None
         self._is_ready = False
         self._pid = os.getpid()
+        # Now, not with the first thread: who makes a store seldom forks at the same moment.
+        watch_forks()
 
     # life
 
@@ -68,8 +70,7 @@ class SQLiteBackend:
         self._forget_parent()
         if not create and not self._database.path.exists():
             raise BackendUnavailableError(f"there is no database {str(self._database.path)!r}; an enqueue makes it")
-        if self._writer is None:
-            self._start()
+        self._start_once()
         if self._is_ready:
             return
         # Of several first users each asks, so that none reads before the schema is there.
@@ -109,7 +110,7 @@ class SQLiteBackend:
         self._forget_parent()
         if self._writer is not None:
             return await self._write(schema.migrate)
-        self._start()
+        self._start_once()
         try:
             return await self._write(schema.migrate)
         finally:
@@ -250,6 +251,11 @@ class SQLiteBackend:
 
     # threads
 
+    def _start_once(self) -> None:
+        with fork_lock:
+            if self._writer is None:
+                self._start()
+
     def _start(self) -> None:
         name = self._database.path.name
         self._writer = Writer(self._database, name=f"deeper-write-{name}")
@@ -264,21 +270,26 @@ class SQLiteBackend:
         return await self._open_thread(lambda: self._reader).run(operation)
 
     def _open_thread(self, thread: Callable[[], Writer | Reader | None]) -> Writer | Reader:
-        if os.getpid() != self._pid and self._writer is not None:
-            self._forget_parent()
-            self._start()
+        self._forget_parent()
         chosen = thread()
         if chosen is None:
             raise BackendUnavailableError("the store is not open; use 'async with manager:' or 'await manager.open()'")
         return chosen
 
     def _forget_parent(self) -> None:
+        """In the child of a fork, go on with threads of its own. Several of the child's may come here at once."""
         if os.getpid() == self._pid:
             return
-        # The parent's threads are not here, and their connections were closed before the fork.
-        self._writer = self._reader = None
-        self._wake = Wake(self._database.path)
-        self._pid = os.getpid()
+        with fork_lock:
+            if os.getpid() != self._pid:
+                is_open = self._writer is not None
+                # The parent's threads are not here, and their connections were closed before the fork.
+                self._writer = self._reader = None
+                self._wake = Wake(self._database.path)
+                if is_open:
+                    self._start()
+                # Last: until then nobody else may look for the threads.
+                self._pid = os.getpid()
 
 
 def _clock(now: datetime | None) -> int:

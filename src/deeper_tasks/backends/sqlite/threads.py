@@ -63,8 +63,9 @@ class DatabaseThread:
 
     def start(self) -> None:
         """Start the thread."""
-        _watch_forks()
-        _started.add(self)
+        watch_forks()
+        with fork_lock:
+            _started.add(self)
         self._thread.start()
 
     async def run(self, operation: Operation[T]) -> T:
@@ -211,13 +212,50 @@ def _deliver_all(requests: list[_Request[Any]]) -> None:
         request.deliver()
 
 
+class ForkLock:
+    """Held while this process forks: who holds it is not copied half-way. The child has it anew, and free."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._is_forking = False
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def hold_all(self) -> None:
+        """Before a fork: have all threads of this module let go of the database, and wait."""
+        self._lock.acquire()
+        self._is_forking = True
+        for thread in list(_started):
+            thread.hold()
+            _held.append(thread)
+
+    def go_on(self) -> None:
+        """After the fork, in the parent."""
+        # A fork that had begun when its watch was set up has held nothing.
+        if self._is_forking:
+            self._is_forking = False
+            while _held:
+                _held.pop().go_on()
+            self._lock.release()
+
+    def forget_all(self) -> None:
+        """After the fork, in the child."""
+        self._lock = threading.RLock()
+        self._is_forking = False
+        _held.clear()
+        _started.clear()
+
+
 _started: WeakSet[DatabaseThread] = WeakSet()
 _held: list[DatabaseThread] = []
-_forking = threading.Lock()
+fork_lock = ForkLock()
 
 
-@cache
-def _watch_forks() -> None:
+def watch_forks() -> None:
     """
     Let no connection and no lock file be open while this process forks.
 
@@ -225,23 +263,10 @@ def _watch_forks() -> None:
     inherit the belief and not the locks, and lose what it commits once the
     parent has closed. Through an inherited lock file it would hold the parent's turn.
     """
-    os.register_at_fork(before=_hold_all, after_in_parent=_go_on, after_in_child=_forget_all)
+    with fork_lock:
+        _watch_forks()
 
 
-def _hold_all() -> None:
-    _forking.acquire()
-    for thread in list(_started):
-        thread.hold()
-        _held.append(thread)
-
-
-def _go_on() -> None:
-    while _held:
-        _held.pop().go_on()
-    _forking.release()
-
-
-def _forget_all() -> None:
-    _held.clear()
-    _started.clear()
-    _forking.release()
+@cache
+def _watch_forks() -> None:
+    os.register_at_fork(before=fork_lock.hold_all, after_in_parent=fork_lock.go_on, after_in_child=fork_lock.forget_all)

@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import socket
+import stat
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, suppress
@@ -78,6 +79,8 @@ class Wake:
 
     def _bind(self, receiver: socket.socket) -> Path | None:
         """Give the socket its place in the folder. Without one there are no hints, and polling alone is correct."""
+        if self._is_elsewhere:
+            _sweep_elsewhere()
         path = self._folder / f"{os.getpid()}-{secrets.token_hex(4)}"
         for _ in range(_TRIES):
             try:
@@ -133,7 +136,35 @@ def _folder(database: Path) -> Path:
         return beside
     # A socket's path is short: where the database's is not, all its processes find this one instead.
     digest = hashlib.sha256(os.fsencode(database.absolute())).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"deeper-{os.getuid()}-{digest}"
+    return Path(tempfile.gettempdir()) / f"{_prefix_elsewhere()}{digest}"
+
+
+def _sweep_elsewhere() -> None:
+    """
+    Remove what killed processes left below the temporary folder, for whatever database.
+
+    One that is never used again has nobody else to notice it. Whether a socket is
+    read is asked of the socket: a process may live in another container.
+    """
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        for folder in Path(tempfile.gettempdir()).glob(f"{_prefix_elsewhere()}*"):
+            with suppress(OSError):
+                status = folder.lstat()
+                if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid():
+                    for path in list(folder.iterdir()):
+                        _remove_if_deaf(path, probe)
+                    folder.rmdir()
+
+
+def _prefix_elsewhere() -> str:
+    return f"deeper-{os.getuid()}-"
+
+
+def _remove_if_deaf(path: Path, probe: socket.socket) -> None:
+    try:
+        probe.connect(str(path))
+    except ConnectionRefusedError:
+        _remove(path)
 
 
 def _send(sender: socket.socket, path: Path, datagrams: Sequence[bytes]) -> None:

@@ -161,7 +161,10 @@ def receive(connection: socket.socket) -> tuple[Frame | None, list[int]]:
 def _exactly(connection: socket.socket, count: int) -> bytes:
     parts = bytearray()
     while len(parts) < count:
-        part = connection.recv(count - len(parts))
+        try:
+            part = connection.recv(count - len(parts))
+        except ConnectionError:
+            part = b""
         if not part:
             break
         parts += part

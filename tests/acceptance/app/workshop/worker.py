@@ -22,8 +22,13 @@ async def work(modules: list[str]) -> None:
         await manager.run_worker()
 
 
-if __name__ == "__main__":
+def log_as_json() -> None:
+    """Log from INFO on, a line a message."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+if __name__ == "__main__":
+    log_as_json()
     asyncio.run(work(sys.argv[1:]))

@@ -1,0 +1,20 @@
+"""The command: `python -m proofs`."""
+
+from __future__ import annotations
+
+import click
+
+from proofs.memory.command import memory
+from proofs.power.command import power_cuts
+
+
+@click.group()
+def main() -> None:
+    """Show what takes minutes to show. Each command exits with 1 when its proof fails."""
+
+
+main.add_command(memory)
+main.add_command(power_cuts)
+
+if __name__ == "__main__":
+    main(prog_name="python -m proofs")
