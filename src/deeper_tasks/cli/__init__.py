@@ -5,7 +5,19 @@ from __future__ import annotations
 import click
 
 from deeper_tasks import __version__
-from deeper_tasks.cli import control, enqueue, look, migrate, worker
+from deeper_tasks.cli import (
+    cleanup,
+    completion,
+    control,
+    demo,
+    doctor,
+    enqueue,
+    look,
+    migrate,
+    queues,
+    schedules,
+    worker,
+)
 from deeper_tasks.cli.program import EXIT_CODES, Program
 
 _HELP = f"""
@@ -45,6 +57,13 @@ for _command in (
     look.stats,
     control.cancel,
     control.retry,
+    control.delete,
+    queues.queues,
+    schedules.schedules,
+    cleanup.cleanup,
+    doctor.doctor,
     migrate.migrate,
+    completion.completion,
+    demo.demo,
 ):
     main.add_command(_command)

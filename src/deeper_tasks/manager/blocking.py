@@ -38,6 +38,8 @@ class BlockingFacade:
     get_task_status = blocking(Facade.get_task_status)
     list_tasks = blocking(Facade.list_tasks)
     get_statistics = blocking(Facade.get_statistics)
+    get_overview = blocking(Facade.get_overview)
+    diagnose = blocking(Facade.diagnose)
     result = blocking(Facade.result)
 
     def close(self) -> None:

@@ -23,8 +23,10 @@ from deeper_tasks.errors import (
 )
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.manager.conditions import Conditions, check_page, to_days, to_filter, to_sort_key
+from deeper_tasks.manager.diagnosis import Finding, OnCheck, examine, say_nothing
 from deeper_tasks.manager.jobs import AnyTask
-from deeper_tasks.manager.operator import Operator
+from deeper_tasks.manager.operator import OnProgress, Operator, ignore
+from deeper_tasks.manager.overview import Overview, to_overview
 from deeper_tasks.manager.producer import Producer
 from deeper_tasks.manager.stores import make_backend
 from deeper_tasks.manager.views import (
@@ -263,11 +265,21 @@ class Facade:
         job_id = await self._checked(task_id)
         return await self._operator.cancel(job_id, reason=reason)
 
-    async def cancel_tasks(self, *, reason: str = "cancelled by request", **conditions: Unpack[Conditions]) -> int:
-        """Cancel all jobs that meet the conditions of `list_tasks` and have not ended; returns how many."""
+    async def cancel_tasks(
+        self,
+        *,
+        reason: str = "cancelled by request",
+        on_progress: OnProgress = ignore,
+        **conditions: Unpack[Conditions],
+    ) -> int:
+        """
+        Cancel all jobs that meet the conditions of `list_tasks` and have not ended; returns how many.
+
+        `on_progress` is called in the event loop after each batch, with how many are done.
+        """
         target = to_filter(**conditions)
         await self._ready()
-        return await self._operator.cancel_all(target, reason=reason)
+        return await self._operator.cancel_all(target, reason=reason, on_progress=on_progress)
 
     async def retry_task(self, task_id: str) -> None:
         """
@@ -280,12 +292,16 @@ class Facade:
         job_id = await self._checked(task_id)
         await self._operator.retry(job_id)
 
-    async def retry_tasks(self, **conditions: Unpack[Conditions]) -> int:
-        """Retry all jobs that meet the conditions of `list_tasks`, by default all dead letters; returns how many."""
+    async def retry_tasks(self, *, on_progress: OnProgress = ignore, **conditions: Unpack[Conditions]) -> int:
+        """
+        Retry all jobs that meet the conditions of `list_tasks`, by default all dead letters; returns how many.
+
+        `on_progress` is that of `cancel_tasks`.
+        """
         conditions.setdefault("status", DEAD_LETTER)
         target = to_filter(**conditions)
         await self._ready()
-        return await self._operator.retry_all(target)
+        return await self._operator.retry_all(target, on_progress=on_progress)
 
     async def delete_task(self, task_id: str) -> None:
         """
@@ -298,11 +314,15 @@ class Facade:
         job_id = await self._checked(task_id)
         await self._operator.delete(job_id)
 
-    async def delete_tasks(self, **conditions: Unpack[Conditions]) -> int:
-        """Delete all jobs that meet the conditions of `list_tasks` and do not run; returns how many."""
+    async def delete_tasks(self, *, on_progress: OnProgress = ignore, **conditions: Unpack[Conditions]) -> int:
+        """
+        Delete all jobs that meet the conditions of `list_tasks` and do not run; returns how many.
+
+        `on_progress` is that of `cancel_tasks`.
+        """
         target = to_filter(**conditions)
         await self._ready()
-        return await self._operator.delete_all(target)
+        return await self._operator.delete_all(target, on_progress=on_progress)
 
     async def pause_queue(self, queue: str) -> None:
         """Have no more jobs of a queue started, by any worker, until it is resumed. Running ones go on."""
@@ -369,6 +389,21 @@ class Facade:
         """Return the counts of every queue and of the workers."""
         await self._ready()
         return to_statistics(await self.backend.statistics())
+
+    async def get_overview(self) -> Overview:
+        """Return the queues and the workers one by one: what an operator looks at. It costs what statistics cost."""
+        await self._ready()
+        return to_overview(await self.backend.statistics(), lease=timedelta(seconds=self.settings.lease_seconds))
+
+    async def diagnose(self, *, deep: bool = False, on_check: OnCheck = say_nothing) -> list[Finding]:
+        """
+        Examine the store and what goes on in it; returns what was found, good and bad.
+
+        A store that cannot be reached, or does not fit, is a finding and no error.
+        None is made. `deep` reads the whole store, which takes its time.
+        `on_check` is called with the name of each check before it begins.
+        """
+        return await examine(self.backend, settings=self.settings, registry=self.registry, deep=deep, on_check=on_check)
 
     async def result(self, task_id: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the word users know
         """

@@ -23,6 +23,13 @@ from deeper_tasks.errors import InvalidTransitionError, JobNotFoundError
 from deeper_tasks.integrations.events import EventBus, JobCancelled
 from deeper_tasks.manager.views import CancelOutcome
 
+OnProgress = Callable[[int], None]
+"""Told, after each batch of a change of many jobs, how many are done."""
+
+
+def ignore(_: int) -> None:
+    """Take no notice of progress."""
+
 
 class Operator:
     """Cancels, retries, deletes, pauses and cleans up. The store is open."""
@@ -38,16 +45,16 @@ class Operator:
             await self._refuse(job_id, "cancelled")
         return outcomes[job_id]
 
-    async def cancel_all(self, target: JobFilter, *, reason: str) -> int:
+    async def cancel_all(self, target: JobFilter, *, reason: str, on_progress: OnProgress = ignore) -> int:
         """Cancel all jobs meant; returns how many."""
-        return await _until_few(lambda: self._cancel(target, reason))
+        return await _until_few(lambda: self._cancel(target, reason), on_progress)
 
     async def retry(self, job_id: JobId) -> None:
         """Retry one job. Raises JobNotFoundError or InvalidTransitionError."""
         if not await self._retry(JobFilter(ids=(job_id,))):
             await self._refuse(job_id, "retried")
 
-    async def retry_all(self, target: JobFilter) -> int:
+    async def retry_all(self, target: JobFilter, *, on_progress: OnProgress = ignore) -> int:
         """Retry all jobs meant, each once however soon it fails again; returns how many."""
         retried, place = 0, None
         while True:
@@ -55,6 +62,7 @@ class Operator:
             ids = tuple(job.id for job in page.jobs)
             if ids:
                 retried += len(await self._retry(msgspec.structs.replace(target, ids=ids)))
+                on_progress(retried)
             if page.next is None:
                 return retried
             place = page.next
@@ -64,9 +72,9 @@ class Operator:
         if not await self._backend.delete(JobFilter(ids=(job_id,))):
             await self._refuse(job_id, "deleted")
 
-    async def delete_all(self, target: JobFilter) -> int:
+    async def delete_all(self, target: JobFilter, *, on_progress: OnProgress = ignore) -> int:
         """Delete all jobs meant; returns how many."""
-        return await _until_few(lambda: self._backend.delete(target))
+        return await _until_few(lambda: self._backend.delete(target), on_progress)
 
     async def clean_up(self, retention: Retention) -> int:
         """Delete all ended jobs past their retention; returns how many."""
@@ -107,11 +115,12 @@ class Operator:
         raise InvalidTransitionError(f"the job {job_id} is {job.state} and cannot be {what}")
 
 
-async def _until_few(change: Callable[[], Awaitable[Sized]]) -> int:
+async def _until_few(change: Callable[[], Awaitable[Sized]], on_progress: OnProgress) -> int:
     """Change batch after batch, until one is not full."""
     changed = 0
     while True:
         count = len(await change())
         changed += count
+        on_progress(changed)
         if count < MAX_BATCH:
             return changed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
@@ -28,11 +29,12 @@ from deeper_tasks.backends.protocol import (
     Retention,
     Retried,
 )
-from deeper_tasks.backends.sqlite import consume, control, look, maintain, produce, schedules, schema
+from deeper_tasks.backends.sqlite import consume, control, diagnosis, look, maintain, produce, schedules, schema
 from deeper_tasks.backends.sqlite.codec import micros
 from deeper_tasks.backends.sqlite.database import Database, Synchronous
 from deeper_tasks.backends.sqlite.threads import Operation, Reader, Writer
 from deeper_tasks.backends.sqlite.wake import Wake
+from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
@@ -198,6 +200,15 @@ class SQLiteBackend:
 
     async def queues(self) -> list[QueueSettings]:
         return await self._read(look.queues)
+
+    # diagnosis
+
+    async def diagnose(self, *, deep: bool = False) -> list[Finding]:
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(diagnosis.examine, self._database, deep=deep, stop=stop)
+        finally:
+            stop.set()
 
     # wake
 
