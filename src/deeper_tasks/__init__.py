@@ -7,8 +7,17 @@ One facade, `BackgroundTaskManager`, over interchangeable stores. See the README
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.outcome import Cancel, Fail, Retry, Snooze
 from deeper_tasks.domain.retry_policy import RetryPolicy
+from deeper_tasks.domain.schedule_run import RunOutcome
 from deeper_tasks.domain.state import State
-from deeper_tasks.manager import BackgroundTaskManager, CancelOutcome, Page, RecurringTask, Statistics, TaskStatus
+from deeper_tasks.manager import (
+    BackgroundTaskManager,
+    CancelOutcome,
+    Page,
+    RecurringRun,
+    RecurringTask,
+    Statistics,
+    TaskStatus,
+)
 from deeper_tasks.tasks import CurrentJob, Task, TaskCall, TaskId, current_job, task
 
 __version__ = "0.1.0"
@@ -20,9 +29,11 @@ __all__ = [
     "CurrentJob",
     "Fail",
     "Page",
+    "RecurringRun",
     "RecurringTask",
     "Retry",
     "RetryPolicy",
+    "RunOutcome",
     "Settings",
     "Snooze",
     "State",

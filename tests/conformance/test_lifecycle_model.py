@@ -19,7 +19,8 @@ from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.domain.cron import parse_recurrence
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import ErrorReport, NewJob
-from deeper_tasks.domain.schedule import MissedRuns, Overlap, Schedule, plan_firing
+from deeper_tasks.domain.schedule import MissedRuns, Overlap, Schedule, plan_firing, resumed_run
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS
 from deeper_tasks.domain.settlement import End, Report, Settlement
 from deeper_tasks.domain.state import TERMINAL, State, is_allowed
 from deeper_tasks.domain.unique import Unique
@@ -247,7 +248,7 @@ class LifeCycle(RuleBasedStateMachine):
         self.numbers = count()
         self.schedule: Schedule | None = None
         self.next_run: datetime | None = None
-        self.last_job: JobId | None = None
+        self.made: list[JobId] = []
         self.backend = self.make_backend()
         self.run(self.backend.open())
 
@@ -449,17 +450,38 @@ class LifeCycle(RuleBasedStateMachine):
             return
         assert self.run(self.backend.fire(firing, now=self.next_run - HALF)) is None
         fired = self.run(self.backend.fire(firing, now=self.now))
-        last = self.model.jobs.get(self.last_job)
-        is_held_back = firing.overlap is Overlap.SKIP and last is not None and last.state not in TERMINAL
+        mine = [self.model.jobs.get(job_id) for job_id in self.made[-MAX_KEPT_RUNS:]]
+        is_under_way = any(job is not None and job.state not in TERMINAL for job in mine)
+        is_held_back = firing.schedule.overlap is Overlap.SKIP and is_under_way
         expected = () if is_held_back else tuple(job.id for job in firing.jobs)
         assert fired.jobs == expected
         if not is_held_back:
             for job in firing.jobs:
                 self.model.insert(job)
-                self.last_job = job.id
+                self.made.append(job.id)
         self.next_run = firing.next_run
         assert self.next_run > self.now
         assert self.run(self.backend.fire(firing, now=self.now)) is None
+
+    @precondition(lambda self: self.schedule is not None)
+    @rule()
+    def pause_for_a_while(self):
+        for is_paused in (True, True):
+            entry = self.run(self.backend.pause_schedule("report", is_paused=is_paused, now=self.now))
+            assert (entry.paused_at, entry.next_run) == (self.now, self.next_run)
+        entry = self.run(self.backend.pause_schedule("report", is_paused=False, now=self.now))
+        if self.next_run <= self.now:
+            self.next_run = resumed_run(entry, now=self.now)
+        assert (entry.paused_at, entry.next_run) == (None, self.next_run)
+
+    @precondition(lambda self: self.schedule is not None)
+    @rule()
+    def run_now(self):
+        job = NewJob(id=new_job().id, spec=self.schedule.spec)
+        self.run(self.backend.run_schedule("report", job_id=job.id, now=self.now))
+        self.model.insert(job)
+        self.made.append(job.id)
+        assert self.run(self.backend.schedule_runs("report", limit=1))[0].job == job.id
 
     # control
 

@@ -28,6 +28,7 @@ from msgspec import Struct
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import ClaimedJob, Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
 from deeper_tasks.domain.state import State
 
@@ -349,21 +350,42 @@ class Backend(Protocol):
     async def put_schedule(self, schedule: Schedule, *, now: datetime | None = None) -> ScheduleEntry:
         """Register or change an entry. An unchanged recurrence keeps its next run; a pause is always kept."""
 
+    async def pause_schedule(self, name: str, *, is_paused: bool, now: datetime | None = None) -> ScheduleEntry | None:
+        """
+        Hold an entry's runs, or let them go on; returns the entry, None if there is none.
+
+        Runs that were due during the pause are not made up for: the next is the
+        first after now. An entry that is paused already, or is not, stays as it is.
+        """
+
     async def remove_schedule(self, name: str) -> bool:
-        """Remove an entry; its jobs stay. False: there is none of this name."""
+        """Remove an entry and its history; its jobs stay. False: there is none of this name."""
 
     async def schedules(self, *, now: datetime | None = None) -> ScheduleBook:
         """Return all entries and the store's time."""
 
     async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
         """
-        Insert an entry's jobs and move its next run, if that still is the expected one.
+        Insert an entry's jobs, move its next run and note its runs in the history.
 
-        A job whose id is there already, with whatever content, counts as fired. None:
-        another worker fired it, it was paused or removed, or it is not yet due by the
-        store's clock. Under `Overlap.SKIP` the run moves on
-        without jobs while the entry's last job has not ended.
+        None, and nothing done: another worker fired it, it was changed in any way since the
+        firing was planned, paused or removed, or it is not yet due by the store's clock.
+
+        A run whose job is in the store or in the history already, with whatever
+        content, has fired and is left out: so a clock that is set back fires nothing
+        twice. Under `Overlap.SKIP` the run moves on without jobs while a
+        job of the entry has not ended. The history keeps the newest `MAX_KEPT_RUNS`.
         """
+
+    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> ScheduleEntry | None:
+        """
+        Insert a job of an entry now and note it in the history; its due times and its pause stay.
+
+        Returns the entry, None if there is none. The same id again makes no second job.
+        """
+
+    async def schedule_runs(self, name: str, *, limit: int = MAX_KEPT_RUNS) -> list[ScheduleRun]:
+        """Return the newest runs of an entry, the newest first, each with its job's state now."""
 
     # control
 

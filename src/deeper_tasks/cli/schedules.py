@@ -17,6 +17,8 @@ Examples:
   deeper schedules --url sqlite:///tasks.db
   deeper schedules next nightly-report -n 10
   deeper schedules run nightly-report
+  deeper schedules history nightly-report
+  deeper schedules pause nightly-report
   deeper schedules remove nightly-report""",
 )
 def schedules() -> None:
@@ -87,6 +89,65 @@ def run(target: Target, *, name: str) -> None:
         write_json({"name": name, "id": str(job), "is_new": job.is_new})
     else:
         click.echo(job)
+
+
+@schedules.command(
+    epilog="""\b
+Examples:
+  deeper schedules pause nightly-report
+  deeper schedules pause nightly-report --json"""
+)
+@click.argument("name", shell_complete=complete_schedule)
+@takes_target
+def pause(target: Target, *, name: str) -> None:
+    """Have a recurring task make no more jobs, until it is resumed. A deploy keeps the pause."""
+    with target.opened() as manager:
+        manager.sync.pause_recurring_task(name)
+    _tell(target, name, "paused")
+
+
+@schedules.command(
+    epilog="""\b
+Examples:
+  deeper schedules resume nightly-report
+  deeper schedules resume nightly-report --json"""
+)
+@click.argument("name", shell_complete=complete_schedule)
+@takes_target
+def resume(target: Target, *, name: str) -> None:
+    """Have a paused recurring task go on with its first due time after now: the pause is not made up for."""
+    with target.opened() as manager:
+        entry = manager.sync.resume_recurring_task(name)
+    if target.as_json:
+        write_json({"name": name, "outcome": "resumed", "next_run": entry.next_run})
+    else:
+        click.echo(f"{name} resumed, next run {local_time(entry.next_run)}")
+
+
+@schedules.command(
+    epilog="""\b
+Examples:
+  deeper schedules history nightly-report
+  deeper schedules history nightly-report -n 100 --json | jq '.[].outcome'"""
+)
+@click.argument("name", shell_complete=complete_schedule)
+@click.option(
+    "-n", "count", type=click.IntRange(1, 100), default=20, show_default=True, metavar="COUNT", help="How many runs."
+)
+@takes_target
+def history(target: Target, *, name: str, count: int) -> None:
+    """Show the last runs of a recurring task, the newest first: what became of each, and of its job."""
+    with target.opened() as manager:
+        runs = manager.sync.recurring_task_history(name, limit=count)
+    if target.as_json:
+        write_json(runs)
+        return
+    if not runs:
+        click.echo(f"{name} has not run yet")
+        return
+    from deeper_tasks.cli.drawing_schedules import draw_history
+
+    console().print(draw_history(runs))
 
 
 @schedules.command(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from deeper_tasks.domain.cron import Recurrence
 from deeper_tasks.domain.ids import JobId, derived_id
 from deeper_tasks.domain.job import JobSpec, NewJob
+from deeper_tasks.domain.schedule_run import PlannedRun, RunOutcome, ScheduleRun
 
 MAX_MISSED_RUNS = 100
 ON_TIME = timedelta(minutes=1)
@@ -17,7 +20,11 @@ ON_TIME = timedelta(minutes=1)
 
 
 class MissedRuns(StrEnum):
-    """What becomes of runs that were due while no worker was there."""
+    """
+    What becomes of runs that were due while no worker was there.
+
+    Under `Overlap.SKIP` no two of them could run side by side, so there `ALL` makes up for as much as `ONCE`.
+    """
 
     SKIP = "skip"
     ONCE = "once"
@@ -25,20 +32,26 @@ class MissedRuns(StrEnum):
 
 
 class Overlap(StrEnum):
-    """What becomes of a run that is due while the entry's last job has not ended."""
+    """What becomes of a run that is due while a job of the entry, one run by hand too, has not ended."""
 
     ALLOW = "allow"
     SKIP = "skip"
 
 
 class Schedule(Struct, frozen=True, kw_only=True):
-    """The definition of a recurring task, under a unique name."""
+    """
+    The definition of a recurring task, under a unique name.
+
+    `is_declared` marks one that stands in the code, at its task: the workers put
+    it into the store and take it out again.
+    """
 
     name: str
     recurrence: Recurrence
     spec: JobSpec
     missed_runs: MissedRuns = MissedRuns.ONCE
     overlap: Overlap = Overlap.ALLOW
+    is_declared: bool = False
 
 
 class ScheduleEntry(Struct, frozen=True, kw_only=True):
@@ -60,23 +73,55 @@ class ScheduleBook(Struct, frozen=True, kw_only=True):
 
 class Firing(Struct, frozen=True, kw_only=True):
     """
-    One step of an entry: insert `jobs` and move its next run from `expected` to `next_run`.
+    One step of an entry: deal with `runs`, oldest first, and move its next run from `expected` to `next_run`.
 
-    `is_repair` marks a next run that lay impossibly far ahead, put back without a job.
+    It holds for the schedule that it was planned with. `is_repair` marks a next
+    run that lay impossibly far ahead, put back without a job.
     """
 
-    name: str
+    schedule: Schedule
     expected: datetime
     next_run: datetime
-    jobs: tuple[NewJob, ...]
-    overlap: Overlap
+    runs: tuple[PlannedRun, ...]
     is_repair: bool = False
+
+    @property
+    def name(self) -> str:
+        """The entry's name."""
+        return self.schedule.name
+
+    @property
+    def jobs(self) -> tuple[NewJob, ...]:
+        """The jobs that it means to make."""
+        return tuple(run.job for run in self.runs if run.job is not None)
+
+    def fits(self, entry: ScheduleEntry, *, now: datetime) -> bool:
+        """Whether the entry still is as it was when this was planned, and due by this clock."""
+        is_same = entry.schedule == self.schedule and entry.next_run == self.expected and entry.paused_at is None
+        return is_same and (self.is_repair or self.expected <= now)
+
+    def after(self, *, fired_before: Collection[JobId], is_under_way: bool) -> tuple[PlannedRun, ...]:
+        """
+        Return the runs as they are to be written.
+
+        Those that had fired before a clock was set back are left out. Where no
+        two jobs may overlap and one is under way, no run fires.
+        """
+        fresh = (run for run in self.runs if run.job is None or run.job.id not in fired_before)
+        if self.schedule.overlap is Overlap.SKIP and is_under_way:
+            return tuple(run if run.job is None else _held_back(run) for run in fresh)
+        return tuple(fresh)
 
 
 class Fired(Struct, frozen=True, kw_only=True):
-    """What a firing did: the jobs it made. None where the overlap policy held them back."""
+    """What a firing did: the runs that it wrote into the history."""
 
-    jobs: tuple[JobId, ...]
+    runs: tuple[ScheduleRun, ...] = ()
+
+    @property
+    def jobs(self) -> tuple[JobId, ...]:
+        """The jobs it made. None where a policy held them back."""
+        return tuple(run.job for run in self.runs if run.job is not None)
 
 
 def first_run(schedule: Schedule, known: ScheduleEntry | None, *, now: datetime) -> datetime:
@@ -92,6 +137,20 @@ def first_run(schedule: Schedule, known: ScheduleEntry | None, *, now: datetime)
     return schedule.recurrence.next_after(max(now, known.last_run or now))
 
 
+def resumed_run(entry: ScheduleEntry, *, now: datetime) -> datetime:
+    """Return the next run of an entry whose pause ends at `now`: the first after it, in its rhythm."""
+    recurrence = entry.schedule.recurrence
+    return recurrence.next_after(recurrence.anchored(now, entry.next_run))
+
+
+def recorded(runs: Collection[PlannedRun], *, now: datetime) -> tuple[ScheduleRun, ...]:
+    """Return runs as the history keeps them."""
+    return tuple(
+        ScheduleRun(due=run.due, fired_at=now, outcome=run.outcome, job=None if run.job is None else run.job.id)
+        for run in runs
+    )
+
+
 def plan_firing(entry: ScheduleEntry, *, now: datetime) -> Firing | None:
     """Return what is to be done about an entry at `now`; None when it is paused or not due."""
     if entry.paused_at is not None:
@@ -100,12 +159,18 @@ def plan_firing(entry: ScheduleEntry, *, now: datetime) -> Firing | None:
     if entry.next_run > now:
         return _repair(entry, now)
     due = _due_runs(entry, now)
+    chosen = frozenset(_chosen(schedule, due, now))
+    left_out = _outcome_of_the_others(schedule)
     return Firing(
-        name=schedule.name,
+        schedule=schedule,
         expected=entry.next_run,
         next_run=schedule.recurrence.next_after(due[-1]),
-        jobs=tuple(_job(schedule, run) for run in _chosen(schedule.missed_runs, due, now)),
-        overlap=schedule.overlap,
+        runs=tuple(
+            PlannedRun(due=run, outcome=RunOutcome.FIRED, job=_job(schedule, run))
+            if run in chosen
+            else PlannedRun(due=run, outcome=left_out)
+            for run in due
+        ),
     )
 
 
@@ -114,11 +179,10 @@ def _repair(entry: ScheduleEntry, now: datetime) -> Firing | None:
     if entry.next_run <= second:
         return None
     return Firing(
-        name=entry.schedule.name,
+        schedule=entry.schedule,
         expected=entry.next_run,
         next_run=first,
-        jobs=(),
-        overlap=entry.schedule.overlap,
+        runs=(PlannedRun(due=entry.next_run, outcome=RunOutcome.REPAIRED),),
         is_repair=True,
     )
 
@@ -144,12 +208,20 @@ def _due_runs(entry: ScheduleEntry, now: datetime) -> list[datetime]:
         window *= 2
 
 
-def _chosen(policy: MissedRuns, due: list[datetime], now: datetime) -> list[datetime]:
-    if policy is MissedRuns.ALL:
+def _chosen(schedule: Schedule, due: list[datetime], now: datetime) -> list[datetime]:
+    if schedule.missed_runs is MissedRuns.ALL and schedule.overlap is Overlap.ALLOW:
         return due
     newest = due[-1]
     is_missed = now - newest > ON_TIME
-    return [] if policy is MissedRuns.SKIP and is_missed else [newest]
+    return [] if schedule.missed_runs is MissedRuns.SKIP and is_missed else [newest]
+
+
+def _outcome_of_the_others(schedule: Schedule) -> RunOutcome:
+    return RunOutcome.SKIPPED_OVERLAP if schedule.missed_runs is MissedRuns.ALL else RunOutcome.SKIPPED_MISSED
+
+
+def _held_back(run: PlannedRun) -> PlannedRun:
+    return replace(run, outcome=RunOutcome.SKIPPED_OVERLAP, job=None)
 
 
 def _job(schedule: Schedule, run: datetime) -> NewJob:

@@ -158,6 +158,33 @@ class ScheduleRepaired(Event, frozen=True, kw_only=True):
     next_run: datetime
 
 
+class SchedulePaused(Event, frozen=True, kw_only=True):
+    """Somebody paused a recurring task."""
+
+    name: str
+
+
+class ScheduleResumed(Event, frozen=True, kw_only=True):
+    """Somebody had a recurring task go on; it is due next at `next_run`."""
+
+    name: str
+    next_run: datetime
+
+
+class ScheduleRemoved(Event, frozen=True, kw_only=True):
+    """A recurring task was removed: by somebody, or because the code no longer declares it."""
+
+    name: str
+    was_declared: bool = False
+
+
+class ScheduleOrphaned(Event, frozen=True, kw_only=True):
+    """A recurring task was declared by code, and the worker that starts does not know its task."""
+
+    name: str
+    task: str
+
+
 class CleanupRan(Event, frozen=True, kw_only=True):
     """Ended jobs past their retention were deleted."""
 

@@ -122,6 +122,11 @@ def _fired(event: events.ScheduleFired) -> str:
     return f"recurring task {event.name!r} fired: {', '.join(event.jobs)}"
 
 
+def _removed(event: events.ScheduleRemoved) -> str:
+    why = ", because the code no longer declares it" if event.was_declared else ""
+    return f"recurring task {event.name!r} was removed{why}"
+
+
 def _queues(queues: dict[str, int]) -> str:
     return ", ".join(f"{name}:{slots}" for name, slots in queues.items())
 
@@ -134,6 +139,12 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
     events.JobReleased: (INFO, lambda e: f"given back, {e.reason}: {_job(e)}"),
     events.JobCancelled: (INFO, lambda e: f"cancelled{', ' + e.reason if e.reason else ''}: {_job(e)}"),
     events.ScheduleFired: (INFO, _fired),
+    events.SchedulePaused: (INFO, lambda e: f"recurring task {e.name!r} was paused"),
+    events.ScheduleResumed: (
+        INFO,
+        lambda e: f"recurring task {e.name!r} was resumed, next due at {e.next_run.isoformat()}",
+    ),
+    events.ScheduleRemoved: (INFO, _removed),
     events.CleanupRan: (INFO, lambda e: f"clean-up deleted {e.deleted} ended jobs in {_seconds(e.took)}"),
     events.WorkerStarted: (INFO, lambda e: f"worker {e.node} started, serving {_queues(e.queues)}"),
     events.WorkerStopping: (INFO, lambda e: f"worker {e.node} is stopping, {e.running} jobs still run"),
@@ -158,6 +169,13 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
         WARNING,
         lambda e: (
             f"recurring task {e.name!r} was due only at {e.was.isoformat()}; put back to {e.next_run.isoformat()}"
+        ),
+    ),
+    events.ScheduleOrphaned: (
+        WARNING,
+        lambda e: (
+            f"recurring task {e.name!r} was declared by code, and its task {e.task!r} is not known here; "
+            "if it is gone for good, remove it with cancel_recurring_task"
         ),
     ),
     events.StoreRecovered: (WARNING, lambda e: f"the store answers again, after {_seconds(e.after)}"),

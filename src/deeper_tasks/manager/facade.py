@@ -12,13 +12,11 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack
 from deeper_tasks.backends.protocol import Backend, JobQuery, Retention
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.ids import JobId, parse_id
-from deeper_tasks.domain.schedule import ScheduleEntry
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.errors import (
     InvalidOptionError,
     JobNotCompletedError,
     JobNotFoundError,
-    ScheduleNotFoundError,
     TaskError,
 )
 from deeper_tasks.integrations.events import EventBus
@@ -27,16 +25,19 @@ from deeper_tasks.manager.diagnosis import Finding, OnCheck, examine, say_nothin
 from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.operator import OnProgress, Operator, ignore
 from deeper_tasks.manager.overview import Overview, to_overview
+from deeper_tasks.manager.planner import Planner
 from deeper_tasks.manager.producer import Producer
 from deeper_tasks.manager.stores import make_backend
 from deeper_tasks.manager.views import (
     CancelOutcome,
     Page,
+    RecurringRun,
     RecurringTask,
     Statistics,
     TaskStatus,
     read_cursor,
     to_page,
+    to_recurring_run,
     to_recurring_task,
     to_statistics,
     to_status,
@@ -210,13 +211,14 @@ class Facade:
         `@daily` and the like, or `@every 30s`; it is read in `timezone`.
         `missed_runs`: of runs while no worker was there, make up for `once`
         (the last), `all` (up to 100) or `skip`. `overlap`: `skip` a run while
-        the job before has not ended, or `allow` it. The same name updates the
-        entry; unchanged, it keeps its next run.
+        a job of the entry has not ended, or `allow` it; of missed runs only the
+        last is made up for then. The same name updates the entry; with the same
+        times it keeps its next run, and its pause in any case.
         """
         task = self._find(worker, function)
         request = parse_options(options, base=task.request)
         await self._ready()
-        entry = await self._producer.put_schedule(
+        entry = await self._planner.put(
             name,
             task,
             args,
@@ -230,10 +232,27 @@ class Facade:
         return to_recurring_task(entry, runs=1)
 
     async def cancel_recurring_task(self, name: str) -> None:
-        """Remove a recurring task; jobs it has made stay. Raises ScheduleNotFoundError."""
+        """Remove a recurring task and its history; jobs it has made stay. Raises ScheduleNotFoundError."""
         await self._ready()
-        if not await self.backend.remove_schedule(name):
-            raise ScheduleNotFoundError(f"no recurring task has the name {name!r}")
+        await self._planner.remove(name)
+
+    async def pause_recurring_task(self, name: str) -> RecurringTask:
+        """
+        Have a recurring task make no more jobs, until it is resumed. Raises ScheduleNotFoundError.
+
+        Jobs it has made go on. A deploy keeps the pause, also where it changes the times.
+        """
+        await self._ready()
+        return to_recurring_task(await self._planner.pause(name), runs=1)
+
+    async def resume_recurring_task(self, name: str) -> RecurringTask:
+        """
+        Have a paused recurring task go on with its first due time after now. Raises ScheduleNotFoundError.
+
+        Runs that were due during the pause are not made up for.
+        """
+        await self._ready()
+        return to_recurring_task(await self._planner.resume(name), runs=1)
 
     async def list_recurring_tasks(self, *, next_runs: int = 1) -> list[RecurringTask]:
         """Return the recurring tasks by name, each with its next due times."""
@@ -242,11 +261,26 @@ class Facade:
 
     async def get_recurring_task(self, name: str, *, next_runs: int = 1) -> RecurringTask:
         """Return one recurring task with its next due times. Raises ScheduleNotFoundError."""
-        return to_recurring_task(await self._entry(name), runs=next_runs)
+        await self._ready()
+        return to_recurring_task(await self._planner.entry(name), runs=next_runs)
 
     async def run_recurring_task(self, name: str) -> TaskId:
-        """Enqueue a recurring task's job now; its due times stay as they are. Raises ScheduleNotFoundError."""
-        return await self._producer.run_now((await self._entry(name)).schedule)
+        """
+        Enqueue a recurring task's job now, a paused one's too; its due times stay as they are.
+
+        Raises ScheduleNotFoundError.
+        """
+        await self._ready()
+        return await self._planner.run_now(name)
+
+    async def recurring_task_history(self, name: str, *, limit: int = 50) -> list[RecurringRun]:
+        """
+        Return the newest runs of a recurring task, the newest first, with what became of each.
+
+        The newest 100 are kept, until the recurring task is removed. Raises ScheduleNotFoundError.
+        """
+        await self._ready()
+        return [to_recurring_run(run) for run in await self._planner.history(name, limit=limit)]
 
     # control
 
@@ -429,6 +463,7 @@ class Facade:
         chosen = self.settings.url if self.settings.enabled else "noop://"
         self.backend = backend or make_backend(chosen)
         self._producer = Producer(backend=self.backend, settings=self.settings, bus=self.events)
+        self._planner = Planner(backend=self.backend, jobs=self._producer.jobs, bus=self.events)
         self._operator = Operator(backend=self.backend, bus=self.events)
 
     def _register(self, task: Task[P, R]) -> Task[P, R]:
@@ -471,10 +506,3 @@ class Facade:
         assert name is not None
         await self._ready()
         await self._operator.set_queue(name, paused_at=paused_at)
-
-    async def _entry(self, name: str) -> ScheduleEntry:
-        await self._ready()
-        for entry in (await self.backend.schedules()).entries:
-            if entry.schedule.name == name:
-                return entry
-        raise ScheduleNotFoundError(f"no recurring task has the name {name!r}")

@@ -1,4 +1,4 @@
-"""The producer: enqueues calls and recurring tasks, and wakes those who wait for them."""
+"""The producer: enqueues calls, and wakes those who wait for them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ from typing import Any
 
 from deeper_tasks.backends.protocol import Backend, Notification, Topic
 from deeper_tasks.config import Settings
-from deeper_tasks.domain.cron import parse_recurrence
 from deeper_tasks.domain.job import Insertion, NewJob
-from deeper_tasks.domain.schedule import MissedRuns, Overlap, Schedule, ScheduleEntry
-from deeper_tasks.errors import InvalidOptionError
 from deeper_tasks.integrations.events import EventBus, JobEnqueued
 from deeper_tasks.manager.jobs import AnyTask, JobFactory
 from deeper_tasks.tasks import JobRequest, TaskCall, TaskId
-
-_LONGEST_NAME = 200
 
 
 class Producer:
@@ -25,11 +20,11 @@ class Producer:
     def __init__(self, *, backend: Backend, settings: Settings, bus: EventBus) -> None:
         self._backend = backend
         self._bus = bus
-        self._jobs = JobFactory(settings)
+        self.jobs = JobFactory(settings)
 
     def survive_fork(self) -> None:
         """Make the child of a fork usable."""
-        self._jobs.ids.renew_lock()
+        self.jobs.ids.renew_lock()
 
     async def enqueue(
         self,
@@ -40,48 +35,16 @@ class Producer:
         moment: datetime | timedelta | None = None,
     ) -> TaskId:
         """Enqueue one call."""
-        job = self._jobs.job(self._jobs.spec(task, args, kwargs, request), request, moment)
+        job = self.jobs.job(self.jobs.spec(task, args, kwargs, request), request, moment)
         return (await self._insert([job], atomic=True))[0]
 
     async def enqueue_many(self, calls: Sequence[TaskCall], *, atomic: bool) -> list[TaskId]:
         """Enqueue calls, all checked before the first is sent."""
         jobs = [
-            self._jobs.job(self._jobs.spec(call.task, call.args, call.kwargs, call.request), call.request)
+            self.jobs.job(self.jobs.spec(call.task, call.args, call.kwargs, call.request), call.request)
             for call in calls
         ]
         return await self._insert(jobs, atomic=atomic)
-
-    async def put_schedule(
-        self,
-        name: str,
-        task: AnyTask,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        request: JobRequest,
-        *,
-        cron_expression: str,
-        timezone: str,
-        missed_runs: str,
-        overlap: str,
-    ) -> ScheduleEntry:
-        """Register a recurring task."""
-        _refuse_per_job_options(request)
-        entry = await self._backend.put_schedule(
-            Schedule(
-                name=_checked_name(name),
-                recurrence=parse_recurrence(cron_expression, timezone),
-                spec=self._jobs.spec(task, args, kwargs, request),
-                missed_runs=_choice(MissedRuns, "missed_runs", missed_runs),
-                overlap=_choice(Overlap, "overlap", overlap),
-            )
-        )
-        await self._backend.notify([Notification(topic=Topic.SCHEDULES)])
-        return entry
-
-    async def run_now(self, schedule: Schedule) -> TaskId:
-        """Enqueue the job of a recurring task now, apart from its times."""
-        job = self._jobs.job(schedule.spec, JobRequest())
-        return (await self._insert([job], atomic=True))[0]
 
     async def _insert(self, jobs: list[NewJob], *, atomic: bool) -> list[TaskId]:
         answers = await self._backend.insert(jobs, atomic=atomic)
@@ -113,30 +76,3 @@ def _hints(jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> list[Notific
             queues.add(job.spec.queue)
     hints = [Notification(topic=Topic.JOBS, subject=queue) for queue in sorted(queues)]
     return [*hints, Notification(topic=Topic.SCHEDULES)] if has_delayed else hints
-
-
-def _checked_name(name: object) -> str:
-    if isinstance(name, str) and name.strip() and len(name) <= _LONGEST_NAME and name.isprintable():
-        return name
-    raise InvalidOptionError(
-        f"the name {name!r} of a recurring task cannot be used; give 1 to {_LONGEST_NAME} printable characters"
-    )
-
-
-def _choice(kind: type[MissedRuns | Overlap], option: str, value: str) -> Any:
-    try:
-        return kind(value)
-    except ValueError as error:
-        known = ", ".join(repr(each.value) for each in kind)
-        raise InvalidOptionError(f"option {option!r} cannot be {value!r}; use one of {known}") from error
-
-
-def _refuse_per_job_options(request: JobRequest) -> None:
-    given = {
-        "task_id": request.task_id is not None,
-        "delay_seconds": request.delay is not None,
-        "unique_key": request.unique_key is not None,
-    }
-    for option, is_given in given.items():
-        if is_given:
-            raise InvalidOptionError(f"option {option!r} is for one job, and a recurring task makes many; leave it out")

@@ -14,6 +14,7 @@ from msgspec import Struct
 from deeper_tasks.backends.protocol import Counts, Cursor, JobList, QueueCounts
 from deeper_tasks.domain.job import AttemptError, Job, Progress
 from deeper_tasks.domain.schedule import MissedRuns, Overlap, ScheduleEntry
+from deeper_tasks.domain.schedule_run import RunOutcome, ScheduleRun
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.errors import InvalidOptionError
 
@@ -196,7 +197,13 @@ def _queue(counts: QueueCounts) -> QueueStatistics:
 
 
 class RecurringTask(Struct, frozen=True, kw_only=True):
-    """A recurring task: what it runs, and when next. Times are aware and in UTC."""
+    """
+    A recurring task: what it runs, and when next. Times are aware and in UTC.
+
+    `last_run` is the last due time that made a job, `last_task_id` the last job,
+    one run by hand too. `is_declared`: it stands in the code, as `@task(cron=…)`.
+    Of a paused one, `next_run` is the run at which it stopped.
+    """
 
     name: str
     task: str
@@ -210,11 +217,15 @@ class RecurringTask(Struct, frozen=True, kw_only=True):
     last_task_id: str | None
     is_paused: bool
     next_runs: tuple[datetime, ...]
+    args: list[Any]
+    kwargs: dict[str, Any]
+    is_declared: bool
 
 
 def to_recurring_task(entry: ScheduleEntry, *, runs: int) -> RecurringTask:
     """Return an entry as its user sees it, with its next `runs` due times."""
     schedule, recurrence = entry.schedule, entry.schedule.recurrence
+    args, kwargs = msgspec.json.decode(schedule.spec.arguments)
     return RecurringTask(
         name=schedule.name,
         task=schedule.spec.task,
@@ -228,4 +239,28 @@ def to_recurring_task(entry: ScheduleEntry, *, runs: int) -> RecurringTask:
         last_task_id=entry.last_job,
         is_paused=entry.paused_at is not None,
         next_runs=(entry.next_run, *recurrence.next_runs(runs - 1, after=entry.next_run)),
+        args=args,
+        kwargs=kwargs,
+        is_declared=schedule.is_declared,
     )
+
+
+class RecurringRun(Struct, frozen=True, kw_only=True):
+    """
+    One run of a recurring task. Times are aware and in UTC.
+
+    `due_at` is its due time, `fired_at` when a worker dealt with it. `task_id` is
+    the job it made: None where `outcome` says that it was held back. `status` is
+    the job's state now: None once it has been cleaned up.
+    """
+
+    due_at: datetime
+    fired_at: datetime
+    outcome: RunOutcome
+    task_id: str | None
+    status: State | None
+
+
+def to_recurring_run(run: ScheduleRun) -> RecurringRun:
+    """Return a run as its user sees it."""
+    return RecurringRun(due_at=run.due, fired_at=run.fired_at, outcome=run.outcome, task_id=run.job, status=run.state)

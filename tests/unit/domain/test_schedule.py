@@ -84,7 +84,7 @@ def test_a_run_on_time_fires_one_job_under_every_policy(policy):
     [job] = firing.jobs
     assert (job.id, job.due, job.spec, job.unique) == (derived_id("report", NOON), NOON, SPEC, None)
     assert (firing.name, firing.expected, firing.next_run) == ("report", NOON, NOON + HOUR)
-    assert (firing.overlap, firing.is_repair) == (Overlap.SKIP, False)
+    assert (firing.schedule.overlap, firing.is_repair) == (Overlap.SKIP, False)
 
 
 def test_missed_runs_are_skipped_where_the_policy_says_so():

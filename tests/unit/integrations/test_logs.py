@@ -40,6 +40,26 @@ LEVELS = [
         INFO,
         "recurring task 'nightly' was due and held back: its last job has not ended, or the run was missed",
     ),
+    (events.SchedulePaused(name="nightly"), INFO, "recurring task 'nightly' was paused"),
+    (
+        events.ScheduleResumed(name="nightly", next_run=NOW),
+        INFO,
+        "recurring task 'nightly' was resumed, next due at 2026-01-01T00:00:00+00:00",
+    ),
+    (events.ScheduleRemoved(name="nightly"), INFO, "recurring task 'nightly' was removed"),
+    (
+        events.ScheduleRemoved(name="nightly", was_declared=True),
+        INFO,
+        "recurring task 'nightly' was removed, because the code no longer declares it",
+    ),
+    (
+        events.ScheduleOrphaned(name="nightly", task="shop.report"),
+        WARNING,
+        (
+            "recurring task 'nightly' was declared by code, and its task 'shop.report' is not known here; "
+            "if it is gone for good, remove it with cancel_recurring_task"
+        ),
+    ),
     (events.CleanupRan(deleted=3, took=SECOND), INFO, "clean-up deleted 3 ended jobs in 1 s"),
     (events.WorkerStarted(**NODE), INFO, "worker n1 started, serving default:10"),
     (events.WorkerStopping(**NODE, running=2), INFO, "worker n1 is stopping, 2 jobs still run"),

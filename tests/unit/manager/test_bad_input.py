@@ -285,9 +285,25 @@ async def test_arguments_of_a_recurring_task_are_checked_when_it_is_registered(m
     assert await manager.list_recurring_tasks() == []
 
 
-@pytest.mark.parametrize("method", ["cancel_recurring_task", "get_recurring_task", "run_recurring_task"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "cancel_recurring_task",
+        "get_recurring_task",
+        "run_recurring_task",
+        "pause_recurring_task",
+        "resume_recurring_task",
+        "recurring_task_history",
+    ],
+)
 async def test_an_unknown_recurring_task_is_named(manager, method):
     await refused(getattr(manager, method)("nightly"), ScheduleNotFoundError, "'nightly'")
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, "10", None])
+async def test_a_history_of_no_whole_number_of_runs_is_refused(manager, limit):
+    call = manager.recurring_task_history("nightly", limit=limit)
+    await refused(call, InvalidOptionError, "'limit'", repr(limit), "whole number")
 
 
 # ids

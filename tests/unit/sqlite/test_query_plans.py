@@ -27,6 +27,8 @@ MODULES = (produce, consume, maintain, ends, unique_keys, counters, schedules, c
 
 BY_ID = "deeper_job USING INDEX sqlite_autoindex_deeper_job_1 (id=?)"
 BY_ID_AS_JOB = "job USING INDEX sqlite_autoindex_deeper_job_1 (id=?)"
+BY_ID_COVERED = "deeper_job USING COVERING INDEX sqlite_autoindex_deeper_job_1 (id=?)"
+BY_NEWEST = "deeper_schedule_run USING INDEX deeper_schedule_run_newest (name=?"
 BY_ROWID = "deeper_job USING INTEGER PRIMARY KEY (rowid=?)"
 BY_NODE = "deeper_job USING INDEX deeper_job_running (node=?)"
 BY_CLAIM = "deeper_job USING INDEX deeper_job_running (node=? AND token=?)"
@@ -52,7 +54,9 @@ BY_INDEX = {
     "maintain.SELECT_OLD": "SEARCH deeper_job USING INDEX deeper_job_ended (state=? AND finished_at<?)",
     "maintain.DELETE_JOBS": f"SEARCH {BY_ROWID}",
     "ends.WRITE": f"SEARCH {BY_ROWID}",
-    "schedules.SELECT_JOB_STATE": f"SEARCH {BY_ID}",
+    "schedules.SELECT_KNOWN_JOBS": f"SEARCH {BY_ID_COVERED}",
+    "schedules.SELECT_UNDER_WAY": f"SEARCH {BY_ID}",
+    "schedules.SELECT_RUNS": f"SEARCH {BY_ID_AS_JOB} LEFT-JOIN",
     "control.SELECT_MEANT": f"SEARCH {BY_ID}",
     "control.CANCEL": f"SEARCH {BY_ROWID}",
     "control.REQUEST_CANCEL": f"SEARCH {BY_ROWID}",
@@ -79,6 +83,10 @@ OF_OTHER_TABLES = {
     "schedules.PUT": None,
     "schedules.REMOVE": "SEARCH deeper_schedule USING PRIMARY KEY (name=?)",
     "schedules.MOVE_ON": "SEARCH deeper_schedule USING PRIMARY KEY (name=?)",
+    "schedules.PAUSE": "SEARCH deeper_schedule USING PRIMARY KEY (name=?)",
+    "schedules.ADD_RUNS": None,
+    "schedules.TRIM_RUNS": f"SEARCH {BY_NEWEST} AND number<?)",
+    "schedules.DROP_RUNS": f"SEARCH {BY_NEWEST})",
     "control.TAKE_KEY_AGAIN": None,
     "control.PUT_QUEUE": None,
     "look.SELECT_COUNTERS": "SCAN deeper_counter",
@@ -87,8 +95,8 @@ OF_OTHER_TABLES = {
 }
 EXPECTED = BY_INDEX | OF_OTHER_TABLES
 
-# A repeated claim sorts what it has claimed, and a report the lines of one job's log: at most a batch.
-MAY_SORT = {"consume.SELECT_CLAIMED", "consume.REPORT"}
+# A repeated claim sorts what it has claimed, a report the lines of one job's log, a firing its runs: at most a batch.
+MAY_SORT = {"consume.SELECT_CLAIMED", "consume.REPORT", "schedules.ADD_RUNS"}
 # The first of a partial index that holds only what waits.
 MAY_WALK_THE_INDEX = {"maintain.SELECT_NEXT_DUE"}
 

@@ -35,6 +35,7 @@ from deeper_tasks.backends.protocol import (
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import ErrorReport, Insertion, Job, JobSpec, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import (
     UNCOUNTED,
     Report,
@@ -213,6 +214,10 @@ class MemoryBackend:
         with self._lock:
             return self._timetable.put(schedule, now=_moment(now))
 
+    async def pause_schedule(self, name: str, *, is_paused: bool, now: datetime | None = None) -> ScheduleEntry | None:
+        with self._lock:
+            return self._timetable.pause(name, is_paused=is_paused, now=_moment(now))
+
     async def remove_schedule(self, name: str) -> bool:
         with self._lock:
             return self._timetable.remove(name)
@@ -224,6 +229,14 @@ class MemoryBackend:
     async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
         with self._lock:
             return self._timetable.fire(firing, now=_moment(now))
+
+    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> ScheduleEntry | None:
+        with self._lock:
+            return self._timetable.run(name, job_id=job_id, now=_moment(now))
+
+    async def schedule_runs(self, name: str, *, limit: int = MAX_KEPT_RUNS) -> list[ScheduleRun]:
+        with self._lock:
+            return self._timetable.runs(name, limit=limit)
 
     # control
 

@@ -1,22 +1,37 @@
-"""The timetable: the entries of the recurring tasks."""
+"""The timetable: the entries of the recurring tasks, and the history of each."""
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from datetime import datetime
+from itertools import islice
 
 from msgspec.structs import replace
 
 from deeper_tasks.backends.memory.table import JobTable
 from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.schedule import Fired, Firing, Overlap, Schedule, ScheduleBook, ScheduleEntry, first_run
+from deeper_tasks.domain.job import NewJob
+from deeper_tasks.domain.schedule import (
+    Fired,
+    Firing,
+    Schedule,
+    ScheduleBook,
+    ScheduleEntry,
+    first_run,
+    recorded,
+    resumed_run,
+)
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun
+from deeper_tasks.domain.state import State
 
 
 class Timetable:
-    """The entries by name."""
+    """The entries by name, and the newest runs of each, the newest last."""
 
     def __init__(self, jobs: JobTable) -> None:
         self._jobs = jobs
         self._entries: dict[str, ScheduleEntry] = {}
+        self._runs: defaultdict[str, deque[ScheduleRun]] = defaultdict(lambda: deque(maxlen=MAX_KEPT_RUNS))
 
     def put(self, schedule: Schedule, *, now: datetime) -> ScheduleEntry:
         """Register or change an entry."""
@@ -29,8 +44,21 @@ class Timetable:
         self._entries[schedule.name] = entry
         return entry
 
+    def pause(self, name: str, *, is_paused: bool, now: datetime) -> ScheduleEntry | None:
+        """Hold an entry's runs, or let them go on."""
+        entry = self._entries.get(name)
+        if entry is None or (entry.paused_at is not None) == is_paused:
+            return entry
+        if is_paused:
+            entry = replace(entry, paused_at=now)
+        else:
+            entry = replace(entry, paused_at=None, next_run=resumed_run(entry, now=now))
+        self._entries[name] = entry
+        return entry
+
     def remove(self, name: str) -> bool:
-        """Remove an entry, if it is there."""
+        """Remove an entry with its history, if it is there."""
+        self._runs.pop(name, None)
         return self._entries.pop(name, None) is not None
 
     def book(self, *, now: datetime) -> ScheduleBook:
@@ -38,25 +66,44 @@ class Timetable:
         return ScheduleBook(now=now, entries=tuple(entry for _, entry in sorted(self._entries.items())))
 
     def fire(self, firing: Firing, *, now: datetime) -> Fired | None:
-        """Insert an entry's jobs and move its next run, if that is due and still the expected one."""
+        """Insert an entry's jobs and move its next run, if that is due and all is as it was planned."""
         entry = self._entries.get(firing.name)
-        if entry is None or entry.next_run != firing.expected or entry.paused_at is not None:
+        if entry is None or not firing.fits(entry, now=now):
             return None
-        if firing.is_repair:
-            self._entries[firing.name] = replace(entry, next_run=firing.next_run)
-            return Fired(jobs=())
-        if firing.expected > now:
-            return None
-        made: tuple[JobId, ...] = ()
-        last_run, last_job = firing.expected, entry.last_job
-        if firing.jobs and not (firing.overlap is Overlap.SKIP and self._is_under_way(entry)):
-            for job in firing.jobs:
-                self._jobs.add(job, now=now)
-            made = tuple(job.id for job in firing.jobs)
-            last_run, last_job = firing.jobs[-1].due or firing.expected, firing.jobs[-1].id
-        self._entries[firing.name] = replace(entry, next_run=firing.next_run, last_run=last_run, last_job=last_job)
-        return Fired(jobs=made)
+        runs = firing.after(fired_before=self._fired_before(firing), is_under_way=self._is_under_way(entry))
+        for run in runs:
+            if run.job is not None:
+                self._jobs.add(run.job, now=now)
+                entry = replace(entry, last_run=run.due, last_job=run.job.id)
+        self._entries[firing.name] = replace(entry, next_run=firing.next_run)
+        fired = Fired(runs=recorded(runs, now=now))
+        self._runs[firing.name].extend(fired.runs)
+        return fired
+
+    def run(self, name: str, *, job_id: JobId, now: datetime) -> ScheduleEntry | None:
+        """Insert a job of an entry now, apart from its due times."""
+        entry = self._entries.get(name)
+        if entry is None or job_id in self._jobs.records:
+            return entry
+        self._jobs.add(NewJob(id=job_id, spec=entry.schedule.spec), now=now)
+        self._runs[name].append(ScheduleRun(due=now, fired_at=now, outcome=RunOutcome.RUN_NOW, job=job_id))
+        self._entries[name] = replace(entry, last_job=job_id)
+        return self._entries[name]
+
+    def runs(self, name: str, *, limit: int) -> list[ScheduleRun]:
+        """Return the newest runs of an entry, each with its job's state now."""
+        newest = islice(reversed(self._runs.get(name, ())), limit)
+        return [replace(run, state=self._state_of(run.job)) for run in newest]
+
+    def _state_of(self, job_id: JobId | None) -> State | None:
+        record = None if job_id is None else self._jobs.records.get(job_id)
+        return None if record is None else record.state
+
+    def _fired_before(self, firing: Firing) -> frozenset[JobId]:
+        noted = {run.job for run in self._runs.get(firing.name, ())}
+        return frozenset(job.id for job in firing.jobs if job.id in noted or job.id in self._jobs.records)
 
     def _is_under_way(self, entry: ScheduleEntry) -> bool:
-        last = None if entry.last_job is None else self._jobs.records.get(entry.last_job)
-        return last is not None and not last.state.is_terminal
+        made = (entry.last_job, *(run.job for run in self._runs.get(entry.schedule.name, ())))
+        states = (self._state_of(job_id) for job_id in made)
+        return any(state is not None and not state.is_terminal for state in states)

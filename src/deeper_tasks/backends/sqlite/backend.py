@@ -38,6 +38,7 @@ from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
 from deeper_tasks.errors import BackendUnavailableError, UnsupportedError
 
@@ -161,6 +162,9 @@ class SQLiteBackend:
     async def put_schedule(self, schedule: Schedule, *, now: datetime | None = None) -> ScheduleEntry:
         return await self._write(partial(schedules.put_schedule, schedule=schedule, now=_clock(now)))
 
+    async def pause_schedule(self, name: str, *, is_paused: bool, now: datetime | None = None) -> ScheduleEntry | None:
+        return await self._write(partial(schedules.pause_schedule, name=name, is_paused=is_paused, now=_clock(now)))
+
     async def remove_schedule(self, name: str) -> bool:
         return await self._write(partial(schedules.remove_schedule, name=name))
 
@@ -169,6 +173,12 @@ class SQLiteBackend:
 
     async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
         return await self._write(partial(schedules.fire, firing=firing, now=_clock(now)))
+
+    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> ScheduleEntry | None:
+        return await self._write(partial(schedules.run_schedule, name=name, job_id=job_id, now=_clock(now)))
+
+    async def schedule_runs(self, name: str, *, limit: int = MAX_KEPT_RUNS) -> list[ScheduleRun]:
+        return await self._read(partial(schedules.schedule_runs, name=name, limit=limit))
 
     # control
 

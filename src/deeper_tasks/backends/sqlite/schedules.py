@@ -1,18 +1,30 @@
-"""Schedules: the entries of recurring tasks, and their firing, once per due time."""
+"""Schedules: the entries of recurring tasks, their firing, once per due time, and its history."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 import msgspec
 
 from deeper_tasks.backends.sqlite import produce
-from deeper_tasks.backends.sqlite.codec import CODES, micros, moment, optional_moment, to_json
+from deeper_tasks.backends.sqlite.codec import CODES, STATES, micros, moment, optional_moment, to_json
 from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.schedule import Fired, Firing, Overlap, Schedule, ScheduleBook, ScheduleEntry, first_run
+from deeper_tasks.domain.job import NewJob
+from deeper_tasks.domain.schedule import (
+    Fired,
+    Firing,
+    Schedule,
+    ScheduleBook,
+    ScheduleEntry,
+    first_run,
+    recorded,
+    resumed_run,
+)
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun
 from deeper_tasks.domain.state import TERMINAL
 
-_ENDED = frozenset(CODES[state] for state in TERMINAL)
+_ENDED = ", ".join(str(CODES[state]) for state in sorted(TERMINAL))
 
 _ENTRY_COLUMNS = "document, next_run, last_run, last_job, paused_at"
 SELECT_ENTRY = f"SELECT {_ENTRY_COLUMNS} FROM deeper_schedule WHERE name = ?"
@@ -22,13 +34,44 @@ INSERT INTO deeper_schedule (name, document, next_run) VALUES (?, ?, ?)
 ON CONFLICT (name) DO UPDATE SET document = excluded.document, next_run = excluded.next_run
 """
 REMOVE = "DELETE FROM deeper_schedule WHERE name = ?"
-SELECT_JOB_STATE = "SELECT state FROM deeper_job WHERE id = ?"
+PAUSE = "UPDATE deeper_schedule SET paused_at = :paused_at, next_run = :next_run WHERE name = :name"
+SELECT_KNOWN_JOBS = """
+SELECT id FROM deeper_job WHERE id IN (SELECT value FROM json_each(:jobs))
+UNION ALL
+SELECT job FROM deeper_schedule_run WHERE name = :name AND job IN (SELECT value FROM json_each(:jobs))
+"""
+SELECT_UNDER_WAY = f"""
+SELECT 1 FROM deeper_job
+WHERE id IN (SELECT job FROM deeper_schedule_run WHERE name = :name UNION ALL SELECT :last_job)
+    AND state NOT IN ({_ENDED})
+LIMIT 1
+"""
 MOVE_ON = """
 UPDATE deeper_schedule SET
     next_run = :next_run,
     last_run = coalesce(:last_run, last_run),
     last_job = coalesce(:last_job, last_job)
 WHERE name = :name
+"""
+ADD_RUNS = """
+INSERT INTO deeper_schedule_run (name, fired_at, due_at, outcome, job)
+SELECT :name, :now, json_extract(run.value, '$[0]'), json_extract(run.value, '$[1]'), json_extract(run.value, '$[2]')
+FROM json_each(:runs) AS run
+ORDER BY run.key
+"""
+TRIM_RUNS = """
+DELETE FROM deeper_schedule_run
+WHERE name = :name AND number <= (
+    SELECT number FROM deeper_schedule_run WHERE name = :name ORDER BY number DESC LIMIT 1 OFFSET :kept
+)
+"""
+DROP_RUNS = "DELETE FROM deeper_schedule_run WHERE name = :name"
+SELECT_RUNS = """
+SELECT run.due_at, run.fired_at, run.outcome, run.job, job.state
+FROM deeper_schedule_run AS run LEFT JOIN deeper_job AS job ON job.id = run.job
+WHERE run.name = :name
+ORDER BY run.number DESC
+LIMIT :limit
 """
 
 _schedule = msgspec.json.Decoder(Schedule)
@@ -43,8 +86,19 @@ def put_schedule(connection: sqlite3.Connection, schedule: Schedule, *, now: int
     return entry
 
 
+def pause_schedule(connection: sqlite3.Connection, name: str, *, is_paused: bool, now: int) -> ScheduleEntry | None:
+    """Hold an entry's runs, or let them go on; see `Backend.pause_schedule`."""
+    entry = _entry(connection, name)
+    if entry is None or (entry.paused_at is not None) == is_paused:
+        return entry
+    next_run = entry.next_run if is_paused else resumed_run(entry, now=moment(now))
+    connection.execute(PAUSE, {"name": name, "paused_at": now if is_paused else None, "next_run": micros(next_run)})
+    return _entry(connection, name)
+
+
 def remove_schedule(connection: sqlite3.Connection, name: str) -> bool:
-    """Remove an entry; see `Backend.remove_schedule`."""
+    """Remove an entry and its history; see `Backend.remove_schedule`."""
+    connection.execute(DROP_RUNS, {"name": name})
     return connection.execute(REMOVE, (name,)).rowcount > 0
 
 
@@ -54,23 +108,39 @@ def schedules(connection: sqlite3.Connection, *, now: int) -> ScheduleBook:
 
 
 def fire(connection: sqlite3.Connection, firing: Firing, *, now: int) -> Fired | None:
-    """Insert an entry's jobs and move its next run; see `Backend.fire`."""
+    """Insert an entry's jobs, move its next run and note its runs; see `Backend.fire`."""
     entry = _entry(connection, firing.name)
-    if entry is None or entry.paused_at is not None or entry.next_run != firing.expected:
+    if entry is None or not firing.fits(entry, now=moment(now)):
         return None
-    if micros(firing.expected) > now and not firing.is_repair:
-        return None
-    is_held_back = firing.overlap is Overlap.SKIP and _is_unfinished(connection, entry.last_job)
-    jobs = () if is_held_back else firing.jobs
-    # An id that is there already was fired before, perhaps with what the entry said then.
-    fresh = [job for job in jobs if not _is_known(connection, job.id)]
-    produce.insert(connection, fresh, now=now)
-    inserted = tuple(job.id for job in jobs)
-    last_run = None if not jobs or jobs[-1].due is None else micros(jobs[-1].due)
-    last_job = inserted[-1] if inserted else None
+    fired_before = _known(connection, firing.name, [job.id for job in firing.jobs])
+    runs = firing.after(fired_before=fired_before, is_under_way=_is_under_way(connection, entry))
+    made = [run for run in runs if run.job is not None]
+    produce.insert(connection, [run.job for run in made if run.job is not None], now=now)
+    fired = Fired(runs=recorded(runs, now=moment(now)))
+    _add_runs(connection, firing.name, fired.runs, now=now)
+    last_run = micros(made[-1].due) if made else None
+    last_job = fired.jobs[-1] if made else None
     next_run = micros(firing.next_run)
     connection.execute(MOVE_ON, {"name": firing.name, "next_run": next_run, "last_run": last_run, "last_job": last_job})
-    return Fired(jobs=inserted)
+    return fired
+
+
+def run_schedule(connection: sqlite3.Connection, name: str, *, job_id: JobId, now: int) -> ScheduleEntry | None:
+    """Insert a job of an entry now; see `Backend.run_schedule`."""
+    entry = _entry(connection, name)
+    if entry is None or _known(connection, name, [job_id]):
+        return entry
+    produce.insert(connection, [NewJob(id=job_id, spec=entry.schedule.spec)], now=now)
+    run = ScheduleRun(due=moment(now), fired_at=moment(now), outcome=RunOutcome.RUN_NOW, job=job_id)
+    _add_runs(connection, name, [run], now=now)
+    unmoved = {"name": name, "next_run": micros(entry.next_run), "last_run": None}
+    connection.execute(MOVE_ON, {**unmoved, "last_job": job_id})
+    return _entry(connection, name)
+
+
+def schedule_runs(connection: sqlite3.Connection, name: str, *, limit: int) -> list[ScheduleRun]:
+    """Return the newest runs of an entry; see `Backend.schedule_runs`."""
+    return list(map(_to_run, connection.execute(SELECT_RUNS, {"name": name, "limit": limit})))
 
 
 def _entry(connection: sqlite3.Connection, name: str) -> ScheduleEntry | None:
@@ -88,10 +158,27 @@ def _to_entry(row: sqlite3.Row) -> ScheduleEntry:
     )
 
 
-def _is_known(connection: sqlite3.Connection, job_id: JobId) -> bool:
-    return connection.execute(SELECT_JOB_STATE, (job_id,)).fetchone() is not None
+def _to_run(row: sqlite3.Row) -> ScheduleRun:
+    return ScheduleRun(
+        due=moment(row["due_at"]),
+        fired_at=moment(row["fired_at"]),
+        outcome=RunOutcome(row["outcome"]),
+        job=None if row["job"] is None else JobId(row["job"]),
+        state=None if row["state"] is None else STATES[row["state"]],
+    )
 
 
-def _is_unfinished(connection: sqlite3.Connection, job_id: JobId | None) -> bool:
-    row = connection.execute(SELECT_JOB_STATE, (job_id,)).fetchone()
-    return row is not None and row[0] not in _ENDED
+def _known(connection: sqlite3.Connection, name: str, jobs: Sequence[JobId]) -> frozenset[JobId]:
+    rows = connection.execute(SELECT_KNOWN_JOBS, {"name": name, "jobs": to_json(jobs)})
+    return frozenset(JobId(row[0]) for row in rows)
+
+
+def _is_under_way(connection: sqlite3.Connection, entry: ScheduleEntry) -> bool:
+    values = {"name": entry.schedule.name, "last_job": entry.last_job}
+    return connection.execute(SELECT_UNDER_WAY, values).fetchone() is not None
+
+
+def _add_runs(connection: sqlite3.Connection, name: str, runs: Sequence[ScheduleRun], *, now: int) -> None:
+    document = to_json([(micros(run.due), run.outcome, run.job) for run in runs])
+    connection.execute(ADD_RUNS, {"name": name, "now": now, "runs": document})
+    connection.execute(TRIM_RUNS, {"name": name, "kept": MAX_KEPT_RUNS})

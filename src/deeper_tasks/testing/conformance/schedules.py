@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
 from deeper_tasks.backends.protocol import Backend, JobQuery
 from deeper_tasks.domain.cron import parse_recurrence
-from deeper_tasks.domain.ids import derived_id
+from deeper_tasks.domain.ids import JobId, derived_id
 from deeper_tasks.domain.job import JobOptions, JobSpec
 from deeper_tasks.domain.schedule import (
     Fired,
@@ -19,6 +19,7 @@ from deeper_tasks.domain.schedule import (
     ScheduleEntry,
     plan_firing,
 )
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun
 from deeper_tasks.domain.state import State
 from deeper_tasks.testing.conformance.scene import (
     DAY,
@@ -28,6 +29,7 @@ from deeper_tasks.testing.conformance.scene import (
     SECOND,
     join,
     look,
+    new_id,
     only,
     settle,
     state_of,
@@ -53,6 +55,17 @@ async def plan(backend: Backend, schedule: Schedule = HOURLY, *, now: datetime =
     return firing
 
 
+async def due_entry(backend: Backend, schedule: Schedule = HOURLY) -> Firing:
+    """Register an entry and plan its first firing."""
+    await backend.put_schedule(schedule, now=NOW)
+    return await plan(backend, schedule)
+
+
+async def history(backend: Backend, schedule: Schedule = HOURLY) -> list[tuple[datetime, RunOutcome]]:
+    """Return the due time and the outcome of each run, the newest first."""
+    return [(run.due, run.outcome) for run in await backend.schedule_runs(schedule.name)]
+
+
 async def fire(backend: Backend, schedule: Schedule = HOURLY, *, now: datetime = DUE) -> Fired:
     """Fire an entry that must be due."""
     fired = await backend.fire(await plan(backend, schedule, now=now), now=now)
@@ -61,7 +74,7 @@ async def fire(backend: Backend, schedule: Schedule = HOURLY, *, now: datetime =
 
 
 class SchedulesConformance:
-    """What holds for `put_schedule`, `remove_schedule`, `schedules` and `fire`."""
+    """What holds for the entries of recurring tasks: their firing, pause, history, and runs by hand."""
 
     async def test_an_entry_is_kept_as_it_was_registered(self, backend: Backend) -> None:
         schedule = Schedule(
@@ -129,7 +142,7 @@ class SchedulesConformance:
         await backend.put_schedule(HOURLY, now=NOW)
         fired = await fire(backend, now=DUE + SECOND)
         job_id = derived_id(HOURLY.name, DUE)
-        assert fired == Fired(jobs=(job_id,))
+        assert fired.jobs == (job_id,)
         job = await look(backend, job_id)
         assert (job.state, job.task, job.options) == (State.PENDING, SPEC.task, SPEC.options)
         entry = await entry_of(backend)
@@ -177,7 +190,7 @@ class SchedulesConformance:
         schedule = replace(HOURLY, missed_runs=MissedRuns.SKIP)
         await backend.put_schedule(schedule, now=NOW)
         now = NOW + 5 * HOUR + 30 * MINUTE
-        assert await fire(backend, schedule, now=now) == Fired(jobs=())
+        assert (await fire(backend, schedule, now=now)).jobs == ()
         assert (await entry_of(backend)).next_run == NOW + 6 * HOUR
         assert (await backend.find(JobQuery())).total == 0
 
@@ -190,9 +203,9 @@ class SchedulesConformance:
         node = await join(backend)
         await backend.put_schedule(NO_OVERLAP, now=NOW)
         first = await fire(backend, NO_OVERLAP)
-        assert await fire(backend, NO_OVERLAP, now=DUE + HOUR) == Fired(jobs=())
+        assert (await fire(backend, NO_OVERLAP, now=DUE + HOUR)).jobs == ()
         jobs = await take(backend, node, now=DUE + HOUR)
-        assert await fire(backend, NO_OVERLAP, now=DUE + 2 * HOUR) == Fired(jobs=())
+        assert (await fire(backend, NO_OVERLAP, now=DUE + 2 * HOUR)).jobs == ()
         entry = await entry_of(backend)
         assert (entry.next_run, entry.last_job) == (DUE + 3 * HOUR, first.jobs[0])
         await settle(backend, jobs, now=DUE + 2 * HOUR)
@@ -208,7 +221,9 @@ class SchedulesConformance:
         await backend.put_schedule(HOURLY, now=NOW + 400 * DAY)
         firing = await plan(backend, now=NOW)
         assert firing.is_repair
-        assert await backend.fire(firing, now=NOW) == Fired(jobs=())
+        fired = await backend.fire(firing, now=NOW)
+        assert fired is not None
+        assert fired.jobs == ()
         entry = await entry_of(backend)
         assert (entry.next_run, entry.last_run) == (DUE, None)
         assert await backend.fire(firing, now=NOW) is None
@@ -219,6 +234,259 @@ class SchedulesConformance:
         await backend.remove_schedule(HOURLY.name)
         changed = replace(HOURLY, spec=replace(SPEC, arguments="[[1],{}]"))
         await backend.put_schedule(changed, now=NOW)
-        assert await fire(backend) == Fired(jobs=(derived_id(HOURLY.name, DUE),))
+        assert await fire(backend) == Fired()
         assert (await entry_of(backend)).next_run == DUE + HOUR
         assert (await backend.find(JobQuery())).total == 1
+
+    # a firing that was planned before the entry changed
+
+    async def test_a_run_planned_before_the_task_changed_is_not_fired(self, backend: Backend) -> None:
+        firing = await due_entry(backend)
+        changed = replace(HOURLY, spec=replace(SPEC, arguments="[[2],{}]"))
+        await backend.put_schedule(changed, now=DUE)
+        assert await backend.fire(firing, now=DUE) is None
+        assert (await backend.find(JobQuery())).total == 0
+        fired = await fire(backend)
+        assert (await look(backend, fired.jobs[0])).arguments == "[[2],{}]"
+
+    async def test_a_run_planned_before_a_policy_changed_is_not_fired(self, backend: Backend) -> None:
+        firing = await due_entry(backend)
+        await backend.put_schedule(NO_OVERLAP, now=DUE)
+        assert await backend.fire(firing, now=DUE) is None
+        assert (await fire(backend, NO_OVERLAP)).jobs == (derived_id(HOURLY.name, DUE),)
+
+    # pause
+
+    async def test_a_paused_entry_does_not_fire_even_what_was_planned_before(self, backend: Backend) -> None:
+        firing = await due_entry(backend)
+        entry = await backend.pause_schedule(HOURLY.name, is_paused=True, now=NOW + MINUTE)
+        assert entry == await entry_of(backend)
+        assert (entry.paused_at, entry.next_run) == (NOW + MINUTE, DUE)
+        assert await backend.fire(firing, now=DUE) is None
+        assert plan_firing(entry, now=DUE) is None
+        assert (await backend.find(JobQuery())).total == 0
+
+    async def test_runs_missed_during_a_pause_are_not_made_up_for(self, backend: Backend) -> None:
+        schedule = replace(HOURLY, missed_runs=MissedRuns.ALL)
+        await backend.put_schedule(schedule, now=NOW)
+        await backend.pause_schedule(schedule.name, is_paused=True, now=NOW)
+        now = NOW + 5 * HOUR + MINUTE
+        entry = await backend.pause_schedule(schedule.name, is_paused=False, now=now)
+        assert entry == await entry_of(backend)
+        assert (entry.paused_at, entry.next_run) == (None, NOW + 6 * HOUR)
+        assert plan_firing(entry, now=now) is None
+        assert (await fire(backend, schedule, now=NOW + 6 * HOUR)).jobs == (derived_id(schedule.name, NOW + 6 * HOUR),)
+
+    async def test_an_interval_keeps_its_rhythm_over_a_pause(self, backend: Backend) -> None:
+        schedule = replace(HOURLY, recurrence=parse_recurrence("@every 40m"))
+        await backend.put_schedule(schedule, now=NOW)
+        await backend.pause_schedule(schedule.name, is_paused=True, now=NOW)
+        entry = await backend.pause_schedule(schedule.name, is_paused=False, now=NOW + MINUTE)
+        assert entry is not None
+        assert entry.next_run == NOW + 40 * MINUTE
+        await backend.pause_schedule(schedule.name, is_paused=True, now=NOW + MINUTE)
+        entry = await backend.pause_schedule(schedule.name, is_paused=False, now=NOW + 90 * MINUTE)
+        assert entry is not None
+        assert entry.next_run == NOW + 120 * MINUTE
+
+    async def test_a_second_pause_changes_nothing(self, backend: Backend) -> None:
+        await backend.put_schedule(HOURLY, now=NOW)
+        first = await backend.pause_schedule(HOURLY.name, is_paused=True, now=NOW)
+        assert await backend.pause_schedule(HOURLY.name, is_paused=True, now=NOW + DAY) == first
+
+    async def test_resuming_an_entry_that_is_not_paused_keeps_its_missed_runs(self, backend: Backend) -> None:
+        entry = await backend.put_schedule(HOURLY, now=NOW)
+        assert await backend.pause_schedule(HOURLY.name, is_paused=False, now=NOW + DAY) == entry
+        assert (await entry_of(backend)).next_run == DUE
+
+    async def test_a_pause_is_kept_when_the_entry_is_registered_again(self, backend: Backend) -> None:
+        await backend.put_schedule(HOURLY, now=NOW)
+        await backend.pause_schedule(HOURLY.name, is_paused=True, now=NOW)
+        assert (await backend.put_schedule(HOURLY, now=NOW + MINUTE)).paused_at == NOW
+        changed = replace(HOURLY, recurrence=parse_recurrence("30 * * * *"))
+        entry = await backend.put_schedule(changed, now=NOW + MINUTE)
+        assert (entry.paused_at, entry.schedule) == (NOW, changed)
+
+    async def test_an_entry_that_is_not_there_cannot_be_paused(self, backend: Backend) -> None:
+        for is_paused in (True, False):
+            assert await backend.pause_schedule("nobody", is_paused=is_paused, now=NOW) is None
+
+    # run now
+
+    async def test_an_entry_is_run_now_and_its_due_times_stay(self, backend: Backend) -> None:
+        before = await backend.put_schedule(HOURLY, now=NOW)
+        job_id = new_id()
+        entry = await backend.run_schedule(HOURLY.name, job_id=job_id, now=NOW + MINUTE)
+        assert entry == replace(before, last_job=job_id) == await entry_of(backend)
+        job = await look(backend, job_id)
+        assert (job.state, job.task, job.options, job.scheduled_at) == (
+            State.PENDING,
+            SPEC.task,
+            SPEC.options,
+            NOW + MINUTE,
+        )
+        [run] = await backend.schedule_runs(HOURLY.name)
+        assert run == ScheduleRun(
+            due=NOW + MINUTE,
+            fired_at=NOW + MINUTE,
+            outcome=RunOutcome.RUN_NOW,
+            job=job_id,
+            state=State.PENDING,
+        )
+
+    async def test_running_now_again_with_the_same_id_makes_no_second_job(self, backend: Backend) -> None:
+        await backend.put_schedule(HOURLY, now=NOW)
+        job_id = new_id()
+        first = await backend.run_schedule(HOURLY.name, job_id=job_id, now=NOW)
+        assert await backend.run_schedule(HOURLY.name, job_id=job_id, now=NOW + MINUTE) == first
+        assert (await backend.find(JobQuery())).total == 1
+        assert len(await backend.schedule_runs(HOURLY.name)) == 1
+
+    async def test_a_paused_entry_is_run_now_and_stays_paused(self, backend: Backend) -> None:
+        await backend.put_schedule(HOURLY, now=NOW)
+        await backend.pause_schedule(HOURLY.name, is_paused=True, now=NOW)
+        entry = await backend.run_schedule(HOURLY.name, job_id=new_id(), now=NOW)
+        assert entry is not None
+        assert entry.paused_at == NOW
+        assert (await backend.find(JobQuery())).total == 1
+
+    async def test_an_entry_that_is_not_there_is_not_run(self, backend: Backend) -> None:
+        assert await backend.run_schedule("nobody", job_id=new_id(), now=NOW) is None
+        assert (await backend.find(JobQuery())).total == 0
+
+    async def test_a_run_is_skipped_while_a_job_run_now_has_not_ended(self, backend: Backend) -> None:
+        node = await join(backend)
+        await backend.put_schedule(NO_OVERLAP, now=NOW)
+        await fire(backend, NO_OVERLAP)
+        [due] = await take(backend, node, now=DUE)
+        await backend.run_schedule(HOURLY.name, job_id=new_id(), now=DUE)
+        [by_hand] = await take(backend, node, now=DUE)
+        await settle(backend, [by_hand], now=DUE)
+        assert (await fire(backend, NO_OVERLAP, now=DUE + HOUR)).jobs == ()
+        await settle(backend, [due], now=DUE + HOUR)
+        assert len((await fire(backend, NO_OVERLAP, now=DUE + 2 * HOUR)).jobs) == 1
+
+    # history
+
+    async def test_the_history_tells_what_became_of_each_run_the_newest_first(self, backend: Backend) -> None:
+        node = await join(backend)
+        await backend.put_schedule(NO_OVERLAP, now=NOW)
+        first = await fire(backend, NO_OVERLAP, now=DUE + SECOND)
+        held_back = await fire(backend, NO_OVERLAP, now=DUE + HOUR)
+        await settle(backend, await take(backend, node, now=DUE + HOUR), now=DUE + HOUR)
+        second = await fire(backend, NO_OVERLAP, now=DUE + 2 * HOUR)
+        fired = RunOutcome.FIRED
+        expected = [
+            ScheduleRun(due=DUE + 2 * HOUR, fired_at=DUE + 2 * HOUR, outcome=fired, job=second.jobs[0]),
+            ScheduleRun(due=DUE + HOUR, fired_at=DUE + HOUR, outcome=RunOutcome.SKIPPED_OVERLAP),
+            ScheduleRun(due=DUE, fired_at=DUE + SECOND, outcome=fired, job=first.jobs[0]),
+        ]
+        assert [*second.runs, *held_back.runs, *first.runs] == expected
+        states = [State.PENDING, None, State.COMPLETED]
+        assert await backend.schedule_runs(HOURLY.name) == [
+            replace(run, state=state) for run, state in zip(expected, states, strict=True)
+        ]
+
+    async def test_the_history_has_the_missed_runs(self, backend: Backend) -> None:
+        await backend.put_schedule(HOURLY, now=NOW)
+        await fire(backend, now=DUE + 2 * HOUR)
+        assert await history(backend) == [
+            (DUE + 2 * HOUR, RunOutcome.FIRED),
+            (DUE + HOUR, RunOutcome.SKIPPED_MISSED),
+            (DUE, RunOutcome.SKIPPED_MISSED),
+        ]
+
+    async def test_the_history_knows_no_state_of_a_job_that_is_gone(self, backend: Backend) -> None:
+        await backend.put_schedule(HOURLY, now=NOW)
+        fired = await fire(backend)
+        await backend.delete(only(*fired.jobs))
+        [run] = await backend.schedule_runs(HOURLY.name)
+        assert (run.job, run.state) == (fired.jobs[0], None)
+
+    async def test_a_firing_that_is_refused_is_not_in_the_history(self, backend: Backend) -> None:
+        firing = await due_entry(backend)
+        await backend.fire(firing, now=DUE)
+        await backend.fire(firing, now=DUE)
+        assert await history(backend) == [(DUE, RunOutcome.FIRED)]
+
+    async def test_the_history_keeps_the_newest_runs(self, backend: Backend) -> None:
+        await backend.put_schedule(HOURLY, now=NOW)
+        for number in range(3):
+            await fire(backend, now=DUE + number * HOUR)
+        now = DUE + 250 * HOUR
+        await fire(backend, now=now)
+        kept = await history(backend)
+        assert kept[0] == (now, RunOutcome.FIRED)
+        assert [due for due, _ in kept] == [now - number * HOUR for number in range(MAX_KEPT_RUNS)]
+        newest = await backend.schedule_runs(HOURLY.name, limit=2)
+        assert [run.due for run in newest] == [now, now - HOUR]
+
+    async def test_each_entry_has_a_history_of_its_own_which_goes_with_it(self, backend: Backend) -> None:
+        other = replace(HOURLY, name="other")
+        await backend.put_schedule(HOURLY, now=NOW)
+        await backend.put_schedule(other, now=NOW)
+        await fire(backend)
+        await fire(backend, other, now=DUE + HOUR)
+        await backend.remove_schedule(HOURLY.name)
+        await backend.put_schedule(HOURLY, now=NOW)
+        assert await history(backend) == []
+        assert [due for due, _ in await history(backend, other)] == [DUE + HOUR, DUE]
+        assert await backend.schedule_runs("nobody") == []
+
+    # overlap and missed runs together
+
+    async def test_of_all_missed_runs_one_fires_where_none_may_overlap(self, backend: Backend) -> None:
+        schedule = replace(NO_OVERLAP, missed_runs=MissedRuns.ALL)
+        await backend.put_schedule(schedule, now=NOW)
+        fired = await fire(backend, schedule, now=DUE + 2 * HOUR)
+        assert fired.jobs == (derived_id(schedule.name, DUE + 2 * HOUR),)
+        assert (await backend.find(JobQuery())).total == 1
+        assert await history(backend) == [
+            (DUE + 2 * HOUR, RunOutcome.FIRED),
+            (DUE + HOUR, RunOutcome.SKIPPED_OVERLAP),
+            (DUE, RunOutcome.SKIPPED_OVERLAP),
+        ]
+
+    # clocks
+
+    async def test_a_clock_set_back_by_an_hour_fires_nothing_twice(self, backend: Backend) -> None:
+        every_minute = replace(HOURLY, recurrence=parse_recurrence("* * * * *"))
+        await self._fires_each_due_time_once(backend, every_minute, back=HOUR, step=MINUTE)
+
+    async def test_a_clock_set_back_by_a_day_fires_nothing_twice(self, backend: Backend) -> None:
+        await self._fires_each_due_time_once(backend, HOURLY, back=DAY, step=HOUR)
+
+    async def _fires_each_due_time_once(
+        self, backend: Backend, schedule: Schedule, *, back: timedelta, step: timedelta
+    ) -> None:
+        count = back // step + 20
+        await backend.put_schedule(schedule, now=NOW)
+        told: list[JobId] = []
+        last = NOW + count * step
+        moments = [NOW + number * step for number in range(1, count + 1)]
+        again = [last - back + number * step for number in range(1, back // step + 3)]
+        for now in (*moments, last - back, *again):
+            while (firing := plan_firing(await entry_of(backend, schedule), now=now)) is not None:
+                fired = await backend.fire(firing, now=now)
+                assert fired is not None
+                told += fired.jobs
+        assert told == [derived_id(schedule.name, NOW + number * step) for number in range(1, count + 3)]
+        assert (await backend.find(JobQuery())).total == len(told)
+        jobs = [run.job for run in await backend.schedule_runs(schedule.name) if run.job is not None]
+        assert len(jobs) == len(set(jobs))
+
+    async def test_a_clock_far_ahead_that_is_right_again_costs_no_run(self, backend: Backend) -> None:
+        await backend.put_schedule(HOURLY, now=NOW)
+        wrong = NOW + 400 * DAY
+        await fire(backend, now=wrong)
+        repair = plan_firing(await entry_of(backend), now=NOW + MINUTE)
+        assert repair is not None
+        assert await backend.fire(repair, now=NOW + MINUTE) is not None
+        assert (await fire(backend, now=DUE)).jobs == (derived_id(HOURLY.name, DUE),)
+        assert (await fire(backend, now=DUE + HOUR)).jobs == (derived_id(HOURLY.name, DUE + HOUR),)
+        assert (await history(backend))[:4] == [
+            (DUE + HOUR, RunOutcome.FIRED),
+            (DUE, RunOutcome.FIRED),
+            (wrong + HOUR, RunOutcome.REPAIRED),
+            (wrong, RunOutcome.FIRED),
+        ]

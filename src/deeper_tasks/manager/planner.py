@@ -1,0 +1,146 @@
+"""The planner: registers recurring tasks, pauses, runs and removes them, and wakes those who fire them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deeper_tasks.backends.protocol import Backend, Notification, Topic
+from deeper_tasks.domain.cron import parse_recurrence
+from deeper_tasks.domain.schedule import MissedRuns, Overlap, Schedule, ScheduleEntry
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
+from deeper_tasks.errors import InvalidOptionError, ScheduleNotFoundError
+from deeper_tasks.integrations.events import (
+    EventBus,
+    JobEnqueued,
+    SchedulePaused,
+    ScheduleRemoved,
+    ScheduleResumed,
+)
+from deeper_tasks.manager.jobs import AnyTask, JobFactory
+from deeper_tasks.tasks import JobRequest, TaskId
+
+_LONGEST_NAME = 200
+
+
+class Planner:
+    """What can be done about the entries of recurring tasks. Where an entry must be there, ScheduleNotFoundError."""
+
+    def __init__(self, *, backend: Backend, jobs: JobFactory, bus: EventBus) -> None:
+        self._backend = backend
+        self._jobs = jobs
+        self._bus = bus
+
+    async def put(
+        self,
+        name: str,
+        task: AnyTask,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        request: JobRequest,
+        *,
+        cron_expression: str,
+        timezone: str,
+        missed_runs: str,
+        overlap: str,
+    ) -> ScheduleEntry:
+        """Register a recurring task."""
+        _refuse_per_job_options(request)
+        entry = await self._backend.put_schedule(
+            Schedule(
+                name=_checked_name(name),
+                recurrence=parse_recurrence(cron_expression, timezone),
+                spec=self._jobs.spec(task, args, kwargs, request),
+                missed_runs=_choice(MissedRuns, "missed_runs", missed_runs),
+                overlap=_choice(Overlap, "overlap", overlap),
+            )
+        )
+        await self._wake_schedulers()
+        return entry
+
+    async def entry(self, name: str) -> ScheduleEntry:
+        """Return one entry."""
+        for entry in (await self._backend.schedules()).entries:
+            if entry.schedule.name == name:
+                return entry
+        raise _not_found(name)
+
+    async def pause(self, name: str) -> ScheduleEntry:
+        """Hold an entry's runs."""
+        entry = _found(name, await self._backend.pause_schedule(name, is_paused=True))
+        self._bus.emit(SchedulePaused(name=name))
+        return entry
+
+    async def resume(self, name: str) -> ScheduleEntry:
+        """Let an entry's runs go on."""
+        entry = _found(name, await self._backend.pause_schedule(name, is_paused=False))
+        await self._wake_schedulers()
+        self._bus.emit(ScheduleResumed(name=name, next_run=entry.next_run))
+        return entry
+
+    async def remove(self, name: str) -> None:
+        """Remove an entry with its history."""
+        if not await self._backend.remove_schedule(name):
+            raise _not_found(name)
+        self._bus.emit(ScheduleRemoved(name=name))
+
+    async def run_now(self, name: str) -> TaskId:
+        """Enqueue an entry's job now, apart from its times."""
+        job_id = self._jobs.ids.next(time.time_ns())
+        spec = _found(name, await self._backend.run_schedule(name, job_id=job_id)).schedule.spec
+        await self._backend.notify([Notification(topic=Topic.JOBS, subject=spec.queue)])
+        self._bus.emit(JobEnqueued(job_id=job_id, task=spec.task, queue=spec.queue))
+        return TaskId(job_id, is_new=True)
+
+    async def history(self, name: str, *, limit: int) -> list[ScheduleRun]:
+        """Return an entry's newest runs."""
+        most = _checked_limit(limit)
+        await self.entry(name)
+        return await self._backend.schedule_runs(name, limit=most)
+
+    async def _wake_schedulers(self) -> None:
+        await self._backend.notify([Notification(topic=Topic.SCHEDULES)])
+
+
+def _found(name: str, entry: ScheduleEntry | None) -> ScheduleEntry:
+    if entry is None:
+        raise _not_found(name)
+    return entry
+
+
+def _not_found(name: str) -> ScheduleNotFoundError:
+    return ScheduleNotFoundError(f"no recurring task has the name {name!r}")
+
+
+def _checked_name(name: object) -> str:
+    if isinstance(name, str) and name.strip() and len(name) <= _LONGEST_NAME and name.isprintable():
+        return name
+    raise InvalidOptionError(
+        f"the name {name!r} of a recurring task cannot be used; give 1 to {_LONGEST_NAME} printable characters"
+    )
+
+
+def _checked_limit(limit: object) -> int:
+    if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
+        return min(limit, MAX_KEPT_RUNS)
+    raise InvalidOptionError(f"option 'limit' cannot be {limit!r}: give a whole number, from 1 up")
+
+
+def _choice(kind: type[MissedRuns | Overlap], option: str, value: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError as error:
+        known = ", ".join(repr(each.value) for each in kind)
+        raise InvalidOptionError(f"option {option!r} cannot be {value!r}; use one of {known}") from error
+
+
+def _refuse_per_job_options(request: JobRequest) -> None:
+    given = {
+        "task_id": request.task_id is not None,
+        "delay_seconds": request.delay is not None,
+        "unique_key": request.unique_key is not None,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise InvalidOptionError(f"option {option!r} is for one job, and a recurring task makes many; leave it out")
