@@ -15,6 +15,7 @@ from deeper_tasks.cli.target import Target, takes_target
     epilog="""\b
 Examples:
   deeper schedules --url sqlite:///tasks.db
+  deeper schedules --json | jq -r '.[] | .name + " " + .next_run'
   deeper schedules next nightly-report -n 10
   deeper schedules run nightly-report
   deeper schedules history nightly-report
