@@ -23,7 +23,7 @@ from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.manager.conditions import Conditions, check_page, to_days, to_filter, to_sort_key
 from deeper_tasks.manager.diagnosis import Finding, OnCheck, examine, say_nothing
 from deeper_tasks.manager.jobs import AnyTask
-from deeper_tasks.manager.operator import OnProgress, Operator, ignore
+from deeper_tasks.manager.operator import OnProgress, Operator
 from deeper_tasks.manager.overview import Overview, to_overview
 from deeper_tasks.manager.planner import Planner
 from deeper_tasks.manager.producer import Producer
@@ -303,13 +303,13 @@ class Facade:
         self,
         *,
         reason: str = "cancelled by request",
-        on_progress: OnProgress = ignore,
+        on_progress: OnProgress | None = None,
         **conditions: Unpack[Conditions],
     ) -> int:
         """
         Cancel all jobs that meet the conditions of `list_tasks` and have not ended; returns how many.
 
-        `on_progress` is called in the event loop after each batch, with how many are done.
+        `on_progress` is called after each batch with how many there were so far.
         """
         target = to_filter(**conditions)
         await self._ready()
@@ -326,11 +326,11 @@ class Facade:
         job_id = await self._checked(task_id)
         await self._operator.retry(job_id)
 
-    async def retry_tasks(self, *, on_progress: OnProgress = ignore, **conditions: Unpack[Conditions]) -> int:
+    async def retry_tasks(self, *, on_progress: OnProgress | None = None, **conditions: Unpack[Conditions]) -> int:
         """
         Retry all jobs that meet the conditions of `list_tasks`, by default all dead letters; returns how many.
 
-        `on_progress` is that of `cancel_tasks`.
+        `on_progress` is called after each batch with how many there were so far.
         """
         conditions.setdefault("status", DEAD_LETTER)
         target = to_filter(**conditions)
@@ -348,11 +348,11 @@ class Facade:
         job_id = await self._checked(task_id)
         await self._operator.delete(job_id)
 
-    async def delete_tasks(self, *, on_progress: OnProgress = ignore, **conditions: Unpack[Conditions]) -> int:
+    async def delete_tasks(self, *, on_progress: OnProgress | None = None, **conditions: Unpack[Conditions]) -> int:
         """
         Delete all jobs that meet the conditions of `list_tasks` and do not run; returns how many.
 
-        `on_progress` is that of `cancel_tasks`.
+        `on_progress` is called after each batch with how many there were so far.
         """
         target = to_filter(**conditions)
         await self._ready()

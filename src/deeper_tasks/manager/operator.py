@@ -23,12 +23,8 @@ from deeper_tasks.errors import InvalidTransitionError, JobNotFoundError
 from deeper_tasks.integrations.events import EventBus, JobCancelled
 from deeper_tasks.manager.views import CancelOutcome
 
-OnProgress = Callable[[int], None]
-"""Told, after each batch of a change of many jobs, how many are done."""
-
-
-def ignore(_: int) -> None:
-    """Take no notice of progress."""
+OnProgress = Callable[[int], object]
+"""Called after each batch with how many jobs there were so far."""
 
 
 class Operator:
@@ -45,7 +41,7 @@ class Operator:
             await self._refuse(job_id, "cancelled")
         return outcomes[job_id]
 
-    async def cancel_all(self, target: JobFilter, *, reason: str, on_progress: OnProgress = ignore) -> int:
+    async def cancel_all(self, target: JobFilter, *, reason: str, on_progress: OnProgress | None = None) -> int:
         """Cancel all jobs meant; returns how many."""
         return await _until_few(lambda: self._cancel(target, reason), on_progress)
 
@@ -54,7 +50,7 @@ class Operator:
         if not await self._retry(JobFilter(ids=(job_id,))):
             await self._refuse(job_id, "retried")
 
-    async def retry_all(self, target: JobFilter, *, on_progress: OnProgress = ignore) -> int:
+    async def retry_all(self, target: JobFilter, *, on_progress: OnProgress | None = None) -> int:
         """Retry all jobs meant, each once however soon it fails again; returns how many."""
         retried, place = 0, None
         while True:
@@ -62,7 +58,8 @@ class Operator:
             ids = tuple(job.id for job in page.jobs)
             if ids:
                 retried += len(await self._retry(msgspec.structs.replace(target, ids=ids)))
-                on_progress(retried)
+                if on_progress is not None:
+                    on_progress(retried)
             if page.next is None:
                 return retried
             place = page.next
@@ -72,7 +69,7 @@ class Operator:
         if not await self._backend.delete(JobFilter(ids=(job_id,))):
             await self._refuse(job_id, "deleted")
 
-    async def delete_all(self, target: JobFilter, *, on_progress: OnProgress = ignore) -> int:
+    async def delete_all(self, target: JobFilter, *, on_progress: OnProgress | None = None) -> int:
         """Delete all jobs meant; returns how many."""
         return await _until_few(lambda: self._backend.delete(target), on_progress)
 
@@ -115,12 +112,13 @@ class Operator:
         raise InvalidTransitionError(f"the job {job_id} is {job.state} and cannot be {what}")
 
 
-async def _until_few(change: Callable[[], Awaitable[Sized]], on_progress: OnProgress) -> int:
+async def _until_few(change: Callable[[], Awaitable[Sized]], on_progress: OnProgress | None) -> int:
     """Change batch after batch, until one is not full."""
     changed = 0
     while True:
         count = len(await change())
         changed += count
-        on_progress(changed)
+        if count and on_progress is not None:
+            on_progress(changed)
         if count < MAX_BATCH:
             return changed
