@@ -29,8 +29,11 @@ A task is a function of your application, a job is one enqueued run of it.
 Examples:
   deeper worker myapp.tasks:manager --queues default:20,emails:5
   deeper enqueue myapp.tasks.send_welcome 42 --app myapp.tasks:manager
-  deeper list --status failed --url sqlite:///tasks.db
-  deeper stats --json
+  deeper list --dead --url sqlite:///tasks.db
+  deeper stats --watch
+  deeper doctor
+
+'deeper demo' shows in some ten seconds what all this is about.
 
 The store is the one of --url, or of the manager that --app names, or of the
 settings: DEEPER_TASKS_URL, deeper_tasks.toml, or [tool.deeper_tasks] in

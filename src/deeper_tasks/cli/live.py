@@ -33,7 +33,7 @@ class LiveScreen:
     def on_terminal(cls, interval: float) -> Self | None:
         """Return a screen; None where there is no terminal that could show one."""
         screen = console()
-        if not screen.is_terminal or screen.is_dumb_terminal:
+        if not sys.stdout.isatty() or screen.is_dumb_terminal:
             return None
         return cls(screen, interval=interval)
 

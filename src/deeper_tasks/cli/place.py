@@ -7,6 +7,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from deeper_tasks import __version__
@@ -50,8 +51,10 @@ def examine_settings(target: Target) -> Iterator[Finding]:
         sources.append(f"--app {target.app}")
     if target.app is None and target.url is None:
         sources += [variable for variable in sorted(os.environ) if variable.startswith(PREFIX) and os.environ[variable]]
-        file = settings_file()
-        sources += [] if file is None else [str(file)]
+        # One that cannot be read is told when the settings are loaded.
+        with suppress(OSError, ValueError):
+            file = settings_file()
+            sources += [] if file is None else [str(file)]
     if sources:
         yield fine("settings from", ", ".join(sources))
 

@@ -38,15 +38,15 @@ class ExitCode(IntEnum):
 
 EXIT_CODES = """\b
 Exit codes:
-  0  done
-  1  the request was refused, for example because of the job's state;
-     of doctor: it found an error; of demo: it did not end as it should
-  2  the command line or a setting is wrong
-  3  there is no such job, task or recurring task
-  4  the store cannot be reached, or its schema does not fit
-  75 of a worker: a task ignored its timeout; start the worker again
-  130 interrupted by Ctrl-C
-  141 nobody reads the answer any more, as in 'deeper list | head'"""
+  0    done
+  1    the request was refused, for example because of the job's state;
+       of doctor: it found an error; of demo: it did not end as it should
+  2    the command line or a setting is wrong
+  3    there is no such job, task or recurring task
+  4    the store cannot be reached, or its schema does not fit
+  75   of a worker: a task ignored its timeout; start the worker again
+  130  interrupted by Ctrl-C
+  141  nobody reads the answer any more, as in 'deeper list | head'"""
 
 _CODES: tuple[tuple[tuple[type[DeeperTasksError], ...], ExitCode], ...] = (
     ((ConfigError, InvalidOptionError), ExitCode.USAGE),

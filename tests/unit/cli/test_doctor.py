@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 
 import pytest
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.cli import place
+from deeper_tasks.cli.application import load_manager
 from deeper_tasks.domain.ids import JobId
 
 STORE = ("--url", "sqlite:///tasks.db")
@@ -166,3 +168,26 @@ def test_nothing_is_changed_by_looking(deeper, ask, enqueue):
     deeper("doctor", "--deep", *STORE)
     assert ask("list") == before
     assert before["entries"][0]["id"] == job
+
+
+def test_a_broken_file_of_settings_is_a_finding_and_no_traceback(examine, folder):
+    (folder / "pyproject.toml").write_text("[tool.deeper_tasks\n")
+    wrong, code = examine()
+    assert code == 1
+    assert "is not TOML" in wrong["settings"]["message"]
+
+
+def test_a_remedy_can_be_copied_into_a_shell_whatever_the_name(deeper, examine):
+    name = "it's; here"
+    manager = load_manager("shop:manager")
+    manager.sync.schedule_recurring_task(name, "shop", "add", [1], "@daily")
+    manager.sync.pause_recurring_task(name)
+    manager.sync.close()
+    remedy = examine(*STORE)[0]["paused recurring task"]["remedy"]
+    assert shlex.split(remedy) == ["deeper", "schedules", "resume", name]
+
+
+def test_tasks_that_are_switched_off_are_told(examine):
+    wrong, code = examine("--url", "noop://")
+    assert code == 0
+    assert "switched off" in wrong

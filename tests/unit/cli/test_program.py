@@ -62,9 +62,9 @@ def test_the_help_teaches_with_examples_and_says_what_exit_codes_mean(deeper, wo
     result = deeper(*words)
     assert result.exit_code == 0
     assert "deeper worker myapp.tasks:manager" in result.stdout
-    assert "4  the store cannot be reached" in result.stdout
+    assert "4    the store cannot be reached" in result.stdout
     for code in set(ExitCode) - {ExitCode.DONE}:
-        assert f"\n    {int(code):<3}" in result.stdout
+        assert f"\n    {int(code):<5}" in result.stdout
 
 
 @pytest.mark.parametrize("path", PATHS, ids=" ".join)

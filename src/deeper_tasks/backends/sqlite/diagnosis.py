@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from shlex import quote
 
 from deeper_tasks.backends.sqlite.database import OLDEST_SQLITE, Database, translate
 from deeper_tasks.backends.sqlite.mounts import Kind, find_mount
@@ -75,7 +76,7 @@ def _examine_place(path: Path) -> Iterator[Finding]:
         yield fault(
             "folder",
             f"the folder {str(folder)!r} is not writable for this user, and SQLite keeps files beside the database",
-            f"run as its owner, or give this user the folder: chown {os.getuid()} {folder}",
+            f"run as its owner, or give this user the folder: chown {os.getuid()} {quote(str(folder))}",
         )
     yield _examine_file(path)
     yield _examine_disk(folder)
@@ -93,7 +94,7 @@ def _examine_file(path: Path) -> Finding:
             return fault(
                 "file",
                 f"{str(beside)!r} cannot be read and written by this user",
-                f"run as its owner, or give the file to this user: chown {os.getuid()} {beside}",
+                f"run as its owner, or give the file to this user: chown {os.getuid()} {quote(str(beside))}",
             )
     return fine("file", f"{path}, {_size(path.stat().st_size)}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -24,7 +25,7 @@ _TICK = "demo.tick"
 def watching() -> Iterator[Audience]:
     """Yield what shows the jobs to whom is there."""
     screen = console()
-    if not screen.is_terminal or screen.is_dumb_terminal:
+    if not sys.stdout.isatty() or screen.is_dumb_terminal:
         yield LineAudience()
         return
     with Live(console=screen, auto_refresh=False) as live:

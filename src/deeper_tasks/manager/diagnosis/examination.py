@@ -34,11 +34,9 @@ async def examine(
 ) -> list[Finding]:
     """Return what is found, in the order of the checks. A store that fails is a finding. None is made."""
     findings: list[Finding] = []
-    if not settings.enabled:
-        remedy = "to have jobs run, set enabled = true"
-        findings.append(
-            warning("switched off", "tasks are switched off here: every job is taken and none kept", remedy)
-        )
+    if not backend.capabilities.runs_jobs:
+        told = "tasks are switched off here: every job is taken and none is kept"
+        findings.append(warning("switched off", told, "set enabled = true, and a url other than noop://"))
     if isinstance(backend, Diagnosable):
         on_check("the whole store" if deep else "the store")
         findings += await backend.diagnose(deep=deep)

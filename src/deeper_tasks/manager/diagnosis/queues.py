@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from shlex import quote
 
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 from deeper_tasks.manager.diagnosis.scene import Scene
@@ -29,7 +30,7 @@ def _unserved(queues: Iterable[QueueOverview]) -> Iterator[Finding]:
         if queue.workers:
             continue
         told = f"no living worker serves the queue {queue.name!r}"
-        remedy = f"start a worker for it: deeper worker module:manager --queues {queue.name}:10"
+        remedy = f"start a worker for it: deeper worker module:manager --queues {quote(queue.name)}:10"
         if queue.pending:
             yield fault("unserved queue", f"{told}, which has {count(queue.pending, 'pending job')}", remedy)
         elif queue.later:
@@ -43,7 +44,7 @@ def _paused(scene: Scene) -> Iterator[Finding]:
                 "paused queue",
                 f"the queue {queue.name!r} has been paused for {span(scene.now - queue.paused_at)}, "
                 f"with {count(queue.pending, 'pending job')}",
-                f"deeper queues resume {queue.name}",
+                f"deeper queues resume {quote(queue.name)}",
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 
 from deeper_tasks.domain.finding import Finding, fine, warning
 from deeper_tasks.domain.schedule import ON_TIME, ScheduleEntry
@@ -24,7 +25,7 @@ def _of_entry(scene: Scene, entry: ScheduleEntry) -> Iterator[Finding]:
         yield warning(
             "paused recurring task",
             f"{name!r} has been paused for {span(scene.book.now - entry.paused_at)}",
-            f"deeper schedules resume {name}",
+            f"deeper schedules resume {quote(name)}",
         )
     elif late > ON_TIME:
         yield warning(
@@ -37,5 +38,5 @@ def _of_entry(scene: Scene, entry: ScheduleEntry) -> Iterator[Finding]:
         yield warning(
             "unknown tasks",
             f"the recurring task {name!r} is of {task!r}, which the application does not have",
-            f"deploy the code that has it, or remove the entry: deeper schedules remove {name}",
+            f"deploy the code that has it, or remove the entry: deeper schedules remove {quote(name)}",
         )
