@@ -366,11 +366,20 @@ class Facade:
         """Have jobs of a paused queue started again."""
         await self._set_pause(queue, None)
 
-    async def cleanup_old_tasks(self, *, completed_days: float | None = None, failed_days: float | None = None) -> int:
+    async def cleanup_old_tasks(
+        self,
+        *,
+        completed_days: float | None = None,
+        failed_days: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> int:
         """
         Delete ended jobs older than this many days, by default as the settings say; returns how many.
 
-        `failed_days` covers failed, discarded and cancelled ones. Workers do this by themselves.
+        `failed_days` covers failed, discarded and cancelled ones. Workers do
+        this by themselves. It goes in batches, the oldest first, and rests
+        between them; `on_progress` is called after each with how many there
+        were so far. A store's file gets shorter meanwhile.
         """
         retention = retention_of(self.settings)
         if completed_days is not None:
@@ -378,7 +387,21 @@ class Facade:
         if failed_days is not None:
             retention = Retention(completed=retention.completed, failed=to_days("failed_days", failed_days))
         await self._ready()
-        return await self._operator.clean_up(retention)
+        return await self._operator.clean_up(retention, on_progress=on_progress)
+
+    async def compact_store(self) -> int:
+        """
+        Give the space that deleted jobs left back to the machine at once; returns the bytes.
+
+        A store that needs no such thing answers 0. SQLite gives space back by
+        itself, a little with each clean-up; this rebuilds the whole file, also
+        one that was not made by `deeper_tasks`. It takes some seconds a
+        gigabyte and as much free space again, and meanwhile nothing is
+        written: enqueues and workers wait, and after the store's timeout get
+        BackendUnavailableError.
+        """
+        await self._ready()
+        return await self._operator.compact()
 
     # look
 
@@ -418,6 +441,37 @@ class Facade:
         )
         await self._ready()
         return to_page(await self.backend.find(query), page=page, per_page=per_page)
+
+    async def list_dead_letters(
+        self,
+        *,
+        page: int = 1,
+        per_page: int = 50,
+        sort_by: str = "finished_at",
+        descending: bool = True,
+        cursor: str | None = None,
+        queue: str | None = None,
+        worker_module: str | ModuleType | None = None,
+        task: str | Task[..., Any] | None = None,
+        tag: str | None = None,
+    ) -> Page:
+        """
+        Return a page of the failed and discarded jobs, the latest first: what `retry_tasks` means by default.
+
+        `errors` of each entry holds why every attempt failed. Otherwise as `list_tasks`.
+        """
+        return await self.list_tasks(
+            page=page,
+            per_page=per_page,
+            sort_by=sort_by,
+            descending=descending,
+            cursor=cursor,
+            status=DEAD_LETTER,
+            queue=queue,
+            worker_module=worker_module,
+            task=task,
+            tag=tag,
+        )
 
     async def get_statistics(self) -> Statistics:
         """Return the counts of every queue and of the workers."""

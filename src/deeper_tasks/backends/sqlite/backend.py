@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from deeper_tasks.backends.protocol import (
+    MAX_BATCH,
     Beat,
     Capabilities,
     Claim,
@@ -29,7 +30,19 @@ from deeper_tasks.backends.protocol import (
     Retention,
     Retried,
 )
-from deeper_tasks.backends.sqlite import consume, control, diagnosis, look, maintain, produce, schedules, schema
+from deeper_tasks.backends.sqlite import (
+    consume,
+    control,
+    diagnosis,
+    listing,
+    look,
+    maintain,
+    produce,
+    schedules,
+    schema,
+    space,
+    unique_keys,
+)
 from deeper_tasks.backends.sqlite.codec import micros
 from deeper_tasks.backends.sqlite.database import Database, Synchronous
 from deeper_tasks.backends.sqlite.threads import Operation, Reader, Writer
@@ -43,6 +56,9 @@ from deeper_tasks.domain.settlement import Report, Settled, Settlement
 from deeper_tasks.errors import BackendUnavailableError, UnsupportedError
 
 T = TypeVar("T")
+
+_MOST_STEPS_BACK = 64
+"""Steps in which one `prune` gives space back: 64 MiB, with the other writers' turns in between."""
 
 
 class SQLiteBackend:
@@ -60,6 +76,7 @@ class SQLiteBackend:
         self._wake = Wake(self._database.path)
         self._writer: Writer | None = None
         self._reader: Reader | None = None
+        self._lister: Reader | None = None
         self._is_ready = False
         self._pid = os.getpid()
 
@@ -87,7 +104,8 @@ class SQLiteBackend:
         self._is_ready = False
         writer, self._writer = self._writer, None
         reader, self._reader = self._reader, None
-        for thread in (reader, writer):
+        lister, self._lister = self._lister, None
+        for thread in (lister, reader, writer):
             if thread is not None:
                 await asyncio.get_running_loop().run_in_executor(None, thread.close)
 
@@ -155,7 +173,18 @@ class SQLiteBackend:
         return await self._write(partial(maintain.expire, now=_clock(now)))
 
     async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
-        return await self._write(partial(maintain.prune, retention=retention, now=_clock(now)))
+        moment = _clock(now)
+        pruned = await self._write(partial(maintain.prune, retention=retention, now=moment))
+        has_more_keys = pruned.has_more_keys
+        while has_more_keys:
+            has_more_keys = await self._write(partial(unique_keys.prune, now=moment)) == MAX_BATCH
+        for _ in range(_MOST_STEPS_BACK):
+            if not await self._write(space.give_back, is_alone=True):
+                break
+        return pruned.jobs
+
+    async def compact(self) -> int:
+        return await self._write(space.compact, is_alone=True)
 
     # schedules
 
@@ -200,7 +229,7 @@ class SQLiteBackend:
         return await self._read(partial(look.get, job_id=job_id))
 
     async def find(self, query: JobQuery) -> JobList:
-        return await self._read(partial(look.find, query=query))
+        return await self._list(partial(listing.find, query=query))
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         return await self._read(partial(look.statistics, now=_clock(now)))
@@ -234,14 +263,20 @@ class SQLiteBackend:
         name = self._database.path.name
         self._writer = Writer(self._database, name=f"deeper-write-{name}")
         self._reader = Reader(self._database, name=f"deeper-read-{name}")
+        # Lists have a thread of their own: a search through millions must not hold up who asks for one job.
+        self._lister = Reader(self._database, name=f"deeper-list-{name}")
         self._writer.start()
         self._reader.start()
+        self._lister.start()
 
-    async def _write(self, operation: Operation[T]) -> T:
-        return await self._open_thread(lambda: self._writer).run(operation)
+    async def _write(self, operation: Operation[T], *, is_alone: bool = False) -> T:
+        return await self._open_thread(lambda: self._writer).run(operation, is_alone=is_alone)
 
     async def _read(self, operation: Operation[T]) -> T:
         return await self._open_thread(lambda: self._reader).run(operation)
+
+    async def _list(self, operation: Operation[T]) -> T:
+        return await self._open_thread(lambda: self._lister).run(operation)
 
     def _open_thread(self, thread: Callable[[], Writer | Reader | None]) -> Writer | Reader:
         if os.getpid() != self._pid and self._writer is not None:
@@ -256,7 +291,7 @@ class SQLiteBackend:
         if os.getpid() == self._pid:
             return
         # The parent's threads are not here, and their connections were closed before the fork.
-        self._writer = self._reader = None
+        self._writer = self._reader = self._lister = None
         self._wake = Wake(self._database.path)
         self._pid = os.getpid()
 
