@@ -41,6 +41,15 @@ def jobs(count: int) -> str:
     return f"{count:,} {'job' if count == 1 else 'jobs'}"
 
 
+def size(count: float) -> str:
+    """Return a number of bytes in its fitting unit: `1.5 MiB`."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:  # noqa: PLR2004 - units of bytes
+            return f"{count:.0f} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
 def safe(text: object) -> str:
     """Return a text of a job's without control characters, with which it could rewrite the terminal."""
     whole = str(text)
