@@ -91,7 +91,8 @@ class Crew:
             mark: value,
             "WORKSHOP_JOURNAL": str(self.journal_path),
             "WORKSHOP_WORKER": str(number),
-            "PYTHONPATH": str(_APP),
+            # What the test itself imports comes along, or the processes could run another version of it.
+            "PYTHONPATH": os.pathsep.join([str(_APP), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         with log.open("wb") as stderr:
             process = subprocess.Popen(
