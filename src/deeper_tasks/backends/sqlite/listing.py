@@ -31,7 +31,7 @@ from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import State
 
 MOST_COUNTED = 10_000
-MOST_LOOKED_AT = 100_000
+MOST_LOOKED_AT = 50_000
 """Jobs that are looked at to count those that a task, module or tag means."""
 
 SELECT_PLACES = """

@@ -91,7 +91,7 @@ class Crew:
             mark: value,
             "WORKSHOP_JOURNAL": str(self.journal_path),
             "WORKSHOP_WORKER": str(number),
-            "PYTHONPATH": str(_APP),
+            "PYTHONPATH": os.pathsep.join([str(_APP), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         with log.open("wb") as stderr:
             process = subprocess.Popen(
