@@ -175,7 +175,7 @@ class JobList(Struct, frozen=True, kw_only=True):
     A page of jobs. `total` is exact for filters of states and queue.
 
     With other conditions it is counted up to 10,000, and a store may give up
-    after looking at 100,000 jobs; `total_is_exact` says whether that sufficed.
+    after looking at 50,000 jobs; `total_is_exact` says whether that sufficed.
     If not, there are at least `total`.
     """
 

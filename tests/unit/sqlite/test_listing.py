@@ -3,12 +3,12 @@
 import random
 import re
 import sqlite3
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from deeper_tasks.backends.protocol import Cursor, JobFilter, JobQuery, SortKey
-from deeper_tasks.backends.sqlite import listing, schema
+from deeper_tasks.backends.protocol import Cursor, JobFilter, JobQuery, Retention, SortKey
+from deeper_tasks.backends.sqlite import control, listing, maintain, schema
 from deeper_tasks.backends.sqlite.codec import CODES, STATES, moment
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.state import DEAD_LETTER, TERMINAL, WAITING, State
@@ -197,6 +197,9 @@ class Watched:
         self.plans = []
         self.hundreds = 0
 
+    def executemany(self, statement, rows):
+        return self._connection.executemany(statement, rows)
+
     def execute(self, statement, values=()):
         steps = [row[3] for row in self._connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
         self.plans.append((statement, values, steps))
@@ -297,3 +300,66 @@ def test_counting_what_no_index_knows_gives_up_after_so_many_jobs(aged, monkeypa
 def test_the_time_of_a_cursor_may_be_of_any_zone_and_age(aged):
     page = listing.find(aged, JobQuery(after=Cursor(value=datetime(2999, 1, 1, tzinfo=UTC), id=JobId("a")), limit=1))
     assert page.jobs == listing.find(aged, JobQuery(limit=1)).jobs
+
+
+# What is changed in bulk is found by the same lines.
+
+
+@pytest.fixture
+def changed(aged):
+    """The aged database, in a transaction that is taken back."""
+    aged.execute("BEGIN")
+    yield Watched(aged)
+    aged.execute("ROLLBACK")
+
+
+CHANGES = {
+    "cancel what waits in a queue": (
+        lambda database: control.cancel(database, JobFilter(queue="emails"), reason="enough", now=MANY),
+        4 * FEW,
+    ),
+    "retry the dead letters of a queue": (
+        lambda database: control.retry(database, JobFilter(queue="emails", states=DEAD_LETTER), now=MANY),
+        2 * FEW,
+    ),
+    "retry all that may be": (lambda database: control.retry(database, JobFilter(), now=MANY), 200 + 3 * FEW),
+    "delete the cancelled": (
+        lambda database: control.delete(database, JobFilter(states=frozenset({State.CANCELLED})), now=MANY),
+        FEW,
+    ),
+    "delete of a module what waits": (
+        lambda database: control.delete(database, JobFilter(worker_module="shop", states=WAITING), now=MANY),
+        3 * FEW,
+    ),
+    "delete a batch of all": (lambda database: control.delete(database, JobFilter(), now=MANY), 500),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_bulk_change_costs_by_what_it_means_and_not_by_what_is_there(changed, name):
+    change, expected = CHANGES[name]
+    assert len(change(changed)) == expected
+    for _, _, steps in changed.plans:
+        assert all("USING" in step for step in steps if re.match(r"(SCAN|SEARCH) deeper_job\b", step)), steps
+        assert not any("TEMP B-TREE" in step for step in steps)
+        assert not any(
+            re.match(r"SCAN deeper_job USING INDEX deeper_job_(inserted|ended|dead|moved)", step) for step in steps
+        )
+    # Reading and changing a row takes some hundred steps of SQLite's machine, and looking at all of them far more.
+    assert changed.hundreds * 100 < expected * 1500 + 3000 < MANY * 30
+
+
+def test_a_batch_is_pruned_from_many_queues_without_reading_more_than_a_few_batches():
+    rows = [
+        [f"{number:032x}", 6, "shop.send", f"queue-{number % 40}", number, number, number, None]
+        for number in range(40_000)
+    ]
+    watched = Watched(filled_with(rows))
+    pruned = maintain.prune(watched, Retention(completed=timedelta(0)), now=50_000)
+    assert pruned.jobs == 500
+    [left] = watched.execute("SELECT min(finished_at) FROM deeper_job").fetchone()
+    assert left == 500
+    read = [values for statement, values, _ in watched.plans if statement == maintain.SELECT_OLD]
+    assert len(read) == 40
+    # Each queue is read no further than the oldest batch of those before it reaches.
+    assert sum(values["before"] for values in read[1:]) / 40 < 20_000 / 3

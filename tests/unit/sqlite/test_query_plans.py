@@ -14,13 +14,14 @@ from deeper_tasks.backends.sqlite import (
     listing,
     look,
     maintain,
+    places,
     produce,
     schedules,
     schema,
     unique_keys,
 )
 
-MODULES = (produce, consume, maintain, ends, unique_keys, counters, schedules, control, lines, listing, look)
+MODULES = (produce, consume, maintain, ends, unique_keys, counters, schedules, control, lines, listing, places, look)
 
 BY_ID = "deeper_job USING INDEX sqlite_autoindex_deeper_job_1 (id=?)"
 BY_ID_AS_JOB = "job USING INDEX sqlite_autoindex_deeper_job_1 (id=?)"
@@ -64,10 +65,10 @@ BY_INDEX = {
     "control.RETRY": f"SEARCH {BY_ROWID}",
     "control.DROP_KEY": f"SEARCH {BY_ROWID}",
     "look.GET": f"SEARCH {BY_ID}",
-    "listing.SELECT_PLACES": f"SEARCH {BY_END}",
-    "listing.SELECT_PLACES_WALKING": f"SEARCH {BY_END}",
-    "listing.SELECT_IS_LONGER": f"SEARCH {BY_END.replace('USING', 'USING COVERING')}",
-    "listing.SELECT_NAMED": f"SEARCH {BY_ID}",
+    "places.SELECT_PLACES": f"SEARCH {BY_END}",
+    "places.SELECT_PLACES_WALKING": f"SEARCH {BY_END}",
+    "places.SELECT_IS_LONGER": f"SEARCH {BY_END.replace('USING', 'USING COVERING')}",
+    "places.SELECT_NAMED": f"SEARCH {BY_ID}",
     "listing.SELECT_JOBS": f"SEARCH {BY_ROWID}",
     "listing.COUNT": f"SEARCH {BY_STATE}",
     "listing.COUNT_NAMED": f"SEARCH {BY_ID}",

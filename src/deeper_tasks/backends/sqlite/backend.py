@@ -78,6 +78,7 @@ class SQLiteBackend:
         self._reader: Reader | None = None
         self._lister: Reader | None = None
         self._is_ready = False
+        self._is_to_be_shortened = False
         self._pid = os.getpid()
 
     # life
@@ -178,9 +179,7 @@ class SQLiteBackend:
         has_more_keys = pruned.has_more_keys
         while has_more_keys:
             has_more_keys = await self._write(partial(unique_keys.prune, now=moment)) == MAX_BATCH
-        for _ in range(_MOST_STEPS_BACK):
-            if not await self._write(space.give_back, is_alone=True):
-                break
+        await self._give_back()
         return pruned.jobs
 
     async def compact(self) -> int:
@@ -274,6 +273,15 @@ class SQLiteBackend:
 
     async def _read(self, operation: Operation[T]) -> T:
         return await self._open_thread(lambda: self._reader).run(operation)
+
+    async def _give_back(self) -> None:
+        for _ in range(_MOST_STEPS_BACK):
+            if not await self._write(space.give_back, is_alone=True):
+                break
+            self._is_to_be_shortened = True
+        if self._is_to_be_shortened:
+            # Behind one who reads just now it waits for the next time.
+            self._is_to_be_shortened = not await self._write(space.shorten, is_alone=True)
 
     async def _list(self, operation: Operation[T]) -> T:
         return await self._open_thread(lambda: self._lister).run(operation)

@@ -17,17 +17,14 @@ _GIVE_BACK = f"PRAGMA incremental_vacuum({STEP})"
 
 def give_back(connection: sqlite3.Connection) -> bool:
     """
-    Give back a step of the surplus, outside of a transaction; returns whether more is left.
+    Give back a step of the surplus, outside of a transaction; returns whether there was any.
 
     A file that was made without incremental vacuum keeps its pages; `compact` changes that.
     """
     if _pragma(connection, "auto_vacuum") != _INCREMENTAL or _surplus(connection) < STEP:
         return False
     connection.executescript(_GIVE_BACK)
-    if _surplus(connection) >= STEP:
-        return True
-    shorten(connection)
-    return False
+    return True
 
 
 def compact(connection: sqlite3.Connection) -> int:
@@ -43,14 +40,20 @@ def compact(connection: sqlite3.Connection) -> int:
     return max(0, before - _bytes(connection))
 
 
-def shorten(connection: sqlite3.Connection) -> None:
-    """Move the log's content into the file and truncate both, as far as nobody reads the log just now."""
+def shorten(connection: sqlite3.Connection) -> bool:
+    """
+    Move the log's content into the file and truncate both; outside of a transaction.
+
+    Returns:
+        Whether that was possible: not while somebody reads what is in the log. It is not waited for.
+    """
     timeout = _pragma(connection, "busy_timeout")
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        is_busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     finally:
         connection.execute(f"PRAGMA busy_timeout = {timeout}")
+    return not is_busy
 
 
 def _surplus(connection: sqlite3.Connection) -> int:
