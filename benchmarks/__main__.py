@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
@@ -11,18 +12,24 @@ from pathlib import Path
 import click
 import msgspec
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
 
-from benchmarks import engine, raw_loop
+from benchmarks import aged, engine, raw_loop
+from benchmarks.aged_file import make_aged
+from benchmarks.aged_report import Rounds, to_rows
+from benchmarks.aged_report import to_table as to_aged_table
 from benchmarks.figures import Competitor, Sample, make_rows
 from benchmarks.plan import Plan, make_plan
 from benchmarks.report import to_document, to_table
 
 _WIDTH = 170
+_YOUNG = 10_000
+"""Ended jobs in the file that an aged one is compared with."""
 
 Measure = Callable[[Plan, int], Sample]
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--jobs", type=click.IntRange(min=1), help="Jobs in each drain (20,000; with --quick 2,000).")
 @click.option(
     "--store-dir",
@@ -31,13 +38,21 @@ Measure = Callable[[Plan, int], Sample]
 )
 @click.option("--quick", "is_quick", is_flag=True, help="One small round: shows that all works, measures little.")
 @click.option("--json", "is_json", is_flag=True, help="Print one JSON document instead of the table.")
-def main(jobs: int | None, store_dir: Path | None, *, is_quick: bool, is_json: bool) -> None:
-    """
+@click.pass_context
+def main(context: click.Context, jobs: int | None, store_dir: Path | None, *, is_quick: bool, is_json: bool) -> None:
+    r"""
     Measure this engine beside the raw SQLite loop and beside Huey, in one run on one file system.
 
     The rounds are interleaved (raw, ours, Huey, raw, ours, Huey …), so that what else the machine does
     slows all alike. Targets are information: a missed one is no error.
+
+    \b
+    python -m benchmarks                      20,000 jobs, three rounds
+    python -m benchmarks --quick              shows that all works
+    python -m benchmarks aged --jobs 5000000  a file full of ended jobs beside a young one
     """
+    if context.invoked_subcommand is not None:
+        return
     measures = _measures()
     samples: defaultdict[Competitor, list[Sample]] = defaultdict(list)
     progress = Console(stderr=True)
@@ -54,6 +69,46 @@ def main(jobs: int | None, store_dir: Path | None, *, is_quick: bool, is_json: b
         console = Console()
         wide = console if console.is_terminal else Console(width=_WIDTH)
         wide.print(to_table(rows, list(measures), plan))
+
+
+@main.command(name="aged")
+@click.option("--jobs", type=click.IntRange(min=1_000), default=1_000_000, show_default=True, help="Ended jobs.")
+@click.option("--drained", type=click.IntRange(min=1), default=10_000, show_default=True, help="Jobs in each drain.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option(
+    "--store-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder whose file system is measured (the system's folder for temporary files).",
+)
+@click.option("--json", "is_json", is_flag=True, help="Print one JSON document instead of the table.")
+def measure_aged(jobs: int, drained: int, rounds: int, store_dir: Path | None, *, is_json: bool) -> None:
+    """
+    Measure a file full of ended jobs beside a young one: drain, statistics, lists, maintenance.
+
+    The young one has ten thousand, so that its lists have full pages too.
+
+    A million ended jobs take about half a gigabyte for the time of the run.
+    """
+    taken: Rounds = []
+    screen = Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="deeper-benchmark-", dir=store_dir) as folder:
+        aged_path = Path(folder).resolve() / "aged.db"
+        with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=screen) as progress:
+            bar = progress.add_task("filling the file", total=jobs)
+            make_aged(aged_path, jobs, on_progress=lambda done: progress.update(bar, completed=done))
+        for number in range(1, rounds + 1):
+            screen.print(f"round {number} of {rounds}", highlight=False)
+            young_path = aged_path.with_name(f"young-{number}.db")
+            make_aged(young_path, _YOUNG)
+            both = [asyncio.run(aged.measure(path, jobs=drained, repetitions=9)) for path in (young_path, aged_path)]
+            taken.append((both[0], both[1]))
+    rows = to_rows(taken)
+    if is_json:
+        click.echo(msgspec.json.format(msgspec.json.encode({"jobs": jobs, "rounds": rounds, "rows": rows})).decode())
+    else:
+        console = Console()
+        wide = console if console.is_terminal else Console(width=_WIDTH)
+        wide.print(to_aged_table(rows, f"a file of {_YOUNG:,} ended jobs and one of {jobs:,}, {rounds} rounds"))
 
 
 def _measures() -> dict[Competitor, Measure]:

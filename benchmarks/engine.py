@@ -31,10 +31,10 @@ _SETTLING = 0.5
 def measure(plan: Plan, round_number: int) -> Sample:
     """Measure one round."""
     sample: Sample = {}
-    sample |= asyncio.run(_enqueue(_url(plan.store("ours-single", round_number)), plan.singles))
-    sample |= _enqueue_blocking(_url(plan.store("ours-blocking", round_number)), plan.singles)
-    sample |= asyncio.run(_drain_with_one(plan, _url(plan.store("ours-one", round_number))))
-    sample |= asyncio.run(_drain_with_two(plan, _url(plan.store("ours-two", round_number))))
+    sample |= asyncio.run(_enqueue(url_of(plan.store("ours-single", round_number)), plan.singles))
+    sample |= _enqueue_blocking(url_of(plan.store("ours-blocking", round_number)), plan.singles)
+    sample |= asyncio.run(_drain_with_one(plan, url_of(plan.store("ours-one", round_number))))
+    sample |= asyncio.run(_drain_with_two(plan, url_of(plan.store("ours-two", round_number))))
     return sample
 
 
@@ -56,13 +56,13 @@ def _enqueue_blocking(url: str, count: int) -> Sample:
 
 async def _drain_with_one(plan: Plan, url: str) -> Sample:
     async with BackgroundTaskManager(url) as manager:
-        enqueue_many = await _enqueue_many(manager, plan.jobs)
-        with _workers(1, plan.folder, url) as workers:
+        enqueue_rate = await enqueue_many(manager, plan.jobs)
+        with started_workers(1, plan.folder, url) as workers:
             rate, cpu = await _drain(manager, workers, plan.jobs)
             memory = workers[0].peak_bytes() / 1e6
             latency = await _latency(manager, plan.latencies)
     return {
-        Figure.ENQUEUE_MANY: enqueue_many,
+        Figure.ENQUEUE_MANY: enqueue_rate,
         Figure.DRAIN: rate,
         Figure.CPU: cpu,
         Figure.MEMORY: memory,
@@ -72,13 +72,14 @@ async def _drain_with_one(plan: Plan, url: str) -> Sample:
 
 async def _drain_with_two(plan: Plan, url: str) -> Sample:
     async with BackgroundTaskManager(url) as manager:
-        await _enqueue_many(manager, plan.jobs)
-        with _workers(2, plan.folder, url) as workers:
+        await enqueue_many(manager, plan.jobs)
+        with started_workers(2, plan.folder, url) as workers:
             rate, cpu = await _drain(manager, workers, plan.jobs)
     return {Figure.DRAIN_TWO: rate, Figure.CPU_TWO: cpu}
 
 
-async def _enqueue_many(manager: BackgroundTaskManager, count: int) -> float:
+async def enqueue_many(manager: BackgroundTaskManager, count: int) -> float:
+    """Enqueue in bulk and pause the queue; returns the jobs a second."""
     started = time.perf_counter()
     for start in range(0, count, BULK):
         calls: list[TaskCall] = [noop.call(number, "hello") for number in range(start, min(start + BULK, count))]
@@ -89,12 +90,12 @@ async def _enqueue_many(manager: BackgroundTaskManager, count: int) -> float:
 
 
 async def _drain(manager: BackgroundTaskManager, workers: list[Child], jobs: int) -> tuple[float, float]:
-    await _until_registered(manager, workers)
+    await until_registered(manager, workers)
     cpu = sum(worker.cpu_seconds() for worker in workers)
     started = time.perf_counter()
     await manager.resume_queue("default")
     while (await manager.get_statistics()).queues["default"].completed < jobs:
-        _check(workers)
+        check(workers)
         await asyncio.sleep(_LOOK)
     seconds = time.perf_counter() - started
     return jobs / seconds, (sum(worker.cpu_seconds() for worker in workers) - cpu) / jobs * 1e6
@@ -110,24 +111,28 @@ async def _latency(manager: BackgroundTaskManager, count: int) -> Sample:
     return latency_figures(called, [await manager.result(task_id, timeout=30) for task_id in ids])
 
 
-async def _until_registered(manager: BackgroundTaskManager, workers: list[Child]) -> None:
+async def until_registered(manager: BackgroundTaskManager, workers: list[Child]) -> None:
+    """Wait until the workers are there and idle."""
     while (await manager.get_statistics()).workers_summary.workers < len(workers):
-        _check(workers)
+        check(workers)
         await asyncio.sleep(_LOOK)
     await asyncio.sleep(_SETTLING)
 
 
-def _check(workers: list[Child]) -> None:
+def check(workers: list[Child]) -> None:
+    """Raise RuntimeError if a worker has ended."""
     for worker in workers:
         worker.check()
 
 
 @contextmanager
-def _workers(count: int, folder: Path, url: str) -> Iterator[list[Child]]:
-    environment = {"DEEPER_TASKS_URL": url}
+def started_workers(count: int, folder: Path, url: str, **settings: str) -> Iterator[list[Child]]:
+    """Run worker processes on a store within the block; settings are given by the environment."""
+    environment = {"DEEPER_TASKS_URL": url, **settings}
     with children(count, _WORKER, folder=folder, environment=environment) as workers:
         yield workers
 
 
-def _url(path: Path) -> str:
+def url_of(path: Path) -> str:
+    """Return the URL of a file."""
     return f"sqlite:///{path}"

@@ -32,3 +32,15 @@ def test_a_quick_run_measures_every_figure_of_the_engine_and_the_drain_of_all_co
     assert set(drain["values"]) == {"raw", "deeper_tasks", "huey", "huey_fsync_off"}
     assert drain["target"] == "≥ 0.2 of raw"
     assert drain["is_target_met"] in {True, False}
+
+
+def test_an_aged_file_is_measured_beside_a_young_one(tmp_path):
+    aged = ["aged", "--jobs", "2000", "--drained", "200", "--rounds", "1", "--json", "--store-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks", *aged]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=55)
+    assert run.returncode == 0, run.stderr
+    rows = {row["figure"]: row for row in json.loads(run.stdout)["rows"]}
+    assert {"drain", "claim and settle", "statistics", "get", "promote a batch", "prune a batch"} <= rows.keys()
+    assert {f"list dead letters, by {key}" for key in ("inserted_at", "scheduled_at", "finished_at")} <= rows.keys()
+    assert all(row["aged"] > 0 for row in rows.values())
+    assert list(tmp_path.iterdir()) == []

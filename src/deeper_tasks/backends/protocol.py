@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -37,6 +37,9 @@ MAX_BATCH = 500
 Jobs that one call of `claim`, `settle`, `promote`, `rescue`, `expire`, `prune`,
 `cancel`, `retry` or `delete` changes at most: a batch is one short transaction.
 """
+
+SILENT_NODES_KEPT = timedelta(days=1)
+"""After so long without a beat `prune` forgets a node that holds no job: nobody was there to rescue it."""
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
@@ -171,8 +174,9 @@ class JobList(Struct, frozen=True, kw_only=True):
     """
     A page of jobs. `total` is exact for filters of states and queue.
 
-    With other conditions it is counted up to 10,000 and `total_is_exact` says
-    whether that sufficed.
+    With other conditions it is counted up to 10,000, and a store may give up
+    after looking at 50,000 jobs; `total_is_exact` says whether that sufficed.
+    If not, there are at least `total`.
     """
 
     jobs: tuple[Job, ...]
@@ -357,7 +361,14 @@ class Backend(Protocol):
         """Fail up to `MAX_BATCH` pending or retryable jobs whose `expires_at` has passed."""
 
     async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
-        """Delete up to `MAX_BATCH` ended jobs past their retention, the oldest first; returns how many."""
+        """
+        Delete up to `MAX_BATCH` ended jobs past their retention; returns how many.
+
+        The first by `finished_at` and id, whatever their states and queues. What
+        is of no use any more goes as well: unique keys that have expired, what
+        counted the ends of past days, and nodes that hold no job and have been
+        silent for `SILENT_NODES_KEPT`.
+        """
 
     # schedules
 
@@ -452,3 +463,11 @@ class Backend(Protocol):
 
     def listen(self) -> AsyncIterator[Notification]:
         """Yield hints until the iterator or the backend is closed. It listens from the first `anext` on."""
+
+
+@runtime_checkable
+class Compacting(Protocol):
+    """What a store can do besides, if its space does not come back by itself."""
+
+    async def compact(self) -> int:
+        """Give all unused space back to the machine; returns the bytes. Nothing is written meanwhile."""

@@ -5,7 +5,20 @@ from __future__ import annotations
 import click
 
 from deeper_tasks import __version__
-from deeper_tasks.cli import control, enqueue, health, look, migrate, worker
+from deeper_tasks.cli import (
+    cleanup,
+    completion,
+    control,
+    demo,
+    doctor,
+    enqueue,
+    health,
+    look,
+    migrate,
+    queues,
+    schedules,
+    worker,
+)
 from deeper_tasks.cli.program import EXIT_CODES, Program
 
 _HELP = f"""
@@ -17,8 +30,11 @@ A task is a function of your application, a job is one enqueued run of it.
 Examples:
   deeper worker myapp.tasks:manager --queues default:20,emails:5
   deeper enqueue myapp.tasks.send_welcome 42 --app myapp.tasks:manager
-  deeper list --status failed --url sqlite:///tasks.db
-  deeper stats --json
+  deeper list --dead --url sqlite:///tasks.db
+  deeper stats --watch
+  deeper doctor
+
+'deeper demo' shows in some ten seconds what all this is about.
 
 The store is the one of --url, or of the manager that --app names, or of the
 settings: DEEPER_TASKS_URL, deeper_tasks.toml, or [tool.deeper_tasks] in
@@ -45,7 +61,14 @@ for _command in (
     look.stats,
     control.cancel,
     control.retry,
+    control.delete,
+    queues.queues,
+    schedules.schedules,
+    cleanup.cleanup,
+    doctor.doctor,
     migrate.migrate,
     health.health,
+    completion.completion,
+    demo.demo,
 ):
     main.add_command(_command)

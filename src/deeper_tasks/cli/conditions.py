@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import click
 
-from deeper_tasks.domain.state import State
+from deeper_tasks.cli.completion import complete_queue
+from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.manager.conditions import Conditions
 
 R = TypeVar("R")
@@ -24,7 +25,7 @@ def takes_conditions(command: Callable[..., R]) -> Callable[..., R]:
         type=click.Choice(list(map(str, State))),
         help=f"May be repeated: {', '.join(State)}.",
     )
-    @click.option("--queue", metavar="NAME", help="Only jobs of this queue.")
+    @click.option("--queue", metavar="NAME", help="Only jobs of this queue.", shell_complete=complete_queue)
     @click.option("--worker-module", metavar="MODULE", help="Only tasks of this module, and of those below it.")
     @click.option("--task", metavar="NAME", help="Only jobs of this task.")
     @click.option("--tag", metavar="TAG", help="Only jobs with this tag.")
@@ -52,3 +53,11 @@ def takes_conditions(command: Callable[..., R]) -> Callable[..., R]:
         return command(*positional, conditions=conditions, **rest)
 
     return call
+
+
+def add_dead(conditions: Conditions, *, dead: bool) -> None:
+    """Let the conditions mean dead letters, where that was said by --dead."""
+    if dead and "status" in conditions:
+        raise click.UsageError("--dead says the states: failed and discarded; leave out --status")
+    if dead:
+        conditions["status"] = sorted(DEAD_LETTER)

@@ -1,18 +1,19 @@
-"""The commands that change jobs: `deeper cancel` and `deeper retry`."""
+"""The commands that change jobs: `deeper cancel`, `deeper retry` and `deeper delete`."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 
 import click
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli.conditions import takes_conditions
-from deeper_tasks.cli.output import write_json
+from deeper_tasks.cli.asking import check_choice, is_wanted
+from deeper_tasks.cli.conditions import add_dead, takes_conditions
+from deeper_tasks.cli.output import jobs, write_json
 from deeper_tasks.cli.program import ExitCode, tell
+from deeper_tasks.cli.progress import count_of, progress_bar
 from deeper_tasks.cli.target import Target, takes_target
-from deeper_tasks.domain.state import TERMINAL, State
+from deeper_tasks.domain.state import DEAD_LETTER, TERMINAL, State
 from deeper_tasks.errors import JobError
 from deeper_tasks.manager.conditions import Conditions
 
@@ -39,14 +40,15 @@ def cancel(target: Target, *, ids: tuple[str, ...], conditions: Conditions, reas
     to stop ('requested'). Of several ids each is tried; the exit code is that
     of the first that failed.
     """
-    _check_choice(ids, conditions)
+    check_choice(ids, conditions)
     with target.opened() as manager:
         if ids:
             return _each(target, ids, lambda task_id: manager.sync.cancel_task(task_id, reason=reason).value)
         conditions.setdefault("status", sorted(set(State) - TERMINAL))
-        if not yes and not _is_wanted(target, manager, conditions):
+        if not yes and not is_wanted(target, manager, conditions, what="cancel"):
             return ExitCode.REFUSED
-        count = manager.sync.cancel_tasks(reason=reason, **conditions)
+        with progress_bar(target, "cancelling", total=count_of(manager, conditions)) as on_progress:
+            count = manager.sync.cancel_tasks(reason=reason, on_progress=on_progress, **conditions)
     _tell_count(target, count, "cancelled, or asked to stop")
     return ExitCode.DONE
 
@@ -72,20 +74,49 @@ def retry(target: Target, *, ids: tuple[str, ...], conditions: Conditions, all_d
     if all_dead and (ids or conditions):
         raise click.UsageError("--all-dead means all of them; leave it out, or the ids and conditions")
     if not all_dead:
-        _check_choice(ids, conditions, alternative=", or --all-dead")
+        check_choice(ids, conditions, alternative=", or --all-dead")
     with target.opened() as manager:
         if ids:
             return _each(target, ids, lambda task_id: _retried(manager, task_id))
-        count = manager.sync.retry_tasks(**conditions)
+        conditions.setdefault("status", sorted(DEAD_LETTER))
+        with progress_bar(target, "retrying", total=count_of(manager, conditions)) as on_progress:
+            count = manager.sync.retry_tasks(on_progress=on_progress, **conditions)
     _tell_count(target, count, "made pending again")
     return ExitCode.DONE
 
 
-def _check_choice(ids: Sequence[str], conditions: Conditions, *, alternative: str = "") -> None:
-    if ids and conditions:
-        raise click.UsageError("ids and conditions exclude each other; give one of them")
-    if not ids and not conditions:
-        raise click.UsageError(f"which jobs? Give their ids, conditions such as --queue{alternative}")
+@click.command(
+    epilog="""\b
+Examples:
+  deeper delete 0197c2f0-… 0197c2f1-…
+  deeper delete --dead --task myapp.tasks.report
+  deeper delete --queue old --yes --json"""
+)
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@takes_conditions
+@click.option("--dead", is_flag=True, help="Only dead letters: whatever failed or was discarded.")
+@click.option("--yes", is_flag=True, help="Delete all that meet the conditions without asking.")
+@takes_target
+def delete(target: Target, *, ids: tuple[str, ...], conditions: Conditions, dead: bool, yes: bool) -> ExitCode:
+    """
+    Delete jobs for good, by their ids or by conditions.
+
+    A running one is never deleted: by its id that is refused, cancel it first;
+    by conditions it is left alone. Of several ids each is tried; the exit code
+    is that of the first that failed.
+    """
+    add_dead(conditions, dead=dead)
+    check_choice(ids, conditions)
+    with target.opened() as manager:
+        if ids:
+            return _each(target, ids, lambda task_id: _deleted(manager, task_id))
+        conditions.setdefault("status", sorted(set(State) - {State.RUNNING}))
+        if not yes and not is_wanted(target, manager, conditions, what="delete"):
+            return ExitCode.REFUSED
+        with progress_bar(target, "deleting", total=count_of(manager, conditions)) as on_progress:
+            count = manager.sync.delete_tasks(on_progress=on_progress, **conditions)
+    _tell_count(target, count, "deleted")
+    return ExitCode.DONE
 
 
 def _each(target: Target, ids: Sequence[str], change: Callable[[str], str]) -> ExitCode:
@@ -109,23 +140,13 @@ def _retried(manager: BackgroundTaskManager, task_id: str) -> str:
     return State.PENDING.value
 
 
-def _is_wanted(target: Target, manager: BackgroundTaskManager, conditions: Conditions) -> bool:
-    if target.as_json or not _is_terminal():
-        raise click.UsageError("nobody can be asked here; add --yes to cancel all that meet the conditions")
-    count = manager.sync.list_tasks(per_page=1, **conditions).total_entries
-    return click.confirm(f"Cancel {_jobs(count)}?", err=True)
-
-
-def _is_terminal() -> bool:
-    return sys.stdin.isatty()
+def _deleted(manager: BackgroundTaskManager, task_id: str) -> str:
+    manager.sync.delete_task(task_id)
+    return "deleted"
 
 
 def _tell_count(target: Target, count: int, what: str) -> None:
     if target.as_json:
         write_json({"count": count})
     else:
-        click.echo(f"{_jobs(count)} {what}")
-
-
-def _jobs(count: int) -> str:
-    return f"{count:,} {'job' if count == 1 else 'jobs'}"
+        click.echo(f"{jobs(count)} {what}")

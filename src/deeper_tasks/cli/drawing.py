@@ -36,7 +36,7 @@ def draw_job(job: TaskStatus) -> RenderableType:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
-    facts.add_row("state", _state(job.status))
+    facts.add_row("state", draw_state(job.status))
     for name, fact in _facts(job):
         facts.add_row(name, Text(safe(fact)))
     parts: list[RenderableType] = [facts]
@@ -79,8 +79,8 @@ def _facts(job: TaskStatus) -> Iterator[tuple[str, str]]:
         yield "result", _json(job.result) if job.result_omitted is None else f"none: {job.result_omitted}"
 
 
-def draw_page(page: Page, *, width: int) -> RenderableType:
-    """Return a table of jobs; what a narrow terminal has no room for is in `draw_job`."""
+def draw_page(page: Page, *, width: int, with_errors: bool = False) -> RenderableType:
+    """Return a table of jobs; what a narrow terminal has no room for is in `draw_job`, errors are if wanted."""
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("id", no_wrap=True, min_width=36)
     table.add_column("state", no_wrap=True)
@@ -90,12 +90,15 @@ def draw_page(page: Page, *, width: int) -> RenderableType:
     if is_wide:
         table.add_column("queue", overflow="fold")
         table.add_column("attempts", justify="right")
+    if is_wide or with_errors:
         table.add_column("last error", overflow="fold")
     for job in page.entries:
-        row = [Text(job.id), _state(job.status), Text(safe(job.task)), Text(_when(job))]
+        row = [Text(job.id), draw_state(job.status), Text(safe(job.task)), Text(_when(job))]
         if is_wide:
             attempts = f"{job.attempts}/{job.max_attempts}"
-            row += [Text(safe(job.queue)), Text(attempts), Text(first_line(job.last_error or ""))]
+            row += [Text(safe(job.queue)), Text(attempts)]
+        if is_wide or with_errors:
+            row.append(Text(first_line(job.last_error or "")))
         table.add_row(*row)
     return table
 
@@ -123,7 +126,8 @@ def _number(count: int) -> Text:
     return Text(f"{count:,}", style="" if count else "dim")
 
 
-def _state(state: State) -> Text:
+def draw_state(state: State) -> Text:
+    """Return a state in its colour."""
     return Text(state.value, style=_STYLES[state])
 
 

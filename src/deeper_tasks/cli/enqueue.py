@@ -9,6 +9,7 @@ import click
 
 from deeper_tasks import BackgroundTaskManager, Task
 from deeper_tasks import task as make_task
+from deeper_tasks.cli.completion import complete_queue
 from deeper_tasks.cli.output import write_json
 from deeper_tasks.cli.parameters import duration, json_of, loose_json, moment
 from deeper_tasks.cli.target import Target, takes_target
@@ -28,7 +29,7 @@ Examples:
 @click.argument("words", nargs=-1, metavar="[ARGS]...")
 @click.option("--args", "args", type=json_of(list, example='[42, "x"]'), metavar="JSON", help="ARGS as one JSON list.")
 @click.option("--kwargs", type=json_of(dict, example='{"user_id": 42}'), metavar="JSON", help="Arguments by name.")
-@click.option("--queue", metavar="NAME")
+@click.option("--queue", metavar="NAME", shell_complete=complete_queue)
 @click.option("--priority", type=int, metavar="NUMBER", help="-100 to 100; lower runs first, 0 is normal.")
 @click.option("--delay", type=duration, metavar="TIME", help="Due after this time: 90, 10m, 2h, 7d.")
 @click.option("--at", "due", type=moment, metavar="TIME", help="Due at this time (ISO; local without a zone).")

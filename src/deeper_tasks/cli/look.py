@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from deeper_tasks.cli.conditions import takes_conditions
-from deeper_tasks.cli.output import console, write_json
+from deeper_tasks.cli.conditions import add_dead, takes_conditions
+from deeper_tasks.cli.output import console, jobs, write_json
+from deeper_tasks.cli.program import ExitCode
 from deeper_tasks.cli.target import Target, takes_target
 from deeper_tasks.manager import Page
 from deeper_tasks.manager.conditions import Conditions
@@ -36,18 +37,19 @@ def status(target: Target, *, task_id: str) -> None:
     epilog="""\b
 Examples:
   deeper list
+  deeper list --dead
   deeper list --status failed --status discarded --queue emails
   deeper list --worker-module myapp.reports --sort-by finished_at --per-page 20
   deeper list --json --per-page 1000 | jq -r '.entries[].id'""",
 )
 @takes_conditions
+@click.option("--dead", is_flag=True, help="Dead letters, what died last first, with their errors.")
 @click.option("--page", type=int, default=1, show_default=True)
 @click.option("--per-page", type=int, default=50, show_default=True, help="At most 1000.")
 @click.option(
     "--sort-by",
     type=click.Choice(["inserted_at", "scheduled_at", "finished_at"]),
-    default="inserted_at",
-    show_default=True,
+    help="By default inserted_at; with --dead finished_at.",
 )
 @click.option("--ascending", is_flag=True, help="The oldest first.")
 @click.option("--cursor", metavar="TEXT", help="Go on after a page: its next_cursor. Faster than --page far down.")
@@ -56,13 +58,21 @@ def list_jobs(
     target: Target,
     *,
     conditions: Conditions,
+    dead: bool,
     page: int,
     per_page: int,
-    sort_by: str,
+    sort_by: str | None,
     ascending: bool,
     cursor: str | None,
 ) -> None:
-    """List jobs, the newest first."""
+    """
+    List jobs, the newest first.
+
+    Dead letters are the jobs that failed or were discarded: --dead shows them,
+    'deeper status ID' each of their errors, and 'deeper retry' runs them again.
+    """
+    add_dead(conditions, dead=dead)
+    sort_by = sort_by or ("finished_at" if dead else "inserted_at")
     with target.opened() as manager:
         listed = manager.sync.list_tasks(
             page=page, per_page=per_page, sort_by=sort_by, descending=not ascending, cursor=cursor, **conditions
@@ -74,7 +84,7 @@ def list_jobs(
 
     if listed.entries:
         screen = console()
-        screen.print(draw_page(listed, width=screen.width))
+        screen.print(draw_page(listed, width=screen.width, with_errors=dead))
     click.echo(_footer(listed, by_cursor=cursor is not None))
 
 
@@ -82,16 +92,38 @@ def list_jobs(
     epilog="""\b
 Examples:
   deeper stats --app myapp.tasks:manager
-  deeper stats --json | jq .queues.default.pending"""
+  deeper stats --json | jq .queues.default.pending
+  deeper stats --watch
+  deeper stats --watch --interval 10 --json >> stats.jsonl"""
+)
+@click.option("--watch", "is_watching", is_flag=True, help="Look again and again, until Ctrl-C or q.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1, max=86_400),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often --watch looks.",
 )
 @takes_target
-def stats(target: Target) -> None:
-    """Show how many jobs each queue has, and how busy the workers are. 'Today' is the day in UTC."""
+def stats(target: Target, *, is_watching: bool, interval: float) -> ExitCode:
+    """
+    Show how many jobs each queue has, and how busy the workers are. 'Today' is the day in UTC.
+
+    With --watch a live screen shows the queues with their rates, the workers
+    and the latest dead letters; where there is no terminal, a line each time,
+    and with --json a line of JSON. It goes on while the store does not answer.
+    """
+    if is_watching:
+        from deeper_tasks.cli.live import LiveScreen
+        from deeper_tasks.cli.watch import watch
+
+        return watch(target, interval=interval, screen=None if target.as_json else LiveScreen.on_terminal(interval))
     with target.opened() as manager:
         statistics = manager.sync.get_statistics()
     if target.as_json:
         write_json(statistics)
-        return
+        return ExitCode.DONE
     from deeper_tasks.cli.drawing import draw_statistics
 
     if statistics.queues:
@@ -100,10 +132,11 @@ def stats(target: Target) -> None:
         click.echo("no queue has had a job yet")
     workers = statistics.workers_summary
     click.echo(f"workers: {workers.workers}, with {workers.total_busy} slots busy and {workers.total_idle} idle")
+    return ExitCode.DONE
 
 
 def _footer(page: Page, *, by_cursor: bool) -> str:
-    total = f"{page.total_entries:,} {'job' if page.total_entries == 1 else 'jobs'}"
+    total = jobs(page.total_entries)
     if not page.total_is_exact:
         total = f"more than {total}"
     if by_cursor:

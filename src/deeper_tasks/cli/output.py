@@ -27,7 +27,27 @@ def console() -> Console:
     """Return what draws for people: in colours on a terminal, wide and plain elsewhere."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    class Screen(Console):
+        """A console that leaves a broken pipe to the program."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Screen(highlight=False, markup=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
+def jobs(count: int) -> str:
+    """Return how many jobs: `1 job`, `2,000 jobs`."""
+    return f"{count:,} {'job' if count == 1 else 'jobs'}"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes in its fitting unit: `1.5 MiB`."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:  # noqa: PLR2004 - units of bytes
+            return f"{count:.0f} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
 
 
 def safe(text: object) -> str:
@@ -49,6 +69,11 @@ def first_line(text: object) -> str:
 def local_time(moment: datetime) -> str:
     """Return a time in the local zone, and how far away it is."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z} ({ago(moment)})"
+
+
+def local_clock(moment: datetime) -> str:
+    """Return a time of today in the local zone."""
+    return f"{moment.astimezone():%H:%M:%S}"
 
 
 def ago(moment: datetime) -> str:

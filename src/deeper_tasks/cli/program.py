@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
@@ -16,6 +17,7 @@ from deeper_tasks.errors import (
     DeeperTasksError,
     InvalidOptionError,
     JobNotFoundError,
+    ScheduleNotFoundError,
     SchemaError,
     TaskNotFoundError,
 )
@@ -31,20 +33,24 @@ class ExitCode(IntEnum):
     STORE = 4
     STUCK = 75
     INTERRUPTED = 130
+    CUT_OFF = 141
 
 
 EXIT_CODES = """\b
 Exit codes:
-  0  done
-  1  the request was refused, for example because of the job's state
-  2  the command line or a setting is wrong
-  3  there is no such job or task
-  4  the store cannot be reached, or its schema does not fit
-  75 of a worker: a task ignored its timeout; start the worker again"""
+  0    done
+  1    the request was refused, for example because of the job's state;
+       of doctor: it found an error; of demo: it did not end as it should
+  2    the command line or a setting is wrong
+  3    there is no such job, task or recurring task
+  4    the store cannot be reached, or its schema does not fit
+  75   of a worker: a task ignored its timeout; start the worker again
+  130  interrupted by Ctrl-C
+  141  nobody reads the answer any more, as in 'deeper list | head'"""
 
 _CODES: tuple[tuple[tuple[type[DeeperTasksError], ...], ExitCode], ...] = (
     ((ConfigError, InvalidOptionError), ExitCode.USAGE),
-    ((JobNotFoundError, TaskNotFoundError), ExitCode.NOT_FOUND),
+    ((JobNotFoundError, TaskNotFoundError, ScheduleNotFoundError), ExitCode.NOT_FOUND),
     ((BackendUnavailableError, SchemaError), ExitCode.STORE),
     ((DeeperTasksError,), ExitCode.REFUSED),
 )
@@ -67,6 +73,30 @@ class Program(click.Group):
         except (DeeperTasksError, ExceptionGroup) as error:
             code = tell(error, as_json="--json" in given)
         sys.exit(code or ExitCode.DONE)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; end quietly when whoever read its answer has gone."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # What is still buffered would be written, in vain and with a complaint, at the end of the interpreter.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.CUT_OFF
+
+
+class CommandGroup(click.Group):
+    """Commands about one thing; without a command's name the first of them, `list`, is meant."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `list` before what is not a command's name."""
+        is_asking = not ctx.resilient_parsing and not set(args[:1]) & set(ctx.help_option_names)
+        if is_asking and (not args or args[0].startswith("-")):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
+        """Return the commands in the order they were added: the likeliest first."""
+        return list(self.commands)
 
 
 def tell(error: Exception, *, as_json: bool) -> ExitCode:

@@ -97,7 +97,13 @@ def takes_target(command: Callable[..., R]) -> Callable[..., R]:
 
 def _has_settings() -> bool:
     """Whether settings are written anywhere; their default store would be a guess."""
-    if os.environ.get("DEEPER_TASKS_URL", "").strip() or Path("deeper_tasks.toml").is_file():
-        return True
-    project = Path("pyproject.toml")
-    return project.is_file() and "deeper_tasks" in tomllib.loads(project.read_text("utf-8")).get("tool", {})
+    return bool(os.environ.get("DEEPER_TASKS_URL", "").strip()) or settings_file() is not None
+
+
+def settings_file() -> Path | None:
+    """Return the file of settings in the working folder, or None."""
+    own, project = Path("deeper_tasks.toml"), Path("pyproject.toml")
+    if own.is_file():
+        return own
+    is_ours = project.is_file() and "deeper_tasks" in tomllib.loads(project.read_text("utf-8")).get("tool", {})
+    return project if is_ours else None

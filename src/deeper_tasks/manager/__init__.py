@@ -1,6 +1,7 @@
 """The manager: the facade over tasks, jobs and workers, and the place where the parts are put together."""
 
 from deeper_tasks.manager.manager import BackgroundTaskManager
+from deeper_tasks.manager.overview import Overview, QueueOverview, WorkerOverview
 from deeper_tasks.manager.views import (
     CancelOutcome,
     Page,
@@ -15,11 +16,14 @@ from deeper_tasks.manager.views import (
 __all__ = [
     "BackgroundTaskManager",
     "CancelOutcome",
+    "Overview",
     "Page",
+    "QueueOverview",
     "QueueStatistics",
     "RecurringRun",
     "RecurringTask",
     "Statistics",
     "TaskStatus",
+    "WorkerOverview",
     "WorkersSummary",
 ]

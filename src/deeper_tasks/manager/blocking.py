@@ -42,9 +42,13 @@ class BlockingFacade:
     pause_queue = blocking(Facade.pause_queue)
     resume_queue = blocking(Facade.resume_queue)
     cleanup_old_tasks = blocking(Facade.cleanup_old_tasks)
+    compact_store = blocking(Facade.compact_store)
     get_task_status = blocking(Facade.get_task_status)
     list_tasks = blocking(Facade.list_tasks)
+    list_dead_letters = blocking(Facade.list_dead_letters)
     get_statistics = blocking(Facade.get_statistics)
+    get_overview = blocking(Facade.get_overview)
+    diagnose = blocking(Facade.diagnose)
     result = blocking(Facade.result)
 
     def enqueue_many(

@@ -22,8 +22,10 @@ from deeper_tasks.errors import (
 )
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.manager.conditions import Conditions, check_page, to_days, to_filter, to_sort_key
+from deeper_tasks.manager.diagnosis import Finding, OnCheck, examine, say_nothing
 from deeper_tasks.manager.jobs import AnyTask
-from deeper_tasks.manager.operator import Operator
+from deeper_tasks.manager.operator import OnProgress, Operator
+from deeper_tasks.manager.overview import Overview, to_overview
 from deeper_tasks.manager.planner import Planner
 from deeper_tasks.manager.producer import Producer, common_connection
 from deeper_tasks.manager.stores import make_backend
@@ -341,11 +343,21 @@ class Facade:
         job_id = await self._checked(task_id)
         return await self._operator.cancel(job_id, reason=reason)
 
-    async def cancel_tasks(self, *, reason: str = "cancelled by request", **conditions: Unpack[Conditions]) -> int:
-        """Cancel all jobs that meet the conditions of `list_tasks` and have not ended; returns how many."""
+    async def cancel_tasks(
+        self,
+        *,
+        reason: str = "cancelled by request",
+        on_progress: OnProgress | None = None,
+        **conditions: Unpack[Conditions],
+    ) -> int:
+        """
+        Cancel all jobs that meet the conditions of `list_tasks` and have not ended; returns how many.
+
+        `on_progress` is called after each batch with how many there were so far.
+        """
         target = to_filter(**conditions)
         await self._ready()
-        return await self._operator.cancel_all(target, reason=reason)
+        return await self._operator.cancel_all(target, reason=reason, on_progress=on_progress)
 
     async def retry_task(self, task_id: str) -> None:
         """
@@ -358,12 +370,16 @@ class Facade:
         job_id = await self._checked(task_id)
         await self._operator.retry(job_id)
 
-    async def retry_tasks(self, **conditions: Unpack[Conditions]) -> int:
-        """Retry all jobs that meet the conditions of `list_tasks`, by default all dead letters; returns how many."""
+    async def retry_tasks(self, *, on_progress: OnProgress | None = None, **conditions: Unpack[Conditions]) -> int:
+        """
+        Retry all jobs that meet the conditions of `list_tasks`, by default all dead letters; returns how many.
+
+        `on_progress` is called after each batch with how many there were so far.
+        """
         conditions.setdefault("status", DEAD_LETTER)
         target = to_filter(**conditions)
         await self._ready()
-        return await self._operator.retry_all(target)
+        return await self._operator.retry_all(target, on_progress=on_progress)
 
     async def delete_task(self, task_id: str) -> None:
         """
@@ -376,11 +392,15 @@ class Facade:
         job_id = await self._checked(task_id)
         await self._operator.delete(job_id)
 
-    async def delete_tasks(self, **conditions: Unpack[Conditions]) -> int:
-        """Delete all jobs that meet the conditions of `list_tasks` and do not run; returns how many."""
+    async def delete_tasks(self, *, on_progress: OnProgress | None = None, **conditions: Unpack[Conditions]) -> int:
+        """
+        Delete all jobs that meet the conditions of `list_tasks` and do not run; returns how many.
+
+        `on_progress` is called after each batch with how many there were so far.
+        """
         target = to_filter(**conditions)
         await self._ready()
-        return await self._operator.delete_all(target)
+        return await self._operator.delete_all(target, on_progress=on_progress)
 
     async def pause_queue(self, queue: str) -> None:
         """Have no more jobs of a queue started, by any worker, until it is resumed. Running ones go on."""
@@ -390,11 +410,20 @@ class Facade:
         """Have jobs of a paused queue started again."""
         await self._set_pause(queue, None)
 
-    async def cleanup_old_tasks(self, *, completed_days: float | None = None, failed_days: float | None = None) -> int:
+    async def cleanup_old_tasks(
+        self,
+        *,
+        completed_days: float | None = None,
+        failed_days: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> int:
         """
         Delete ended jobs older than this many days, by default as the settings say; returns how many.
 
-        `failed_days` covers failed, discarded and cancelled ones. Workers do this by themselves.
+        `failed_days` covers failed, discarded and cancelled ones. Workers do
+        this by themselves. It goes in batches, the oldest first, and rests
+        between them; `on_progress` is called after each with how many there
+        were so far. A store's file gets shorter meanwhile.
         """
         retention = retention_of(self.settings)
         if completed_days is not None:
@@ -402,7 +431,21 @@ class Facade:
         if failed_days is not None:
             retention = Retention(completed=retention.completed, failed=to_days("failed_days", failed_days))
         await self._ready()
-        return await self._operator.clean_up(retention)
+        return await self._operator.clean_up(retention, on_progress=on_progress)
+
+    async def compact_store(self) -> int:
+        """
+        Give the space that deleted jobs left back to the machine at once; returns the bytes.
+
+        A store that needs no such thing answers 0. SQLite gives space back by
+        itself, a little with each clean-up; this rebuilds the whole file, also
+        one that was not made by `deeper_tasks`. It takes some seconds a
+        gigabyte and as much free space again, and meanwhile nothing is
+        written: enqueues and workers wait, and after the store's timeout get
+        BackendUnavailableError.
+        """
+        await self._ready()
+        return await self._operator.compact()
 
     # look
 
@@ -443,10 +486,56 @@ class Facade:
         await self._ready()
         return to_page(await self.backend.find(query), page=page, per_page=per_page)
 
+    async def list_dead_letters(
+        self,
+        *,
+        page: int = 1,
+        per_page: int = 50,
+        sort_by: str = "finished_at",
+        descending: bool = True,
+        cursor: str | None = None,
+        queue: str | None = None,
+        worker_module: str | ModuleType | None = None,
+        task: str | Task[..., Any] | None = None,
+        tag: str | None = None,
+    ) -> Page:
+        """
+        Return a page of the failed and discarded jobs, the latest first: what `retry_tasks` means by default.
+
+        `errors` of each entry holds why every attempt failed. Otherwise as `list_tasks`.
+        """
+        return await self.list_tasks(
+            page=page,
+            per_page=per_page,
+            sort_by=sort_by,
+            descending=descending,
+            cursor=cursor,
+            status=DEAD_LETTER,
+            queue=queue,
+            worker_module=worker_module,
+            task=task,
+            tag=tag,
+        )
+
     async def get_statistics(self) -> Statistics:
         """Return the counts of every queue and of the workers."""
         await self._ready()
         return to_statistics(await self.backend.statistics())
+
+    async def get_overview(self) -> Overview:
+        """Return the queues and the workers one by one: what an operator looks at. It costs what statistics cost."""
+        await self._ready()
+        return to_overview(await self.backend.statistics(), lease=timedelta(seconds=self.settings.lease_seconds))
+
+    async def diagnose(self, *, deep: bool = False, on_check: OnCheck = say_nothing) -> list[Finding]:
+        """
+        Examine the store and what goes on in it; returns what was found, good and bad.
+
+        A store that cannot be reached, or does not fit, is a finding and no error.
+        None is made. `deep` reads the whole store, which takes its time.
+        `on_check` is called with the name of each check before it begins.
+        """
+        return await examine(self.backend, settings=self.settings, registry=self.registry, deep=deep, on_check=on_check)
 
     async def result(self, task_id: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the word users know
         """

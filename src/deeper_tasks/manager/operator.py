@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sized
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sized
 from datetime import datetime
 
 import msgspec
@@ -10,18 +12,26 @@ import msgspec
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
     Backend,
+    Compacting,
     JobFilter,
     JobQuery,
     Notification,
     QueueSettings,
     Retention,
+    SortKey,
     Topic,
 )
 from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.state import State
+from deeper_tasks.domain.state import DEAD_LETTER, TERMINAL, State
 from deeper_tasks.errors import InvalidTransitionError, JobNotFoundError
 from deeper_tasks.integrations.events import EventBus, JobCancelled
 from deeper_tasks.manager.views import CancelOutcome
+
+OnProgress = Callable[[int], object]
+"""Called after each batch with how many jobs there were so far."""
+
+_RETRYABLE = DEAD_LETTER | {State.CANCELLED}
+_LIVE = frozenset(State) - TERMINAL
 
 
 class Operator:
@@ -38,48 +48,74 @@ class Operator:
             await self._refuse(job_id, "cancelled")
         return outcomes[job_id]
 
-    async def cancel_all(self, target: JobFilter, *, reason: str) -> int:
+    async def cancel_all(self, target: JobFilter, *, reason: str, on_progress: OnProgress | None = None) -> int:
         """Cancel all jobs meant; returns how many."""
-        return await _until_few(lambda: self._cancel(target, reason))
+        count = _Count(on_progress)
+        await _until_few(lambda: self._cancel(_narrowed(target, _LIVE), reason), count)
+        return count.value
 
     async def retry(self, job_id: JobId) -> None:
         """Retry one job. Raises JobNotFoundError or InvalidTransitionError."""
         if not await self._retry(JobFilter(ids=(job_id,))):
             await self._refuse(job_id, "retried")
 
-    async def retry_all(self, target: JobFilter) -> int:
+    async def retry_all(self, target: JobFilter, *, on_progress: OnProgress | None = None) -> int:
         """Retry all jobs meant, each once however soon it fails again; returns how many."""
-        retried, place = 0, None
-        while True:
-            page = await self._backend.find(JobQuery(filter=target, is_descending=False, limit=MAX_BATCH, after=place))
-            ids = tuple(job.id for job in page.jobs)
-            if ids:
-                retried += len(await self._retry(msgspec.structs.replace(target, ids=ids)))
-            if page.next is None:
-                return retried
-            place = page.next
+        count = _Count(on_progress)
+        async for batch in self._ended(target, _RETRYABLE):
+            count.add(len(await self._retry(batch)))
+        return count.value
 
     async def delete(self, job_id: JobId) -> None:
         """Delete one job. Raises JobNotFoundError or InvalidTransitionError."""
         if not await self._backend.delete(JobFilter(ids=(job_id,))):
             await self._refuse(job_id, "deleted")
 
-    async def delete_all(self, target: JobFilter) -> int:
+    async def delete_all(self, target: JobFilter, *, on_progress: OnProgress | None = None) -> int:
         """Delete all jobs meant; returns how many."""
-        return await _until_few(lambda: self._backend.delete(target))
+        count = _Count(on_progress)
+        await _until_few(lambda: self._backend.delete(_narrowed(target, _LIVE)), count)
+        async for batch in self._ended(target, TERMINAL):
+            count.add(len(await self._backend.delete(batch)))
+        return count.value
 
-    async def clean_up(self, retention: Retention) -> int:
+    async def clean_up(self, retention: Retention, *, on_progress: OnProgress | None = None) -> int:
         """Delete all ended jobs past their retention; returns how many."""
-        deleted = 0
-        while count := await self._backend.prune(retention):
-            deleted += count
-        return deleted
+        count = _Count(on_progress)
+        started = time.monotonic()
+        while deleted := await self._backend.prune(retention):
+            count.add(deleted)
+            # As long as it took: workers have at least half of the store for themselves.
+            await asyncio.sleep(time.monotonic() - started)
+            started = time.monotonic()
+        return count.value
+
+    async def compact(self) -> int:
+        """Have the store give unused space back, where that does not happen by itself; returns the bytes."""
+        return await self._backend.compact() if isinstance(self._backend, Compacting) else 0
 
     async def set_queue(self, name: str, *, paused_at: datetime | None) -> None:
         """Pause or resume a queue."""
         await self._backend.put_queue(QueueSettings(name=name, paused_at=paused_at))
         topic = Topic.JOBS if paused_at is None else Topic.CONTROL
         await self._backend.notify([Notification(topic=topic, subject=name)])
+
+    async def _ended(self, target: JobFilter, states: frozenset[State]) -> AsyncIterator[JobFilter]:
+        """
+        Yield the ended jobs meant, batch by batch, each with the target's conditions and the ids of a batch.
+
+        The latest ended first: what ends anew meanwhile lies before all that is still to come, so a job comes once.
+        """
+        meant, place = _narrowed(target, states), None
+        while True:
+            page = await self._backend.find(
+                JobQuery(filter=meant, sort_by=SortKey.FINISHED_AT, limit=MAX_BATCH, after=place)
+            )
+            if page.jobs:
+                yield msgspec.structs.replace(meant, ids=tuple(job.id for job in page.jobs))
+            if page.next is None:
+                return
+            place = page.next
 
     async def _cancel(self, target: JobFilter, reason: str) -> dict[JobId, CancelOutcome]:
         settled = await self._backend.cancel(target, reason=reason)
@@ -107,11 +143,29 @@ class Operator:
         raise InvalidTransitionError(f"the job {job_id} is {job.state} and cannot be {what}")
 
 
-async def _until_few(change: Callable[[], Awaitable[Sized]]) -> int:
+class _Count:
+    """How many jobs were changed so far, and who wants to know."""
+
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self.value = 0
+        self._on_progress = on_progress
+
+    def add(self, number: int) -> None:
+        self.value += number
+        if number and self._on_progress is not None:
+            self._on_progress(self.value)
+
+
+def _narrowed(target: JobFilter, states: frozenset[State]) -> JobFilter:
+    """Return the filter for those in these states: so the store need not look at any others."""
+    wanted = states if target.states is None else target.states & states
+    return msgspec.structs.replace(target, states=wanted)
+
+
+async def _until_few(change: Callable[[], Awaitable[Sized]], count: _Count) -> None:
     """Change batch after batch, until one is not full."""
-    changed = 0
     while True:
-        count = len(await change())
-        changed += count
-        if count < MAX_BATCH:
-            return changed
+        number = len(await change())
+        count.add(number)
+        if number < MAX_BATCH:
+            return

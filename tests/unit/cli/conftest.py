@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
 import sys
+import termios
+import time
+from contextlib import suppress
 
 import pytest
 from click.testing import CliRunner
@@ -65,8 +75,8 @@ def folder(tmp_path, monkeypatch):
 def deeper():
     """Run the command here; returns its result, with `exit_code`, `stdout` and `stderr`."""
 
-    def deeper(*words, typed=None):
-        result = CliRunner().invoke(main, [str(word) for word in words], input=typed)
+    def deeper(*words, typed=None, environment=None):
+        result = CliRunner().invoke(main, [str(word) for word in words], input=typed, env=environment)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result
@@ -115,3 +125,108 @@ def dead(enqueue):
 
     asyncio.run(work())
     return job
+
+
+class Terminal:
+    """A command on a terminal of its own, and somebody who reads the screen and presses keys."""
+
+    _PATIENCE = 40.0
+    _CONTROL = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()=>][0-9A-Z]?)|[\r\x07]")
+
+    def __init__(self, words, *, columns, lines, environment):
+        self._mine, theirs = pty.openpty()
+        # Those would come before the size of the terminal.
+        inherited = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES", "NO_COLOR"}}
+        self._size(columns, lines)
+        self.raw = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "deeper_tasks.cli", *map(str, words)],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**inherited, "TERM": "xterm-256color", **environment},
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - one system call
+        )
+        os.close(theirs)
+
+    @property
+    def text(self):
+        """All that was written, without what moves the cursor and colours."""
+        return self._CONTROL.sub("", self.raw)
+
+    def press(self, key):
+        os.write(self._mine, key)
+
+    def resize(self, columns, lines):
+        self._size(columns, lines)
+
+    def read_until(self, said, *, times=1):
+        """Read until the screen has said something so many times from now on."""
+        start, deadline = len(self.raw), time.monotonic() + self._PATIENCE
+        while self._CONTROL.sub("", self.raw[start:]).count(said) < times:
+            assert self._read(deadline), f"it ended without saying {said!r}:\n{self.text}"
+        return self._CONTROL.sub("", self.raw[start:])
+
+    def wait(self):
+        """Read to the end; returns the exit code."""
+        deadline = time.monotonic() + self._PATIENCE
+        while self._read(deadline):
+            pass
+        return self.process.wait(self._PATIENCE)
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._mine)
+
+    def _read(self, deadline):
+        ready, _, _ = select.select([self._mine], [], [], max(0, deadline - time.monotonic()))
+        assert ready, f"nothing more came:\n{self.text}"
+        read = b""
+        with suppress(OSError):  # Linux says EIO once nobody has the other end open
+            read = os.read(self._mine, 65536)
+        self.raw += read.decode(errors="replace")
+        return bool(read)
+
+    def _size(self, columns, lines):
+        fcntl.ioctl(self._mine, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+
+@pytest.fixture
+def on_terminal(folder):
+    """Run the command in a process of its own, on a terminal."""
+    terminals = []
+
+    def on_terminal(*words, columns=120, lines=40, **environment):
+        terminals.append(Terminal(words, columns=columns, lines=lines, environment=environment))
+        return terminals[-1]
+
+    yield on_terminal
+    for terminal in terminals:
+        terminal.end()
+
+
+@pytest.fixture
+def piped(folder):
+    """Run the command in a process of its own, its output in a pipe; killed at the end if it still runs."""
+    processes = []
+
+    def piped(*words, **environment):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deeper_tasks.cli", *map(str, words)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        processes.append(process)
+        return process
+
+    yield piped
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.communicate()

@@ -1,12 +1,17 @@
-"""`deeper cancel`, `deeper retry` and `deeper migrate`."""
+"""`deeper cancel`, `deeper retry`, `deeper delete` and `deeper migrate`."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 
 import click
 import pytest
+
+from deeper_tasks.backends.sqlite import SQLiteBackend
+from deeper_tasks.domain.ids import ClaimToken
+from deeper_tasks.worker.host import describe_node
 
 STORE = ("--url", "sqlite:///tasks.db")
 UNKNOWN = "01900000-0000-7000-8000-000000000001"
@@ -15,8 +20,23 @@ UNKNOWN = "01900000-0000-7000-8000-000000000001"
 @pytest.fixture
 def at_a_terminal(deeper, monkeypatch):
     """Run the command with somebody there who answers."""
-    monkeypatch.setattr("deeper_tasks.cli.control._is_terminal", lambda: True)
+    monkeypatch.setattr("deeper_tasks.cli.asking._is_terminal", lambda: True)
     return deeper
+
+
+def claim(path, job):
+    """Have a worker that is gone hold a job."""
+    backend = SQLiteBackend(path)
+
+    async def claim():
+        await backend.open()
+        node = describe_node("gone", {"default": 1})
+        await backend.register(node)
+        claimed = await backend.claim("default", limit=1, slots=1, node=node.id, token=ClaimToken("token"))
+        await backend.close()
+        return [each.id for each in claimed.jobs]
+
+    assert asyncio.run(claim()) == [job]
 
 
 def states(ask):
@@ -88,7 +108,7 @@ def test_retry_of_a_waiting_job_is_refused(deeper, enqueue):
     assert deeper("retry", enqueue("shop.add", 1), *STORE).exit_code == 1
 
 
-@pytest.mark.parametrize("command", ["cancel", "retry"])
+@pytest.mark.parametrize("command", ["cancel", "retry", "delete"])
 def test_nothing_is_changed_without_ids_or_conditions_or_with_both(deeper, command):
     assert deeper(command, *STORE).exit_code == 2
     assert deeper(command, UNKNOWN, "--queue", "default", *STORE).exit_code == 2
@@ -96,6 +116,54 @@ def test_nothing_is_changed_without_ids_or_conditions_or_with_both(deeper, comma
 
 def test_all_dead_means_all(deeper):
     assert deeper("retry", "--all-dead", "--queue", "default", *STORE).exit_code == 2
+
+
+def test_delete_removes_the_jobs_named_and_tells_each(deeper, ask, enqueue):
+    first, second = enqueue("shop.add", 1), enqueue("shop.add", 2)
+    result = deeper("delete", first, UNKNOWN, *STORE)
+    assert (result.exit_code, result.stdout) == (3, f"{first} deleted\n")
+    assert [job["id"] for job in ask("list")["entries"]] == [second]
+
+
+def test_delete_of_a_running_job_is_refused_and_by_conditions_it_is_left_alone(deeper, ask, enqueue, folder):
+    running, waiting = enqueue("shop.add", 1), enqueue("shop.add", 2)
+    claim(folder / "tasks.db", running)
+    refused = deeper("delete", running, *STORE)
+    assert refused.exit_code == 1
+    assert refused.stderr == f"deeper: the job {running} is running and cannot be deleted\n"
+    assert deeper("delete", "--queue", "default", "--yes", *STORE).stdout == "1 job deleted\n"
+    assert [job["id"] for job in ask("list")["entries"]] == [running]
+    assert waiting != running
+
+
+def test_delete_by_conditions_needs_a_yes_where_nobody_can_be_asked(deeper, ask, enqueue):
+    enqueue("shop.add", 1)
+    result = deeper("delete", "--queue", "default", *STORE)
+    assert result.exit_code == 2
+    assert "add --yes to delete all" in result.stderr
+    assert states(ask) == ["pending"]
+
+
+@pytest.mark.parametrize(("typed", "code", "left"), [("y\n", 0, []), ("n\n", 1, ["pending"])])
+def test_delete_by_conditions_asks_at_a_terminal(at_a_terminal, ask, enqueue, *, typed, code, left):
+    enqueue("shop.add", 1)
+    result = at_a_terminal("delete", "--queue", "default", *STORE, typed=typed)
+    assert result.exit_code == code
+    assert "Delete 1 job?" in click.unstyle(result.output)
+    assert states(ask) == left
+
+
+def test_delete_of_dead_letters_leaves_the_others(ask, dead, enqueue):
+    enqueue("shop.add", 1)
+    assert ask("delete", "--dead", "--yes") == {"count": 1}
+    assert states(ask) == ["pending"]
+
+
+def test_dead_says_the_states_itself(deeper):
+    for command in ("list", "delete"):
+        result = deeper(command, "--dead", "--status", "pending", *STORE)
+        assert result.exit_code == 2
+        assert "leave out --status" in result.stderr
 
 
 def test_migrate_names_what_it_applied_and_then_is_up_to_date(deeper, ask, folder):

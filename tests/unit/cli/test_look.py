@@ -87,6 +87,20 @@ def test_list_of_nothing_says_so(deeper):
     assert deeper("list", *STORE).stdout == "0 jobs, page 1 of 1\n"
 
 
+def test_dead_letters_are_found_with_their_errors_whatever_the_width(deeper, enqueue, dead):
+    enqueue("shop.add", 1)
+    for columns in ("80", "200"):
+        shown = deeper("list", "--dead", *STORE, environment={"COLUMNS": columns}).stdout
+        assert dead in shown
+        assert "no paper" in shown.replace("\n", " ")
+        assert "1 job, page 1 of 1" in shown
+
+
+def test_dead_letters_come_with_what_died_last_first(deeper, ask, dead):
+    assert [job["id"] for job in ask("list", "--dead")["entries"]] == [dead]
+    assert ask("list", "--dead", "--sort-by", "inserted_at")["total_entries"] == 1
+
+
 def test_list_in_json_has_the_fields_of_the_view(ask):
     assert ask("list").keys() == keys(Page)
 

@@ -20,16 +20,42 @@ from deeper_tasks.errors import (
     InvalidOptionError,
     InvalidTransitionError,
     JobNotFoundError,
+    ScheduleNotFoundError,
     SchemaError,
     TaskNotFoundError,
     UnsupportedError,
 )
 
 NAMES = sorted(main.commands)
+SUBCOMMANDS = [
+    (name, below)
+    for name, command in main.commands.items()
+    if isinstance(command, click.Group)
+    for below in command.commands
+]
+PATHS = [(name,) for name in NAMES] + SUBCOMMANDS
+WITHOUT_STORE = {"completion", "demo", "health"}
 
 
 def test_the_commands_are_those_of_the_documentation():
-    assert NAMES == ["cancel", "enqueue", "health", "list", "migrate", "retry", "stats", "status", "worker"]
+    assert NAMES == [
+        "cancel",
+        "cleanup",
+        "completion",
+        "delete",
+        "demo",
+        "doctor",
+        "enqueue",
+        "health",
+        "list",
+        "migrate",
+        "queues",
+        "retry",
+        "schedules",
+        "stats",
+        "status",
+        "worker",
+    ]
 
 
 @pytest.mark.parametrize("words", [["--help"], []])
@@ -37,17 +63,18 @@ def test_the_help_teaches_with_examples_and_says_what_exit_codes_mean(deeper, wo
     result = deeper(*words)
     assert result.exit_code == 0
     assert "deeper worker myapp.tasks:manager" in result.stdout
-    assert "4  the store cannot be reached" in result.stdout
+    assert "4    the store cannot be reached" in result.stdout
+    for code in set(ExitCode) - {ExitCode.DONE}:
+        assert f"\n    {int(code):<5}" in result.stdout
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_help_of_each_command_has_examples_and_the_options_for_store_and_json(deeper, name):
-    result = deeper(name, "--help")
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
+def test_the_help_of_each_command_has_examples_and_the_options_for_store_and_json(deeper, path):
+    result = deeper(*path, "--help")
     assert result.exit_code == 0
-    assert f"Examples:\n    deeper {name}" in result.stdout
-    # The health is that of a process, whatever its store.
-    assert "--url" in result.stdout or name == "health"
-    assert "--json" in result.stdout
+    assert f"Examples:\n    deeper {' '.join(path)}" in result.stdout
+    assert ("--url" in result.stdout) is (path[0] not in WITHOUT_STORE)
+    assert ("--json" in result.stdout) is (path[0] != "completion")
 
 
 def test_it_tells_its_version(deeper):
@@ -92,6 +119,7 @@ def test_with_json_wrong_usage_is_a_json_object(deeper):
         (InvalidOptionError("x"), 2),
         (JobNotFoundError("x"), 3),
         (TaskNotFoundError("x"), 3),
+        (ScheduleNotFoundError("x"), 3),
         (BackendUnavailableError("x"), 4),
         (SchemaError("x"), 4),
         (InvalidTransitionError("x"), 1),
@@ -126,3 +154,29 @@ def test_an_interruption_is_told_without_a_traceback(deeper, monkeypatch):
     monkeypatch.setattr(main.commands["stats"], "callback", interrupt)
     result = deeper("stats")
     assert (result.exit_code, result.stderr.strip()) == (130, "deeper: interrupted")
+
+
+@pytest.mark.parametrize("words", [["list", "--per-page", "1000"], ["list", "--per-page", "1000", "--json"]])
+def test_it_ends_quietly_when_nobody_reads_on(piped, enqueue, *, words):
+    enqueue("shop.add", 1)
+    process = piped(*words, "--url", "sqlite:///tasks.db")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(40) == 141
+
+
+def test_a_group_lists_where_no_command_is_named(deeper):
+    for group in ("queues", "schedules"):
+        assert deeper(group, "--url", "sqlite:///tasks.db", "--json").stdout == "[]\n"
+        assert deeper(group, "list", "--url", "sqlite:///tasks.db", "--json").stdout == "[]\n"
+        assert deeper(group, "nonsense").exit_code == 2
+
+
+def test_no_color_is_respected(on_terminal, dead):
+    coloured = on_terminal("list", "--url", "sqlite:///tasks.db")
+    assert coloured.wait() == 0
+    plain = on_terminal("list", "--url", "sqlite:///tasks.db", NO_COLOR="1")
+    assert plain.wait() == 0
+    red = "\x1b[1;31m"
+    assert red in coloured.raw
+    assert red not in plain.raw

@@ -233,6 +233,36 @@ async def test_more_than_a_batch_is_cleaned_up(manager, jobs):
 # Results.
 
 
+async def test_bulk_changes_tell_after_each_batch_how_far_they_are(manager, jobs):
+    seen = []
+    await manager.enqueue_many([jobs.send.call(number) for number in range(1200)])
+    for size in (500, 500, 200):
+        await jobs.settle(await jobs.claim(size), End.DISCARD)
+    assert await manager.retry_tasks(on_progress=seen.append) == 1200
+    assert await manager.cancel_tasks(on_progress=seen.append) == 1200
+    assert await manager.delete_tasks(status="cancelled", on_progress=seen.append) == 1200
+    assert seen == [500, 1000, 1200] * 3
+    assert await manager.delete_tasks(on_progress=seen.append) == 0
+    assert seen == [500, 1000, 1200] * 3
+
+
+async def test_a_clean_up_tells_after_each_batch_how_far_it_is(manager, jobs):
+    seen = []
+    await manager.enqueue_many([jobs.send.call(number) for number in range(600)])
+    await jobs.settle(await jobs.claim(500), End.COMPLETE)
+    await jobs.settle(await jobs.claim(100), End.DISCARD)
+    assert await manager.cleanup_old_tasks(completed_days=0, failed_days=0, on_progress=seen.append) == 600
+    assert seen == [500, 600]
+
+
+async def test_what_a_task_or_tag_means_is_deleted_whatever_its_state(manager, jobs):
+    tagged = [await jobs.in_state(state, tags=["old"]) for state in (*ENDS, State.SCHEDULED, State.PENDING)]
+    running = [job.id for job in await jobs.claim(1)]
+    kept = await jobs.in_state(State.COMPLETED)
+    assert await manager.delete_tasks(tag="old", task="shop.send") == len(tagged) - len(running)
+    assert {status.id for status in (await manager.list_tasks()).entries} == {*running, kept}
+
+
 async def test_a_result_is_waited_for(manager, working):
     @manager.task(name="shop.add")
     async def add(a: int, b: int):

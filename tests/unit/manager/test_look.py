@@ -5,6 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from deeper_tasks.domain.job import ErrorReport
+from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.testing.conformance.scene import new_node, new_token
 
@@ -106,6 +108,39 @@ async def test_totals_of_long_lists_are_exact_by_state_and_queue_and_otherwise_s
     assert (counted.total_entries, counted.total_is_exact) == (10_000, False)
     tagged = await manager.list_tasks(tag="t", per_page=1)
     assert (tagged.total_entries, tagged.total_is_exact) == (6_000, True)
+
+
+async def test_dead_letters_are_listed_with_the_errors_of_every_attempt_the_latest_first(manager, send):
+    node = new_node()
+    await manager.backend.register(node)
+    for number in range(4):
+        await send.with_options(max_attempts=2, queue=f"queue-{number % 2}").enqueue(number)
+    for end in (End.RETRY, End.DISCARD):
+        for queue in ("queue-0", "queue-1"):
+            claim = await manager.backend.claim(queue, limit=10, slots=10, node=node.id, token=new_token())
+            await manager.backend.settle(
+                [
+                    Settlement(
+                        id=job.id, token=job.token, end=end, error=ErrorReport(kind="ValueError", message=end.value)
+                    )
+                    for job in claim.jobs
+                ]
+            )
+        await manager.backend.promote()
+    await send.enqueue(99)
+    page = await manager.list_dead_letters(per_page=3)
+    assert (page.total_entries, page.total_pages, page.total_is_exact) == (4, 2, True)
+    rest = await manager.list_dead_letters(per_page=3, cursor=page.next_cursor)
+    entries = [*page.entries, *rest.entries]
+    assert sorted(entry.args[0] for entry in entries) == [0, 1, 2, 3]
+    ends = [(entry.finished_at, entry.id) for entry in entries]
+    assert ends == sorted(ends, reverse=True)
+    assert all([error.message for error in entry.errors] == ["retry", "discard"] for entry in entries)
+    assert (await manager.list_dead_letters(page=2, per_page=3)).entries == rest.entries
+    assert {entry.queue for entry in (await manager.list_dead_letters(queue="queue-1")).entries} == {"queue-1"}
+    assert (await manager.list_dead_letters(task=send, worker_module="shop", tag="none")).entries == ()
+    oldest = await manager.list_dead_letters(sort_by="inserted_at", descending=False)
+    assert [entry.args[0] for entry in oldest.entries] == [0, 1, 2, 3]
 
 
 async def test_statistics_count_by_queue_and_state(manager, send):

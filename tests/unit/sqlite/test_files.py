@@ -16,6 +16,7 @@ from deeper_tasks.manager.stores import make_backend
 from deeper_tasks.testing.conformance.scene import new_job
 
 NOBODY = 65534
+KNOWN = [step.name for step in known_migrations()]
 
 OPEN_AS_SOMEBODY_ELSE = f"""
 import asyncio, os, sys
@@ -53,7 +54,7 @@ async def opened(path):
 async def test_a_fresh_file_gets_the_schema_and_is_opened_again(path, query):
     await opened(path)
     await opened(path)
-    assert [row[0] for row in query("SELECT name FROM deeper_migration")] == [step.name for step in known_migrations()]
+    assert [row[0] for row in query("SELECT name FROM deeper_migration")] == KNOWN
 
 
 async def test_an_empty_file_gets_the_schema(path, query):
@@ -214,7 +215,7 @@ asyncio.run(main())
     for process in processes:
         assert process.wait(20) == 0
     assert query("SELECT count(*) FROM deeper_job") == [(3,)]
-    assert query("SELECT count(*) FROM deeper_migration") == [(len(known_migrations()),)]
+    assert query("SELECT count(*) FROM deeper_migration") == [(len(KNOWN),)]
 
 
 FORK = """

@@ -2,28 +2,26 @@
 
 import re
 import sqlite3
-from datetime import UTC, datetime
 
 import pytest
 
-from deeper_tasks.backends.protocol import Cursor, JobFilter, JobQuery
 from deeper_tasks.backends.sqlite import (
     consume,
     control,
     counters,
     ends,
+    lines,
+    listing,
     look,
     maintain,
+    places,
     produce,
     schedules,
     schema,
     unique_keys,
 )
-from deeper_tasks.backends.sqlite.filters import where
-from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.state import State
 
-MODULES = (produce, consume, maintain, ends, unique_keys, counters, schedules, control, look)
+MODULES = (produce, consume, maintain, ends, unique_keys, counters, schedules, control, lines, listing, places, look)
 
 BY_ID = "deeper_job USING INDEX sqlite_autoindex_deeper_job_1 (id=?)"
 BY_ID_AS_JOB = "job USING INDEX sqlite_autoindex_deeper_job_1 (id=?)"
@@ -31,6 +29,8 @@ BY_ID_COVERED = "deeper_job USING COVERING INDEX sqlite_autoindex_deeper_job_1 (
 BY_NEWEST = "deeper_schedule_run USING INDEX deeper_schedule_run_newest (name=?"
 BY_ROWID = "deeper_job USING INTEGER PRIMARY KEY (rowid=?)"
 BY_NODE = "deeper_job USING INDEX deeper_job_running (node=?)"
+BY_STATE = "deeper_job USING INDEX deeper_job_ended (queue=? AND state=? AND finished_at>?)"
+BY_END = "deeper_job USING INDEX deeper_job_ended (queue=? AND state=? AND (finished_at,id)>(?,?) AND finished_at<?)"
 BY_CLAIM = "deeper_job USING INDEX deeper_job_running (node=? AND token=?)"
 
 # What each statement that reads jobs finds them by.
@@ -51,19 +51,27 @@ BY_INDEX = {
     "maintain.SELECT_NEXT_DUE": "SCAN deeper_job USING INDEX deeper_job_due",
     "maintain.SELECT_ABANDONED": f"SEARCH {BY_NODE}",
     "maintain.SELECT_EXPIRED": "SEARCH deeper_job USING INDEX deeper_job_expiring (expires_at>? AND expires_at<?)",
-    "maintain.SELECT_OLD": "SEARCH deeper_job USING INDEX deeper_job_ended (state=? AND finished_at<?)",
+    "maintain.SELECT_OLD": "SEARCH deeper_job USING INDEX deeper_job_ended (queue=? AND state=? AND finished_at<?)",
+    "maintain.DELETE_SILENT_NODES": f"SEARCH {BY_NODE}",
     "maintain.DELETE_JOBS": f"SEARCH {BY_ROWID}",
     "ends.WRITE": f"SEARCH {BY_ROWID}",
     "schedules.SELECT_KNOWN_JOBS": f"SEARCH {BY_ID_COVERED}",
     "schedules.SELECT_UNDER_WAY": f"SEARCH {BY_ID}",
     "schedules.SELECT_RUNS": f"SEARCH {BY_ID_AS_JOB} LEFT-JOIN",
-    "control.SELECT_MEANT": f"SEARCH {BY_ID}",
+    "control.SELECT_MEANT": f"SEARCH {BY_STATE}",
+    "control.SELECT_NAMED": f"SEARCH {BY_ID}",
     "control.CANCEL": f"SEARCH {BY_ROWID}",
     "control.REQUEST_CANCEL": f"SEARCH {BY_ROWID}",
     "control.RETRY": f"SEARCH {BY_ROWID}",
     "control.DROP_KEY": f"SEARCH {BY_ROWID}",
     "look.GET": f"SEARCH {BY_ID}",
-    "look.COUNT": "SEARCH deeper_job USING COVERING INDEX sqlite_autoindex_deeper_job_1 (id=?)",
+    "places.SELECT_PLACES": f"SEARCH {BY_END}",
+    "places.SELECT_PLACES_WALKING": f"SEARCH {BY_END}",
+    "places.SELECT_IS_LONGER": f"SEARCH {BY_END.replace('USING', 'USING COVERING')}",
+    "places.SELECT_NAMED": f"SEARCH {BY_ID}",
+    "listing.SELECT_JOBS": f"SEARCH {BY_ROWID}",
+    "listing.COUNT": f"SEARCH {BY_STATE}",
+    "listing.COUNT_NAMED": f"SEARCH {BY_ID}",
 }
 # What the other statements find theirs by; None: they only insert.
 OF_OTHER_TABLES = {
@@ -72,7 +80,7 @@ OF_OTHER_TABLES = {
     "consume.SELECT_PAUSED": "SCAN deeper_queue",
     "maintain.MARK_LOST": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
     "maintain.DELETE_NODE": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
-    "maintain.DELETE_OLD_DAYS": "SCAN deeper_counter",
+    "maintain.DELETE_OLD_COUNTS": "SCAN deeper_counter",
     "unique_keys.TAKE": None,
     "unique_keys.SELECT_HOLDER": "SEARCH deeper_unique_key USING PRIMARY KEY (key=?)",
     "unique_keys.RELEASE": "SEARCH deeper_unique_key USING PRIMARY KEY (key=?)",
@@ -89,6 +97,7 @@ OF_OTHER_TABLES = {
     "schedules.DROP_RUNS": f"SEARCH {BY_NEWEST})",
     "control.TAKE_KEY_AGAIN": None,
     "control.PUT_QUEUE": None,
+    "lines.SELECT_COUNTS": "SCAN deeper_counter",
     "look.SELECT_COUNTERS": "SCAN deeper_counter",
     "look.SELECT_QUEUES": "SCAN deeper_queue",
     "look.SELECT_NODES": "SCAN deeper_node",
@@ -156,10 +165,29 @@ def test_every_statement_has_an_expected_plan():
     assert STATEMENTS.keys() == EXPECTED.keys(), "add the new statement to BY_INDEX or OF_OTHER_TABLES"
 
 
+ENDED = next(iter(lines.lines_of({("default", 6): 1}, {6}, queue=None)))
+# What a template is filled with where it stands alone: the ended jobs of a queue, in the order of their index.
+PARTS = {
+    "{index}": ENDED.index,
+    "{scope}": ENDED.scope,
+    "{range}": "(finished_at, id) > (:at, :after_id) AND finished_at <= :bound",
+    "{order}": "finished_at, id",
+    "{key}": "finished_at",
+    "{columns}": "finished_at, id, rowid, task",
+    "{condition}": "task = :task",
+    "{is_open}": "TRUE",
+}
+
+
+def filled(statement):
+    for part, text in PARTS.items():
+        statement = statement.replace(part, text)
+    return statement
+
+
 @pytest.mark.parametrize("name", sorted(STATEMENTS))
 def test_a_statement_uses_its_index(database, name):
-    ids = where(JobFilter(ids=(JobId("a"),)))[0]
-    plan = plan_of(database, STATEMENTS[name].replace("{condition}", ids).replace("{states}", "state < 6"))
+    plan = plan_of(database, filled(STATEMENTS[name]))
     expected = EXPECTED.get(name)
     assert expected is None or expected in plan
     assert name in MAY_SORT or not is_sorted(plan)
@@ -180,36 +208,5 @@ def test_a_statement_on_the_hot_path_touches_no_other_index_of_jobs(database, st
     assert used - {"deeper_job_1"} == meant - {"deeper_job_1"}
 
 
-SOME_FILTERS = {
-    "all": JobFilter(),
-    "pending": JobFilter(states=frozenset({State.PENDING})),
-    "dead letters": JobFilter(states=frozenset({State.FAILED, State.DISCARDED})),
-    "a queue": JobFilter(queue="emails"),
-    "a queue's pending": JobFilter(queue="emails", states=frozenset({State.PENDING})),
-    "a task": JobFilter(task="shop.send"),
-    "a module": JobFilter(worker_module="shop"),
-    "a tag": JobFilter(tag="urgent"),
-}
-SOMEWHERE = Cursor(value=datetime(2026, 1, 1, tzinfo=UTC), id=JobId("a"))
-
-
-@pytest.mark.parametrize("is_descending", [True, False])
-@pytest.mark.parametrize("filter_name", SOME_FILTERS)
-def test_a_list_by_time_of_insertion_is_read_along_its_index(database, filter_name, is_descending):
-    query = JobQuery(filter=SOME_FILTERS[filter_name], is_descending=is_descending)
-    plan = plan_of(database, *look.page_statement(query))
-    assert plan[0] == "SCAN deeper_job USING INDEX deeper_job_inserted"
-    assert not is_sorted(plan)
-
-
-@pytest.mark.parametrize("is_descending", [True, False])
-@pytest.mark.parametrize("filter_name", SOME_FILTERS)
-def test_a_list_goes_on_after_a_cursor_without_reading_what_was_before(database, filter_name, is_descending):
-    query = JobQuery(filter=SOME_FILTERS[filter_name], is_descending=is_descending, after=SOMEWHERE)
-    plan = plan_of(database, *look.page_statement(query))
-    assert plan[0].startswith("SEARCH deeper_job USING INDEX deeper_job_inserted (inserted_at")
-    assert not is_sorted(plan)
-
-
-def test_the_sizes_of_lists_by_state_and_queue_are_read_from_the_counters(database):
-    assert "deeper_job" not in look.SELECT_COUNTERS
+def test_the_sizes_of_lists_by_state_and_queue_are_read_from_the_counters():
+    assert "deeper_job" not in look.SELECT_COUNTERS + lines.SELECT_COUNTS

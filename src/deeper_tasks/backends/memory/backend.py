@@ -15,6 +15,7 @@ from deeper_tasks.backends.memory.table import JobTable
 from deeper_tasks.backends.memory.timetable import Timetable
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
+    SILENT_NODES_KEPT,
     Beat,
     Capabilities,
     Claim,
@@ -213,6 +214,7 @@ class MemoryBackend:
                 for line, kept in ((self._jobs.completed, retention.completed), (self._jobs.dead, retention.failed))
                 if kept is not None
             ]
+            self._nodes.forget_silent(before=moment - SILENT_NODES_KEPT)
             for count in range(MAX_BATCH):
                 firsts = [entry for line, kept in lines if (entry := line.first()) and entry[0] + kept <= moment]
                 if not firsts:

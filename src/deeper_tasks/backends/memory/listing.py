@@ -20,7 +20,7 @@ _Place = tuple[bool, datetime, JobId]
 
 def matching(table: JobTable, target: JobFilter) -> Iterator[Record]:
     """Yield the records meant, those named by id in that order, without a repeat."""
-    records: Iterable[Record] = table.records.values()
+    records: Iterable[Record] = table.of(queue=target.queue, states=target.states)
     if target.ids is not None:
         records = [table.records[job_id] for job_id in dict.fromkeys(target.ids) if job_id in table.records]
     return (record for record in records if _is_meant(record, target))

@@ -61,6 +61,12 @@ class Nodes:
         if member is not None and not member.claims:
             del self._members[node_id]
 
+    def forget_silent(self, *, before: datetime) -> None:
+        """Remove the nodes that hold no job and have not beaten since."""
+        for member in list(self._members.values()):
+            if member.beat_at < before:
+                self.remove_idle(member.node.id)
+
     def get(self, node_id: NodeId | None) -> Member | None:
         """Return a node, dead or alive."""
         return None if node_id is None else self._members.get(node_id)

@@ -36,6 +36,7 @@ class JobTable:
         self.expiring = Line()
         self.completed = Line()
         self.dead = Line()
+        self.by_place: defaultdict[tuple[str, State], dict[JobId, Record]] = defaultdict(dict)
         self._nodes = nodes
 
     def add(self, job: NewJob, *, now: datetime) -> Insertion:
@@ -123,8 +124,15 @@ class JobTable:
                 limit -= 1
                 yield record
 
+    def of(self, *, queue: str | None, states: frozenset[State] | None) -> Iterator[Record]:
+        """Yield the records of a queue, or of all, in these states, or in any."""
+        for (name, state), records in self.by_place.items():
+            if queue in {None, name} and (states is None or state in states):
+                yield from records.values()
+
     def _enter(self, record: Record) -> None:
         state, job_id = record.state, record.id
+        self.by_place[record.spec.queue, state][job_id] = record
         if state is State.PENDING:
             self.pending[record.spec.queue].push(job_id, record.spec.priority, record.scheduled_at)
         elif state in _AWAITS_ITS_TIME:
@@ -140,6 +148,10 @@ class JobTable:
 
     def _leave(self, record: Record) -> None:
         state, job_id = record.state, record.id
+        place = self.by_place[record.spec.queue, state]
+        del place[job_id]
+        if not place:
+            del self.by_place[record.spec.queue, state]
         if state is State.PENDING:
             self.pending[record.spec.queue].discard(job_id)
         elif state in _AWAITS_ITS_TIME:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from deeper_tasks.backends.protocol import (
+    MAX_BATCH,
     Beat,
     Capabilities,
     Claim,
@@ -28,12 +30,25 @@ from deeper_tasks.backends.protocol import (
     Retention,
     Retried,
 )
-from deeper_tasks.backends.sqlite import consume, control, look, maintain, produce, schedules, schema
+from deeper_tasks.backends.sqlite import (
+    consume,
+    control,
+    diagnosis,
+    listing,
+    look,
+    maintain,
+    produce,
+    schedules,
+    schema,
+    space,
+    unique_keys,
+)
 from deeper_tasks.backends.sqlite.codec import micros
 from deeper_tasks.backends.sqlite.database import Database, Synchronous
 from deeper_tasks.backends.sqlite.threads import Operation, Reader, Writer, fork_lock, watch_forks
 from deeper_tasks.backends.sqlite.transaction import run_inside
 from deeper_tasks.backends.sqlite.wake import Wake
+from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
@@ -42,6 +57,9 @@ from deeper_tasks.domain.settlement import Report, Settled, Settlement
 from deeper_tasks.errors import BackendError, BackendUnavailableError, UnsupportedError
 
 T = TypeVar("T")
+
+_MOST_STEPS_BACK = 64
+"""Steps in which one `prune` gives space back: 64 MiB, with the other writers' turns in between."""
 
 
 class SQLiteBackend:
@@ -59,7 +77,9 @@ class SQLiteBackend:
         self._wake = Wake(self._database.path)
         self._writer: Writer | None = None
         self._reader: Reader | None = None
+        self._lister: Reader | None = None
         self._is_ready = False
+        self._is_to_be_shortened = False
         self._pid = os.getpid()
         # Now, not with the first thread: who makes a store seldom forks at the same moment.
         watch_forks()
@@ -102,7 +122,8 @@ class SQLiteBackend:
         self._is_ready = False
         writer, self._writer = self._writer, None
         reader, self._reader = self._reader, None
-        for thread in (reader, writer):
+        lister, self._lister = self._lister, None
+        for thread in (lister, reader, writer):
             if thread is not None:
                 await asyncio.get_running_loop().run_in_executor(None, thread.close)
 
@@ -185,7 +206,16 @@ class SQLiteBackend:
         return await self._write(partial(maintain.expire, now=_clock(now)))
 
     async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
-        return await self._write(partial(maintain.prune, retention=retention, now=_clock(now)))
+        moment = _clock(now)
+        pruned = await self._write(partial(maintain.prune, retention=retention, now=moment))
+        has_more_keys = pruned.has_more_keys
+        while has_more_keys:
+            has_more_keys = await self._write(partial(unique_keys.prune, now=moment)) == MAX_BATCH
+        await self._give_back()
+        return pruned.jobs
+
+    async def compact(self) -> int:
+        return await self._write(space.compact, is_alone=True)
 
     # schedules
 
@@ -230,7 +260,7 @@ class SQLiteBackend:
         return await self._read(partial(look.get, job_id=job_id))
 
     async def find(self, query: JobQuery) -> JobList:
-        return await self._read(partial(look.find, query=query))
+        return await self._list(partial(listing.find, query=query))
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         return await self._read(partial(look.statistics, now=_clock(now)))
@@ -240,6 +270,15 @@ class SQLiteBackend:
 
     async def queues(self) -> list[QueueSettings]:
         return await self._read(look.queues)
+
+    # diagnosis
+
+    async def diagnose(self, *, deep: bool = False) -> list[Finding]:
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(diagnosis.examine, self._database, deep=deep, stop=stop)
+        finally:
+            stop.set()
 
     # wake
 
@@ -260,14 +299,29 @@ class SQLiteBackend:
         name = self._database.path.name
         self._writer = Writer(self._database, name=f"deeper-write-{name}")
         self._reader = Reader(self._database, name=f"deeper-read-{name}")
+        # Lists have a thread of their own: a search through millions must not hold up who asks for one job.
+        self._lister = Reader(self._database, name=f"deeper-list-{name}")
         self._writer.start()
         self._reader.start()
+        self._lister.start()
 
-    async def _write(self, operation: Operation[T]) -> T:
-        return await self._open_thread(lambda: self._writer).run(operation)
+    async def _write(self, operation: Operation[T], *, is_alone: bool = False) -> T:
+        return await self._open_thread(lambda: self._writer).run(operation, is_alone=is_alone)
 
     async def _read(self, operation: Operation[T]) -> T:
         return await self._open_thread(lambda: self._reader).run(operation)
+
+    async def _give_back(self) -> None:
+        for _ in range(_MOST_STEPS_BACK):
+            if not await self._write(space.give_back, is_alone=True):
+                break
+            self._is_to_be_shortened = True
+        if self._is_to_be_shortened:
+            # Behind one who reads just now it waits for the next time.
+            self._is_to_be_shortened = not await self._write(space.shorten, is_alone=True)
+
+    async def _list(self, operation: Operation[T]) -> T:
+        return await self._open_thread(lambda: self._lister).run(operation)
 
     def _open_thread(self, thread: Callable[[], Writer | Reader | None]) -> Writer | Reader:
         self._forget_parent()
@@ -284,7 +338,7 @@ class SQLiteBackend:
             if os.getpid() != self._pid:
                 is_open = self._writer is not None
                 # The parent's threads are not here, and their connections were closed before the fork.
-                self._writer = self._reader = None
+                self._writer = self._reader = self._lister = None
                 self._wake = Wake(self._database.path)
                 if is_open:
                     self._start()

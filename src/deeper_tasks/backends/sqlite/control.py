@@ -10,23 +10,31 @@ import msgspec
 from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, QueueSettings, Retried
 from deeper_tasks.backends.sqlite import counters, unique_keys
 from deeper_tasks.backends.sqlite.codec import CODES, micros, to_json
-from deeper_tasks.backends.sqlite.filters import where
+from deeper_tasks.backends.sqlite.filters import IS_NAMED, where, where_content
+from deeper_tasks.backends.sqlite.lines import counts_of, lines_of
 from deeper_tasks.backends.sqlite.maintain import OldJob, delete_jobs
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.settlement import Settled
-from deeper_tasks.domain.state import State
+from deeper_tasks.domain.state import TERMINAL, State
 
 _PENDING, _RUNNING, _CANCELLED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.CANCELLED]
 
 SELECT_MEANT = """
 SELECT json_group_array(json_array(rowid, id, queue, state, unique_key)) FROM (
-    SELECT rowid, id, queue, state, unique_key FROM deeper_job WHERE {condition} AND {states} ORDER BY id LIMIT ?
+    SELECT rowid, id, queue, state, unique_key FROM deeper_job INDEXED BY {index}
+    WHERE {scope} AND {condition} AND {is_open} LIMIT :limit
 )
 """
-_CANCELLABLE = "state < 6"
-_NOT_ASKED_BEFORE = "state < 6 AND NOT (state = 4 AND cancel_requested IS NOT NULL)"
-_RETRYABLE = "state > 6"
-_DELETABLE = "state <> 4"
+SELECT_NAMED = f"""
+SELECT json_group_array(json_array(rowid, id, queue, state, unique_key)) FROM (
+    SELECT rowid, id, queue, state, unique_key FROM deeper_job
+    WHERE {IS_NAMED} AND {{condition}} AND state IN (SELECT value FROM json_each(:changeable)) LIMIT :limit
+)
+"""
+_NOT_ASKED_BEFORE = "NOT (state = 4 AND cancel_requested IS NOT NULL)"
+_CANCELLABLE = frozenset(CODES.values()) - {CODES[state] for state in TERMINAL}
+_RETRYABLE = frozenset({CODES[State.FAILED], CODES[State.DISCARDED], _CANCELLED})
+_DELETABLE = frozenset(CODES.values()) - {_RUNNING}
 
 CANCEL = """
 UPDATE deeper_job SET state = 9, finished_at = :now, cancel_requested = :reason
@@ -72,7 +80,7 @@ _meant = msgspec.json.Decoder(list[_Meant])
 
 def cancel(connection: sqlite3.Connection, target: JobFilter, *, reason: str, now: int) -> list[Settled]:
     """Cancel the jobs meant, or request it; see `Backend.cancel`."""
-    jobs = _select(connection, target, _NOT_ASKED_BEFORE if target.ids is None else _CANCELLABLE)
+    jobs = _select(connection, target, _CANCELLABLE, is_open=_NOT_ASKED_BEFORE)
     running = [job.rowid for job in jobs if job.state == _RUNNING]
     waiting = [job for job in jobs if job.state != _RUNNING]
     connection.execute(REQUEST_CANCEL, {"reason": reason, "rowids": to_json(running)})
@@ -106,10 +114,24 @@ def put_queue(connection: sqlite3.Connection, settings: QueueSettings) -> None:
     connection.execute(PUT_QUEUE, (settings.name, paused_at))
 
 
-def _select(connection: sqlite3.Connection, target: JobFilter, states: str) -> list[_Meant]:
-    condition, values = where(target)
-    statement = SELECT_MEANT.format(condition=condition, states=states)
-    return _meant.decode(connection.execute(statement, (*values, MAX_BATCH)).fetchone()[0])
+def _select(
+    connection: sqlite3.Connection, target: JobFilter, changeable: frozenset[int], *, is_open: str = "TRUE"
+) -> list[_Meant]:
+    """Return the first of the jobs meant: by their ids, or along the lines that hold them and few others."""
+    if target.ids is not None:
+        condition, values = where(msgspec.structs.replace(target, ids=None))
+        values |= {"ids": to_json(target.ids), "changeable": to_json(sorted(changeable)), "limit": MAX_BATCH}
+        return _meant.decode(connection.execute(SELECT_NAMED.format(condition=condition), values).fetchone()[0])
+    states = changeable if target.states is None else changeable & {CODES[state] for state in target.states}
+    condition, values = where_content(target)
+    jobs: list[_Meant] = []
+    for line in lines_of(counts_of(connection), states, queue=target.queue):
+        statement = SELECT_MEANT.format(index=line.index, scope=line.scope, condition=condition, is_open=is_open)
+        left = {**values, **line.values, "limit": MAX_BATCH - len(jobs)}
+        jobs += _meant.decode(connection.execute(statement, left).fetchone()[0])
+        if len(jobs) == MAX_BATCH:
+            break
+    return jobs
 
 
 def _take_key_again(connection: sqlite3.Connection, job: _Meant, key: str, *, now: int) -> None:

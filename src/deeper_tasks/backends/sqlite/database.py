@@ -14,6 +14,9 @@ from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaErr
 
 OLDEST_SQLITE = (3, 37, 0)
 
+_MOST_LOG_KEPT = 16 * 1024 * 1024
+"""Bytes that the write-ahead log keeps on disk once a checkpoint has emptied it, however long it once was."""
+
 _WORDS: tuple[tuple[str, type[BackendError], str], ...] = (
     ("SQLITE_NOTADB", SchemaError, "{path!r} is not an SQLite database; name another file"),
     ("SQLITE_CORRUPT", SchemaError, "the database {path!r} is damaged ({error}); restore it from a copy"),
@@ -64,7 +67,14 @@ class Database(Struct, frozen=True, kw_only=True):
 
     def connect_to_write(self) -> sqlite3.Connection:
         """Open the one connection of this process that writes, and checkpoints."""
-        return self._connect("journal_mode = WAL", f"synchronous = {self.synchronous.name}", "cache_size = -32000")
+        return self._connect(
+            # First: it counts for a file that is still empty, and is passed over for another.
+            "auto_vacuum = INCREMENTAL",
+            "journal_mode = WAL",
+            f"journal_size_limit = {_MOST_LOG_KEPT}",
+            f"synchronous = {self.synchronous.name}",
+            "cache_size = -32000",
+        )
 
     def connect_to_read(self) -> sqlite3.Connection:
         """Open a connection that never writes and never checkpoints."""

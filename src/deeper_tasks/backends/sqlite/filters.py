@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from deeper_tasks.backends.protocol import JobFilter
 from deeper_tasks.backends.sqlite.codec import CODES, to_json
 
+IS_NAMED = "id IN (SELECT value FROM json_each(:ids))"
+IS_IN_STATES = "state IN (SELECT value FROM json_each(:states))"
+_IS_IN_QUEUE = "queue = :queue"
+_IS_OF_TASK = "task = :task"
+# A range, not LIKE: it needs no escaping and respects case. '/' follows '.'.
+_IS_OF_MODULE = "task >= :module AND task < :past_module"
+_HAS_TAG = ":tag IN (SELECT value FROM json_each(options, '$.tags'))"
 
-def where(condition: JobFilter) -> tuple[str, list[str]]:
-    """Return the WHERE clause, without the word, and its parameters."""
-    parts: list[str] = []
-    values: list[str] = []
+
+def where(condition: JobFilter) -> tuple[str, dict[str, Any]]:
+    """Return the whole filter as a WHERE clause, without the word, and its parameters."""
+    parts, values = [], {}
     if condition.ids is not None:
-        parts.append("id IN (SELECT value FROM json_each(?))")
-        values.append(to_json(condition.ids))
+        parts.append(IS_NAMED)
+        values["ids"] = to_json(condition.ids)
     if condition.states is not None:
-        parts.append("state IN (SELECT value FROM json_each(?))")
-        values.append(to_json(sorted(CODES[state] for state in condition.states)))
+        parts.append(IS_IN_STATES)
+        values["states"] = to_json(sorted(CODES[state] for state in condition.states))
     if condition.queue is not None:
-        parts.append("queue = ?")
-        values.append(condition.queue)
+        parts.append(_IS_IN_QUEUE)
+        values["queue"] = condition.queue
+    content, more = where_content(condition)
+    return " AND ".join([*parts, content]), {**values, **more}
+
+
+def where_content(condition: JobFilter) -> tuple[str, dict[str, Any]]:
+    """The same for what no index knows: task, module and tag. TRUE where none of them is given."""
+    parts, values = [], {}
     if condition.task is not None:
-        parts.append("task = ?")
-        values.append(condition.task)
+        parts.append(_IS_OF_TASK)
+        values["task"] = condition.task
     if condition.worker_module is not None:
-        # A range, not LIKE: it needs no escaping and respects case. '/' follows '.'.
-        parts.append("task >= ? AND task < ?")
-        values += [condition.worker_module + ".", condition.worker_module + "/"]
+        parts.append(_IS_OF_MODULE)
+        values |= {"module": condition.worker_module + ".", "past_module": condition.worker_module + "/"}
     if condition.tag is not None:
-        parts.append("? IN (SELECT value FROM json_each(options, '$.tags'))")
-        values.append(condition.tag)
+        parts.append(_HAS_TAG)
+        values["tag"] = condition.tag
     return " AND ".join(parts) or "TRUE", values

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from deeper_tasks.backends.protocol import MAX_BATCH, Promotion, Rescue, Retention
+from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Promotion, Rescue, Retention
 from deeper_tasks.backends.sqlite import counters, ends, unique_keys
 from deeper_tasks.backends.sqlite.codec import CODES, DAY, STATES, duration, to_json
 from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
+from deeper_tasks.backends.sqlite.lines import counts_of
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import ErrorReport
 from deeper_tasks.domain.settlement import Settled, state_after_rescue
@@ -49,20 +50,27 @@ SELECT json_group_array(json_array(rowid, id, queue, state, attempt, unique_key)
     LIMIT :limit
 )
 """
-# likely(): of the two conditions on the state the planner must take the equality, whatever the statistics say;
-# with the range it would sort all ended jobs.
 SELECT_OLD = """
-SELECT json_group_array(json_array(rowid, id, queue, state, unique_key)) FROM (
+SELECT json_group_array(json_array(finished_at, json_array(rowid, id, queue, state, unique_key))) FROM (
     SELECT rowid, * FROM deeper_job INDEXED BY deeper_job_ended
-    WHERE likely(state >= 6) AND state = :state AND finished_at <= :before
+    WHERE queue = :queue AND state = :state AND finished_at <= :before
     ORDER BY finished_at, id
     LIMIT :limit
 )
 """
 DELETE_JOBS = "DELETE FROM deeper_job WHERE rowid IN (SELECT value FROM json_each(?))"
-DELETE_OLD_DAYS = "DELETE FROM deeper_counter WHERE day > 0 AND day < ?"
+DELETE_OLD_COUNTS = """
+DELETE FROM deeper_counter WHERE (day > 0 AND day < :oldest_day) OR (day = 0 AND count = 0)
+"""
+DELETE_SILENT_NODES = """
+DELETE FROM deeper_node
+WHERE beat_at < :before AND NOT EXISTS (
+    SELECT 1 FROM deeper_job INDEXED BY deeper_job_running WHERE state = 4 AND node = deeper_node.id
+)
+"""
 
-_DAYS_KEPT = 400
+_DAYS_KEPT = 2
+"""Today's ends are shown; yesterday's are kept for processes that think it is still yesterday."""
 
 
 class _Abandoned(NamedTuple):
@@ -99,10 +107,17 @@ class OldJob(NamedTuple):
     unique_key: str | None
 
 
+class Pruned(NamedTuple):
+    """How many jobs a batch deleted, and whether unique keys that have expired are left."""
+
+    jobs: int
+    has_more_keys: bool
+
+
 _due = msgspec.json.Decoder(list[tuple[int, str, int]])
 _abandoned = msgspec.json.Decoder(list[_Abandoned], strict=False)
 _expired = msgspec.json.Decoder(list[_Expired])
-_old = msgspec.json.Decoder(list[OldJob])
+_old = msgspec.json.Decoder(list[tuple[int, OldJob]])
 
 
 def promote(connection: sqlite3.Connection, *, now: int) -> Promotion:
@@ -179,22 +194,36 @@ def expire(connection: sqlite3.Connection, *, now: int) -> list[Settled]:
     return [Settled(id=job.id, state=STATES[_FAILED]) for job in jobs]
 
 
-def prune(connection: sqlite3.Connection, retention: Retention, *, now: int) -> int:
-    """Delete ended jobs past their retention; see `Backend.prune`."""
-    jobs: list[OldJob] = []
-    for state, kept in (
-        (State.COMPLETED, retention.completed),
-        (State.FAILED, retention.failed),
-        (State.DISCARDED, retention.failed),
-        (State.CANCELLED, retention.failed),
-    ):
-        if kept is not None:
-            values = {"state": CODES[state], "before": now - duration(kept), "limit": MAX_BATCH - len(jobs)}
-            jobs += _old.decode(connection.execute(SELECT_OLD, values).fetchone()[0])
+def prune(connection: sqlite3.Connection, retention: Retention, *, now: int) -> Pruned:
+    """Delete ended jobs past their retention, and what else is of no use any more; see `Backend.prune`."""
+    jobs = _oldest(connection, retention, now=now)
     delete_jobs(connection, jobs, now=now)
-    unique_keys.prune(connection, now=now, limit=MAX_BATCH)
-    connection.execute(DELETE_OLD_DAYS, (now // DAY - _DAYS_KEPT,))
-    return len(jobs)
+    keys = unique_keys.prune(connection, now=now)
+    connection.execute(DELETE_OLD_COUNTS, {"oldest_day": now // DAY - _DAYS_KEPT})
+    connection.execute(DELETE_SILENT_NODES, {"before": now - duration(SILENT_NODES_KEPT)})
+    return Pruned(jobs=len(jobs), has_more_keys=keys == MAX_BATCH)
+
+
+def _oldest(connection: sqlite3.Connection, retention: Retention, *, now: int) -> list[OldJob]:
+    kept = {
+        CODES[State.COMPLETED]: retention.completed,
+        CODES[State.FAILED]: retention.failed,
+        CODES[State.DISCARDED]: retention.failed,
+        CODES[State.CANCELLED]: retention.failed,
+    }
+    oldest: list[tuple[int, OldJob]] = []
+    for queue, state in counts_of(connection):
+        period = kept.get(state)
+        if period is None:
+            continue
+        before = now - duration(period)
+        if len(oldest) == MAX_BATCH:
+            # There are enough: of the queues and states that follow only what is older yet.
+            before = min(before, oldest[-1][0])
+        values = {"queue": queue, "state": state, "before": before, "limit": MAX_BATCH}
+        oldest += _old.decode(connection.execute(SELECT_OLD, values).fetchone()[0])
+        oldest = sorted(oldest, key=lambda entry: (entry[0], entry[1].id))[:MAX_BATCH]
+    return [job for _, job in oldest]
 
 
 def delete_jobs(connection: sqlite3.Connection, jobs: list[OldJob], *, now: int) -> None:

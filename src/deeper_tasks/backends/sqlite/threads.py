@@ -24,13 +24,18 @@ _MOST_TOGETHER = 64
 """Operations in one transaction: enough to share a commit, few enough to keep it short."""
 
 
+_STEPS_BETWEEN_LOOKS = 200_000
+"""Of SQLite's virtual machine, some milliseconds: so often a long search asks whether it is still wanted."""
+
+
 class _Request(Generic[T]):
     """An operation on its way to a thread, and the future that its caller awaits."""
 
-    __slots__ = ("answer", "error", "future", "loop", "operation")
+    __slots__ = ("answer", "error", "future", "is_alone", "loop", "operation")
 
-    def __init__(self, operation: Operation[T], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, operation: Operation[T], loop: asyncio.AbstractEventLoop, *, is_alone: bool) -> None:
         self.operation = operation
+        self.is_alone = is_alone
         self.loop = loop
         self.future: asyncio.Future[T] = loop.create_future()
         self.answer: T | None = None
@@ -68,11 +73,15 @@ class DatabaseThread:
             _started.add(self)
         self._thread.start()
 
-    async def run(self, operation: Operation[T]) -> T:
-        """Have an operation done; what it raises is raised here, SQLite's errors as ours."""
+    async def run(self, operation: Operation[T], *, is_alone: bool = False) -> T:
+        """
+        Have an operation done; what it raises is raised here, SQLite's errors as ours.
+
+        One that is to be `alone` is run outside of a transaction, within the turn of its process.
+        """
         if self._is_closed:
             raise BackendUnavailableError("the store is closed")
-        request = _Request(operation, asyncio.get_running_loop())
+        request = _Request(operation, asyncio.get_running_loop(), is_alone=is_alone)
         self._requests.put(request)
         return await request.future
 
@@ -125,13 +134,14 @@ class DatabaseThread:
 
 
 class Reader(DatabaseThread):
-    """Reads: each operation sees one state of the database."""
+    """Reads: each operation sees one state of the database, and ends when nobody waits for it any more."""
 
     def _perform(self, batch: list[_Request[Any]]) -> None:
         for request in batch:
             try:
                 if self._connection is None:
                     self._connection = self._database.connect_to_read()
+                self._connection.set_progress_handler(request.future.cancelled, _STEPS_BETWEEN_LOOKS)
                 self._connection.execute("BEGIN")
                 try:
                     request.answer = request.operation(self._connection)
@@ -167,11 +177,21 @@ class Writer(DatabaseThread):
             with self._turnstile.turn():
                 if self._connection is None:
                     self._connection = self._database.connect_to_write()
-                self._transact(self._connection, batch)
+                self._transact(self._connection, [request for request in batch if not request.is_alone])
+                self._run_alone(self._connection, [request for request in batch if request.is_alone])
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
             self._fail(batch, error)
 
+    def _run_alone(self, connection: sqlite3.Connection, batch: list[_Request[Any]]) -> None:
+        for request in batch:
+            try:
+                request.answer = request.operation(connection)
+            except Exception as error:  # noqa: BLE001 - whatever it is belongs to the caller
+                self._fail([request], error)
+
     def _transact(self, connection: sqlite3.Connection, batch: list[_Request[Any]]) -> None:
+        if not batch:
+            return
         connection.execute("BEGIN IMMEDIATE")
         try:
             for request in batch:

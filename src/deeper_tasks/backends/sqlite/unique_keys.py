@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from deeper_tasks.backends.protocol import MAX_BATCH
 from deeper_tasks.backends.sqlite.codec import duration, to_json
 from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.ids import JobId
@@ -42,6 +43,6 @@ def release(connection: sqlite3.Connection, held: Sequence[tuple[str, str]]) -> 
         connection.execute(RELEASE, {"batch": to_json(held)})
 
 
-def prune(connection: sqlite3.Connection, *, now: int, limit: int) -> None:
-    """Delete keys that have expired."""
-    connection.execute(PRUNE, {"now": now, "limit": limit})
+def prune(connection: sqlite3.Connection, *, now: int) -> int:
+    """Delete a batch of keys that have expired; returns how many."""
+    return connection.execute(PRUNE, {"now": now, "limit": MAX_BATCH}).rowcount

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, SortKey
@@ -16,6 +17,7 @@ from deeper_tasks.testing.conformance.scene import (
     MINUTE,
     NOW,
     SECOND,
+    every_job,
     join,
     new_id,
     new_node,
@@ -168,6 +170,42 @@ class LookConformance:
             assert page.total == number
             jobs.extend(page.jobs)
         assert jobs == list(whole.jobs)
+
+    @pytest.mark.parametrize("is_descending", [True, False])
+    @pytest.mark.parametrize("queue", [None, "one"])
+    async def test_cursors_lead_across_states_and_queues_where_many_ended_in_one_moment_and_some_not_at_all(
+        self,
+        backend: Backend,
+        queue: str | None,
+        is_descending: bool,  # noqa: FBT001
+    ) -> None:
+        for name in ("one", "two", "one"):
+            for state in (State.COMPLETED, State.FAILED, State.CANCELLED):
+                await put_ended(backend, state, queue=name)
+            await put_ended(backend, State.DISCARDED, queue=name, now=NOW + SECOND)
+        for name in ("two", "one", "one"):
+            await put_many(backend, 2, queue=name)
+            await put(backend, queue=name, delay=MINUTE)
+        target = JobFilter(
+            queue=queue,
+            states=frozenset({State.COMPLETED, State.FAILED, State.DISCARDED, State.PENDING, State.SCHEDULED}),
+        )
+        query = JobQuery(filter=target, sort_by=SortKey.FINISHED_AT, is_descending=is_descending, limit=1000)
+        whole = await backend.find(query)
+        timed = [(job.finished_at, job.id) for job in whole.jobs if job.finished_at is not None]
+        untimed = [job.id for job in whole.jobs if job.finished_at is None]
+        assert (len(timed), len(untimed)) == ((9, 9) if queue is None else (6, 6))
+        assert [job.id for job in whole.jobs] == [job_id for _, job_id in timed] + untimed
+        assert timed == sorted(timed, reverse=is_descending)
+        assert untimed == sorted(untimed, reverse=is_descending)
+        jobs = await every_job(
+            backend, filter=target, sort_by=SortKey.FINISHED_AT, is_descending=is_descending, limit=2
+        )
+        assert jobs == list(whole.jobs)
+        pages = [
+            await backend.find(msgspec.structs.replace(query, limit=4, offset=offset)) for offset in range(0, 20, 4)
+        ]
+        assert [job for page in pages for job in page.jobs] == jobs
 
     async def test_a_cursor_is_a_place_that_new_jobs_do_not_move(self, backend: Backend) -> None:
         ids = await put_many(backend, 6)

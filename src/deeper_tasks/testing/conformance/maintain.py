@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from deeper_tasks.backends.protocol import MAX_BATCH, Backend, Promotion, Rescue, Retention
-from deeper_tasks.domain.ids import NodeId
+from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Backend, Promotion, Rescue, Retention
+from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.settlement import End, Report, Settled
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import NodeLostError
@@ -290,3 +290,39 @@ class MaintainConformance:
         assert await backend.prune(Retention(completed=DAY), now=NOW + 2 * DAY) == MAX_BATCH
         assert [job.id for job in await every_job(backend, is_descending=False)] == ids[:200]
         assert await backend.prune(Retention(completed=DAY), now=NOW + 2 * DAY) == 200
+
+    async def test_the_oldest_are_pruned_first_whatever_their_states_and_queues(self, backend: Backend) -> None:
+        node = await join(backend)
+        ends = ((End.COMPLETE, "one"), (End.FAIL, "two"), (End.DISCARD, "one"), (End.COMPLETE, "two"))
+        ids: list[JobId] = []
+        for number, (end, queue) in enumerate(ends):
+            ids += await put_many(backend, 200, queue=queue)
+            jobs = await take(backend, node, limit=200, queue=queue)
+            await settle(backend, jobs[100:], end, now=NOW + 2 * number * SECOND)
+            await settle(backend, jobs[:100], end, now=NOW + (2 * number + 1) * SECOND)
+        retention = Retention(completed=DAY, failed=DAY)
+        assert await backend.prune(retention, now=NOW + 2 * DAY) == MAX_BATCH
+        # Of those that ended in one moment, those with the first ids; of the third kind the later half is left.
+        assert {job.id for job in await every_job(backend)} == {*ids[400:500], *ids[600:]}
+        assert await backend.prune(retention, now=NOW + 2 * DAY) == 300
+
+    async def test_of_those_that_ended_at_once_the_first_by_id_are_pruned_first(self, backend: Backend) -> None:
+        node = await join(backend)
+        ids: list[JobId] = []
+        for end in (End.FAIL, End.COMPLETE, End.DISCARD):
+            ids += await put_many(backend, 200)
+            await settle(backend, await take(backend, node, limit=200), end)
+        assert await backend.prune(Retention(completed=DAY, failed=DAY), now=NOW + 2 * DAY) == MAX_BATCH
+        assert [job.id for job in await every_job(backend, is_descending=False)] == ids[MAX_BATCH:]
+
+    async def test_a_node_that_holds_nothing_is_forgotten_after_a_day_of_silence(self, backend: Backend) -> None:
+        silent, holding, beating = await join(backend), await join(backend), await join(backend)
+        job = await put_running(backend, holding)
+        await backend.beat(beating, now=NOW + DAY)
+        await backend.prune(Retention(), now=NOW + SILENT_NODES_KEPT - SECOND)
+        assert len(await backend.nodes()) == 3
+        await backend.prune(Retention(), now=NOW + SILENT_NODES_KEPT + SECOND)
+        assert {record.node.id for record in await backend.nodes()} == {holding, beating}
+        with pytest.raises(NodeLostError):
+            await backend.beat(silent, now=NOW + 2 * DAY)
+        assert await rescue_all(backend, holding) == [Settled(id=job.id, state=State.PENDING)]

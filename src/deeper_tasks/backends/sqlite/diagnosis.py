@@ -1,0 +1,167 @@
+"""The diagnosis of a database file: its place, its disk, the SQLite library, and whether it is sound."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from shlex import quote
+
+from deeper_tasks.backends.sqlite.database import OLDEST_SQLITE, Database, translate
+from deeper_tasks.backends.sqlite.mounts import Kind, find_mount
+from deeper_tasks.domain.finding import Finding, fault, fine, warning
+
+_MEBIBYTE = 1024 * 1024
+_SCARCE, _TOO_SCARCE = 1024 * _MEBIBYTE, 64 * _MEBIBYTE
+_WORTH_COMPACTING = 64 * _MEBIBYTE
+_MOST_FREE = 0.25
+_STEPS_BETWEEN_LOOKS = 20_000
+_MOST_FAULTS = 3
+
+_RESET_BUG_MENDED: dict[tuple[int, ...], tuple[int, ...]] = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7)}
+_RESET_BUG_SINCE, _RESET_BUG_GONE = (3, 7, 0), (3, 51, 3)
+
+
+def examine(database: Database, *, deep: bool, stop: threading.Event) -> list[Finding]:
+    """Return what is found about a database, good and bad. Blocks; `stop` ends the reading of the file."""
+    findings = [_examine_library(sqlite3.sqlite_version_info[:3]), *_examine_place(database.path)]
+    if database.path.is_file():
+        try:
+            with closing(database.connect_to_read()) as connection:
+                connection.set_progress_handler(stop.is_set, _STEPS_BETWEEN_LOOKS)
+                findings += [
+                    _examine_journal(connection),
+                    _examine_pages(connection),
+                    _examine_soundness(connection, deep=deep),
+                ]
+        except sqlite3.Error as error:
+            findings.append(
+                fault("database", str(translate(error, database)), "see to the file, or restore it from a copy")
+            )
+    return findings
+
+
+def has_reset_bug(version: tuple[int, ...]) -> bool:
+    """Whether this SQLite can damage a file when a checkpoint and another connection's commit meet."""
+    mended = _RESET_BUG_MENDED.get(version[:2], _RESET_BUG_GONE)
+    return _RESET_BUG_SINCE <= version < mended
+
+
+def _examine_library(version: tuple[int, ...]) -> Finding:
+    name = ".".join(map(str, version))
+    if version < OLDEST_SQLITE:
+        oldest = ".".join(map(str, OLDEST_SQLITE))
+        return fault("sqlite", f"SQLite {name} is too old", f"run a Python whose SQLite is {oldest} or later")
+    if has_reset_bug(version):
+        return warning(
+            "sqlite",
+            f"SQLite {name} has the WAL-reset bug of 3.7.0 to 3.51.2: a checkpoint that meets another connection's "
+            "commit can damage the file. Processes of deeper_tasks take turns and do not meet; other programs do",
+            "upgrade SQLite to 3.51.3 or later (or 3.50.7, 3.44.6); until then let no other program write to the file",
+        )
+    return fine("sqlite", f"SQLite {name}")
+
+
+def _examine_place(path: Path) -> Iterator[Finding]:
+    folder = path.parent
+    if not folder.is_dir():
+        yield fault("folder", f"the folder {str(folder)!r} does not exist", "make it, or correct the store's URL")
+        return
+    # os.access, not open: closing a second handle on the file would drop SQLite's locks in this process.
+    if not os.access(folder, os.W_OK | os.X_OK):
+        yield fault(
+            "folder",
+            f"the folder {str(folder)!r} is not writable for this user, and SQLite keeps files beside the database",
+            f"run as its owner, or give this user the folder: chown {os.getuid()} {quote(str(folder))}",
+        )
+    yield _examine_file(path)
+    yield _examine_disk(folder)
+    yield _examine_space(folder)
+
+
+def _examine_file(path: Path) -> Finding:
+    if not path.exists():
+        return fault("file", f"there is no database {str(path)!r}", "an enqueue or 'deeper migrate' makes it")
+    if not path.is_file():
+        return fault("file", f"{str(path)!r} is no file", "correct the store's URL")
+    for suffix in ("", "-wal", "-shm", "-next", "-write"):
+        beside = path.with_name(path.name + suffix)
+        if beside.exists() and not os.access(beside, os.R_OK | os.W_OK):
+            return fault(
+                "file",
+                f"{str(beside)!r} cannot be read and written by this user",
+                f"run as its owner, or give the file to this user: chown {os.getuid()} {quote(str(beside))}",
+            )
+    return fine("file", f"{path}, {_size(path.stat().st_size)}")
+
+
+def _examine_disk(folder: Path) -> Finding:
+    mount = find_mount(folder)
+    if mount is None:
+        return fine("disk", "this system does not tell which disk it is; it must be a local one")
+    told = f"{folder} is on {mount.point}, a file system of type {mount.type}"
+    remedy = "move the file to a local disk, or use a store that is a server"
+    match mount.kind:
+        case Kind.NETWORK:
+            return fault("disk", f"{told}: over a network SQLite's locks and shared memory do not hold", remedy)
+        case Kind.DOUBTFUL:
+            return warning("disk", f"{told}: it may be a remote one, where SQLite's locks do not hold", remedy)
+        case Kind.LOCAL:
+            return fine("disk", f"local, {mount.type}")
+
+
+def _examine_space(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free
+    told = f"{_size(free)} free on the disk"
+    remedy = "free some, or delete old jobs and give their space back: deeper cleanup --compact"
+    if free < _TOO_SCARCE:
+        return fault("space", f"only {told}: soon nothing can be written", remedy)
+    return warning("space", f"only {told}", remedy) if free < _SCARCE else fine("space", told)
+
+
+def _examine_journal(connection: sqlite3.Connection) -> Finding:
+    mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    if mode == "wal":
+        return fine("journal", "write-ahead log")
+    return warning(
+        "journal",
+        f"the journal mode is {mode!r}, with which readers and writers wait for each other",
+        "let no other program change it; the next worker or enqueue sets it to WAL again",
+    )
+
+
+def _examine_pages(connection: sqlite3.Connection) -> Finding:
+    size, pages, unused = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
+    )
+    told = f"{_size(unused * size)} of {_size(pages * size)} are unused"
+    if unused * size > _WORTH_COMPACTING and unused > _MOST_FREE * pages:
+        return warning(
+            "unused space", told, "new jobs will use it; to give it back to the disk: deeper cleanup --compact"
+        )
+    return fine("unused space", told)
+
+
+def _examine_soundness(connection: sqlite3.Connection, *, deep: bool) -> Finding:
+    pragma = "integrity_check" if deep else "quick_check"
+    answers = [row[0] for row in connection.execute(f"PRAGMA {pragma}({_MOST_FAULTS})")]
+    if answers == ["ok"]:
+        return fine("soundness", f"{pragma} found nothing wrong")
+    return fault(
+        "soundness",
+        f"the file is damaged: {'; '.join(answers)}",
+        "stop the workers, keep a copy of the file, and restore it from a backup, or save what can be read: "
+        "sqlite3 tasks.db .recover | sqlite3 new.db",
+    )
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:  # noqa: PLR2004 - units of bytes
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

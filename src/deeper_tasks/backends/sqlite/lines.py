@@ -1,0 +1,96 @@
+"""Lines: the jobs of a queue in a state, how many they are, and the index that leads to them and to no others."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from deeper_tasks.backends.sqlite.codec import CODES
+from deeper_tasks.domain.state import TERMINAL, State
+
+SELECT_COUNTS = (
+    "SELECT json_group_array(json_array(queue, state, count)) FROM deeper_counter WHERE day = 0 AND count > 0"
+)
+
+Counts = Mapping[tuple[str, int], int]
+"""How many jobs there are of a queue and the code of a state. None is left out."""
+
+_INSERTED, _DUE, _RUNNING = "deeper_job_inserted", "deeper_job_due", "deeper_job_running"
+ENDED = frozenset(CODES[state] for state in TERMINAL)
+DEAD = ENDED - {CODES[State.COMPLETED]}
+_PENDING = CODES[State.PENDING]
+
+_OF_ENDED = "finished_at IS NOT NULL AND queue = :line_queue AND state = :line_state"
+_OF_DEAD = "finished_at IS NOT NULL AND state <> 6 AND queue = :line_queue AND state = :line_state"
+_OF_PENDING = "state = 3 AND queue = :line_queue"
+_OF_QUEUE = "queue = :line_queue"
+_OF_MOVED = "scheduled_at <> inserted_at AND queue = :line_queue"
+# The indexes of these do not know the queue. Blocked jobs have none of their own.
+_OF_LIVE = {
+    CODES[State.SCHEDULED]: (_DUE, "state IN (1, 5) AND state = :line_state"),
+    CODES[State.RETRYABLE]: (_DUE, "state IN (1, 5) AND state = :line_state"),
+    CODES[State.RUNNING]: (_RUNNING, "state = 4"),
+    CODES[State.BLOCKED]: (_INSERTED, "state = 2"),
+}
+_OF_LIVE_IN_QUEUE = " AND queue = :line_queue"
+
+_counts = msgspec.json.Decoder(list[tuple[str, int, int]])
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """The jobs that satisfy `scope`, found by `index`; `count` is at least how many."""
+
+    index: str
+    scope: str
+    values: dict[str, Any]
+    count: int
+
+
+def whole_queue(queue: str, count: int) -> Line:
+    """Return all jobs of a queue, by the time of their insertion."""
+    return Line(index=_INSERTED, scope=_OF_QUEUE, values={"line_queue": queue}, count=count)
+
+
+def moved(queue: str, count: int) -> Line:
+    """Return the jobs of a queue that were not due at once, by their due time."""
+    return Line(index="deeper_job_moved", scope=_OF_MOVED, values={"line_queue": queue}, count=count)
+
+
+def dead(counts: Counts, states: Collection[int], *, queue: str | None) -> Iterator[Line]:
+    """Return the lines of jobs that ended otherwise than completed, by the time of their insertion."""
+    for (name, state), count in counts.items():
+        if state in states and state in DEAD and queue in {None, name}:
+            values = {"line_queue": name, "line_state": state}
+            yield Line(index="deeper_job_dead", scope=_OF_DEAD, values=values, count=count)
+
+
+def lines_of(counts: Counts, states: Collection[int], *, queue: str | None) -> Iterator[Line]:
+    """Return lines that together hold all jobs in these states, of one queue or of all, each job once."""
+    elsewhere: dict[int, int] = {}
+    for (name, state), count in counts.items():
+        if state not in states or queue not in {None, name}:
+            continue
+        if state in ENDED:
+            values: dict[str, Any] = {"line_queue": name, "line_state": state}
+            yield Line(index="deeper_job_ended", scope=_OF_ENDED, values=values, count=count)
+        elif state == _PENDING:
+            yield Line(index="deeper_job_pending", scope=_OF_PENDING, values={"line_queue": name}, count=count)
+        else:
+            elsewhere[state] = elsewhere.get(state, 0) + count
+    for state, count in elsewhere.items():
+        index, scope = _OF_LIVE[state]
+        values = {"line_state": state}
+        if queue is not None:
+            scope += _OF_LIVE_IN_QUEUE
+            values["line_queue"] = queue
+        yield Line(index=index, scope=scope, values=values, count=count)
+
+
+def counts_of(connection: sqlite3.Connection) -> Counts:
+    """Read how many jobs there are, from the counters: without reading jobs."""
+    document = connection.execute(SELECT_COUNTS).fetchone()[0]
+    return {(queue, state): count for queue, state, count in _counts.decode(document)}

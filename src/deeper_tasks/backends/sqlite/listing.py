@@ -1,0 +1,215 @@
+"""
+A listing: a page of jobs in an order, found by the way that reads the fewest.
+
+Of each queue a list is either **walked** along the index of its order, leaving
+out what is not meant, or **gathered** by the index of the states that are
+meant, and sorted. The counters tell beforehand how many jobs that are: to find
+`wanted` of `meant` among `whole` costs about `wanted * whole / meant` rows by
+the one way and `meant` by the other. Where those not meant lie in one heap (a
+backlog before all that ended), the walk gives up after as many rows as the
+gathering costs. By `finished_at` the ended jobs need neither: their index has
+that order.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+from deeper_tasks.backends.protocol import Cursor, JobList, JobQuery, SortKey
+from deeper_tasks.backends.sqlite import lines
+from deeper_tasks.backends.sqlite.codec import CODES, JOB_COLUMNS, micros, optional_moment, to_job, to_json
+from deeper_tasks.backends.sqlite.filters import IS_IN_STATES, IS_NAMED, where, where_content
+from deeper_tasks.backends.sqlite.lines import Line
+from deeper_tasks.backends.sqlite.places import DOWN, UP, Content, Place, Places, Walk
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.job import Job
+from deeper_tasks.domain.state import State
+
+MOST_COUNTED = 10_000
+MOST_LOOKED_AT = 50_000
+"""Jobs that are looked at to count those that a task, module or tag means."""
+
+SELECT_JOBS = f"SELECT rowid, {JOB_COLUMNS} FROM deeper_job WHERE rowid IN (SELECT value FROM json_each(:rowids))"
+COUNT = """
+SELECT count(*) FROM (
+    SELECT 1 FROM (SELECT task, options FROM deeper_job INDEXED BY {index} WHERE {scope} LIMIT :most)
+    WHERE {condition} LIMIT :counted
+)
+"""
+COUNT_NAMED = f"SELECT count(*) FROM deeper_job WHERE {IS_NAMED} AND {{condition}}"
+
+_ALL_STATES = frozenset(CODES.values())
+_WAIT_FOR_THEIR_TIME = frozenset({CODES[State.SCHEDULED], CODES[State.RETRYABLE]})
+
+_IS_DUE_AT_ONCE = "scheduled_at = inserted_at"
+_WALKED_PER_GATHERED = 3
+"""Neighbours in an index are mostly neighbours in the table: so many of them cost what one gathered from afar does."""
+
+_HOP = 10_000
+"""Places that are read at once on the way to a page far down."""
+
+
+def find(connection: sqlite3.Connection, query: JobQuery) -> JobList:
+    """Return a page of jobs; see `Backend.find`."""
+    search = _Search(connection, query)
+    total, is_exact = search.total()
+    places = search.page(total if is_exact else None)
+    jobs = _read(connection, places[: query.limit])
+    following = places[query.limit - 1] if len(places) > query.limit else None
+    return JobList(
+        jobs=jobs,
+        total=max(total, query.offset + len(jobs)) if jobs and not is_exact else total,
+        total_is_exact=is_exact,
+        next=None if following is None else Cursor(value=optional_moment(following[0]), id=JobId(following[1])),
+    )
+
+
+def _read(connection: sqlite3.Connection, places: list[Place]) -> tuple[Job, ...]:
+    rows = connection.execute(SELECT_JOBS, {"rowids": to_json([rowid for _, _, rowid in places])})
+    jobs = {row["rowid"]: to_job(row) for row in rows}
+    return tuple(jobs[rowid] for _, _, rowid in places)
+
+
+class _Search:
+    """One list on its way: which jobs are meant, in which order, and how many there are of what."""
+
+    def __init__(self, connection: sqlite3.Connection, query: JobQuery) -> None:
+        self._connection = connection
+        self._query = query
+        self._filter = query.filter
+        self._direction = DOWN if query.is_descending else UP
+        condition, values = where_content(query.filter)
+        self._content = Content(condition=condition, values=values)
+        self._counts = lines.counts_of(connection)
+        states = query.filter.states
+        self._states = _ALL_STATES if states is None else frozenset(CODES[state] for state in states)
+
+    # how many
+
+    def total(self) -> tuple[int, bool]:
+        """Return the number of jobs meant, and whether that is exact."""
+        if self._filter.ids is not None:
+            condition, values = where(msgspec.structs.replace(self._filter, ids=None))
+            values["ids"] = to_json(self._filter.ids)
+            return self._connection.execute(COUNT_NAMED.format(condition=condition), values).fetchone()[0], True
+        if self._content.condition == "TRUE":
+            return sum(line.count for line in self._lines(self._states)), True
+        return self._count_content()
+
+    def _count_content(self) -> tuple[int, bool]:
+        counted, left = 0, MOST_LOOKED_AT
+        for line in self._lines(self._states):
+            if left <= 0 or counted > MOST_COUNTED:
+                return min(counted, MOST_COUNTED), False
+            statement = COUNT.format(index=line.index, scope=line.scope, condition=self._content.condition)
+            values = {**self._content.values, **line.values, "most": left, "counted": MOST_COUNTED + 1 - counted}
+            counted += self._connection.execute(statement, values).fetchone()[0]
+            left -= line.count
+        return min(counted, MOST_COUNTED), counted <= MOST_COUNTED and left >= 0
+
+    # which
+
+    def page(self, total: int | None) -> list[Place]:
+        """Return the places of the page, and one more if there is another page."""
+        query, after, skipped = self._query, _place_of(self._query.after), 0
+        if total is not None and query.offset >= total:
+            return []
+        while query.offset - skipped > _HOP:
+            places = self._after(after, _HOP)
+            if len(places) < _HOP:
+                return []
+            after, skipped = places[-1], skipped + _HOP
+        offset = query.offset - skipped
+        return self._after(after, offset + query.limit + 1)[offset:]
+
+    def _after(self, after: Place | None, wanted: int) -> list[Place]:
+        """Return the first places of the list, or those after one; who has no value of the sort key comes last."""
+        found: list[Place] = []
+        if after is None or after[0] is not None:
+            found = self._timed(after, wanted)
+        if len(found) < wanted and self._query.sort_by is SortKey.FINISHED_AT:
+            found += self._unfinished(after if after is not None and after[0] is None else None, wanted - len(found))
+        return found
+
+    def _timed(self, after: Place | None, wanted: int) -> list[Place]:
+        places, key = self._places(after, wanted), self._query.sort_by
+        if self._filter.ids is not None:
+            places.add_named(self._filter)
+        elif key is SortKey.FINISHED_AT:
+            places.walk(self._along(self._lines(self._states & lines.ENDED), key))
+        elif key is SortKey.SCHEDULED_AT and self._states <= _WAIT_FOR_THEIR_TIME:
+            # Their index has this order.
+            places.gather(self._lines(self._states), self._content)
+        else:
+            self._walk_or_gather(places, wanted)
+        return places.found
+
+    def _unfinished(self, after: Place | None, wanted: int) -> list[Place]:
+        places = self._places(after, wanted, is_timed=False)
+        if self._filter.ids is not None:
+            places.add_named(self._filter)
+        else:
+            places.gather(self._lines(self._states - lines.ENDED), self._content)
+        return places.found
+
+    def _places(self, after: Place | None, wanted: int, *, is_timed: bool = True) -> Places:
+        key, direction = self._query.sort_by.value, self._direction
+        return Places(self._connection, key=key, direction=direction, after=after, wanted=wanted, is_timed=is_timed)
+
+    def _walk_or_gather(self, places: Places, wanted: int) -> None:
+        whole, meant = self._sizes(self._states)
+        partly = {queue for queue, count in meant.items() if count < whole[queue]}
+        states, counts = self._states, {place: count for place, count in self._counts.items() if place[0] in partly}
+        walks = [walk for queue in meant.keys() - partly for walk in self._through(queue, whole[queue], whole[queue])]
+        if self._query.sort_by is SortKey.INSERTED_AT:
+            walks += self._along(lines.dead(counts, states, queue=self._filter.queue), SortKey.INSERTED_AT)
+            states -= lines.DEAD
+            _, meant = self._sizes(states)
+        rare: set[str] = set()
+        for queue in partly & meant.keys():
+            if _WALKED_PER_GATHERED * meant[queue] ** 2 <= wanted * whole[queue]:
+                rare.add(queue)
+            else:
+                most = max(wanted, _WALKED_PER_GATHERED * meant[queue])
+                walks += self._through(queue, whole[queue], most, states=states)
+        rare |= {walk.line.values["line_queue"] for walk in places.walk(walks)}
+        counts = {place: count for place, count in counts.items() if place[0] in rare}
+        places.gather(lines.lines_of(counts, states, queue=self._filter.queue), self._content)
+
+    def _along(self, found_by: Iterable[Line], column: str) -> list[Walk]:
+        return [Walk(line=line, column=column, content=self._content, most=line.count) for line in found_by]
+
+    def _through(self, queue: str, size: int, most: int, *, states: frozenset[int] | None = None) -> list[Walk]:
+        """Return the ways through all jobs of a queue in the list's order, of which those in these states are meant."""
+        content = self._content
+        if states is not None:
+            content = content.narrowed(IS_IN_STATES, states=to_json(sorted(states)))
+        inserted, whole = SortKey.INSERTED_AT, lines.whole_queue(queue, size)
+        if self._query.sort_by is inserted:
+            return [Walk(line=whole, column=inserted, content=content, most=most)]
+        # First those that were not due at once: the others are then sought no further than these reach.
+        return [
+            Walk(line=lines.moved(queue, size), column=SortKey.SCHEDULED_AT, content=content, most=most),
+            Walk(line=whole, column=inserted, content=content.narrowed(_IS_DUE_AT_ONCE), most=most),
+        ]
+
+    def _sizes(self, states: frozenset[int]) -> tuple[Counter[str], Counter[str]]:
+        """Return how many jobs each queue has, and how many of them are meant and in these states."""
+        whole: Counter[str] = Counter()
+        meant: Counter[str] = Counter()
+        for (queue, state), count in self._counts.items():
+            whole[queue] += count
+            if state in states and self._filter.queue in {None, queue}:
+                meant[queue] += count
+        return whole, meant
+
+    def _lines(self, states: Iterable[int]) -> Iterable[Line]:
+        return lines.lines_of(self._counts, frozenset(states), queue=self._filter.queue)
+
+
+def _place_of(cursor: Cursor | None) -> Place | None:
+    return None if cursor is None else (None if cursor.value is None else micros(cursor.value), cursor.id, 0)

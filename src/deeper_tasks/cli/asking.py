@@ -1,0 +1,39 @@
+"""The asking: which jobs are meant, and whether somebody wants what would happen to them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from deeper_tasks import BackgroundTaskManager
+from deeper_tasks.cli.output import jobs
+from deeper_tasks.cli.target import Target
+from deeper_tasks.manager.conditions import Conditions
+
+
+def check_choice(ids: Sequence[str], conditions: Conditions, *, alternative: str = "") -> None:
+    """Refuse both ids and conditions, and neither."""
+    if ids and conditions:
+        raise click.UsageError("ids and conditions exclude each other; give one of them")
+    if not ids and not conditions:
+        raise click.UsageError(f"which jobs? Give their ids, conditions such as --queue{alternative}")
+
+
+def is_wanted(target: Target, manager: BackgroundTaskManager, conditions: Conditions, *, what: str) -> bool:
+    """
+    Ask on the terminal whether to `what` all jobs that meet the conditions, saying how many there are.
+
+    Raises:
+        click.UsageError: nobody is there to be asked.
+    """
+    if target.as_json or not _is_terminal():
+        raise click.UsageError(f"nobody can be asked here; add --yes to {what} all that meet the conditions")
+    page = manager.sync.list_tasks(per_page=1, **conditions)
+    count = jobs(page.total_entries) if page.total_is_exact else f"more than {jobs(page.total_entries)}"
+    return click.confirm(f"{what.capitalize()} {count}?", err=True)
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()

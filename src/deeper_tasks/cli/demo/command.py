@@ -1,0 +1,130 @@
+"""The command `deeper demo`."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import click
+
+from deeper_tasks.cli.output import jobs, write_json
+from deeper_tasks.cli.program import ExitCode
+
+if TYPE_CHECKING:
+    from deeper_tasks.cli.demo.story import Audience, Ending
+
+_APPLICATION = "deeper_tasks.cli.demo.tasks:manager"
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  deeper demo
+  deeper demo --keep demo.db
+  deeper demo --json | jq .states"""
+)
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="PATH",
+    help="Keep the database under this name, to try the commands on it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON, at the end.")
+def demo(*, keep: Path | None, as_json: bool) -> ExitCode:
+    """
+    Show in some ten seconds what jobs do, on an SQLite file of its own.
+
+    A worker in this process runs mails, a call that fails twice and then
+    works, one that always fails and ends as a dead letter, a long report with
+    progress, a computation in a process of its own, a job scheduled for later
+    and one that recurs each second.
+    """
+    if keep is not None and (keep.exists() or not keep.absolute().parent.is_dir()):
+        problem = "is there already" if keep.exists() else "lies in a folder that does not exist"
+        raise click.BadParameter(f"{str(keep)!r} {problem}; name a new file", param_hint="'--keep'")
+    with _database(keep) as path:
+        url = f"sqlite:///{quote(str(path))}"
+        ending = _run(url, as_json=as_json)
+    commands = _commands(url if keep is not None else "sqlite:///demo.db")
+    if keep is None:
+        commands = ["deeper demo --keep demo.db", *commands]
+    if as_json:
+        _write(ending, url if keep is not None else None, commands)
+    else:
+        _tell(ending, commands)
+    return ExitCode.DONE if ending.is_good else ExitCode.REFUSED
+
+
+def _run(url: str, *, as_json: bool) -> Ending:
+    from deeper_tasks.cli.demo.audience import watching
+    from deeper_tasks.cli.demo.story import play
+
+    async def run(audience: Audience) -> Ending:
+        this = asyncio.current_task()
+        assert this is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+        return await play(url, audience)
+
+    try:
+        if as_json:
+            return asyncio.run(run(lambda _: None))
+        with watching() as audience:
+            return asyncio.run(run(audience))
+    except asyncio.CancelledError:
+        raise click.Abort from None
+
+
+@contextmanager
+def _database(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        yield keep.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="deeper-demo-") as folder:
+        yield Path(folder) / "demo.db"
+
+
+def _commands(url: str) -> list[str]:
+    store = f"--url {shlex.quote(url)}"
+    return [
+        f"deeper list {store}",
+        f"deeper list --dead {store}",
+        f"deeper stats {store}",
+        f"deeper schedules {store}",
+        f"deeper doctor {store}",
+        f"deeper retry --all-dead {store}",
+        f"deeper worker {_APPLICATION} {store}",
+    ]
+
+
+def _write(ending: Ending, url: str | None, commands: list[str]) -> None:
+    told = [
+        {"id": job.id, "task": job.task, "status": job.status, "attempts": job.attempts, "last_error": job.last_error}
+        for job in ending.jobs
+    ]
+    write_json(
+        {
+            "is_good": ending.is_good,
+            "seconds": round(ending.seconds, 3),
+            "states": ending.states,
+            "url": url,
+            "commands": commands,
+            "jobs": told,
+        }
+    )
+
+
+def _tell(ending: Ending, commands: list[str]) -> None:
+    states = ", ".join(f"{count} {state}" for state, count in sorted(ending.states.items()))
+    click.echo(f"\n{jobs(len(ending.jobs))} in {ending.seconds:.1f} s: {states}")
+    if not ending.is_good:
+        click.echo("deeper: not all of them ended as they should; is this machine very busy?", err=True)
+    click.echo("try next:")
+    for command in commands:
+        click.echo(f"  {command}")

@@ -1,0 +1,72 @@
+"""The command `deeper doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from deeper_tasks import BackgroundTaskManager
+from deeper_tasks.cli.output import console, write_json
+from deeper_tasks.cli.place import examine_python, examine_settings
+from deeper_tasks.cli.program import ExitCode
+from deeper_tasks.cli.progress import spinner
+from deeper_tasks.cli.target import Target, takes_target
+from deeper_tasks.domain.finding import Finding, Severity, fault
+from deeper_tasks.errors import ConfigError, DeeperTasksError
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  deeper doctor --url sqlite:///tasks.db
+  deeper doctor --app myapp.tasks:manager
+  deeper doctor --deep
+  deeper doctor --json | jq '.findings[] | select(.severity != "ok")'
+
+\b
+Exit codes: 0 nothing wrong, or warnings only; 1 an error was found."""
+)
+@click.option("--deep", is_flag=True, help="Read the whole store, and see whether each entry of each index is right.")
+@takes_target
+def doctor(target: Target, *, deep: bool) -> ExitCode:
+    """
+    Say what is wrong with this set-up, and how to mend it.
+
+    It looks at Python and the settings, the store and its place, the workers
+    and the queues they serve, pauses, jobs that wait or run for too long, dead
+    letters, recurring tasks and the clock; with --app also at tasks that jobs
+    wait for and the application does not have. It changes nothing.
+    """
+    findings = [*examine_python(), *examine_settings(target)]
+    try:
+        with target.closing(with_tasks=True) as manager, spinner(target, "examining") as on_check:
+            findings += asyncio.run(_diagnosed(manager, deep=deep, on_check=on_check))
+    except (DeeperTasksError, ExceptionGroup) as error:
+        findings += _refusals(error)
+    severity = max((finding.severity for finding in findings), key=list(Severity).index)
+    if target.as_json:
+        write_json({"severity": severity, "findings": findings})
+    else:
+        from deeper_tasks.cli.drawing_doctor import draw_findings
+
+        console().print(draw_findings(findings))
+    return ExitCode.REFUSED if severity is Severity.ERROR else ExitCode.DONE
+
+
+async def _diagnosed(manager: BackgroundTaskManager, **options: object) -> list[Finding]:
+    """Ask in a loop of our own, not by `manager.sync`: Ctrl-C then ends the reading of a large file."""
+    try:
+        return await manager.diagnose(**options)  # type: ignore[arg-type]
+    finally:
+        await manager.close()
+
+
+def _refusals(error: Exception) -> list[Finding]:
+    """Return as findings why there is no manager to ask. What is no error of ours is raised again."""
+    if isinstance(error, ExceptionGroup):
+        return [finding for inner in error.exceptions for finding in _refusals(inner)]
+    if not isinstance(error, DeeperTasksError):
+        raise error
+    remedy = "correct the settings, --url or --app" if isinstance(error, ConfigError) else "see the message"
+    return [fault("settings", str(error), remedy)]

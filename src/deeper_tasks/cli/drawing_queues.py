@@ -1,0 +1,63 @@
+"""The drawings of queues and workers, as tables for people."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from deeper_tasks.cli.output import ago, safe
+from deeper_tasks.manager import Overview, QueueOverview, WorkerOverview
+
+
+def draw_queues(overview: Overview) -> Table:
+    """Return a table of the queues; what needs a look is in colour."""
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("queue", overflow="fold")
+    for name in ("pending", "running", "later", "failed today", "slots"):
+        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
+    table.add_column("state", overflow="fold")
+    for queue in overview.queues:
+        table.add_row(
+            Text(safe(queue.name)),
+            number(queue.pending),
+            number(queue.running),
+            number(queue.later),
+            number(queue.failed_today, style="red"),
+            number(queue.slots),
+            queue_state(queue),
+        )
+    return table
+
+
+def queue_state(queue: QueueOverview) -> Text:
+    """Return what an operator should know: paused since when, or served by nobody."""
+    if queue.paused_at is not None:
+        return Text(f"paused {ago(queue.paused_at)}", style="yellow")
+    if not queue.workers:
+        has_work = queue.pending or queue.later
+        return Text("no worker serves it", style="bold red" if has_work else "dim")
+    return Text(f"{queue.workers} worker{'' if queue.workers == 1 else 's'}", style="green")
+
+
+def draw_workers(overview: Overview) -> Table:
+    """Return a table of the workers, those that live first."""
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("worker", overflow="fold")
+    table.add_column("busy", justify="right")
+    table.add_column("slots", overflow="fold")
+    table.add_column("last beat", no_wrap=True)
+    for worker in sorted(overview.workers, key=lambda each: (not each.is_alive, each.id)):
+        slots = ", ".join(f"{safe(name)}:{count}" for name, count in worker.queues.items())
+        busy = Text(f"{worker.busy}/{worker.slots}")
+        table.add_row(Text(safe(worker.id)), busy, Text(slots), _beat(worker))
+    return table
+
+
+def _beat(worker: WorkerOverview) -> Text:
+    text = ago(worker.beat_at)
+    return Text(text, style="green") if worker.is_alive else Text(f"{text}: silent", style="bold red")
+
+
+def number(count: int, *, style: str = "") -> Text:
+    """Return a count, in the background when it is none."""
+    return Text(f"{count:,}", style=style if count else "dim")

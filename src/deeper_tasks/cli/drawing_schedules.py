@@ -1,0 +1,48 @@
+"""The drawings of recurring tasks, as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from rich.table import Table
+from rich.text import Text
+
+from deeper_tasks.cli.drawing import draw_state
+from deeper_tasks.cli.output import ago, local_time, safe
+from deeper_tasks.manager import RecurringRun, RecurringTask
+
+
+def draw_schedules(entries: Iterable[RecurringTask]) -> Table:
+    """Return a table of the recurring tasks; a run that is late is in red."""
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for name in ("name", "when", "task"):
+        table.add_column(name, overflow="fold")
+    table.add_column("last", no_wrap=True)
+    table.add_column("next", overflow="fold")
+    for entry in entries:
+        when = entry.cron_expression if entry.timezone == "UTC" else f"{entry.cron_expression} {entry.timezone}"
+        last = "never" if entry.last_run is None else ago(entry.last_run)
+        table.add_row(Text(safe(entry.name)), Text(safe(when)), Text(safe(entry.task)), Text(last), _next(entry))
+    return table
+
+
+def draw_history(runs: Iterable[RecurringRun]) -> Table:
+    """Return a table of runs."""
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("due", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
+    table.add_column("job", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for run in runs:
+        state = Text("", style="dim") if run.status is None else draw_state(run.status)
+        outcome = run.outcome.replace("_", " ")
+        table.add_row(Text(local_time(run.due_at)), Text(outcome), Text(run.task_id or ""), state)
+    return table
+
+
+def _next(entry: RecurringTask) -> Text:
+    if entry.is_paused:
+        return Text("paused", style="yellow")
+    is_late = entry.next_run < datetime.now(UTC)
+    return Text(local_time(entry.next_run), style="red" if is_late else "")

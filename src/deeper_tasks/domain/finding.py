@@ -1,0 +1,44 @@
+"""A finding: what a check of the set-up found, and how to mend it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Severity(StrEnum):
+    """How bad a finding is: nothing is wrong; something may be, or will be; work stands still or is in danger."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """
+    What one check found.
+
+    `check` says what was looked at, in one word or two. `remedy` is a sentence
+    on how to mend it; only what is wrong has one.
+    """
+
+    check: str
+    severity: Severity
+    message: str
+    remedy: str | None = None
+
+
+def fine(check: str, message: str) -> Finding:
+    """Return a finding of nothing wrong."""
+    return Finding(check=check, severity=Severity.OK, message=message)
+
+
+def warning(check: str, message: str, remedy: str) -> Finding:
+    """Return a finding of something that may be wrong, or will be."""
+    return Finding(check=check, severity=Severity.WARNING, message=message, remedy=remedy)
+
+
+def fault(check: str, message: str, remedy: str) -> Finding:
+    """Return a finding of something that keeps jobs from running, or endangers them."""
+    return Finding(check=check, severity=Severity.ERROR, message=message, remedy=remedy)

@@ -1,0 +1,63 @@
+"""The examination: the store first, then, if it can be opened, all that goes on in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from deeper_tasks.backends.diagnosable import Diagnosable
+from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.config import Settings, redacted
+from deeper_tasks.domain.finding import Finding, fault, fine, warning
+from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError
+from deeper_tasks.manager.diagnosis import clock, jobs, queues, schedules, workers
+from deeper_tasks.manager.diagnosis.scene import Scene, look_around
+from deeper_tasks.tasks import TaskRegistry
+
+OnCheck = Callable[[str], None]
+"""Told what is examined next."""
+
+_CHECKS: dict[str, Callable[[Scene], list[Finding]]] = {
+    "workers": workers.examine,
+    "queues": queues.examine,
+    "jobs": jobs.examine,
+    "recurring tasks": schedules.examine,
+    "clock": clock.examine,
+}
+
+
+def say_nothing(_: str) -> None:
+    """Tell nobody what is examined."""
+
+
+async def examine(
+    backend: Backend, *, settings: Settings, registry: TaskRegistry, deep: bool, on_check: OnCheck
+) -> list[Finding]:
+    """Return what is found, in the order of the checks. A store that fails is a finding. None is made."""
+    findings: list[Finding] = []
+    if not backend.capabilities.runs_jobs:
+        told = "tasks are switched off here: every job is taken and none is kept"
+        findings.append(warning("switched off", told, "set enabled = true, and a url other than noop://"))
+    if isinstance(backend, Diagnosable):
+        on_check("the whole store" if deep else "the store")
+        findings += await backend.diagnose(deep=deep)
+    try:
+        await backend.open(create=False)
+        on_check("what goes on in it")
+        scene = await look_around(backend, settings=settings, registry=registry)
+    except BackendError as error:
+        return [*findings, _refused(error)]
+    findings.append(fine("store", f"{redacted(settings.url)} answers, and its schema is this version's"))
+    for name, check in _CHECKS.items():
+        on_check(name)
+        findings += check(scene)
+    return findings
+
+
+def _refused(error: BackendError) -> Finding:
+    match error:
+        case SchemaError():
+            return fault("schema", str(error), "bring the schema up to date: deeper migrate")
+        case BackendUnavailableError():
+            return fault("store", str(error), "see to the store, or correct its URL")
+        case _:
+            return fault("store", str(error), "see the message")

@@ -1,0 +1,84 @@
+"""The jobs: dead letters, runs that outlast their timeout, tasks that nobody knows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+
+from msgspec import UNSET
+
+from deeper_tasks.domain.finding import Finding, fine, warning
+from deeper_tasks.domain.job import Job
+from deeper_tasks.errors import TaskNotFoundError
+from deeper_tasks.manager.diagnosis.scene import MOST_READ, Scene
+from deeper_tasks.manager.diagnosis.wording import count, names, span
+
+_TOLERATED = timedelta(seconds=30)
+"""How long a job may take to stop, and its worker to say so, after its timeout."""
+
+
+def examine(scene: Scene) -> list[Finding]:
+    """Return what is found about the jobs."""
+    return [*_dead_letters(scene), *_overdue(scene), *_unknown(scene)]
+
+
+def _dead_letters(scene: Scene) -> Iterator[Finding]:
+    today = sum(queue.failed_today for queue in scene.overview.queues)
+    if today:
+        told = f"{count(today, 'dead letter')} since midnight (UTC)"
+        yield warning("dead letters", told, "see why: deeper list --dead; run them again: deeper retry --all-dead")
+    else:
+        yield fine("dead letters", "none since midnight (UTC)")
+
+
+def _overdue(scene: Scene) -> Iterator[Finding]:
+    for job in scene.running:
+        limit = _timeout(scene, job)
+        if job.attempted_at is None or limit is None:
+            continue
+        ran = scene.now - job.attempted_at
+        if ran > limit + _TOLERATED:
+            yield warning(
+                "overdue job",
+                f"{job.id} ({job.task}) has run for {span(ran)}, beyond its timeout of {span(limit)}",
+                f"its worker is dead or its thread cannot be stopped; restart the worker {job.node}",
+            )
+
+
+def _timeout(scene: Scene, job: Job) -> timedelta | None:
+    """Return how long an attempt may take; None: without limit. What the application does not tell, settings do."""
+    if job.options.timeout is not None:
+        return job.options.timeout or None
+    task = scene.registry.get(job.task)
+    if task is not None and task.request.timeout is not UNSET:
+        return task.request.timeout or None
+    seconds = scene.settings.default_timeout_seconds
+    return None if seconds is None else timedelta(seconds=seconds)
+
+
+def _unknown(scene: Scene) -> Iterator[Finding]:
+    """Tasks of waiting jobs that the application has not; asked only of one that has any."""
+    if not any(True for _ in scene.registry):
+        return
+    waiting = Counter(job.task for job in scene.waiting if not is_known(scene, job.task))
+    if waiting:
+        among = "" if len(scene.waiting) < MOST_READ else f" among the first {MOST_READ:,}"
+        told = f"{count(waiting.total(), 'job')}{among} waiting for tasks that the application does not have"
+        yield warning(
+            "unknown tasks",
+            f"{told}: {names(waiting)}",
+            "deploy the code that has them, import its modules with the manager's, or deeper cancel --task NAME",
+        )
+    else:
+        yield fine(
+            "tasks", f"the application has {count(len(list(scene.registry)), 'task')}, and all that jobs wait for"
+        )
+
+
+def is_known(scene: Scene, task: str) -> bool:
+    """Whether the application has a task: registered, or a function of a module that the settings allow."""
+    with suppress(TaskNotFoundError):  # an allowed module that cannot be imported
+        return scene.registry.resolve_for_run(task) is not None
+    return False

@@ -1,0 +1,74 @@
+"""The queues: work that nobody serves, pauses that somebody forgot, lines that grow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from shlex import quote
+
+from deeper_tasks.domain.finding import Finding, fault, fine, warning
+from deeper_tasks.manager.diagnosis.scene import Scene
+from deeper_tasks.manager.diagnosis.wording import count, span
+from deeper_tasks.manager.overview import QueueOverview
+
+_LONG = timedelta(minutes=5)
+
+
+def examine(scene: Scene) -> list[Finding]:
+    """Return what is found about the queues."""
+    findings = [
+        *_unserved(scene.overview.queues),
+        *_paused(scene),
+        *_waiting_long(scene),
+        *_full(scene),
+    ]
+    return findings or [fine("queues", f"{count(len(scene.overview.queues), 'queue')}, none of them stuck")]
+
+
+def _unserved(queues: Iterable[QueueOverview]) -> Iterator[Finding]:
+    for queue in queues:
+        if queue.workers:
+            continue
+        told = f"no living worker serves the queue {queue.name!r}"
+        remedy = f"start a worker for it: deeper worker module:manager --queues {quote(queue.name)}:10"
+        if queue.pending:
+            yield fault("unserved queue", f"{told}, which has {count(queue.pending, 'pending job')}", remedy)
+        elif queue.later:
+            yield warning("unserved queue", f"{told}, which has {count(queue.later, 'job')} for later", remedy)
+
+
+def _paused(scene: Scene) -> Iterator[Finding]:
+    for queue in scene.overview.queues:
+        if queue.paused_at is not None:
+            yield warning(
+                "paused queue",
+                f"the queue {queue.name!r} has been paused for {span(scene.now - queue.paused_at)}, "
+                f"with {count(queue.pending, 'pending job')}",
+                f"deeper queues resume {quote(queue.name)}",
+            )
+
+
+def _waiting_long(scene: Scene) -> Iterator[Finding]:
+    for queue in scene.overview.queues:
+        oldest = scene.oldest.get(queue.name)
+        if oldest is None or queue.paused_at is not None or not queue.workers:
+            continue
+        age = scene.now - oldest.scheduled_at
+        if age > _LONG:
+            yield warning(
+                "long wait",
+                f"in the queue {queue.name!r} a job has been pending for {span(age)}: {oldest.id}; "
+                f"{queue.pending:,} wait there",
+                f"give the queue more slots or workers; it has {count(queue.slots, 'slot')}",
+            )
+
+
+def _full(scene: Scene) -> Iterator[Finding]:
+    capacity = scene.settings.queue_capacity
+    for queue in scene.overview.queues:
+        if capacity is not None and queue.pending >= capacity:
+            yield warning(
+                "full queue",
+                f"the queue {queue.name!r} has {count(queue.pending, 'pending job')}, and its capacity is {capacity:,}",
+                "give it more slots or workers, or find out who enqueues so much",
+            )

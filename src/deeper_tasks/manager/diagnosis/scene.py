@@ -1,0 +1,73 @@
+"""The scene: all that the checks look at, read from the store once."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, SortKey
+from deeper_tasks.config import Settings
+from deeper_tasks.domain.job import Job
+from deeper_tasks.domain.schedule import ScheduleBook
+from deeper_tasks.domain.state import WAITING, State
+from deeper_tasks.manager.overview import Overview, QueueOverview, to_overview
+from deeper_tasks.tasks import TaskRegistry
+
+MOST_READ = 1_000
+"""Jobs of a kind that are looked at, one by one, at most."""
+
+
+class Scene(Struct, frozen=True, kw_only=True):
+    """
+    What goes on in a store. Not all jobs are here: of the running and of the waiting ones, up to `MOST_READ`.
+
+    `oldest` has the pending job that has been due for longest, by queue; `newest` is the job inserted last.
+    """
+
+    settings: Settings
+    registry: TaskRegistry
+    overview: Overview
+    book: ScheduleBook
+    oldest: dict[str, Job]
+    running: tuple[Job, ...]
+    waiting: tuple[Job, ...]
+    newest: Job | None
+
+    @property
+    def now(self) -> datetime:
+        """The store's time."""
+        return self.overview.now
+
+
+async def look_around(backend: Backend, *, settings: Settings, registry: TaskRegistry) -> Scene:
+    """Read from an open store what the checks look at."""
+
+    async def find(states: set[State], *, queue: str | None = None, limit: int = MOST_READ) -> tuple[Job, ...]:
+        wanted = JobFilter(states=frozenset(states), queue=queue)
+        query = JobQuery(filter=wanted, sort_by=SortKey.SCHEDULED_AT, is_descending=False, limit=limit)
+        return (await backend.find(query)).jobs
+
+    overview = to_overview(await backend.statistics(), lease=timedelta(seconds=settings.lease_seconds))
+    oldest = {
+        queue.name: job
+        for queue in overview.queues
+        if queue.pending
+        for job in await find({State.PENDING}, queue=queue.name, limit=1)
+    }
+    is_idle = not any(map(_has_work, overview.queues))
+    newest = await backend.find(JobQuery(limit=1))
+    return Scene(
+        settings=settings,
+        registry=registry,
+        overview=overview,
+        book=await backend.schedules(),
+        oldest=oldest,
+        running=() if is_idle else await find({State.RUNNING}),
+        waiting=() if is_idle else await find(set(WAITING)),
+        newest=next(iter(newest.jobs), None),
+    )
+
+
+def _has_work(queue: QueueOverview) -> bool:
+    return bool(queue.pending or queue.running or queue.later)

@@ -1,0 +1,42 @@
+"""The recurring tasks: those overdue, paused, or of a task that the application does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from shlex import quote
+
+from deeper_tasks.domain.finding import Finding, fine, warning
+from deeper_tasks.domain.schedule import ON_TIME, ScheduleEntry
+from deeper_tasks.manager.diagnosis.jobs import is_known
+from deeper_tasks.manager.diagnosis.scene import Scene
+from deeper_tasks.manager.diagnosis.wording import count, span
+
+
+def examine(scene: Scene) -> list[Finding]:
+    """Return what is found about the recurring tasks."""
+    entries = scene.book.entries
+    findings = [finding for entry in entries for finding in _of_entry(scene, entry)]
+    return findings or [fine("recurring tasks", f"{count(len(entries), 'recurring task')}, none of them late")]
+
+
+def _of_entry(scene: Scene, entry: ScheduleEntry) -> Iterator[Finding]:
+    name, late = entry.schedule.name, scene.book.now - entry.next_run
+    if entry.paused_at is not None:
+        yield warning(
+            "paused recurring task",
+            f"{name!r} has been paused for {span(scene.book.now - entry.paused_at)}",
+            f"deeper schedules resume {quote(name)}",
+        )
+    elif late > ON_TIME:
+        yield warning(
+            "late recurring task",
+            f"{name!r} was due {span(late)} ago and has not fired",
+            "any living worker fires it: start one, or see to its log",
+        )
+    task = entry.schedule.spec.task
+    if any(True for _ in scene.registry) and not is_known(scene, task):
+        yield warning(
+            "unknown tasks",
+            f"the recurring task {name!r} is of {task!r}, which the application does not have",
+            f"deploy the code that has it, or remove the entry: deeper schedules remove {quote(name)}",
+        )

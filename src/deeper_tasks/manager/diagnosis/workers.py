@@ -1,0 +1,33 @@
+"""The workers: whether any lives, and which have fallen silent."""
+
+from __future__ import annotations
+
+from deeper_tasks.domain.finding import Finding, fine, warning
+from deeper_tasks.manager.diagnosis.scene import Scene
+from deeper_tasks.manager.diagnosis.wording import count, names, span
+
+_CHECK = "workers"
+
+
+def examine(scene: Scene) -> list[Finding]:
+    """Return what is found about the workers. Queues that nobody serves are told with the queues."""
+    living = [worker for worker in scene.overview.workers if worker.is_alive]
+    silent = [worker for worker in scene.overview.workers if not worker.is_alive]
+    findings = []
+    if living:
+        slots = sum(worker.slots for worker in living)
+        findings.append(fine(_CHECK, f"{count(len(living), 'worker')} alive, with {count(slots, 'slot')}"))
+    else:
+        told = "no worker is alive: no job runs, and nothing that is due becomes pending"
+        findings.append(warning(_CHECK, told, "start one: deeper worker module:manager"))
+    if silent:
+        longest = scene.now - min(worker.beat_at for worker in silent)
+        findings.append(
+            warning(
+                "silent workers",
+                f"{count(len(silent), 'worker')} silent or dead, for up to {span(longest)}: "
+                f"{names(worker.id for worker in silent)}",
+                "another worker takes their jobs within a lease; if they still run, see to their machines and logs",
+            )
+        )
+    return findings

@@ -1,0 +1,218 @@
+"""The diagnosis: what each check says about a scene, and what a manager finds in its store."""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from deeper_tasks import BackgroundTaskManager, Settings, task
+from deeper_tasks.domain.cron import parse_recurrence
+from deeper_tasks.domain.finding import Severity
+from deeper_tasks.domain.ids import JobId, NodeId
+from deeper_tasks.domain.job import Job, JobOptions, JobSpec
+from deeper_tasks.domain.schedule import Schedule, ScheduleBook, ScheduleEntry
+from deeper_tasks.domain.state import State
+from deeper_tasks.manager import Overview, QueueOverview, WorkerOverview
+from deeper_tasks.manager.diagnosis import clock, jobs, queues, schedules, workers
+from deeper_tasks.manager.diagnosis.scene import Scene
+from deeper_tasks.tasks import TaskRegistry
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def queue(name="default", **changes):
+    values = {
+        "pending": 0,
+        "running": 0,
+        "later": 0,
+        "dead": 0,
+        "completed_today": 0,
+        "failed_today": 0,
+        "paused_at": None,
+        "workers": 1,
+        "slots": 10,
+    }
+    return QueueOverview(name=name, **{**values, **changes})
+
+
+def worker(name="host-1", **changes):
+    values = {
+        "id": name,
+        "name": name,
+        "host": "host",
+        "pid": 1,
+        "queues": {"default": 10},
+        "slots": 10,
+        "busy": 0,
+        "started_at": NOW - HOUR,
+        "beat_at": NOW,
+        "is_alive": True,
+    }
+    return WorkerOverview(**{**values, **changes})
+
+
+def job(**changes):
+    values = {
+        "id": JobId("1"),
+        "state": State.PENDING,
+        "task": "shop.send",
+        "arguments": "[[],{}]",
+        "queue": "default",
+        "priority": 0,
+        "attempt": 1,
+        "max_attempts": 5,
+        "inserted_at": NOW,
+        "scheduled_at": NOW,
+    }
+    return Job(**{**values, **changes})
+
+
+def entry(**changes):
+    spec = JobSpec(task="shop.report", arguments="[[],{}]", queue="default")
+    schedule = Schedule(name="nightly", recurrence=parse_recurrence("@daily"), spec=spec)
+    return ScheduleEntry(schedule=schedule, **{"next_run": NOW + HOUR, **changes})
+
+
+def scene(*, queues=(), workers=(), entries=(), registered=(), settings=None, **changes):
+    registry = TaskRegistry()
+    for each in registered:
+        registry.add(each)
+    values = {"oldest": {}, "running": (), "waiting": (), "newest": None}
+    return Scene(
+        settings=settings or Settings(),
+        registry=registry,
+        overview=Overview(now=NOW, queues=tuple(queues), workers=tuple(workers)),
+        book=ScheduleBook(now=NOW, entries=tuple(entries)),
+        **{**values, **changes},
+    )
+
+
+def wrong(findings):
+    assert all(finding.remedy for finding in findings if finding.severity is not Severity.OK)
+    return {finding.check: finding for finding in findings if finding.severity is not Severity.OK}
+
+
+@task(name="shop.send", timeout_seconds=7200)
+async def send() -> None: ...
+
+
+def test_nothing_is_said_against_a_scene_in_order():
+    there = scene(queues=[queue(pending=3)], workers=[worker()], entries=[entry()], oldest={"default": job()})
+    for check in (queues, workers, jobs, schedules, clock):
+        findings = check.examine(there)
+        assert findings
+        assert wrong(findings) == {}
+
+
+def test_pending_jobs_that_nobody_serves_are_an_error_and_later_ones_a_warning():
+    there = scene(queues=[queue("emails", pending=2, workers=0), queue("reports", later=1, workers=0)])
+    found = queues.examine(there)
+    assert [finding.severity for finding in found] == [Severity.ERROR, Severity.WARNING]
+    assert "'emails', which has 2 pending jobs" in found[0].message
+    assert "--queues emails:10" in found[0].remedy
+
+
+def test_an_empty_queue_that_nobody_serves_is_fine():
+    assert wrong(queues.examine(scene(queues=[queue(workers=0)]))) == {}
+
+
+def test_a_pause_is_told_with_its_age():
+    found = wrong(queues.examine(scene(queues=[queue("emails", paused_at=NOW - 3 * HOUR, pending=1)])))
+    assert "paused for 3 hours, with 1 pending job" in found["paused queue"].message
+
+
+def test_a_long_wait_in_a_served_queue_is_told():
+    old = job(scheduled_at=NOW - HOUR)
+    there = scene(queues=[queue(pending=1)], oldest={"default": old})
+    assert "60 minutes" in wrong(queues.examine(there))["long wait"].message
+    paused = scene(queues=[queue(pending=1, paused_at=NOW)], oldest={"default": old})
+    assert "long wait" not in wrong(queues.examine(paused))
+
+
+def test_a_queue_at_its_capacity_is_told():
+    there = scene(queues=[queue(pending=100)], settings=Settings(queue_capacity=100))
+    assert wrong(queues.examine(there)).keys() == {"full queue"}
+
+
+def test_without_a_living_worker_and_with_silent_ones_both_are_told():
+    silent = [worker(f"host-{number}", is_alive=False, beat_at=NOW - HOUR) for number in range(7)]
+    found = wrong(workers.examine(scene(workers=silent)))
+    assert found.keys() == {"workers", "silent workers"}
+    assert "7 workers silent or dead, for up to 60 minutes: 'host-0'" in found["silent workers"].message
+    assert found["silent workers"].message.endswith("and 2 more")
+
+
+@pytest.mark.parametrize(
+    ("options", "registered", "is_overdue"),
+    [
+        (JobOptions(timeout=timedelta(minutes=5)), [], True),
+        (JobOptions(timeout=timedelta(0)), [], False),
+        (JobOptions(), [], True),
+        (JobOptions(), [send], False),
+    ],
+)
+def test_a_job_is_overdue_by_its_own_timeout_or_its_tasks_or_that_of_the_settings(options, registered, is_overdue):
+    running = job(state=State.RUNNING, attempted_at=NOW - 1.5 * HOUR, node=NodeId("host-1"), options=options)
+    there = scene(running=(running,), registered=registered, settings=Settings(default_timeout_seconds=3600))
+    assert ("overdue job" in wrong(jobs.examine(there))) is is_overdue
+
+
+def test_dead_letters_of_today_are_told():
+    assert "2 dead letters" in wrong(jobs.examine(scene(queues=[queue(failed_today=2)])))["dead letters"].message
+
+
+def test_unknown_tasks_are_asked_of_an_application_only():
+    waiting = (job(), job(task="shop.vanished"), job(task="shop.vanished"))
+    assert wrong(jobs.examine(scene(waiting=waiting))) == {}
+    found = wrong(jobs.examine(scene(waiting=waiting, registered=[send])))["unknown tasks"]
+    assert found.message == "2 jobs waiting for tasks that the application does not have: 'shop.vanished'"
+
+
+def test_a_recurring_task_that_is_late_paused_or_unknown_is_told():
+    late = wrong(schedules.examine(scene(entries=[entry(next_run=NOW - 3 * HOUR)])))
+    assert "'nightly' was due 3 hours ago" in late["late recurring task"].message
+    paused = wrong(schedules.examine(scene(entries=[entry(next_run=NOW - HOUR, paused_at=NOW - HOUR)])))
+    assert paused.keys() == {"paused recurring task"}
+    assert (
+        "'shop.report'"
+        in wrong(schedules.examine(scene(entries=[entry()], registered=[send])))["unknown tasks"].message
+    )
+
+
+def test_a_past_that_lies_in_the_future_is_told():
+    ahead = wrong(clock.examine(scene(newest=job(inserted_at=NOW + 3 * HOUR))))
+    assert "the newest job in the store is 3 hours ahead" in ahead["clock"].message
+    assert wrong(clock.examine(scene(workers=[worker(beat_at=NOW + HOUR)]))).keys() == {"clock"}
+    assert wrong(clock.examine(scene(entries=[entry(last_run=NOW + HOUR)]))).keys() == {"clock"}
+    assert wrong(clock.examine(scene(workers=[worker(beat_at=NOW + timedelta(seconds=1))]))) == {}
+
+
+async def test_a_manager_finds_what_is_wrong_and_says_what_it_looks_at(manager, working, wait_until):
+    await manager.enqueue_task(send, queue="emails")
+    looked_at = []
+    found = wrong(await manager.diagnose(on_check=looked_at.append))
+    assert "unserved queue" in found
+    assert "workers" in found
+    assert looked_at[-5:] == ["workers", "queues", "jobs", "recurring tasks", "clock"]
+    async with working(manager, {"emails": 1}):
+        await wait_until(manager.backend.nodes)
+        assert not {"unserved queue", "workers"} & wrong(await manager.diagnose()).keys()
+
+
+async def test_a_store_that_is_switched_off_is_told():
+    async with BackgroundTaskManager("memory://", enabled=False) as manager:
+        assert "switched off" in wrong(await manager.diagnose())
+
+
+async def test_a_store_that_cannot_be_opened_is_a_finding(tmp_path):
+    manager = BackgroundTaskManager(f"sqlite:///{tmp_path}/absent.db")
+    found = wrong(await manager.diagnose())
+    assert found["store"].severity is Severity.ERROR
+    await manager.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_findings_are_values_that_json_takes(manager):
+    findings = await manager.diagnose()
+    assert msgspec.json.decode(msgspec.json.encode(findings))[0].keys() == {"check", "severity", "message", "remedy"}

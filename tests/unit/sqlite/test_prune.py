@@ -1,0 +1,39 @@
+"""Prune: beside old jobs goes what nobody needs any more, all of it."""
+
+from datetime import timedelta
+
+from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, Retention
+from deeper_tasks.domain.settlement import End
+from deeper_tasks.domain.unique import Unique
+from deeper_tasks.testing.conformance.scene import DAY, MINUTE, NOW, join, new_job, put_many, settle, take_all
+
+SOON = timedelta(seconds=10)
+KEEP = Retention(completed=None, failed=None)
+
+
+async def test_all_unique_keys_that_have_expired_go_however_many_there_are(backend, query):
+    keys = [Unique(key=f"key-{number}", period=SOON) for number in range(3 * MAX_BATCH + 1)]
+    await backend.insert([new_job(unique=key) for key in keys], now=NOW)
+    await backend.insert([new_job(unique=Unique(key="held", period=DAY))], now=NOW)
+    assert await backend.prune(KEEP, now=NOW + MINUTE) == 0
+    assert query("SELECT key FROM deeper_unique_key") == [("held",)]
+
+
+async def test_what_counted_the_ends_of_past_days_goes(backend, query):
+    node = await join(backend)
+    for days in range(5):
+        await put_many(backend, 1)
+        await settle(backend, await take_all(backend, node), End.COMPLETE, now=NOW + days * DAY)
+    assert len(query("SELECT day FROM deeper_counter WHERE day > 0")) == 5
+    await backend.prune(KEEP, now=NOW + 4 * DAY)
+    kept = [day for (day,) in query("SELECT day FROM deeper_counter WHERE day > 0 ORDER BY day")]
+    today = kept[-1]
+    assert kept == [today - 2, today - 1, today]
+
+
+async def test_a_queue_that_has_no_jobs_any_more_is_forgotten(backend):
+    await put_many(backend, 1, queue="once")
+    await put_many(backend, 1, queue="still")
+    await backend.delete(JobFilter(queue="once"))
+    await backend.prune(KEEP, now=NOW)
+    assert (await backend.statistics(now=NOW)).queues.keys() == {"still"}
