@@ -36,18 +36,24 @@ class Deadlines:
         if timeout is not None:
             attempt.deadline = self._clock.monotonic() + timeout.total_seconds()
             if attempt.deadline < self._armed_for:
+                self._armed_for = attempt.deadline
                 self._awake.set()
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
-            self._awake.clear()
             now = self._clock.monotonic()
-            for attempt in [attempt for attempt in self._running() if _is_due(attempt, now)]:
-                self._stop(attempt, now)
-            self._armed_for = min((attempt.deadline or math.inf for attempt in self._running()), default=math.inf)
+            if self._armed_for <= now:
+                self._ring(now)
+            # An alarm whose attempt has ended stays: to look in vain once costs less than to move it each time.
+            self._awake.clear()
             pause = None if self._armed_for == math.inf else self._armed_for - now
             await self._clock.sleep(pause, until=self._awake)
+
+    def _ring(self, now: float) -> None:
+        for attempt in [attempt for attempt in self._running() if _is_due(attempt, now)]:
+            self._stop(attempt, now)
+        self._armed_for = min((attempt.deadline or math.inf for attempt in self._running()), default=math.inf)
 
     def _stop(self, attempt: Attempt, now: float) -> None:
         if attempt.is_overdue:
