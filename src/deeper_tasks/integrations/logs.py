@@ -36,8 +36,8 @@ class LogSubscriber:
 
     def is_wanted(self, kind: type[Event]) -> bool:
         """Whether an event of this kind would be written."""
-        level = level_of(kind)
-        return level is not None and self._logger.isEnabledFor(level)
+        entry = _ENTRIES.get(kind)
+        return entry is not None and self._logger.isEnabledFor(entry[0])
 
     def __call__(self, event: Event) -> None:
         """Write one event."""

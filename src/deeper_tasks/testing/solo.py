@@ -151,6 +151,8 @@ class SoloWorker:
             StuckJobError: one of them did not end.
         """
         while True:
+            # The clock may have moved by days, and a node as silent as that is pruned.
+            await self._beat()
             while await self._pruner.turn() < _FOR_EVER:
                 pass
             pause = min([await maintainer.turn() for maintainer in (*self._movers, self._scheduler)])
@@ -228,7 +230,7 @@ class SoloWorker:
     async def _attempted(self, job: ClaimedJob) -> Settlement | None:
         self._raised.pop(job.id, None)
         attempt = self._running[job.id] = Attempt(job, claimed=self._clock.monotonic())
-        running = asyncio.create_task(self._runner.run(attempt))
+        running = attempt.task = asyncio.create_task(self._runner.run(attempt))
         try:
             await self._wait_for(running, attempt)
         finally:
@@ -295,7 +297,7 @@ class SoloWorker:
     async def _settle(self, job: ClaimedJob, settlement: Settlement) -> State | None:
         settled = await self._store.settle([settlement])
         state = settled[0].state if settled else None
-        announce(self._bus, job, settlement, state)
+        announce(self._bus, [(job, settlement, state)])
         return state
 
     def _raise(self, run: Run) -> None:

@@ -39,7 +39,7 @@ class Attempt:
         self.stop: Stop | None = None
         self.reason = ""
         self.interrupt: Callable[[], None] | None = None
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[object] | None = None
 
     def tell_to_stop(self, stop: Stop, reason: str = "") -> None:
         """Interrupt the code; the first reason counts, but a lost job is lost whatever came before."""

@@ -182,7 +182,8 @@ class Consumer:
                 self._give_back([job], delay=_UNTIL_IT_STOPS)
                 continue
             attempt = self.running[job.id] = Attempt(job, claimed=claimed)
-            attempt.task = loop.create_task(self._work(attempt))
+            # Not by the loop's task factory: an eager one would run the job inside this loop.
+            attempt.task = asyncio.Task(self._work(attempt), loop=loop)
 
     async def _work(self, attempt: Attempt) -> None:
         job = attempt.job

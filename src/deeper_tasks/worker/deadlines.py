@@ -36,6 +36,7 @@ class Deadlines:
         if timeout is not None:
             attempt.deadline = self._clock.monotonic() + timeout.total_seconds()
             if attempt.deadline < self._armed_for:
+                self._armed_for = attempt.deadline
                 self._awake.set()
 
     def hold(self, attempt: Attempt) -> None:
@@ -45,16 +46,22 @@ class Deadlines:
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
+            pause = self.turn()
             self._awake.clear()
-            await self._clock.sleep(self.turn(), until=self._awake)
+            await self._clock.sleep(pause, until=self._awake)
 
     def turn(self) -> float | None:
-        """Stop what is overdue; returns the seconds to the next deadline, None while there is none."""
+        """Stop what is overdue; returns the seconds to the next look, None while nothing has a deadline."""
         now = self._clock.monotonic()
+        if self._armed_for <= now:
+            self._ring(now)
+        # An alarm whose attempt has ended stays: to look in vain once costs less than to move it each time.
+        return None if self._armed_for == math.inf else self._armed_for - now
+
+    def _ring(self, now: float) -> None:
         for attempt in [attempt for attempt in self._running() if _is_due(attempt, now)]:
             self._stop(attempt, now)
         self._armed_for = min((attempt.deadline or math.inf for attempt in self._running()), default=math.inf)
-        return None if self._armed_for == math.inf else self._armed_for - now
 
     def _stop(self, attempt: Attempt, now: float) -> None:
         if attempt.is_overdue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import TypedDict
 
@@ -43,13 +44,17 @@ _KINDS: dict[State, type[JobEvent]] = {
 }
 
 
-def announce(bus: EventBus, job: ClaimedJob, settlement: Settlement, state: State | None) -> None:
-    """Emit the event of a settlement that the store accepted with `state`, or refused (None)."""
-    if settlement.result_omitted is not None:
-        bus.emit(ResultOmitted(**_job(job), reason=settlement.result_omitted))
-    kind = _kind(settlement, state)
-    if bus.wants(kind):
-        bus.emit(_event(kind, job, settlement))
+def announce(bus: EventBus, answered: Iterable[tuple[ClaimedJob, Settlement, State | None]]) -> None:
+    """Emit the events of settlements, each of which the store accepted with a state, or refused (None)."""
+    wanted: dict[type[JobEvent], bool] = {}
+    for job, settlement, state in answered:
+        if settlement.result_omitted is not None:
+            bus.emit(ResultOmitted(**_job(job), reason=settlement.result_omitted))
+        kind = _kind(settlement, state)
+        if kind not in wanted:
+            wanted[kind] = bus.wants(kind)
+        if wanted[kind]:
+            bus.emit(_event(kind, job, settlement))
 
 
 def _kind(settlement: Settlement, state: State | None) -> type[JobEvent]:

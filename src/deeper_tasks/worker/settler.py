@@ -23,8 +23,9 @@ MOST_TOGETHER = 500
 MOST_UNSETTLED = 5_000
 """Above this the worker claims no more: the store cannot keep up, or is gone."""
 
-OnSettled = Callable[[ClaimedJob, Settlement, State | None], None]
-"""Told what became of each settlement: the job's state now, or None when it was refused."""
+Answered = tuple[ClaimedJob, Settlement, State | None]
+"""What became of a settlement: the job's state now, or None when it was refused."""
+OnSettled = Callable[[Sequence[Answered]], None]
 
 
 class Settler:
@@ -91,10 +92,9 @@ class Settler:
     async def _write(self, batch: Sequence[tuple[ClaimedJob | None, Settlement]]) -> None:
         settled = await self._backend.settle([settlement for _, settlement in batch])
         states = {answer.id: answer.state for answer in settled}
-        for job, settlement in batch:
+        for _ in batch:
             self._waiting.popleft()
-            if job is not None:
-                self._on_settled(job, settlement, states.get(job.id))
+        self._on_settled([(job, settlement, states.get(job.id)) for job, settlement in batch if job is not None])
 
     async def _write_one_by_one(self, count: int) -> None:
         """Write the first `count` so that one which the store cannot take keeps nobody back: its job fails instead."""

@@ -9,9 +9,7 @@ from contextlib import suppress
 
 from deeper_tasks.backends.protocol import Backend, Beat
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
-from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.settlement import End, Settlement
-from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendError, BackendUnavailableError
 from deeper_tasks.integrations.events import (
     EventBus,
@@ -44,7 +42,7 @@ from deeper_tasks.worker.role import Role, RoleLoop, backoff
 from deeper_tasks.worker.runner import Middleware, Runner
 from deeper_tasks.worker.scheduler import Declare, Scheduler
 from deeper_tasks.worker.settings import WorkerSettings
-from deeper_tasks.worker.settler import Settler
+from deeper_tasks.worker.settler import Answered, Settler
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -231,9 +229,10 @@ class Worker:
         for name in ("promoter", "scheduler"):
             self._loops[name].wake()
 
-    def _on_settled(self, job: ClaimedJob, settlement: Settlement, state: State | None) -> None:
-        announce(self._bus, job, settlement, state)
-        if settlement.delay and settlement.delay < self._settings.poll_interval:
+    def _on_settled(self, answered: Sequence[Answered]) -> None:
+        announce(self._bus, answered)
+        soon = self._settings.poll_interval
+        if any(settlement.delay and settlement.delay < soon for _, settlement, _ in answered):
             # Due before the promoter would look by itself.
             self._loops["promoter"].wake()
 

@@ -138,7 +138,8 @@ class Bench:
     def start(self, job):
         """Begin an attempt; returns it and the asyncio task that runs it."""
         attempt = self.attempts[job.id] = Attempt(job, claimed=self.clock.monotonic())
-        return attempt, asyncio.create_task(self._run(attempt))
+        attempt.task = asyncio.create_task(self._run(attempt))
+        return attempt, attempt.task
 
     async def run(self, task, *args, **fields):
         """Run a call of a task from its claim to its settlement."""

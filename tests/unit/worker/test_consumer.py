@@ -35,7 +35,7 @@ class Stage:
             backend=backend,
             clock=clock,
             health=StoreHealth(bus=EventBus(), clock=clock),
-            on_settled=lambda job, _, state: self.told.append((job.id, state)),
+            on_settled=lambda answered: self.told.extend((job.id, state) for job, _, state in answered),
         )
         self.started = []
         self.finish = {}

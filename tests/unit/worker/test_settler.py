@@ -24,7 +24,7 @@ class Ends:
             backend=backend,
             clock=clock,
             health=StoreHealth(bus=bus, clock=clock),
-            on_settled=lambda job, settlement, state: self.told.append((job.id, state)),
+            on_settled=lambda answered: self.told.extend((job.id, state) for job, _, state in answered),
         )
         self.running = asyncio.create_task(self.settler.run())
 

@@ -47,7 +47,8 @@ async def test_the_worker_s_own_frames_are_left_out(bench, seen_from_outside):
 
     bench.registry.add(task := make_task(handler, name="shop.handler"))
     attempt = Attempt(await bench.claim(task), claimed=0.0)
-    await asyncio.create_task(bench.runner().run(attempt))
+    attempt.task = asyncio.create_task(bench.runner().run(attempt))
+    await attempt.task
     first, *_ = seen[0].stack.splitlines()
     assert first.endswith("in handler")
 

@@ -18,7 +18,7 @@ class CoroutineExecutor:
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
         """Await the handler."""
         args, kwargs = call.arguments()
-        this = asyncio.current_task()
+        this = attempt.task
         assert this is not None
         assert attempt.context is not None
         enter_job(attempt.context)
