@@ -13,11 +13,13 @@ import click
 import msgspec
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
+from rich.table import Table
 
 from benchmarks import aged, engine, raw_loop
 from benchmarks.aged_file import make_aged
 from benchmarks.aged_report import Rounds, to_rows
 from benchmarks.aged_report import to_table as to_aged_table
+from benchmarks.anatomy import anatomy
 from benchmarks.figures import Competitor, Sample, make_rows
 from benchmarks.plan import Plan, make_plan
 from benchmarks.report import to_document, to_table
@@ -30,7 +32,7 @@ Measure = Callable[[Plan, int], Sample]
 
 
 @click.group(invoke_without_command=True)
-@click.option("--jobs", type=click.IntRange(min=1), help="Jobs in each drain (20,000; with --quick 2,000).")
+@click.option("--jobs", type=click.IntRange(min=1), help="Jobs in each drain (50,000; with --quick 2,000).")
 @click.option(
     "--store-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -47,9 +49,10 @@ def main(context: click.Context, jobs: int | None, store_dir: Path | None, *, is
     slows all alike. Targets are information: a missed one is no error.
 
     \b
-    python -m benchmarks                      20,000 jobs, three rounds
+    python -m benchmarks                      50,000 jobs, three rounds
     python -m benchmarks --quick              shows that all works
     python -m benchmarks aged --jobs 5000000  a file full of ended jobs beside a young one
+    python -m benchmarks anatomy              where the microseconds of one job go
     """
     if context.invoked_subcommand is not None:
         return
@@ -109,6 +112,29 @@ def measure_aged(jobs: int, drained: int, rounds: int, store_dir: Path | None, *
         console = Console()
         wide = console if console.is_terminal else Console(width=_WIDTH)
         wide.print(to_aged_table(rows, f"a file of {_YOUNG:,} ended jobs and one of {jobs:,}, {rounds} rounds"))
+
+
+@main.command(name="anatomy")
+@click.option("--jobs", type=click.IntRange(min=5_000), default=100_000, show_default=True, help="In steps of 5,000.")
+@click.option(
+    "--store-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder whose file system is used (the system's folder for temporary files).",
+)
+@click.option("--json", "is_json", is_flag=True, help="Print one JSON document instead of the tables.")
+def show_anatomy(jobs: int, store_dir: Path | None, *, is_json: bool) -> None:
+    """Show where the microseconds of CPU of one job go: in the event loop, and in the store."""
+    with tempfile.TemporaryDirectory(prefix="deeper-benchmark-", dir=store_dir) as folder:
+        shares = anatomy(Path(folder).resolve(), jobs - jobs % 5_000)
+    titled = dict(zip(("a worker as a whole", "the event loop", "the store"), shares, strict=True))
+    if is_json:
+        click.echo(msgspec.json.format(msgspec.json.encode({"jobs": jobs, "microseconds": titled})).decode())
+        return
+    for title, share in titled.items():
+        table = Table("µs", title, caption=f"{sum(share.values()):.1f} µs of CPU a job", min_width=60)
+        for place, micros in share.items():
+            table.add_row(f"{micros:.2f}", place)
+        Console().print(table)
 
 
 def _measures() -> dict[Competitor, Measure]:

@@ -32,5 +32,5 @@ def make_plan(folder: Path, *, jobs: int | None, is_quick: bool) -> Plan:
     if is_quick:
         count = jobs or 2_000
         return Plan(folder=folder, jobs=count, singles=min(count, 100), latencies=20, rounds=1)
-    count = jobs or 20_000
+    count = jobs or 50_000
     return Plan(folder=folder, jobs=count, singles=min(count, 1_000), latencies=300, rounds=3)

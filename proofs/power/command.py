@@ -81,8 +81,9 @@ def power_cuts(cuts: int, seed: int | None, processes: int, keep: Path | None, *
     A random work load runs on real stores, several ways, while all that SQLite does to its files is recorded.
     Then the power is cut at random moments of the record: what was synced stays, and of the later writes each
     is kept, lost or torn. The store is opened on what is left. It must be whole, hold all that was acknowledged,
-    be exactly as its last commit left it (with synchronous=normal: as one of its commits did), and be able to
-    do all its jobs. A disk that ignores syncs shows, as a control, that losses are found.
+    be exactly as one of its commits left it, and not as one before the last that was durable (none is with
+    synchronous=normal, and a claim never), and be able to do all its jobs. A disk that ignores syncs shows, as a
+    control, that losses are found.
     """
     seed = Random().randrange(1_000_000) if seed is None else seed
     progress = Progress(console=Console(stderr=True), disable=is_json)

@@ -57,6 +57,7 @@ class _World:
         # The store before its first commit is empty, and whoever opens it makes the schema: as the first commit does.
         self._commits = [event.digest for event in trace.events if isinstance(event, Committed)]
         self._committed = 0
+        self._durable = 0
         self._promised: dict[JobId, State | None] = {}
 
     def go_on_to(self, moment: int) -> None:
@@ -65,6 +66,8 @@ class _World:
             match event:
                 case Committed():
                     self._committed += 1
+                    if event.is_durable:
+                        self._durable = self._committed
                 case Promised():
                     self._promised |= event.jobs
                 case TakenBack():
@@ -75,11 +78,10 @@ class _World:
         self._moment = moment
 
     def expected(self) -> Expectation:
-        """Return what must be found: the last commit or the one under way; of a store that may lose some, any."""
+        """Return what must be found: the last durable commit, one after it, or the one under way."""
         finished = max(1, self._committed)
-        first = finished - 1 if self._trace.is_durable else 0
         return Expectation(
-            commits=tuple(self._commits[first:finished]),
+            commits=tuple(self._commits[max(0, self._durable - 1) : finished]),
             under_way=next(iter(self._commits[finished : finished + 1]), None),
             promised=dict(self._promised) if self._trace.is_durable else {},
         )

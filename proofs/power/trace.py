@@ -47,9 +47,14 @@ class FolderSynced(Struct, frozen=True):
 
 
 class Committed(Struct, frozen=True):
-    """A transaction was committed, and nobody had been told yet. `digest` stands for all that the store then held."""
+    """
+    A transaction was committed, and nobody had been told yet. `digest` stands for all that the store then held.
+
+    `is_durable`: no power cut may take it, nor what was committed before it.
+    """
 
     digest: str
+    is_durable: bool
 
 
 class Promised(Struct, frozen=True):
@@ -68,7 +73,7 @@ Event = Created | Written | Truncated | Synced | Removed | FolderSynced | Commit
 
 
 class Trace(Struct, frozen=True, kw_only=True):
-    """What one store did. `is_durable`: it ran with `synchronous=FULL`, so that no commit may be lost."""
+    """What one store did. `is_durable`: it ran with `synchronous=FULL`, so that no promise may be broken."""
 
     name: str
     database: str

@@ -74,7 +74,7 @@ def _commits_noted(recorder: Recorder) -> Iterator[None]:
 
     def transact_and_note(writer: Writer, connection: sqlite3.Connection, batch: Any) -> None:
         transact(writer, connection, batch)
-        recorder.note(Committed(digest(connection)))
+        recorder.note(Committed(digest(connection), writer._synchronous is Synchronous.FULL))
 
     with mock.patch.object(Writer, "_transact", transact_and_note):
         yield

@@ -44,3 +44,14 @@ def test_an_aged_file_is_measured_beside_a_young_one(tmp_path):
     assert {f"list dead letters, by {key}" for key in ("inserted_at", "scheduled_at", "finished_at")} <= rows.keys()
     assert all(row["aged"] > 0 for row in rows.values())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_anatomy_of_a_job_clocks_its_parts(tmp_path):
+    anatomy = ["anatomy", "--jobs", "5000", "--json", "--store-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks", *anatomy]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=55)
+    assert run.returncode == 0, run.stderr
+    shares = json.loads(run.stdout)["microseconds"]
+    assert set(shares) == {"a worker as a whole", "the event loop", "the store"}
+    for share in shares.values():
+        assert all(micros > 0 for micros in share.values())

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from deeper_tasks.backends.protocol import JobFilter, JobQuery
-from deeper_tasks.backends.sqlite.database import Database
+from deeper_tasks.backends.sqlite.database import Database, Synchronous
 from deeper_tasks.backends.sqlite.threads import Reader, Writer
 from deeper_tasks.errors import BackendError, BackendUnavailableError, DuplicateJobError
 from deeper_tasks.testing.conformance.scene import new_job
@@ -53,11 +53,13 @@ class Gate:
         assert self.opened.wait(10)
 
 
-async def gather_behind_a_gate(writer, *operations):
+async def gather_behind_a_gate(writer, *operations, undurable=()):
     gate = Gate()
     first = asyncio.ensure_future(writer.run(gate))
     await asyncio.to_thread(gate.entered.wait, 10)
-    others = [asyncio.ensure_future(writer.run(operation)) for operation in operations]
+    others = [
+        asyncio.ensure_future(writer.run(operation, is_durable=operation not in undurable)) for operation in operations
+    ]
     await asyncio.sleep(0)
     gate.opened.set()
     await first
@@ -278,3 +280,38 @@ async def test_a_closed_store_says_how_to_open_it_and_can_be_opened_again(backen
         await backend.find(JobQuery())
     await backend.open()
     assert (await backend.find(JobQuery(filter=JobFilter()))).total == 1
+
+
+FULL, NORMAL = 2, 1
+
+
+def synchronous(connection):
+    return connection.execute("PRAGMA synchronous").fetchone()[0]
+
+
+async def test_what_need_not_be_durable_waits_for_no_disk_and_what_must_be_does(writer):
+    assert await writer.run(synchronous) == FULL
+    assert await writer.run(synchronous, is_durable=False) == NORMAL
+    assert await writer.run(synchronous) == FULL
+
+
+async def test_one_that_must_be_durable_makes_its_neighbours_durable(writer):
+    def other(connection):
+        return synchronous(connection)
+
+    assert await gather_behind_a_gate(writer, synchronous, other, undurable=[other]) == [FULL, FULL]
+
+
+async def test_a_new_connection_is_durable_again(writer):
+    await writer.run(synchronous, is_durable=False)
+    writer.hold()
+    writer.go_on()
+    assert await writer.run(synchronous) == FULL
+    assert await writer.run(synchronous, is_durable=False) == NORMAL
+
+
+async def test_where_the_url_says_normal_nothing_waits_for_the_disk(path):
+    writer = Writer(Database(path=path, synchronous=Synchronous.NORMAL), name="writer")
+    writer.start()
+    assert [await writer.run(synchronous), await writer.run(synchronous, is_durable=False)] == [NORMAL, NORMAL]
+    writer.close()

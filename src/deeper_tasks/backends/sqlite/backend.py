@@ -181,8 +181,10 @@ class SQLiteBackend:
     async def claim(
         self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime | None = None
     ) -> Claim:
+        # A power cut that takes a claim takes the worker too, and the job is pending as it was: no disk is waited for.
         return await self._write(
-            partial(consume.claim, queue=queue, limit=limit, slots=slots, node=node, token=token, now=_clock(now))
+            partial(consume.claim, queue=queue, limit=limit, slots=slots, node=node, token=token, now=_clock(now)),
+            is_durable=False,
         )
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
@@ -305,8 +307,9 @@ class SQLiteBackend:
         self._reader.start()
         self._lister.start()
 
-    async def _write(self, operation: Operation[T], *, is_alone: bool = False) -> T:
-        return await self._open_thread(lambda: self._writer).run(operation, is_alone=is_alone)
+    async def _write(self, operation: Operation[T], *, is_alone: bool = False, is_durable: bool = True) -> T:
+        writer = self._open_thread(lambda: self._writer)
+        return await writer.run(operation, is_alone=is_alone, is_durable=is_durable)
 
     async def _read(self, operation: Operation[T]) -> T:
         return await self._open_thread(lambda: self._reader).run(operation)

@@ -13,7 +13,7 @@ from functools import cache, partial
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
-from deeper_tasks.backends.sqlite.database import Database, translate
+from deeper_tasks.backends.sqlite.database import Database, Synchronous, translate
 from deeper_tasks.backends.sqlite.turnstile import Turnstile
 from deeper_tasks.errors import BackendUnavailableError
 
@@ -31,11 +31,14 @@ _STEPS_BETWEEN_LOOKS = 200_000
 class _Request(Generic[T]):
     """An operation on its way to a thread, and the future that its caller awaits."""
 
-    __slots__ = ("answer", "error", "future", "is_alone", "loop", "operation")
+    __slots__ = ("answer", "error", "future", "is_alone", "is_durable", "loop", "operation")
 
-    def __init__(self, operation: Operation[T], loop: asyncio.AbstractEventLoop, *, is_alone: bool) -> None:
+    def __init__(
+        self, operation: Operation[T], loop: asyncio.AbstractEventLoop, *, is_alone: bool, is_durable: bool
+    ) -> None:
         self.operation = operation
         self.is_alone = is_alone
+        self.is_durable = is_durable
         self.loop = loop
         self.future: asyncio.Future[T] = loop.create_future()
         self.answer: T | None = None
@@ -73,15 +76,16 @@ class DatabaseThread:
             _started.add(self)
         self._thread.start()
 
-    async def run(self, operation: Operation[T], *, is_alone: bool = False) -> T:
+    async def run(self, operation: Operation[T], *, is_alone: bool = False, is_durable: bool = True) -> T:
         """
         Have an operation done; what it raises is raised here, SQLite's errors as ours.
 
         One that is to be `alone` is run outside of a transaction, within the turn of its process.
+        One that need not be durable is answered before the disk has confirmed it.
         """
         if self._is_closed:
             raise BackendUnavailableError("the store is closed")
-        request = _Request(operation, asyncio.get_running_loop(), is_alone=is_alone)
+        request = _Request(operation, asyncio.get_running_loop(), is_alone=is_alone, is_durable=is_durable)
         self._requests.put(request)
         return await request.future
 
@@ -162,9 +166,11 @@ class Writer(DatabaseThread):
     def __init__(self, database: Database, *, name: str) -> None:
         super().__init__(database, name=name)
         self._turnstile: Turnstile | None = None
+        self._synchronous = database.synchronous
 
     def _disconnect(self) -> None:
         super()._disconnect()
+        self._synchronous = self._database.synchronous
         if self._turnstile is not None:
             self._turnstile.close()
             self._turnstile = None
@@ -192,6 +198,7 @@ class Writer(DatabaseThread):
     def _transact(self, connection: sqlite3.Connection, batch: list[_Request[Any]]) -> None:
         if not batch:
             return
+        self._synchronise(connection, is_durable=any(request.is_durable for request in batch))
         connection.execute("BEGIN IMMEDIATE")
         try:
             for request in batch:
@@ -201,6 +208,13 @@ class Writer(DatabaseThread):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+    def _synchronise(self, connection: sqlite3.Connection, *, is_durable: bool) -> None:
+        """Have the next commit confirmed by the disk, or not; the next that is makes all before it durable as well."""
+        wanted = self._database.synchronous if is_durable else Synchronous.NORMAL
+        if wanted is not self._synchronous:
+            connection.execute(f"PRAGMA synchronous = {wanted.name}")
+            self._synchronous = wanted
 
     def _run_in_savepoint(self, connection: sqlite3.Connection, request: _Request[Any]) -> None:
         connection.execute("SAVEPOINT operation")
