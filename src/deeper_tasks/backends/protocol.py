@@ -26,7 +26,7 @@ from typing import Protocol, runtime_checkable
 from msgspec import Struct
 
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
-from deeper_tasks.domain.job import ClaimedJob, Insertion, Job, NewJob
+from deeper_tasks.domain.job import ClaimedJob, Insertion, Job, JobSpec, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
@@ -150,6 +150,16 @@ class JobFilter(Struct, frozen=True, kw_only=True):
     task: str | None = None
     worker_module: str | None = None
     tag: str | None = None
+
+    def means(self, spec: JobSpec, *, state: State) -> bool:
+        """Whether a job of this content and state meets all conditions but that of the ids."""
+        return (
+            (self.states is None or state in self.states)
+            and (self.queue is None or spec.queue == self.queue)
+            and (self.task is None or spec.task == self.task)
+            and (self.worker_module is None or spec.task.startswith(self.worker_module + "."))
+            and (self.tag is None or self.tag in spec.options.tags)
+        )
 
 
 class Cursor(Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ def matching(table: JobTable, target: JobFilter) -> Iterator[Record]:
     records: Iterable[Record] = table.of(queue=target.queue, states=target.states)
     if target.ids is not None:
         records = [table.records[job_id] for job_id in dict.fromkeys(target.ids) if job_id in table.records]
-    return (record for record in records if _is_meant(record, target))
+    return (record for record in records if target.means(record.spec, state=record.state))
 
 
 def page(table: JobTable, query: JobQuery) -> JobList:
@@ -45,17 +45,6 @@ def page(table: JobTable, query: JobQuery) -> JobList:
         total=total,
         total_is_exact=is_exact,
         next=_cursor(found[query.limit - 1][1], query.sort_by) if jobs and len(found) > query.limit else None,
-    )
-
-
-def _is_meant(record: Record, target: JobFilter) -> bool:
-    spec = record.spec
-    return (
-        (target.states is None or record.state in target.states)
-        and (target.queue is None or spec.queue == target.queue)
-        and (target.task is None or spec.task == target.task)
-        and (target.worker_module is None or spec.task.startswith(target.worker_module + "."))
-        and (target.tag is None or target.tag in spec.options.tags)
     )
 
 
