@@ -23,7 +23,7 @@ def matching(table: JobTable, target: JobFilter) -> Iterator[Record]:
     records: Iterable[Record] = table.of(queue=target.queue, states=target.states)
     if target.ids is not None:
         records = [table.records[job_id] for job_id in dict.fromkeys(target.ids) if job_id in table.records]
-    return (record for record in records if target.means(record.spec, state=record.state))
+    return (record for record in records if _is_meant(record, target))
 
 
 def page(table: JobTable, query: JobQuery) -> JobList:
@@ -46,6 +46,11 @@ def page(table: JobTable, query: JobQuery) -> JobList:
         total_is_exact=is_exact,
         next=_cursor(found[query.limit - 1][1], query.sort_by) if jobs and len(found) > query.limit else None,
     )
+
+
+def _is_meant(record: Record, target: JobFilter) -> bool:
+    spec = record.spec
+    return target.means(state=record.state, queue=spec.queue, task=spec.task, tags=spec.options.tags)
 
 
 def _total(table: JobTable, target: JobFilter) -> tuple[int, bool]:

@@ -171,7 +171,8 @@ def rescue(connection: sqlite3.Connection, node: NodeId, *, beat: int, now: int)
     is_finished = len(jobs) < MAX_BATCH
     if is_finished:
         connection.execute(DELETE_NODE, (node,))
-    return Rescue(jobs=tuple(rescued), queues=frozenset(job.queue for job in jobs), is_finished=is_finished)
+    queues = frozenset(queue for queue, _, state in moves if state == _PENDING)
+    return Rescue(jobs=tuple(rescued), queues=queues, is_finished=is_finished)
 
 
 def expire(connection: sqlite3.Connection, *, now: int) -> list[Settled]:

@@ -21,6 +21,7 @@ from deeper_tasks.testing.conformance.scene import (
     join,
     new_id,
     new_node,
+    only,
     put,
     put_ended,
     put_many,
@@ -284,6 +285,13 @@ class LookConformance:
             {State.FAILED: 1, State.DISCARDED: 1, State.COMPLETED: 2},
             {},
         ]
+
+    async def test_an_end_stays_counted_when_its_job_is_retried_or_deleted(self, backend: Backend) -> None:
+        await backend.retry(only(await put_ended(backend, State.FAILED)), now=NOW)
+        await take(backend, await join(backend))
+        await backend.delete(only(await put_ended(backend, State.FAILED)))
+        counts = (await backend.statistics(now=NOW)).queues["default"]
+        assert {state: count for state, count in counts.ended_today.items() if count} == {State.FAILED: 2}
 
     async def test_every_way_to_end_is_counted_for_today(self, backend: Backend) -> None:
         node = await join(backend)
