@@ -190,9 +190,9 @@ class JobList(Struct, frozen=True, kw_only=True):
     """
     A page of jobs. `total` is exact for filters of states and queue.
 
-    With other conditions it is counted up to 10,000, and a store may give up
-    after looking at 50,000 jobs; `total_is_exact` says whether that sufficed.
-    If not, there are at least `total`.
+    With other conditions a store may stop counting at 10,000, and give up after
+    looking at 50,000 jobs; `total_is_exact` says whether that sufficed. If not,
+    there are at least `total`.
     """
 
     jobs: tuple[Job, ...]

@@ -226,7 +226,7 @@ class LookConformance:
         page = await backend.find(JobQuery(limit=4))
         assert page.next is None
 
-    async def test_totals_are_exact_for_states_and_queue_and_counted_to_ten_thousand_for_others(
+    async def test_totals_are_exact_for_states_and_queue_and_at_least_counted_to_ten_thousand_for_others(
         self, backend: Backend
     ) -> None:
         options = JobOptions(tags=("many",))
@@ -236,7 +236,7 @@ class LookConformance:
         exact = await backend.find(JobQuery(filter=by_queue, limit=1))
         assert (exact.total, exact.total_is_exact) == (10_001, True)
         counted = await backend.find(JobQuery(filter=JobFilter(tag="many"), limit=1))
-        assert (counted.total, counted.total_is_exact) == (10_000, False)
+        assert (counted.total, counted.total_is_exact) in {(10_000, False), (10_001, True)}
 
     async def test_statistics_count_the_jobs_of_each_queue_by_state(self, backend: Backend) -> None:
         node = await join(backend)
