@@ -17,19 +17,20 @@ PATIENCE = 30.0
 HINT = Notification(topic=Topic.JOBS, subject="emails, größe")
 
 
-async def hear(backend: Backend, wanted: Notification = HINT) -> None:
-    """Listen until a hint arrives."""
+async def hear(backend: Backend, wanted: Notification = HINT) -> bool:
+    """Listen until a hint arrives; False if the listening ends before."""
     async with aclosing(cast("_Closable", backend.listen())) as heard:
         async for notification in heard:
             if notification == wanted:
-                return
+                return True
+    return False
 
 
 class _Closable(AsyncIterator[Notification]):
     async def aclose(self) -> None: ...
 
 
-async def tell_until_done(backend: Backend, *tasks: asyncio.Task[None]) -> None:
+async def tell_until_done(backend: Backend, *tasks: asyncio.Task[bool]) -> None:
     """Send a hint again and again: a listener hears only what is sent after it began to listen."""
     pending = set(tasks)
     try:
@@ -40,8 +41,7 @@ async def tell_until_done(backend: Backend, *tasks: asyncio.Task[None]) -> None:
     except TimeoutError:
         await backend.close()  # or a listener in a thread would wait for ever
         pytest.fail(f"of {len(tasks)} listeners {len(pending)} heard nothing in {PATIENCE:g} s")
-    for task in tasks:
-        await task
+    assert all([await task for task in tasks]), "a listener ended before it heard anything"
 
 
 class WakeConformance:
