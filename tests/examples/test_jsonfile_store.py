@@ -15,7 +15,7 @@ from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.protocol import Backend, JobQuery
 from deeper_tasks.errors import BackendUnavailableError, ConfigError, DuplicateJobError, SchemaError
 from deeper_tasks.manager.stores import make_backend
-from deeper_tasks.testing.conformance.scene import new_job, put
+from deeper_tasks.testing.conformance.scene import join, new_job, put, take
 
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "jsonfile-store"
 _SOURCE = _EXAMPLE / "src"
@@ -146,6 +146,16 @@ async def test_a_file_half_written_by_a_process_that_was_killed_is_passed_over(b
     path.with_name("jobs.json-next").write_text('{"version": 1, "jo')
     second = await put(backend)
     assert [job.id for job in (await backend.find(JobQuery())).jobs] == [second, first]
+
+
+async def test_a_call_that_changes_nothing_writes_nothing(backend, path):
+    node = await join(backend)
+    before = path.stat()
+    assert await take(backend, node) == ()
+    assert (await backend.promote()).count == 0
+    assert os.path.samestat(before, path.stat())
+    await put(backend)
+    assert not os.path.samestat(before, path.stat())
 
 
 async def test_the_file_keeps_its_permissions(backend, path):

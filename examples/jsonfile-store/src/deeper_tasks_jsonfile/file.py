@@ -31,6 +31,7 @@ class DocumentFile:
         self._lock_path = self._path.with_name(f"{self._path.name}-lock")
         self._next_path = self._path.with_name(f"{self._path.name}-next")
         self._held: int | None = None
+        self._text = b""
         self._document: Document | None = None
 
     @contextmanager
@@ -48,7 +49,7 @@ class DocumentFile:
     @contextmanager
     def changing(self) -> Iterator[Document]:
         """
-        Give the document, to change; it is written at the end of the context.
+        Give the document, to change; if it was, it is written at the end of the context.
 
         Who raises an error in the context has changed nothing: the half-changed
         document is forgotten, and whoever comes next reads the file again.
@@ -56,13 +57,16 @@ class DocumentFile:
         with self._locked():
             document, self._document = self._read(), None
             yield document
-            self._write(document)
+            text = msgspec.json.encode(document)
+            if text != self._text:
+                self._write(text)
+            self._document = document
 
     def make(self) -> None:
         """Write an empty document, unless there is one."""
         with self._locked(makes_it=True):
             if not self._path.exists():
-                self._write(Document(version=VERSION))
+                self._write(msgspec.json.encode(Document(version=VERSION)))
 
     def close(self) -> None:
         """Let go of what was read, when the call under way has ended."""
@@ -93,21 +97,22 @@ class DocumentFile:
             self._forget()
             self._held = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             with open(self._held, "rb", closefd=False) as file:
-                self._document = self._decoded(file.read())
+                self._text = file.read()
+            self._document = self._decoded(self._text)
         return self._document
 
-    def _write(self, document: Document) -> None:
+    def _write(self, text: bytes) -> None:
         """Put a new file into the old one's place: at any moment, a power cut's too, there is one of them, whole."""
         self._forget()
         self._held = os.open(self._next_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         with open(self._held, "wb", closefd=False) as file:
-            file.write(msgspec.json.encode(document))
+            file.write(text)
         if self._path.exists():
             shutil.copymode(self._path, self._next_path)
         os.fsync(self._held)
         self._next_path.rename(self._path)
         _sync_folder(self._path.parent)
-        self._document = document
+        self._text = text
 
     def _forget(self) -> None:
         held, self._held, self._document = self._held, None, None
