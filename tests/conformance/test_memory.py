@@ -3,7 +3,7 @@
 import pytest
 
 from deeper_tasks.backends.memory import MemoryBackend
-from deeper_tasks.testing.conformance import BackendConformance
+from deeper_tasks.testing import BackendConformance
 
 
 class TestMemoryBackend(BackendConformance):

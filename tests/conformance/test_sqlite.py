@@ -6,16 +6,23 @@ from contextlib import asynccontextmanager, closing
 import pytest
 
 from deeper_tasks.backends.sqlite import SQLiteBackend
-from deeper_tasks.testing.conformance import BackendConformance, Transaction, TransactionConformance
+from deeper_tasks.testing import BackendConformance, SharedConformance, Transaction, TransactionConformance
 
 
-class TestSQLiteBackend(TransactionConformance, BackendConformance):
+class TestSQLiteBackend(TransactionConformance, SharedConformance, BackendConformance):
     @pytest.fixture
     async def backend(self, tmp_path):
         backend = SQLiteBackend(tmp_path / "tasks.db")
         await backend.open()
         yield backend
         await backend.close()
+
+    @pytest.fixture
+    async def other(self, backend, tmp_path):
+        other = SQLiteBackend(tmp_path / "tasks.db")
+        await other.open()
+        yield other
+        await other.close()
 
     @pytest.fixture(params=["begun by hand", "begun by the insert"])
     def begin(self, request, tmp_path):

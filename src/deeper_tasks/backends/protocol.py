@@ -53,6 +53,8 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     max_atomic_insert: int = 10_000
     has_transactions: bool = False
     """Whether a job can be inserted inside the caller's own transaction, by `connection`."""
+    has_hints: bool = True
+    """Whether `listen` hears what `notify` sends. Without, workers find new jobs when they poll."""
 
 
 class Node(Struct, frozen=True, kw_only=True):
@@ -111,7 +113,11 @@ class Promotion(Struct, frozen=True, kw_only=True):
 
 
 class Rescue(Struct, frozen=True, kw_only=True):
-    """What `rescue` did: the jobs it took from the node, and whether any are left."""
+    """
+    What `rescue` did: the jobs it took from the node, and whether any are left.
+
+    `queues` are those that have new pending jobs by it.
+    """
 
     jobs: tuple[Settled, ...]
     queues: frozenset[str]
@@ -151,6 +157,16 @@ class JobFilter(Struct, frozen=True, kw_only=True):
     worker_module: str | None = None
     tag: str | None = None
 
+    def means(self, *, state: State, queue: str, task: str, tags: tuple[str, ...]) -> bool:
+        """Whether such a job meets all conditions but that of the ids."""
+        return (
+            (self.states is None or state in self.states)
+            and (self.queue is None or queue == self.queue)
+            and (self.task is None or task == self.task)
+            and (self.worker_module is None or task.startswith(self.worker_module + "."))
+            and (self.tag is None or self.tag in tags)
+        )
+
 
 class Cursor(Struct, frozen=True, kw_only=True):
     """A place in a sorted list: the sort key's value and the id of the last job seen."""
@@ -174,9 +190,9 @@ class JobList(Struct, frozen=True, kw_only=True):
     """
     A page of jobs. `total` is exact for filters of states and queue.
 
-    With other conditions it is counted up to 10,000, and a store may give up
-    after looking at 50,000 jobs; `total_is_exact` says whether that sufficed.
-    If not, there are at least `total`.
+    With other conditions a store may stop counting at 10,000, and give up after
+    looking at 50,000 jobs; `total_is_exact` says whether that sufficed. If not,
+    there are at least `total`.
     """
 
     jobs: tuple[Job, ...]
@@ -200,7 +216,11 @@ class QueueSettings(Struct, frozen=True, kw_only=True):
 
 
 class QueueCounts(Struct, frozen=True, kw_only=True):
-    """The jobs of a queue by state, and those that ended today (UTC), by state."""
+    """
+    The jobs of a queue by state, and how many ended today (UTC), by state.
+
+    An end stays counted when its job is retried or deleted. A count of zero may be left out.
+    """
 
     by_state: dict[State, int]
     ended_today: dict[State, int]
@@ -208,7 +228,11 @@ class QueueCounts(Struct, frozen=True, kw_only=True):
 
 
 class Counts(Struct, frozen=True, kw_only=True):
-    """The statistics of a store, by queue. Costs the same however many jobs there are."""
+    """
+    The statistics of a store, by queue. Costs the same however many jobs there are.
+
+    A queue is in it that has jobs, had an end today, or for which something is set.
+    """
 
     queues: dict[str, QueueCounts]
     nodes: tuple[NodeRecord, ...]
@@ -283,7 +307,8 @@ class Backend(Protocol):
         thread and never suspends; it needs no event loop.
 
         Raises:
-            DuplicateJobError: an id exists with another task or other arguments; nothing was inserted.
+            DuplicateJobError: an id, which the message names, exists with another task or other
+                arguments; nothing was inserted.
             UnsupportedError: more jobs than `Capabilities.max_atomic_insert`, and `atomic`; or a
                 `connection`, and the store runs jobs but has no transactions.
             InvalidOptionError: `connection` is of the wrong kind, to another store, of another
@@ -350,15 +375,15 @@ class Backend(Protocol):
         The first call that finds the beat unchanged marks the node lost: from
         then on its claims and beats are refused; a settle still counts for a job
         that no rescue has reached. A job returns to `pending` at once, having used
-        an attempt; it is `discarded` when that was its last and it had started,
-        `cancelled` when that was requested. One on its last attempt that had not
-        started returns without having used it.
+        an attempt, with `worker_lost` among its errors; it is `discarded` when that
+        was its last and it had started, `cancelled` when that was requested. One on
+        its last attempt that had not started returns without having used it.
         When none is left the node is removed. A node that beat since, or is
         unknown, loses nothing: the answer is finished and empty.
         """
 
     async def expire(self, *, now: datetime | None = None) -> list[Settled]:
-        """Fail up to `MAX_BATCH` pending or retryable jobs whose `expires_at` has passed."""
+        """Fail up to `MAX_BATCH` pending or retryable jobs whose `expires_at` has passed; the error is `EXPIRED`."""
 
     async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
         """
@@ -462,7 +487,11 @@ class Backend(Protocol):
         """Send hints to all who listen, in this process and in others. Never raises, never blocks."""
 
     def listen(self) -> AsyncIterator[Notification]:
-        """Yield hints until the iterator or the backend is closed. It listens from the first `anext` on."""
+        """
+        Yield hints until the iterator or the backend is closed.
+
+        It listens from the first `anext` on. In a store without hints it ends at once.
+        """
 
 
 @runtime_checkable

@@ -53,6 +53,10 @@ class NewJob(Struct, frozen=True, kw_only=True):
     delay: timedelta = timedelta(0)
     unique: Unique | None = None
 
+    def due_at(self, now: datetime) -> datetime:
+        """Return when it is due, if it is inserted at `now`; never before that."""
+        return max(now, now + self.delay if self.due is None else self.due)
+
 
 class Insertion(Struct, frozen=True, kw_only=True):
     """
@@ -104,6 +108,14 @@ class ErrorReport(Struct, frozen=True, kw_only=True):
     kind: str
     message: str
     traceback: str | None = None
+
+    def kept(self, *, attempt: int, at: datetime) -> AttemptError:
+        """Return it as a store keeps it, with the attempt that failed."""
+        return AttemptError(attempt=attempt, at=at, kind=self.kind, message=self.message, traceback=self.traceback)
+
+
+EXPIRED = ErrorReport(kind="Expired", message="not started before it expired")
+"""Why a job failed that nobody started in time."""
 
 
 class AttemptError(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from deeper_tasks.domain.ids import ClaimToken, JobId
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import ErrorReport, Json, Progress
 from deeper_tasks.domain.state import State
 
@@ -91,8 +91,22 @@ def state_after(end: End, *, delay: timedelta, is_cancel_requested: bool) -> Sta
     return STATE_AFTER[end]
 
 
-def state_after_rescue(*, has_attempts_left: bool, is_cancel_requested: bool) -> State:
-    """Return the state of a job whose worker died: it runs again unless that was its last attempt."""
+def state_after_rescue(*, attempt: int, max_attempts: int, has_started: bool, is_cancel_requested: bool) -> State:
+    """Return the state of a job whose worker died: it runs again unless that was its last attempt, and had started."""
     if is_cancel_requested:
         return State.CANCELLED
-    return State.PENDING if has_attempts_left else State.DISCARDED
+    return State.DISCARDED if has_started and attempt >= max_attempts else State.PENDING
+
+
+def is_spared_by_rescue(*, attempt: int, max_attempts: int, has_started: bool) -> bool:
+    """
+    Whether a job whose worker died gets this attempt back: it was the last, and only waited in the worker.
+
+    Every other one has used it, and `worker_lost` is appended to its errors.
+    """
+    return attempt >= max_attempts and not has_started
+
+
+def worker_lost(node: NodeId) -> ErrorReport:
+    """Return why an attempt failed whose worker died."""
+    return ErrorReport(kind="WorkerLost", message=f"the worker {node} died while it ran this job")

@@ -29,6 +29,12 @@ class State(StrEnum):
 TERMINAL = frozenset({State.COMPLETED, State.FAILED, State.DISCARDED, State.CANCELLED})
 DEAD_LETTER = frozenset({State.FAILED, State.DISCARDED})
 WAITING = frozenset({State.SCHEDULED, State.BLOCKED, State.PENDING, State.RETRYABLE})
+AWAITS_ITS_TIME = frozenset({State.SCHEDULED, State.RETRYABLE})
+"""The states that a job leaves when it is due."""
+MAY_EXPIRE = frozenset({State.PENDING, State.RETRYABLE})
+"""The states in which a job fails once its expiry has passed."""
+MAY_RUN_AGAIN = DEAD_LETTER | {State.CANCELLED}
+"""The ends that an operator's retry leaves."""
 
 
 class Cause(StrEnum):

@@ -22,7 +22,7 @@ from deeper_tasks.backends.protocol import (
     Topic,
 )
 from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.state import DEAD_LETTER, TERMINAL, State
+from deeper_tasks.domain.state import MAY_RUN_AGAIN, TERMINAL, State
 from deeper_tasks.errors import InvalidTransitionError, JobNotFoundError
 from deeper_tasks.integrations.events import EventBus, JobCancelled
 from deeper_tasks.manager.views import CancelOutcome
@@ -30,7 +30,6 @@ from deeper_tasks.manager.views import CancelOutcome
 OnProgress = Callable[[int], object]
 """Called after each batch with how many jobs there were so far."""
 
-_RETRYABLE = DEAD_LETTER | {State.CANCELLED}
 _LIVE = frozenset(State) - TERMINAL
 
 
@@ -62,7 +61,7 @@ class Operator:
     async def retry_all(self, target: JobFilter, *, on_progress: OnProgress | None = None) -> int:
         """Retry all jobs meant, each once however soon it fails again; returns how many."""
         count = _Count(on_progress)
-        async for batch in self._ended(target, _RETRYABLE):
+        async for batch in self._ended(target, MAY_RUN_AGAIN):
             count.add(len(await self._retry(batch)))
         return count.value
 

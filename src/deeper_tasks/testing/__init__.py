@@ -3,7 +3,8 @@ Testing: what the tests of an application, and the author of a store, need of us
 
 `use_memory(manager)` puts a manager on a store in memory whose time belongs to
 the test, and gives a `TaskKit`; the pytest plugin has it as the fixture
-`task_kit`. `FaultyBackend` breaks any store; `BackendConformance` checks one.
+`task_kit`. `FaultyBackend` breaks any store; `BackendConformance` checks one,
+with `SharedConformance` and `TransactionConformance` for what not every store can.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ from deeper_tasks.testing.store import use_memory, use_store
 from deeper_tasks.testing.summary import Run, RunEnd, Summary
 
 if TYPE_CHECKING:
-    from deeper_tasks.testing.conformance import BackendConformance
+    from deeper_tasks.testing.conformance import (
+        BackendConformance,
+        SharedConformance,
+        Transaction,
+        TransactionConformance,
+    )
 
 __all__ = [
     "BackendConformance",
@@ -29,19 +35,24 @@ __all__ = [
     "ManualClock",
     "Run",
     "RunEnd",
+    "SharedConformance",
     "StuckJobError",
     "Summary",
     "TaskKit",
     "TooManyRunsError",
+    "Transaction",
+    "TransactionConformance",
     "use_memory",
     "use_store",
 ]
 
+_OF_THE_SUITE = frozenset({"BackendConformance", "SharedConformance", "Transaction", "TransactionConformance"})
+
 
 def __getattr__(name: str) -> Any:
     # The suite needs pytest, which an application's own code has no reason to have installed.
-    if name == "BackendConformance":
-        from deeper_tasks.testing.conformance import BackendConformance
+    if name in _OF_THE_SUITE:
+        from deeper_tasks.testing import conformance
 
-        return BackendConformance
+        return getattr(conformance, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
-from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.domain.job import EXPIRED, ClaimedJob
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.errors import BackendUnavailableError, InvalidArgumentsError, TaskNotFoundError
 from deeper_tasks.integrations.events import EventBus, JobStarted
@@ -63,7 +63,7 @@ class Runner:
             return self._unknown.settle(job)
         call = Call(job, task, self._call_settings)
         if job.expires_at is not None and self._is_past(job.expires_at, attempt):
-            return call.refused("Expired", "not started before it expired")
+            return call.refused(EXPIRED.kind, EXPIRED.message)
         if not job.has_started and job.is_last_attempt and not await self._may_start(attempt):
             return None
         if attempt.stop is not None:

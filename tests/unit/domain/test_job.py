@@ -1,11 +1,21 @@
 """The shapes of a job."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 
-from deeper_tasks.domain.job import HIGHEST_PRIORITY, LOWEST_PRIORITY, NORMAL_PRIORITY, ClaimedJob, JobOptions
+from deeper_tasks.domain.job import (
+    HIGHEST_PRIORITY,
+    LOWEST_PRIORITY,
+    NORMAL_PRIORITY,
+    AttemptError,
+    ClaimedJob,
+    ErrorReport,
+    JobOptions,
+    JobSpec,
+    NewJob,
+)
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -39,3 +49,27 @@ def test_lower_priorities_run_first():
 
 def test_options_that_say_nothing_are_an_empty_document():
     assert msgspec.json.encode(JobOptions()) == b"{}"
+
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "due"),
+    [
+        ({}, NOON),
+        ({"delay": HOUR}, NOON + HOUR),
+        ({"due": NOON + HOUR}, NOON + HOUR),
+        ({"due": NOON - HOUR}, NOON),
+        ({"due": NOON + HOUR, "delay": 2 * HOUR}, NOON + HOUR),
+    ],
+)
+def test_a_new_job_is_due_when_it_says_and_never_before_it_is_inserted(fields, due):
+    job = NewJob(id="id", spec=JobSpec(task="shop.send", arguments="[[],{}]", queue="default"), **fields)
+    assert job.due_at(NOON) == due
+
+
+def test_an_error_is_kept_with_its_attempt():
+    report = ErrorReport(kind="ValueError", message="boom", traceback="Traceback")
+    kept = AttemptError(attempt=2, at=NOON, kind="ValueError", message="boom", traceback="Traceback")
+    assert report.kept(attempt=2, at=NOON) == kept

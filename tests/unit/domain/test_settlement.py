@@ -4,7 +4,14 @@ from datetime import timedelta
 
 import pytest
 
-from deeper_tasks.domain.settlement import STATE_AFTER, UNCOUNTED, End, state_after, state_after_rescue
+from deeper_tasks.domain.settlement import (
+    STATE_AFTER,
+    UNCOUNTED,
+    End,
+    is_spared_by_rescue,
+    state_after,
+    state_after_rescue,
+)
 from deeper_tasks.domain.state import State
 
 NO_DELAY = timedelta(0)
@@ -40,11 +47,24 @@ def test_only_a_snooze_and_a_release_take_the_attempt_back():
     assert {End.SNOOZE, End.RELEASE} == UNCOUNTED
 
 
-def test_a_rescued_job_runs_again_while_it_has_attempts():
-    assert state_after_rescue(has_attempts_left=True, is_cancel_requested=False) is State.PENDING
-    assert state_after_rescue(has_attempts_left=False, is_cancel_requested=False) is State.DISCARDED
+@pytest.mark.parametrize(
+    ("attempt", "has_started", "state", "is_spared"),
+    [
+        (2, True, State.PENDING, False),
+        (2, False, State.PENDING, False),
+        (3, True, State.DISCARDED, False),
+        (3, False, State.PENDING, True),
+        (4, True, State.DISCARDED, False),
+    ],
+)
+def test_a_rescued_job_runs_again_unless_it_had_started_its_last_attempt(attempt, has_started, state, is_spared):
+    place = {"attempt": attempt, "max_attempts": 3, "has_started": has_started}
+    assert state_after_rescue(**place, is_cancel_requested=False) is state
+    assert is_spared_by_rescue(**place) is is_spared
 
 
-@pytest.mark.parametrize("has_attempts_left", [True, False])
-def test_a_rescued_job_that_was_to_be_cancelled_is_cancelled(has_attempts_left):
-    assert state_after_rescue(has_attempts_left=has_attempts_left, is_cancel_requested=True) is State.CANCELLED
+@pytest.mark.parametrize("attempt", [1, 3])
+@pytest.mark.parametrize("has_started", [True, False])
+def test_a_rescued_job_that_was_to_be_cancelled_is_cancelled(attempt, has_started):
+    state = state_after_rescue(attempt=attempt, max_attempts=3, has_started=has_started, is_cancel_requested=True)
+    assert state is State.CANCELLED

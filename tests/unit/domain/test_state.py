@@ -3,7 +3,18 @@
 from datetime import timedelta
 
 from deeper_tasks.domain.settlement import End, state_after
-from deeper_tasks.domain.state import DEAD_LETTER, TERMINAL, TRANSITIONS, WAITING, Cause, State, is_allowed
+from deeper_tasks.domain.state import (
+    AWAITS_ITS_TIME,
+    DEAD_LETTER,
+    MAY_EXPIRE,
+    MAY_RUN_AGAIN,
+    TERMINAL,
+    TRANSITIONS,
+    WAITING,
+    Cause,
+    State,
+    is_allowed,
+)
 
 
 def test_every_state_is_waiting_running_or_terminal():
@@ -32,6 +43,13 @@ def test_only_a_claim_leads_to_running():
 def test_every_waiting_state_can_be_cancelled():
     cancelled = {step.before for step in TRANSITIONS if step.cause is Cause.CANCEL}
     assert cancelled == WAITING | {State.RUNNING}
+
+
+def test_the_sets_of_states_are_those_that_the_table_leads_out_of():
+    leaves = {cause: {step.before for step in TRANSITIONS if step.cause is cause} for cause in Cause}
+    assert leaves[Cause.DUE] == AWAITS_ITS_TIME
+    assert leaves[Cause.EXPIRE] - {State.RUNNING} == MAY_EXPIRE
+    assert leaves[Cause.MANUAL_RETRY] == MAY_RUN_AGAIN
 
 
 def test_no_transition_stands_twice_in_the_table():

@@ -34,7 +34,7 @@ from deeper_tasks.backends.protocol import (
     Retried,
 )
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
-from deeper_tasks.domain.job import ErrorReport, Insertion, Job, JobSpec, NewJob
+from deeper_tasks.domain.job import EXPIRED, Insertion, Job, JobSpec, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import (
@@ -42,13 +42,13 @@ from deeper_tasks.domain.settlement import (
     Report,
     Settled,
     Settlement,
+    is_spared_by_rescue,
     state_after,
     state_after_rescue,
+    worker_lost,
 )
-from deeper_tasks.domain.state import DEAD_LETTER, State
+from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_RUN_AGAIN, State
 from deeper_tasks.errors import DuplicateJobError, UnsupportedError
-
-_MAY_RETRY = DEAD_LETTER | {State.CANCELLED}
 
 
 class MemoryBackend:
@@ -186,7 +186,7 @@ class MemoryBackend:
                 return Rescue(jobs=(), queues=frozenset(), is_finished=True)
             member.is_lost = True
             records = member.held(MAX_BATCH)
-            jobs = tuple(self._take_back(record, name=member.node.name, now=moment) for record in records)
+            jobs = tuple(self._take_back(record, node=node, now=moment) for record in records)
             self._nodes.remove_idle(node)
             return Rescue(
                 jobs=jobs,
@@ -201,7 +201,7 @@ class MemoryBackend:
             expired: list[Settled] = []
             while (entry := expiring.first()) is not None and entry[0] <= moment and len(expired) < MAX_BATCH:
                 record = self._jobs.records[entry[-1]]
-                record.add_error(ErrorReport(kind="Expired", message=f"expired at {entry[0].isoformat()}"), at=moment)
+                record.add_error(EXPIRED, at=moment)
                 self._jobs.move(record, State.FAILED, now=moment)
                 expired.append(Settled(id=record.id, state=State.FAILED))
             return expired
@@ -274,7 +274,7 @@ class MemoryBackend:
     async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:
         with self._lock:
             moment = self._moment(now)
-            ended = (record for record in matching(self._jobs, target) if record.state in _MAY_RETRY)
+            ended = (record for record in matching(self._jobs, target) if record.state in MAY_RUN_AGAIN)
             records = list(islice(ended, MAX_BATCH))
             for record in records:
                 record.max_attempts = record.attempt + record.spec.max_attempts
@@ -375,22 +375,22 @@ class MemoryBackend:
             record.attempted_at = now - settlement.ran_for
         if state is State.COMPLETED:
             record.result, record.result_omitted = settlement.result, settlement.result_omitted
-        if state in {State.SCHEDULED, State.RETRYABLE}:
+        if state in AWAITS_ITS_TIME:
             record.scheduled_at = now + delay
         record.unknown_since = (record.unknown_since or now) if settlement.is_task_unknown else None
         record.led_to = state
         self._jobs.move(record, state, now=now)
 
-    def _take_back(self, record: Record, *, name: str, now: datetime) -> Settled:
-        is_last = record.attempt >= record.max_attempts
-        has_started = record.attempted_at is not None
+    def _take_back(self, record: Record, *, node: NodeId, now: datetime) -> Settled:
+        attempt, most, has_started = record.attempt, record.max_attempts, record.attempted_at is not None
+        is_cancel_requested = record.cancel_requested is not None
         state = state_after_rescue(
-            has_attempts_left=not (is_last and has_started), is_cancel_requested=record.cancel_requested is not None
+            attempt=attempt, max_attempts=most, has_started=has_started, is_cancel_requested=is_cancel_requested
         )
-        if is_last and not has_started:
+        if is_spared_by_rescue(attempt=attempt, max_attempts=most, has_started=has_started):
             record.attempt -= 1
         else:
-            record.add_error(ErrorReport(kind="WorkerLost", message=f"the worker {name!r} died"), at=now)
+            record.add_error(worker_lost(node), at=now)
         self._jobs.move(record, state, now=now)
         record.token = None
         return Settled(id=record.id, state=state)

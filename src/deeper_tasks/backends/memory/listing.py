@@ -50,13 +50,7 @@ def page(table: JobTable, query: JobQuery) -> JobList:
 
 def _is_meant(record: Record, target: JobFilter) -> bool:
     spec = record.spec
-    return (
-        (target.states is None or record.state in target.states)
-        and (target.queue is None or spec.queue == target.queue)
-        and (target.task is None or spec.task == target.task)
-        and (target.worker_module is None or spec.task.startswith(target.worker_module + "."))
-        and (target.tag is None or target.tag in spec.options.tags)
-    )
+    return target.means(state=record.state, queue=spec.queue, task=spec.task, tags=spec.options.tags)
 
 
 def _total(table: JobTable, target: JobFilter) -> tuple[int, bool]:

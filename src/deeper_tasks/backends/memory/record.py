@@ -60,10 +60,7 @@ class Record(Struct, kw_only=True, eq=False):
 
     def add_error(self, error: ErrorReport, *, at: datetime) -> None:
         """Keep why the attempt that runs, or the last one, failed."""
-        kept = AttemptError(
-            attempt=self.attempt, at=at, kind=error.kind, message=error.message, traceback=error.traceback
-        )
-        self.errors = (*self.errors, kept)[-MAX_KEPT_ERRORS:]
+        self.errors = (*self.errors, error.kept(attempt=self.attempt, at=at))[-MAX_KEPT_ERRORS:]
 
     def add_report(self, report: Report, *, at: datetime) -> None:
         """Keep the news of the running attempt."""

@@ -13,11 +13,8 @@ from deeper_tasks.backends.memory.record import Record
 from deeper_tasks.backends.memory.unique_keys import UniqueKeys
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
-from deeper_tasks.domain.state import State
+from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_EXPIRE, State
 from deeper_tasks.domain.unique import Unique
-
-_MAY_EXPIRE = frozenset({State.PENDING, State.RETRYABLE})
-_AWAITS_ITS_TIME = frozenset({State.SCHEDULED, State.RETRYABLE})
 
 
 class JobTable:
@@ -49,7 +46,7 @@ class JobTable:
             if holder is not None:
                 return Insertion(id=holder, is_new=False)
             self.unique_keys.take(unique, job.id, now=now)
-        due = max(now, now + job.delay if job.due is None else job.due)
+        due = job.due_at(now)
         expires_in = job.spec.expires_in
         record = Record(
             id=job.id,
@@ -135,7 +132,7 @@ class JobTable:
         self.by_place[record.spec.queue, state][job_id] = record
         if state is State.PENDING:
             self.pending[record.spec.queue].push(job_id, record.spec.priority, record.scheduled_at)
-        elif state in _AWAITS_ITS_TIME:
+        elif state in AWAITS_ITS_TIME:
             self.due.push(job_id, record.scheduled_at)
         elif state is State.RUNNING:
             self._nodes.hold(record)
@@ -143,7 +140,7 @@ class JobTable:
             self.completed.push(job_id, record.finished_at)
         elif state.is_terminal:
             self.dead.push(job_id, record.finished_at)
-        if record.expires_at is not None and state in _MAY_EXPIRE:
+        if record.expires_at is not None and state in MAY_EXPIRE:
             self.expiring.push(job_id, record.expires_at)
 
     def _leave(self, record: Record) -> None:
@@ -154,7 +151,7 @@ class JobTable:
             del self.by_place[record.spec.queue, state]
         if state is State.PENDING:
             self.pending[record.spec.queue].discard(job_id)
-        elif state in _AWAITS_ITS_TIME:
+        elif state in AWAITS_ITS_TIME:
             self.due.discard(job_id)
         elif state is State.RUNNING:
             self._nodes.drop(record)
@@ -162,5 +159,5 @@ class JobTable:
             self.completed.discard(job_id)
         elif state.is_terminal:
             self.dead.discard(job_id)
-        if record.expires_at is not None and state in _MAY_EXPIRE:
+        if record.expires_at is not None and state in MAY_EXPIRE:
             self.expiring.discard(job_id)

@@ -15,7 +15,7 @@ from deeper_tasks.backends.sqlite.lines import counts_of, lines_of
 from deeper_tasks.backends.sqlite.maintain import OldJob, delete_jobs
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.settlement import Settled
-from deeper_tasks.domain.state import TERMINAL, State
+from deeper_tasks.domain.state import MAY_RUN_AGAIN, TERMINAL, State
 
 _PENDING, _RUNNING, _CANCELLED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.CANCELLED]
 
@@ -33,7 +33,7 @@ SELECT json_group_array(json_array(rowid, id, queue, state, unique_key)) FROM (
 """
 _NOT_ASKED_BEFORE = "NOT (state = 4 AND cancel_requested IS NOT NULL)"
 _CANCELLABLE = frozenset(CODES.values()) - {CODES[state] for state in TERMINAL}
-_RETRYABLE = frozenset({CODES[State.FAILED], CODES[State.DISCARDED], _CANCELLED})
+_RETRYABLE = frozenset(CODES[state] for state in MAY_RUN_AGAIN)
 _DELETABLE = frozenset(CODES.values()) - {_RUNNING}
 
 CANCEL = """

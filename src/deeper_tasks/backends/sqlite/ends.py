@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from deeper_tasks.backends.sqlite.codec import moment, to_json
-from deeper_tasks.domain.job import MAX_KEPT_ERRORS, AttemptError, ErrorReport
+from deeper_tasks.domain.job import MAX_KEPT_ERRORS, ErrorReport
 
 WRITE = f"""
 UPDATE deeper_job SET
@@ -51,6 +51,4 @@ def write(connection: sqlite3.Connection, ends: Sequence[JobEnd], *, now: int) -
 
 def error_document(error: ErrorReport, *, attempt: int, now: int) -> str:
     """Return a failed attempt as the JSON text that is appended to the job's errors."""
-    return to_json(
-        AttemptError(attempt=attempt, at=moment(now), kind=error.kind, message=error.message, traceback=error.traceback)
-    )
+    return to_json(error.kept(attempt=attempt, at=moment(now)))

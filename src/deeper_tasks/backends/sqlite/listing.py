@@ -27,7 +27,7 @@ from deeper_tasks.backends.sqlite.lines import Line
 from deeper_tasks.backends.sqlite.places import DOWN, UP, Content, Place, Places, Walk
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job
-from deeper_tasks.domain.state import State
+from deeper_tasks.domain.state import AWAITS_ITS_TIME
 
 MOST_COUNTED = 10_000
 MOST_LOOKED_AT = 50_000
@@ -43,7 +43,7 @@ SELECT count(*) FROM (
 COUNT_NAMED = f"SELECT count(*) FROM deeper_job WHERE {IS_NAMED} AND {{condition}}"
 
 _ALL_STATES = frozenset(CODES.values())
-_WAIT_FOR_THEIR_TIME = frozenset({CODES[State.SCHEDULED], CODES[State.RETRYABLE]})
+_WAIT_FOR_THEIR_TIME = frozenset(CODES[state] for state in AWAITS_ITS_TIME)
 
 _IS_DUE_AT_ONCE = "scheduled_at = inserted_at"
 _WALKED_PER_GATHERED = 3

@@ -14,8 +14,8 @@ from deeper_tasks.backends.sqlite.codec import CODES, DAY, STATES, duration, to_
 from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
 from deeper_tasks.backends.sqlite.lines import counts_of
 from deeper_tasks.domain.ids import JobId, NodeId
-from deeper_tasks.domain.job import ErrorReport
-from deeper_tasks.domain.settlement import Settled, state_after_rescue
+from deeper_tasks.domain.job import EXPIRED
+from deeper_tasks.domain.settlement import Settled, is_spared_by_rescue, state_after_rescue, worker_lost
 from deeper_tasks.domain.state import State
 
 _PENDING, _RUNNING, _FAILED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.FAILED]
@@ -139,15 +139,16 @@ def rescue(connection: sqlite3.Connection, node: NodeId, *, beat: int, now: int)
     if connection.execute(MARK_LOST, {"node": node, "beat": beat}).rowcount == 0:
         return Rescue(jobs=(), queues=frozenset(), is_finished=True)
     jobs = _abandoned.decode(connection.execute(SELECT_ABANDONED, {"node": node, "limit": MAX_BATCH}).fetchone()[0])
-    error = ErrorReport(kind="WorkerLost", message=f"the worker {node} died while it ran this job")
+    error = worker_lost(node)
     ended: list[JobEnd] = []
     moves: list[counters.Move] = []
     released: list[tuple[str, str]] = []
     rescued: list[Settled] = []
     for job in jobs:
-        is_spared = not job.has_started and job.attempt >= job.max_attempts
+        attempt, most, has_started = job.attempt, job.max_attempts, job.has_started
+        is_spared = is_spared_by_rescue(attempt=attempt, max_attempts=most, has_started=has_started)
         state = state_after_rescue(
-            has_attempts_left=is_spared or job.attempt < job.max_attempts, is_cancel_requested=job.is_cancel_requested
+            attempt=attempt, max_attempts=most, has_started=has_started, is_cancel_requested=job.is_cancel_requested
         )
         document = None if is_spared else error_document(error, attempt=job.attempt, now=now)
         ended.append(
@@ -170,7 +171,8 @@ def rescue(connection: sqlite3.Connection, node: NodeId, *, beat: int, now: int)
     is_finished = len(jobs) < MAX_BATCH
     if is_finished:
         connection.execute(DELETE_NODE, (node,))
-    return Rescue(jobs=tuple(rescued), queues=frozenset(job.queue for job in jobs), is_finished=is_finished)
+    queues = frozenset(queue for queue, _, state in moves if state == _PENDING)
+    return Rescue(jobs=tuple(rescued), queues=queues, is_finished=is_finished)
 
 
 def expire(connection: sqlite3.Connection, *, now: int) -> list[Settled]:
@@ -178,13 +180,12 @@ def expire(connection: sqlite3.Connection, *, now: int) -> list[Settled]:
     jobs = _expired.decode(connection.execute(SELECT_EXPIRED, {"now": now, "limit": MAX_BATCH}).fetchone()[0])
     if not jobs:
         return []
-    error = ErrorReport(kind="Expired", message="not started before it expired")
     ended = [
         JobEnd(
             rowid=job.rowid,
             state=_FAILED,
             finished_at=now,
-            error=error_document(error, attempt=job.attempt, now=now),
+            error=error_document(EXPIRED, attempt=job.attempt, now=now),
         )
         for job in jobs
     ]

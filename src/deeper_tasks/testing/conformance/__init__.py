@@ -1,7 +1,9 @@
 """
 The conformance suite: every promise of the backend protocol, as tests that any store must pass.
 
-A store's test file is a few lines, with pytest-asyncio in its auto mode:
+A store's test file is a few lines. It needs pytest and pytest-asyncio in its auto mode
+(`asyncio_mode = "auto"` under `[tool.pytest.ini_options]`), and pytest-timeout is of
+use while the store does not yet do what it should:
 
     class TestMyBackend(BackendConformance):
         @pytest.fixture
@@ -12,8 +14,11 @@ A store's test file is a few lines, with pytest-asyncio in its auto mode:
             await backend.close()
 
 The fixture gives an open and empty store. The tests own the time by `now=`; none sleeps.
-A store whose `Capabilities` have transactions takes `TransactionConformance` too,
-and gives it the fixture `begin`.
+What the store's `Capabilities` say decides about the rest:
+
+- one that is shared takes `SharedConformance` too, and gives it the fixture `other`;
+- one that has transactions takes `TransactionConformance` too, and gives it the fixture `begin`;
+- one without hints is not asked to be heard.
 """
 
 from __future__ import annotations
@@ -35,11 +40,12 @@ from deeper_tasks.testing.conformance.scene import check_counters
 from deeper_tasks.testing.conformance.schedule_runs import ScheduleRunsConformance
 from deeper_tasks.testing.conformance.schedules import SchedulesConformance
 from deeper_tasks.testing.conformance.settle import SettleConformance
+from deeper_tasks.testing.conformance.shared import SharedConformance, SharingConformance
 from deeper_tasks.testing.conformance.transactions import JoinConformance, Transaction, TransactionConformance
 from deeper_tasks.testing.conformance.unique import UniqueConformance
 from deeper_tasks.testing.conformance.wake import WakeConformance
 
-__all__ = ["BackendConformance", "Transaction", "TransactionConformance"]
+__all__ = ["BackendConformance", "SharedConformance", "Transaction", "TransactionConformance"]
 
 
 class BackendConformance(
@@ -57,6 +63,7 @@ class BackendConformance(
     LookConformance,
     WakeConformance,
     CrowdConformance,
+    SharingConformance,
 ):
     """All of the suite. After each test the counters must equal a recount of the jobs."""
 

@@ -8,7 +8,8 @@ import pytest
 
 from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Backend, Promotion, Rescue, Retention
 from deeper_tasks.domain.ids import JobId, NodeId
-from deeper_tasks.domain.settlement import End, Report, Settled
+from deeper_tasks.domain.job import EXPIRED
+from deeper_tasks.domain.settlement import End, Report, Settled, worker_lost
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import NodeLostError
 from deeper_tasks.testing.conformance.scene import (
@@ -105,9 +106,7 @@ class MaintainConformance:
     async def test_an_expired_job_says_so_in_its_errors(self, backend: Backend) -> None:
         job_id = await put(backend, expires_in=MINUTE)
         await backend.expire(now=NOW + HOUR)
-        [error] = (await look(backend, job_id)).errors
-        assert error.at == NOW + HOUR
-        assert "expired" in f"{error.kind} {error.message}".lower()
+        assert (await look(backend, job_id)).errors == (EXPIRED.kept(attempt=0, at=NOW + HOUR),)
 
     async def test_expiry_never_stops_a_running_job(self, backend: Backend) -> None:
         job = await put_running(backend, await join(backend), expires_in=MINUTE)
@@ -134,10 +133,19 @@ class MaintainConformance:
         )
         rescued = await look(backend, job.id)
         assert (rescued.state, rescued.attempt, rescued.node) == (State.PENDING, 1, None)
-        [error] = rescued.errors
-        assert (error.attempt, error.at) == (1, NOW + SECOND)
+        assert rescued.errors == (worker_lost(dead).kept(attempt=1, at=NOW + SECOND),)
         [again] = await take(backend, node, queue="q")
         assert again.attempt == 2
+
+    async def test_a_rescue_names_the_queues_that_have_new_pending_jobs_and_no_others(self, backend: Backend) -> None:
+        dead = await join(backend)
+        await put_running(backend, dead, queue="again")
+        await put_running(backend, dead, queue="discarded", max_attempts=1)
+        cancelled = await put_running(backend, dead, queue="cancelled")
+        await backend.cancel(only(cancelled.id), reason="enough", now=NOW)
+        rescue = await backend.rescue(dead, beat=(await node_record(backend, dead)).beat, now=NOW)
+        assert len(rescue.jobs) == 3
+        assert rescue.queues == {"again"}
 
     async def test_a_node_that_beat_since_loses_nothing(self, backend: Backend) -> None:
         node = await join(backend)

@@ -37,7 +37,7 @@ class JoinConformance:
         if backend.capabilities.has_transactions:
             assert isinstance(self, TransactionConformance)
             return
-        with pytest.raises(UnsupportedError, match="transaction"):
+        with pytest.raises(UnsupportedError):
             await backend.insert([new_job()], connection=object(), now=NOW)
         assert (await backend.find(JobQuery())).total == 0
 
@@ -192,5 +192,5 @@ class TransactionConformance:
         assert (await backend.find(JobQuery())).total == 0
 
     async def test_what_is_no_connection_is_refused_by_its_kind(self, backend: Backend) -> None:
-        with pytest.raises(InvalidOptionError, match="'connection' cannot be of the type dict"):
+        with pytest.raises(InvalidOptionError, match="connection"):
             await backend.insert([new_job()], connection={}, now=NOW)

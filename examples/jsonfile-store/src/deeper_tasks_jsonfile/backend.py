@@ -1,0 +1,208 @@
+"""The backend: every method of the protocol is a step on the document, taken in a thread, under the file's lock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from deeper_tasks.backends.protocol import (
+    Beat,
+    Capabilities,
+    Claim,
+    Counts,
+    JobFilter,
+    JobList,
+    JobQuery,
+    Node,
+    NodeRecord,
+    Notification,
+    Promotion,
+    QueueSettings,
+    Rescue,
+    Retention,
+    Retried,
+)
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.job import Insertion, Job, NewJob
+from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
+from deeper_tasks.domain.settlement import Report, Settled, Settlement
+from deeper_tasks.errors import BackendUnavailableError, UnsupportedError
+from deeper_tasks_jsonfile import consume, control, look, maintain, produce, schedules
+from deeper_tasks_jsonfile.document import Document
+from deeper_tasks_jsonfile.file import DocumentFile
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class JsonFileBackend:
+    """
+    A store in one JSON file, for the processes of one machine.
+
+    Durable: a call that returned is on the disk. Slow: a call that changes
+    something writes all of the file.
+    """
+
+    capabilities = Capabilities(is_durable=True, is_shared=True, has_hints=False)
+
+    def __init__(self, path: Path) -> None:
+        self._file = DocumentFile(path)
+
+    # life
+
+    async def open(self, *, create: bool = True) -> None:
+        if create:
+            await asyncio.to_thread(self._file.make)
+        await self._read(lambda _: None)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._file.close)
+
+    async def migrate(self) -> tuple[str, ...]:
+        await self.open()
+        return ()
+
+    # produce
+
+    async def insert(
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        atomic: bool = True,
+        connection: object | None = None,
+        now: datetime | None = None,
+    ) -> list[Insertion]:
+        if connection is not None:
+            raise UnsupportedError("a file takes no part in a transaction; leave connection= out")
+        if atomic and len(jobs) > self.capabilities.max_atomic_insert:
+            raise UnsupportedError(f"at most {self.capabilities.max_atomic_insert} jobs go in at once, not {len(jobs)}")
+        try:
+            return await self._change(produce.insert, jobs, now=_moment(now))
+        except BackendUnavailableError as error:
+            error.job_ids = tuple(job.id for job in jobs)
+            raise
+
+    # consume
+
+    async def register(self, node: Node, *, now: datetime | None = None) -> None:
+        await self._change(consume.register, node, now=_moment(now))
+
+    async def deregister(self, node: NodeId) -> None:
+        await self._change(consume.deregister, node)
+
+    async def claim(
+        self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime | None = None
+    ) -> Claim:
+        return await self._change(
+            consume.claim, queue, limit=limit, slots=slots, node=node, token=token, now=_moment(now)
+        )
+
+    async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
+        return await self._change(consume.settle, settlements, now=_moment(now))
+
+    async def report(self, reports: Sequence[Report], *, now: datetime | None = None) -> list[JobId]:
+        return await self._change(consume.report, reports, now=_moment(now))
+
+    async def beat(self, node: NodeId, *, busy: int = 0, now: datetime | None = None) -> Beat:
+        return await self._change(consume.beat, node, busy=busy, now=_moment(now))
+
+    # maintain
+
+    async def promote(self, *, now: datetime | None = None) -> Promotion:
+        return await self._change(maintain.promote, now=_moment(now))
+
+    async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
+        return await self._change(maintain.rescue, node, beat=beat, now=_moment(now))
+
+    async def expire(self, *, now: datetime | None = None) -> list[Settled]:
+        return await self._change(maintain.expire, now=_moment(now))
+
+    async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
+        return await self._change(maintain.prune, retention, now=_moment(now))
+
+    # schedules
+
+    async def put_schedule(self, schedule: Schedule, *, now: datetime | None = None) -> ScheduleEntry:
+        return await self._change(schedules.put_schedule, schedule, now=_moment(now))
+
+    async def pause_schedule(self, name: str, *, is_paused: bool, now: datetime | None = None) -> ScheduleEntry | None:
+        return await self._change(schedules.pause_schedule, name, is_paused=is_paused, now=_moment(now))
+
+    async def remove_schedule(self, name: str) -> bool:
+        return await self._change(schedules.remove_schedule, name)
+
+    async def schedules(self, *, now: datetime | None = None) -> ScheduleBook:
+        return await self._read(schedules.schedules, now=_moment(now))
+
+    async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
+        return await self._change(schedules.fire, firing, now=_moment(now))
+
+    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> ScheduleEntry | None:
+        return await self._change(schedules.run_schedule, name, job_id=job_id, now=_moment(now))
+
+    async def schedule_runs(self, name: str, *, limit: int = MAX_KEPT_RUNS) -> list[ScheduleRun]:
+        return await self._read(schedules.schedule_runs, name, limit=limit)
+
+    # control
+
+    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[Settled]:
+        return await self._change(control.cancel, target, reason=reason, now=_moment(now))
+
+    async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:
+        return await self._change(control.retry, target, now=_moment(now))
+
+    async def delete(self, target: JobFilter) -> list[JobId]:
+        return await self._change(control.delete, target)
+
+    async def put_queue(self, settings: QueueSettings) -> None:
+        await self._change(control.put_queue, settings)
+
+    # look
+
+    async def get(self, job_id: JobId) -> Job | None:
+        return await self._read(look.get, job_id)
+
+    async def find(self, query: JobQuery) -> JobList:
+        return await self._read(look.find, query)
+
+    async def statistics(self, *, now: datetime | None = None) -> Counts:
+        return await self._read(look.statistics, now=_moment(now))
+
+    async def nodes(self) -> list[NodeRecord]:
+        return await self._read(look.nodes)
+
+    async def queues(self) -> list[QueueSettings]:
+        return await self._read(look.queues)
+
+    # wake: there are no hints, and the workers poll
+
+    async def notify(self, notifications: Sequence[Notification]) -> None:
+        pass
+
+    async def listen(self) -> AsyncIterator[Notification]:
+        return
+        yield  # so this is an iterator
+
+    # steps
+
+    async def _read(self, step: Callable[Concatenate[Document, _P], _T], *args: _P.args, **options: _P.kwargs) -> _T:
+        def look_at_it() -> _T:
+            with self._file.reading() as document:
+                return step(document, *args, **options)
+
+        return await asyncio.to_thread(look_at_it)
+
+    async def _change(self, step: Callable[Concatenate[Document, _P], _T], *args: _P.args, **options: _P.kwargs) -> _T:
+        def take_it() -> _T:
+            with self._file.changing() as document:
+                return step(document, *args, **options)
+
+        return await asyncio.to_thread(take_it)
+
+
+def _moment(now: datetime | None) -> datetime:
+    return datetime.now(UTC) if now is None else now

@@ -1,0 +1,150 @@
+"""Consume: what a worker asks for. Claims and their ends are told apart by tokens, never by who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node, NodeRecord
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob, Job
+from deeper_tasks.domain.settlement import UNCOUNTED, Report, Settled, Settlement, state_after
+from deeper_tasks.domain.state import AWAITS_ITS_TIME, State
+from deeper_tasks.errors import NodeLostError
+from deeper_tasks_jsonfile.document import Document, Record
+
+
+def register(document: Document, node: Node, *, now: datetime) -> None:
+    """Make a worker known."""
+    document.nodes.setdefault(node.id, NodeRecord(node=node, beat=0, busy=0, registered_at=now, beat_at=now))
+
+
+def deregister(document: Document, node: NodeId) -> None:
+    """Remove a worker that holds nothing."""
+    if not document.held_by(node):
+        document.nodes.pop(node, None)
+
+
+def claim(
+    document: Document, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime
+) -> Claim:
+    """Take pending jobs; those that this token took before, if it was sent before."""
+    _check_alive(document, node)
+    taken = sorted((record for record in document.held_by(node) if record.token == token), key=_place)
+    if not taken:
+        if document.is_paused(queue):
+            return Claim(is_paused=True)
+        taken = sorted((record for record in document.jobs.values() if _may_run(record.job, queue, now)), key=_place)
+        taken = taken[: min(limit, MAX_BATCH)]
+        for index, record in enumerate(taken):
+            record.token, record.claimed_at, record.led_to = token, now, None
+            document.move(
+                record,
+                State.RUNNING,
+                now=now,
+                node=node,
+                attempt=record.job.attempt + 1,
+                attempted_at=now if index < slots else None,
+                progress=None,
+            )
+    return Claim(jobs=tuple(map(_claimed, taken)))
+
+
+def settle(document: Document, settlements: Sequence[Settlement], *, now: datetime) -> list[Settled]:
+    """Write the ends of the attempts whose tokens hold, and repeat the answer for those that are settled."""
+    settled: list[Settled] = []
+    for settlement in settlements:
+        record = document.jobs.get(settlement.id)
+        if record is not None and record.token == settlement.token:
+            if record.led_to is None:
+                record.led_to = _end(document, record, settlement, now=now)
+            settled.append(Settled(id=settlement.id, state=record.led_to))
+    return settled
+
+
+def report(document: Document, reports: Sequence[Report], *, now: datetime) -> list[JobId]:
+    """Write news of the attempts whose tokens hold."""
+    accepted: list[JobId] = []
+    for news in reports:
+        record = document.jobs.get(news.id)
+        if record is not None and record.token == news.token and record.job.state is State.RUNNING:
+            job = record.job
+            record.change(
+                attempted_at=job.attempted_at or (now if news.has_started else None),
+                progress=news.progress or job.progress,
+                log=(*job.log, *news.lines)[-MAX_KEPT_LOG_LINES:],
+            )
+            accepted.append(news.id)
+    return accepted
+
+
+def beat(document: Document, node: NodeId, *, busy: int, now: datetime) -> Beat:
+    """Count a sign of life, and tell the worker what is asked of it."""
+    known = _check_alive(document, node)
+    document.nodes[node] = replace(known, beat=known.beat + 1, busy=busy, beat_at=now)
+    held = document.held_by(node)
+    return Beat(
+        cancels={record.job.id: reason for record in held if (reason := record.job.cancel_requested) is not None},
+        held={record.job.id: record.token for record in held if record.token is not None},
+        paused=frozenset(name for name in document.queues if document.is_paused(name)),
+    )
+
+
+def _check_alive(document: Document, node: NodeId) -> NodeRecord:
+    known = document.nodes.get(node)
+    if known is None or known.is_lost:
+        raise NodeLostError(f"the node {node!r} is not registered or was taken for dead; it must register anew")
+    return known
+
+
+def _may_run(job: Job, queue: str, now: datetime) -> bool:
+    is_expired = job.expires_at is not None and job.expires_at <= now
+    return job.state is State.PENDING and job.queue == queue and not is_expired
+
+
+def _place(record: Record) -> tuple[int, datetime, JobId]:
+    """Return a job's place in the line."""
+    return record.job.priority, record.job.scheduled_at, record.job.id
+
+
+def _end(document: Document, record: Record, settlement: Settlement, *, now: datetime) -> State:
+    job, end = record.job, settlement.end
+    state = state_after(end, delay=settlement.delay, is_cancel_requested=job.cancel_requested is not None)
+    if settlement.error is not None:
+        record.add_error(settlement.error, now=now)
+    if state is State.COMPLETED:
+        record.change(result=settlement.result, result_omitted=settlement.result_omitted)
+    if state in AWAITS_ITS_TIME:
+        record.change(scheduled_at=now + settlement.delay)
+    if settlement.ran_for is not None:
+        record.change(attempted_at=now - settlement.ran_for)
+    if end in UNCOUNTED and not state.is_terminal:
+        record.change(attempt=job.attempt - 1)
+    record.unknown_since = (record.unknown_since or now) if settlement.is_task_unknown else None
+    document.move(record, state, now=now)
+    return state
+
+
+def _claimed(record: Record) -> ClaimedJob:
+    job = record.job
+    assert record.token is not None
+    assert record.claimed_at is not None
+    return ClaimedJob(
+        id=job.id,
+        token=record.token,
+        task=job.task,
+        arguments=job.arguments,
+        queue=job.queue,
+        priority=job.priority,
+        attempt=job.attempt,
+        max_attempts=job.max_attempts,
+        inserted_at=job.inserted_at,
+        scheduled_at=job.scheduled_at,
+        claimed_at=record.claimed_at,
+        expires_at=job.expires_at,
+        has_started=job.attempted_at is not None,
+        unknown_since=record.unknown_since,
+        options=job.options,
+    )

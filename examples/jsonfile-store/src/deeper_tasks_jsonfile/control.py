@@ -1,0 +1,65 @@
+"""Control: what an operator asks for, over ids or a filter, a batch at a time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import islice
+
+from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, QueueSettings, Retried
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.settlement import Settled
+from deeper_tasks.domain.state import MAY_RUN_AGAIN, State
+from deeper_tasks.domain.unique import Unique
+from deeper_tasks_jsonfile.document import Document, Record
+
+
+def cancel(document: Document, target: JobFilter, *, reason: str, now: datetime) -> list[Settled]:
+    """End the jobs meant that wait, and ask the running ones to end."""
+    is_named = target.ids is not None
+    live = (
+        record
+        for record in document.meant(target)
+        if not record.job.state.is_terminal and (is_named or record.job.cancel_requested is None)
+    )
+    records = list(islice(live, MAX_BATCH))
+    for record in records:
+        record.change(cancel_requested=record.job.cancel_requested or reason)
+        if record.job.state is not State.RUNNING:
+            document.move(record, State.CANCELLED, now=now)
+    return [Settled(id=record.job.id, state=record.job.state) for record in records]
+
+
+def retry(document: Document, target: JobFilter, *, now: datetime) -> list[Retried]:
+    """Make the jobs meant that ended without success pending again."""
+    ended = (record for record in document.meant(target) if record.job.state in MAY_RUN_AGAIN)
+    records = list(islice(ended, MAX_BATCH))
+    for record in records:
+        most = record.job.attempt + record.original_max_attempts
+        fresh = {"max_attempts": most, "scheduled_at": now, "expires_at": None, "cancel_requested": None}
+        document.move(record, State.PENDING, now=now, **fresh)
+        _take_key_again(document, record, now=now)
+    return [Retried(id=record.job.id, queue=record.job.queue) for record in records]
+
+
+def delete(document: Document, target: JobFilter) -> list[JobId]:
+    """Delete the jobs meant, never a running one."""
+    idle = (record for record in document.meant(target) if record.job.state is not State.RUNNING)
+    records = list(islice(idle, MAX_BATCH))
+    for record in records:
+        document.remove(record)
+    return [record.job.id for record in records]
+
+
+def put_queue(document: Document, settings: QueueSettings) -> None:
+    """Set what holds for a queue."""
+    document.queues[settings.name] = settings
+
+
+def _take_key_again(document: Document, record: Record, *, now: datetime) -> None:
+    """Let a retried job hold its key until it ends, if that is free; still held by it for a period, it stays so."""
+    if record.unique is None:
+        return
+    until_done = Unique(key=record.unique.key)
+    holder = document.take_key(until_done, record.job.id, now=now)
+    record.unique = until_done if holder == record.job.id else None
+    record.change(unique_key=None if record.unique is None else record.unique.key)

@@ -1,0 +1,143 @@
+"""The file: how the document is read and replaced, by one process and thread at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from deeper_tasks.errors import BackendUnavailableError, SchemaError
+from deeper_tasks_jsonfile.document import VERSION, Document
+
+_decoder = msgspec.json.Decoder(Document)
+
+
+class DocumentFile:
+    """
+    The JSON file; beside it the lock file and, while it is replaced, its successor.
+
+    What was read is kept as long as the file stays the same. Each write makes a
+    new file, and the one that was read is held open, so that no other can get
+    its inode number: whether it stayed the same is a question of one `stat`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.resolve()
+        self._lock_path = self._path.with_name(f"{self._path.name}-lock")
+        self._next_path = self._path.with_name(f"{self._path.name}-next")
+        self._held: int | None = None
+        self._text = b""
+        self._document: Document | None = None
+
+    @contextmanager
+    def reading(self) -> Iterator[Document]:
+        """
+        Give the document, to look at.
+
+        Raises:
+            BackendUnavailableError: the file is not there, or cannot be used.
+            SchemaError: it is not one of ours, or newer than this code.
+        """
+        with self._locked():
+            yield self._read()
+
+    @contextmanager
+    def changing(self) -> Iterator[Document]:
+        """
+        Give the document, to change; if it was, it is written at the end of the context.
+
+        Who raises an error in the context has changed nothing: the half-changed
+        document is forgotten, and whoever comes next reads the file again.
+        """
+        with self._locked():
+            document, self._document = self._read(), None
+            yield document
+            text = msgspec.json.encode(document)
+            if text != self._text:
+                self._write(text)
+            self._document = document
+
+    def make(self) -> None:
+        """Write an empty document, unless there is one."""
+        with self._locked(makes_it=True):
+            if not self._path.exists():
+                self._write(msgspec.json.encode(Document(version=VERSION)))
+
+    def close(self) -> None:
+        """Let go of what was read, when the call under way has ended."""
+        with suppress(BackendUnavailableError), self._locked():
+            self._forget()
+
+    @contextmanager
+    def _locked(self, *, makes_it: bool = False) -> Iterator[None]:
+        """
+        Keep all other processes out, and threads too: each call opens the lock file for itself.
+
+        The lock is undone by name. Closing alone would leave it with a child forked meanwhile.
+        """
+        try:
+            if not makes_it:
+                self._path.stat()  # so a mistyped name leaves no lock file behind
+            with self._lock_path.open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                try:
+                    yield
+                finally:
+                    fcntl.flock(lock, fcntl.LOCK_UN)
+        except OSError as error:
+            raise BackendUnavailableError(f"the file {str(self._path)!r} cannot be used: {error}") from error
+
+    def _read(self) -> Document:
+        if self._held is None or self._document is None or not self._is_same(self._held):
+            self._forget()
+            self._held = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            with open(self._held, "rb", closefd=False) as file:
+                self._text = file.read()
+            self._document = self._decoded(self._text)
+        return self._document
+
+    def _write(self, text: bytes) -> None:
+        """Put a new file into the old one's place: at any moment, a power cut's too, there is one of them, whole."""
+        self._forget()
+        self._held = os.open(self._next_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        with open(self._held, "wb", closefd=False) as file:
+            file.write(text)
+        if self._path.exists():
+            shutil.copymode(self._path, self._next_path)
+        os.fsync(self._held)
+        self._next_path.rename(self._path)
+        _sync_folder(self._path.parent)
+        self._text = text
+
+    def _forget(self) -> None:
+        held, self._held, self._document = self._held, None, None
+        if held is not None:
+            os.close(held)
+
+    def _is_same(self, held: int) -> bool:
+        return os.path.samestat(os.fstat(held), self._path.stat())
+
+    def _decoded(self, text: bytes) -> Document:
+        try:
+            document = _decoder.decode(text)
+        except msgspec.DecodeError as error:
+            raise SchemaError(f"{str(self._path)!r} is no file of this store: {error}") from error
+        if document.version > VERSION:
+            raise SchemaError(
+                f"{str(self._path)!r} is of version {document.version}, newer than this code, which knows {VERSION}"
+            )
+        return document
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlast a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

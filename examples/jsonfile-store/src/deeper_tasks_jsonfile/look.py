@@ -1,0 +1,80 @@
+"""Look: what is there, and how much of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+
+from deeper_tasks.backends.protocol import (
+    Counts,
+    Cursor,
+    JobList,
+    JobQuery,
+    NodeRecord,
+    QueueCounts,
+    QueueSettings,
+)
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.job import Job
+from deeper_tasks_jsonfile.document import Document
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def get(document: Document, job_id: JobId) -> Job | None:
+    """Return a job, or None."""
+    record = document.jobs.get(job_id)
+    return None if record is None else record.job
+
+
+def find(document: Document, query: JobQuery) -> JobList:
+    """Return a page of the jobs meant, in order."""
+
+    def place(value: datetime | None, job_id: JobId) -> tuple[bool, datetime, JobId]:
+        # Those without the value come last: they are the greatest going up, the least going down.
+        return (value is None) != query.is_descending, value or _NEVER, job_id
+
+    meant = {place(_value(record.job, query), record.job.id): record.job for record in document.meant(query.filter)}
+    places = sorted(meant, reverse=query.is_descending)
+    if query.after is not None:
+        seen = place(query.after.value, query.after.id)
+        places = [one for one in places if (one < seen if query.is_descending else one > seen)]
+    jobs = tuple(meant[one] for one in places[query.offset : query.offset + query.limit])
+    is_last = not jobs or len(places) <= query.offset + query.limit
+    return JobList(
+        jobs=jobs,
+        total=len(meant),
+        total_is_exact=True,
+        next=None if is_last else Cursor(value=_value(jobs[-1], query), id=jobs[-1].id),
+    )
+
+
+def statistics(document: Document, *, now: datetime) -> Counts:
+    """Return the counts of every queue, and the nodes."""
+    counted = Counter((record.job.queue, record.job.state) for record in document.jobs.values())
+    ended = document.ended.get(now.astimezone(UTC).date(), {})
+    names = {queue for queue, _ in counted} | ended.keys() | document.queues.keys()
+    queues = {
+        name: QueueCounts(
+            by_state={state: count for (queue, state), count in counted.items() if queue == name},
+            ended_today=ended.get(name, {}),
+            paused_at=document.queues[name].paused_at if name in document.queues else None,
+        )
+        for name in sorted(names)
+    }
+    return Counts(queues=queues, nodes=tuple(document.nodes.values()), now=now)
+
+
+def nodes(document: Document) -> list[NodeRecord]:
+    """Return the registered nodes."""
+    return list(document.nodes.values())
+
+
+def queues(document: Document) -> list[QueueSettings]:
+    """Return the queues for which something is set."""
+    return [document.queues[name] for name in sorted(document.queues)]
+
+
+def _value(job: Job, query: JobQuery) -> datetime | None:
+    value: datetime | None = getattr(job, query.sort_by.value)
+    return value

@@ -1,0 +1,111 @@
+"""Maintain: what any worker does now and then for all. Each call is a batch, the most pressing first."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
+
+from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Promotion, Rescue, Retention
+from deeper_tasks.domain.ids import JobId, NodeId
+from deeper_tasks.domain.job import EXPIRED
+from deeper_tasks.domain.settlement import Settled, is_spared_by_rescue, state_after_rescue, worker_lost
+from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_EXPIRE, State
+from deeper_tasks_jsonfile.document import Document, Record
+
+_DAYS_COUNTED = timedelta(days=2)
+
+
+def promote(document: Document, *, now: datetime) -> Promotion:
+    """Make due jobs pending."""
+    waiting = [record for record in document.jobs.values() if record.job.state in AWAITS_ITS_TIME]
+    waiting.sort(key=lambda record: (record.job.scheduled_at, record.job.id))
+    due = [record for record in waiting[:MAX_BATCH] if record.job.scheduled_at <= now]
+    for record in due:
+        document.move(record, State.PENDING, now=now)
+    following = waiting[len(due) : len(due) + 1]
+    return Promotion(
+        count=len(due),
+        queues=_queues(due),
+        next_due_in=max(following[0].job.scheduled_at - now, timedelta(0)) if following else None,
+    )
+
+
+def rescue(document: Document, node: NodeId, *, beat: int, now: datetime) -> Rescue:
+    """Take jobs from a dead node, and remove it with the last of them."""
+    known = document.nodes.get(node)
+    if known is None or known.beat != beat:
+        return Rescue(jobs=(), queues=frozenset(), is_finished=True)
+    document.nodes[node] = replace(known, is_lost=True)
+    held = document.held_by(node)
+    for record in held[:MAX_BATCH]:
+        _take_back(document, record, node, now=now)
+    is_finished = len(held) <= MAX_BATCH
+    if is_finished:
+        del document.nodes[node]
+    return Rescue(
+        jobs=_settled(held[:MAX_BATCH]),
+        queues=_queues([record for record in held if record.job.state is State.PENDING]),
+        is_finished=is_finished,
+    )
+
+
+def expire(document: Document, *, now: datetime) -> list[Settled]:
+    """Fail jobs that nobody started in time."""
+    expired = [record for record in document.jobs.values() if _is_expired(record, now)][:MAX_BATCH]
+    for record in expired:
+        record.add_error(EXPIRED, now=now)
+        document.move(record, State.FAILED, now=now)
+    return list(_settled(expired))
+
+
+def prune(document: Document, retention: Retention, *, now: datetime) -> int:
+    """Delete ended jobs past their retention, and what else is of no use any more."""
+    old: list[tuple[datetime, JobId]] = []
+    for record in document.jobs.values():
+        ended, kept = record.job.finished_at, _kept(record.job.state, retention)
+        if ended is not None and kept is not None and ended + kept <= now:
+            old.append((ended, record.job.id))
+    old = sorted(old)[:MAX_BATCH]
+    for _, job_id in old:
+        document.remove(document.jobs[job_id])
+    document.keys = {key: hold for key, hold in document.keys.items() if hold.until is None or hold.until > now}
+    oldest = (now - _DAYS_COUNTED).date()
+    document.ended = {day: counts for day, counts in document.ended.items() if day >= oldest}
+    silent = [known.node.id for known in document.nodes.values() if known.beat_at < now - SILENT_NODES_KEPT]
+    for node in silent:
+        if not document.held_by(node):
+            del document.nodes[node]
+    return len(old)
+
+
+def _take_back(document: Document, record: Record, node: NodeId, *, now: datetime) -> None:
+    job = record.job
+    attempt, most, has_started = job.attempt, job.max_attempts, job.attempted_at is not None
+    is_cancel_requested = job.cancel_requested is not None
+    state = state_after_rescue(
+        attempt=attempt, max_attempts=most, has_started=has_started, is_cancel_requested=is_cancel_requested
+    )
+    if is_spared_by_rescue(attempt=attempt, max_attempts=most, has_started=has_started):
+        record.change(attempt=attempt - 1)
+    else:
+        record.add_error(worker_lost(node), now=now)
+    record.token = None
+    document.move(record, state, now=now)
+
+
+def _is_expired(record: Record, now: datetime) -> bool:
+    expires_at = record.job.expires_at
+    return record.job.state in MAY_EXPIRE and expires_at is not None and expires_at <= now
+
+
+def _kept(state: State, retention: Retention) -> timedelta | None:
+    return retention.completed if state is State.COMPLETED else retention.failed
+
+
+def _queues(records: list[Record]) -> frozenset[str]:
+    return frozenset(record.job.queue for record in records)
+
+
+def _settled(records: list[Record]) -> tuple[Settled, ...]:
+    return tuple(Settled(id=record.job.id, state=record.job.state) for record in records)

@@ -1,0 +1,51 @@
+"""Produce: insert jobs, each id once and each unique key held by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.job import Insertion, Job, NewJob
+from deeper_tasks.domain.state import State
+from deeper_tasks.errors import DuplicateJobError
+from deeper_tasks_jsonfile.document import Document, Record
+
+
+def insert(document: Document, jobs: Sequence[NewJob], *, now: datetime) -> list[Insertion]:
+    """Insert jobs. A `DuplicateJobError` half-way is no harm: then none of it is written."""
+    return [_insert(document, job, now=now) for job in jobs]
+
+
+def _insert(document: Document, new: NewJob, *, now: datetime) -> Insertion:
+    known = document.jobs.get(new.id)
+    if known is not None:
+        if (known.job.task, known.job.arguments) != (new.spec.task, new.spec.arguments):
+            raise DuplicateJobError(f"a job with the id {new.id!r} exists, with another task or other arguments")
+        return Insertion(id=new.id, is_new=False)
+    if new.unique is not None:
+        holder: JobId = document.take_key(new.unique, new.id, now=now)
+        if holder != new.id:
+            return Insertion(id=holder, is_new=False)
+    document.jobs[new.id] = _record(new, now=now)
+    return Insertion(id=new.id, is_new=True)
+
+
+def _record(new: NewJob, *, now: datetime) -> Record:
+    spec, due = new.spec, new.due_at(now).astimezone(UTC)
+    job = Job(
+        id=new.id,
+        state=State.SCHEDULED if due > now else State.PENDING,
+        task=spec.task,
+        arguments=spec.arguments,
+        queue=spec.queue,
+        priority=spec.priority,
+        attempt=0,
+        max_attempts=spec.max_attempts,
+        inserted_at=now,
+        scheduled_at=due,
+        expires_at=None if spec.expires_in is None else due + spec.expires_in,
+        options=spec.options,
+        unique_key=None if new.unique is None else new.unique.key,
+    )
+    return Record(job=job, original_max_attempts=spec.max_attempts, unique=new.unique)

@@ -1,0 +1,104 @@
+"""Schedules: the entries of recurring tasks and what became of their runs. The rules are the domain's."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.job import NewJob
+from deeper_tasks.domain.schedule import (
+    Fired,
+    Firing,
+    Schedule,
+    ScheduleBook,
+    ScheduleEntry,
+    first_run,
+    resumed_run,
+)
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun, recorded
+from deeper_tasks.domain.state import State
+from deeper_tasks_jsonfile.document import Document
+from deeper_tasks_jsonfile.produce import insert
+
+
+def put_schedule(document: Document, schedule: Schedule, *, now: datetime) -> ScheduleEntry:
+    """Register or change an entry."""
+    known = document.entries.get(schedule.name)
+    next_run = first_run(schedule, known, now=now)
+    entry = ScheduleEntry(schedule=schedule, next_run=next_run)
+    document.entries[schedule.name] = entry if known is None else replace(known, schedule=schedule, next_run=next_run)
+    return document.entries[schedule.name]
+
+
+def pause_schedule(document: Document, name: str, *, is_paused: bool, now: datetime) -> ScheduleEntry | None:
+    """Hold an entry's runs, or let them go on."""
+    entry = document.entries.get(name)
+    if entry is None or (entry.paused_at is not None) == is_paused:
+        return entry
+    next_run = entry.next_run if is_paused else resumed_run(entry, now=now)
+    document.entries[name] = replace(entry, paused_at=now if is_paused else None, next_run=next_run)
+    return document.entries[name]
+
+
+def remove_schedule(document: Document, name: str) -> bool:
+    """Remove an entry and its history."""
+    document.runs.pop(name, None)
+    return document.entries.pop(name, None) is not None
+
+
+def schedules(document: Document, *, now: datetime) -> ScheduleBook:
+    """Return all entries, by name."""
+    return ScheduleBook(now=now, entries=tuple(entry for _, entry in sorted(document.entries.items())))
+
+
+def fire(document: Document, firing: Firing, *, now: datetime) -> Fired | None:
+    """Insert an entry's jobs and move its next run, if all is as it was planned."""
+    entry = document.entries.get(firing.name)
+    if entry is None or not firing.fits(entry, now=now):
+        return None
+    made = {run.job for run in document.runs.get(firing.name, []) if run.job is not None}
+    runs = firing.runs_to_write(
+        fired_before=document.jobs.keys() | made,
+        is_under_way=any(_is_live(document, job) for job in (entry.last_job, *made)),
+    )
+    for run in runs:
+        if run.job is not None:
+            insert(document, [run.job], now=now)
+            entry = replace(entry, last_run=run.due, last_job=run.job.id)
+    document.entries[firing.name] = replace(entry, next_run=firing.next_run)
+    fired = Fired(runs=recorded(runs, now=now))
+    _note(document, firing.name, *fired.runs)
+    return fired
+
+
+def run_schedule(document: Document, name: str, *, job_id: JobId, now: datetime) -> ScheduleEntry | None:
+    """Insert a job of an entry now, apart from its due times."""
+    entry = document.entries.get(name)
+    if entry is None or job_id in document.jobs:
+        return entry
+    insert(document, [NewJob(id=job_id, spec=entry.schedule.spec)], now=now)
+    _note(document, name, ScheduleRun(due=now, fired_at=now, outcome=RunOutcome.RUN_NOW, job=job_id))
+    document.entries[name] = replace(entry, last_job=job_id)
+    return document.entries[name]
+
+
+def schedule_runs(document: Document, name: str, *, limit: int) -> list[ScheduleRun]:
+    """Return the newest runs of an entry, each with its job's state now."""
+    newest = document.runs.get(name, [])[::-1][:limit]
+    return [replace(run, state=_state(document, run.job)) for run in newest]
+
+
+def _note(document: Document, name: str, *runs: ScheduleRun) -> None:
+    document.runs[name] = [*document.runs.get(name, []), *runs][-MAX_KEPT_RUNS:]
+
+
+def _is_live(document: Document, job: JobId | None) -> bool:
+    state = _state(document, job)
+    return state is not None and not state.is_terminal
+
+
+def _state(document: Document, job: JobId | None) -> State | None:
+    record = None if job is None else document.jobs.get(job)
+    return None if record is None else record.job.state
