@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).parents[2]
-_NAMES = ["life-cycle.md", "events.md", "settings.md", "commands.md"]
+_NAMES = ["life-cycle.md", "events.md", "settings.md", "commands.md", "api.md"]
 
 
 @pytest.fixture(scope="module")
