@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 from docs.generate.markdown import one_line
 
-_WIDTH = 100
+_WIDTH = 80
+"""Of the parameters and the answer; with what stands around them a line is then as the formatter would have it."""
 _LISTS = {"Raises:", "Attributes:"}
 _GROUP = re.compile(r"^    # (\w[\w ]*)$")
 _METHOD = re.compile(r"^    (?:async )?def ([a-z]\w*)\(")
@@ -59,7 +60,7 @@ def fields(kind: type) -> str:
         for field in (msgspec.structs.fields(kind) if issubclass(kind, msgspec.Struct) else ())
         if field.default is not msgspec.NODEFAULT
     }
-    given = {name: getattr(each, "__forward_arg__", each) for name, each in kind.__annotations__.items()}
+    given = {name: _type(getattr(each, "__forward_arg__", each)) for name, each in kind.__annotations__.items()}
     lines = [f"    {name}: {each}{defaults.get(name, '')}" for name, each in given.items()]
     return _code([f"class {kind.__name__}:", *lines])
 
@@ -123,11 +124,15 @@ def _parameter(parameter: inspect.Parameter) -> str:
     stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
     shown = f"{stars}{parameter.name}"
     if parameter.annotation is not parameter.empty:
-        shown += f": {parameter.annotation}"
+        shown += f": {_type(parameter.annotation)}"
     if parameter.default is not parameter.empty:
         value = parameter.default
         shown += f" = {literal(value)}"
     return shown
+
+
+def _type(annotation: object) -> str:
+    return str(annotation).replace("'", '"')
 
 
 def literal(value: object) -> str:
