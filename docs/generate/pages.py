@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from docs.generate.api import api
 from docs.generate.commands import commands
 from docs.generate.events import events
 from docs.generate.life_cycle import life_cycle
@@ -17,4 +18,5 @@ PAGES: dict[str, Callable[[], str]] = {
     "events.md": events,
     "settings.md": settings,
     "commands.md": commands,
+    "api.md": api,
 }

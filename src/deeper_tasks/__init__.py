@@ -5,6 +5,7 @@ One facade, `BackgroundTaskManager`, over interchangeable stores. See the README
 """
 
 from deeper_tasks.config import Settings
+from deeper_tasks.domain.finding import Finding, Severity
 from deeper_tasks.domain.outcome import Cancel, Fail, Retry, Snooze
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.schedule_run import RunOutcome
@@ -12,6 +13,7 @@ from deeper_tasks.domain.state import State
 from deeper_tasks.manager import (
     BackgroundTaskManager,
     CancelOutcome,
+    Overview,
     Page,
     RecurringRun,
     RecurringTask,
@@ -28,6 +30,8 @@ __all__ = [
     "CancelOutcome",
     "CurrentJob",
     "Fail",
+    "Finding",
+    "Overview",
     "Page",
     "RecurringRun",
     "RecurringTask",
@@ -35,6 +39,7 @@ __all__ = [
     "RetryPolicy",
     "RunOutcome",
     "Settings",
+    "Severity",
     "Snooze",
     "State",
     "Statistics",

@@ -1,12 +1,16 @@
 """The pages of the reference that are made from the code say what the code says now."""
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
+import deeper_tasks
+from deeper_tasks import BackgroundTaskManager
+
 _ROOT = Path(__file__).parents[2]
-_NAMES = ["life-cycle.md", "events.md", "settings.md", "commands.md"]
+_NAMES = ["life-cycle.md", "events.md", "settings.md", "commands.md", "api.md"]
 
 
 @pytest.fixture(scope="module")
@@ -32,3 +36,13 @@ def test_every_setting_and_every_event_is_explained(pages):
         rows = [line.split(" | ") for line in pages[name]().splitlines() if line.startswith("| `")]
         assert rows
         assert [row[0] for row in rows if not row[-1 if name == "settings.md" else 1].strip(" |")] == []
+
+
+def test_all_that_can_be_imported_and_every_method_is_on_the_page_of_the_api(pages):
+    page = pages["api.md"]()
+    assert [name for name in deeper_tasks.__all__ if not re.search(rf"\b{name}\b", page)] == []
+    manager = BackgroundTaskManager("memory://")
+    methods = {name for each in (manager, manager.sync) for name in dir(each) if not name.startswith("_")}
+    # Its parts are attributes, and `enqueue` is what `task.enqueue` calls.
+    public = {name for name in methods if callable(getattr(manager, name))} - {"enqueue"}
+    assert [name for name in sorted(public) if f"\n#### {name}\n" not in page] == []

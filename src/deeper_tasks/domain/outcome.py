@@ -13,7 +13,7 @@ class Retry(Outcome):
     """
     End this attempt as a failure and try again, after `after` instead of the policy's delay.
 
-    Used-up attempts still discard the job.
+    `after` is a `timedelta` or seconds. A last attempt still discards the job.
     """
 
     def __init__(self, reason: str = "retry requested", *, after: timedelta | float | None = None) -> None:
@@ -22,7 +22,7 @@ class Retry(Outcome):
 
 
 class Snooze(Outcome):
-    """Put the job off for `delay`; it does not count as an attempt."""
+    """Put the job off for `delay`, a `timedelta` or seconds; it does not count as an attempt."""
 
     def __init__(self, delay: timedelta | float) -> None:
         super().__init__(f"snoozed for {delay}")

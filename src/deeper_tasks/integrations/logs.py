@@ -97,6 +97,16 @@ def _job(event: JobEvent) -> str:
     return f"{event.task} {event.job_id}" if event.task else event.job_id
 
 
+def _stopping(event: events.WorkerStopping) -> str:
+    return (
+        f"worker {event.node} is stopping, {_count(event.running, 'job')} still run{'s' if event.running == 1 else ''}"
+    )
+
+
+def _count(number: int, one: str) -> str:
+    return f"{number} {one}{'' if number == 1 else 's'}"
+
+
 def _seconds(duration: timedelta | None) -> str:
     if duration is None:
         return "an unknown time"
@@ -167,9 +177,9 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
         lambda e: f"recurring task {e.name!r} was resumed, next due at {e.next_run.isoformat()}",
     ),
     events.ScheduleRemoved: (INFO, _removed),
-    events.CleanupRan: (INFO, lambda e: f"clean-up deleted {e.deleted} ended jobs in {_seconds(e.took)}"),
+    events.CleanupRan: (INFO, lambda e: f"clean-up deleted {_count(e.deleted, 'ended job')} in {_seconds(e.took)}"),
     events.WorkerStarted: (INFO, lambda e: f"worker {e.node} started, serving {_queues(e.queues)}"),
-    events.WorkerStopping: (INFO, lambda e: f"worker {e.node} is stopping, {e.running} jobs still run"),
+    events.WorkerStopping: (INFO, _stopping),
     events.WorkerStopped: (INFO, lambda e: f"worker {e.node} stopped"),
     events.JobRetried: (WARNING, _retried),
     events.JobRescued: (WARNING, lambda e: f"rescued from the dead worker {e.node}, now {e.state}: {_job(e)}"),

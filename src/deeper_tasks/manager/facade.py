@@ -107,7 +107,13 @@ class Facade:
         await self.close()
 
     async def migrate(self) -> tuple[str, ...]:
-        """Bring the store's schema up to date; returns the migrations applied, in order."""
+        """
+        Bring the store's schema up to date; returns the migrations applied, in order: none if it was.
+
+        Raises:
+            BackendUnavailableError: the store cannot be reached; all is as it was.
+            SchemaError: it is not one of ours, or newer than this code.
+        """
         return await self.backend.migrate()
 
     # enqueue

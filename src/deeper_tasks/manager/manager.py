@@ -33,9 +33,10 @@ class BackgroundTaskManager(Facade):
     """
     Enqueue work and forget it; watch it, cancel it, retry it.
 
-    `url` names the store; further settings are those of `Settings`. The store
-    is opened at the first use, or by `async with manager:`, which also closes
-    it. A manager may be used from several event loops, and after a fork.
+    `url` names the store; further settings are those of `Settings`, by name. No
+    file and no environment is read: `from_settings` does that. The store is
+    opened at the first use, or by `async with manager:`, which also closes
+    it. A manager may be used from several event loops and threads, and after a fork.
 
     Raises:
         ConfigError: a setting cannot be used; several at once as an ExceptionGroup.
@@ -62,6 +63,9 @@ class BackgroundTaskManager(Facade):
         Return a manager with settings from a TOML file, then the environment, then `values`.
 
         The file is `deeper_tasks.toml`, or `[tool.deeper_tasks]` of `pyproject.toml`, in the working folder.
+
+        Raises:
+            ConfigError: a setting is unknown or cannot be used; several at once as an ExceptionGroup.
         """
         return cls(settings=load_settings(path=path, **values))
 
@@ -82,7 +86,13 @@ class BackgroundTaskManager(Facade):
 
     @property
     def sync(self) -> BlockingFacade:
-        """The same facade, blocking: for code that is not async. It works inside a running loop too."""
+        """
+        The same facade, blocking: for code that is not async. It works inside a running loop too.
+
+        It has `open` and `close` (or `with manager.sync:`), `migrate`, and all that enqueues,
+        controls and looks: each call with the same arguments, result and errors. It works in a
+        thread of its own, which the first call starts, and can be used from any other.
+        """
         return self._sync
 
     # tasks
@@ -108,7 +118,13 @@ class BackgroundTaskManager(Facade):
         return lambda function: self._register(make_task(function, **options))
 
     def include(self, module: str | ModuleType) -> list[AnyTask]:
-        """Take in the tasks of a module, or of a package with all below it; returns them."""
+        """
+        Take in the tasks that `@task` marks in a module, or in a package and all below it; returns them.
+
+        Raises:
+            TaskNotFoundError: a module cannot be imported.
+            TaskError: another function has one of the names.
+        """
         taken = self.registry.include(module)
         for task in taken:
             task.bind(self)
@@ -118,13 +134,19 @@ class BackgroundTaskManager(Facade):
         """
         Have code run around each attempt in this manager's workers: the last added is the innermost.
 
-        It is `async def around(job, proceed)`, awaits `proceed()` and returns what that returns.
+        It is `async def around(job, proceed)`, where `job` is the `CurrentJob`; it
+        awaits `proceed()` and returns what that returns. What it raises fails the attempt.
         """
         self._middleware.append(function)
         return function
 
     def subscribe(self, subscriber: Callable[[Any], None], *kinds: type[Event]) -> Callable[[], None]:
-        """Call `subscriber` with the events of these kinds, or of all; returns what ends it. See `EventBus`."""
+        """
+        Call `subscriber` with the events of these kinds, or of all; returns what ends it.
+
+        It is called in the thread where the event happened and must not wait. The
+        first error it raises is logged; none of them harms anybody else.
+        """
         return self.events.subscribe(subscriber, *kinds)
 
     # run
@@ -143,6 +165,8 @@ class BackgroundTaskManager(Facade):
 
         `queues` maps queues to how many of their jobs run at once; by default those of the settings.
         `name` is what the lists of workers call it; `shutdown_grace_seconds` too takes the place of the setting.
+        Signals are handled in the main thread only: elsewhere say `handle_signals=False`, and stop it by the
+        `Worker.stop` of the worker that `on_start` is given.
         Returns the worker, stopped; its `is_stuck` tells whether a thread ignored its timeout.
         """
         await self._ready()

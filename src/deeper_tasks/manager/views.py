@@ -31,8 +31,11 @@ class TaskStatus(Struct, frozen=True, kw_only=True):
     One job as its user sees it. Times are aware and in UTC.
 
     `worker` and `function` are the two parts of the task's name. `attempts`
-    counts those begun. `result` is None unless completed with one;
-    `result_omitted` says why there is none.
+    counts those begun; `errors` holds the newest 100 that failed, oldest first, and
+    `last_error` is the last of them as one line. `scheduled_at` is when it was, or
+    is, due; `attempted_at` the start of the last attempt; `node` the worker that has
+    it now. `cancel_requested` is the reason given, once a running one is to stop.
+    `result` is None unless completed with one; `result_omitted` says why there is none.
     """
 
     id: str

@@ -140,7 +140,11 @@ class CurrentJob:
         self._reporter.progress(self.id, Progress(fraction=fraction, message=_storable(message)))
 
     def log(self, line: str) -> None:
-        """Add a line to the log that is kept with the job, at most `MAX_LOG_LINE` characters. Never waits."""
+        """
+        Add a line to the log that is kept with the job; what is longer than 2,000 characters is cut.
+
+        Never waits. It is not the logger: its lines are where `get_task_status` and `deeper status` find them.
+        """
         line = _storable(line)
         self._reporter.log(self.id, line if len(line) <= MAX_LOG_LINE else line[: MAX_LOG_LINE - 1] + "…")
 

@@ -36,8 +36,12 @@ class EnqueueOptions(TypedDict, total=False):
     """
     What may be said about one enqueue. Durations are seconds or a `timedelta`.
 
-    `priority`: -100 to 100, lower runs first. `timeout_seconds=None`: no limit.
-    `retry_delay_seconds` is the first delay of the backoff. `unique_for_seconds`
+    `queue`: 1 to 128 characters without spaces, commas and colons; it is made by its
+    first job. `priority`: -100 to 100, lower runs first. `max_attempts`: 1 to 1000, the
+    first included. `timeout_seconds` is for one attempt; None: no limit.
+    `retry_delay_seconds` is the first delay of the backoff. `tags`: at most 50, for
+    lists; `meta`: JSON of at most 64 KiB, for the handler. `expires_in_seconds`: a job
+    that has not started so long after it was due fails. `unique_for_seconds`
     and `unique="until_done"` let only one such job be enqueued; `unique_key`
     takes the place of task and arguments in telling which are the same.
     `task_id`, a UUID, makes the enqueue safe to send again. `connection`: your own

@@ -149,7 +149,7 @@ class Task(Generic[P, R]):
 
 
 class TaskCall(Struct, frozen=True, kw_only=True):
-    """A call of a task that is not enqueued yet."""
+    """A call of a task that is not enqueued yet: what `task.call(…)` gives, and `enqueue_many` takes."""
 
     task: Task[..., Any]
     args: tuple[Any, ...]
@@ -158,7 +158,7 @@ class TaskCall(Struct, frozen=True, kw_only=True):
 
 
 class BoundTask(Generic[P, R]):
-    """A task with the options of an enqueue."""
+    """A task with the options of an enqueue: what `task.with_options(…)` gives."""
 
     __slots__ = ("request", "task")
 

@@ -65,7 +65,13 @@ class BackendConformance(
     CrowdConformance,
     SharingConformance,
 ):
-    """All of the suite. After each test the counters must equal a recount of the jobs."""
+    """
+    All of the suite: a store passes it by a subclass in its tests, with a fixture `backend`.
+
+    The fixture gives an open and empty store. The tests own the time by `now=`;
+    none sleeps. After each the counters must equal a recount of the jobs. It needs
+    pytest, and pytest-asyncio in its auto mode.
+    """
 
     @pytest.fixture(autouse=True)
     async def _counters_equal_a_recount(self, backend: Backend) -> AsyncIterator[None]:
