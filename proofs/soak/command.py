@@ -207,7 +207,7 @@ class _Soak:
     async def _evidence(self, manager: BackgroundTaskManager) -> Evidence:
         backend = manager.backend
         jobs = [job async for job in _all_jobs(manager)]
-        entry = next(each for each in (await backend.schedules()).entries if each.schedule.name == tick.name)
+        entries = {entry.schedule.name: entry for entry in (await backend.schedules()).entries}
         connection = sqlite3.connect(self._fleet.database)
         try:
             integrity = [line for (line,) in connection.execute("PRAGMA integrity_check")]
@@ -220,7 +220,7 @@ class _Soak:
             acknowledged=read_acknowledgements(self._fleet.acknowledged),
             blows=self._raid.blows,
             counts=await backend.statistics(),
-            schedule=entry,
+            schedule=entries.get(tick.name),
             unique_keys=unique_keys,
             integrity=integrity,
             slots=self._fleet.slots,

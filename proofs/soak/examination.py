@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 
 from msgspec import Struct
@@ -33,7 +33,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     acknowledged: Sequence[Acknowledgement]
     blows: Sequence[Blow]
     counts: Counts
-    schedule: ScheduleEntry
+    schedule: ScheduleEntry | None
     unique_keys: int
     integrity: Sequence[str]
     slots: int
@@ -81,7 +81,7 @@ def _wrong_end(job: Job, runs: list[Run]) -> Iterator[str]:
 
 
 def _returned(runs: list[Run], attempt: int) -> bool:
-    return any(run.attempt == attempt and run.ended_at is not None for run in runs)
+    return any(run.attempt == attempt and run.has_returned for run in runs)
 
 
 def _wrong_runs(evidence: Evidence) -> Iterator[str]:
@@ -104,10 +104,8 @@ def _wrong_runs(evidence: Evidence) -> Iterator[str]:
 
 
 def _over(run: Run, killed: dict[int, float]) -> float:
-    """Return since when a run certainly is over; one that only raised is over at once for all that is known."""
-    if run.ended_at is not None:
-        return run.ended_at
-    return run.started_at if run.is_wanted else killed.get(run.worker, run.started_at)
+    """Return since when a run certainly is over, as far as that is known."""
+    return killed.get(run.worker, run.started_at) if run.over_at is None else run.over_at
 
 
 def _too_many_runs(evidence: Evidence) -> Iterator[str]:
@@ -116,7 +114,7 @@ def _too_many_runs(evidence: Evidence) -> Iterator[str]:
     for runs in evidence.runs.values():
         for run in runs:
             beyond += not run.is_wanted
-            under_way[run.worker] += not run.is_wanted and run.ended_at is None
+            under_way[run.worker] += not run.is_wanted and run.over_at is None
     for worker, count in under_way.items():
         if count > evidence.slots:
             yield f"worker {worker} had {count} runs under way when it died, with {evidence.slots} slots"
@@ -142,27 +140,22 @@ def _shared_keys(evidence: Evidence) -> Iterator[str]:
             holders[each.key].add(each.job)
     for key, jobs in holders.items():
         times = [
-            (runs[0].started_at, max(run.ended_at or run.started_at for run in runs), job)
+            (runs[0].started_at, max(run.over_at or run.started_at for run in runs), job)
             for job in jobs
             if (runs := [run for run in evidence.runs.get(job, []) if run.worker not in stopped])
         ]
-        for (_, ended_at, one), (started_at, _, other) in pairwise(sorted(times)):
-            if started_at < ended_at:
+        for (_, over_at, one), (started_at, _, other) in pairwise(sorted(times)):
+            if started_at < over_at:
                 yield f"jobs {one} and {other} had the unique key {key} at the same time"
 
 
 def _wrong_ticks(evidence: Evidence) -> Iterator[str]:
     fired = {job.id for job in evidence.jobs.values() if job.task == tick.name}
-    name, due = evidence.schedule.schedule.name, evidence.schedule.last_run
-    expected = set(_due_times(due, len(fired)))
-    if fired != {derived_id(name, each) for each in expected}:
-        yield f"the {len(fired)} jobs of the recurring task are not one for each of its due times until {due}"
-
-
-def _due_times(last: datetime | None, count: int) -> Iterator[datetime]:
-    for number in range(count):
-        assert last is not None
-        yield last - number * _SECOND
+    entry = evidence.schedule
+    if entry is None or entry.last_run is None:
+        yield "the recurring task never fired"
+    elif fired != {derived_id(tick.name, entry.last_run - number * _SECOND) for number in range(len(fired))}:
+        yield f"the {len(fired)} jobs of the recurring task are not one for each due time until {entry.last_run}"
 
 
 def _wrong_counters(evidence: Evidence) -> Iterator[str]:

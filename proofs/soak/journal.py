@@ -18,7 +18,7 @@ JOURNAL, ACKNOWLEDGED = "SOAK_JOURNAL", "SOAK_ACKNOWLEDGED"
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """A start or an end of a run, in which process of which worker, and when (monotonic, seconds)."""
+    """A `start` of a run, or how it was over, `end` or `raise`: in which process, of which worker, when (monotonic)."""
 
     event: str
     job: str
@@ -39,9 +39,13 @@ class Acknowledgement(Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def journalled_run() -> Iterator[None]:
-    """Note that a run starts and, unless it raises, that it ends."""
+    """Note that a run starts, and how it is over."""
     _note("start")
-    yield
+    try:
+        yield
+    except BaseException:
+        _note("raise")
+        raise
     _note("end")
 
 

@@ -36,7 +36,7 @@ class Report(Struct, frozen=True, kw_only=True):
     What came of a soak.
 
     `rescued` jobs were taken from a dead worker at least once; of their runs
-    `lost` broke off and `repeated` had returned already, but the store did not
+    `lost` broke off and `repeated` were over already, but the store did not
     know yet. `rescue` is the time until jobs of the dead had started elsewhere,
     `renewal` that until a process started after the blow completed a job.
     """
@@ -88,7 +88,7 @@ class Report(Struct, frozen=True, kw_only=True):
         yield "jobs rescued", f"{self.rescued:,}"
         yield "runs of handlers", f"{self.runs:,}"
         yield "  broken off by a kill and run again", f"{self.lost:,}"
-        yield "  returned, not yet known, and run again", f"{self.repeated:,}"
+        yield "  over, but not known to the store, and run again", f"{self.repeated:,}"
         yield "most attempts of a job", f"{self.most_attempts}"
         yield "took", f"{self.took:.0f} s"
         yield "from a kill until its jobs ran again, median and longest", _told(self.rescue)
@@ -113,8 +113,8 @@ def sum_up(evidence: Evidence, *, faults: Iterable[str], seed: int, took: float,
         ticks=sum(job.queue == "ticks" for job in jobs),
         runs=len(runs),
         rescued=sum(any(error.kind == LOST for error in job.errors) for job in jobs),
-        lost=sum(not run.is_wanted and run.ended_at is None for run in runs),
-        repeated=sum(not run.is_wanted and run.ended_at is not None for run in runs),
+        lost=sum(not run.is_wanted and run.over_at is None for run in runs),
+        repeated=sum(not run.is_wanted and run.over_at is not None for run in runs),
         most_attempts=max((job.attempt for job in jobs), default=0),
         blows=dict(Counter(blow.kind for blow in evidence.blows)),
         rescue=_spell(_rescue(blow, evidence.runs) for blow in evidence.blows if blow.kind is Kind.WORKER_KILLED),
@@ -150,7 +150,7 @@ def _renewal(blow: Blow, runs: Iterable[Run]) -> float | None:
     first_seen: dict[int, float] = {}
     for run in runs:
         first_seen[run.worker] = min(run.started_at, first_seen.get(run.worker, run.started_at))
-    ends = [run.ended_at for run in runs if run.ended_at is not None and first_seen[run.worker] > blow.at]
+    ends = [run.over_at for run in runs if run.over_at is not None and first_seen[run.worker] > blow.at]
     return min(ends) - blow.at if ends else None
 
 

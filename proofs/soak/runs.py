@@ -17,7 +17,7 @@ LOST = "WorkerLost"
 
 class Run(Struct, frozen=True, kw_only=True):
     """
-    One start of a handler. `ended_at` is None for one that never returned.
+    One start of a handler. `over_at` is None for one that neither returned nor raised.
 
     `is_wanted`: the store counts its outcome, be it an end or an error by
     design. All others are beyond what the jobs needed.
@@ -27,24 +27,27 @@ class Run(Struct, frozen=True, kw_only=True):
     attempt: int
     worker: int
     started_at: float
-    ended_at: float | None
+    over_at: float | None
+    has_returned: bool
     is_wanted: bool
 
 
 def runs_of(jobs: Sequence[Job], journal: Sequence[Entry]) -> dict[str, list[Run]]:
     """Return the runs of each job, in the order of their starts."""
     wanted = {(job.id, attempt) for job in jobs for attempt in _wanted_attempts(job)}
-    ends = {(entry.job, entry.attempt, entry.pid): entry.at for entry in journal if entry.event == "end"}
+    over = {(entry.job, entry.attempt, entry.pid): entry for entry in journal if entry.event != "start"}
     runs: dict[str, list[Run]] = defaultdict(list)
     for entry in sorted(journal, key=lambda each: each.at):
         if entry.event == "start":
+            last = over.get((entry.job, entry.attempt, entry.pid))
             runs[entry.job].append(
                 Run(
                     job=entry.job,
                     attempt=entry.attempt,
                     worker=entry.worker,
                     started_at=entry.at,
-                    ended_at=ends.get((entry.job, entry.attempt, entry.pid)),
+                    over_at=None if last is None else last.at,
+                    has_returned=last is not None and last.event == "end",
                     is_wanted=(entry.job, entry.attempt) in wanted,
                 )
             )

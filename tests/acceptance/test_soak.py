@@ -1,4 +1,4 @@
-"""Kills of workers and of their supervisor lose no job and run none twice at a time. `make soak` does it with 10,000."""
+"""Kills of workers and of their supervisor lose no job. `make soak` does the same with 10,000."""
 
 import json
 import subprocess
