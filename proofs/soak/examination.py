@@ -96,7 +96,7 @@ def _wrong_runs(evidence: Evidence) -> Iterator[str]:
             # A stopped worker does not know that its job was given to another, and runs it to its end.
             if run.worker not in stopped and following.started_at < _over(run, killed):
                 yield f"attempts {run.attempt} and {following.attempt} of job {job} ran at the same time"
-            if following.attempt < run.attempt:
+            if following.attempt < run.attempt and following.worker not in stopped:
                 yield f"attempt {following.attempt} of job {job} ran after attempt {run.attempt}"
         for run in runs:
             if not run.is_wanted and run.worker not in killed.keys() | stopped:

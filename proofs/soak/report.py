@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -36,9 +37,11 @@ class Report(Struct, frozen=True, kw_only=True):
     What came of a soak.
 
     `rescued` jobs were taken from a dead worker at least once; of their runs
-    `lost` broke off and `repeated` were over already, but the store did not
-    know yet. `rescue` is the time until jobs of the dead had started elsewhere,
-    `renewal` that until a process started after the blow completed a job.
+    `lost` broke off, and `repeated` were over already, but the store did not
+    know yet. `stale` ones began after the job's next attempt had begun: their
+    worker had been stopped just before. `rescue` is the time until jobs of the
+    dead had started elsewhere, `renewal` that until a process started after
+    the blow completed a job.
     """
 
     seed: int
@@ -54,6 +57,7 @@ class Report(Struct, frozen=True, kw_only=True):
     rescued: int
     lost: int
     repeated: int
+    stale: int
     most_attempts: int
     blows: dict[Kind, int]
     rescue: Spell
@@ -89,6 +93,7 @@ class Report(Struct, frozen=True, kw_only=True):
         yield "runs of handlers", f"{self.runs:,}"
         yield "  broken off by a kill and run again", f"{self.lost:,}"
         yield "  over, but not known to the store, and run again", f"{self.repeated:,}"
+        yield "  begun after the job's next attempt", f"{self.stale:,}"
         yield "most attempts of a job", f"{self.most_attempts}"
         yield "took", f"{self.took:.0f} s"
         yield "from a kill until its jobs ran again, median and longest", _told(self.rescue)
@@ -115,6 +120,9 @@ def sum_up(evidence: Evidence, *, faults: Iterable[str], seed: int, took: float,
         rescued=sum(any(error.kind == LOST for error in job.errors) for job in jobs),
         lost=sum(not run.is_wanted and run.over_at is None for run in runs),
         repeated=sum(not run.is_wanted and run.over_at is not None for run in runs),
+        stale=sum(
+            following.attempt < run.attempt for each in evidence.runs.values() for run, following in pairwise(each)
+        ),
         most_attempts=max((job.attempt for job in jobs), default=0),
         blows=dict(Counter(blow.kind for blow in evidence.blows)),
         rescue=_spell(_rescue(blow, evidence.runs) for blow in evidence.blows if blow.kind is Kind.WORKER_KILLED),
