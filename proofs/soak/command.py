@@ -33,7 +33,9 @@ _PRODUCERS = 2
 _LOOK = 0.1
 _PATIENCE = 90.0
 _PAGE = 500
-_HEARTBEAT, _LEASE, _STOP = 0.5, 4.0, 7.0
+_HEARTBEAT, _LEASE = 0.5, 4.0
+_STOP = (_LEASE, _LEASE + 2)
+"""Whoever wakes just when others have begun to run its jobs is the most dangerous."""
 _UNIQUE_KEYS = "SELECT count(*) FROM deeper_unique_key"
 
 
@@ -223,6 +225,7 @@ class _Soak:
             schedule=entries.get(tick.name),
             unique_keys=unique_keys,
             integrity=integrity,
+            boot=time.time() - time.monotonic(),
             slots=self._fleet.slots,
         )
 

@@ -26,7 +26,7 @@ _BY_DESIGN = {"WantedError", "Fail"}
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
-    """All that is left. `slots` are those of one worker process."""
+    """All that is left. `slots` are those of one worker process; `boot` is the wall clock's time at monotonic 0."""
 
     jobs: dict[str, Job]
     runs: dict[str, list[Run]]
@@ -37,6 +37,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     unique_keys: int
     integrity: Sequence[str]
     slots: int
+    boot: float
 
 
 def faults_of(evidence: Evidence) -> Iterator[str]:
@@ -45,6 +46,7 @@ def faults_of(evidence: Evidence) -> Iterator[str]:
     yield from _missing_jobs(evidence)
     for job in evidence.jobs.values():
         yield from _wrong_end(job, evidence.runs.get(job.id, []))
+        yield from _early_end(job, evidence)
     yield from _wrong_runs(evidence)
     yield from _too_many_runs(evidence)
     yield from _early_starts(evidence)
@@ -78,6 +80,16 @@ def _wrong_end(job: Job, runs: list[Run]) -> Iterator[str]:
     wanted = [error for error in job.errors if error.kind != LOST]
     if wanted and (job.task not in {*ENDS, fail_first.name} or {error.kind for error in wanted} - _BY_DESIGN):
         yield f"{job.task} {job.id} failed otherwise than by design: {wanted}"
+
+
+def _early_end(job: Job, evidence: Evidence) -> Iterator[str]:
+    """Find an end that was written by another than the attempt that the store says ended."""
+    for run in evidence.runs.get(job.id, []):
+        # A job that was discarded because its worker looked dead may go on there.
+        if job.state is State.COMPLETED and job.finished_at and run.attempt == job.attempt and run.over_at is not None:
+            early = run.over_at + evidence.boot - job.finished_at.timestamp()
+            if early > _CLOCKS_DIFFER:
+                yield f"{job.task} {job.id} is {job.state} {early:.3f} s before the handler of its attempt was over"
 
 
 def _returned(runs: list[Run], attempt: int) -> bool:

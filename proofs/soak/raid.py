@@ -39,13 +39,13 @@ class Blow(Struct, frozen=True, kw_only=True):
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """How many blows of each kind fall while so many jobs are done. `stop_seconds` is how long a stop lasts."""
+    """How many blows of each kind fall while so many jobs are done. A stop lasts a time between `stop_seconds`."""
 
     jobs: int
     worker_kills: int
     supervisor_kills: int
     stops: int = 0
-    stop_seconds: float = 0.0
+    stop_seconds: tuple[float, float] = (0.0, 0.0)
 
     def draw(self, random: Random) -> list[tuple[int, Kind]]:
         """Return the blows in order, each with the number of ended jobs at which it falls."""
@@ -110,7 +110,7 @@ class Raid:
         return True
 
     async def _let_go_on(self, pid: int) -> None:
-        await asyncio.sleep(self._plan.stop_seconds)
+        await asyncio.sleep(self._random.uniform(*self._plan.stop_seconds))
         # It may have been killed meanwhile.
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
