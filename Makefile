@@ -28,6 +28,10 @@ power-cuts: $(INSTALLED) ## Cut the power 10,000 times under the SQLite store (m
 memory: $(INSTALLED) ## Run a million jobs, and show that their worker's memory stays flat (minutes); options by ARGS="--mixed"
 	@$(BIN)/python -m proofs memory $(ARGS)
 
+.PHONY: soak
+soak: $(INSTALLED) ## Run 10,000 jobs over 4 processes while 25 are killed (minutes); options by ARGS="--stops 5 --seed 1"
+	@$(BIN)/python -m proofs soak $(ARGS)
+
 .PHONY: check
 check: $(INSTALLED) ## Lint, types and layers
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ import click
 
 from proofs.memory.command import memory
 from proofs.power.command import power_cuts
+from proofs.soak.command import soak
 
 
 @click.group()
@@ -15,6 +16,7 @@ def main() -> None:
 
 main.add_command(memory)
 main.add_command(power_cuts)
+main.add_command(soak)
 
 if __name__ == "__main__":
     main(prog_name="python -m proofs")

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 _SHORTEST, _LONGEST = 0.5, 30.0
-_WELL = 30.0
-"""Seconds of work after which a process's start counts as good."""
+_WELL = 10.0
+"""
+Seconds of work after which a process's start counts as good.
+
+Well above what a crash at the start takes, and short enough that a process which a heavy job
+ends now and then is never kept waiting: what such a job may cost is bounded by its attempts.
+"""
 _MOST_DOUBLINGS = 16
 
 

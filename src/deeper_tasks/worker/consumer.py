@@ -91,6 +91,9 @@ class Consumer:
         if self.is_draining:
             await self._give_back_unanswered()
             return self._poll_interval
+        if self._membership.is_in_doubt:
+            self.give_back_held()
+            return self._poll_interval
         if self._settler.unsettled > MOST_UNSETTLED:
             return _SETTLE_PAUSE
         free, wanted = self._slots - len(self.running), self._wanted()
@@ -175,7 +178,8 @@ class Consumer:
 
     def _fill(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._held and len(self.running) < self._slots:
+        # Who was stopped past its lease would run what others have done meanwhile.
+        while self._held and len(self.running) < self._slots and not self._membership.is_in_doubt:
             job, claimed = self._held.popleft()
             if job.id in self.running:
                 # Lost to others and come back, while its code has not stopped here: not beside itself.

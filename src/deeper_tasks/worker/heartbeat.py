@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -85,6 +86,8 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         node = self._membership.node_id
+        # Before it is sent: whoever is stopped while it is under way does not know how old the answer is.
+        at = time.monotonic()
         try:
             beat = await self._backend.beat(node, busy=self._busy())
         except NodeLostError:
@@ -96,6 +99,7 @@ class Heartbeat:
             # Without a beat this worker would be taken for dead while it runs jobs.
             _logger.exception("a heartbeat met an unexpected error; the next one follows")
         else:
+            self._membership.confirm(at)
             self._tell(self._on_beat, node, beat)
 
     def _tell(self, callback: Callable[..., None], *values: object) -> None:

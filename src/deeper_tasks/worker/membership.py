@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from deeper_tasks.backends.protocol import Backend, Node
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.worker.host import describe_node
@@ -9,11 +11,17 @@ from deeper_tasks.worker.settings import WorkerSettings
 
 
 class Membership:
-    """The node that this worker is now."""
+    """
+    The node that this worker is now.
+
+    Its beats go by the machine's own clock, whatever time the worker has been given.
+    """
 
     def __init__(self, *, backend: Backend, settings: WorkerSettings) -> None:
         self._backend = backend
         self._settings = settings
+        self._lease = settings.lease.total_seconds()
+        self._known_at = time.monotonic()
         self.node: Node = describe_node(settings.name, settings.queues)
 
     @property
@@ -21,9 +29,20 @@ class Membership:
         """The id under which this worker claims."""
         return self.node.id
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the store may have given this node's jobs to others: no beat was answered for a whole lease."""
+        return time.monotonic() - self._known_at >= self._lease
+
+    def confirm(self, at: float) -> None:
+        """Note that the store knew this node at a monotonic time. Safe to call from any thread."""
+        self._known_at = at
+
     async def join(self) -> None:
         """Make this worker known to the store."""
+        at = time.monotonic()
         await self._backend.register(self.node)
+        self.confirm(at)
 
     async def join_anew(self) -> None:
         """Become another node: the old one's jobs belong to others."""

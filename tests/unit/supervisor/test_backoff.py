@@ -17,9 +17,14 @@ def test_the_pauses_of_several_processes_differ_by_chance_up_to_a_half():
 def test_a_process_that_worked_well_has_its_next_restart_at_once():
     backoff = Backoff(random=lambda: 0.0)
     assert [backoff.next(worked_for=0) for _ in range(4)] == [0, 0.5, 1, 2]
-    assert backoff.next(worked_for=29.9) == 4
-    assert backoff.next(worked_for=30) == 0
+    assert backoff.next(worked_for=9.9) == 4
+    assert backoff.next(worked_for=10) == 0
     assert backoff.next(worked_for=1) == 0.5
+
+
+def test_a_process_that_is_killed_every_quarter_of_a_minute_is_never_kept_waiting():
+    backoff = Backoff(random=lambda: 0.0)
+    assert {backoff.next(worked_for=15) for _ in range(20)} == {0}
 
 
 def test_after_a_reset_it_begins_anew():

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -58,6 +59,21 @@ async def test_it_beats_at_once_and_hands_the_answer_to_the_workers_loop(make_be
     node, beat = await beating.next()
     assert node == beating.membership.node_id
     assert (beat.cancels, beat.held) == ({}, {})
+
+
+async def test_only_an_answer_ends_the_doubt_whether_this_worker_was_taken_for_dead(make_beating, flaky, wait_until):
+    beating = await make_beating()
+    await beating.next()
+    beating.membership.confirm(time.monotonic() - 3600)
+    assert beating.membership.is_in_doubt
+    flaky.fail("beat")
+    beating.heartbeat.beat_now()
+    await wait_until(lambda: len(flaky.called("beat")) == 2)
+    assert beating.membership.is_in_doubt
+    flaky.restore()
+    beating.heartbeat.beat_now()
+    await beating.next()
+    assert not beating.membership.is_in_doubt
 
 
 async def test_it_beats_again_and_again(make_beating):
