@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import msgspec
@@ -335,6 +336,25 @@ async def test_what_was_being_claimed_when_the_stop_came_is_given_back(shop, wai
     assert await shop.states(ids) == [State.PENDING] * 2
     assert shop.begun == []
     assert await flaky.nodes() == []
+
+
+async def test_a_stop_needs_none_of_the_threads_that_jobs_hold_for_ever(open_shop, wait_until):
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    free = threading.Event()
+
+    async def holds():
+        await asyncio.to_thread(free.wait)
+
+    shop = await open_shop(shutdown_grace=timedelta(0))
+    shop.add(holds)
+    [job] = await shop.enqueue("holds")
+    shop.start()
+    try:
+        await wait_until(lambda: shop.worker.busy)
+        await shop.stop()
+        assert await shop.states([job]) == [State.PENDING]
+    finally:
+        free.set()
 
 
 async def test_a_job_that_was_cancelled_before_the_stop_is_cancelled(open_shop, wait_until, flaky):

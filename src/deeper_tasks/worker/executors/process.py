@@ -17,6 +17,7 @@ from datetime import timedelta
 
 from msgspec import UNSET
 
+from deeper_tasks.aside import run_aside
 from deeper_tasks.domain.job import Progress
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.tasks import Reporter
@@ -155,7 +156,7 @@ class ProcessExecutor:
             self._process.kill()
         else:
             self._listening.cancel()
-        await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+        await run_aside(self._process.wait)
         self._process = None
 
     def _memory_limit(self, call: Call) -> int | None:
@@ -254,7 +255,7 @@ class ProcessExecutor:
                 self._control.close()
                 self._process.kill()
                 # Not here on the loop: only its next turn closes the socket, and the zygote ends after that.
-                await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+                await run_aside(self._process.wait)
                 raise ProcessDiedError(f"the application could not be imported in a process of its own: {reason}")
             self._listening = asyncio.create_task(self._listen(reader))
 
