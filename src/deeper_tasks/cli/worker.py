@@ -48,7 +48,8 @@ DEEPER_TASKS_HEALTH_PORT, …) and deeper_tasks.toml, not from its code.
 Exit codes: 0 stopped in order; 1 a supervised process had to be killed;
 2 wrong usage, or the application cannot be imported; 4 the store cannot be
 used (a supervisor keeps trying); 75 a task ignored its timeout, and only a new
-process has its slot back (a supervisor starts it)."""
+process has its slot back, or blocked the event loop longer than the setting
+loop_stall_limit_seconds allows (a supervisor starts another)."""
 )
 @click.argument("application", metavar="MODULE:MANAGER")
 @click.option(

@@ -157,6 +157,8 @@ def test_an_address_that_is_taken_or_unknown_is_a_clear_error(served):
     port = urlsplit(served.server.url).port
     with pytest.raises(ConfigError, match=f"'127.0.0.1', port {port}: Address already in use; choose another"):
         HealthServer(host="127.0.0.1", port=port, health=served.health)
+    with pytest.raises(ConfigError, match=r"cannot be served on 'ä\.\.b', port 0: .*label empty.*; choose another"):
+        HealthServer(host="ä..b", port=0, health=served.health)
     with pytest.raises(ConfigError, match="health cannot be served on 'no host of mine'"):
         HealthServer(host="no host of mine", port=0, health=served.health)
 
