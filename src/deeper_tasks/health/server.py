@@ -54,7 +54,7 @@ class HealthServer:
             raise ConfigError(message) from error
         _close_in_forks()
         _listening.add(self._socket)
-        self._conversations: set[asyncio.Task[None]] = set()
+        self._conversations: dict[asyncio.Task[None], None] = {}
         self._stopping = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="deeper-health", daemon=True)
@@ -108,15 +108,16 @@ class HealthServer:
             loop.remove_reader(self._socket)
             loop.call_later(_AFTER_A_FAULT, self._listen)
             return
-        # Whoever keeps connections open must not keep the others out for long, nor use up the memory.
+        # Whoever keeps connections open must neither keep the others out nor use up the memory: the oldest has to go.
         if len(self._conversations) >= _MOST_CLIENTS:
-            client.close()
-            return
+            oldest = next(iter(self._conversations))
+            del self._conversations[oldest]
+            oldest.cancel()
         client.setblocking(False)
         conversation = loop.create_task(self._converse(client))
-        self._conversations.add(conversation)
+        self._conversations[conversation] = None
         conversation.add_done_callback(lambda _: client.close())
-        conversation.add_done_callback(self._conversations.discard)
+        conversation.add_done_callback(lambda _: self._conversations.pop(conversation, None))
 
     async def _converse(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
