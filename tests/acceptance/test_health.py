@@ -116,6 +116,18 @@ async def test_the_file_is_there_and_fresh_while_the_worker_is_ready(crew, wait_
     assert _check(path)[0] == 1
 
 
+async def test_the_port_is_free_again_when_a_killed_worker_has_left_a_fork_behind(crew, manager, wait_until):
+    first = Fleet(crew)
+    await wait_until(first.is_ready)
+    await manager.enqueue_task(tasks.leave_a_fork)
+    await wait_until(lambda: crew.journal("fork"))
+    first.member.kill()
+    port = first.banner["health"].rpartition(":")[2].removesuffix("/health")
+    second = Fleet(crew, "--health-port", port)
+    await wait_until(second.is_ready)
+    assert second.ask("/ready") == READY
+
+
 async def test_what_listens_already_is_told_in_one_message(crew, wait_until):
     made = Fleet(crew)
     await wait_until(made.is_ready)

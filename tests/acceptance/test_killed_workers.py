@@ -100,6 +100,19 @@ async def test_what_a_killed_worker_had_started_ends_with_it(crew, manager, wait
 
 
 @pytest.mark.timeout(90)
+async def test_process_jobs_end_with_their_worker_although_a_fork_of_it_lives_on(crew, manager, wait_until):
+    worker = crew.worker()
+    await manager.enqueue_task(tasks.wait_in_process)
+    (entry,) = await wait_until(lambda: crew.journal("start"))
+    await manager.enqueue_task(tasks.leave_a_fork)
+    (fork,) = await wait_until(lambda: crew.journal("fork"))
+    worker.kill()
+    await wait_until(lambda: crew.alive() == [fork.other])
+    assert not is_alive(entry.pid)
+    assert not is_alive(entry.other)
+
+
+@pytest.mark.timeout(90)
 async def test_a_job_is_not_started_again_while_the_process_of_a_killed_worker_still_runs_it(crew, manager, wait_until):
     worker = crew.worker()
     job = await manager.enqueue_task(tasks.wait_in_process)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
@@ -23,7 +24,9 @@ def greet(
 ) -> None:
     """Write the banner on stderr, or log it where the logs are for programs."""
     if log_format == TEXT:
-        click.echo("\n".join(_lines(application, loaded, children, health)), err=True)
+        # Nobody may read it, as after a pipe was closed: no reason not to work.
+        with suppress(OSError):
+            click.echo("\n".join(_lines(application, loaded, children, health)), err=True)
         return
     fields = {"store": loaded.store, "queues": loaded.queues, "pid": os.getpid(), "children": list(children)}
     _logger.info("deeper %s, worker of %s", __version__, application, extra=fields | {"health": health})

@@ -34,12 +34,14 @@ def health(*, file: Path, max_age: float, as_json: bool) -> int:
     """
     age: float | None = None
     try:
-        age = max(0.0, time.time() - file.stat().st_mtime)
+        age = time.time() - file.stat().st_mtime
     except OSError as error:
         reason = f"{str(file)!r} cannot be read: {error.strerror}"
     else:
-        reason = f"{str(file)!r} was last written {age:.0f} s ago"
-    is_ready = age is not None and age <= max_age
+        told = f"{max(age, 0):.0f} s ago" if age > -1 else f"{-age:.0f} s ahead of the clock"
+        reason = f"{str(file)!r} was last written {told}"
+    # A worker that lives writes it anew: one from the future was left by one that ended before the clock was set back.
+    is_ready = age is not None and abs(age) <= max_age
     if as_json:
         write_json({"ready": is_ready, "age_seconds": age, "reason": reason})
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from deeper_tasks.cli.ending import run_to_the_end
 from deeper_tasks.cli.supervise import supervise
 from deeper_tasks.cli.worker_logs import JSON, LEVELS, TEXT
 from deeper_tasks.cli.worker_options import WorkerOptions
@@ -47,7 +48,8 @@ DEEPER_TASKS_HEALTH_PORT, …) and deeper_tasks.toml, not from its code.
 Exit codes: 0 stopped in order; 1 a supervised process had to be killed;
 2 wrong usage, or the application cannot be imported; 4 the store cannot be
 used (a supervisor keeps trying); 75 a task ignored its timeout, and only a new
-process has its slot back (a supervisor starts it)."""
+process has its slot back, or blocked the event loop longer than the setting
+loop_stall_limit_seconds allows (a supervisor starts another)."""
 )
 @click.argument("application", metavar="MODULE:MANAGER")
 @click.option(
@@ -104,8 +106,10 @@ def worker(
     settings = load_settings(
         processes=processes, health_port=health_port, health_host=health_host, health_file=health_file
     )
+    as_json = options.log_format == JSON
     if child is not None:
-        return run_supervised(options, settings, Place(*child))
+        place = Place(*child)
+        return run_to_the_end(lambda: run_supervised(options, settings, place), as_json=as_json)
     if reload_folders and not reload:
         raise click.UsageError("--reload-dir says what --reload watches; give --reload too")
     if reload:
@@ -114,4 +118,4 @@ def worker(
         return supervise(options, settings, reload_folders=tuple(sorted(folders)))
     if processes is not None or settings.processes > 1:
         return supervise(options, settings)
-    return run_alone(options, settings)
+    return run_to_the_end(lambda: run_alone(options, settings), as_json=as_json)

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
-import threading
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -16,20 +12,18 @@ from msgspec import Struct
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.cli.application import load_manager
 from deeper_tasks.cli.banner import greet, store_of
+from deeper_tasks.cli.ending import end_loop
 from deeper_tasks.cli.health_outlets import HealthOutlets
 from deeper_tasks.cli.monitor import Monitor
 from deeper_tasks.cli.program import ExitCode
 from deeper_tasks.cli.worker_logs import set_level, start_logging
 from deeper_tasks.cli.worker_options import WorkerOptions
-from deeper_tasks.config import Settings, parse_queues
+from deeper_tasks.config import Settings, parse_queues, redacted
 from deeper_tasks.errors import ConfigError
 from deeper_tasks.supervisor import Lifeline, Loaded
 from deeper_tasks.worker.worker import Worker
 
 _logger = logging.getLogger("deeper_tasks")
-
-_LAST_WORDS = 2.0
-"""Seconds that tasks and threads get to end after the worker has stopped."""
 
 _OF_THE_COMMAND = ("processes", "silence_limit_seconds", "health_host", "health_port", "health_file")
 
@@ -42,7 +36,7 @@ class Place(Struct, frozen=True):
     descriptor: int
 
 
-def run_alone(options: WorkerOptions, settings: Settings) -> int:
+def run_alone(options: WorkerOptions, settings: Settings) -> ExitCode:
     """Run a worker that nobody supervises; returns the exit code."""
     manager, loaded = _load(options, logging_to=start_logging(options.log_format))
     _warn_of_ignored(manager.settings, settings)
@@ -55,19 +49,17 @@ def run_alone(options: WorkerOptions, settings: Settings) -> int:
             # The signals are handled now: who reads it may stop the worker in order.
             greet(options.application, loaded, log_format=options.log_format, health=outlets.url)
 
-        code = asyncio.run(_work(manager, loaded, on_start=on_start))
-    _wait_for_threads(code)
-    return code
+        return asyncio.run(_work(manager, loaded, on_start=on_start))
 
 
-def run_supervised(options: WorkerOptions, settings: Settings, place: Place) -> int:
+def run_supervised(options: WorkerOptions, settings: Settings, place: Place) -> ExitCode:
     """Run one of a supervisor's workers; returns the exit code."""
     lifeline = Lifeline(place.descriptor)
     manager, loaded = _load(options, logging_to=start_logging(options.log_format, index=place.index))
     abilities = manager.backend.capabilities
     if place.count > 1 and abilities.runs_jobs and not abilities.is_shared:
         raise ConfigError(
-            f"{manager.settings.url} lives inside one process, and {place.count} were asked for; "
+            f"{redacted(manager.settings.url)} lives inside one process, and {place.count} were asked for; "
             "use --processes 1, or another store"
         )
     if place.index == 1:
@@ -76,9 +68,7 @@ def run_supervised(options: WorkerOptions, settings: Settings, place: Place) -> 
     lifeline.send(loaded)
     monitor = Monitor(silence_limit=settings.silence_limit_seconds)
     monitor.on_pulse = lambda: lifeline.send(monitor.report())
-    code = asyncio.run(_work(manager, loaded, on_start=monitor.watch, name=f"worker-{place.index}"))
-    _wait_for_threads(code)
-    return code
+    return asyncio.run(_work(manager, loaded, on_start=monitor.watch, name=f"worker-{place.index}"))
 
 
 def _load(options: WorkerOptions, *, logging_to: logging.Handler) -> tuple[BackgroundTaskManager, Loaded]:
@@ -120,26 +110,5 @@ async def _work(
     code = ExitCode.STUCK if ended.is_stuck else ExitCode.DONE
     if ended.is_stuck:
         _logger.error("a task ignored its timeout and cannot be stopped; this process ends, start the worker again")
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    if others and (await asyncio.wait(others, timeout=_LAST_WORDS))[1]:
-        _leave(code)
+    await end_loop(code)
     return code
-
-
-def _wait_for_threads(code: ExitCode) -> None:
-    """End the process here if a thread does not end: the interpreter would wait for it for ever."""
-    deadline = time.monotonic() + (0 if code is ExitCode.STUCK else _LAST_WORDS)
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join(max(0, deadline - time.monotonic()))
-            if thread.is_alive():
-                _leave(code)
-
-
-def _leave(code: ExitCode) -> None:
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)

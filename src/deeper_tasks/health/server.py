@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from http import HTTPStatus
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
 
@@ -41,13 +44,17 @@ class HealthServer:
     def __init__(self, *, host: str, port: int, health: Callable[[], Health]) -> None:
         self._health = health
         try:
+            # What can be no name is a clear error here, and in the socket's own code a leak.
+            host.encode("idna")
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._socket = socket.create_server((host, port), family=family)
-        except OSError as error:
-            reason = str(error.strerror).partition(" (while")[0]
+        except (OSError, UnicodeError) as error:
+            reason = str(getattr(error, "strerror", error)).partition(" (while")[0]
             message = f"health cannot be served on {host!r}, port {port}: {reason}; choose another address"
             raise ConfigError(message) from error
-        self._conversations: set[asyncio.Task[None]] = set()
+        _close_in_forks()
+        _listening.add(self._socket)
+        self._conversations: dict[asyncio.Task[None], None] = {}
         self._stopping = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="deeper-health", daemon=True)
@@ -101,15 +108,16 @@ class HealthServer:
             loop.remove_reader(self._socket)
             loop.call_later(_AFTER_A_FAULT, self._listen)
             return
-        # Whoever keeps connections open must not keep the others out for long, nor use up the memory.
+        # Whoever keeps connections open must neither keep the others out nor use up the memory: the oldest has to go.
         if len(self._conversations) >= _MOST_CLIENTS:
-            client.close()
-            return
+            oldest = next(iter(self._conversations))
+            del self._conversations[oldest]
+            oldest.cancel()
         client.setblocking(False)
         conversation = loop.create_task(self._converse(client))
-        self._conversations.add(conversation)
+        self._conversations[conversation] = None
         conversation.add_done_callback(lambda _: client.close())
-        conversation.add_done_callback(self._conversations.discard)
+        conversation.add_done_callback(lambda _: self._conversations.pop(conversation, None))
 
     async def _converse(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -155,6 +163,20 @@ class HealthServer:
         if path == "/ready":
             return _status(holds=health.ready), {"ready": health.ready, "status": health.status}
         return _status(holds=health.live and health.ready), health
+
+
+_listening: WeakSet[socket.socket] = WeakSet()
+
+
+@cache
+def _close_in_forks() -> None:
+    os.register_at_fork(after_in_child=_close_all)
+
+
+def _close_all() -> None:
+    """What a task forked may outlive this process, and would keep the port from the next one."""
+    for each in _listening:
+        each.close()
 
 
 def _status(*, holds: bool) -> HTTPStatus:

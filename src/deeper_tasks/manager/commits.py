@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 
@@ -11,6 +12,8 @@ from msgspec import Struct
 from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.sync import LoopThread
+
+_logger = logging.getLogger("deeper_tasks")
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.003, 0.25, 1.5
 _MOST_AT_ONCE = 1_000
@@ -69,7 +72,8 @@ class CommitWatch:
         self._expected.append(
             _Expected(job_id=job_id, tell=tell, given_up_at=now + self._patience, look_at=now + _FIRST_PAUSE)
         )
-        self._plan()
+        # Not by going through all that is expected: thousands may come in one transaction.
+        self._look_by(now + _FIRST_PAUSE)
 
     async def _finish(self) -> None:
         if self._looking is not None:
@@ -86,11 +90,16 @@ class CommitWatch:
     def _plan(self) -> None:
         self._cancel_timer()
         if self._expected:
-            soonest = min(each.look_at for each in self._expected)
-            look_at = max(soonest, self._rests_until)
+            self._look_by(min(each.look_at for each in self._expected))
+
+    def _look_by(self, moment: float) -> None:
+        look_at = max(moment, self._rests_until)
+        if self._timer is None or look_at < self._timer.when():
+            self._cancel_timer()
             self._timer = asyncio.get_running_loop().call_at(look_at, self._start_to_look)
 
     def _start_to_look(self) -> None:
+        self._timer = None
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look(at=_now()))
             self._looking.add_done_callback(lambda _: self._plan())
@@ -106,7 +115,7 @@ class CommitWatch:
         there = await self._find({each.job_id for each in due})
         for each in due:
             if each.job_id in there:
-                await each.tell()
+                await _tell(each)
             elif each.given_up_at > at:
                 each.pause = min(each.pause * _GROWTH, _LONGEST_PAUSE)
                 each.look_at = _now() + each.pause
@@ -119,6 +128,13 @@ class CommitWatch:
             return {job.id for job in (await self._backend.find(query)).jobs}
         except Exception:  # noqa: BLE001 - whatever a store fails with, it is asked again
             return set()
+
+
+async def _tell(expected: _Expected) -> None:
+    try:
+        await expected.tell()
+    except Exception as error:  # noqa: BLE001 - whatever a store fails with, the others are to be told of
+        _logger.warning("the job %s was committed, and could not be told of: %s", expected.job_id, error)
 
 
 def _now() -> float:

@@ -18,7 +18,7 @@ _logger = logging.getLogger("deeper_tasks")
 USAGE = 2
 """The exit code of a worker process whose application or settings cannot be used."""
 STUCK = 75
-"""That of one which a task keeps from going on: it ended to be started again."""
+"""That of one which a task keeps from going on, in a thread or on its loop: it ended to be started again."""
 
 StartChild = Callable[[int, Callable[[], None]], Child]
 """Starts a process for a post, by its index, which has the function called when there is news."""
@@ -152,7 +152,7 @@ def _is_unusable(child: Child) -> bool:
 
 def _describe(code: int) -> str:
     if code == STUCK:
-        return "ended because a task ignored its timeout"
+        return "ended because a task ignored its timeout, or blocked the event loop for too long"
     if code >= 0:
         return f"ended with exit code {code}"
     known = {number.value: number.name for number in signal.Signals}

@@ -110,13 +110,24 @@ class Supervisor:
         return max(await asyncio.gather(*running))
 
     async def _look_on(self) -> None:
+        is_failing = False
         while True:
-            self._reap()
-            for child in self._children():
-                child.look()
-            self._looked_at = self._clock.monotonic()
-            self._on_look()
+            try:
+                self._look()
+                is_failing = False
+            except Exception:
+                # Without further looks nobody would kill a process that hangs.
+                if not is_failing:
+                    _logger.exception("a look at the worker processes failed; the next one follows")
+                is_failing = True
             await self._clock.sleep(_LOOK, until=asyncio.Event())
+
+    def _look(self) -> None:
+        self._reap()
+        for child in self._children():
+            child.look()
+        self._looked_at = self._clock.monotonic()
+        self._on_look()
 
     async def _roll(self) -> None:
         _logger.info("the worker processes restart, one after the other")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from deeper_tasks.aside import run_aside
 from deeper_tasks.backends.protocol import Backend, Beat
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.errors import BackendUnavailableError, NodeLostError
@@ -68,7 +69,7 @@ class Heartbeat:
         """End the thread, after a beat that is under way."""
         self._is_stopping = True
         self.beat_now()
-        await self._worker_loop.run_in_executor(None, self._thread.join)
+        await run_aside(self._thread.join)
 
     def _run(self) -> None:
         asyncio.run(self._beat_until_stopped())

@@ -13,6 +13,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+from deeper_tasks.aside import run_aside
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.integrations.events import EventBus, LoopRecovered, LoopStalled
 from deeper_tasks.worker.attempt import Attempt
@@ -95,7 +96,7 @@ class LoopWatch:
         self._answer(self._asked)
         self._stopping.set()
         if self._thread.is_alive():
-            await self._loop.run_in_executor(None, self._thread.join)
+            await run_aside(self._thread.join)
 
     def _ask(self) -> None:
         self._asked += 1

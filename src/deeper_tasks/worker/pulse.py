@@ -38,8 +38,10 @@ class Pulse:
             await asyncio.sleep(_INTERVAL)
 
     def _lag(self) -> float:
-        if self._asked_at is not None:
-            return time.monotonic() - self._asked_at
+        # The loop's thread may answer at any moment.
+        asked_at = self._asked_at
+        if asked_at is not None:
+            return time.monotonic() - asked_at
         self._asked_at = time.monotonic()
         with suppress(RuntimeError):
             self._worker_loop.call_soon_threadsafe(self._answer)

@@ -160,7 +160,11 @@ class Worker:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Work until `stop`, then return when all is settled or given back."""
+        """
+        Work until `stop`, then return when all is settled or given back.
+
+        Cancelled, it gives back at once what runs, and its code has stopped before the cancellation goes on.
+        """
         await self._join()
         self._heartbeat.start()
         self._loop_watch.start()
@@ -168,9 +172,14 @@ class Worker:
         helpers = [self._settler.run(), self._reporter.run(), self._deadlines.run(), self._listener.run()]
         tasks = [asyncio.create_task(helper) for helper in (*helpers, self._warm_up())]
         roles = [asyncio.create_task(loop.run(), name=loop.name) for loop in self._loops.values()]
+        winding_down = asyncio.create_task(self._wind_down())
         try:
-            await self._stopping.wait()
-            await self._wind_down()
+            await asyncio.shield(winding_down)
+        except asyncio.CancelledError:
+            self._stopping.set()
+            self._hurrying.set()
+            await winding_down
+            raise
         finally:
             await self._heartbeat.stop()
             await self._loop_watch.stop()
@@ -178,9 +187,9 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*roles, *tasks, return_exceptions=True)
             await self._close_executors()
-        with suppress(BackendError):
-            await self._membership.leave()
-        self._bus.emit(WorkerStopped(node=self.node_id, queues=self._settings.queues))
+            with suppress(BackendError):
+                await self._membership.leave()
+            self._bus.emit(WorkerStopped(node=self.node_id, queues=self._settings.queues))
 
     async def _warm_up(self) -> None:
         """Have the application imported where its jobs will be forked, before the first one's timeout runs."""
@@ -190,6 +199,7 @@ class Worker:
     # winding down
 
     async def _wind_down(self) -> None:
+        await self._stopping.wait()
         for consumer in self._consumers.values():
             consumer.is_draining = True
             consumer.give_back_held()

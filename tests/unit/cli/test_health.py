@@ -29,6 +29,17 @@ def test_a_fresh_file_is_ready_and_an_old_or_absent_one_is_not(deeper, folder):
     assert 3500 < answer["age_seconds"] < 7200
 
 
+def test_a_file_of_a_clock_that_was_set_back_since_is_not_ready(deeper, folder):
+    file = folder / "worker.json"
+    file.touch()
+    now = file.stat().st_mtime
+    os.utime(file, (now, now + 3600))
+    result = deeper("health", "--file", file)
+    assert result.exit_code == 1
+    assert "written 36" in result.stdout or "written 35" in result.stdout
+    assert "s ahead of the clock" in result.stdout
+
+
 def test_an_age_that_is_none_is_refused(deeper, folder):
     result = deeper("health", "--file", folder / "worker.json", "--max-age", "soon")
     assert result.exit_code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,10 @@ STORE = ("--url", "sqlite:///tasks.db")
 
 MORE = """
 import asyncio
+import logging
+import os
+import signal
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -20,13 +25,38 @@ stuck = BackgroundTaskManager("sqlite:///tasks.db")
 
 
 @manager.task
+async def hold_a_thread() -> None:
+    await asyncio.to_thread(threading.Event().wait)
+
+
+@manager.task
+async def stop_the_worker() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@manager.task
 async def wait() -> None:
     await asyncio.Event().wait()
 
 
+def hold_on():
+    [handler] = logging.getLogger().handlers
+    handler.acquire()
+    holds.set()
+    threading.Event().wait()
+
+
+holds = threading.Event()
+
+
 async def run_worker(queues, *, on_start, **_):
     on_start(SimpleNamespace(on_pulse=lambda tell: None))
+    sys.stdout.write("to nobody")
     threading.Thread(target=threading.Event().wait).start()
+    if "mute" in queues:
+        logging.disable()
+        threading.Thread(target=hold_on).start()
+        holds.wait()
     return SimpleNamespace(is_stuck=True)
 
 
@@ -38,9 +68,11 @@ several = BackgroundTaskManager("sqlite:///tasks.db", processes=4)
 class Process:
     """A worker process and the lines it writes on stderr."""
 
-    def __init__(self, words):
+    def __init__(self, words, **streams):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "deeper_tasks.cli", "worker", *words], stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "deeper_tasks.cli", "worker", *words],
+            text=True,
+            **{"stderr": subprocess.PIPE, **streams},
         )
         self.lines = []
 
@@ -63,15 +95,16 @@ def start(folder):
         shop.write(MORE)
     started = []
 
-    def start(*words):
-        started.append(Process(words))
+    def start(*words, **streams):
+        started.append(Process(words, **streams))
         return started[-1]
 
     yield start
     for each in started:
         each.process.kill()
         each.process.wait()
-        each.process.stderr.close()
+        if each.process.stderr is not None:
+            each.process.stderr.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -86,7 +119,7 @@ def test_a_job_from_the_command_line_is_run_and_a_signal_ends_the_worker_in_orde
     assert [line.split(maxsplit=1) for line in worker.lines[1:5]] == [
         ["store", "sqlite:///tasks.db"],
         ["queues", "default:2, emails:1"],
-        ["tasks", "4"],
+        ["tasks", "6"],
         ["pid", str(worker.process.pid)],
     ]
     assert "second one gives them back at once" in worker.lines[5]
@@ -106,6 +139,15 @@ def test_a_second_signal_gives_back_at_once_what_runs(start, deeper, ask):
 
 def test_without_grace_one_signal_is_enough(start, deeper, ask):
     job = deeper("enqueue", "shop.wait", "--unchecked", *STORE).stdout.strip()
+    worker = start("shop:manager", "--grace", "0")
+    worker.wait_for("started attempt 1")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == 0
+    assert ask("status", job)["status"] == "pending"
+
+
+def test_a_thread_that_a_job_left_behind_keeps_no_worker_from_its_end(start, deeper, ask):
+    job = deeper("enqueue", "shop.hold_a_thread", "--unchecked", *STORE).stdout.strip()
     worker = start("shop:manager", "--grace", "0")
     worker.wait_for("started attempt 1")
     worker.process.send_signal(signal.SIGTERM)
@@ -148,6 +190,52 @@ def test_a_stuck_worker_ends_with_exit_code_75_although_its_thread_runs_on(start
     assert "a task ignored its timeout" in worker.lines[-1]
 
 
+def test_a_stuck_worker_ends_although_nobody_reads_what_it_wrote(start):
+    reader, writer = os.pipe()
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    worker = start("shop:stuck", stdout=writer, env=buffered)
+    os.close(writer)
+    os.close(reader)
+    assert worker.end() == 75
+
+
+def test_a_stuck_worker_ends_although_a_thread_holds_the_lock_of_the_logs(start):
+    assert start("shop:stuck", "--queues", "mute:1").end() == 75
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        ("BackendUnavailableError('the store is away')", 4, "deeper: the store is away"),
+        ("ZeroDivisionError('our own')", 1, "ZeroDivisionError: our own"),
+    ],
+)
+def test_a_worker_that_fails_ends_although_a_thread_of_its_application_does_not(start, folder, raised, code, message):
+    (folder / "lingers.py").write_text(
+        "import threading\n"
+        "from deeper_tasks import BackgroundTaskManager\n"
+        "from deeper_tasks.errors import BackendUnavailableError\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "manager = BackgroundTaskManager('memory://')\n"
+        "async def run_worker(*_, **__):\n"
+        f"    raise {raised}\n"
+        "manager.run_worker = run_worker\n"
+    )
+    worker = start("lingers:manager")
+    assert worker.end() == code
+    assert message in worker.lines[-1]
+
+
+def test_a_worker_works_although_nobody_reads_its_banner(start, deeper, ask):
+    job = deeper("enqueue", "shop.stop_the_worker", "--unchecked", *STORE).stdout.strip()
+    reader, writer = os.pipe()
+    os.close(reader)
+    worker = start("shop:manager", stderr=writer)
+    os.close(writer)
+    assert worker.process.wait() == 0
+    assert ask("status", job)["status"] == "completed"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -167,8 +255,9 @@ def test_what_keeps_a_worker_from_starting_is_one_line(start, deeper, words, cod
 def test_a_supervisor_says_once_what_it_runs_and_its_processes_tell_who_they_are(start):
     worker = start("shop:manager", "--processes", "2", "--queues", "default:3", "--health-port", "0")
     worker.wait_for("second one gives them back")
-    worker.wait_for("started, serving default:3")
-    worker.wait_for("started, serving default:3")
+    # The first of them may have been faster than the banner.
+    while sum("started, serving default:3" in line for line in worker.lines) < 2:
+        worker.wait_for("started, serving default:3")
     worker.process.send_signal(signal.SIGTERM)
     assert worker.end() == 0
     banner = [line.split(maxsplit=1) for line in worker.lines if line.startswith("  ")]

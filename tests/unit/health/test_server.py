@@ -126,15 +126,15 @@ def test_slow_clients_keep_nobody_waiting_and_are_left(served, monkeypatch):
         each.close()
 
 
-def test_more_clients_than_it_serves_are_left_at_once(served):
+def test_who_keeps_too_many_connections_open_loses_the_oldest_and_keeps_nobody_out(served):
     many = [served.connect() for _ in range(server_module._MOST_CLIENTS)]
-    assert served.send(b"GET /live HTTP/1.1\r\n\r\n") == b""
+    for _ in range(3):
+        assert served.ask("GET /live HTTP/1.1")[0] == 200
+    assert many[0].recv(100) == b""
+    many[-1].sendall(b"GET /live HTTP/1.1\r\n\r\n")
+    assert many[-1].recv(100).startswith(b"HTTP/1.1 200")
     for each in many:
         each.close()
-    answered = threading.Event()
-    while not answered.is_set():
-        if served.send(b"GET /live HTTP/1.1\r\n\r\n"):
-            answered.set()
 
 
 def test_a_client_that_breaks_off_harms_nobody(served):
@@ -157,6 +157,8 @@ def test_an_address_that_is_taken_or_unknown_is_a_clear_error(served):
     port = urlsplit(served.server.url).port
     with pytest.raises(ConfigError, match=f"'127.0.0.1', port {port}: Address already in use; choose another"):
         HealthServer(host="127.0.0.1", port=port, health=served.health)
+    with pytest.raises(ConfigError, match=r"cannot be served on 'ä\.\.b', port 0: .*label empty.*; choose another"):
+        HealthServer(host="ä..b", port=0, health=served.health)
     with pytest.raises(ConfigError, match="health cannot be served on 'no host of mine'"):
         HealthServer(host="no host of mine", port=0, health=served.health)
 

@@ -154,3 +154,45 @@ async def test_a_forked_child_leaves_the_watch_to_its_parent(backend, watch, tol
     await backend.insert([job])
     await watch.close()
     assert told.jobs == [job.id]
+
+
+async def test_a_job_that_cannot_be_told_of_keeps_no_other_from_it(backend, watch, told, caplog):
+    async def fail():
+        raise BackendUnavailableError("not now")
+
+    jobs = [new_job() for _ in range(3)]
+    await backend.insert(jobs)
+    watch.expect(jobs[0].id, told.of("first"))
+    watch.expect(jobs[1].id, fail)
+    watch.expect(jobs[2].id, told.of("third"))
+    await watch.close()
+    assert told.jobs == ["first", "third"]
+    assert "not now" in caplog.text
+    assert not is_watching()
+
+
+async def test_the_next_look_is_planned_without_going_through_all_that_is_expected(backend, watch, told, wait_until):
+    class Counted(float):
+        compared = 0
+
+        def __lt__(self, other):
+            Counted.compared += 1
+            return float(self) < other
+
+        __gt__ = __lt__
+
+    jobs = [new_job() for _ in range(200)]
+    for job in jobs:
+        watch.expect(job.id, told.of(job.id))
+    await wait_until(lambda: len(watch._expected) == 200)
+    added = threading.Event()
+
+    def look_on():
+        for each in watch._expected:
+            each.look_at = Counted(each.look_at)
+        watch._add(new_job().id, told.of("another"))
+        added.set()
+
+    watch._thread.call_soon(look_on)
+    assert await asyncio.to_thread(added.wait, 30)
+    assert Counted.compared < 20

@@ -356,7 +356,7 @@ async def test_a_child_that_was_told_to_stop_and_still_finished_runs_no_other_jo
 ):
     executor = bench.executors[ExecutorKind.PROCESS]
     attempt, running = bench.start(await bench.claim(tasks["waits"], str(tmp_path)))
-    await wait_until(lambda: attempt.interrupt is not None)
+    await wait_until(lambda: executor._children and attempt.interrupt)
     orders = []
     monkeypatch.setattr(executor, "_send", orders.append)
     attempt.tell_to_stop(Stop.CANCEL, "not wanted")
@@ -643,3 +643,147 @@ async def test_a_process_that_the_application_s_import_starts_is_left_alone(benc
     assert is_alive(helper)
     await bench.executors[ExecutorKind.PROCESS].close()
     await wait_until(lambda: not is_alive(helper))
+
+
+async def test_a_job_that_is_told_to_stop_before_there_is_a_process_for_it_is_given_back_unbegun(
+    bench, slow_task, tmp_path, wait_until
+):
+    executor = bench.executors[ExecutorKind.PROCESS]
+    attempt, running = bench.start(await bench.claim(slow_task))
+    await wait_until(lambda: executor._control is not None)
+    attempt.tell_to_stop(Stop.SHUTDOWN, "the worker shuts down")
+    assert (await asyncio.wait_for(running, 30)).end is End.RELEASE
+    (tmp_path / "go").touch()
+    # The import went on for the others, and so did the fork.
+    await wait_until(lambda: executor._idle)
+    [child] = executor._idle
+    assert msgspec.json.decode((await bench.run(slow_task)).result) == child.pid
+
+
+# The zygote.
+
+TROUBLED = """
+    import os, threading, time
+    from pathlib import Path
+    from deeper_tasks import task
+
+    def wait_for(name):
+        while not Path({folder!r}, name).exists():
+            time.sleep(0.005)
+
+    def babble():
+        wait_for("babble")
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            if fd > 2 and os.path.exists(f"/proc/self/fd/{{fd}}") and "socket" in os.readlink(f"/proc/self/fd/{{fd}}"):
+                os.write(fd, b"\\0\\0\\0\\2{{}}")
+
+    if os.getpid() != {here}:
+        threading.Thread(target=babble, daemon=True).start()
+        fork = os.fork
+        def fork_if_there_is_room():
+            if Path({folder!r}, "full").exists():
+                raise BlockingIOError(11, "Resource temporarily unavailable")
+            return fork()
+        os.fork = fork_if_there_is_room
+
+    @task(executor="process")
+    def pid(): return os.getpid()
+
+    @task(executor="process")
+    def waits(): wait_for("go")
+
+    @task(executor="process")
+    def inheritable():
+        fds = [int(fd) for fd in os.listdir("/proc/self/fd") if int(fd) > 2]
+        return [os.readlink(f"/proc/self/fd/{{fd}}") for fd in fds if is_inheritable(fd)]
+
+    def is_inheritable(fd):
+        try:
+            return os.get_inheritable(fd)
+        except OSError:
+            return False
+"""
+
+
+@pytest.fixture
+def troubled(bench, application, tmp_path):
+    """Tasks of a module that makes trouble in the zygote when files with certain names are there."""
+    bench.registry = TaskRegistry()
+    module = application(TROUBLED.format(here=os.getpid(), folder=str(tmp_path)))
+    return {task.name.rpartition(".")[2]: task for task in bench.registry.include(module)}
+
+
+async def test_a_fork_that_fails_costs_its_own_job_an_attempt_and_no_other(bench, troubled, tmp_path, wait_until):
+    _, waiting = bench.start(await bench.claim(troubled["waits"]))
+    await wait_until(lambda: bench.executors[ExecutorKind.PROCESS]._children)
+    (tmp_path / "full").touch()
+    settlement = await bench.run(troubled["pid"])
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "ProcessDiedError")
+    assert "no process can be forked now: [Errno 11]" in settlement.error.message
+    (tmp_path / "full").unlink()
+    assert (await bench.run(troubled["pid"])).end is End.COMPLETE
+    (tmp_path / "go").touch()
+    assert (await asyncio.wait_for(waiting, 30)).end is End.COMPLETE
+
+
+async def test_a_zygote_that_cannot_be_understood_is_replaced(bench, troubled, tmp_path, wait_until, caplog):
+    before = msgspec.json.decode((await bench.run(troubled["pid"])).result)
+    _, waiting = bench.start(await bench.claim(troubled["waits"]))
+    await wait_until(lambda: not bench.executors[ExecutorKind.PROCESS]._idle)
+    (tmp_path / "babble").touch()
+    assert (await asyncio.wait_for(waiting, 30)).error.kind == "ProcessDiedError"
+    (tmp_path / "babble").unlink()
+    await wait_until(lambda: bench.executors[ExecutorKind.PROCESS]._listening is None)
+    assert msgspec.json.decode((await bench.run(troubled["pid"])).result) != before
+    assert "another takes its place" in caplog.text
+
+
+async def test_what_a_job_starts_inherits_nothing_of_the_worker_s(bench, troubled):
+    assert msgspec.json.decode((await bench.run(troubled["inheritable"])).result) == []
+
+
+# A middleware with a timeout of its own.
+
+
+async def _hurry(job, proceed):
+    async with asyncio.timeout(None) as limit:
+        hurried.append(limit)
+        return await proceed()
+
+
+hurried = []
+
+
+async def test_a_middleware_that_breaks_off_ends_the_process_that_ran_the_job(bench, tasks, pids_of_middleware):
+    settlement, pids = await pids_of_middleware()
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "TimeoutError")
+    assert not any(map(is_alive, pids))
+    assert (await bench.run(tasks["pid"])).end is End.COMPLETE
+
+
+@pytest.fixture
+def pids_of_middleware(bench, tasks, tmp_path, wait_until):
+    """Have a job broken off by the middleware; returns its end, and the processes that it ran in."""
+
+    async def pids_of_middleware():
+        bench.middleware.append(_hurry)
+        _, running = bench.start(await bench.claim(tasks["stubborn"], str(tmp_path)))
+        await wait_until((tmp_path / "pids").exists)
+        hurried.pop().reschedule(0)
+        settlement = await asyncio.wait_for(running, 30)
+        return settlement, [*map(int, (tmp_path / "pids").read_text().split())]
+
+    return pids_of_middleware
+
+
+async def test_a_middleware_that_breaks_off_before_there_is_a_process_harms_no_other_job(
+    bench, slow_task, tmp_path, wait_until
+):
+    executor = bench.executors[ExecutorKind.PROCESS]
+    bench.middleware.append(_hurry)
+    _, running = bench.start(await bench.claim(slow_task))
+    await wait_until(lambda: executor._control is not None)
+    hurried.pop().reschedule(0)
+    assert (await asyncio.wait_for(running, 30)).error.kind == "TimeoutError"
+    (tmp_path / "go").touch()
+    assert (await bench.run(slow_task)).end is End.COMPLETE

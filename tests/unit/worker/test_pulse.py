@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -64,3 +65,16 @@ async def test_a_sign_that_cannot_be_given_is_logged_and_the_next_follows(pulsin
     pulsing(tell)
     await wait_until(lambda: len(given) > 5)
     assert caplog.text.count("a sign of life could not be given") == 2
+
+
+async def test_an_answer_that_comes_while_the_lag_is_taken_is_no_error(monkeypatch):
+    pulse = Pulse(worker_loop=asyncio.get_running_loop(), tell=lambda _: None)
+    assert pulse._lag() == 0.0
+    clock = time.monotonic
+
+    def answered_meanwhile():
+        pulse._answer()
+        return clock()
+
+    monkeypatch.setattr(pulse_module.time, "monotonic", answered_meanwhile)
+    assert pulse._lag() >= 0.0

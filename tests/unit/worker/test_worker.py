@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import msgspec
@@ -21,6 +22,7 @@ from deeper_tasks.integrations.events import (
     TaskIgnoresTimeout,
     WorkerStarted,
     WorkerStopped,
+    WorkerStopping,
 )
 from deeper_tasks.tasks import TaskRegistry, make_task
 from deeper_tasks.testing.conformance.scene import NOW, new_job, new_token, node_record, rescue_all
@@ -335,6 +337,52 @@ async def test_what_was_being_claimed_when_the_stop_came_is_given_back(shop, wai
     assert await shop.states(ids) == [State.PENDING] * 2
     assert shop.begun == []
     assert await flaky.nodes() == []
+
+
+async def test_a_stop_needs_none_of_the_threads_that_jobs_hold_for_ever(open_shop, wait_until):
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    free = threading.Event()
+
+    async def holds():
+        await asyncio.to_thread(free.wait)
+
+    shop = await open_shop(shutdown_grace=timedelta(0))
+    shop.add(holds)
+    [job] = await shop.enqueue("holds")
+    shop.start()
+    try:
+        await wait_until(lambda: shop.worker.busy)
+        await shop.stop()
+        assert await shop.states([job]) == [State.PENDING]
+    finally:
+        free.set()
+
+
+async def test_a_worker_whose_own_task_is_cancelled_gives_back_at_once_what_runs(shop, wait_until):
+    [job] = await shop.enqueue()
+    shop.start()
+    await wait_until(lambda: shop.begun)
+    shop.running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await shop.running
+    assert shop.cancelled == [job]
+    assert await shop.states([job]) == [State.PENDING]
+    assert await shop.backend.nodes() == []
+    assert len(shop.heard(WorkerStopped)) == 1
+
+
+async def test_a_worker_cancelled_in_its_grace_hurries(open_shop, wait_until):
+    shop = await open_shop(shutdown_grace=timedelta(hours=1))
+    [job] = await shop.enqueue()
+    worker = shop.start()
+    await wait_until(lambda: shop.begun)
+    worker.stop()
+    await wait_until(lambda: shop.heard(WorkerStopping))
+    shop.running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await shop.running
+    assert await shop.states([job]) == [State.PENDING]
+    assert len(shop.heard(WorkerStopping)) == 1
 
 
 async def test_a_job_that_was_cancelled_before_the_stop_is_cancelled(open_shop, wait_until, flaky):

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from deeper_tasks.aside import run_aside
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
     Beat,
@@ -125,7 +126,7 @@ class SQLiteBackend:
         lister, self._lister = self._lister, None
         for thread in (lister, reader, writer):
             if thread is not None:
-                await asyncio.get_running_loop().run_in_executor(None, thread.close)
+                await run_aside(thread.close)
 
     async def migrate(self) -> tuple[str, ...]:
         self._forget_parent()

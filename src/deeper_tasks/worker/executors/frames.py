@@ -70,6 +70,12 @@ class Forked(Struct, frozen=True, kw_only=True, tag=True):
     pid: int
 
 
+class Unforked(Struct, frozen=True, kw_only=True, tag=True):
+    """Zygote to worker: why there is no child for the oldest unanswered `Fork`."""
+
+    error: str
+
+
 class Exited(Struct, frozen=True, kw_only=True, tag=True):
     """
     Zygote to worker: a child has ended, with this exit code, or by a signal where negative.
@@ -111,7 +117,22 @@ class Done(Struct, frozen=True, kw_only=True, tag=True):
     is_worn: bool = False
 
 
-Frame = Setup | Fork | Kill | Watch | Unwatch | Unwatched | Ready | Forked | Exited | Run | ProgressMade | Logged | Done
+Frame = (
+    Setup
+    | Fork
+    | Kill
+    | Watch
+    | Unwatch
+    | Unwatched
+    | Ready
+    | Forked
+    | Unforked
+    | Exited
+    | Run
+    | ProgressMade
+    | Logged
+    | Done
+)
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Frame)

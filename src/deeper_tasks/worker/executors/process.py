@@ -14,9 +14,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 from msgspec import UNSET
 
+from deeper_tasks.aside import run_aside
 from deeper_tasks.domain.job import Progress
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.tasks import Reporter
@@ -36,6 +38,7 @@ from deeper_tasks.worker.executors.frames import (
     ProgressMade,
     Ready,
     Setup,
+    Unforked,
     Unwatch,
     Unwatched,
     Watch,
@@ -103,7 +106,7 @@ class ProcessExecutor:
         self._children: dict[int, _Child] = {}
         self._early_exits: dict[int, Exited] = {}
         self._idle: list[_Child] = []
-        self._starting = asyncio.Lock()
+        self._starting: asyncio.Task[None] | None = None
         self._has_warned = False
 
     async def warm_up(self) -> None:
@@ -116,7 +119,9 @@ class ProcessExecutor:
         limit = self._memory_limit(call)
         # The application's import is not the job's time.
         self._deadlines.hold(attempt)
-        child = await self._take_child(limit)
+        child = self._take_idle(limit) or await self._fork_for(attempt)
+        if child is None:
+            return call.released()
         assert attempt.context is not None
         self._deadlines.watch(attempt, attempt.context.timeout)
         if limit is not None:
@@ -127,6 +132,12 @@ class ProcessExecutor:
         started = time.perf_counter()
         try:
             done = await self._converse(child, attempt, call)
+        except asyncio.CancelledError:
+            # By the middleware, at a timeout of its own: its code must not go on with nobody to listen.
+            self._send(Kill(pid=child.pid))
+            await _until(child.exited)
+            child.writer.close()
+            raise
         finally:
             attempt.interrupt = None
         if done is None:
@@ -155,7 +166,9 @@ class ProcessExecutor:
             self._process.kill()
         else:
             self._listening.cancel()
-        await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+        await run_aside(self._process.wait)
+        if self._starting is not None:
+            await asyncio.wait({self._starting})
         self._process = None
 
     def _memory_limit(self, call: Call) -> int | None:
@@ -215,25 +228,50 @@ class ProcessExecutor:
         child.fault = child.fault or fault
         self._send(Kill(pid=child.pid))
 
-    async def _take_child(self, limit: int | None) -> _Child:
+    def _take_idle(self, limit: int | None) -> _Child | None:
         while self._idle:
             child = self._idle.pop()
             if not child.exited.done() and not _is_too_big(child, limit):
                 return child
             child.writer.close()
-        return await self._fork()
+        return None
+
+    async def _fork_for(self, attempt: Attempt) -> _Child | None:
+        """Return a new child; None when the attempt was told to stop before there was one, as during the import."""
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        forking = asyncio.create_task(self._fork())
+        attempt.interrupt = lambda: None if told.done() else told.set_result(None)
+        try:
+            either: set[asyncio.Future[Any]] = {forking, told}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            attempt.interrupt = None
+            if not forking.done():
+                forking.add_done_callback(self._put_aside)
+        return forking.result() if forking.done() else None
+
+    def _put_aside(self, forking: asyncio.Task[_Child]) -> None:
+        """Keep a child that came too late for who wanted it."""
+        if not forking.cancelled() and forking.exception() is None:
+            self._idle.append(forking.result())
 
     async def _fork(self) -> _Child:
         await self._ensure_zygote()
+        assert self._control is not None
         ours, theirs = socket.socketpair()
-        with theirs:
-            forked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-            self._forks.append(forked)
-            assert self._control is not None
-            await self._control.drain()
-            transport_socket = self._control.get_extra_info("socket")
-            _send_descriptor(transport_socket.fileno(), frames.encode(Fork()), theirs.fileno())
-            pid = await forked
+        try:
+            with theirs:
+                control = self._control.get_extra_info("socket").fileno()
+                _send_descriptor(control, frames.encode(Fork()), theirs.fileno())
+                forked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+                self._forks.append(forked)
+                pid = await forked
+        except OSError as error:
+            ours.close()
+            raise ProcessDiedError(f"the process that forks the others has died: {error}") from error
+        except BaseException:
+            ours.close()
+            raise
         reader, writer = await asyncio.open_connection(sock=ours)
         child = self._children[pid] = _Child(pid, reader, writer)
         if (exited := self._early_exits.pop(pid, None)) is not None:
@@ -241,35 +279,52 @@ class ProcessExecutor:
         return child
 
     async def _ensure_zygote(self) -> None:
-        async with self._starting:
-            if self._process is not None and self._process.poll() is None and self._listening is not None:
-                return
-            ours, theirs = socket.socketpair()
-            with theirs:
-                self._process = _start_zygote(theirs.fileno())
-            reader, self._control = await asyncio.open_connection(sock=ours)
-            self._send(Setup(path=sys.path, modules=sorted(set(self._modules()))))
-            reason = await _why_not_ready(reader)
-            if reason is not None:
-                self._control.close()
-                self._process.kill()
-                # Not here on the loop: only its next turn closes the socket, and the zygote ends after that.
-                await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
-                raise ProcessDiedError(f"the application could not be imported in a process of its own: {reason}")
-            self._listening = asyncio.create_task(self._listen(reader))
+        if self._listening is not None:
+            return
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.create_task(self._start_zygote())
+        # Several wait for it, and one of them may be told to stop.
+        await asyncio.shield(self._starting)
 
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
-        while True:
-            match await frames.read(reader):
-                case Forked(pid=pid):
-                    self._forks.popleft().set_result(pid)
-                case Exited() as exited:
-                    self._note_exit(exited)
-                case Unwatched(pid=pid) if pid in self._children:
-                    self._idle.append(self._children[pid])
-                case None:
-                    break
-        # The zygote is gone, and all children with it.
+    async def _start_zygote(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = self._process = _start_zygote(theirs.fileno())
+        reader, control = await asyncio.open_connection(sock=ours)
+        self._control = control
+        self._send(Setup(path=sys.path, modules=sorted(set(self._modules()))))
+        reason = await _why_not_ready(reader)
+        if reason is not None:
+            control.close()
+            process.kill()
+            # Not here on the loop: only its next turn closes the socket, and the zygote ends after that.
+            await run_aside(process.wait)
+            raise ProcessDiedError(f"the application could not be imported in a process of its own: {reason}")
+        self._listening = asyncio.create_task(self._listen(reader, process))
+
+    async def _listen(self, reader: asyncio.StreamReader, process: subprocess.Popen[bytes]) -> None:
+        try:
+            while (frame := await frames.read(reader)) is not None:
+                self._obey(frame)
+        except GarbledError:
+            _logger.exception("the process that forks the others sent what is no message; another takes its place")
+        # It is gone, and all children with it, or can be understood no more.
+        process.kill()
+        await run_aside(process.wait)
+        self._lose_zygote()
+
+    def _obey(self, frame: frames.Frame) -> None:
+        match frame:
+            case Forked(pid=pid):
+                self._forks.popleft().set_result(pid)
+            case Unforked(error=error):
+                self._forks.popleft().set_exception(ProcessDiedError(f"no process can be forked now: {error}"))
+            case Exited() as exited:
+                self._note_exit(exited)
+            case Unwatched(pid=pid) if pid in self._children:
+                self._idle.append(self._children[pid])
+
+    def _lose_zygote(self) -> None:
         self._listening = None
         if self._control is not None:
             self._control.close()
@@ -295,7 +350,7 @@ class ProcessExecutor:
 
 def _start_zygote(control: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", "deeper_tasks.worker.executors.zygote", str(control)],
+        [sys.executable, "-m", "deeper_tasks.worker.executors.zygote", str(control), str(os.getpid())],
         pass_fds=[control],
         stdin=subprocess.DEVNULL,
         env={**os.environ, **child_mark(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -312,6 +367,8 @@ async def _why_not_ready(zygote: asyncio.StreamReader) -> str | None:
     try:
         async with asyncio.timeout(_LONGEST_IMPORT):
             ready = await frames.read(zygote)
+    except GarbledError:
+        return "it wrote something of its own to the worker's connection"
     except TimeoutError:
         return f"it took longer than {_LONGEST_IMPORT:g} s"
     return ready.error if isinstance(ready, Ready) else "it ended at once"
@@ -320,6 +377,13 @@ async def _why_not_ready(zygote: asyncio.StreamReader) -> str | None:
 def _is_too_big(child: _Child, limit: int | None) -> bool:
     """Whether earlier jobs have left a child so big that the next might be killed for it."""
     return limit is not None and memory_above(child.pid, limit * _MEGABYTE // 2) is not None
+
+
+async def _until(exited: asyncio.Future[Exited]) -> None:
+    """Wait for the end of a process, however often the one who waits is cancelled."""
+    while not exited.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({exited})
 
 
 def _describe(code: int) -> str:

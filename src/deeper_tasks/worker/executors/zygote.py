@@ -29,6 +29,7 @@ from deeper_tasks.worker.executors.frames import (
     Kill,
     Ready,
     Setup,
+    Unforked,
     Unwatch,
     Unwatched,
     Watch,
@@ -45,10 +46,13 @@ _ORPHAN_ROUNDS, _ORPHAN_PAUSE = 500, 0.002
 
 
 class Zygote:
-    """Serves one worker through its control socket."""
+    """Serves one worker, the process of this id, through its control socket."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, *, worker: int) -> None:
+        # What the application starts must not look like this process to the worker.
+        control.set_inheritable(False)
         self._control = control
+        self._worker = worker
         self._children: set[int] = set()
         self._helpers: set[int] = set()
         self._limits: dict[int, int] = {}
@@ -61,6 +65,7 @@ class Zygote:
         # The worker alone decides when this ends: Ctrl-C reaches the whole group.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _hear_of_parent()
         setup, _ = receive(self._control)
         try:
             self._serve(setup)
@@ -91,6 +96,9 @@ class Zygote:
         if self._limits and time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_AT_MEMORY
             self._enforce_limits()
+        if os.getppid() != self._worker:
+            # A process that was forked from the worker may hold the other end of the socket open.
+            return False
         if self._control.fileno() not in readable:
             return True
         frame, descriptors = receive(self._control)
@@ -117,7 +125,13 @@ class Zygote:
                 _kill_group(pid)
 
     def _fork(self, descriptor: int) -> None:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            # No more processes or no memory now: no reason to end those that run.
+            os.close(descriptor)
+            self._send(Unforked(error=str(error)))
+            return
         if pid == 0:
             self._become_child(descriptor)
         os.close(descriptor)
@@ -136,6 +150,8 @@ class Zygote:
             self._control.close()
             os.close(self._wake_reader)
             os.close(self._wake_writer)
+            # A descriptor that came through a socket is inherited by what a job starts.
+            os.set_inheritable(descriptor, False)
             with socket.socket(fileno=descriptor) as connection:
                 child.serve(connection)
             code = 0
@@ -173,7 +189,7 @@ class Zygote:
             # One that has ended hands its own children on to us: look again.
             time.sleep(_ORPHAN_PAUSE)
 
-    def _send(self, frame: Ready | Forked | Exited | Unwatched) -> None:
+    def _send(self, frame: Ready | Forked | Unforked | Exited | Unwatched) -> None:
         # A worker that is gone is noticed when its side of the socket reads as closed.
         with suppress(OSError):
             self._control.sendall(encode(frame))
@@ -211,6 +227,12 @@ def _adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def _hear_of_parent() -> None:
+    """On Linux, be woken when the worker ends, or the thread of it that started this process."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCHLD)
+
+
 def _end_with_parent() -> None:
     """On Linux, have the kernel kill this process when the zygote ends in whatever way."""
     if sys.platform == "linux":
@@ -219,4 +241,4 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as control:
-        Zygote(control).run()
+        Zygote(control, worker=int(sys.argv[2])).run()

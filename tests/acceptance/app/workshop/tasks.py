@@ -75,6 +75,16 @@ def wait_in_process() -> None:
 
 
 @task
+async def leave_a_fork() -> None:
+    """Fork the worker, as multiprocessing does; what was forked outlives it, with all that it had open."""
+    pid = os.fork()
+    if pid == 0:
+        while True:
+            time.sleep(_LONG)  # noqa: ASYNC251 - there is no loop in the fork
+    journal.write("fork", pid)
+
+
+@task
 async def block_once(path: str) -> str:
     """At the first attempt block the worker's loop until a file is there; returns which attempt this was."""
     journal.write("start")

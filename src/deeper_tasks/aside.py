@@ -1,0 +1,31 @@
+"""Aside: a thread of its own for one call that blocks, whatever keeps the threads that all share."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+R = TypeVar("R")
+
+
+async def run_aside(function: Callable[[], R]) -> R:
+    """
+    Call a function in a new thread, and return what it returns or raise what it raised.
+
+    The loop's own executor has few threads, and the code of tasks may hold them
+    all for ever (`asyncio.to_thread`): what ends a worker must not queue behind it.
+    """
+    outcome: Future[R] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="deeper-aside", daemon=True).start()
+    return await asyncio.wrap_future(outcome)

@@ -1,0 +1,77 @@
+"""The ending of a worker process, which nothing that its application left running may hold up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from deeper_tasks.cli.program import ExitCode, tell
+
+_logger = logging.getLogger("deeper_tasks")
+
+_LAST_WORDS = 2.0
+"""Seconds that tasks, threads and log handlers get to end after the worker has stopped."""
+
+
+def run_to_the_end(run: Callable[[], ExitCode], *, as_json: bool) -> ExitCode:
+    """
+    Call `run`, which has a worker process do its work, and return its exit code, or that of its failure.
+
+    The interpreter would wait for threads of the application for ever: where
+    one does not end, the process ends here.
+    """
+    others = set(threading.enumerate())
+    try:
+        code = run()
+    except Exception as error:  # noqa: BLE001 - a process that does not end for it is never replaced
+        code = _told(error, as_json=as_json)
+    deadline = time.monotonic() + (0 if code is ExitCode.STUCK else _LAST_WORDS)
+    for thread in threading.enumerate():
+        if thread not in others and not thread.daemon:
+            thread.join(max(0, deadline - time.monotonic()))
+            if thread.is_alive():
+                leave(code)
+    return code
+
+
+async def end_loop(code: ExitCode) -> None:
+    """End the tasks of this loop, and the threads that it shares; the process ends here if they do not."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    # The loop would wait for a thread that a job went away from, `asyncio.to_thread`, when it is closed.
+    others.add(asyncio.create_task(asyncio.get_running_loop().shutdown_default_executor()))
+    if (await asyncio.wait(others, timeout=_LAST_WORDS))[1]:
+        leave(code)
+
+
+def leave(code: ExitCode) -> None:
+    """End the process now. What is stuck may hold the lock of a log handler, or nobody may read the output."""
+    try:
+        speaker = threading.Thread(target=_flush, name="deeper-last-words", daemon=True)
+        speaker.start()
+        speaker.join(_LAST_WORDS)
+    finally:
+        os._exit(code)
+
+
+def _flush() -> None:
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        # Closed, or never there: a service may be started without.
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
+def _told(error: Exception, *, as_json: bool) -> ExitCode:
+    try:
+        return tell(error, as_json=as_json)
+    except Exception:
+        _logger.critical("the worker process ends because of an unexpected error", exc_info=error)
+        return ExitCode.REFUSED

@@ -1,0 +1,44 @@
+"""A call in a thread of its own: what it gives, and that it waits for no other thread."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from deeper_tasks.aside import run_aside
+
+
+async def test_it_gives_what_the_function_gives():
+    assert await run_aside(lambda: threading.current_thread().name) == "deeper-aside"
+
+
+async def test_it_raises_what_the_function_raises():
+    with pytest.raises(ZeroDivisionError):
+        await run_aside(lambda: 1 / 0)
+
+
+async def test_it_waits_for_none_of_the_threads_that_the_loop_shares():
+    free = threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    held = loop.run_in_executor(None, free.wait)
+    assert await asyncio.wait_for(run_aside(lambda: 3), 30) == 3
+    free.set()
+    await held
+
+
+async def test_one_that_is_given_up_goes_on_to_its_end():
+    free, ended = threading.Event(), threading.Event()
+
+    def block():
+        free.wait()
+        ended.set()
+
+    waiting = asyncio.create_task(run_aside(block))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    free.set()
+    assert await run_aside(lambda: ended.wait(30))
