@@ -4,7 +4,7 @@ import asyncio
 import re
 import sqlite3
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -232,21 +232,18 @@ async def test_the_same_file_under_another_name_is_the_same(backend, path, conne
 
 
 async def test_a_connection_of_another_thread_is_refused(backend, path, connect):
-    made = []
-    thread = threading.Thread(target=lambda: made.append(sqlite3.connect(path)))
-    thread.start()
-    thread.join()
-    factory = made[0].text_factory
-    with pytest.raises(InvalidOptionError, match=r"another thread: .* check_same_thread=False"):
-        await backend.insert([new_job()], connection=made[0])
-    assert made[0].text_factory is factory
-    thread = threading.Thread(target=lambda: made.append(sqlite3.connect(path, check_same_thread=False)))
-    thread.start()
-    thread.join()
-    with made[1]:
-        await backend.insert([new_job()], connection=made[1])
-    made[1].close()
-    assert await total(backend) == 1
+    with ThreadPoolExecutor(max_workers=1) as other:
+        bound = other.submit(sqlite3.connect, path).result()
+        factory = bound.text_factory
+        with pytest.raises(InvalidOptionError, match=r"another thread: .* check_same_thread=False"):
+            await backend.insert([new_job()], connection=bound)
+        assert bound.text_factory is factory
+        other.submit(bound.close).result()
+        free = other.submit(sqlite3.connect, path, check_same_thread=False).result()
+    with closing(free):
+        with free:
+            await backend.insert([new_job()], connection=free)
+        assert await total(backend) == 1
 
 
 async def test_a_closed_connection_is_refused(backend, connect):
