@@ -267,3 +267,36 @@ def test_an_old_sqlite_is_refused(path, monkeypatch):
 
 def test_synchronous_has_two_words():
     assert [each.value for each in Synchronous] == ["full", "normal"]
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_a_file_that_was_taken_away_takes_no_jobs_that_would_be_lost(backend, path, tmp_path, is_replaced):
+    await backend.insert([new_job()])
+    await backend.find(JobQuery())
+    for file in tmp_path.glob(f"{path.name}*"):
+        if file.is_file():
+            file.unlink()
+    if is_replaced:
+        await opened(path)
+    job = new_job()
+    with pytest.raises(BackendUnavailableError, match="removed or replaced while it was open") as raised:
+        await backend.insert([job])
+    assert raised.value.job_ids == (job.id,)
+    if not is_replaced:
+        with pytest.raises(BackendUnavailableError, match="removed"):
+            await backend.get(job.id)
+    with pytest.raises(BackendUnavailableError, match="removed or replaced"):
+        await backend.find(JobQuery())
+    assert path.exists() is is_replaced
+
+
+async def test_a_store_that_is_opened_anew_works_on_the_file_that_is_there_now(backend, path):
+    await backend.insert([new_job()])
+    aside = path.with_name("aside.db")
+    path.rename(aside)
+    with pytest.raises(BackendUnavailableError):
+        await backend.insert([new_job()])
+    await backend.close()
+    await backend.open()
+    await backend.insert([new_job()])
+    assert (await backend.find(JobQuery())).total == 1

@@ -62,6 +62,7 @@ class DatabaseThread:
         self._database = database
         self._requests: queue.SimpleQueue[_Request[Any] | None] = queue.SimpleQueue()
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
         self._using = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._is_closed = False
@@ -124,6 +125,24 @@ class DatabaseThread:
             self._connection.close()
             self._connection = None
 
+    def _connected(self, connect: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
+        """
+        Return the connection, opened once.
+
+        A file that was removed or replaced lives on for who has it open: what is
+        written there is lost without an error, and so it is refused.
+        """
+        if self._connection is None:
+            self._connection = connect()
+            self._file = self._database.identify()
+        elif self._file != self._database.identify():
+            path = str(self._database.path)
+            raise BackendUnavailableError(
+                f"the database {path!r} was removed or replaced while it was open: restart this process; "
+                "stop all of them before you put another file in its place"
+            )
+        return self._connection
+
     def _perform(self, batch: list[_Request[Any]]) -> None:
         raise NotImplementedError
 
@@ -139,14 +158,13 @@ class Reader(DatabaseThread):
     def _perform(self, batch: list[_Request[Any]]) -> None:
         for request in batch:
             try:
-                if self._connection is None:
-                    self._connection = self._database.connect_to_read()
-                self._connection.set_progress_handler(request.future.cancelled, _STEPS_BETWEEN_LOOKS)
-                self._connection.execute("BEGIN")
+                connection = self._connected(self._database.connect_to_read)
+                connection.set_progress_handler(request.future.cancelled, _STEPS_BETWEEN_LOOKS)
+                connection.execute("BEGIN")
                 try:
-                    request.answer = request.operation(self._connection)
+                    request.answer = request.operation(connection)
                 finally:
-                    self._connection.execute("COMMIT")
+                    connection.execute("COMMIT")
             except Exception as error:  # noqa: BLE001 - whatever it is belongs to the caller
                 self._fail([request], error)
 
@@ -175,10 +193,9 @@ class Writer(DatabaseThread):
                 self._database.check_folder()
                 self._turnstile = Turnstile(self._database.path, timeout=self._database.timeout)
             with self._turnstile.turn():
-                if self._connection is None:
-                    self._connection = self._database.connect_to_write()
-                self._transact(self._connection, [request for request in batch if not request.is_alone])
-                self._run_alone(self._connection, [request for request in batch if request.is_alone])
+                connection = self._connected(self._database.connect_to_write)
+                self._transact(connection, [request for request in batch if not request.is_alone])
+                self._run_alone(connection, [request for request in batch if request.is_alone])
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
             self._fail(batch, error)
 
