@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 
@@ -11,6 +12,8 @@ from msgspec import Struct
 from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.sync import LoopThread
+
+_logger = logging.getLogger("deeper_tasks")
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.003, 0.25, 1.5
 _MOST_AT_ONCE = 1_000
@@ -106,12 +109,19 @@ class CommitWatch:
         there = await self._find({each.job_id for each in due})
         for each in due:
             if each.job_id in there:
-                await each.tell()
+                await self._tell(each)
             elif each.given_up_at > at:
                 each.pause = min(each.pause * _GROWTH, _LONGEST_PAUSE)
                 each.look_at = _now() + each.pause
                 self._expected.append(each)
         self._rests_until = _now() + _REST * (_now() - began)
+
+    async def _tell(self, expected: _Expected) -> None:
+        try:
+            await expected.tell()
+        except Exception:
+            # The others of this look are still to be told of.
+            _logger.exception("the job %s was committed, and telling of it failed", expected.job_id)
 
     async def _find(self, ids: set[JobId]) -> set[JobId]:
         query = JobQuery(filter=JobFilter(ids=tuple(ids)), limit=len(ids))

@@ -154,3 +154,17 @@ async def test_a_forked_child_leaves_the_watch_to_its_parent(backend, watch, tol
     await backend.insert([job])
     await watch.close()
     assert told.jobs == [job.id]
+
+
+async def test_one_that_cannot_be_told_of_keeps_nothing_from_the_others(backend, watch, told, caplog):
+    async def fail():
+        raise RuntimeError("nobody listens")
+
+    jobs = [new_job() for _ in range(3)]
+    await backend.insert(jobs)
+    for job, tell in zip(jobs, [fail, told.of("second"), told.of("third")], strict=True):
+        watch.expect(job.id, tell)
+    await watch.close()
+    assert sorted(told.jobs) == ["second", "third"]
+    assert jobs[0].id in caplog.text
+    assert "nobody listens" in caplog.text
