@@ -69,10 +69,11 @@ class CommitWatch:
 
     def _add(self, job_id: JobId, tell: Callable[[], Awaitable[None]]) -> None:
         now = _now()
-        self._expected.append(
-            _Expected(job_id=job_id, tell=tell, given_up_at=now + self._patience, look_at=now + _FIRST_PAUSE)
-        )
-        self._plan()
+        look_at = now + _FIRST_PAUSE
+        self._expected.append(_Expected(job_id=job_id, tell=tell, given_up_at=now + self._patience, look_at=look_at))
+        # Not a new plan for each: that looks at all, and thousands of them would cost seconds.
+        if self._timer is None or self._timer.when() > max(look_at, self._rests_until):
+            self._plan()
 
     async def _finish(self) -> None:
         if self._looking is not None:

@@ -168,3 +168,13 @@ async def test_one_that_cannot_be_told_of_keeps_nothing_from_the_others(backend,
     assert sorted(told.jobs) == ["second", "third"]
     assert jobs[0].id in caplog.text
     assert "nobody listens" in caplog.text
+
+
+async def test_thousands_of_jobs_in_one_transaction_are_not_each_a_new_plan(watch, told, wait_until, monkeypatch):
+    plans = []
+    plan = watch._plan
+    monkeypatch.setattr(watch, "_plan", lambda: (plans.append(len(watch._expected)), plan()))
+    for number in range(2_000):
+        watch.expect(new_job().id, told.of(number))
+    await wait_until(lambda: len(watch._expected) == 2_000)
+    assert len(plans) < 500
