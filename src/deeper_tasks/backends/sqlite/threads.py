@@ -126,22 +126,30 @@ class DatabaseThread:
             self._connection = None
 
     def _connected(self, connect: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
-        """
-        Return the connection, opened once.
-
-        A file that was removed or replaced lives on for who has it open: what is
-        written there is lost without an error, and so it is refused.
-        """
+        """Return the connection, opened once."""
         if self._connection is None:
             self._connection = connect()
             self._file = self._database.identify()
-        elif self._file != self._database.identify():
+        return self._connection
+
+    def _keep_to_the_file(self) -> None:
+        """
+        Disconnect from a file that has another in its place.
+
+        One that was removed or replaced lives on for who has it open: what is
+        written there is lost without an error.
+
+        Raises:
+            BackendUnavailableError: there is none in its place.
+        """
+        if self._connection is None or (found := self._database.identify()) == self._file:
+            return
+        if found is None:
             path = str(self._database.path)
             raise BackendUnavailableError(
-                f"the database {path!r} was removed or replaced while it was open: restart this process; "
-                "stop all of them before you put another file in its place"
+                f"the database {path!r} was removed while it was open: put it back, or restart what uses it"
             )
-        return self._connection
+        self._disconnect()
 
     def _perform(self, batch: list[_Request[Any]]) -> None:
         raise NotImplementedError
@@ -158,6 +166,7 @@ class Reader(DatabaseThread):
     def _perform(self, batch: list[_Request[Any]]) -> None:
         for request in batch:
             try:
+                self._keep_to_the_file()
                 connection = self._connected(self._database.connect_to_read)
                 connection.set_progress_handler(request.future.cancelled, _STEPS_BETWEEN_LOOKS)
                 connection.execute("BEGIN")
@@ -189,6 +198,8 @@ class Writer(DatabaseThread):
 
     def _perform(self, batch: list[_Request[Any]]) -> None:
         try:
+            # Before the turn, whose locks go with the file.
+            self._keep_to_the_file()
             if self._turnstile is None:
                 self._database.check_folder()
                 self._turnstile = Turnstile(self._database.path, timeout=self._database.timeout)
