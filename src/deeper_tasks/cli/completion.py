@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
+from shlex import quote
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
@@ -61,7 +62,12 @@ def _complete(context: click.Context, begun: str, names: Names) -> list[Completi
     asking = threading.Thread(target=_ask, args=(target, names, found), daemon=True)
     asking.start()
     asking.join(_PATIENCE)
-    return [CompletionItem(name) for name in sorted(found) if name.startswith(begun)]
+    return [CompletionItem(name) for name in sorted(found) if name.startswith(begun) and _is_plain(name)]
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a shell takes a name as it is. What stands on its line is run with Enter: no name may be a command."""
+    return quote(name) == name
 
 
 def _ask(target: Target, names: Names, found: list[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import msgspec
 
+from deeper_tasks.cli.output import safe
 from deeper_tasks.errors import (
     BackendUnavailableError,
     ConfigError,
@@ -114,7 +115,7 @@ def tell(error: Exception, *, as_json: bool) -> ExitCode:
             answer = {"error": type(fault).__name__, "message": message, "exit_code": int(code)}
             click.echo(msgspec.json.encode(answer), err=True)
         else:
-            click.echo(f"deeper: {message}", err=True)
+            click.echo(f"deeper: {safe(message)}", err=True)
     return code
 
 

@@ -6,7 +6,7 @@ import click
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.cli.completion import complete_queue
-from deeper_tasks.cli.output import console, jobs, write_json
+from deeper_tasks.cli.output import console, jobs, safe, write_json
 from deeper_tasks.cli.program import CommandGroup
 from deeper_tasks.cli.target import Target, takes_target
 from deeper_tasks.manager import QueueOverview
@@ -91,7 +91,7 @@ def _tell(target: Target, manager: BackgroundTaskManager, name: str, known: list
         return
     click.echo(f"{name} {what}, with {jobs(_pending(queue))} pending")
     if name not in known:
-        there_are = f"there are: {', '.join(known)}" if known else "there is no queue yet"
+        there_are = f"there are: {safe(', '.join(known))}" if known else "there is no queue yet"
         click.echo(f"deeper: no job has been in the queue {name!r}, and no worker serves it; {there_are}", err=True)
 
 

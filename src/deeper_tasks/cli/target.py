@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import wraps
 from pathlib import Path
 from typing import TypeVar
@@ -53,7 +54,9 @@ class Target(Struct, frozen=True, kw_only=True):
     @contextmanager
     def closing(self, *, with_tasks: bool = False) -> Iterator[BackgroundTaskManager]:
         """Yield the manager as `opened` does, its store not yet open."""
-        manager = self._manager(with_tasks=with_tasks)
+        # What an application prints when it is imported is no part of the answer.
+        with redirect_stdout(sys.stderr):
+            manager = self._manager(with_tasks=with_tasks)
         abilities = manager.backend.capabilities
         if abilities.runs_jobs and not abilities.is_shared:
             raise ConfigError(f"{manager.settings.url} lives inside one process, and no other can see its jobs")

@@ -10,7 +10,9 @@ from typing import Any, TypedDict, Unpack
 from deeper_tasks.backends.protocol import JobFilter, SortKey
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import InvalidOptionError
+from deeper_tasks.manager.door import check_text
 from deeper_tasks.tasks import Task
+from deeper_tasks.tasks.options import LONGEST_DURATION
 
 _MOST_PER_PAGE = 1_000
 _LAST_PAGE = 1_000_000
@@ -37,14 +39,17 @@ def to_filter(**conditions: Unpack[Conditions]) -> JobFilter:
         known = ", ".join(Conditions.__annotations__)
         raise InvalidOptionError(f"the condition {min(unknown)!r} is unknown; there are: {known}")
     status, module, task = conditions.get("status"), conditions.get("worker_module"), conditions.get("task")
-    for name in ("queue", "tag"):
-        _check_text(name, conditions.get(name))
+    module = module.__name__ if isinstance(module, ModuleType) else module
+    task = task.name if isinstance(task, Task) else task
+    queue, tag = conditions.get("queue"), conditions.get("tag")
+    for name, text in (("queue", queue), ("worker_module", module), ("task", task), ("tag", tag)):
+        check_text(name, text)
     return JobFilter(
         states=None if status is None else frozenset(map(_state, _several(status))),
-        queue=conditions.get("queue"),
-        worker_module=module.__name__ if isinstance(module, ModuleType) else module,
-        task=task.name if isinstance(task, Task) else task,
-        tag=conditions.get("tag"),
+        queue=queue,
+        worker_module=module,
+        task=task,
+        tag=tag,
     )
 
 
@@ -64,20 +69,16 @@ def check_page(page: object, per_page: object) -> None:
         raise InvalidOptionError(f"per_page cannot be {per_page!r}; give 1 to {_MOST_PER_PAGE}")
 
 
-def to_days(option: str, days: float) -> timedelta:
+def to_days(option: str, days: object) -> timedelta:
     """Return a number of days. Raises InvalidOptionError."""
-    if not 0 <= days < float("inf"):
-        raise InvalidOptionError(f"{option} cannot be {days!r}; give days, 0 or more")
+    most = LONGEST_DURATION.days
+    if not isinstance(days, int | float) or isinstance(days, bool) or not 0 <= days <= most:
+        raise InvalidOptionError(f"{option} cannot be {days!r}; give days, 0 or more, at most {most}")
     return timedelta(days=days)
 
 
 def _several(status: object) -> Iterable[Any]:
     return status if isinstance(status, Iterable) and not isinstance(status, str) else [status]
-
-
-def _check_text(name: str, value: object) -> None:
-    if value is not None and not isinstance(value, str):
-        raise InvalidOptionError(f"the condition {name!r} cannot be {value!r}; give a text")
 
 
 def _state(status: str) -> State:

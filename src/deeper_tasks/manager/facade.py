@@ -23,6 +23,7 @@ from deeper_tasks.errors import (
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.manager.conditions import Conditions, check_page, to_days, to_filter, to_sort_key
 from deeper_tasks.manager.diagnosis import Finding, OnCheck, examine, say_nothing
+from deeper_tasks.manager.door import check_progress, check_runs, check_text, to_calls, to_queues
 from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.operator import OnProgress, Operator
 from deeper_tasks.manager.overview import Overview, to_overview
@@ -199,7 +200,7 @@ class Facade:
         Answers and errors are those of `enqueue_task`, in the order of the calls; so
         is `connection`, which is one for all of them.
         """
-        checked = list(calls)
+        checked = to_calls(calls)
         chosen = common_connection(checked, given=connection)
         for call in checked:
             self._own(call.task)
@@ -273,8 +274,8 @@ class Facade:
         declared one. While two versions of an application run, the one that started
         last decides.
         """
+        served = to_queues(self.settings.queues if queues is None else queues)
         await self._ready()
-        served = frozenset(self.settings.queues if queues is None else queues)
         return [to_recurring_task(entry, runs=1) for entry in await self._planner.declare(self.registry, queues=served)]
 
     async def cancel_recurring_task(self, name: str) -> None:
@@ -305,12 +306,14 @@ class Facade:
         return to_recurring_task(await self._planner.resume(name), runs=1)
 
     async def list_recurring_tasks(self, *, next_runs: int = 1) -> list[RecurringTask]:
-        """Return the recurring tasks by name, each with its next due times."""
+        """Return the recurring tasks by name, each with its next due times, at most 1,000."""
+        check_runs(next_runs)
         await self._ready()
         return [to_recurring_task(entry, runs=next_runs) for entry in (await self.backend.schedules()).entries]
 
     async def get_recurring_task(self, name: str, *, next_runs: int = 1) -> RecurringTask:
-        """Return one recurring task with its next due times. Raises ScheduleNotFoundError."""
+        """Return one recurring task with its next due times, at most 1,000. Raises ScheduleNotFoundError."""
+        check_runs(next_runs)
         await self._ready()
         return to_recurring_task(await self._planner.entry(name), runs=next_runs)
 
@@ -346,6 +349,7 @@ class Facade:
             JobNotFoundError: there is no such job.
             InvalidTransitionError: it has ended already.
         """
+        check_text("reason", reason)
         job_id = await self._checked(task_id)
         return await self._operator.cancel(job_id, reason=reason)
 
@@ -362,6 +366,8 @@ class Facade:
         `on_progress` is called after each batch with how many there were so far.
         """
         target = to_filter(**conditions)
+        check_text("reason", reason)
+        check_progress(on_progress)
         await self._ready()
         return await self._operator.cancel_all(target, reason=reason, on_progress=on_progress)
 
@@ -384,6 +390,7 @@ class Facade:
         """
         conditions.setdefault("status", DEAD_LETTER)
         target = to_filter(**conditions)
+        check_progress(on_progress)
         await self._ready()
         return await self._operator.retry_all(target, on_progress=on_progress)
 
@@ -405,6 +412,7 @@ class Facade:
         `on_progress` is called after each batch with how many there were so far.
         """
         target = to_filter(**conditions)
+        check_progress(on_progress)
         await self._ready()
         return await self._operator.delete_all(target, on_progress=on_progress)
 
@@ -431,6 +439,7 @@ class Facade:
         between them; `on_progress` is called after each with how many there
         were so far. A store's file gets shorter meanwhile.
         """
+        check_progress(on_progress)
         retention = retention_of(self.settings)
         if completed_days is not None:
             retention = Retention(completed=to_days("completed_days", completed_days), failed=retention.failed)

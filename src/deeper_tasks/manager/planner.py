@@ -19,6 +19,7 @@ from deeper_tasks.integrations.events import (
     ScheduleRemoved,
     ScheduleResumed,
 )
+from deeper_tasks.manager.door import is_whole
 from deeper_tasks.manager.jobs import AnyTask, JobFactory
 from deeper_tasks.tasks import JobRequest, TaskId, TaskRegistry, TaskSchedule, parse_policy
 
@@ -102,27 +103,27 @@ class Planner:
 
     async def pause(self, name: str) -> ScheduleEntry:
         """Hold an entry's runs."""
-        entry = _found(name, await self._backend.pause_schedule(name, is_paused=True))
+        entry = _found(name, await self._backend.pause_schedule(_known(name), is_paused=True))
         self._bus.emit(SchedulePaused(name=name))
         return entry
 
     async def resume(self, name: str) -> ScheduleEntry:
         """Let an entry's runs go on."""
-        entry = _found(name, await self._backend.pause_schedule(name, is_paused=False))
+        entry = _found(name, await self._backend.pause_schedule(_known(name), is_paused=False))
         await self._wake_schedulers()
         self._bus.emit(ScheduleResumed(name=name, next_run=entry.next_run))
         return entry
 
     async def remove(self, name: str) -> None:
         """Remove an entry with its history."""
-        if not await self._backend.remove_schedule(name):
+        if not await self._backend.remove_schedule(_known(name)):
             raise _not_found(name)
         self._bus.emit(ScheduleRemoved(name=name))
 
     async def run_now(self, name: str) -> TaskId:
         """Enqueue an entry's job now, apart from its times."""
         job_id = self._jobs.ids.next(time.time_ns())
-        spec = _found(name, await self._backend.run_schedule(name, job_id=job_id)).schedule.spec
+        spec = _found(name, await self._backend.run_schedule(_known(name), job_id=job_id)).schedule.spec
         await self._backend.notify([Notification(topic=Topic.JOBS, subject=spec.queue)])
         self._bus.emit(JobEnqueued(job_id=job_id, task=spec.task, queue=spec.queue))
         return TaskId(job_id, is_new=True)
@@ -143,7 +144,13 @@ def _found(name: str, entry: ScheduleEntry | None) -> ScheduleEntry:
     return entry
 
 
-def _not_found(name: str) -> ScheduleNotFoundError:
+def _known(name: object) -> str:
+    if isinstance(name, str) and is_whole(name):
+        return name
+    raise _not_found(name)
+
+
+def _not_found(name: object) -> ScheduleNotFoundError:
     return ScheduleNotFoundError(f"no recurring task has the name {name!r}")
 
 

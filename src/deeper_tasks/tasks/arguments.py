@@ -14,6 +14,7 @@ from deeper_tasks.domain.job import Json
 from deeper_tasks.errors import InvalidArgumentsError
 from deeper_tasks.tasks.annotations import Codec, codec_for, hints_of
 from deeper_tasks.tasks.json_values import NotJsonError, encode_json
+from deeper_tasks.tasks.quoting import quoted
 
 _DECODER = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]])
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -66,6 +67,8 @@ class Signature:
             InvalidArgumentsError: they do not fit the function or its annotations,
                 are not JSON, or make a document of more than `max_bytes`.
         """
+        if not isinstance(args, list | tuple):
+            args = self._listed(args)
         if kwargs or not self._fewest <= len(args) <= self._most:
             args, kwargs = self._bound(args, kwargs)
         document = self._text(*self._converted(self._dumps, args, kwargs))
@@ -76,6 +79,11 @@ class Signature:
             )
             raise InvalidArgumentsError(message)
         return document.decode()
+
+    def _listed(self, args: object) -> list[Any]:
+        if isinstance(args, Sequence) and not isinstance(args, str | bytes):
+            return list(args)
+        raise InvalidArgumentsError(f"the arguments of {self._name} cannot be {quoted(args)}: give a list of them")
 
     def decode(self, document: Json) -> tuple[list[Any], dict[str, Any]]:
         """

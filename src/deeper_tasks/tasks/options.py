@@ -178,9 +178,9 @@ def _refused(option: str, value: object, way_out: str) -> InvalidOptionError:
 
 
 def _queue(option: str, value: object) -> str:
-    if isinstance(value, str) and _QUEUE_NAME.fullmatch(value):
+    if isinstance(value, str) and _QUEUE_NAME.fullmatch(value) and value.isprintable():
         return str(value)
-    raise _refused(option, value, "a queue's name has 1 to 128 characters, without spaces, commas and colons")
+    raise _refused(option, value, "a queue's name has 1 to 128 printable characters, without spaces, commas and colons")
 
 
 def _whole_number(low: int, high: int) -> Callable[[str, object], int]:

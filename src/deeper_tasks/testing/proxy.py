@@ -34,6 +34,9 @@ from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, 
 from deeper_tasks.domain.schedule_run import ScheduleRun
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
 
+_BEYOND = ("compact", "diagnose")
+"""What a store may have besides the protocol: `Compacting` and `Diagnosable`."""
+
 
 class Proxy:
     """
@@ -44,6 +47,10 @@ class Proxy:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        # On the object: since Python 3.12 `isinstance` asks no `__getattr__` whether a store has what a protocol wants.
+        for name in _BEYOND:
+            if hasattr(backend, name):
+                setattr(self, name, partial(self._pass_on, name))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} before {self.backend!r}>"

@@ -18,6 +18,7 @@ from deeper_tasks.integrations.events import (
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.clock_watch import ClockWatch
 from deeper_tasks.worker.host import is_known_dead
+from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.settings import WorkerSettings
 
 _AT_ONCE = timedelta(0)
@@ -52,17 +53,23 @@ class Rescuer:
     Gives the jobs of dead workers to living ones.
 
     A node is dead when its beat stayed the same through a whole lease on this
-    worker's own clock, seen by reads without a gap; so an outage of the store
-    or a suspended machine makes nobody look dead. A process of this machine
-    that has ended is known at once.
+    worker's own clock, seen by reads without a gap, while this worker's own beats
+    were written; so an outage of the store, a long transaction of somebody's that
+    only lets it be read, or a suspended machine makes nobody look dead. A process
+    of this machine that has ended is known at once.
     """
 
-    def __init__(self, *, backend: Backend, settings: WorkerSettings, clock: Clock, bus: EventBus) -> None:
+    def __init__(
+        self, *, backend: Backend, settings: WorkerSettings, clock: Clock, bus: EventBus, membership: Membership
+    ) -> None:
         self._backend = backend
+        self._membership = membership
         self._clock = clock
         self._bus = bus
         self._lease = settings.lease.total_seconds()
         self._widest_gap = self._lease / 2
+        # Between a beat that is due and a lease that ends.
+        self._longest_silence = (self._lease + settings.heartbeat.total_seconds()) / 2
         # Well under the widest gap, also where the lease is short: otherwise nobody would ever look dead.
         self._pause = min(_LOOK_AT_NODES, settings.lease / _LOOKS_A_LEASE)
         self._looked_at = -self._lease
@@ -76,6 +83,7 @@ class Rescuer:
             self._seen.clear()
         self._looked_at = now
         self._seen = {record.node.id: self._sighting(record, now) for record in records}
+        self._overlook_silence(now)
         dead = [record for record in records if record.is_lost or self._is_dead(record, now)]
         for record in dead:
             await self._rescue(record)
@@ -85,7 +93,18 @@ class Rescuer:
         seen = self._seen.get(record.node.id)
         return seen if seen is not None and seen[0] == record.beat else (record.beat, now)
 
+    def _overlook_silence(self, now: float) -> None:
+        """Let all leases begin anew while this worker's own beats come to nothing: perhaps no beat is written."""
+        own = self._seen.get(self._membership.node_id)
+        if own is None or now - own[1] > self._longest_silence:
+            self._seen = {node: (beat, now) for node, (beat, _) in self._seen.items()}
+            if own is not None:
+                self._seen[self._membership.node_id] = own
+
     def _is_dead(self, record: NodeRecord, now: float) -> bool:
+        if record.node.id == self._membership.node_id:
+            # Others judge it.
+            return False
         _, since = self._seen[record.node.id]
         return now - since >= self._lease or is_known_dead(record.node)
 

@@ -356,7 +356,8 @@ class Worker:
         backend, settings, clock, bus = self._backend, self._settings, self._clock, self._bus
         self._add("promoter", Promoter(backend=backend, settings=settings))
         self._add("scheduler", Scheduler(backend=backend, settings=settings, bus=bus, declare=declare))
-        self._add("rescuer", Rescuer(backend=backend, settings=settings, clock=clock, bus=bus))
+        rescuer = Rescuer(backend=backend, settings=settings, clock=clock, bus=bus, membership=self._membership)
+        self._add("rescuer", rescuer)
         self._add("expirer", Expirer(backend=backend, settings=settings, bus=bus))
         self._add("pruner", Pruner(backend=backend, settings=settings, clock=clock, bus=bus))
 

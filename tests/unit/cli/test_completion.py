@@ -76,6 +76,14 @@ def test_queues_and_recurring_tasks_are_completed_from_the_store(named):
     assert suggest("deeper queues pause e", DEEPER_TASKS_URL="sqlite:///tasks.db") == ["emails"]
 
 
+def test_a_name_that_a_shell_would_run_is_not_suggested(named):
+    manager = load_manager("shop:manager")
+    for name in ("nightly;reboot", "nightly $(reboot)", "nightly*", "nightly`id`"):
+        manager.sync.schedule_recurring_task(name, "shop", "add", [1], "@daily")
+    manager.sync.close()
+    assert suggest("deeper schedules run --app shop:manager ni") == ["nightly"]
+
+
 def test_without_a_store_there_are_no_suggestions_and_no_complaints(folder):
     assert suggest("deeper queues pause e") == []
     assert suggest("deeper queues pause --url sqlite:///absent.db e") == []

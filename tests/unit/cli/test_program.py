@@ -15,6 +15,7 @@ from deeper_tasks.cli.program import ExitCode, tell
 from deeper_tasks.errors import (
     BackendUnavailableError,
     ConfigError,
+    DeeperTasksError,
     DuplicateJobError,
     InvalidArgumentsError,
     InvalidOptionError,
@@ -132,6 +133,11 @@ def test_with_json_wrong_usage_is_a_json_object(deeper):
 def test_each_error_has_its_exit_code(error, code, capsys):
     assert tell(error, as_json=False) == code
     assert capsys.readouterr().err == "deeper: x\n"
+
+
+def test_an_error_cannot_rewrite_the_terminal(capsys):
+    tell(DeeperTasksError("it said \x1b[2J\x9b2J"), as_json=False)
+    assert capsys.readouterr().err == "deeper: it said �[2J�2J\n"
 
 
 def test_several_faults_are_a_line_each(capsys):

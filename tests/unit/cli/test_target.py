@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
@@ -124,3 +125,11 @@ def test_a_manager_changes_its_store_before_its_first_use_only():
         manager.use_store("memory://")
     with pytest.raises(ConfigError, match=r"cannot be 'tasks\.db'"):
         manager.use_store("tasks.db")
+
+
+def test_what_an_application_prints_when_it_is_imported_is_no_part_of_an_answer(deeper, folder):
+    shop = folder / "shop.py"
+    shop.write_text(f"print('hello from the shop'){shop.read_text()}")
+    result = deeper("stats", "--app", "shop:manager", "--json")
+    assert json.loads(result.stdout)["queues"] == {}
+    assert "hello from the shop" in result.stderr

@@ -85,6 +85,11 @@ async def test_a_value_inside_itself_is_refused(manager):
     await refused(keep.enqueue(endless), InvalidArgumentsError, "nested too deeply, or inside itself")
 
 
+@pytest.mark.parametrize("args", [None, 5, "7", b"7", {1}])
+async def test_arguments_that_are_no_list_are_refused(manager, send, args):
+    await refused(manager.enqueue_task(send, args=args), InvalidArgumentsError, "send", repr(args), "list")
+
+
 async def test_a_missing_argument_is_refused_with_the_signature(manager, send):
     call = manager.enqueue_task("shop", "send")
     await refused(call, InvalidArgumentsError, "send(user_id: int, text: str = '')", "missing", "'user_id'")
@@ -347,14 +352,57 @@ async def test_an_unknown_condition_of_a_bulk_change_is_refused(manager, method)
 
 
 @pytest.mark.parametrize("option", ["completed_days", "failed_days"])
-@pytest.mark.parametrize("days", [-1, float("nan"), float("inf")])
+@pytest.mark.parametrize("days", [-1, float("nan"), float("inf"), 10**30, "7", True])
 async def test_a_number_of_days_that_cannot_be_used_is_refused(manager, option, days):
     await refused(manager.cleanup_old_tasks(**{option: days}), InvalidOptionError, option, repr(days), "0 or more")
 
 
 @pytest.mark.parametrize("method", ["pause_queue", "resume_queue"])
-async def test_a_queue_that_cannot_be_is_not_paused(manager, method):
-    await refused(getattr(manager, method)("a,b"), InvalidOptionError, "'queue'", "'a,b'", "commas")
+@pytest.mark.parametrize("name", ["a,b", "half \ud800"[5:], "\x9b2J", "\u202egnitset"])
+async def test_a_queue_that_cannot_be_is_not_paused(manager, method, name):
+    await refused(getattr(manager, method)(name), InvalidOptionError, "'queue'", repr(name), "commas")
+
+
+@pytest.mark.parametrize("reason", [5, ["gone"], "half \ud800"])
+async def test_a_reason_that_is_no_text_is_refused(manager, reason):
+    await refused(manager.cancel_tasks(reason=reason), InvalidOptionError, "'reason'", "text")
+    await refused(manager.cancel_task(str(uuid4()), reason=reason), InvalidOptionError, "'reason'", "text")
+
+
+async def tell(_: int) -> None: ...
+
+
+@pytest.mark.parametrize("method", ["cancel_tasks", "retry_tasks", "delete_tasks", "cleanup_old_tasks"])
+@pytest.mark.parametrize("on_progress", ["print", 5, tell])
+async def test_what_cannot_be_told_of_progress_is_refused_before_anything_is_changed(manager, method, on_progress):
+    await refused(
+        getattr(manager, method)(on_progress=on_progress), InvalidOptionError, "on_progress", "plain function"
+    )
+
+
+@pytest.mark.parametrize("next_runs", [0, -1, 1.5, float("inf"), True, 1_001, 10**30])
+async def test_a_number_of_runs_that_cannot_be_looked_ahead_is_refused(manager, send, next_runs):
+    await manager.schedule_recurring_task("nightly", send, args=[1], cron_expression="@daily")
+    await refused(manager.get_recurring_task("nightly", next_runs=next_runs), InvalidOptionError, "next_runs", "1000")
+    await refused(manager.list_recurring_tasks(next_runs=next_runs), InvalidOptionError, "next_runs", "1000")
+
+
+@pytest.mark.parametrize("name", [5, ["nightly"], "half \ud800"])
+@pytest.mark.parametrize(
+    "method", ["cancel_recurring_task", "pause_recurring_task", "resume_recurring_task", "run_recurring_task"]
+)
+async def test_a_name_that_no_recurring_task_can_have_is_not_found(manager, method, name):
+    await refused(getattr(manager, method)(name), ScheduleNotFoundError, repr(name))
+
+
+@pytest.mark.parametrize("calls", [5, None, ["shop.send"], [None]])
+async def test_what_is_no_list_of_calls_is_refused(manager, calls):
+    await refused(manager.enqueue_many(calls), InvalidOptionError, "task.call")
+
+
+@pytest.mark.parametrize("queues", [5, "default"])
+async def test_what_is_no_list_of_queues_is_refused(manager, queues):
+    await refused(manager.declare_recurring_tasks(queues=queues), InvalidOptionError, "queues", "list of names")
 
 
 # stores
@@ -439,6 +487,9 @@ def test_several_wrong_settings_are_told_together():
         ({"status": 5}, "5"),
         ({"queue": 5}, "'queue'"),
         ({"tag": ["a"]}, "'tag'"),
+        ({"tag": "half \ud800"}, "'tag'"),
+        ({"task": 5}, "'task'"),
+        ({"worker_module": ["shop"]}, "'worker_module'"),
         ({"cursor": "bnVsbA=="}, "next_cursor"),
         ({"cursor": "eyJ2YWx1ZSI6IjIwMjYtMDEtMDFUMDA6MDA6MDAiLCJpZCI6IngifQ=="}, "next_cursor"),
     ],

@@ -267,3 +267,73 @@ def test_an_old_sqlite_is_refused(path, monkeypatch):
 
 def test_synchronous_has_two_words():
     assert [each.value for each in Synchronous] == ["full", "normal"]
+
+
+def remove(path):
+    for file in path.parent.glob(f"{path.name}*"):
+        if file.is_file():
+            file.unlink()
+
+
+async def test_a_file_that_was_removed_takes_no_jobs_that_would_be_lost(backend, path):
+    await backend.insert([new_job()])
+    await backend.find(JobQuery())
+    remove(path)
+    job = new_job()
+    with pytest.raises(BackendUnavailableError, match="was removed while it was open") as raised:
+        await backend.insert([job])
+    assert raised.value.job_ids == (job.id,)
+    with pytest.raises(BackendUnavailableError, match="was removed while it was open"):
+        await backend.find(JobQuery())
+    with pytest.raises(BackendUnavailableError, match="removed or never made"):
+        await backend.get(job.id)
+    assert not path.exists()
+
+
+async def test_a_file_that_was_replaced_is_gone_over_to(backend, path, query):
+    await backend.insert([new_job(), new_job()])
+    assert (await backend.find(JobQuery())).total == 2
+    remove(path)
+    await opened(path)
+    job = new_job()
+    await backend.insert([job])
+    assert [found.id for found in (await backend.find(JobQuery())).jobs] == [job.id]
+    assert query("SELECT id FROM deeper_job") == [(job.id,)]
+
+
+async def test_a_file_that_is_put_back_is_used_again(backend, path):
+    await backend.insert([new_job()])
+    aside = path.with_name("aside.db")
+    path.rename(aside)
+    with pytest.raises(BackendUnavailableError):
+        await backend.insert([new_job()])
+    aside.rename(path)
+    await backend.insert([new_job()])
+    assert (await backend.find(JobQuery())).total == 2
+
+
+async def test_who_lets_go_of_a_file_that_was_replaced_leaves_the_log_of_the_new_one(backend, path, program, query):
+    await backend.insert([new_job()])
+    remove(path)
+    process = program(
+        """
+import asyncio, sys
+from deeper_tasks.backends.sqlite import SQLiteBackend
+from deeper_tasks.testing.conformance.scene import new_job
+
+async def main():
+    backend = SQLiteBackend(sys.argv[1])
+    await backend.open()
+    await backend.insert([new_job() for _ in range(5)])
+    print("there", flush=True)
+    sys.stdin.readline()
+
+asyncio.run(main())
+""",
+        path,
+    )
+    assert process.stdout.readline() == "there\n"
+    await backend.close()
+    process.kill()
+    process.wait()
+    assert query("SELECT count(*) FROM deeper_job") == [(5,)]

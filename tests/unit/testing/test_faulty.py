@@ -7,8 +7,10 @@ from datetime import timedelta
 import pytest
 
 from deeper_tasks import BackgroundTaskManager
+from deeper_tasks.backends.diagnosable import Diagnosable
 from deeper_tasks.backends.memory import MemoryBackend
-from deeper_tasks.backends.protocol import Backend, JobQuery, Notification, Topic
+from deeper_tasks.backends.protocol import Backend, Compacting, JobQuery, Notification, Topic
+from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import StoreRecovered, StoreUnavailable
@@ -66,6 +68,16 @@ async def test_options_that_the_protocol_may_gain_are_passed_on():
     assert await faulty.insert([], connection="mine") == "mine"
     assert await faulty.brand_new("word") == "word"
     assert [method for method, _ in faulty.calls] == ["insert", "brand_new"]
+
+
+def test_what_a_store_has_besides_is_there_without_a_look_through_the_proxy(tmp_path):
+    faulty = FaultyBackend(SQLiteBackend(tmp_path / "tasks.db"))
+    assert {"compact", "diagnose"} <= vars(faulty).keys()
+    assert isinstance(faulty, Compacting)
+    assert isinstance(faulty, Diagnosable)
+    bare = FaultyBackend(MemoryBackend())
+    assert not isinstance(bare, Compacting)
+    assert not isinstance(bare, Diagnosable)
 
 
 async def test_a_method_fails_before_the_store_has_the_call(faulty):

@@ -38,6 +38,7 @@ from deeper_tasks.testing.conformance.scene import (
 from deeper_tasks.worker import host
 from deeper_tasks.worker.host import describe_node, is_known_dead
 from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer
+from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.settings import WorkerSettings
 
 POLL = timedelta(seconds=1)
@@ -101,23 +102,34 @@ async def test_the_promoter_goes_on_at_once_after_a_full_batch(flaky):
 
 
 class Rescue:
-    """A rescuer and a stranger's node, on a clock that the test moves."""
+    """A rescuer with a node of its own, which beats, on a clock that the test moves."""
 
-    def __init__(self, backend, clock, bus):
+    def __init__(self, backend, clock, bus, settings=SETTINGS):
         self.backend = backend
         self.clock = clock
-        self.rescuer = Rescuer(backend=backend, settings=SETTINGS, clock=clock, bus=bus)
+        self.membership = Membership(backend=backend, settings=settings)
+        self.rescuer = Rescuer(backend=backend, settings=settings, clock=clock, bus=bus, membership=self.membership)
 
-    async def watch(self, seconds, *, every=1.0):
+    async def watch(self, seconds, *, every=1.0, is_beating=True):
         for _ in range(int(seconds / every)):
-            await self.rescuer.turn()
+            await self.turn(is_beating=is_beating)
             self.clock.now += every
-        await self.rescuer.turn()
+        await self.turn(is_beating=is_beating)
+
+    async def turn(self, *, is_beating=True):
+        if is_beating:
+            await self.backend.beat(self.membership.node_id)
+        return await self.rescuer.turn()
+
+    async def others(self):
+        return [record for record in await self.backend.nodes() if record.node.id != self.membership.node_id]
 
 
 @pytest.fixture
-def rescue(flaky, clock, bus):
-    return Rescue(flaky, clock, bus)
+async def rescue(flaky, clock, bus):
+    rescue = Rescue(flaky, clock, bus)
+    await rescue.membership.join()
+    return rescue
 
 
 async def test_a_node_is_dead_after_a_whole_lease_of_unchanged_beats(rescue, flaky, bus):
@@ -131,7 +143,7 @@ async def test_a_node_is_dead_after_a_whole_lease_of_unchanged_beats(rescue, fla
     assert isinstance(event, JobRescued)
     assert (event.job_id, event.node, event.state) == (job.id, node, State.PENDING)
     assert [hint.subject for hint in hints(flaky)] == ["default"]
-    assert await flaky.nodes() == []
+    assert await rescue.others() == []
 
 
 async def test_a_beat_makes_the_lease_begin_anew(rescue, flaky, bus):
@@ -161,6 +173,22 @@ async def test_an_outage_of_the_store_makes_nobody_dead(rescue, flaky, bus):
     assert kinds(bus) == [JobRescued]
 
 
+async def test_a_store_that_can_only_be_read_makes_nobody_dead(rescue, flaky, bus):
+    await put_running(flaky, await join(flaky))
+    await rescue.watch(5)
+    await rescue.watch(120, is_beating=False)
+    await rescue.watch(19)
+    assert bus.heard == []
+    await rescue.watch(1)
+    assert kinds(bus) == [JobRescued]
+
+
+async def test_a_worker_does_not_take_itself_for_dead(rescue, flaky, bus):
+    await put_running(flaky, rescue.membership.node_id)
+    await rescue.watch(120, is_beating=False)
+    assert bus.heard == []
+
+
 async def test_a_machine_that_was_suspended_takes_nobody_for_dead(rescue, flaky, bus):
     await put_running(flaky, await join(flaky))
     await rescue.watch(5)
@@ -173,10 +201,11 @@ async def test_a_machine_that_was_suspended_takes_nobody_for_dead(rescue, flaky,
 
 async def test_short_leases_are_watched_often_enough(flaky, clock, bus):
     settings = WorkerSettings(queues={"default": 1}, lease=timedelta(seconds=0.8), heartbeat=timedelta(seconds=0.2))
-    rescuer = Rescuer(backend=flaky, settings=settings, clock=clock, bus=bus)
+    rescue = Rescue(flaky, clock, bus, settings)
+    await rescue.membership.join()
     await put_running(flaky, await join(flaky))
     for _ in range(10):
-        clock.now += (await rescuer.turn()).total_seconds()
+        clock.now += (await rescue.turn()).total_seconds()
     assert kinds(bus) == [JobRescued]
 
 
@@ -187,7 +216,7 @@ async def test_a_dead_node_with_many_jobs_is_emptied_batch_by_batch(rescue, flak
         pass
     await rescue.watch(20)
     assert len(bus.heard) == MAX_BATCH + 10
-    assert await flaky.nodes() == []
+    assert await rescue.others() == []
 
 
 async def test_a_job_that_keeps_killing_its_worker_ends_in_the_dead_letters(rescue, flaky, bus):

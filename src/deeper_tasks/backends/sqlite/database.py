@@ -65,6 +65,14 @@ class Database(Struct, frozen=True, kw_only=True):
         if not self.path.parent.is_dir():
             raise BackendUnavailableError(f"the folder {str(self.path.parent)!r} of the database does not exist")
 
+    def identify(self) -> tuple[int, int] | None:
+        """Return what tells this file from another that takes its name; None: there is none."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
     def connect_to_write(self) -> sqlite3.Connection:
         """Open the one connection of this process that writes, and checkpoints."""
         return self._connect(
@@ -77,7 +85,10 @@ class Database(Struct, frozen=True, kw_only=True):
         )
 
     def connect_to_read(self) -> sqlite3.Connection:
-        """Open a connection that never writes and never checkpoints."""
+        """Open a connection that never writes and never checkpoints, to a file that is there: it makes none."""
+        if self.identify() is None:
+            self.check_folder()
+            raise BackendUnavailableError(f"there is no database {str(self.path)!r}; it was removed or never made")
         return self._connect("query_only = ON")
 
     def _connect(self, *pragmas: str) -> sqlite3.Connection:

@@ -117,7 +117,8 @@ def _examine_disk(folder: Path) -> Finding:
 def _examine_space(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     told = f"{_size(free)} free on the disk"
-    remedy = "free some, or delete old jobs and give their space back: deeper cleanup --compact"
+    # Not --compact, which needs as much free space as the jobs that stay.
+    remedy = "free some, or delete old jobs, whose space comes back bit by bit: deeper cleanup --completed-days 1"
     if free < _TOO_SCARCE:
         return fault("space", f"only {told}: soon nothing can be written", remedy)
     return warning("space", f"only {told}", remedy) if free < _SCARCE else fine("space", told)

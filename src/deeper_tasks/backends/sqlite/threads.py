@@ -65,6 +65,7 @@ class DatabaseThread:
         self._database = database
         self._requests: queue.SimpleQueue[_Request[Any] | None] = queue.SimpleQueue()
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
         self._using = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._is_closed = False
@@ -128,6 +129,32 @@ class DatabaseThread:
             self._connection.close()
             self._connection = None
 
+    def _connected(self, connect: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
+        """Return the connection, opened once."""
+        if self._connection is None:
+            self._connection = connect()
+            self._file = self._database.identify()
+        return self._connection
+
+    def _keep_to_the_file(self) -> None:
+        """
+        Disconnect from a file that has another in its place.
+
+        One that was removed or replaced lives on for who has it open: what is
+        written there is lost without an error.
+
+        Raises:
+            BackendUnavailableError: there is none in its place.
+        """
+        if self._connection is None or (found := self._database.identify()) == self._file:
+            return
+        if found is None:
+            path = str(self._database.path)
+            raise BackendUnavailableError(
+                f"the database {path!r} was removed while it was open: put it back, or restart what uses it"
+            )
+        self._disconnect()
+
     def _perform(self, batch: list[_Request[Any]]) -> None:
         raise NotImplementedError
 
@@ -143,14 +170,14 @@ class Reader(DatabaseThread):
     def _perform(self, batch: list[_Request[Any]]) -> None:
         for request in batch:
             try:
-                if self._connection is None:
-                    self._connection = self._database.connect_to_read()
-                self._connection.set_progress_handler(request.future.cancelled, _STEPS_BETWEEN_LOOKS)
-                self._connection.execute("BEGIN")
+                self._keep_to_the_file()
+                connection = self._connected(self._database.connect_to_read)
+                connection.set_progress_handler(request.future.cancelled, _STEPS_BETWEEN_LOOKS)
+                connection.execute("BEGIN")
                 try:
-                    request.answer = request.operation(self._connection)
+                    request.answer = request.operation(connection)
                 finally:
-                    self._connection.execute("COMMIT")
+                    connection.execute("COMMIT")
             except Exception as error:  # noqa: BLE001 - whatever it is belongs to the caller
                 self._fail([request], error)
 
@@ -177,14 +204,15 @@ class Writer(DatabaseThread):
 
     def _perform(self, batch: list[_Request[Any]]) -> None:
         try:
+            # Before the turn, whose locks go with the file.
+            self._keep_to_the_file()
             if self._turnstile is None:
                 self._database.check_folder()
                 self._turnstile = Turnstile(self._database.path, timeout=self._database.timeout)
             with self._turnstile.turn():
-                if self._connection is None:
-                    self._connection = self._database.connect_to_write()
-                self._transact(self._connection, [request for request in batch if not request.is_alone])
-                self._run_alone(self._connection, [request for request in batch if request.is_alone])
+                connection = self._connected(self._database.connect_to_write)
+                self._transact(connection, [request for request in batch if not request.is_alone])
+                self._run_alone(connection, [request for request in batch if request.is_alone])
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
             self._fail(batch, error)
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from deeper_tasks.backends.protocol import MAX_BATCH, Backend, Claim, JobFilter, QueueSettings, Retried
+from deeper_tasks.backends.protocol import MAX_BATCH, Backend, Claim, JobFilter, JobQuery, QueueSettings, Retried
 from deeper_tasks.domain.settlement import End, Settled
 from deeper_tasks.domain.state import TERMINAL, State
 from deeper_tasks.testing.conformance.scene import (
@@ -65,6 +65,20 @@ class ControlConformance:
         job = await put_running(backend, await join(backend))
         first = await backend.cancel(only(job.id), reason="enough", now=NOW)
         assert await backend.cancel(only(job.id), reason="enough", now=NOW) == first
+
+    async def test_the_first_reason_of_a_cancel_stays(self, backend: Backend) -> None:
+        job = await put_running(backend, await join(backend))
+        await backend.cancel(only(job.id), reason="enough", now=NOW)
+        await backend.cancel(only(job.id), reason="again", now=NOW)
+        assert (await look(backend, job.id)).cancel_requested == "enough"
+
+    async def test_names_and_states_together_mean_what_both_mean(self, backend: Backend) -> None:
+        now, later = await put(backend), await put(backend, delay=HOUR)
+        target = JobFilter(ids=(now, later), states=frozenset({State.SCHEDULED}))
+        assert [job.id for job in (await backend.find(JobQuery(filter=target))).jobs] == [later]
+        assert [one.id for one in await backend.cancel(target, reason="enough", now=NOW)] == [later]
+        assert await backend.delete(JobFilter(ids=(now, later), states=frozenset({State.CANCELLED}))) == [later]
+        assert await state_of(backend, now) is State.PENDING
 
     async def test_a_running_job_that_was_asked_before_is_answered_only_by_name(self, backend: Backend) -> None:
         node = await join(backend)
