@@ -38,7 +38,7 @@ check: $(INSTALLED) ## Lint, types and layers
 
 .PHONY: test
 test: check ## All of check, then all tests; options for pytest by ARGS="-k retry"
-	$(BIN)/pytest --numprocesses 3 $(ARGS)
+	$(BIN)/pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 .PHONY: docs
 docs: $(INSTALLED) ## Make anew the pages of docs/ that come from the code
