@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED := $(VENV)/.installed
 
+# Empty is as if it were not set. The tests start hundreds of processes, and without bytecode each would compile all anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -42,7 +45,7 @@ check: $(INSTALLED) ## Lint, types and layers
 
 .PHONY: test
 test: check ## All of check, then all tests; options for pytest by ARGS="-k retry"
-	$(BIN)/pytest --numprocesses 3 $(ARGS)
+	$(BIN)/pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 .PHONY: docs
 docs: $(INSTALLED) ## Make anew the pages of docs/ that come from the code

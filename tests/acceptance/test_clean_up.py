@@ -10,7 +10,7 @@ from workshop import tasks
 
 from deeper_tasks import BackgroundTaskManager
 
-JOBS = 50_000
+JOBS = 20_000
 DAY = 86_400_000_000
 FILL = """
 INSERT INTO deeper_job (

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(240)
+
 COMMAND = [sys.executable, "-m", "deeper_tasks.cli"]
 
 
@@ -23,7 +25,7 @@ def temporary():
 def run(*words, cwd, temporary):
     environment = {**os.environ, "TMPDIR": str(temporary)}
     return subprocess.run(
-        [*COMMAND, *words], capture_output=True, text=True, check=False, cwd=cwd, env=environment, timeout=55
+        [*COMMAND, *words], capture_output=True, text=True, check=False, cwd=cwd, env=environment, timeout=100
     )
 
 
@@ -52,7 +54,7 @@ def test_the_commands_that_it_names_work_on_the_file_that_it_kept(tmp_path, temp
     for command in looking:
         shell = command.replace("deeper", f"{sys.executable} -m deeper_tasks.cli", 1)
         tried = subprocess.run(
-            ["/bin/sh", "-c", shell], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=55
+            ["/bin/sh", "-c", shell], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=100
         )
         assert tried.returncode == 0, f"{command}: {tried.stdout}{tried.stderr}"
     again = run("demo", "--keep", "my demo.db", cwd=tmp_path, temporary=temporary)
@@ -73,6 +75,6 @@ def test_an_interrupted_one_ends_cleanly(tmp_path, temporary, *, number):
     with process:
         process.stdout.readline()
         process.send_signal(number)
-        _, errors = process.communicate(timeout=55)
+        _, errors = process.communicate(timeout=100)
     assert (process.returncode, errors.strip()) == (130, "deeper: interrupted")
     assert list(temporary.iterdir()) == []

@@ -57,7 +57,7 @@ def test_an_interrupted_demo_leaves_no_process_and_no_file_behind(folder, number
     with start(TMPDIR=str(folder)) as demo:
         read_until(demo, moment)
         demo.send_signal(number)
-        said, _ = demo.communicate(timeout=40)
+        said, _ = demo.communicate(timeout=100)
     assert demo.returncode == 130, said
     assert processes_with(str(folder)) == []
     assert list(folder.iterdir()) == []
@@ -66,7 +66,7 @@ def test_an_interrupted_demo_leaves_no_process_and_no_file_behind(folder, number
 def test_a_folder_with_files_in_it_is_not_used(tmp_path):
     (tmp_path / "mine.txt").write_text("keep me")
     with start("--keep", str(tmp_path)) as demo:
-        said, _ = demo.communicate(timeout=40)
+        said, _ = demo.communicate(timeout=100)
     assert demo.returncode == 2
     assert "is not empty" in said
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 
 import pytest
@@ -38,7 +39,7 @@ def make_fleet(request, crew, wait_until):
 
 
 async def test_a_worker_whose_store_is_locked_is_not_ready_and_ready_again_after(crew, wait_until, make_fleet):
-    made = await make_fleet()
+    made = await make_fleet(url=f"{crew.url}?timeout=2")
     with closing(sqlite3.connect(crew.database, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         await wait_until(lambda: made.ask("/ready") == UNREADY, seconds=60)
@@ -66,7 +67,7 @@ async def test_a_worker_that_drains_is_not_ready_while_its_jobs_end(crew, manage
 
 
 async def test_a_worker_whose_queue_is_paused_is_ready(crew, manager, wait_until, make_fleet):
-    made = await make_fleet(silence_limit_seconds=2)
+    made = await make_fleet(silence_limit_seconds=4)
     await manager.pause_queue("default")
     job = await manager.enqueue_task(tasks.nap)
     beats = {record.node.id: record.beat for record in await manager.backend.nodes()}
@@ -83,11 +84,11 @@ async def test_a_worker_whose_queue_is_paused_is_ready(crew, manager, wait_until
 
 async def test_a_worker_whose_loop_is_blocked_lives_and_tells_for_how_long(crew, manager, wait_until, make_fleet):
     go = crew.folder / "go"
-    made = await make_fleet(silence_limit_seconds=2)
+    made = await make_fleet(silence_limit_seconds=4)
     before = [process["pid"] for process in made.ask()[1]["processes"]]
     job = await manager.enqueue_task(tasks.block_once, args=[str(go)])
     # Longer than the limit for silence: the loop is blocked, and the process is not silent.
-    await wait_until(lambda: max(each["loop_lag_seconds"] for each in made.ask()[1]["processes"]) > 4)
+    await wait_until(lambda: max(each["loop_lag_seconds"] for each in made.ask()[1]["processes"]) > 5)
     assert made.ask("/live") == (200, {"live": True})
     assert [process["pid"] for process in made.ask()[1]["processes"]] == before
     go.touch()
@@ -99,7 +100,7 @@ async def test_a_worker_whose_loop_is_blocked_lives_and_tells_for_how_long(crew,
 async def test_the_file_is_there_and_fresh_while_the_worker_is_ready(crew, wait_until, make_fleet):
     path = crew.folder / "health.json"
     path.write_text("of somebody who was killed")
-    made = await make_fleet("--health-file", str(path))
+    made = await make_fleet("--health-file", str(path), url=f"{crew.url}?timeout=2")
     await wait_until(lambda: path.exists() and json.loads(path.read_text())["status"] == "ok")
     assert json.loads(path.read_text())["pid"] == made.member.pid
     first = path.stat().st_mtime_ns
@@ -108,9 +109,11 @@ async def test_the_file_is_there_and_fresh_while_the_worker_is_ready(crew, wait_
     assert (code, answer["ready"]) == (0, True)
     with closing(sqlite3.connect(crew.database, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        await wait_until(lambda: _check(path, "--max-age", "4")[0] == 1, seconds=60)
+        await wait_until(lambda: time.time() - path.stat().st_mtime > 4, seconds=60)
+        assert _check(path, "--max-age", "4")[0] == 1
         connection.execute("ROLLBACK")
-    await wait_until(lambda: _check(path, "--max-age", "4")[0] == 0)
+    await wait_until(lambda: time.time() - path.stat().st_mtime < 2)
+    assert _check(path)[0] == 0
     assert made.member.stop() == 0
     assert list(crew.folder.glob("*health*")) == []
     assert _check(path)[0] == 1

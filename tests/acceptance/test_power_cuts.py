@@ -10,11 +10,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CUTS = 150
 
+pytestmark = pytest.mark.timeout(240)
+
 
 @pytest.fixture(scope="module")
 def report():
     command = [sys.executable, "-m", "proofs", "power-cuts", "--cuts", str(CUTS), "--seed", "1", "--json"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=50)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
     if "hides the functions of its SQLite" in run.stderr:
         pytest.skip(run.stderr)
     assert run.stdout, run.stderr

@@ -10,7 +10,7 @@ from deeper_tasks import RunOutcome
 from deeper_tasks.domain.ids import derived_id
 
 SECONDS = 6
-RUNS, KILL_EVERY = 22, 4
+RUNS, KILL_EVERY = 12, 2
 NAMES = ("one", "two", "three")
 
 

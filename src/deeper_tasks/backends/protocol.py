@@ -38,8 +38,13 @@ Jobs that one call of `claim`, `settle`, `promote`, `rescue`, `expire`, `prune`,
 `cancel`, `retry` or `delete` changes at most: a batch is one short transaction.
 """
 
-SILENT_NODES_KEPT = timedelta(days=1)
-"""After so long without a beat `prune` forgets a node that holds no job: nobody was there to rescue it."""
+SILENT_NODES_KEPT = timedelta(days=2)
+"""
+After so long without a beat `prune` forgets a node that holds no job: nobody was there to rescue it.
+
+Longer than any step of the clock by which a worker still prunes: otherwise
+such a step would take the living, who have not beaten since, for silent.
+"""
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):

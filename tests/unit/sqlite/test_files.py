@@ -3,7 +3,8 @@
 import asyncio
 import os
 import sqlite3
-import stat
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -115,16 +116,24 @@ async def test_another_programs_file_keeps_its_own_tables(path, query):
     assert all(table.startswith("deeper_") for table in tables - {"customer"})
 
 
+@pytest.fixture
+def passable_folder():
+    """A folder that somebody else gets to. pytest's own is private, and made so again whenever another run starts."""
+    with tempfile.TemporaryDirectory() as outer:
+        Path(outer).chmod(0o755)
+        folder = Path(outer) / "store"
+        folder.mkdir()
+        yield folder
+        folder.chmod(0o755)
+
+
 @pytest.mark.parametrize("what", ["the file", "the folder", "all"])
-def test_what_cannot_be_written_is_told(path, program, what):
+def test_what_cannot_be_written_is_told(passable_folder, program, what):
+    path = passable_folder / "tasks.db"
     asyncio.run(opened(path))
     path.parent.chmod(0o755 if what != "the file" else 0o777)
     for part in path.parent.iterdir():
         part.chmod(0o644 if what != "the folder" else 0o666)
-    # Above the folder somebody else must be let through.
-    for folder in path.parents:
-        if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & stat.S_IXOTH:
-            folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
     if os.getuid() != 0:
         path.parent.chmod(0o555)
         path.chmod(0o444)

@@ -36,6 +36,7 @@ from deeper_tasks.testing.conformance.scene import (
     take,
 )
 from deeper_tasks.worker import host
+from deeper_tasks.worker.clock_watch import TOLERANCE
 from deeper_tasks.worker.host import describe_node, is_known_dead
 from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer
 from deeper_tasks.worker.membership import Membership
@@ -348,6 +349,19 @@ async def test_the_pruner_goes_on_soon_after_a_full_batch_but_not_at_once(flaky,
     flaky.backend.prune = full
     pause = await Pruner(backend=flaky, settings=SETTINGS, clock=clock, bus=bus).turn()
     assert AT_ONCE < pause < SETTINGS.cleanup_interval
+
+
+async def test_a_step_of_the_clock_by_which_is_still_pruned_makes_no_living_node_forgotten(store, clock, bus):
+    node = await join(store)
+    await store.beat(node)
+    prune = store.prune
+
+    async def stepped(retention, *, now):
+        return await prune(retention, now=now + TOLERANCE + LEASE)
+
+    store.prune = stepped
+    await Pruner(backend=store, settings=SETTINGS, clock=clock, bus=bus).turn()
+    assert [record.node.id for record in await store.nodes()] == [node]
 
 
 async def test_the_pruner_deletes_nothing_by_a_clock_that_has_just_stepped_a_year(flaky, clock, bus, caplog):

@@ -323,7 +323,7 @@ class MaintainConformance:
         assert await backend.prune(Retention(completed=DAY, failed=DAY), now=NOW + 2 * DAY) == MAX_BATCH
         assert [job.id for job in await every_job(backend, is_descending=False)] == ids[MAX_BATCH:]
 
-    async def test_a_node_that_holds_nothing_is_forgotten_after_a_day_of_silence(self, backend: Backend) -> None:
+    async def test_a_node_that_holds_nothing_is_forgotten_after_days_of_silence(self, backend: Backend) -> None:
         silent, holding, beating = await join(backend), await join(backend), await join(backend)
         job = await put_running(backend, holding)
         await backend.beat(beating, now=NOW + DAY)

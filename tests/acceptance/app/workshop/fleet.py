@@ -46,11 +46,15 @@ class Fleet:
     ) -> None:
         words = ["worker", application, "--json", "--health-port", "0", *options]
         self.member: Member = crew.start("deeper_tasks.cli", *words, queues="default:2", **settings)
+        self._banner: dict[str, Any] | None = None
 
     @property
     def banner(self) -> dict[str, Any] | None:
         """What it said when it had started."""
-        return next((event for event in self.member.events() if "worker of" in str(event["message"])), None)
+        # Looked up once: it is asked for at each look of each wait.
+        if self._banner is None:
+            self._banner = next((event for event in self.member.events() if "worker of" in str(event["message"])), None)
+        return self._banner
 
     @property
     def children(self) -> list[int]:
@@ -59,9 +63,10 @@ class Fleet:
 
     def ask(self, path: str = "/health") -> tuple[int, dict[str, Any]]:
         """Return the status and the answer of the health server; 0: there is none yet, or no more."""
-        if self.banner is None:
+        banner = self.banner
+        if banner is None:
             return 0, {"processes": []}
-        address = urlsplit(self.banner["health"])
+        address = urlsplit(banner["health"])
         connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=10)
         try:
             connection.request("GET", path)
