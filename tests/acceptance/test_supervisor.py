@@ -119,9 +119,13 @@ async def test_a_second_signal_gives_back_the_jobs_of_all_processes(crew, manage
     made = await make_fleet("--processes", "2", "--grace", "3600")
     jobs = await manager.enqueue_many([tasks.wait_for.call("never")] * 4)
     await wait_until(lambda: len(crew.journal("start")) == len(jobs))
+    # One of them is too busy to take the first signal before the second is there.
+    os.kill(made.children[0], signal.SIGSTOP)
     made.member.send(signal.SIGTERM)
     await wait_until(lambda: made.statuses() == ["stopping", "stopping"])
     made.member.send(signal.SIGINT)
+    await wait_until(lambda: len(made.children) == 1)
+    os.kill(made.children[0], signal.SIGCONT)
     assert made.member.process.wait(30) == 0
     found = [await manager.get_task_status(job) for job in jobs]
     assert [(status.status, status.attempts) for status in found] == [(State.PENDING, 0)] * 4

@@ -91,9 +91,10 @@ class Child:
         grace = 0.0 if self.is_told_to_stop or self.loaded is None else self.loaded.grace
         kill_at = self._now() + grace + _MARGIN
         self._kill_at = kill_at if self._kill_at is None else min(kill_at, self._kill_at)
-        # Another signal the second time: of two alike the process might see one.
-        self._process.send_signal(signal.SIGINT if self.is_told_to_stop else signal.SIGTERM)
+        # Not the same signal twice: the system merges it with one that a busy process has not taken yet.
+        number = signal.SIGINT if self.is_told_to_stop else signal.SIGTERM
         self.is_told_to_stop = True
+        self._process.send_signal(number)
 
     def look(self) -> None:
         """Kill it if it gives no sign of life, or does not stop. To be called about every second."""
