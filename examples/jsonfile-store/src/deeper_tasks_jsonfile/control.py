@@ -23,7 +23,8 @@ def cancel(document: Document, target: JobFilter, *, reason: str, now: datetime)
     )
     records = list(islice(live, MAX_BATCH))
     for record in records:
-        record.change(cancel_requested=record.job.cancel_requested or reason)
+        if record.job.cancel_requested is None:
+            record.change(cancel_requested=reason)
         if record.job.state is not State.RUNNING:
             document.move(record, State.CANCELLED, now=now)
     return [Settled(id=record.job.id, state=record.job.state) for record in records]
