@@ -283,6 +283,8 @@ class ProcessExecutor:
             return
         if self._starting is None or self._starting.done():
             self._starting = asyncio.create_task(self._start_zygote())
+            # Told to who waits for it; where nobody does any more, it is no news.
+            self._starting.add_done_callback(lambda starting: starting.cancelled() or starting.exception())
         # Several wait for it, and one of them may be told to stop.
         await asyncio.shield(self._starting)
 
