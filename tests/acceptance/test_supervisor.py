@@ -38,7 +38,7 @@ async def test_a_killed_process_is_replaced_and_the_work_goes_on(crew, manager, 
     jobs = await manager.enqueue_many([tasks.nap.call(0.05)] * 60)
     await wait_until(lambda: crew.journal("end"))
     os.kill(first, signal.SIGKILL)
-    await wait_until(lambda: made.is_ready() and first not in made.children)
+    await wait_until(lambda: first not in made.children and made.is_ready())
     anew, same = made.children
     assert (same, is_alive(anew)) == (second, True)
     for job in jobs:
@@ -61,7 +61,7 @@ async def test_a_process_that_gives_no_sign_of_life_is_killed_and_replaced(crew,
     frozen, other = made.children
     os.kill(frozen, signal.SIGSTOP)
     await wait_until(lambda: made.member.says(f"worker process {frozen} gave no sign of life for 4 s and is killed"))
-    await wait_until(lambda: made.is_ready() and frozen not in made.children)
+    await wait_until(lambda: frozen not in made.children and made.is_ready())
     assert other in made.children
     assert made.member.stop() == 0
 
@@ -255,7 +255,7 @@ async def test_a_change_of_the_code_restarts_the_worker(crew, manager, wait_unti
     assert await ask() == "one"
     # Longer: Python takes a file of the same second and size for the one that it has compiled.
     write("'the second'")
-    await wait_until(lambda: made.is_ready() and made.children != [first])
+    await wait_until(lambda: made.children != [first] and made.is_ready())
     assert await ask() == "the second"
     write("three'")
     await wait_until(lambda: made.member.says("worker process 1 waits for a change"))
