@@ -3,6 +3,7 @@
 import random
 import re
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -354,10 +355,11 @@ def test_a_batch_is_pruned_from_many_queues_without_reading_more_than_a_few_batc
         [f"{number:032x}", 6, "shop.send", f"queue-{number % 40}", number, number, number, None]
         for number in range(40_000)
     ]
-    watched = Watched(filled_with(rows))
-    pruned = maintain.prune(watched, Retention(completed=timedelta(0)), now=50_000)
+    with closing(filled_with(rows)) as database:
+        watched = Watched(database)
+        pruned = maintain.prune(watched, Retention(completed=timedelta(0)), now=50_000)
+        [left] = watched.execute("SELECT min(finished_at) FROM deeper_job").fetchone()
     assert pruned.jobs == 500
-    [left] = watched.execute("SELECT min(finished_at) FROM deeper_job").fetchone()
     assert left == 500
     read = [values for statement, values, _ in watched.plans if statement == maintain.SELECT_OLD]
     assert len(read) == 40
