@@ -1,5 +1,5 @@
 """
-The fixtures that give tests a real PostgreSQL; the root conftest makes them a plugin of every test.
+The fixtures that give tests a real PostgreSQL, and what may stand between; the root conftest makes them a plugin.
 
 One server a test process is started when a test first asks for it. The environment variable
 DEEPER_TASKS_TEST_POSTGRES names one to use instead, by a URL whose user may create databases.
@@ -8,13 +8,14 @@ DEEPER_TASKS_TEST_POSTGRES names one to use instead, by a URL whose user may cre
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 
 from servers.installation import Installation, installations
 from servers.lifeline import Lifeline, is_open_to_all
 from servers.postgres import PostgresServer
+from servers.proxy import Proxy
 from servers.server import Server
 
 
@@ -70,8 +71,17 @@ def start_postgres(request):
 
         def start_postgres(installation: Installation | None = None, **options) -> PostgresServer:
             chosen = installation or request.getfixturevalue("postgres_installation")
-            server = PostgresServer(chosen, **options)
-            servers.callback(server.close)
-            return server
+            return servers.enter_context(closing(PostgresServer(chosen, **options)))
 
         yield start_postgres
+
+
+@pytest.fixture
+def start_proxy():
+    """Return a function that starts a `Proxy` in front of the server of a URL: a network that breaks on command."""
+    with ExitStack() as proxies:
+
+        def start_proxy(url: str) -> Proxy:
+            return proxies.enter_context(closing(Proxy(url)))
+
+        yield start_proxy
