@@ -14,6 +14,7 @@ import pytest
 
 from servers.installation import Installation, installations
 from servers.lifeline import Lifeline, is_open_to_all
+from servers.pgbouncer import PgBouncer, pgbouncer_program
 from servers.postgres import PostgresServer
 from servers.proxy import Proxy
 from servers.server import Server
@@ -85,3 +86,20 @@ def start_proxy():
             return proxies.enter_context(closing(Proxy(url)))
 
         yield start_proxy
+
+
+@pytest.fixture
+def start_pgbouncer():
+    """
+    Return a function that starts a `PgBouncer` in front of the server of a URL, with `settings`.
+
+    Where the program is missing, the test is skipped.
+    """
+    if pgbouncer_program() is None:
+        pytest.skip("pgbouncer is not installed")
+    with ExitStack() as poolers:
+
+        def start_pgbouncer(url: str, **options) -> PgBouncer:
+            return poolers.enter_context(closing(PgBouncer(url, **options)))
+
+        yield start_pgbouncer
