@@ -38,9 +38,8 @@ def postgres_installation():
     if os.geteuid() != 0 or is_open_to_all(found[0].bin):
         yield found[0]
         return
-    lifeline = Lifeline()
-    yield found[0].copy_to(lifeline.folder)
-    lifeline.close()
+    with closing(Lifeline(for_programs=True)) as lifeline:
+        yield found[0].copy_to(lifeline.folder)
 
 
 @pytest.fixture(scope="session")
@@ -49,9 +48,8 @@ def postgres(request, given_postgres):
     if given_postgres:
         yield Server(given_postgres)
         return
-    server = PostgresServer(request.getfixturevalue("postgres_installation"))
-    yield server
-    server.close()
+    with closing(PostgresServer(request.getfixturevalue("postgres_installation"))) as server:
+        yield server
 
 
 @pytest.fixture

@@ -21,10 +21,15 @@ _SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT, "kill": signal.S
 _SETTINGS = {
     "max_connections": "200",
     "unix_socket_directories": "",
+    # In the data folder, which is removed; a killed server would leave it in /dev/shm.
+    "dynamic_shared_memory_type": "mmap",
     # Nothing here has to outlive the machine.
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",
+    # It may lie in memory, once for each test process.
+    "max_wal_size": "128MB",
+    "min_wal_size": "32MB",
 }
 
 
