@@ -19,6 +19,7 @@ from deeper_tasks.backends.postgres.codec import (
 )
 from deeper_tasks.backends.postgres.database import Database, Transaction
 from deeper_tasks.backends.postgres.frontier import Frontier
+from deeper_tasks.backends.postgres.refusals import RowLockedError
 from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob
@@ -50,6 +51,14 @@ SETTLE = (
     "%(run_times)s::bigint[], %(are_unknown)s::boolean[], %(errors)s::text[], %(results)s::text[], "
     "%(results_omitted)s::text[])"
 )
+SELECT_HELD_ELSEWHERE = """
+WITH free AS MATERIALIZED (
+    SELECT job.id FROM {schema}.job WHERE job.id = ANY (%(ids)s::uuid[]) FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT job.id::text
+FROM {schema}.job
+WHERE job.id = ANY (%(ids)s::uuid[]) AND NOT EXISTS (SELECT FROM free WHERE free.id = job.id)
+"""
 REPORT = (
     "SELECT place FROM {schema}.report("
     "%(now)s::timestamptz, %(ids)s::uuid[], %(tokens)s::text[], %(have_started)s::boolean[], %(progress)s::text[], "
@@ -60,6 +69,9 @@ BEAT = (
 )
 
 _COMPLETE, _COMPLETED = End.COMPLETE, CODES[State.COMPLETED]
+_Key = tuple[JobId, ClaimToken]
+"""What a token settles."""
+
 _PUT_OFF = frozenset({End.RETRY, End.SNOOZE})
 
 
@@ -149,18 +161,18 @@ def _claimed(row: Row, queue: str, token: ClaimToken) -> ClaimedJob:
 
 
 async def settle(database: Database, settlements: Sequence[Settlement], *, now: str | None) -> list[Settled]:
-    """Write the ends of attempts; see `Backend.settle`."""
-    if not settlements:
-        return []
-    first: dict[tuple[JobId, ClaimToken], Settlement] = {}
+    """
+    Write the ends of attempts; see `Backend.settle`.
+
+    Raises:
+        BackendUnavailableError: somebody's transaction holds a job's row; all others are settled.
+    """
+    first: dict[_Key, Settlement] = {}
     for settlement in settlements:
         first.setdefault((settlement.id, settlement.token), settlement)
     # Sorted: all who change several jobs lock them in the order of their ids.
     sent = [first[key] for key in sorted(first)]
-    states: dict[tuple[JobId, ClaimToken], int] = {}
-    for place, state in await database.call(SETTLE, {**_columns(sent), "now": now}):
-        settlement = sent[place - 1]
-        states.setdefault((settlement.id, settlement.token), state)
+    states = await _settle(database, sent, now=now)
     return [
         Settled(id=settlement.id, state=STATES[states[settlement.id, settlement.token]])
         for settlement in settlements
@@ -168,7 +180,35 @@ async def settle(database: Database, settlements: Sequence[Settlement], *, now: 
     ]
 
 
-def _columns(sent: list[Settlement]) -> dict[str, str | None]:
+async def _settle(database: Database, sent: Sequence[Settlement], *, now: str | None) -> dict[_Key, int]:
+    if not sent:
+        return {}
+    try:
+        rows = await database.call(SETTLE, {**_columns(sent), "now": now})
+    except RowLockedError as error:
+        if len(sent) == 1:
+            raise
+        return await _settle_around(database, sent, error, now=now)
+    states: dict[_Key, int] = {}
+    for place, state in rows:
+        states.setdefault((sent[place - 1].id, sent[place - 1].token), state)
+    return states
+
+
+async def _settle_around(
+    database: Database, sent: Sequence[Settlement], locked: RowLockedError, *, now: str | None
+) -> dict[_Key, int]:
+    """Settle all whose rows are free, and fail for the one that is not: sent again, they are accepted again."""
+    ids = id_array([one.id for one in sent])
+    held = {row[0] for row in await database.call(SELECT_HELD_ELSEWHERE, {"ids": ids})}
+    rest = [one for one in sent if one.id not in held]
+    await _settle(database, rest, now=now)
+    if len(rest) < len(sent):
+        raise locked
+    return await _settle(database, sent, now=now)
+
+
+def _columns(sent: Sequence[Settlement]) -> dict[str, str | None]:
     codes = [_codes(one) for one in sent]
     return {
         "ids": id_array([one.id for one in sent]),
