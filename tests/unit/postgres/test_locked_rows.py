@@ -52,8 +52,9 @@ async def test_the_other_ends_of_a_settle_are_written_and_the_whole_may_be_sent_
     ids = await put_many(backend, 5)
     jobs = await take(backend, node, limit=5)
     async with held(ids[2]):
-        with pytest.raises(BackendUnavailableError, match="another transaction"):
+        with pytest.raises(BackendUnavailableError, match="another transaction") as raised:
             await settle(backend, jobs)
+        assert raised.value.job_ids == (ids[2],)
         assert await states_of(backend, ids) == [*[State.COMPLETED] * 2, State.RUNNING, *[State.COMPLETED] * 2]
     assert [settled.id for settled in await settle(backend, jobs)] == ids
     assert await state_of(backend, ids[2]) is State.COMPLETED

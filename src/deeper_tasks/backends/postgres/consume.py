@@ -186,8 +186,6 @@ async def _settle(database: Database, sent: Sequence[Settlement], *, now: str | 
     try:
         rows = await database.call(SETTLE, {**_columns(sent), "now": now})
     except RowLockedError as error:
-        if len(sent) == 1:
-            raise
         return await _settle_around(database, sent, error, now=now)
     states: dict[_Key, int] = {}
     for place, state in rows:
@@ -201,9 +199,9 @@ async def _settle_around(
     """Settle all whose rows are free, and fail for the one that is not: sent again, they are accepted again."""
     ids = id_array([one.id for one in sent])
     held = {row[0] for row in await database.call(SELECT_HELD_ELSEWHERE, {"ids": ids})}
-    rest = [one for one in sent if one.id not in held]
-    await _settle(database, rest, now=now)
-    if len(rest) < len(sent):
+    await _settle(database, [one for one in sent if one.id not in held], now=now)
+    if held:
+        locked.job_ids = tuple(held)
         raise locked
     return await _settle(database, sent, now=now)
 

@@ -52,9 +52,7 @@ def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
 def _unavailable(error: psycopg.Error, address: Address) -> BackendUnavailableError | None:
     code, words = error.sqlstate or "", _words(error)
     if code == _LOCKED:
-        return RowLockedError(
-            f"{address!r}: another transaction holds a row of ours, see 'deeper doctor': {words}"
-        )
+        return RowLockedError(f"{address!r}: another transaction holds a row of ours, see 'deeper doctor': {words}")
     if code == _CANCELLED:
         return BackendUnavailableError(f"{address!r} did not finish in {address.timeout.total_seconds():g} s: {words}")
     is_ours = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError)
