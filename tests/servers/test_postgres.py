@@ -13,11 +13,11 @@ from servers.waiting import wait_for
 
 _HOLDER = """
 import sys
+from pathlib import Path
 sys.path.append(sys.argv[1])
-from servers.installation import installations
-from servers.lifeline import Lifeline
+from servers.installation import Installation
 from servers.postgres import PostgresServer
-server = PostgresServer(installations()[0])
+server = PostgresServer(Installation.at(Path(sys.argv[2])))
 print(server.url, server._lifeline.folder, flush=True)
 sys.stdin.read()
 """
@@ -102,9 +102,9 @@ def test_a_server_that_cannot_start_says_why(postgres_installation):
         PostgresServer(postgres_installation, settings={"work_mem": "much"})
 
 
-def test_a_killed_test_process_leaves_no_server_behind():
+def test_a_killed_test_process_leaves_no_server_behind(postgres_installation):
     with subprocess.Popen(
-        [sys.executable, "-c", _HOLDER, Path(__file__).parent.parent],
+        [sys.executable, "-c", _HOLDER, Path(__file__).parent.parent, postgres_installation.bin],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

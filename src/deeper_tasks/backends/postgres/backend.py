@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -21,6 +22,7 @@ from deeper_tasks.backends.postgres import (
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import moment_text
 from deeper_tasks.backends.postgres.database import Database, Operation
+from deeper_tasks.backends.postgres.frontier import Frontier
 from deeper_tasks.backends.postgres.wake import Wake
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
@@ -58,6 +60,7 @@ class PostgresBackend:
         self._database = Database(address)
         self._wake = Wake(self._database)
         self._store: str | None = None
+        self._frontiers: defaultdict[str, Frontier] = defaultdict(Frontier)
 
     # life
 
@@ -124,8 +127,9 @@ class PostgresBackend:
     async def claim(
         self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime | None = None
     ) -> Claim:
+        frontier = self._frontiers[queue]
         return await consume.claim(
-            self._open, queue, limit=limit, slots=slots, node=node, token=token, now=moment_text(now)
+            self._open, frontier, queue, limit=limit, slots=slots, node=node, token=token, now=moment_text(now)
         )
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:

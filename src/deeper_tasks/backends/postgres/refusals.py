@@ -20,7 +20,7 @@ OTHER_CONTENT, OTHER_STORE = "DT001", "DT002"
 POOLER_WAY_OUT = "if a pooler such as PgBouncer stands between, add ?pooler=transaction to the store's URL"
 
 _POOLER_SAYS = "unsupported startup parameter"
-_AGAIN = frozenset({"40001", "40P01"})
+_AGAIN = frozenset({"40001", "40P01", "23505"})
 _NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42703"})
 _CANCELLED, _NO_RIGHT, _READ_ONLY = "57014", "42501", "25006"
 _NOT_PREPARED, _PREPARED_TWICE = "26000", "42P05"
