@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -15,20 +13,19 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
-from benchmarks import aged, engine, raw_loop
+from benchmarks import aged
 from benchmarks.aged_file import make_aged
 from benchmarks.aged_report import Rounds, to_rows
 from benchmarks.aged_report import to_table as to_aged_table
 from benchmarks.anatomy import anatomy
 from benchmarks.figures import Competitor, Sample, make_rows
-from benchmarks.plan import Plan, make_plan
+from benchmarks.plan import make_plan
 from benchmarks.report import to_document, to_table
+from benchmarks.suite import sqlite_suite
 
 _WIDTH = 170
 _YOUNG = 10_000
 """Ended jobs in the file that an aged one is compared with."""
-
-Measure = Callable[[Plan, int], Sample]
 
 
 @click.group(invoke_without_command=True)
@@ -56,22 +53,22 @@ def main(context: click.Context, jobs: int | None, store_dir: Path | None, *, is
     """
     if context.invoked_subcommand is not None:
         return
-    measures = _measures()
+    suite = sqlite_suite()
     samples: defaultdict[Competitor, list[Sample]] = defaultdict(list)
     progress = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="deeper-benchmark-", dir=store_dir) as folder:
         plan = make_plan(Path(folder).resolve(), jobs=jobs, is_quick=is_quick)
         for number in range(1, plan.rounds + 1):
-            for who, measure in measures.items():
+            for who, measure in suite.measures.items():
                 progress.print(f"round {number} of {plan.rounds}: {who}", highlight=False)
                 samples[who].append(measure(plan, number))
-    rows = make_rows(samples)
+    rows = make_rows(samples, suite.targets)
     if is_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(to_document(rows, plan))).decode())
+        click.echo(msgspec.json.format(msgspec.json.encode(to_document(rows, plan, suite))).decode())
     else:
         console = Console()
         wide = console if console.is_terminal else Console(width=_WIDTH)
-        wide.print(to_table(rows, list(measures), plan))
+        wide.print(to_table(rows, plan, suite))
 
 
 @main.command(name="aged")
@@ -135,16 +132,6 @@ def show_anatomy(jobs: int, store_dir: Path | None, *, is_json: bool) -> None:
         for place, micros in share.items():
             table.add_row(f"{micros:.2f}", place)
         Console().print(table)
-
-
-def _measures() -> dict[Competitor, Measure]:
-    measures: dict[Competitor, Measure] = {Competitor.RAW: raw_loop.measure, Competitor.OURS: engine.measure}
-    if find_spec("huey") is not None:
-        from benchmarks import huey_peer
-
-        measures[Competitor.HUEY] = lambda plan, number: huey_peer.measure(plan, number, is_fsync_off=False)
-        measures[Competitor.HUEY_UNSAFE] = lambda plan, number: huey_peer.measure(plan, number, is_fsync_off=True)
-    return measures
 
 
 if __name__ == "__main__":

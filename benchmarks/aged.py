@@ -16,7 +16,8 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.aged_file import QUEUES
-from benchmarks.engine import check, enqueue_many, started_workers, until_registered, url_of
+from benchmarks.engine import check, enqueue_many, started_workers, until_registered
+from benchmarks.site import url_of
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, JobQuery, Node, Retention, SortKey
 from deeper_tasks.backends.sqlite import SQLiteBackend
