@@ -1,0 +1,1 @@
+"""What PostgreSQL is measured with: databases, a raw loop, and the libraries that others would take."""
