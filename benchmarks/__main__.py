@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import defaultdict
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -19,9 +20,9 @@ from benchmarks.aged_report import Rounds, to_rows
 from benchmarks.aged_report import to_table as to_aged_table
 from benchmarks.anatomy import anatomy
 from benchmarks.figures import Competitor, Sample, make_rows
-from benchmarks.plan import make_plan
+from benchmarks.plan import Plan, make_plan
 from benchmarks.report import to_document, to_table
-from benchmarks.suite import sqlite_suite
+from benchmarks.suite import Suite, sqlite_suite
 
 _WIDTH = 170
 _YOUNG = 10_000
@@ -31,6 +32,13 @@ _YOUNG = 10_000
 @click.group(invoke_without_command=True)
 @click.option("--jobs", type=click.IntRange(min=1), help="Jobs in each drain (50,000; with --quick 2,000).")
 @click.option(
+    "--store",
+    type=click.Choice(["sqlite", "postgres"]),
+    help="The kind of store that is measured (sqlite, or postgres if a server is given).",
+)
+@click.option("--postgres", "server_url", metavar="URL", help="The PostgreSQL server to use (one of the run's own).")
+@click.option("--oban-python", metavar="PATH", help="A Python in which Oban is installed (this one, if it has it).")
+@click.option(
     "--store-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="The folder whose file system is measured (the system's folder for temporary files).",
@@ -38,37 +46,79 @@ _YOUNG = 10_000
 @click.option("--quick", "is_quick", is_flag=True, help="One small round: shows that all works, measures little.")
 @click.option("--json", "is_json", is_flag=True, help="Print one JSON document instead of the table.")
 @click.pass_context
-def main(context: click.Context, jobs: int | None, store_dir: Path | None, *, is_quick: bool, is_json: bool) -> None:
+def main(
+    context: click.Context,
+    *,
+    jobs: int | None,
+    store: str | None,
+    server_url: str | None,
+    oban_python: str | None,
+    store_dir: Path | None,
+    is_quick: bool,
+    is_json: bool,
+) -> None:
     r"""
-    Measure this engine beside the raw SQLite loop and beside Huey, in one run on one file system.
+    Measure this engine beside a raw loop and beside other libraries, in one run on one machine.
 
     The rounds are interleaved (raw, ours, Huey, raw, ours, Huey …), so that what else the machine does
     slows all alike. Targets are information: a missed one is no error.
 
     \b
-    python -m benchmarks                      50,000 jobs, three rounds
+    python -m benchmarks                      50,000 jobs, three rounds, on SQLite
+    python -m benchmarks --store postgres     the same on a PostgreSQL that is started for it
+    python -m benchmarks --postgres postgresql://me@db1/postgres
+                                              on a server, in databases that are dropped again
     python -m benchmarks --quick              shows that all works
-    python -m benchmarks aged --jobs 5000000  a file full of ended jobs beside a young one
+    python -m benchmarks aged --jobs 5000000  a store full of ended jobs beside a young one
     python -m benchmarks anatomy              where the microseconds of one job go
     """
     if context.invoked_subcommand is not None:
         return
-    suite = sqlite_suite()
-    samples: defaultdict[Competitor, list[Sample]] = defaultdict(list)
-    progress = Console(stderr=True)
-    with tempfile.TemporaryDirectory(prefix="deeper-benchmark-", dir=store_dir) as folder:
+    with ExitStack() as made:
+        folder = made.enter_context(tempfile.TemporaryDirectory(prefix="deeper-benchmark-", dir=store_dir))
         plan = make_plan(Path(folder).resolve(), jobs=jobs, is_quick=is_quick)
-        for number in range(1, plan.rounds + 1):
-            for who, measure in suite.measures.items():
-                progress.print(f"round {number} of {plan.rounds}: {who}", highlight=False)
-                samples[who].append(measure(plan, number))
+        if _is_postgres(store, server_url):
+            suite = _postgres_suite(made, server_url, store_dir, oban_python)
+        else:
+            suite = sqlite_suite()
+        samples = _measure(suite, plan)
     rows = make_rows(samples, suite.targets)
     if is_json:
         click.echo(msgspec.json.format(msgspec.json.encode(to_document(rows, plan, suite))).decode())
     else:
-        console = Console()
-        wide = console if console.is_terminal else Console(width=_WIDTH)
-        wide.print(to_table(rows, plan, suite))
+        _print_wide(to_table(rows, plan, suite))
+
+
+def _measure(suite: Suite, plan: Plan) -> dict[Competitor, list[Sample]]:
+    samples: defaultdict[Competitor, list[Sample]] = defaultdict(list)
+    screen = Console(stderr=True)
+    for number in range(1, plan.rounds + 1):
+        for who, measure in suite.measures.items():
+            screen.print(f"round {number} of {plan.rounds}: {who}", highlight=False)
+            samples[who].append(measure(plan, number))
+    return samples
+
+
+def _is_postgres(store: str | None, server_url: str | None) -> bool:
+    if store == "sqlite" and server_url is not None:
+        raise click.UsageError("--postgres names a server, and --store sqlite needs none")
+    return store == "postgres" or server_url is not None
+
+
+def _postgres_suite(made: ExitStack, server_url: str | None, store_dir: Path | None, oban_python: str | None) -> Suite:
+    from benchmarks.postgres.server import running_server
+    from benchmarks.postgres.suite import postgres_suite
+
+    try:
+        server = made.enter_context(running_server(server_url, folder=store_dir))
+        return postgres_suite(server, oban_python=oban_python)
+    except (LookupError, PermissionError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _print_wide(table: Table) -> None:
+    console = Console()
+    (console if console.is_terminal else Console(width=_WIDTH)).print(table)
 
 
 @main.command(name="aged")
@@ -106,9 +156,7 @@ def measure_aged(jobs: int, drained: int, rounds: int, store_dir: Path | None, *
     if is_json:
         click.echo(msgspec.json.format(msgspec.json.encode({"jobs": jobs, "rounds": rounds, "rows": rows})).decode())
     else:
-        console = Console()
-        wide = console if console.is_terminal else Console(width=_WIDTH)
-        wide.print(to_aged_table(rows, f"a file of {_YOUNG:,} ended jobs and one of {jobs:,}, {rounds} rounds"))
+        _print_wide(to_aged_table(rows, f"a file of {_YOUNG:,} ended jobs and one of {jobs:,}, {rounds} rounds"))
 
 
 @main.command(name="anatomy")

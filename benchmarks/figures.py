@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from statistics import median
 
@@ -122,7 +123,7 @@ class Row(Struct, frozen=True, kw_only=True):
         return median(mine / its for mine, its in zip(ours, theirs, strict=True))
 
 
-def make_rows(samples: dict[Competitor, list[Sample]], targets: dict[Figure, tuple[Target, ...]]) -> list[Row]:
+def make_rows(samples: dict[Competitor, list[Sample]], targets: Mapping[Figure, tuple[Target, ...]]) -> list[Row]:
     """Return the rows of what was measured; figures that nobody has are left out."""
     return [
         Row(figure=figure, rounds=rounds, targets=targets.get(figure, ()))

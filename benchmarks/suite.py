@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 
@@ -23,7 +23,7 @@ class Suite(Struct, frozen=True, kw_only=True):
 
     store: str
     measures: dict[Competitor, Measure]
-    targets: dict[Figure, tuple[Target, ...]]
+    targets: Mapping[Figure, tuple[Target, ...]]
     versions: dict[str, str]
     notes: tuple[str, ...] = ()
 

@@ -1,10 +1,10 @@
 """
 The errands of a peer: what another library is asked to do, each time in a process of its own.
 
-`python -m benchmarks.postgres.pgqueuer_errands install URL` makes its tables;
-`single`, `bulk` and `timed` enqueue so many jobs, and `work` runs a worker.
-What came of it is printed as JSON. This module needs nothing but uvloop, so
-that a peer may live in another Python than this engine does.
+`python -m benchmarks.postgres PEER install URL` makes its tables; `single`,
+`bulk` and `timed` enqueue so many jobs, and `work` runs a worker. What came of
+it is printed as JSON. This needs nothing but uvloop, so that a peer may live in
+another Python than this engine does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -21,7 +20,6 @@ from typing import Protocol
 import uvloop
 
 from benchmarks.gaps import gaps
-from benchmarks.gate import wait_at_gate
 
 STARTS = "BENCHMARK_STARTS"
 """The environment variable that names the file in which timed jobs note when they started."""
@@ -70,15 +68,14 @@ def note_start(number: int) -> None:
     os.close(file)
 
 
-def run(peer: Peer) -> None:
-    """Do the errand that the command line names."""
-    errand, url, *rest = sys.argv[1:]
+def run(peer: Peer, errand: str, url: str, *counts: str) -> None:
+    """Do an errand."""
     if errand == "install":
         uvloop.run(peer.install(url))
     elif errand == "work":
         uvloop.run(peer.work(url))
     else:
-        print(json.dumps(uvloop.run(_enqueue(peer, errand, url, int(rest[0])))))
+        print(json.dumps(uvloop.run(_enqueue(peer, errand, url, int(*counts)))))
 
 
 async def _enqueue(peer: Peer, errand: str, url: str, count: int) -> float | list[int]:
@@ -103,6 +100,3 @@ async def _enqueue_timed(client: Client, count: int) -> list[int]:
         called.append(time.time_ns())
         await client.enqueue_timed(number)
     return called
-
-
-__all__ = ["Client", "Peer", "note_start", "run", "wait_at_gate"]

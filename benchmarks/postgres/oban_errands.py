@@ -15,7 +15,8 @@ from contextlib import asynccontextmanager
 from oban import Job, Oban, worker  # type: ignore[import-not-found]
 from oban.schema import install  # type: ignore[import-not-found]
 
-from benchmarks.postgres.errands import note_start, run, wait_at_gate
+from benchmarks.gate import wait_at_gate
+from benchmarks.postgres.errands import note_start
 
 LIMIT = "BENCHMARK_OBAN_LIMIT"
 
@@ -90,5 +91,4 @@ async def _pool(url: str) -> AsyncIterator[object]:
         await pool.close()
 
 
-if __name__ == "__main__":
-    run(ObanPeer())
+PEER = ObanPeer()

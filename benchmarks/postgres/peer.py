@@ -29,6 +29,7 @@ from benchmarks.postgres.errands import STARTS
 from benchmarks.processes import Child, children, environment_of_child
 from benchmarks.site import Phase, Site
 
+_COMMAND = ["-m", "benchmarks.postgres"]
 _LOOK = 0.01
 _SETTLING = 0.5
 _PATIENCE = 30.0
@@ -36,38 +37,38 @@ _PATIENCE = 30.0
 
 class Peer(Struct, frozen=True, kw_only=True):
     """
-    Another library: the module of its errands, and the Python and the environment for them.
+    Another library; its errands are done in its own Python and with its own environment.
 
-    `unfinished` is a query that tells whether any job is left to do, from an index.
+    `unfinished` is a query that tells whether any job is left to do, from an index. `share` is how many of the plan's
+    jobs it gets: a slow one would take the whole time of a run.
     """
 
     name: str
+    title: str
+    setting: str
     unfinished: str
     environment: dict[str, str]
     python: str = sys.executable
-
-    @property
-    def module(self) -> str:
-        """What its errands are run by."""
-        return f"benchmarks.postgres.{self.name}_errands"
+    share: float = 1
 
 
 def measure(peer: Peer, plan: Plan, site: Site) -> Sample:
     """Measure one round."""
+    jobs = max(1, round(plan.jobs * peer.share))
     sample: Sample = {}
     with _installed(peer, site) as url:
         sample[Figure.ENQUEUE] = _errand(peer, "single", url, plan.singles)
     with _installed(peer, site) as url:
-        with site.wear(url, Phase.INSERT, jobs=plan.jobs) as inserting:
-            sample[Figure.ENQUEUE_MANY] = _errand(peer, "bulk", url, plan.jobs)
-        with site.wear(url, Phase.DRAIN, jobs=plan.jobs) as draining, _workers(peer, plan, url, 1) as (workers, closed):
-            sample[Figure.DRAIN], sample[Figure.CPU] = _drain(peer, workers, closed, url, plan.jobs)
+        with site.wear(url, Phase.INSERT, jobs=jobs) as inserting:
+            sample[Figure.ENQUEUE_MANY] = _errand(peer, "bulk", url, jobs)
+        with site.wear(url, Phase.DRAIN, jobs=jobs) as draining, _workers(peer, plan, url, 1) as (workers, closed):
+            sample[Figure.DRAIN], sample[Figure.CPU] = _drain(peer, workers, closed, url, jobs)
             sample[Figure.MEMORY] = workers[0].peak_bytes() / 1e6
         sample |= inserting | draining | _latency(peer, plan, url)
     with _installed(peer, site) as url:
-        _errand(peer, "bulk", url, plan.jobs)
+        _errand(peer, "bulk", url, jobs)
         with _workers(peer, plan, url, 2) as (workers, closed):
-            sample[Figure.DRAIN_TWO], sample[Figure.CPU_TWO] = _drain(peer, workers, closed, url, plan.jobs)
+            sample[Figure.DRAIN_TWO], sample[Figure.CPU_TWO] = _drain(peer, workers, closed, url, jobs)
     return sample
 
 
@@ -81,7 +82,7 @@ def _installed(peer: Peer, site: Site) -> Iterator[str]:
 def _errand(peer: Peer, errand: str, url: str, *counts: int) -> Any:
     """Return what the errand printed, if anything."""
     done = subprocess.run(
-        [peer.python, "-m", peer.module, errand, url, *map(str, counts)],
+        [peer.python, *_COMMAND, peer.name, errand, url, *map(str, counts)],
         env=environment_of_child(peer.environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -95,7 +96,7 @@ def _workers(peer: Peer, plan: Plan, url: str, count: int) -> Iterator[tuple[lis
     """Run workers within the block, which wait at a gate."""
     place = plan.folder / f"{peer.name}-{time.time_ns()}.gate"
     environment = {**peer.environment, gate.VARIABLE: str(place), STARTS: str(_starts(plan, peer))}
-    arguments = ["-m", peer.module, "work", url]
+    arguments = [*_COMMAND, peer.name, "work", url]
     with children(count, arguments, folder=plan.folder, environment=environment, python=peer.python) as workers:
         closed = Gate(place)
         while closed.waiting() < count:

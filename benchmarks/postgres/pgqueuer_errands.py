@@ -16,7 +16,8 @@ from contextlib import asynccontextmanager
 import asyncpg
 from pgqueuer import AsyncpgDriver, Job, PgQueuer, Queries
 
-from benchmarks.postgres.errands import note_start, run, wait_at_gate
+from benchmarks.gate import wait_at_gate
+from benchmarks.postgres.errands import note_start
 
 BATCH = "BENCHMARK_PGQUEUER_BATCH"
 
@@ -87,5 +88,4 @@ async def _connected(url: str) -> AsyncIterator[Queries]:
         await connection.close()
 
 
-if __name__ == "__main__":
-    run(PgQueuerPeer())
+PEER = PgQueuerPeer()

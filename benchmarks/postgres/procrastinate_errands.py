@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 from procrastinate import App, PsycopgConnector
 
-from benchmarks.postgres.errands import note_start, run, wait_at_gate
+from benchmarks.gate import wait_at_gate
+from benchmarks.postgres.errands import note_start
 
 CONCURRENCY = "BENCHMARK_PROCRASTINATE_CONCURRENCY"
 
@@ -72,5 +73,4 @@ async def _opened(url: str, *, connections: int) -> AsyncIterator[App]:
             yield replaced
 
 
-if __name__ == "__main__":
-    run(ProcrastinatePeer())
+PEER = ProcrastinatePeer()

@@ -154,6 +154,11 @@ def _new_rows(count: int) -> list[_Row]:
     """Return rows whose ids ascend, as those of the engine do."""
     start = time.time_ns() // 1_000_000 << 80
     return [
-        (uuid.UUID(int=start + (number << 48) + secrets.randbits(48)), "default", "benchmarks.noop", '[[42,"hello"],{}]')
+        (
+            uuid.UUID(int=start + (number << 48) + secrets.randbits(48)),
+            "default",
+            "benchmarks.noop",
+            '[[42,"hello"],{}]',
+        )
         for number in range(count)
     ]

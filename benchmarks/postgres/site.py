@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 
@@ -66,7 +67,7 @@ class DatabaseSite:
                 }
 
 
-def _row(connection: psycopg.Connection, query: str) -> tuple:
+def _row(connection: psycopg.Connection, query: str) -> tuple[Any, ...]:
     row = connection.execute(query).fetchone()
     assert row is not None
     return row
