@@ -39,6 +39,13 @@ _YOUNG = 10_000
 @click.option("--postgres", "server_url", metavar="URL", help="The PostgreSQL server to use (one of the run's own).")
 @click.option("--oban-python", metavar="PATH", help="A Python in which Oban is installed (this one, if it has it).")
 @click.option(
+    "--without",
+    "left_out",
+    multiple=True,
+    type=click.Choice([who.value for who in Competitor if who is not Competitor.OURS]),
+    help="Leave somebody out; may be given several times.",
+)
+@click.option(
     "--store-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="The folder whose file system is measured (the system's folder for temporary files).",
@@ -53,6 +60,7 @@ def main(
     store: str | None,
     server_url: str | None,
     oban_python: str | None,
+    left_out: tuple[str, ...],
     store_dir: Path | None,
     is_quick: bool,
     is_json: bool,
@@ -68,6 +76,8 @@ def main(
     python -m benchmarks --store postgres     the same on a PostgreSQL that is started for it
     python -m benchmarks --postgres postgresql://me@db1/postgres
                                               on a server, in databases that are dropped again
+    python -m benchmarks --store postgres --without procrastinate
+                                              without the one that takes longest
     python -m benchmarks --quick              shows that all works
     python -m benchmarks aged --jobs 5000000  a store full of ended jobs beside a young one
     python -m benchmarks anatomy              where the microseconds of one job go
@@ -81,6 +91,7 @@ def main(
             suite = _postgres_suite(made, server_url, store_dir, oban_python)
         else:
             suite = sqlite_suite()
+        suite = suite.without(left_out)
         samples = _measure(suite, plan)
     rows = make_rows(samples, suite.targets)
     if is_json:

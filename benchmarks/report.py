@@ -18,7 +18,9 @@ _DECIMALS_BELOW = 100
 def to_table(rows: list[Row], plan: Plan, suite: Suite) -> Table:
     """Return the rows as a table: medians, extremes below them, and ours as a multiple of the others."""
     competitors = list(suite.measures)
-    table = Table(title=_title(plan, suite), caption=" ".join((_CAPTION, *suite.notes)), show_lines=True)
+    table = Table(
+        title=_title(plan, suite), caption=" ".join((_CAPTION, *suite.notes, *suite.remarks.values())), show_lines=True
+    )
     table.add_column("figure")
     table.add_column("unit")
     for who in competitors:
@@ -41,7 +43,7 @@ def to_document(rows: list[Row], plan: Plan, suite: Suite) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
         "versions": suite.versions,
-        "notes": suite.notes,
+        "notes": [*suite.notes, *suite.remarks.values()],
         "rows": [
             {
                 "figure": row.figure.value,

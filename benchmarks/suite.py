@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from benchmarks import engine, raw_loop
 from benchmarks.figures import Competitor, Figure, Rival, Sample, Target
@@ -19,13 +20,26 @@ Measure = Callable[[Plan, int], Sample]
 
 
 class Suite(Struct, frozen=True, kw_only=True):
-    """The competitors in the order of their turns; `versions` and `notes` stand in the report."""
+    """
+    The competitors in the order of their turns, and what stands in the report besides figures.
+
+    `remarks` are on single competitors, also on those who could not be measured.
+    """
 
     store: str
     measures: dict[Competitor, Measure]
     targets: Mapping[Figure, tuple[Target, ...]]
     versions: dict[str, str]
+    remarks: Mapping[Competitor, str]
     notes: tuple[str, ...] = ()
+
+    def without(self, left_out: Collection[str]) -> Suite:
+        """Return the suite without some of its competitors."""
+        return replace(
+            self,
+            measures={who: measure for who, measure in self.measures.items() if who not in left_out},
+            remarks={who: remark for who, remark in self.remarks.items() if who not in left_out},
+        )
 
 
 def sqlite_suite() -> Suite:
@@ -35,16 +49,17 @@ def sqlite_suite() -> Suite:
         Competitor.OURS: lambda plan, number: engine.measure(plan, FileSite(plan.folder / str(number))),
     }
     versions = {"SQLite": sqlite3.sqlite_version}
-    notes = ["Huey has no call for bulk, takes a job off before it runs it, and polls at its default pace."]
+    remark = "Huey has no call for bulk, takes a job off before it runs it, and polls at its default pace."
     if find_spec("huey") is None:
-        notes = ["Huey is not installed."]
+        remark = "Huey is not installed."
     else:
         from benchmarks import huey_peer
 
         measures[Competitor.HUEY] = lambda plan, number: huey_peer.measure(plan, number, is_fsync_off=False)
         measures[Competitor.HUEY_UNSAFE] = lambda plan, number: huey_peer.measure(plan, number, is_fsync_off=True)
         versions["Huey"] = version("huey")
-    return Suite(store="sqlite", measures=measures, targets=_TARGETS, versions=versions, notes=tuple(notes))
+    remarks = {Competitor.HUEY: remark}
+    return Suite(store="sqlite", measures=measures, targets=_TARGETS, versions=versions, remarks=remarks)
 
 
 _TARGETS = {

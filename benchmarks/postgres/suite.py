@@ -27,8 +27,8 @@ _PEERS = {
     Competitor.PGQUEUER: Peer(
         name="pgqueuer",
         title="PgQueuer",
-        setting="batches of 100, asyncpg, durable",
-        environment={"BENCHMARK_PGQUEUER_BATCH": "100"},
+        setting="batches of 1,000, asyncpg, durable",
+        environment={"BENCHMARK_PGQUEUER_BATCH": "1000"},
         unfinished="""
         SELECT EXISTS (SELECT FROM pgqueuer WHERE status = 'queued')
             OR EXISTS (SELECT FROM pgqueuer WHERE status = 'picked')
@@ -37,16 +37,16 @@ _PEERS = {
     Competitor.PROCRASTINATE: Peer(
         name="procrastinate",
         title="Procrastinate",
-        setting="concurrency 10, psycopg",
-        environment={"BENCHMARK_PROCRASTINATE_CONCURRENCY": "10"},
+        setting="concurrency 5, psycopg",
+        environment={"BENCHMARK_PROCRASTINATE_CONCURRENCY": "5"},
         unfinished="SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing'))",
         share=0.1,
     ),
     Competitor.OBAN: Peer(
         name="oban",
         title="Oban",
-        setting="limit 100",
-        environment={"BENCHMARK_OBAN_LIMIT": "100"},
+        setting="limit 200",
+        environment={"BENCHMARK_OBAN_LIMIT": "200"},
         unfinished="""
         SELECT EXISTS (SELECT FROM oban_jobs WHERE state = 'available')
             OR EXISTS (SELECT FROM oban_jobs WHERE state = 'executing')
@@ -70,18 +70,25 @@ def postgres_suite(server: Server, *, oban_python: str | None) -> Suite:
         Competitor.OURS: lambda plan, _: engine.measure(plan, site),
     }
     versions = {"PostgreSQL": str(server.execute("SHOW server_version")[0][0]), "psycopg": version("psycopg")}
-    notes = [_note_on_wal(server)]
+    remarks = {}
     for who, each in _PEERS.items():
         given = oban_python if who is Competitor.OBAN else None
         found = _version(each.name, given)
         if found is None:
-            notes.append(f"{each.title}: not measured, it is not installed{_how_to_have(who)}.")
+            remarks[who] = f"{each.title}: not measured, it is not installed{_how_to_have(who)}."
             continue
         versions[each.title] = found
         measures[who] = partial(_measure, replace(each, python=given or sys.executable), site)
         less = f", {each.share:g} of the jobs" if each.share < 1 else ""
-        notes.append(f"{each.title}: {each.setting}{less}.")
-    return Suite(store="postgres", measures=measures, targets=_TARGETS, versions=versions, notes=tuple(notes))
+        remarks[who] = f"{each.title}: {each.setting}{less}."
+    return Suite(
+        store="postgres",
+        measures=measures,
+        targets=_TARGETS,
+        versions=versions,
+        remarks=remarks,
+        notes=(_note_on_wal(server),),
+    )
 
 
 def _measure(each: Peer, site: DatabaseSite, plan: Plan, _: int) -> Sample:
