@@ -92,9 +92,11 @@ def test_a_python_without_oban_is_refused():
     assert "'/no/such/python' is no Python in which oban is installed" in run.stderr
 
 
-def test_an_aged_file_is_measured_beside_a_young_one(tmp_path):
-    aged = ["aged", "--jobs", "2000", "--drained", "200", "--rounds", "1", "--json", "--store-dir", str(tmp_path)]
-    command = [sys.executable, "-m", "benchmarks", *aged]
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+def test_an_aged_store_is_measured_beside_a_young_one(store, tmp_path, request):
+    where = ["--postgres", request.getfixturevalue("postgres").url] if store == "postgres" else []
+    aged = ["aged", *where, "--jobs", "2000", "--scheduled", "1000", "--drained", "200", "--rounds", "1"]
+    command = [sys.executable, "-m", "benchmarks", *aged, "--json", "--store-dir", str(tmp_path)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
     assert run.returncode == 0, run.stderr
     rows = {row["figure"]: row for row in json.loads(run.stdout)["rows"]}
