@@ -19,8 +19,12 @@ OTHER_CONTENT, OTHER_STORE = "DT001", "DT002"
 
 _AGAIN = frozenset({"40001", "40P01", "23505"})
 _NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42703"})
-_CANCELLED, _NO_RIGHT, _READ_ONLY = "57014", "42501", "25006"
+_CANCELLED, _LOCKED, _NO_RIGHT, _READ_ONLY = "57014", "55P03", "42501", "25006"
 _GOING_AWAY = ("08", "53", "57", "58")
+
+
+class RowLockedError(BackendUnavailableError):
+    """Somebody's transaction holds a row for longer than is waited for."""
 
 
 def is_worth_another_try(error: psycopg.Error) -> bool:
@@ -47,6 +51,8 @@ def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
 
 def _unavailable(error: psycopg.Error, address: Address) -> BackendUnavailableError | None:
     code, words = error.sqlstate or "", _words(error)
+    if code == _LOCKED:
+        return RowLockedError(f"{address!r}: another transaction holds a row of ours, see 'deeper doctor': {words}")
     if code == _CANCELLED:
         return BackendUnavailableError(f"{address!r} did not finish in {address.timeout.total_seconds():g} s: {words}")
     is_ours = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError)
