@@ -112,7 +112,9 @@ class Row(Struct, frozen=True, kw_only=True):
         return self._ratio(self.rounds.get(other, []))
 
     def ratio_to_fastest_peer(self) -> float | None:
-        """Return the same of ours and of whichever peer did most in each round."""
+        """Return the same of ours and of whichever peer did most in each round; None where more is no better."""
+        if self.figure.unit != "jobs/s":
+            return None
         peers = [values for who, values in self.rounds.items() if who.is_peer]
         return self._ratio([max(values) for values in zip(*peers, strict=True)])
 

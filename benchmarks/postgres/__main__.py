@@ -1,4 +1,4 @@
-"""The command that does an errand of a peer: `python -m benchmarks.postgres PEER ERRAND URL [COUNT]`."""
+"""The command that does an errand of a peer: `python -m benchmarks.postgres PEER ERRAND [COUNT]`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """
 The errands of a peer: what another library is asked to do, each time in a process of its own.
 
-`python -m benchmarks.postgres PEER install URL` makes its tables; `single`,
-`bulk` and `timed` enqueue so many jobs, and `work` runs a worker. What came of
-it is printed as JSON. This needs nothing but uvloop, so that a peer may live in
+`python -m benchmarks.postgres PEER install` makes its tables; `single`, `bulk`
+and `timed` enqueue so many jobs, and `work` runs a worker. The environment
+names the database, and what came of it is printed as JSON. This needs nothing but uvloop, so that a peer may live in
 another Python than this engine does.
 """
 
@@ -20,6 +20,9 @@ from typing import Protocol
 import uvloop
 
 from benchmarks.gaps import gaps
+
+URL = "BENCHMARK_URL"
+"""The environment variable that names the database: its URL may hold a password, and all see a command line."""
 
 STARTS = "BENCHMARK_STARTS"
 """The environment variable that names the file in which timed jobs note when they started."""
@@ -68,8 +71,9 @@ def note_start(number: int) -> None:
     os.close(file)
 
 
-def run(peer: Peer, errand: str, url: str, *counts: str) -> None:
+def run(peer: Peer, errand: str, *counts: str) -> None:
     """Do an errand."""
+    url = os.environ[URL]
     if errand == "install":
         uvloop.run(peer.install(url))
     elif errand == "work":

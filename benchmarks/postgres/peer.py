@@ -25,7 +25,7 @@ from benchmarks.figures import Figure, Sample
 from benchmarks.gate import Gate
 from benchmarks.latency import latency_figures
 from benchmarks.plan import Plan
-from benchmarks.postgres.errands import STARTS
+from benchmarks.postgres.errands import STARTS, URL
 from benchmarks.processes import Child, children, environment_of_child
 from benchmarks.site import Phase, Site
 
@@ -82,8 +82,8 @@ def _installed(peer: Peer, site: Site) -> Iterator[str]:
 def _errand(peer: Peer, errand: str, url: str, *counts: int) -> Any:
     """Return what the errand printed, if anything."""
     done = subprocess.run(
-        [peer.python, *_COMMAND, peer.name, errand, url, *map(str, counts)],
-        env=environment_of_child(peer.environment),
+        [peer.python, *_COMMAND, peer.name, errand, *map(str, counts)],
+        env=environment_of_child({**peer.environment, URL: url}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         check=True,
@@ -95,8 +95,8 @@ def _errand(peer: Peer, errand: str, url: str, *counts: int) -> Any:
 def _workers(peer: Peer, plan: Plan, url: str, count: int) -> Iterator[tuple[list[Child], Gate]]:
     """Run workers within the block, which wait at a gate."""
     place = plan.folder / f"{peer.name}-{time.time_ns()}.gate"
-    environment = {**peer.environment, gate.VARIABLE: str(place), STARTS: str(_starts(plan, peer))}
-    arguments = [*_COMMAND, peer.name, "work", url]
+    environment = {**peer.environment, URL: url, gate.VARIABLE: str(place), STARTS: str(_starts(plan, peer))}
+    arguments = [*_COMMAND, peer.name, "work"]
     with children(count, arguments, folder=plan.folder, environment=environment, python=peer.python) as workers:
         closed = Gate(place)
         while closed.waiting() < count:

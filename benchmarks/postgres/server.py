@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import psycopg
+
+from deeper_tasks.config import redacted
 from servers.installation import Installation, installations
 from servers.lifeline import Lifeline, is_open_to_all
 from servers.postgres import PostgresServer
@@ -28,7 +31,7 @@ SETTINGS = {
 def running_server(url: str | None, *, folder: Path | None) -> Iterator[Server]:
     """Give the server behind the URL, or start one, whose files lie in `folder`, for the time of the block."""
     if url is not None:
-        yield Server(url)
+        yield _answering(url)
         return
     # Not where the tests have theirs, in memory.
     place = (folder or Path(tempfile.gettempdir())).resolve()
@@ -39,6 +42,15 @@ def running_server(url: str | None, *, folder: Path | None) -> Iterator[Server]:
             closing(PostgresServer(_installation(made), settings=SETTINGS, within=place)),
         )
         yield server
+
+
+def _answering(url: str) -> Server:
+    server = Server(url)
+    try:
+        server.execute("SELECT 1")
+    except psycopg.OperationalError as error:
+        raise LookupError(f"no PostgreSQL answers at {redacted(url)!r}: {error}") from error
+    return server
 
 
 def _installation(made: ExitStack) -> Installation:

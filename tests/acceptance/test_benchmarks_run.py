@@ -85,6 +85,14 @@ def test_a_run_on_postgresql_starts_a_durable_server_where_none_is_given():
     assert drain["targets"]["≥ 1.5 of the fastest peer"] is None
 
 
+def test_a_server_that_does_not_answer_is_named_without_its_password():
+    command = [sys.executable, "-m", "benchmarks", "--postgres", "postgresql://me:secret@127.0.0.1:1/postgres"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
+    assert run.returncode == 1
+    assert "Error: no PostgreSQL answers at" in run.stderr
+    assert "secret" not in run.stderr
+
+
 def test_a_python_without_oban_is_refused():
     command = [sys.executable, "-m", "benchmarks", "--store", "postgres", "--oban-python", "/no/such/python", "--quick"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
