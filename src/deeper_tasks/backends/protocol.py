@@ -248,7 +248,7 @@ class Topic(StrEnum):
     """What a notification is about."""
 
     JOBS = "jobs"
-    """A queue has new pending jobs; the subject is its name."""
+    """A queue has new pending jobs; the subject is its name. Empty: any queue may have."""
     CONTROL = "control"
     """A cancel request or a pause: workers should beat at once. The subject is empty or a queue."""
     SCHEDULES = "schedules"
