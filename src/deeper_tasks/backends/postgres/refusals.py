@@ -19,8 +19,12 @@ OTHER_CONTENT, OTHER_STORE = "DT001", "DT002"
 
 _AGAIN = frozenset({"40001", "40P01"})
 _NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42703"})
-_CANCELLED, _NO_RIGHT, _READ_ONLY = "57014", "42501", "25006"
-_GOING_AWAY = ("08", "53", "57", "58")
+_CANCELLED, _NO_RIGHT = "57014", "42501"
+_GOING_AWAY = ("08", "53", "57", "58", *_AGAIN, "25006", "25P03", "25P04", "55P03")
+"""
+Classes of codes, and codes: no connection, no resources, an operator, the system; a standby; a session of ours that was
+ended for its idleness, or its length; a lock that was not to be had in the time that the server gives.
+"""
 
 
 def is_worth_another_try(error: psycopg.Error) -> bool:
@@ -50,7 +54,7 @@ def _unavailable(error: psycopg.Error, address: Address) -> BackendUnavailableEr
     if code == _CANCELLED:
         return BackendUnavailableError(f"{address!r} did not finish in {address.timeout.total_seconds():g} s: {words}")
     is_ours = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError)
-    if is_ours and (not code or code.startswith(_GOING_AWAY) or code == _READ_ONLY or code in _AGAIN):
+    if is_ours and (not code or code.startswith(_GOING_AWAY)):
         return BackendUnavailableError(f"{address!r} is not available: {words}")
     return None
 
