@@ -14,7 +14,7 @@ from psycopg import AsyncCursor
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import Row
 from deeper_tasks.backends.postgres.connections import Connection, Connections, connect, cut
-from deeper_tasks.backends.postgres.refusals import is_worth_another_try, translate
+from deeper_tasks.backends.postgres.refusals import is_of_lost_connection, is_worth_another_try, translate
 from deeper_tasks.errors import BackendUnavailableError
 
 T = TypeVar("T")
@@ -81,7 +81,11 @@ class Database:
         self._qualified: dict[str, str] = {}
 
     async def call(self, statement: str, values: Values) -> list[Row]:
-        """Run one statement by itself; `{schema}` in it stands for the schema's name. Returns its rows."""
+        """
+        Run one statement by itself; `{schema}` in it stands for the schema's name. Returns its rows.
+
+        It must do no harm when it is sent twice: where the connection breaks, a new one is tried, once.
+        """
         text = self._qualified.get(statement)
         if text is None:
             text = self._qualified[statement] = statement.format(schema=self._schema)
@@ -91,7 +95,7 @@ class Database:
                 await cursor.execute(text, values)
                 return cast("list[Row]", await cursor.fetchall())
 
-        return await self._repeated(run)
+        return await self._repeated(run, most_losses=1)
 
     async def run(self, operation: Operation[T]) -> T:
         """Run an operation in a transaction of its own, which sees our tables by their bare names."""
@@ -123,14 +127,17 @@ class Database:
         except psycopg.Error as error:
             raise translate(error, self.address) from error
 
-    async def _repeated(self, run: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _repeated(self, run: Callable[[Connection], Awaitable[T]], *, most_losses: int = 0) -> T:
         until = asyncio.get_running_loop().time() + self._seconds
+        losses_left = most_losses
         for tries_left in reversed(range(_MOST_TRIES)):
             try:
                 return await self._once(run, until)
             except psycopg.Error as error:
-                if not tries_left or not is_worth_another_try(error):
+                is_lost = is_of_lost_connection(error)
+                if not tries_left or not (losses_left if is_lost else is_worth_another_try(error)):
                     raise translate(error, self.address) from error
+                losses_left -= is_lost
             await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - no secret
         raise AssertionError
 

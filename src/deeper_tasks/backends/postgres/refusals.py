@@ -17,6 +17,7 @@ from deeper_tasks.errors import (
 OTHER_CONTENT, OTHER_STORE = "DT001", "DT002"
 """The codes of our own functions."""
 
+_LOST = frozenset({None, "57P01", "57P02", "57P03"})
 _AGAIN = frozenset({"40001", "40P01"})
 _NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42703"})
 _CANCELLED, _NO_RIGHT = "57014", "42501"
@@ -30,6 +31,11 @@ ended for its idleness, or its length; a lock that was not to be had in the time
 def is_worth_another_try(error: psycopg.Error) -> bool:
     """Whether the statement lost a race: a deadlock, or a row that somebody else inserted at the same moment."""
     return error.sqlstate in _AGAIN
+
+
+def is_of_lost_connection(error: psycopg.Error) -> bool:
+    """Whether the server, or the network, ended the connection."""
+    return isinstance(error, psycopg.OperationalError) and error.sqlstate in _LOST
 
 
 def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
