@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from deeper_tasks.aside import run_aside
 from deeper_tasks.backends.postgres.address import Address, Pooler
+from deeper_tasks.backends.postgres.refusals import POOLER_WAY_OUT, first_line, is_of_pooler
 from deeper_tasks.errors import BackendUnavailableError
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -28,9 +29,9 @@ _SHORTEST_CONNECT = 2
 """Seconds; libpq takes fewer for more."""
 
 
-async def connect(conninfo: str, *, address: Address, seconds: float | None = None) -> Connection:
+async def connect(conninfo: str, *, address: Address, pooler: Pooler, seconds: float | None = None) -> Connection:
     """
-    Open a connection as this store wants it, within `seconds`, or the address's timeout.
+    Open a connection as this store wants it, by way of a pooler or none, within `seconds` or the address's timeout.
 
     Raises:
         psycopg.Error: the server did not take it, or not in time.
@@ -39,12 +40,12 @@ async def connect(conninfo: str, *, address: Address, seconds: float | None = No
     try:
         # The driver's own deadline is one for each address of each host, and none for finding these.
         async with asyncio.timeout(given):
-            return await _connect(conninfo, address)
+            return await _connect(conninfo, address, pooler)
     except TimeoutError as error:
         raise psycopg.errors.ConnectionTimeout(f"not connected within {given:.3g} s") from error
 
 
-async def _connect(conninfo: str, address: Address) -> Connection:
+async def _connect(conninfo: str, address: Address, pooler: Pooler) -> Connection:
     wanted = conninfo_to_dict(conninfo)
     hosts = str(wanted.get("host") or "").count(",") + 1
     own: dict[str, Any] = {
@@ -57,14 +58,14 @@ async def _connect(conninfo: str, address: Address) -> Connection:
         "tcp_user_timeout": 30_000,
         "application_name": "deeper_tasks",
     }
-    if address.pooler is Pooler.NONE:
+    if pooler is Pooler.NONE:
         own["options"] = _options(address, str(wanted.get("options") or ""))
         wanted.pop("options", None)
     return await AsyncConnection.connect(
         make_conninfo(**{**own, **wanted}),
         autocommit=True,
         # Through a pooler the next statement may meet another server process, which never heard of this one's.
-        prepare_threshold=1 if address.pooler is Pooler.NONE else None,
+        prepare_threshold=1 if pooler is Pooler.NONE else None,
     )
 
 
@@ -156,9 +157,14 @@ class Connections:
     async def _open(self, until: float) -> Connection:
         seconds = until - asyncio.get_running_loop().time()
         try:
-            return await connect(self._address.conninfo, address=self._address, seconds=seconds)
+            return await connect(
+                self._address.conninfo, address=self._address, pooler=self._address.pooler, seconds=seconds
+            )
         except psycopg.Error as error:
-            raise BackendUnavailableError(f"no connection to {self._address!r}: {_first_line(error)}") from error
+            way_out = f"; {POOLER_WAY_OUT}" if is_of_pooler(error) else ""
+            raise BackendUnavailableError(
+                f"no connection to {self._address!r}: {first_line(error)}{way_out}"
+            ) from error
 
     def _shelf(self) -> _Shelf:
         loop = asyncio.get_running_loop()
@@ -241,24 +247,30 @@ class _Shelf:
 
     def abandon(self) -> None:
         """
-        Let go of the sockets without a word to the server: they are the parent's too.
+        Let go of all connections, those in use too: the calls under way never go on here.
 
-        The calls under way are not: here they never go on. What Python does when it
-        collects them must not reach the sockets either, nor the selector that the
-        parent waits with.
+        What Python does when it collects them must not reach the sockets, nor the
+        selector that the parent waits with.
         """
-        for connection in (*self._idle, *self.lent):
-            with suppress(psycopg.Error, OSError):
-                descriptor = os.open(os.devnull, os.O_RDWR)
-                os.dup2(descriptor, connection.pgconn.socket)
-                os.close(descriptor)
-        self.clear()
+        for connection in self.lent:
+            abandon(connection)
+        while self._idle:
+            abandon(self._idle.pop())
 
 
 def cut(connection: Connection) -> None:
     """End a connection whose server does not answer: whoever waits for it fails at once. Sends nothing."""
     with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.pgconn.socket)) as double:
         double.shutdown(socket.SHUT_RDWR)
+
+
+def abandon(connection: Connection) -> None:
+    """Close a connection that a parent process goes on with: without a word to the server."""
+    with suppress(psycopg.Error, OSError):
+        descriptor = os.open(os.devnull, os.O_RDWR)
+        os.dup2(descriptor, connection.pgconn.socket)
+        os.close(descriptor)
+    _close(connection)
 
 
 def _is_cut(connection: Connection) -> bool:
@@ -273,7 +285,3 @@ def _is_cut(connection: Connection) -> bool:
 def _close(connection: Connection) -> None:
     # Not the coroutine: the connection's loop may be closed, or not be this one.
     connection.pgconn.finish()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

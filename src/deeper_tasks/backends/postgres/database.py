@@ -189,7 +189,7 @@ class Database:
         with suppress(psycopg.Error):
             while True:
                 await asyncio.sleep(self._seconds)
-                asked = await connect(self.address.conninfo, address=self.address)
+                asked = await connect(self.address.conninfo, address=self.address, pooler=self.address.pooler)
                 await asked.close()
 
     def _unanswered(self) -> BackendUnavailableError:
