@@ -69,8 +69,9 @@ class PostgresBackend:
             return
         self._database.connections.reopen()
         try:
-            async with self._database.alone() as connection:
-                await schema.make_ready(connection, self._database.address, create=create)
+            if await self._database.ask(partial(schema.missing, address=self._database.address)):
+                async with self._database.alone() as connection:
+                    await schema.make_ready(connection, self._database.address, create=create)
             [(self._store,)] = await self._database.call(schema.SELECT_STORE, {})
             self._wake.open()
         except BaseException:
