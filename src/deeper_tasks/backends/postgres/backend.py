@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -22,6 +22,8 @@ from deeper_tasks.backends.postgres import (
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import moment_text
 from deeper_tasks.backends.postgres.database import Database, Operation
+from deeper_tasks.backends.postgres.frontier import Frontier
+from deeper_tasks.backends.postgres.wake import Wake
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
     Beat,
@@ -54,9 +56,11 @@ class PostgresBackend:
     """A store in a schema of a PostgreSQL database, for any number of processes on any number of machines."""
 
     def __init__(self, address: Address) -> None:
-        self.capabilities = Capabilities(is_durable=True, is_shared=True, has_hints=False)
+        self.capabilities = Capabilities(is_durable=True, is_shared=True, has_hints=address.can_listen)
         self._database = Database(address)
+        self._wake = Wake(self._database)
         self._store: str | None = None
+        self._frontiers: defaultdict[str, Frontier] = defaultdict(Frontier)
 
     # life
 
@@ -68,12 +72,14 @@ class PostgresBackend:
             async with self._database.alone() as connection:
                 await schema.make_ready(connection, self._database.address, create=create)
             [(self._store,)] = await self._database.call(schema.SELECT_STORE, {})
+            self._wake.open()
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
         self._store = None
+        await self._wake.close()
         await self._database.connections.close()
 
     async def migrate(self) -> tuple[str, ...]:
@@ -121,8 +127,9 @@ class PostgresBackend:
     async def claim(
         self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime | None = None
     ) -> Claim:
+        frontier = self._frontiers[queue]
         return await consume.claim(
-            self._open, queue, limit=limit, slots=slots, node=node, token=token, now=moment_text(now)
+            self._open, frontier, queue, limit=limit, slots=slots, node=node, token=token, now=moment_text(now)
         )
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
@@ -211,12 +218,10 @@ class PostgresBackend:
     # wake
 
     async def notify(self, notifications: Sequence[Notification]) -> None:
-        return
+        await self._wake.notify(notifications)
 
-    async def listen(self) -> AsyncIterator[Notification]:
-        await asyncio.sleep(0)
-        return
-        yield
+    def listen(self) -> AsyncIterator[Notification]:
+        return self._wake.listen()
 
     # the database
 
