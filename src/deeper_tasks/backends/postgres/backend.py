@@ -205,7 +205,7 @@ class PostgresBackend:
         return await self._run(partial(look.get, job_id=job_id))
 
     async def find(self, query: JobQuery) -> JobList:
-        return await self._run(partial(listing.find, query=query))
+        return await self._open.survey(partial(listing.find, query=query))
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         return await self._run(partial(look.statistics, now=moment_text(now)))
