@@ -21,15 +21,25 @@ from pathlib import Path
 NOBODY = 65534
 """The user that servers run as when the tests run as root: PostgreSQL and PgBouncer refuse to be root."""
 
+_MEMORY = Path("/dev/shm")
+_ROOM = 2**31
+"""Bytes that must be free in memory: several test processes have servers at once. Docker gives 64 MB by default."""
+
 _PATIENCE = 20.0
 _LOOK = 0.01
 
 
 class Lifeline:
-    """Owns a new folder, which its processes may write to, and starts them."""
+    """
+    Owns a new folder, which its processes may write to, and starts them.
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="deeper-server-", dir=_open_folder()))
+    The folder lies in memory where there is room, for a new database is some 15 MB of writes: on a busy disk it takes
+    ten times as long. A folder for programs lies on the disk, since programs in memory may be forbidden to run.
+    """
+
+    def __init__(self, *, for_programs: bool = False) -> None:
+        place = _open_folder(in_memory=not for_programs and _has_room(_MEMORY))
+        self.folder = Path(tempfile.mkdtemp(prefix="deeper-server-", dir=place))
         if os.geteuid() == 0:
             os.chown(self.folder, NOBODY, NOBODY)
         self._guard = subprocess.Popen(
@@ -79,10 +89,15 @@ def is_open_to_all(path: Path) -> bool:
     return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents))
 
 
-def _open_folder() -> Path:
+def _open_folder(*, in_memory: bool) -> Path:
     """The first folder for temporary files that the user of the servers can enter."""
-    places = [Path(tempfile.gettempdir()).resolve(), Path("/tmp"), Path("/var/tmp")]
+    disks = [Path(tempfile.gettempdir()).resolve(), Path("/tmp"), Path("/var/tmp")]
+    places = [_MEMORY, *disks] if in_memory else disks
     return next(place for place in places if os.geteuid() != 0 or is_open_to_all(place))
+
+
+def _has_room(place: Path) -> bool:
+    return os.access(place, os.W_OK) and shutil.disk_usage(place).free >= _ROOM
 
 
 def _environment() -> dict[str, str]:

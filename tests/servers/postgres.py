@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 import signal
-import socket
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,6 +10,7 @@ from typing import Literal
 
 from servers.installation import Installation
 from servers.lifeline import Lifeline
+from servers.ports import HOST, free_port
 from servers.server import Server
 from servers.waiting import PATIENCE, wait_for
 
@@ -19,16 +18,18 @@ Mode = Literal["fast", "immediate", "kill"]
 
 _SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT, "kill": signal.SIGKILL}
 
-_PORTS = range(20_000, 32_768)
-"""Below those that systems give to clients: a client that calls a stopped server's port must not get that same port."""
-
 _SETTINGS = {
     "max_connections": "200",
     "unix_socket_directories": "",
+    # In the data folder, which is removed; a killed server would leave it in /dev/shm.
+    "dynamic_shared_memory_type": "mmap",
     # Nothing here has to outlive the machine.
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",
+    # It may lie in memory, once for each test process.
+    "max_wal_size": "128MB",
+    "min_wal_size": "32MB",
 }
 
 
@@ -104,9 +105,9 @@ class PostgresServer(Server):
 
     def _start_on_free_port(self) -> None:
         def try_a_port() -> bool:
-            port = _free_port()
-            self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-            self._settings |= {"listen_addresses": "127.0.0.1", "port": str(port)}
+            port = free_port()
+            self.url = f"postgresql://postgres@{HOST}:{port}/postgres"
+            self._settings |= {"listen_addresses": HOST, "port": str(port)}
             return self._try_to_start()
 
         wait_for(try_a_port, "PostgreSQL on a free port")
@@ -142,12 +143,3 @@ class PostgresServer(Server):
         lines = self._lock_file()
         if len(lines) > 6 and lines[6].split():
             subprocess.run(["ipcrm", "-m", lines[6].split()[1]], check=False, capture_output=True)
-
-
-def _free_port() -> int:
-    while True:
-        port = random.SystemRandom().choice(_PORTS)
-        with socket.socket() as taken, suppress(OSError):
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            taken.bind(("127.0.0.1", port))
-            return port

@@ -1,20 +1,23 @@
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from servers.installation import installations
+from servers.lifeline import Lifeline
 from servers.postgres import PostgresServer
 from servers.waiting import wait_for
 
 _HOLDER = """
 import sys
+from pathlib import Path
 sys.path.append(sys.argv[1])
-from servers.installation import installations
+from servers.installation import Installation
 from servers.postgres import PostgresServer
-server = PostgresServer(installations()[0])
+server = PostgresServer(Installation.at(Path(sys.argv[2])))
 print(server.url, server._lifeline.folder, flush=True)
 sys.stdin.read()
 """
@@ -67,9 +70,13 @@ def test_a_restarted_server_keeps_its_url_and_its_data_and_loses_its_connections
 @pytest.mark.parametrize("mode", ["fast", "kill"])
 def test_a_closed_server_leaves_nothing_behind(start_postgres, mode):
     server = start_postgres()
+    shared_memory = server._lock_file()[6].split()[1]
     server.stop(mode)
     server.close()
     assert not server._lifeline.folder.exists()
+    assert (
+        shared_memory not in subprocess.run(["ipcs", "-m"], capture_output=True, text=True, check=True).stdout.split()
+    )
     assert not answers(server.url)
 
 
@@ -81,11 +88,13 @@ def test_every_installation_of_the_machine_can_be_started(start_postgres, instal
     assert memory == "7MB"
 
 
-def test_a_copy_of_the_wheel_works_elsewhere(start_postgres, tmp_path_factory, postgres_installation):
+def test_a_copy_of_the_wheel_works_elsewhere(start_postgres):
     # It is what root's tests use when the environment lies in a folder that only root may enter.
-    server = start_postgres()
-    copy = postgres_installation.copy_to(server._lifeline.folder / "copy")
-    assert start_postgres(copy).execute("SELECT 1") == [(1,)]
+    wheel = next(installation for installation in installations() if "wheel" in installation.name)
+    with closing(Lifeline(for_programs=True)) as lifeline:
+        server = start_postgres(wheel.copy_to(lifeline.folder))
+        assert server.execute("SELECT 1") == [(1,)]
+        server.close()
 
 
 def test_a_server_that_cannot_start_says_why(postgres_installation):
@@ -93,9 +102,9 @@ def test_a_server_that_cannot_start_says_why(postgres_installation):
         PostgresServer(postgres_installation, settings={"work_mem": "much"})
 
 
-def test_a_killed_test_process_leaves_no_server_behind():
+def test_a_killed_test_process_leaves_no_server_behind(postgres_installation):
     with subprocess.Popen(
-        [sys.executable, "-c", _HOLDER, Path(__file__).parent.parent],
+        [sys.executable, "-c", _HOLDER, Path(__file__).parent.parent, postgres_installation.bin],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
