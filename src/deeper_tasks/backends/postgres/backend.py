@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -22,6 +23,7 @@ from deeper_tasks.backends.postgres import (
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import moment_text
 from deeper_tasks.backends.postgres.database import Database, Operation
+from deeper_tasks.backends.postgres.frontier import Frontier
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
     Beat,
@@ -57,6 +59,7 @@ class PostgresBackend:
         self.capabilities = Capabilities(is_durable=True, is_shared=True, has_hints=False)
         self._database = Database(address)
         self._store: str | None = None
+        self._frontiers: defaultdict[str, Frontier] = defaultdict(Frontier)
 
     # life
 
@@ -121,8 +124,9 @@ class PostgresBackend:
     async def claim(
         self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime | None = None
     ) -> Claim:
+        frontier = self._frontiers[queue]
         return await consume.claim(
-            self._open, queue, limit=limit, slots=slots, node=node, token=token, now=moment_text(now)
+            self._open, frontier, queue, limit=limit, slots=slots, node=node, token=token, now=moment_text(now)
         )
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.postgres.codec import (
+    Row,
     array,
     duration,
+    moment_text,
     optional_array,
     optional_text_array,
     text_array,
@@ -15,6 +17,7 @@ from deeper_tasks.backends.postgres.codec import (
     to_options,
 )
 from deeper_tasks.backends.postgres.database import Database, Transaction
+from deeper_tasks.backends.postgres.frontier import Frontier
 from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob
@@ -34,9 +37,9 @@ WHERE id = %(node)s AND NOT EXISTS (SELECT FROM job WHERE job.state = 4 AND job.
 """
 CLAIM = (
     "SELECT id, task, arguments, priority, attempt, max_attempts, inserted_at, scheduled_at, claimed_at, expires_at, "
-    "has_started, unknown_since, options, obstacle FROM {schema}.claim("
+    "has_started, unknown_since, options, obstacle, passed_by FROM {schema}.claim("
     "%(queue)s::text, %(limit)s::text::integer, %(slots)s::text::integer, %(node)s::text, %(token)s::text, "
-    "%(now)s::timestamptz)"
+    "%(now)s::timestamptz, %(priorities)s::smallint[], %(floors)s::timestamptz[])"
 )
 SETTLE = (
     "SELECT place, state FROM {schema}.settle("
@@ -67,60 +70,76 @@ async def deregister(transaction: Transaction, node: NodeId) -> None:
 
 
 async def claim(
-    database: Database, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: str | None
+    database: Database,
+    frontier: Frontier,
+    queue: str,
+    *,
+    limit: int,
+    slots: int,
+    node: NodeId,
+    token: ClaimToken,
+    now: str | None,
 ) -> Claim:
     """Take pending jobs; see `Backend.claim`."""
-    rows = await database.call(
-        CLAIM,
-        {
-            "queue": queue,
-            "limit": str(min(limit, MAX_BATCH)),
-            "slots": str(slots),
-            "node": node,
-            "token": token,
-            "now": now,
-        },
-    )
-    if rows and rows[0][0] is None:
-        if rows[0][13] == "lost":
+    floors = frontier.floors()
+    values = {
+        "queue": queue,
+        "limit": str(min(limit, MAX_BATCH)),
+        "slots": str(slots),
+        "node": node,
+        "token": token,
+        "now": now,
+        "priorities": None if floors is None else array(floors),
+        "floors": None if floors is None else text_array(moment_text(floor) for floor in floors.values()),
+    }
+    rows = await database.call(CLAIM, values)
+    passed_by = rows[0][14]
+    if rows[0][0] is None:
+        obstacle = rows[0][13]
+        if obstacle == "lost":
             raise _lost(node)
-        return Claim(is_paused=True)
-    return Claim(
-        jobs=tuple(
-            ClaimedJob(
-                id=job_id,
-                token=token,
-                task=task,
-                arguments=arguments,
-                queue=queue,
-                priority=priority,
-                attempt=attempt,
-                max_attempts=max_attempts,
-                inserted_at=inserted_at,
-                scheduled_at=scheduled_at,
-                claimed_at=claimed_at,
-                expires_at=expires_at,
-                has_started=has_started,
-                unknown_since=unknown_since,
-                options=to_options(options) if options else None,
-            )
-            for (
-                job_id,
-                task,
-                arguments,
-                priority,
-                attempt,
-                max_attempts,
-                inserted_at,
-                scheduled_at,
-                claimed_at,
-                expires_at,
-                has_started,
-                unknown_since,
-                options,
-                _,
-            ) in rows
-        )
+        if obstacle is None:
+            frontier.note((), passed_by=passed_by, is_whole=floors is None)
+        return Claim(is_paused=obstacle == "paused")
+    jobs = tuple([_claimed(row, queue, token) for row in rows])
+    frontier.note(jobs, passed_by=passed_by, is_whole=floors is None)
+    return Claim(jobs=jobs)
+
+
+def _claimed(row: Row, queue: str, token: ClaimToken) -> ClaimedJob:
+    (
+        job_id,
+        task,
+        arguments,
+        priority,
+        attempt,
+        max_attempts,
+        inserted_at,
+        scheduled_at,
+        claimed_at,
+        expires_at,
+        has_started,
+        unknown_since,
+        options,
+        _,
+        _,
+    ) = row
+    return ClaimedJob(
+        id=job_id,
+        token=token,
+        task=task,
+        arguments=arguments,
+        queue=queue,
+        priority=priority,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        inserted_at=inserted_at,
+        scheduled_at=scheduled_at,
+        claimed_at=claimed_at,
+        expires_at=expires_at,
+        has_started=has_started,
+        unknown_since=unknown_since,
+        options=to_options(options) if options else None,
     )
 
 

@@ -17,7 +17,7 @@ from deeper_tasks.errors import (
 OTHER_CONTENT, OTHER_STORE = "DT001", "DT002"
 """The codes of our own functions."""
 
-_AGAIN = frozenset({"40001", "40P01"})
+_AGAIN = frozenset({"40001", "40P01", "23505"})
 _NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42703"})
 _CANCELLED, _NO_RIGHT, _READ_ONLY = "57014", "42501", "25006"
 _GOING_AWAY = ("08", "53", "57", "58")

@@ -2,31 +2,31 @@
 -- 1 scheduled, 2 blocked, 3 pending, 4 running, 5 retryable, 6 completed, 7 failed, 8 discarded, 9 cancelled.
 -- Documents are text that holds JSON, not jsonb, which refuses \u0000 and with it the whole batch.
 
--- Every version of a row wants room beside the one before: then an update logs only what it changed. And the dead
--- versions of a queue are wanted back at once, not when they are a fifth of the table.
+-- First what stays and then what changes: an update logs the bytes from the first that differs. And every version of a
+-- row wants room beside the one before, or it logs the whole of it.
 CREATE TABLE job (
     id                    uuid        NOT NULL PRIMARY KEY,
     inserted_at           timestamptz NOT NULL,
-    scheduled_at          timestamptz NOT NULL,
-    attempted_at          timestamptz,
-    finished_at           timestamptz,
-    expires_at            timestamptz,
-    -- since when no worker knew the task
-    unknown_since         timestamptz,
-    -- the number of the node that claimed it last
-    node                  integer,
-    attempt               integer     NOT NULL DEFAULT 0,
-    max_attempts          integer     NOT NULL,
     original_max_attempts integer     NOT NULL,
-    state                 smallint    NOT NULL,
+    max_attempts          integer     NOT NULL,
     priority              smallint    NOT NULL,
     queue                 text        NOT NULL,
     task                  text        NOT NULL,
     arguments             text        NOT NULL,
-    -- stays after the settle, so that a settle sent twice is recognised
-    token                 text,
     options               text,
     unique_key            text,
+    expires_at            timestamptz,
+    scheduled_at          timestamptz NOT NULL,
+    state                 smallint    NOT NULL,
+    attempt               integer     NOT NULL DEFAULT 0,
+    -- the number of the node that claimed it last
+    node                  integer,
+    -- stays after the settle, so that a settle sent twice is recognised
+    token                 text,
+    attempted_at          timestamptz,
+    finished_at           timestamptz,
+    -- since when no worker knew the task
+    unknown_since         timestamptz,
     cancel_requested      text,
     progress              text,
     -- each entry a JSON string
@@ -37,6 +37,7 @@ CREATE TABLE job (
     result_omitted        text
 ) WITH (
     fillfactor = 50,
+    -- the dead versions of a queue are wanted back soon, not when they are a fifth of the table
     autovacuum_vacuum_threshold = 10000,
     autovacuum_vacuum_scale_factor = 0.01,
     autovacuum_vacuum_insert_scale_factor = 0.05,
