@@ -2,7 +2,7 @@
 
 import pytest
 
-from deeper_tasks.backends.postgres import Address, PostgresBackend
+from deeper_tasks.backends.postgres import Address, Pooler, PostgresBackend
 from deeper_tasks.testing import BackendConformance, SharedConformance
 
 
@@ -28,3 +28,37 @@ class TestPostgresBackend(SharedConformance, BackendConformance):
         await other.open()
         yield other
         await other.close()
+
+
+HOSTILE = {
+    "DateStyle": "German, DMY",
+    "IntervalStyle": "sql_standard",
+    "TimeZone": "Asia/Kathmandu",
+    "bytea_output": "escape",
+    "check_function_bodies": "off",
+    "client_encoding": "LATIN1",
+    "default_toast_compression": "pglz",
+    "default_transaction_deferrable": "on",
+    "extra_float_digits": "-15",
+    "lc_messages": "C",
+    "plpgsql.extra_errors": "all",
+    "plpgsql.variable_conflict": "use_variable",
+    "quote_all_identifiers": "on",
+    "search_path": "elsewhere",
+    "standard_conforming_strings": "off",
+    "transform_null_equals": "on",
+    "enable_indexscan": "off",
+}
+"""What no statement may depend on, whoever opens the session."""
+
+
+class TestPostgresBackendElsewhere(TestPostgresBackend):
+    """In another schema, in sessions that begin with the settings that fit us least, and that set nothing."""
+
+    @pytest.fixture
+    def address(self, make_store):
+        return make_store("elsewhere", settings=HOSTILE, schema="user", pooler=Pooler.TRANSACTION).empty()
+
+    @pytest.fixture
+    def database_url(self, address):
+        return address.conninfo

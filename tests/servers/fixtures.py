@@ -82,7 +82,7 @@ def make_store(postgres):
 
         def make_store(name, settings=None, **options):
             if name not in made:
-                made[name] = stores.enter_context(new_store(postgres, settings=settings or {}, **options))
+                made[name] = stores.enter_context(new_store(postgres, settings=settings, **options))
             return made[name]
 
         yield make_store

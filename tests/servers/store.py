@@ -41,10 +41,10 @@ class Store:
 
 
 @contextmanager
-def new_store(server: Server, *, settings: Mapping[str, str], **options: object) -> Iterator[Store]:
+def new_store(server: Server, *, settings: Mapping[str, str] | None = None, **options: object) -> Iterator[Store]:
     """Make a store in a database of its own, whose sessions begin with `settings`; `options` are the address's."""
     with server.new_database() as url:
-        for name, value in settings.items():
+        for name, value in (settings or {}).items():
             server.execute(
                 sql.SQL("ALTER DATABASE {} SET {} = {}").format(
                     sql.Identifier(psycopg.conninfo.conninfo_to_dict(url)["dbname"]),

@@ -18,6 +18,7 @@ from deeper_tasks.backends.postgres import (
     produce,
     schedules,
     schema,
+    session,
     unique_keys,
 )
 from deeper_tasks.backends.postgres.address import Address
@@ -69,6 +70,7 @@ class PostgresBackend:
         self._database.connections.reopen()
         try:
             async with self._database.alone() as connection:
+                await session.check(connection, self._database.address)
                 await schema.make_ready(connection, self._database.address, create=create)
             [(self._store,)] = await self._database.call(schema.SELECT_STORE, {})
         except BaseException:
