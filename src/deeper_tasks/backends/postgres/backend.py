@@ -90,6 +90,18 @@ class PostgresBackend:
             if self._store is None:
                 await self.close()
 
+    async def migration_script(self, *, is_whole: bool = False) -> str:
+        address = self._database.address
+        if is_whole:
+            return schema.script(address, schema.known_migrations(), is_new=True)
+        self._database.connections.reopen()
+        try:
+            async with self._database.alone() as connection:
+                return await schema.script_for(connection, address)
+        finally:
+            if self._store is None:
+                await self.close()
+
     # produce
 
     async def insert(

@@ -19,7 +19,7 @@ OTHER_CONTENT, OTHER_STORE = "DT001", "DT002"
 
 _AGAIN = frozenset({"40001", "40P01", "23505"})
 _NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42703"})
-_CANCELLED, _NO_RIGHT, _READ_ONLY = "57014", "42501", "25006"
+_CANCELLED, _NO_RIGHT, _READ_ONLY, _LOCKED = "57014", "42501", "25006", "55P03"
 _GOING_AWAY = ("08", "53", "57", "58")
 
 
@@ -49,6 +49,11 @@ def _unavailable(error: psycopg.Error, address: Address) -> BackendUnavailableEr
     code, words = error.sqlstate or "", _words(error)
     if code == _CANCELLED:
         return BackendUnavailableError(f"{address!r} did not finish in {address.timeout.total_seconds():g} s: {words}")
+    if code == _LOCKED:
+        return BackendUnavailableError(
+            f"{address!r}: a table of ours is locked by somebody else: {words}; try again, or see who it is: "
+            f"deeper doctor"
+        )
     is_ours = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError)
     if is_ours and (not code or code.startswith(_GOING_AWAY) or code == _READ_ONLY or code in _AGAIN):
         return BackendUnavailableError(f"{address!r} is not available: {words}")
