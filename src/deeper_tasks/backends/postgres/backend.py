@@ -12,6 +12,7 @@ from typing import TypeVar
 from deeper_tasks.backends.postgres import (
     consume,
     control,
+    diagnosis,
     listing,
     look,
     maintain,
@@ -43,6 +44,7 @@ from deeper_tasks.backends.protocol import (
     Retention,
     Retried,
 )
+from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
@@ -225,6 +227,16 @@ class PostgresBackend:
 
     async def queues(self) -> list[QueueSettings]:
         return await self._run(look.queues)
+
+    # diagnosis
+
+    async def diagnose(self, *, deep: bool = False) -> list[Finding]:
+        self._database.connections.reopen()
+        try:
+            return await diagnosis.examine(self._database, deep=deep)
+        finally:
+            if self._store is None:
+                await self.close()
 
     # wake
 
