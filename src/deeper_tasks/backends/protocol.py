@@ -248,7 +248,7 @@ class Topic(StrEnum):
     """What a notification is about."""
 
     JOBS = "jobs"
-    """A queue has new pending jobs; the subject is its name."""
+    """A queue has new pending jobs; the subject is its name. Empty: any queue may have."""
     CONTROL = "control"
     """A cancel request or a pause: workers should beat at once. The subject is empty or a queue."""
     SCHEDULES = "schedules"
@@ -355,6 +355,10 @@ class Backend(Protocol):
         worker has taken over since, that was rescued or deleted, is left alone and
         left out. A token settles once: the same settlement again is accepted again
         and changes nothing. One refusal never harms its neighbours.
+
+        Raises:
+            BackendUnavailableError: nothing is known to be written; or, where it carries ids, all is but
+                for these, which somebody's transaction in the store holds.
         """
 
     async def report(self, reports: Sequence[Report], *, now: datetime | None = None) -> list[JobId]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -26,6 +25,7 @@ from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import moment_text
 from deeper_tasks.backends.postgres.database import Database, Operation
 from deeper_tasks.backends.postgres.frontier import Frontier
+from deeper_tasks.backends.postgres.wake import Wake
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
     Beat,
@@ -59,8 +59,9 @@ class PostgresBackend:
     """A store in a schema of a PostgreSQL database, for any number of processes on any number of machines."""
 
     def __init__(self, address: Address) -> None:
-        self.capabilities = Capabilities(is_durable=True, is_shared=True, has_hints=False)
+        self.capabilities = Capabilities(is_durable=True, is_shared=True, has_hints=address.can_listen)
         self._database = Database(address)
+        self._wake = Wake(self._database)
         self._store: str | None = None
         self._frontiers: defaultdict[str, Frontier] = defaultdict(Frontier)
 
@@ -75,12 +76,14 @@ class PostgresBackend:
                 await session.check(connection, self._database.address)
                 await schema.make_ready(connection, self._database.address, create=create)
             [(self._store,)] = await self._database.call(schema.SELECT_STORE, {})
+            self._wake.open()
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
         self._store = None
+        await self._wake.close()
         await self._database.connections.close()
 
     async def migrate(self) -> tuple[str, ...]:
@@ -241,12 +244,10 @@ class PostgresBackend:
     # wake
 
     async def notify(self, notifications: Sequence[Notification]) -> None:
-        return
+        await self._wake.notify(notifications)
 
-    async def listen(self) -> AsyncIterator[Notification]:
-        await asyncio.sleep(0)
-        return
-        yield
+    def listen(self) -> AsyncIterator[Notification]:
+        return self._wake.listen()
 
     # the database
 

@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from deeper_tasks.aside import run_aside
 from deeper_tasks.backends.postgres import session
 from deeper_tasks.backends.postgres.address import Address, Pooler
+from deeper_tasks.backends.postgres.refusals import POOLER_WAY_OUT, first_line, is_of_pooler
 from deeper_tasks.errors import BackendUnavailableError
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -28,8 +29,8 @@ _SHORTEST_CONNECT = 2
 """Seconds; libpq takes fewer for more."""
 
 
-async def connect(conninfo: str, *, address: Address) -> Connection:
-    """Open a connection as this store wants it."""
+async def connect(conninfo: str, *, address: Address, pooler: Pooler) -> Connection:
+    """Open a connection as this store wants it, by way of a pooler or none."""
     wanted = conninfo_to_dict(conninfo)
     own: dict[str, Any] = {
         "connect_timeout": max(_SHORTEST_CONNECT, int(address.timeout.total_seconds())),
@@ -39,7 +40,7 @@ async def connect(conninfo: str, *, address: Address) -> Connection:
         "keepalives_count": 3,
         "application_name": "deeper_tasks",
     }
-    if address.pooler is Pooler.NONE:
+    if pooler is Pooler.NONE:
         own["options"] = session.options(address, str(wanted.get("options") or ""))
         wanted.pop("options", None)
     wanted["client_encoding"] = "UTF8"
@@ -47,9 +48,9 @@ async def connect(conninfo: str, *, address: Address) -> Connection:
         make_conninfo(**{**own, **wanted}),
         autocommit=True,
         # Through a pooler the next statement may meet another server process, which never heard of this one's.
-        prepare_threshold=1 if address.pooler is Pooler.NONE else None,
+        prepare_threshold=1 if pooler is Pooler.NONE else None,
     )
-    if address.pooler is not Pooler.NONE:
+    if pooler is not Pooler.NONE:
         session.prepare(connection)
     return connection
 
@@ -116,9 +117,12 @@ class Connections:
 
     async def _open(self) -> Connection:
         try:
-            return await connect(self._address.conninfo, address=self._address)
+            return await connect(self._address.conninfo, address=self._address, pooler=self._address.pooler)
         except psycopg.Error as error:
-            raise BackendUnavailableError(f"no connection to {self._address!r}: {_first_line(error)}") from error
+            way_out = f"; {POOLER_WAY_OUT}" if is_of_pooler(error) else ""
+            raise BackendUnavailableError(
+                f"no connection to {self._address!r}: {first_line(error)}{way_out}"
+            ) from error
 
     def _shelf(self) -> _Shelf:
         loop = asyncio.get_running_loop()
@@ -192,18 +196,22 @@ class _Shelf:
     def abandon(self) -> None:
         """Close the sockets without a word to the server."""
         while self._idle:
-            connection = self._idle.pop()
-            with suppress(psycopg.Error, OSError):
-                descriptor = os.open(os.devnull, os.O_RDWR)
-                os.dup2(descriptor, connection.pgconn.socket)
-                os.close(descriptor)
-            _close(connection)
+            abandon(self._idle.pop())
 
 
 def cut(connection: Connection) -> None:
     """End a connection whose server does not answer: whoever waits for it fails at once. Sends nothing."""
     with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.pgconn.socket)) as double:
         double.shutdown(socket.SHUT_RDWR)
+
+
+def abandon(connection: Connection) -> None:
+    """Close a connection that a parent process goes on with: without a word to the server."""
+    with suppress(psycopg.Error, OSError):
+        descriptor = os.open(os.devnull, os.O_RDWR)
+        os.dup2(descriptor, connection.pgconn.socket)
+        os.close(descriptor)
+    _close(connection)
 
 
 def _is_cut(connection: Connection) -> bool:
@@ -218,7 +226,3 @@ def _is_cut(connection: Connection) -> bool:
 def _close(connection: Connection) -> None:
     # Not the coroutine: the connection's loop may be closed, or not be this one.
     connection.pgconn.finish()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

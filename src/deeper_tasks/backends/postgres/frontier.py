@@ -44,7 +44,6 @@ class Frontier:
         if is_whole:
             self._is_slow = passed_by > _MANY
             self._until = self._monotonic() + min(_REST_FOR_EACH * passed_by, _LONGEST_REST)
-            if not self._is_slow:
-                self._floors = {}
-        if self._is_slow:
-            self._floors = {**self._floors, **{job.priority: job.scheduled_at for job in jobs}}
+        # Of each priority the last, which is the one due last.
+        for priority, reached in {job.priority: job.scheduled_at for job in jobs}.items():
+            self._floors[priority] = max(reached, self._floors.get(priority, reached))

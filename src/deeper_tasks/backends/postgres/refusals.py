@@ -17,15 +17,34 @@ from deeper_tasks.errors import (
 OTHER_CONTENT, OTHER_STORE = "DT001", "DT002"
 """The codes of our own functions."""
 
+POOLER_WAY_OUT = "if a pooler such as PgBouncer stands between, add ?pooler=transaction to the store's URL"
+
+_POOLER_SAYS = "unsupported startup parameter"
 _AGAIN = frozenset({"40001", "40P01", "23505"})
 _NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42703"})
-_CANCELLED, _NO_RIGHT, _READ_ONLY, _LOCKED = "57014", "42501", "25006", "55P03"
+_CANCELLED, _LOCKED, _NO_RIGHT, _READ_ONLY = "57014", "55P03", "42501", "25006"
+_NOT_PREPARED, _PREPARED_TWICE = "26000", "42P05"
 _GOING_AWAY = ("08", "53", "57", "58")
+
+
+class RowLockedError(BackendUnavailableError):
+    """Somebody's transaction holds a row for longer than is waited for."""
 
 
 def is_worth_another_try(error: psycopg.Error) -> bool:
     """Whether the statement lost a race: a deadlock, or a row that somebody else inserted at the same moment."""
     return error.sqlstate in _AGAIN
+
+
+def is_of_pooler(error: Exception) -> bool:
+    """Whether it looks as if a pooler stood where the server was expected."""
+    code = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return code in {_NOT_PREPARED, _PREPARED_TWICE} or _POOLER_SAYS in str(error)
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says, without the details."""
+    return str(error).strip().partition("\n")[0]
 
 
 def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
@@ -47,13 +66,12 @@ def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
 
 def _unavailable(error: psycopg.Error, address: Address) -> BackendUnavailableError | None:
     code, words = error.sqlstate or "", _words(error)
+    if code == _LOCKED:
+        return RowLockedError(f"{address!r}: another transaction holds a row of ours, see 'deeper doctor': {words}")
+    if is_of_pooler(error):
+        return BackendUnavailableError(f"{address!r} lost the statements of a session: {words}; {POOLER_WAY_OUT}")
     if code == _CANCELLED:
         return BackendUnavailableError(f"{address!r} did not finish in {address.timeout.total_seconds():g} s: {words}")
-    if code == _LOCKED:
-        return BackendUnavailableError(
-            f"{address!r}: a table of ours is locked by somebody else: {words}; try again, or see who it is: "
-            f"deeper doctor"
-        )
     is_ours = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError)
     if is_ours and (not code or code.startswith(_GOING_AWAY) or code == _READ_ONLY or code in _AGAIN):
         return BackendUnavailableError(f"{address!r} is not available: {words}")
@@ -61,4 +79,4 @@ def _unavailable(error: psycopg.Error, address: Address) -> BackendUnavailableEr
 
 
 def _words(error: psycopg.Error) -> str:
-    return (error.diag.message_primary or str(error)).strip().partition("\n")[0]
+    return (error.diag.message_primary or first_line(error)).strip().partition("\n")[0]
