@@ -591,11 +591,15 @@ class Facade:
     # inside
 
     def _work_on(self, backend: Backend | None) -> None:
-        chosen = self.settings.url if self.settings.enabled else "noop://"
-        self.backend = backend or make_backend(chosen)
+        self.backend = backend or self._make_backend()
         self._producer = Producer(backend=self.backend, settings=self.settings, bus=self.events)
         self._planner = Planner(backend=self.backend, jobs=self._producer.jobs, bus=self.events)
         self._operator = Operator(backend=self.backend, bus=self.events)
+
+    def _make_backend(self) -> Backend:
+        if not self.settings.enabled:
+            return make_backend("noop://")
+        return make_backend(self.settings.url, listen_url=self.settings.listen_url)
 
     @contextmanager
     def _lent_to(self, backend: Backend) -> Iterator[None]:
