@@ -1,6 +1,7 @@
 """A manager behind a PgBouncer: works by polling, by hints around it, and is told what is missing where that shows."""
 
 import logging
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -66,9 +67,10 @@ async def test_a_pooler_that_the_url_does_not_tell_of_is_recognised(pooled_url):
 async def test_statements_that_a_pooler_mixed_up_tell_of_it_too(database_url, statement, error):
     async with BackgroundTaskManager(database_url) as manager:
         database = manager.backend._database
+        with suppress(BackendUnavailableError):
+            await database.call(statement, {})
         with pytest.raises(BackendUnavailableError, match=r"lost the statements.*add \?pooler=transaction") as caught:
-            for _ in range(2):
-                await database.call(statement, {})
+            await database.call(statement, {})
         assert isinstance(caught.value.__cause__, error)
 
 
