@@ -46,7 +46,8 @@ from deeper_tasks.backends.sqlite import (
 )
 from deeper_tasks.backends.sqlite.codec import micros
 from deeper_tasks.backends.sqlite.database import Database, Synchronous
-from deeper_tasks.backends.sqlite.threads import Operation, Reader, Writer, fork_lock, watch_forks
+from deeper_tasks.backends.sqlite.forks import fork_lock, watch_forks
+from deeper_tasks.backends.sqlite.threads import Operation, Reader, Writer
 from deeper_tasks.backends.sqlite.transaction import run_inside
 from deeper_tasks.backends.sqlite.wake import Wake
 from deeper_tasks.domain.finding import Finding
