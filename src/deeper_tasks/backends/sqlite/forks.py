@@ -12,6 +12,9 @@ from weakref import WeakSet
 class Holder(Protocol):
     """What holds connections and lock files in this process."""
 
+    def expect_fork(self) -> None:
+        """Begin to let go; what only the forking thread itself could end must end now."""
+
     def hold(self) -> None:
         """Let go of them, after what is under way, and do no more until `go_on`."""
 
@@ -44,7 +47,10 @@ class ForkLock:
         """Before a fork: have all holders let go of the database, and wait."""
         self._lock.acquire()
         self._is_forking = True
-        for holder in list(self._watched):
+        holders = list(self._watched)
+        for holder in holders:
+            holder.expect_fork()
+        for holder in holders:
             holder.hold()
             self._held.append(holder)
 

@@ -112,6 +112,9 @@ class DatabaseThread:
         with self._using:
             self._disconnect()
 
+    def expect_fork(self) -> None:
+        """Nothing ends before its time."""
+
     def hold(self) -> None:
         """Wait for the operations under way, disconnect, and do no more until `go_on`."""
         self._using.acquire()
