@@ -50,8 +50,10 @@ class Transactions:
 
     async def run(self, attempt: Attempt, call: Call, execute: Execute) -> Settlement:
         """Run an attempt to its end; where that is its completion, `attempt.is_settled` says so."""
+        if not isinstance(self._backend, Transacting):
+            return call.refused("UnsupportedError", "the task is transactional, and the store has no such transactions")
         try:
-            transaction = await self._begin(attempt, call)
+            transaction = await self._begin(self._backend, attempt, call)
         except BackendUnavailableError as error:
             _logger.warning(
                 "the transaction of the job %s could not be begun; the job is given back: %s",
@@ -71,12 +73,10 @@ class Transactions:
             await transaction.rollback()
             self._reporter.go_on(call.job.id)
 
-    async def _begin(self, attempt: Attempt, call: Call) -> JobTransaction | None:
+    async def _begin(self, backend: Transacting, attempt: Attempt, call: Call) -> JobTransaction | None:
         """Wait for the transaction; None: the attempt was told to stop meanwhile."""
-        if not isinstance(self._backend, Transacting):
-            raise BackendUnavailableError(f"the task {call.task.name!r} is transactional, and this store is not")
         is_async = call.task.executor is ExecutorKind.COROUTINE
-        beginning = asyncio.ensure_future(self._backend.begin(is_async=is_async, limit=self.longest))
+        beginning = asyncio.ensure_future(backend.begin(is_async=is_async, limit=self.longest))
         attempt.interrupt = beginning.cancel
         try:
             await asyncio.wait((beginning,))
