@@ -1,13 +1,19 @@
 """What the tests of the manager and of the worker share: stores, managers, and waiting without sleeping."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from deeper_tasks import BackgroundTaskManager
+
+sys.path.append(str(Path(__file__).parent))
+
+pytest_plugins = ["servers.fixtures"]
 
 _PATIENCE = 20.0
 

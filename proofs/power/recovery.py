@@ -10,9 +10,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from deeper_tasks.backends.codes import STATES
 from deeper_tasks.backends.protocol import MAX_BATCH, Node, QueueSettings
 from deeper_tasks.backends.sqlite import SQLiteBackend
-from deeper_tasks.backends.sqlite.codec import STATES
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import TERMINAL, State

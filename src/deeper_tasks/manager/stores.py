@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from deeper_tasks.backends.protocol import Backend, Capabilities
 from deeper_tasks.config import redacted
@@ -83,6 +84,31 @@ def _sqlite(parts: SplitResult, options: dict[str, str]) -> Backend:
     )
 
 
+def _postgres(parts: SplitResult, options: dict[str, str]) -> Backend:
+    try:
+        from deeper_tasks.backends.postgres import Address, Pooler, PostgresBackend
+    except ImportError as error:
+        raise ConfigError(
+            f"{redacted(parts.geturl())!r} needs psycopg 3: pip install 'deeper-tasks[postgres]' ({error})"
+        ) from error
+
+    own = {name: options.pop(name) for name in ("schema", "timeout", "pool_size", "pooler") if name in options}
+    try:
+        address = Address(
+            conninfo=parts._replace(query=urlencode(options)).geturl(),
+            schema=own.get("schema", "deeper"),
+            timeout=timedelta(seconds=float(own.get("timeout", "10"))),
+            pool_size=int(own.get("pool_size", "10")),
+            pooler=Pooler(own.get("pooler", "none")),
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"{redacted(parts.geturl())!r} has an option that cannot be used: {error}; there are schema (a name), "
+            f"timeout (seconds), pool_size (connections), pooler (none, transaction) and those of libpq"
+        ) from error
+    return PostgresBackend(address)
+
+
 def _memory(parts: SplitResult, options: dict[str, str]) -> Backend:
     from deeper_tasks.backends.memory import MemoryBackend
 
@@ -104,6 +130,8 @@ def _refuse(parts: SplitResult, options: dict[str, str], known: str) -> None:
 
 _MAKERS: dict[str, Callable[[SplitResult, dict[str, str]], Backend]] = {
     "sqlite": _sqlite,
+    "postgresql": _postgres,
+    "postgres": _postgres,
     "memory": _memory,
     "noop": _noop,
 }

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.protocol import Cursor, JobFilter, JobQuery, Retention, SortKey
 from deeper_tasks.backends.sqlite import control, listing, maintain, schema
-from deeper_tasks.backends.sqlite.codec import CODES, STATES, moment
+from deeper_tasks.backends.sqlite.codec import moment
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.state import DEAD_LETTER, TERMINAL, WAITING, State
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import AttemptError, ClaimedJob, Job, JobOptions, Progress
 from deeper_tasks.domain.state import State
@@ -15,19 +16,6 @@ from deeper_tasks.domain.state import State
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 DAY = 86_400_000_000
-
-CODES = {
-    State.SCHEDULED: 1,
-    State.BLOCKED: 2,
-    State.PENDING: 3,
-    State.RUNNING: 4,
-    State.RETRYABLE: 5,
-    State.COMPLETED: 6,
-    State.FAILED: 7,
-    State.DISCARDED: 8,
-    State.CANCELLED: 9,
-}
-STATES = {code: state for state, code in CODES.items()}
 
 NO_OPTIONS = JobOptions()
 

@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node
 from deeper_tasks.backends.sqlite import counters, ends, unique_keys
-from deeper_tasks.backends.sqlite.codec import CODES, STATES, claimed_jobs, duration, to_json
+from deeper_tasks.backends.sqlite.codec import claimed_jobs, duration, to_json
 from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, QueueSettings, Retried
 from deeper_tasks.backends.sqlite import counters, unique_keys
-from deeper_tasks.backends.sqlite.codec import CODES, micros, to_json
+from deeper_tasks.backends.sqlite.codec import micros, to_json
 from deeper_tasks.backends.sqlite.filters import IS_NAMED, where, where_content
 from deeper_tasks.backends.sqlite.lines import counts_of, lines_of
 from deeper_tasks.backends.sqlite.maintain import OldJob, delete_jobs

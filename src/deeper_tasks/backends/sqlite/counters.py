@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from deeper_tasks.backends.sqlite.codec import CODES, DAY
+from deeper_tasks.backends.codes import CODES
+from deeper_tasks.backends.sqlite.codec import DAY
 from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.state import TERMINAL
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.protocol import JobFilter
-from deeper_tasks.backends.sqlite.codec import CODES, to_json
+from deeper_tasks.backends.sqlite.codec import to_json
 
 IS_NAMED = "id IN (SELECT value FROM json_each(:ids))"
 IS_IN_STATES = "state IN (SELECT value FROM json_each(:states))"

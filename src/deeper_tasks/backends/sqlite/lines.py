@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from deeper_tasks.backends.sqlite.codec import CODES
+from deeper_tasks.backends.codes import CODES
 from deeper_tasks.domain.state import TERMINAL, State
 
 SELECT_COUNTS = (

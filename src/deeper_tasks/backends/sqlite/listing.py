@@ -19,9 +19,10 @@ from collections.abc import Iterable
 
 import msgspec
 
+from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.protocol import Cursor, JobList, JobQuery, SortKey
 from deeper_tasks.backends.sqlite import lines
-from deeper_tasks.backends.sqlite.codec import CODES, JOB_COLUMNS, micros, optional_moment, to_job, to_json
+from deeper_tasks.backends.sqlite.codec import JOB_COLUMNS, micros, optional_moment, to_job, to_json
 from deeper_tasks.backends.sqlite.filters import IS_IN_STATES, IS_NAMED, where, where_content
 from deeper_tasks.backends.sqlite.lines import Line
 from deeper_tasks.backends.sqlite.places import DOWN, UP, Content, Place, Places, Walk

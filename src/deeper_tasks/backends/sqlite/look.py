@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import msgspec
 
+from deeper_tasks.backends.codes import STATES
 from deeper_tasks.backends.protocol import (
     Counts,
     Node,
@@ -14,14 +15,7 @@ from deeper_tasks.backends.protocol import (
     QueueCounts,
     QueueSettings,
 )
-from deeper_tasks.backends.sqlite.codec import (
-    DAY,
-    JOB_COLUMNS,
-    STATES,
-    moment,
-    optional_moment,
-    to_job,
-)
+from deeper_tasks.backends.sqlite.codec import DAY, JOB_COLUMNS, moment, optional_moment, to_job
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import State

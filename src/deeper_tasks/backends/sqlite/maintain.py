@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Promotion, Rescue, Retention
 from deeper_tasks.backends.sqlite import counters, ends, unique_keys
-from deeper_tasks.backends.sqlite.codec import CODES, DAY, STATES, duration, to_json
+from deeper_tasks.backends.sqlite.codec import DAY, duration, to_json
 from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
 from deeper_tasks.backends.sqlite.lines import counts_of
 from deeper_tasks.domain.ids import JobId, NodeId

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
+from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.sqlite import counters, unique_keys
-from deeper_tasks.backends.sqlite.codec import CODES, duration, micros, options_document, to_json
+from deeper_tasks.backends.sqlite.codec import duration, micros, options_document, to_json
 from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.sqlite import produce
-from deeper_tasks.backends.sqlite.codec import CODES, STATES, micros, moment, optional_moment, to_json
+from deeper_tasks.backends.sqlite.codec import micros, moment, optional_moment, to_json
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import NewJob
 from deeper_tasks.domain.schedule import (

@@ -1,0 +1,63 @@
+"""An address: where the database is, and how this store is to use it."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from enum import StrEnum
+
+from msgspec import Struct
+
+from deeper_tasks.config import redacted
+from deeper_tasks.errors import ConfigError
+
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+"""Short enough for the channel of its hints, and the same quoted and unquoted."""
+
+
+class Pooler(StrEnum):
+    """What stands between us and the server."""
+
+    NONE = "none"
+    TRANSACTION = "transaction"
+    """One that lends its connections for a transaction at a time: nothing of a session lasts, no hint is heard."""
+
+
+class Address(Struct, frozen=True, kw_only=True):
+    """
+    An address. `conninfo` is libpq's, a URL or pairs; it may hold a password.
+
+    `schema` is the database's schema that holds our tables, `timeout` how long
+    a call may take, `pool_size` how many connections an event loop has at most.
+    `listen_conninfo` leads around a pooler, so that hints can be heard.
+    """
+
+    conninfo: str
+    schema: str = "deeper"
+    timeout: timedelta = timedelta(seconds=10)
+    pool_size: int = 10
+    pooler: Pooler = Pooler.NONE
+    listen_conninfo: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _SCHEMA.fullmatch(self.schema):
+            raise ConfigError(
+                f"schema={self.schema!r} cannot be a name: use up to 48 of a-z, 0-9 and _, not beginning with a digit"
+            )
+        if self.timeout <= timedelta(0):
+            raise ConfigError(f"timeout={self.timeout.total_seconds():g} is no time to answer in: give more than 0")
+        if self.pool_size < 1:
+            raise ConfigError(f"pool_size={self.pool_size} leaves no connection: give at least 1")
+
+    @property
+    def channel(self) -> str:
+        """The channel of the hints."""
+        return f"deeper_{self.schema}"
+
+    @property
+    def can_listen(self) -> bool:
+        """Whether hints can be heard."""
+        return self.pooler is Pooler.NONE or self.listen_conninfo is not None
+
+    def __repr__(self) -> str:
+        return f"Address({redacted(self.conninfo)!r}, schema={self.schema!r})"

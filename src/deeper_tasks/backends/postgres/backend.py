@@ -1,0 +1,239 @@
+"""The PostgreSQL backend: each method of the protocol is one statement, or one short transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from deeper_tasks.backends.postgres import (
+    consume,
+    control,
+    listing,
+    look,
+    maintain,
+    produce,
+    schedules,
+    schema,
+    unique_keys,
+)
+from deeper_tasks.backends.postgres.address import Address
+from deeper_tasks.backends.postgres.codec import moment_text
+from deeper_tasks.backends.postgres.database import Database, Operation
+from deeper_tasks.backends.postgres.frontier import Frontier
+from deeper_tasks.backends.protocol import (
+    MAX_BATCH,
+    Beat,
+    Capabilities,
+    Claim,
+    Counts,
+    JobFilter,
+    JobList,
+    JobQuery,
+    Node,
+    NodeRecord,
+    Notification,
+    Promotion,
+    QueueSettings,
+    Rescue,
+    Retention,
+    Retried,
+)
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.job import Insertion, Job, NewJob
+from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
+from deeper_tasks.domain.settlement import Report, Settled, Settlement
+from deeper_tasks.errors import BackendUnavailableError, UnsupportedError
+
+T = TypeVar("T")
+
+
+class PostgresBackend:
+    """A store in a schema of a PostgreSQL database, for any number of processes on any number of machines."""
+
+    def __init__(self, address: Address) -> None:
+        self.capabilities = Capabilities(is_durable=True, is_shared=True, has_hints=False)
+        self._database = Database(address)
+        self._store: str | None = None
+        self._frontiers: defaultdict[str, Frontier] = defaultdict(Frontier)
+
+    # life
+
+    async def open(self, *, create: bool = True) -> None:
+        if self._store is not None:
+            return
+        self._database.connections.reopen()
+        try:
+            async with self._database.alone() as connection:
+                await schema.make_ready(connection, self._database.address, create=create)
+            [(self._store,)] = await self._database.call(schema.SELECT_STORE, {})
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        self._store = None
+        await self._database.connections.close()
+
+    async def migrate(self) -> tuple[str, ...]:
+        self._database.connections.reopen()
+        try:
+            async with self._database.alone() as connection:
+                return await schema.migrate(connection, self._database.address)
+        finally:
+            if self._store is None:
+                await self.close()
+
+    # produce
+
+    async def insert(
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        atomic: bool = True,
+        connection: object | None = None,
+        now: datetime | None = None,
+    ) -> list[Insertion]:
+        most = self.capabilities.max_atomic_insert
+        if atomic and len(jobs) > most:
+            raise UnsupportedError(f"{len(jobs)} jobs are more than one insert takes ({most}); use atomic=False")
+        if connection is not None:
+            raise UnsupportedError("no connection")
+        batches = [jobs[start : start + most] for start in range(0, len(jobs), most)]
+        answers: list[Insertion] = []
+        try:
+            for batch in batches:
+                answers += await produce.insert(self._open, batch, store=self._id, now=moment_text(now))
+        except BackendUnavailableError as error:
+            error.job_ids = tuple(job.id for job in jobs)
+            raise
+        return answers
+
+    # consume
+
+    async def register(self, node: Node, *, now: datetime | None = None) -> None:
+        await self._run(partial(consume.register, node=node, now=moment_text(now)))
+
+    async def deregister(self, node: NodeId) -> None:
+        await self._run(partial(consume.deregister, node=node))
+
+    async def claim(
+        self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime | None = None
+    ) -> Claim:
+        frontier = self._frontiers[queue]
+        return await consume.claim(
+            self._open, frontier, queue, limit=limit, slots=slots, node=node, token=token, now=moment_text(now)
+        )
+
+    async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
+        return await consume.settle(self._open, settlements, now=moment_text(now))
+
+    async def report(self, reports: Sequence[Report], *, now: datetime | None = None) -> list[JobId]:
+        return await consume.report(self._open, reports, now=moment_text(now))
+
+    async def beat(self, node: NodeId, *, busy: int = 0, now: datetime | None = None) -> Beat:
+        return await consume.beat(self._open, node, busy=busy, now=moment_text(now))
+
+    # maintain
+
+    async def promote(self, *, now: datetime | None = None) -> Promotion:
+        return await maintain.promote(self._open, now=moment_text(now))
+
+    async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
+        return await self._run(partial(maintain.rescue, node=node, beat=beat, now=moment_text(now)))
+
+    async def expire(self, *, now: datetime | None = None) -> list[Settled]:
+        return await self._run(partial(maintain.expire, now=moment_text(now)))
+
+    async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
+        moment = moment_text(now)
+        count = await self._run(partial(maintain.prune, retention=retention, now=moment))
+        while await self._run(partial(unique_keys.prune, now=moment)) == MAX_BATCH:
+            pass
+        return count
+
+    # schedules
+
+    async def put_schedule(self, schedule: Schedule, *, now: datetime | None = None) -> ScheduleEntry:
+        return await self._run(partial(schedules.put_schedule, schedule=schedule, now=moment_text(now)))
+
+    async def pause_schedule(self, name: str, *, is_paused: bool, now: datetime | None = None) -> ScheduleEntry | None:
+        return await self._run(partial(schedules.pause_schedule, name=name, is_paused=is_paused, now=moment_text(now)))
+
+    async def remove_schedule(self, name: str) -> bool:
+        return await self._run(partial(schedules.remove_schedule, name=name))
+
+    async def schedules(self, *, now: datetime | None = None) -> ScheduleBook:
+        return await self._run(partial(schedules.schedules, now=moment_text(now)))
+
+    async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
+        return await self._run(partial(schedules.fire, firing=firing, store=self._id, now=moment_text(now)))
+
+    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> ScheduleEntry | None:
+        return await self._run(
+            partial(schedules.run_schedule, name=name, job_id=job_id, store=self._id, now=moment_text(now))
+        )
+
+    async def schedule_runs(self, name: str, *, limit: int = MAX_KEPT_RUNS) -> list[ScheduleRun]:
+        return await self._run(partial(schedules.schedule_runs, name=name, limit=limit))
+
+    # control
+
+    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[Settled]:
+        return await self._run(partial(control.cancel, target=target, reason=reason, now=moment_text(now)))
+
+    async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:
+        return await self._run(partial(control.retry, target=target, now=moment_text(now)))
+
+    async def delete(self, target: JobFilter) -> list[JobId]:
+        return await self._run(partial(control.delete, target=target))
+
+    async def put_queue(self, settings: QueueSettings) -> None:
+        await self._run(partial(control.put_queue, settings=settings))
+
+    # look
+
+    async def get(self, job_id: JobId) -> Job | None:
+        return await self._run(partial(look.get, job_id=job_id))
+
+    async def find(self, query: JobQuery) -> JobList:
+        return await self._run(partial(listing.find, query=query))
+
+    async def statistics(self, *, now: datetime | None = None) -> Counts:
+        return await self._run(partial(look.statistics, now=moment_text(now)))
+
+    async def nodes(self) -> list[NodeRecord]:
+        return await self._run(look.nodes)
+
+    async def queues(self) -> list[QueueSettings]:
+        return await self._run(look.queues)
+
+    # wake
+
+    async def notify(self, notifications: Sequence[Notification]) -> None:
+        return
+
+    async def listen(self) -> AsyncIterator[Notification]:
+        await asyncio.sleep(0)
+        return
+        yield
+
+    # the database
+
+    @property
+    def _id(self) -> str:
+        if self._store is None:
+            raise BackendUnavailableError("the store is not open; use 'async with manager:' or 'await manager.open()'")
+        return self._store
+
+    @property
+    def _open(self) -> Database:
+        _ = self._id
+        return self._database
+
+    async def _run(self, operation: Operation[T]) -> T:
+        return await self._open.run(operation)

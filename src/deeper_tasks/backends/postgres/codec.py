@@ -1,0 +1,135 @@
+"""How the domain's values are written in PostgreSQL: array literals, JSON documents, rows of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from deeper_tasks.backends.codes import CODES, STATES
+from deeper_tasks.domain.ids import JobId, NodeId
+from deeper_tasks.domain.job import AttemptError, ErrorReport, Job, JobOptions, Progress
+from deeper_tasks.domain.state import State
+
+NO_OPTIONS = JobOptions()
+_MICROSECOND = timedelta(microseconds=1)
+_NULL = "NULL"
+
+Row = Sequence[Any]
+
+_options = msgspec.json.Decoder(JobOptions)
+_progress = msgspec.json.Decoder(Progress)
+_error = msgspec.json.Decoder(tuple[int, datetime, ErrorReport])
+
+
+def to_json(value: Any) -> str:
+    """Return a value of the domain as JSON text."""
+    return msgspec.json.encode(value).decode()
+
+
+def duration(delay: timedelta) -> int:
+    """Return a duration in microseconds."""
+    return delay // _MICROSECOND
+
+
+def plain(text: str) -> str:
+    """Return text without the one character that PostgreSQL cannot keep."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def moment_text(moment: datetime | None) -> str | None:
+    """Return a moment as PostgreSQL reads it, whatever the session's settings."""
+    return None if moment is None else moment.isoformat()
+
+
+def array(values: Iterable[object]) -> str:
+    """
+    Return values that need no quotes as an array literal: numbers, booleans, ids.
+
+    One text a column: every driver sends that, and no driver spends time on its items.
+    """
+    return "{" + ",".join([_NULL if value is None else str(value) for value in values]) + "}"
+
+
+def id_array(ids: Iterable[JobId]) -> str:
+    """Return ids as an array literal."""
+    return "{" + ",".join(ids) + "}"
+
+
+def text_array(values: Iterable[str | None]) -> str:
+    """Return any texts as an array literal."""
+    return plain("{" + ",".join([_NULL if value is None else _quoted(value) for value in values]) + "}")
+
+
+def optional_array(values: Sequence[object]) -> str | None:
+    """The same as `array`, and nothing at all for values that are all None."""
+    return None if values.count(None) == len(values) else array(values)
+
+
+def optional_text_array(values: Sequence[str | None]) -> str | None:
+    """The same as `text_array`, and nothing at all for values that are all None."""
+    return None if values.count(None) == len(values) else text_array(values)
+
+
+def _quoted(value: str) -> str:
+    if "\\" in value:
+        value = value.replace("\\", "\\\\")
+    if '"' in value:
+        value = value.replace('"', '\\"')
+    return f'"{value}"'
+
+
+def options_document(options: JobOptions) -> str | None:
+    """Return a job's options as JSON text; NULL where none is set, the usual case."""
+    return None if options == NO_OPTIONS else to_json(options)
+
+
+def to_options(document: str | None) -> JobOptions:
+    """Read a job's options."""
+    return _options.decode(document) if document else NO_OPTIONS
+
+
+JOB_COLUMNS = (
+    "job.id::text, job.state, job.task, job.arguments, job.queue, job.priority, job.attempt, job.max_attempts, "
+    "job.inserted_at, job.scheduled_at, job.attempted_at, job.finished_at, job.expires_at, "
+    "(SELECT node.id FROM node WHERE node.number = job.node AND job.state = 4), job.options, job.unique_key, "
+    "job.cancel_requested, job.errors, job.progress, job.log, job.result, job.result_omitted"
+)
+"""The columns that `to_job` reads, in its order."""
+
+
+def to_job(row: Row) -> Job:
+    """Read a whole job from a row of `JOB_COLUMNS`."""
+    errors, progress, log = row[17], row[18], row[19]
+    is_running = row[1] == CODES[State.RUNNING]
+    return Job(
+        id=JobId(row[0]),
+        state=STATES[row[1]],
+        task=row[2],
+        arguments=row[3],
+        queue=row[4],
+        priority=row[5],
+        attempt=row[6],
+        max_attempts=row[7],
+        inserted_at=row[8],
+        scheduled_at=row[9],
+        attempted_at=row[10],
+        finished_at=row[11],
+        expires_at=row[12],
+        node=NodeId(row[13]) if is_running and row[13] is not None else None,
+        options=to_options(row[14]),
+        unique_key=row[15],
+        cancel_requested=row[16],
+        errors=tuple(map(_to_error, errors)) if errors else (),
+        progress=_progress.decode(progress) if progress else None,
+        log=tuple(msgspec.json.decode(line, type=str) for line in log) if log else (),
+        result=row[20],
+        result_omitted=row[21],
+    )
+
+
+def _to_error(entry: str) -> AttemptError:
+    attempt, at, error = _error.decode(entry)
+    return error.kept(attempt=attempt, at=at)

@@ -1,0 +1,169 @@
+"""Control: cancel, retry, delete over ids or a filter, and what is set for a queue."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from deeper_tasks.backends.codes import CODES
+from deeper_tasks.backends.postgres import counters, unique_keys
+from deeper_tasks.backends.postgres.codec import array, moment_text, plain
+from deeper_tasks.backends.postgres.database import Transaction
+from deeper_tasks.backends.postgres.filters import where, where_content
+from deeper_tasks.backends.postgres.maintain import delete_jobs
+from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, QueueSettings, Retried
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.settlement import Settled
+from deeper_tasks.domain.state import MAY_RUN_AGAIN, TERMINAL, State
+
+_PENDING, _RUNNING, _CANCELLED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.CANCELLED]
+
+SELECT_NAMED: str = """
+SELECT job.id::text FROM job WHERE {condition} AND job.state + 0 = ANY (%(changeable)s::smallint[]) LIMIT %(limit)s
+"""
+SELECT_MEANT: str = """
+SELECT job.id::text FROM job
+WHERE {scope} AND {condition} AND {is_open} AND job.id <> ALL (%(known)s::uuid[])
+LIMIT %(limit)s
+"""
+LOCK_MEANT = """
+SELECT job.id::text, job.queue, job.state, job.unique_key
+FROM unnest(%(ids)s::uuid[]) AS meant (id)
+JOIN job ON job.id = meant.id
+WHERE job.state + 0 = ANY (%(changeable)s::smallint[])
+ORDER BY job.id
+FOR NO KEY UPDATE OF job
+"""
+_SCOPES: dict[int, str] = {
+    CODES[State.SCHEDULED]: "job.state IN (1, 5) AND job.state = 1 AND job.queue = %(line_queue)s",
+    CODES[State.BLOCKED]: "job.state = 2 AND job.queue = %(line_queue)s",
+    CODES[State.PENDING]: "job.state = 3 AND job.queue = %(line_queue)s",
+    CODES[State.RUNNING]: "job.state = 4 AND job.queue = %(line_queue)s",
+    CODES[State.RETRYABLE]: "job.state IN (1, 5) AND job.state = 5 AND job.queue = %(line_queue)s",
+}
+_ENDED_SCOPE: str = "job.finished_at IS NOT NULL AND job.queue = %(line_queue)s AND job.state = %(line_state)s"
+_NOT_ASKED_BEFORE: str = "NOT (job.state = 4 AND job.cancel_requested IS NOT NULL)"
+_CANCELLABLE = frozenset(CODES.values()) - {CODES[state] for state in TERMINAL}
+_RETRYABLE = frozenset(CODES[state] for state in MAY_RUN_AGAIN)
+_DELETABLE = frozenset(CODES.values()) - {_RUNNING}
+
+CANCEL = """
+UPDATE job SET state = 9, finished_at = coalesce(%(now)s::timestamptz, now()), cancel_requested = %(reason)s
+FROM unnest(%(ids)s::uuid[]) AS meant (id)
+WHERE job.id = meant.id
+"""
+REQUEST_CANCEL = """
+UPDATE job SET cancel_requested = coalesce(job.cancel_requested, %(reason)s)
+FROM unnest(%(ids)s::uuid[]) AS meant (id)
+WHERE job.id = meant.id
+"""
+RETRY = """
+UPDATE job SET
+    state = 3,
+    max_attempts = job.attempt + job.original_max_attempts,
+    scheduled_at = coalesce(%(now)s::timestamptz, now()),
+    finished_at = NULL,
+    expires_at = NULL,
+    cancel_requested = NULL
+FROM unnest(%(ids)s::uuid[]) AS meant (id)
+WHERE job.id = meant.id
+"""
+DROP_KEYS = """
+UPDATE job SET unique_key = NULL FROM unnest(%(ids)s::uuid[]) AS meant (id) WHERE job.id = meant.id
+"""
+PUT_QUEUE = """
+INSERT INTO queue (name, paused_at) VALUES (%(name)s, %(paused_at)s::timestamptz)
+ON CONFLICT (name) DO UPDATE SET paused_at = excluded.paused_at
+"""
+
+
+class _Meant(NamedTuple):
+    """A job that a filter means, locked."""
+
+    id: JobId
+    queue: str
+    state: int
+    unique_key: str | None
+
+
+async def cancel(transaction: Transaction, target: JobFilter, *, reason: str, now: str | None) -> list[Settled]:
+    """Cancel the jobs meant, or request it; see `Backend.cancel`."""
+    jobs = await _select(transaction, target, _CANCELLABLE, is_open=_NOT_ASKED_BEFORE)
+    running = [job.id for job in jobs if job.state == _RUNNING]
+    waiting = [job for job in jobs if job.state != _RUNNING]
+    values = {"reason": plain(reason), "now": now}
+    if running:
+        await transaction.execute(REQUEST_CANCEL, {**values, "ids": array(running)})
+    if waiting:
+        await transaction.execute(CANCEL, {**values, "ids": array(job.id for job in waiting)})
+    await counters.move(transaction, ((job.queue, job.state, _CANCELLED) for job in waiting), now=now)
+    await unique_keys.release(transaction, [(job.unique_key, job.id) for job in waiting if job.unique_key is not None])
+    return [Settled(id=job.id, state=State.RUNNING if job.state == _RUNNING else State.CANCELLED) for job in jobs]
+
+
+async def retry(transaction: Transaction, target: JobFilter, *, now: str | None) -> list[Retried]:
+    """Make ended jobs pending again; see `Backend.retry`."""
+    jobs = await _select(transaction, target, _RETRYABLE)
+    if not jobs:
+        return []
+    await transaction.execute(RETRY, {"now": now, "ids": array(job.id for job in jobs)})
+    await counters.move(transaction, ((job.queue, job.state, _PENDING) for job in jobs), now=now)
+    wanted = [(job.unique_key, job.id) for job in jobs if job.unique_key is not None]
+    if wanted:
+        taken = await unique_keys.take_again(transaction, wanted, now=now)
+        await transaction.execute(DROP_KEYS, {"ids": array(held[1] for held in wanted if held not in taken)})
+    return [Retried(id=job.id, queue=job.queue) for job in jobs]
+
+
+async def delete(transaction: Transaction, target: JobFilter) -> list[JobId]:
+    """Delete the jobs meant; see `Backend.delete`."""
+    jobs = await _select(transaction, target, _DELETABLE)
+    return await delete_jobs(transaction, [job.id for job in jobs], states=_DELETABLE, now=None)
+
+
+async def put_queue(transaction: Transaction, settings: QueueSettings) -> None:
+    """Set what holds for a queue; see `Backend.put_queue`."""
+    await transaction.execute(PUT_QUEUE, {"name": plain(settings.name), "paused_at": moment_text(settings.paused_at)})
+
+
+async def _select(
+    transaction: Transaction, target: JobFilter, changeable: frozenset[int], *, is_open: str = "TRUE"
+) -> list[_Meant]:
+    """Lock and return the first of the jobs meant: by their ids, or along the lines that hold them and few others."""
+    if target.ids is not None:
+        condition, values = where(target)
+        values |= {"changeable": array(changeable), "limit": MAX_BATCH}
+        ids = [row[0] for row in await transaction.rows(SELECT_NAMED.format(condition=condition), values)]
+        return await _lock(transaction, ids, changeable)
+    states = changeable if target.states is None else changeable & {CODES[state] for state in target.states}
+    jobs: list[_Meant] = []
+    for queue, state in sorted(await counters.counts_of(transaction)):
+        if state in states and target.queue in {None, queue}:
+            jobs += await _along(transaction, target, queue, state, known=jobs, is_open=is_open)
+        if len(jobs) == MAX_BATCH:
+            break
+    return jobs
+
+
+async def _along(
+    transaction: Transaction, target: JobFilter, queue: str, state: int, *, known: list[_Meant], is_open: str
+) -> list[_Meant]:
+    condition, content = where_content(target)
+    statement = SELECT_MEANT.format(scope=_SCOPES.get(state, _ENDED_SCOPE), condition=condition, is_open=is_open)
+    jobs: list[_Meant] = []
+    while len(known) + len(jobs) < MAX_BATCH:
+        limit = MAX_BATCH - len(known) - len(jobs)
+        own = {"line_queue": queue, "line_state": state, "known": array(job.id for job in jobs), "limit": limit}
+        found = [row[0] for row in await transaction.rows(statement, {**content, **own})]
+        locked = await _lock(transaction, found, {state})
+        jobs += locked
+        # Some may have moved on before they were locked; then there may be more of the others.
+        if len(found) < limit or len(locked) == len(found):
+            break
+    return jobs
+
+
+async def _lock(transaction: Transaction, ids: list[JobId], changeable: frozenset[int] | set[int]) -> list[_Meant]:
+    if not ids:
+        return []
+    values = {"ids": array(sorted(ids)), "changeable": array(changeable)}
+    return [_Meant(*row) for row in await transaction.rows(LOCK_MEANT, values)]

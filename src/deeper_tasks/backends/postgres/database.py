@@ -1,0 +1,153 @@
+"""The database: runs statements within a deadline, again after a deadlock, and speaks of errors in our words."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar, cast
+
+import psycopg
+from psycopg import AsyncCursor
+
+from deeper_tasks.backends.postgres.address import Address
+from deeper_tasks.backends.postgres.codec import Row
+from deeper_tasks.backends.postgres.connections import Connection, Connections, cut
+from deeper_tasks.backends.postgres.refusals import is_worth_another_try, translate
+from deeper_tasks.errors import BackendUnavailableError
+
+T = TypeVar("T")
+
+Values = Mapping[str, Any]
+
+_MOST_TRIES = 10
+_LONGEST_PAUSE = 0.05
+
+_BEGIN = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED; "
+    "SET LOCAL search_path TO {schema}, pg_temp; "
+    "SET LOCAL statement_timeout TO {milliseconds}; "
+    "SET LOCAL jit TO off; "
+    "SET LOCAL enable_seqscan TO off; SET LOCAL enable_hashjoin TO off; SET LOCAL enable_mergejoin TO off"
+)
+
+
+class Transaction:
+    """A transaction of ours on its way: statements, with named parameters, and their rows."""
+
+    def __init__(self, cursor: AsyncCursor[tuple[Any, ...]]) -> None:
+        self._cursor = cursor
+
+    async def rows(self, statement: str, values: Values | None = None) -> list[Row]:
+        """Run a statement; returns all its rows."""
+        await self._cursor.execute(statement, values)
+        return cast("list[Row]", await self._cursor.fetchall())
+
+    async def row(self, statement: str, values: Values | None = None) -> Row | None:
+        """Run a statement; returns its first row."""
+        await self._cursor.execute(statement, values)
+        return await self._cursor.fetchone()
+
+    async def execute(self, statement: str, values: Values | None = None) -> int:
+        """Run a statement; returns how many rows it changed."""
+        await self._cursor.execute(statement, values)
+        return self._cursor.rowcount
+
+
+Operation = Callable[[Transaction], Awaitable[T]]
+
+
+class Database:
+    """
+    The database at an address.
+
+    Every call ends within the address's timeout, whatever the network does.
+    Deadlocks and lost races for a row are tried again within it.
+
+    Raises (all calls):
+        BackendUnavailableError: no answer in time, or none at all.
+        SchemaError: our schema is not there, or lacks a migration.
+        BackendError: the server refused for another reason.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.connections = Connections(address)
+        self._seconds = address.timeout.total_seconds()
+        # The schema's name was checked: it needs no quotes but for words that SQL keeps for itself.
+        self._schema = f'"{address.schema}"'
+        self._begin = _BEGIN.format(schema=self._schema, milliseconds=int(self._seconds * 1000))
+        self._qualified: dict[str, str] = {}
+
+    async def call(self, statement: str, values: Values) -> list[Row]:
+        """Run one statement by itself; `{schema}` in it stands for the schema's name. Returns its rows."""
+        text = self._qualified.get(statement)
+        if text is None:
+            text = self._qualified[statement] = statement.format(schema=self._schema)
+
+        async def run(connection: Connection) -> list[Row]:
+            async with connection.cursor(binary=True) as cursor:
+                await cursor.execute(text, values)
+                return cast("list[Row]", await cursor.fetchall())
+
+        return await self._repeated(run)
+
+    async def run(self, operation: Operation[T]) -> T:
+        """Run an operation in a transaction of its own, which sees our tables by their bare names."""
+
+        async def run(connection: Connection) -> T:
+            async with connection.cursor(binary=True) as cursor:
+                await connection.execute(self._begin)
+                answer = await operation(Transaction(cursor))
+                await connection.execute("COMMIT")
+            return answer
+
+        return await self._repeated(run)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[Connection]:
+        """Lend a connection for as long as it takes: a migration may go through millions of rows."""
+        try:
+            async with self.connections.lend() as connection:
+                yield connection
+        except psycopg.Error as error:
+            raise translate(error, self.address) from error
+
+    async def _repeated(self, run: Callable[[Connection], Awaitable[T]]) -> T:
+        for tries_left in reversed(range(_MOST_TRIES)):
+            try:
+                return await self._once(run)
+            except psycopg.Error as error:
+                if not tries_left or not is_worth_another_try(error):
+                    raise translate(error, self.address) from error
+            await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - no secret
+        raise AssertionError
+
+    async def _once(self, run: Callable[[Connection], Awaitable[T]]) -> T:
+        async with self.connections.lend() as connection, self._deadline(connection):
+            try:
+                return await run(connection)
+            except psycopg.Error:
+                if not connection.closed and connection.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                    await connection.rollback()
+                raise
+
+    @asynccontextmanager
+    async def _deadline(self, connection: Connection) -> AsyncIterator[None]:
+        has_passed = False
+
+        def end() -> None:
+            nonlocal has_passed
+            has_passed = True
+            cut(connection)
+
+        timer = asyncio.get_running_loop().call_later(self._seconds, end)
+        try:
+            yield
+        except psycopg.Error as error:
+            if has_passed:
+                raise BackendUnavailableError(f"{self.address!r} did not answer in {self._seconds:g} s") from error
+            raise
+        finally:
+            timer.cancel()

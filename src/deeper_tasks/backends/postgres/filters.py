@@ -1,0 +1,50 @@
+"""Filters: a `JobFilter` as a condition of SQL. Its text is fixed, the values are parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deeper_tasks.backends.codes import CODES
+from deeper_tasks.backends.postgres.codec import array, plain, to_json
+from deeper_tasks.backends.protocol import JobFilter
+
+IS_NAMED: str = "job.id = ANY (%(ids)s::uuid[])"
+IS_IN_STATES: str = "job.state = ANY (%(states)s::smallint[])"
+_IS_IN_QUEUE: str = "job.queue = %(queue)s"
+_IS_OF_TASK: str = "job.task = %(task)s"
+_IS_OF_MODULE: str = "starts_with(job.task, %(module)s)"
+# As JSON texts: out of their quotes some could not be text here.
+_HAS_TAG: str = "%(tag)s IN (SELECT tag.value::text FROM json_array_elements(job.options::json -> 'tags') AS tag)"
+
+
+def where(condition: JobFilter) -> tuple[str, dict[str, Any]]:
+    """Return the whole filter as a WHERE clause, without the word, and its parameters."""
+    parts: list[str] = []
+    values: dict[str, Any] = {}
+    if condition.ids is not None:
+        parts.append(IS_NAMED)
+        values["ids"] = array(condition.ids)
+    if condition.states is not None:
+        parts.append(IS_IN_STATES)
+        values["states"] = array(sorted(CODES[state] for state in condition.states))
+    if condition.queue is not None:
+        parts.append(_IS_IN_QUEUE)
+        values["queue"] = plain(condition.queue)
+    content, more = where_content(condition)
+    return " AND ".join([*parts, content]), {**values, **more}
+
+
+def where_content(condition: JobFilter) -> tuple[str, dict[str, Any]]:
+    """The same for what no index knows: task, module and tag. TRUE where none of them is given."""
+    parts: list[str] = []
+    values: dict[str, Any] = {}
+    if condition.task is not None:
+        parts.append(_IS_OF_TASK)
+        values["task"] = plain(condition.task)
+    if condition.worker_module is not None:
+        parts.append(_IS_OF_MODULE)
+        values["module"] = plain(condition.worker_module + ".")
+    if condition.tag is not None:
+        parts.append(_HAS_TAG)
+        values["tag"] = to_json(condition.tag)
+    return " AND ".join(parts) or "TRUE", values

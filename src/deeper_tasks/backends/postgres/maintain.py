@@ -1,0 +1,222 @@
+"""Maintain: promote, rescue, expire, prune. Any number of workers may do it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+from deeper_tasks.backends.codes import CODES
+from deeper_tasks.backends.postgres import counters, unique_keys
+from deeper_tasks.backends.postgres.codec import array, duration, optional_text_array, text_array, to_json
+from deeper_tasks.backends.postgres.consume import LOCK_NODE
+from deeper_tasks.backends.postgres.database import Database, Transaction
+from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Promotion, Rescue, Retention
+from deeper_tasks.domain.ids import JobId, NodeId
+from deeper_tasks.domain.job import EXPIRED, MAX_KEPT_ERRORS
+from deeper_tasks.domain.settlement import Settled, is_spared_by_rescue, state_after_rescue, worker_lost
+from deeper_tasks.domain.state import State
+
+_PENDING, _RUNNING, _FAILED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.FAILED]
+
+PROMOTE = "SELECT queue, count, next_due_in FROM {schema}.promote(%(limit)s::text::integer, %(now)s::timestamptz)"
+MARK_LOST = """
+UPDATE node SET is_lost = true WHERE id = %(node)s AND (is_lost OR beat = %(beat)s) RETURNING number
+"""
+SELECT_ABANDONED = """
+SELECT id::text, queue, attempt, max_attempts, attempted_at IS NOT NULL, cancel_requested IS NOT NULL, unique_key
+FROM job
+WHERE state = 4 AND node = %(number)s
+ORDER BY id
+LIMIT %(limit)s
+FOR NO KEY UPDATE SKIP LOCKED
+"""
+DELETE_NODE = """
+DELETE FROM node
+WHERE id = %(node)s AND NOT EXISTS (SELECT FROM job WHERE job.state = 4 AND job.node = node.number)
+"""
+SELECT_EXPIRED = """
+SELECT id::text, queue, state, unique_key
+FROM job
+WHERE expires_at IS NOT NULL AND state IN (3, 5) AND expires_at <= coalesce(%(now)s::timestamptz, now())
+ORDER BY expires_at
+LIMIT %(limit)s
+FOR NO KEY UPDATE SKIP LOCKED
+"""
+WRITE_ENDS = f"""
+UPDATE job SET
+    state = ended.state,
+    attempt = job.attempt - ended.taken_back,
+    finished_at = CASE WHEN ended.state >= 6 THEN coalesce(%(now)s::timestamptz, now()) END,
+    errors = CASE
+        WHEN ended.error IS NULL THEN job.errors
+        ELSE newest_of(
+            job.errors || error_entry(job.attempt, coalesce(%(now)s::timestamptz, now()), ended.error),
+            {MAX_KEPT_ERRORS}
+        )
+    END,
+    token = NULL,
+    unknown_since = NULL
+FROM unnest(%(ids)s::uuid[], %(states)s::smallint[], %(taken_back)s::integer[], %(errors)s::text[])
+    AS ended (id, state, taken_back, error)
+WHERE job.id = ended.id
+"""
+SELECT_OLD = """
+SELECT old.id::text
+FROM unnest(%(queues)s::text[], %(states)s::smallint[], %(periods)s::bigint[]) AS line (queue, state, period)
+CROSS JOIN LATERAL (
+    SELECT job.id, job.finished_at
+    FROM job
+    WHERE job.finished_at IS NOT NULL AND job.queue = line.queue AND job.state = line.state
+        AND job.finished_at <= coalesce(%(now)s::timestamptz, now()) - line.period * interval '1 microsecond'
+    ORDER BY job.finished_at, job.id
+    LIMIT %(limit)s
+) AS old
+ORDER BY old.finished_at, old.id
+LIMIT %(limit)s
+"""
+LOCK_OLD = """
+SELECT id::text FROM job
+WHERE id = ANY (%(ids)s::uuid[]) AND state + 0 = ANY (%(states)s::smallint[])
+FOR UPDATE SKIP LOCKED
+"""
+DELETE_JOBS = """
+DELETE FROM job USING unnest(%(ids)s::uuid[]) AS old (id)
+WHERE job.id = old.id AND job.state + 0 = ANY (%(states)s::smallint[])
+RETURNING job.id::text, job.queue, job.state, job.unique_key
+"""
+DELETE_OLD_COUNTS = """
+DELETE FROM counter
+WHERE day > 0 AND day < day_of(coalesce(%(now)s::timestamptz, now())) - %(days_kept)s OR (day = 0 AND count = 0)
+"""
+DELETE_SILENT_NODES = """
+DELETE FROM node
+WHERE beat_at < coalesce(%(now)s::timestamptz, now()) - %(silence)s * interval '1 microsecond'
+    AND NOT EXISTS (SELECT FROM job WHERE job.state = 4 AND job.node = node.number)
+"""
+
+_DAYS_KEPT = 2
+"""Today's ends are shown; yesterday's are kept for who thinks it is still yesterday."""
+
+
+class JobEnd(NamedTuple):
+    """How a job ended, or its attempt, without its worker."""
+
+    id: JobId
+    state: int
+    attempts_taken_back: int = 0
+    error: str | None = None
+
+
+async def promote(database: Database, *, now: str | None) -> Promotion:
+    """Make due jobs pending; see `Backend.promote`."""
+    rows = await database.call(PROMOTE, {"limit": str(MAX_BATCH), "now": now})
+    counts = {queue: count for queue, count, _ in rows if queue is not None}
+    next_due_in = [timedelta(microseconds=microseconds) for queue, _, microseconds in rows if queue is None]
+    return Promotion(
+        count=int(sum(counts.values())),
+        queues=frozenset(counts),
+        next_due_in=next_due_in[0] if next_due_in else None,
+    )
+
+
+async def rescue(transaction: Transaction, node: NodeId, *, beat: int, now: str | None) -> Rescue:
+    """Take the jobs of a dead node; see `Backend.rescue`."""
+    # Alone: the node's claims under way have ended, and those to come see that it is lost.
+    await transaction.rows(LOCK_NODE, {"node": node})
+    marked = await transaction.row(MARK_LOST, {"node": node, "beat": beat})
+    if marked is None:
+        return Rescue(jobs=(), queues=frozenset(), is_finished=True)
+    rows = await transaction.rows(SELECT_ABANDONED, {"number": marked[0], "limit": MAX_BATCH})
+    error = to_json(worker_lost(node))
+    ends: list[JobEnd] = []
+    moves: list[counters.Move] = []
+    released: list[unique_keys.Held] = []
+    rescued: list[Settled] = []
+    for job_id, queue, attempt, most, has_started, is_cancel_requested, key in rows:
+        is_spared = is_spared_by_rescue(attempt=attempt, max_attempts=most, has_started=has_started)
+        state = state_after_rescue(
+            attempt=attempt, max_attempts=most, has_started=has_started, is_cancel_requested=is_cancel_requested
+        )
+        code = CODES[state]
+        ends.append(
+            JobEnd(id=job_id, state=code, attempts_taken_back=int(is_spared), error=None if is_spared else error)
+        )
+        moves.append((queue, _RUNNING, code))
+        rescued.append(Settled(id=job_id, state=state))
+        if key is not None and state.is_terminal:
+            released.append((key, job_id))
+    await _write(transaction, ends, now=now)
+    await counters.move(transaction, moves, now=now)
+    await unique_keys.release(transaction, released)
+    is_finished = len(rows) < MAX_BATCH
+    if is_finished:
+        # Unless a row was passed by that somebody's transaction holds: the next who looks for the dead comes back.
+        await transaction.execute(DELETE_NODE, {"node": node})
+    queues = frozenset(queue for queue, _, state in moves if state == _PENDING)
+    return Rescue(jobs=tuple(rescued), queues=queues, is_finished=is_finished)
+
+
+async def expire(transaction: Transaction, *, now: str | None) -> list[Settled]:
+    """Fail jobs that were not started in time; see `Backend.expire`."""
+    jobs = await transaction.rows(SELECT_EXPIRED, {"now": now, "limit": MAX_BATCH})
+    error = to_json(EXPIRED)
+    await _write(transaction, [JobEnd(id=job_id, state=_FAILED, error=error) for job_id, *_ in jobs], now=now)
+    await counters.move(transaction, ((queue, state, _FAILED) for _, queue, state, _ in jobs), now=now)
+    await unique_keys.release(transaction, [(key, job_id) for job_id, _, _, key in jobs if key is not None])
+    return [Settled(id=job_id, state=State.FAILED) for job_id, *_ in jobs]
+
+
+async def prune(transaction: Transaction, retention: Retention, *, now: str | None) -> int:
+    """Delete ended jobs past their retention, and what else is of no use any more; see `Backend.prune`."""
+    kept = {
+        CODES[State.COMPLETED]: retention.completed,
+        CODES[State.FAILED]: retention.failed,
+        CODES[State.DISCARDED]: retention.failed,
+        CODES[State.CANCELLED]: retention.failed,
+    }
+    lines = [
+        (queue, state, duration(period))
+        for queue, state in await counters.counts_of(transaction)
+        if (period := kept.get(state)) is not None
+    ]
+    deleted: list[JobId] = []
+    if lines:
+        values = {
+            "queues": text_array(queue for queue, _, _ in lines),
+            "states": array(state for _, state, _ in lines),
+            "periods": array(period for _, _, period in lines),
+            "limit": MAX_BATCH,
+            "now": now,
+        }
+        old = array([row[0] for row in await transaction.rows(SELECT_OLD, values)])
+        ids = [row[0] for row in await transaction.rows(LOCK_OLD, {"ids": old, "states": array(kept)})]
+        deleted = await delete_jobs(transaction, ids, states=kept, now=now)
+    await transaction.execute(DELETE_OLD_COUNTS, {"days_kept": _DAYS_KEPT, "now": now})
+    await transaction.execute(DELETE_SILENT_NODES, {"silence": duration(SILENT_NODES_KEPT), "now": now})
+    return len(deleted)
+
+
+async def delete_jobs(
+    transaction: Transaction, ids: Sequence[JobId], *, states: Collection[int], now: str | None
+) -> list[JobId]:
+    """Delete those of the jobs that are in these states, with what counts them and what they hold; returns them."""
+    if not ids:
+        return []
+    jobs = await transaction.rows(DELETE_JOBS, {"ids": array(sorted(ids)), "states": array(states)})
+    await counters.move(transaction, ((queue, state, None) for _, queue, state, _ in jobs), now=now)
+    await unique_keys.release(transaction, [(key, job_id) for job_id, _, _, key in jobs if key is not None])
+    deleted = {job_id for job_id, *_ in jobs}
+    return [job_id for job_id in ids if job_id in deleted]
+
+
+async def _write(transaction: Transaction, ends: Sequence[JobEnd], *, now: str | None) -> None:
+    if ends:
+        values = {
+            "ids": array(end.id for end in ends),
+            "states": array(end.state for end in ends),
+            "taken_back": array(end.attempts_taken_back for end in ends),
+            "errors": optional_text_array([end.error for end in ends]),
+            "now": now,
+        }
+        await transaction.execute(WRITE_ENDS, values)

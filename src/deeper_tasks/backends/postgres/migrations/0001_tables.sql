@@ -1,0 +1,134 @@
+-- States are the codes of backends/codes.py:
+-- 1 scheduled, 2 blocked, 3 pending, 4 running, 5 retryable, 6 completed, 7 failed, 8 discarded, 9 cancelled.
+-- Documents are text that holds JSON, not jsonb, which refuses \u0000 and with it the whole batch.
+
+-- First what stays and then what changes: an update logs the bytes from the first that differs. And every version of a
+-- row wants room beside the one before, or it logs the whole of it.
+CREATE TABLE job (
+    id                    uuid        NOT NULL PRIMARY KEY,
+    inserted_at           timestamptz NOT NULL,
+    original_max_attempts integer     NOT NULL,
+    max_attempts          integer     NOT NULL,
+    priority              smallint    NOT NULL,
+    queue                 text        NOT NULL,
+    task                  text        NOT NULL,
+    arguments             text        NOT NULL,
+    options               text,
+    unique_key            text,
+    expires_at            timestamptz,
+    scheduled_at          timestamptz NOT NULL,
+    state                 smallint    NOT NULL,
+    attempt               integer     NOT NULL DEFAULT 0,
+    -- the number of the node that claimed it last
+    node                  integer,
+    -- stays after the settle, so that a settle sent twice is recognised
+    token                 text,
+    attempted_at          timestamptz,
+    finished_at           timestamptz,
+    -- since when no worker knew the task
+    unknown_since         timestamptz,
+    cancel_requested      text,
+    progress              text,
+    -- each entry a JSON string
+    log                   text[],
+    -- each entry the JSON array [attempt, moment, error]
+    errors                text[],
+    result                text,
+    result_omitted        text
+) WITH (
+    fillfactor = 50,
+    -- the dead versions of a queue are wanted back soon, not when they are a fifth of the table
+    autovacuum_vacuum_threshold = 10000,
+    autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_insert_scale_factor = 0.05,
+    autovacuum_analyze_threshold = 10000,
+    autovacuum_analyze_scale_factor = 0.05,
+    autovacuum_vacuum_cost_delay = 0
+);
+
+-- No index may serve a statement of the hot path but the one that is meant for it: the planner takes an index that
+-- was empty at the last ANALYZE for free, also when it has grown by thousands since.
+CREATE INDEX job_pending ON job (queue, priority, scheduled_at, id) WHERE state = 3;
+CREATE INDEX job_due ON job (scheduled_at, id) WHERE state IN (1, 5);
+CREATE INDEX job_running ON job (node, token) WHERE state = 4;
+CREATE INDEX job_expiring ON job (expires_at) WHERE expires_at IS NOT NULL AND state IN (3, 5);
+CREATE INDEX job_ended ON job (queue, state, finished_at, id) WHERE finished_at IS NOT NULL;
+
+-- Jobs by queue and state (day 0), and jobs that ended by queue, state and day since 1970 (UTC).
+CREATE TABLE counter (
+    queue text     NOT NULL,
+    state smallint NOT NULL,
+    day   integer  NOT NULL,
+    count bigint   NOT NULL,
+    PRIMARY KEY (queue, state, day)
+) WITH (fillfactor = 50);
+
+-- What the counters are behind: appended by the transactions that move jobs, so that none waits for another, and
+-- folded into the counters by the maintainers. NULL before: inserted; NULL after: deleted.
+CREATE TABLE move (
+    queue  text     NOT NULL,
+    before smallint,
+    after  smallint,
+    day    integer  NOT NULL,
+    count  integer  NOT NULL
+) WITH (
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_insert_threshold = -1,
+    autovacuum_vacuum_cost_delay = 0
+);
+
+-- A key without expires_at is held until its holder ends or is deleted.
+CREATE TABLE unique_key (
+    key        text NOT NULL PRIMARY KEY,
+    holder     uuid NOT NULL,
+    expires_at timestamptz
+);
+
+CREATE INDEX unique_key_expiring ON unique_key (expires_at) WHERE expires_at IS NOT NULL;
+
+CREATE TABLE node (
+    id            text        NOT NULL PRIMARY KEY,
+    number        integer     NOT NULL GENERATED ALWAYS AS IDENTITY,
+    document      text        NOT NULL,
+    beat          bigint      NOT NULL DEFAULT 0,
+    busy          integer     NOT NULL DEFAULT 0,
+    registered_at timestamptz NOT NULL,
+    beat_at       timestamptz NOT NULL,
+    is_lost       boolean     NOT NULL DEFAULT false
+) WITH (fillfactor = 50);
+
+CREATE TABLE queue (
+    name      text NOT NULL PRIMARY KEY,
+    paused_at timestamptz
+);
+
+CREATE TABLE schedule (
+    name      text        NOT NULL PRIMARY KEY,
+    document  text        NOT NULL,
+    next_run  timestamptz NOT NULL,
+    last_run  timestamptz,
+    last_job  uuid,
+    paused_at timestamptz
+);
+
+-- The history of the recurring entries: the newest runs of each, in the order of writing.
+-- due_at is the due time, fired_at when a worker dealt with it; outcome is a RunOutcome.
+CREATE TABLE schedule_run (
+    number   bigint      NOT NULL PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    name     text        NOT NULL,
+    due_at   timestamptz NOT NULL,
+    fired_at timestamptz NOT NULL,
+    outcome  text        NOT NULL,
+    job      uuid
+);
+
+CREATE INDEX schedule_run_newest ON schedule_run (name, number);
+
+-- Tells this store from every other: a transaction of an application's may be in another database.
+CREATE TABLE store (
+    id         uuid        NOT NULL PRIMARY KEY DEFAULT gen_random_uuid(),
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+INSERT INTO store DEFAULT VALUES;

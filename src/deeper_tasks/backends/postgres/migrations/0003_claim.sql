@@ -1,0 +1,140 @@
+-- Takes pending jobs of a queue and marks them running, in one statement; see the protocol's claim.
+--
+-- Two locks, both until the end of the statement. By its token: the same claim sent twice at once happens once, and
+-- the second gives what the first took. By its node, shared: a rescue of the node, which takes it alone, comes before
+-- the claim, which then sees that the node is lost, or after it, and then sees its jobs.
+--
+-- While somebody's long transaction keeps the dead rows of the claims before, the search goes through all of them. Told
+-- how far the jobs of each priority were taken (_priorities and _floors), it begins there; see frontier.py.
+--
+-- Every answer has a row. One without an id tells why there are no jobs: 'lost', 'paused', or NULL for none pending.
+-- passed_by: how many entries of the index the search met in vain; a count, because a time would blame the dead for
+-- what a busy machine does.
+CREATE FUNCTION claim(
+    _queue text,
+    _limit integer,
+    _slots integer,
+    _node text,
+    _token text,
+    _now timestamptz,
+    _priorities smallint[],
+    _floors timestamptz[]
+)
+RETURNS TABLE (
+    id text,
+    task text,
+    arguments text,
+    priority smallint,
+    attempt integer,
+    max_attempts integer,
+    inserted_at timestamptz,
+    scheduled_at timestamptz,
+    claimed_at timestamptz,
+    expires_at timestamptz,
+    has_started boolean,
+    unknown_since timestamptz,
+    options text,
+    obstacle text,
+    passed_by bigint
+)
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
+SET enable_sort = off SET enable_material = off SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    _moment timestamptz := coalesce(_now, clock_timestamp());
+    _number integer;
+    _obstacle text;
+    _chosen uuid[];
+    _passed_by bigint := 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended(_token, 0));
+    SELECT node.number INTO _number FROM node WHERE node.id = _node;
+    PERFORM pg_advisory_xact_lock_shared(1684366704, _number);
+    IF NOT EXISTS (SELECT FROM node WHERE node.id = _node AND NOT node.is_lost) THEN
+        _obstacle := 'lost';
+    ELSE
+        RETURN QUERY
+        SELECT
+            job.id::text, job.task, job.arguments, job.priority, job.attempt, job.max_attempts, job.inserted_at,
+            job.scheduled_at, _moment, job.expires_at, job.attempted_at IS NOT NULL, job.unknown_since, job.options,
+            NULL::text, 0::bigint
+        FROM job
+        WHERE job.state = 4 AND job.node = _number AND job.token = _token
+        ORDER BY job.priority, job.scheduled_at, job.id;
+        IF FOUND THEN
+            RETURN;
+        END IF;
+        IF EXISTS (SELECT FROM queue WHERE queue.name = _queue AND queue.paused_at IS NOT NULL) THEN
+            _obstacle := 'paused';
+        END IF;
+    END IF;
+
+    IF _obstacle IS NULL THEN
+        _passed_by := pg_stat_get_xact_tuples_returned('job_pending'::regclass);
+        IF _floors IS NULL THEN
+            SELECT array_agg(first.id) INTO _chosen FROM (
+                SELECT job.id
+                FROM job
+                WHERE job.state = 3 AND job.queue = _queue AND (job.expires_at IS NULL OR job.expires_at > _moment)
+                ORDER BY job.priority, job.scheduled_at, job.id
+                LIMIT _limit
+                FOR NO KEY UPDATE SKIP LOCKED
+            ) AS first;
+        ELSE
+            SELECT array_agg(first.id) INTO _chosen FROM (
+                SELECT pending.id
+                FROM generate_series(-100, 100) AS of (priority)
+                CROSS JOIN LATERAL (
+                    SELECT job.id
+                    FROM job
+                    WHERE job.state = 3 AND job.queue = _queue AND (job.expires_at IS NULL OR job.expires_at > _moment)
+                        AND job.priority = of.priority::smallint
+                        AND job.scheduled_at >= coalesce(
+                            _floors[array_position(_priorities, of.priority::smallint)], '-infinity'
+                        )
+                    ORDER BY job.scheduled_at, job.id
+                    LIMIT _limit
+                    FOR NO KEY UPDATE SKIP LOCKED
+                ) AS pending
+                LIMIT _limit
+            ) AS first;
+        END IF;
+        _passed_by := pg_stat_get_xact_tuples_returned('job_pending'::regclass) - _passed_by
+            - coalesce(cardinality(_chosen), 0);
+    END IF;
+    IF _chosen IS NULL THEN
+        RETURN QUERY SELECT
+            NULL::text, NULL::text, NULL::text, NULL::smallint, NULL::integer, NULL::integer, NULL::timestamptz,
+            NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::boolean, NULL::timestamptz, NULL::text,
+            _obstacle, _passed_by;
+        RETURN;
+    END IF;
+
+    RETURN QUERY
+    WITH claimed AS (
+        UPDATE job SET
+            state = 4,
+            attempt = job.attempt + 1,
+            node = _number,
+            token = _token,
+            progress = NULL,
+            attempted_at = CASE WHEN chosen.place <= _slots THEN _moment END
+        FROM unnest(_chosen) WITH ORDINALITY AS chosen (id, place)
+        WHERE job.id = chosen.id
+        RETURNING
+            job.id::text, job.task, job.arguments, job.priority, job.attempt, job.max_attempts, job.inserted_at,
+            job.scheduled_at, job.expires_at, job.unknown_since, job.options, chosen.place
+    ), counted AS (
+        INSERT INTO move (queue, before, after, day, count) SELECT _queue, 3, 4, 0, count(*) FROM claimed
+    )
+    SELECT
+        claimed.id, claimed.task, claimed.arguments, claimed.priority, claimed.attempt, claimed.max_attempts,
+        claimed.inserted_at, claimed.scheduled_at, _moment, claimed.expires_at, claimed.place <= _slots,
+        claimed.unknown_since, claimed.options, NULL::text, _passed_by
+    FROM claimed
+    ORDER BY claimed.place;
+END;
+$$;

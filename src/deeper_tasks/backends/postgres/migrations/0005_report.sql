@@ -1,0 +1,44 @@
+-- Writes news of running attempts; see the protocol's report. One after the other: several may be of one job. They
+-- come sorted by id. Answers the places (from 1) whose token still holds. Lines are a JSON array of strings.
+CREATE FUNCTION report(
+    _now timestamptz,
+    _ids uuid[],
+    _tokens text[],
+    _have_started boolean[],
+    _progress text[],
+    _lines text[],
+    _most_lines integer
+)
+RETURNS TABLE (place integer)
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
+SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    _moment timestamptz := coalesce(_now, clock_timestamp());
+BEGIN
+    FOR _place IN 1 .. cardinality(_ids) LOOP
+        UPDATE job SET
+            attempted_at = CASE WHEN _have_started[_place] THEN coalesce(job.attempted_at, _moment) ELSE job.attempted_at END,
+            progress = coalesce(_progress[_place], job.progress),
+            log = CASE
+                WHEN _lines[_place] IS NULL THEN job.log
+                ELSE newest_of(job.log || ARRAY (
+                    SELECT line.value::text FROM json_array_elements(_lines[_place]::json) AS line
+                ), _most_lines)
+            END
+        WHERE job.id = _ids[_place] AND job.token = _tokens[_place] AND job.state + 0 = 4;
+        IF FOUND THEN
+            place := _place;
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END;
+$$;
+
+-- The last so many entries of an array.
+CREATE FUNCTION newest_of(_entries text[], _most integer) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS 'SELECT _entries[greatest(1, cardinality(_entries) - _most + 1) :]';

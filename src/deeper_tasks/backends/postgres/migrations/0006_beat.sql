@@ -1,0 +1,27 @@
+-- Counts a sign of life of a node, and answers what it ought to know: of kind 'held' the jobs that it runs, with
+-- their tokens and the reason of a requested cancel; of kind 'paused' the queues that are. The one row of kind 'lost'
+-- says that the node is not registered or was taken for dead.
+CREATE FUNCTION beat(_node text, _busy integer, _now timestamptz)
+RETURNS TABLE (kind text, name text, token text, reason text)
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    _number integer;
+BEGIN
+    UPDATE node SET beat = node.beat + 1, busy = _busy, beat_at = coalesce(_now, clock_timestamp())
+    WHERE node.id = _node AND NOT node.is_lost
+    RETURNING node.number INTO _number;
+    IF _number IS NULL THEN
+        RETURN QUERY SELECT 'lost', NULL::text, NULL::text, NULL::text;
+        RETURN;
+    END IF;
+    RETURN QUERY
+    SELECT 'held', job.id::text, job.token, job.cancel_requested FROM job WHERE job.state = 4 AND job.node = _number
+    UNION ALL
+    SELECT 'paused', queue.name, NULL, NULL FROM queue WHERE queue.paused_at IS NOT NULL;
+END;
+$$;

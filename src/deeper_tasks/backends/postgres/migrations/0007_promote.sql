@@ -1,0 +1,73 @@
+-- Makes scheduled and retryable jobs that are due pending, the longest due first, and folds what the counters are
+-- behind. Answers the queues that have new pending jobs and how many; in the row without a queue, in how many
+-- microseconds the next job is due, if there is one.
+CREATE FUNCTION promote(_limit integer, _now timestamptz)
+RETURNS TABLE (queue text, count bigint, next_due_in bigint)
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
+SET enable_sort = off SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    _moment timestamptz := coalesce(_now, clock_timestamp());
+BEGIN
+    RETURN QUERY
+    WITH due AS MATERIALIZED (
+        SELECT job.id, job.state
+        FROM job
+        WHERE job.state IN (1, 5) AND job.scheduled_at <= _moment
+        ORDER BY job.scheduled_at, job.id
+        LIMIT _limit
+        FOR NO KEY UPDATE SKIP LOCKED
+    ), promoted AS (
+        UPDATE job SET state = 3 FROM due WHERE job.id = due.id RETURNING job.queue, due.state AS before
+    ), counted AS (
+        INSERT INTO move (queue, before, after, day, count)
+        SELECT promoted.queue, promoted.before, 3, 0, count(*) FROM promoted GROUP BY promoted.queue, promoted.before
+        RETURNING move.queue, move.count
+    )
+    SELECT counted.queue, sum(counted.count), NULL::bigint FROM counted GROUP BY counted.queue;
+
+    RETURN QUERY
+    SELECT
+        NULL::text,
+        0::bigint,
+        greatest(0, ceil(extract(epoch FROM job.scheduled_at - _moment) * 1000000))::bigint
+    FROM job
+    WHERE job.state IN (1, 5)
+    ORDER BY job.scheduled_at, job.id
+    LIMIT 1;
+
+    PERFORM fold();
+END;
+$$;
+
+-- Adds to the counters what they are behind. One at a time: so no two wait for each other.
+CREATE FUNCTION fold() RETURNS void
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+SET jit = off
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF pg_try_advisory_xact_lock(1684366704, -1) THEN
+        WITH taken AS (
+            DELETE FROM move WHERE move.ctid = ANY (ARRAY (SELECT move.ctid FROM move LIMIT 10000)) RETURNING move.*
+        ), change AS (
+            SELECT taken.queue, taken.before AS state, 0 AS day, -taken.count AS count
+            FROM taken WHERE taken.before IS NOT NULL
+            UNION ALL
+            SELECT taken.queue, taken.after, 0, taken.count FROM taken WHERE taken.after IS NOT NULL
+            UNION ALL
+            SELECT taken.queue, taken.after, taken.day, taken.count FROM taken WHERE taken.after >= 6
+        )
+        INSERT INTO counter (queue, state, day, count)
+        SELECT change.queue, change.state, change.day, sum(change.count)
+        FROM change
+        GROUP BY change.queue, change.state, change.day
+        HAVING sum(change.count) <> 0
+        ON CONFLICT (queue, state, day) DO UPDATE SET count = counter.count + excluded.count;
+    END IF;
+END;
+$$;

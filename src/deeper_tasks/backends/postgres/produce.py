@@ -1,0 +1,124 @@
+"""Produce: insert jobs, each id once and each unique key held by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from deeper_tasks.backends.postgres.codec import (
+    Row,
+    array,
+    duration,
+    id_array,
+    moment_text,
+    optional_array,
+    optional_text_array,
+    options_document,
+    text_array,
+)
+from deeper_tasks.backends.postgres.database import Database, Transaction
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.job import Insertion, NewJob
+from deeper_tasks.errors import DuplicateJobError
+
+PARAMETERS = {
+    "store": "uuid",
+    "channel": "text",
+    "now": "timestamptz",
+    "ids": "uuid[]",
+    "tasks": "text[]",
+    "arguments": "text[]",
+    "queues": "text[]",
+    "priorities": "smallint[]",
+    "max_attempts": "integer[]",
+    "dues": "timestamptz[]",
+    "delays": "bigint[]",
+    "expiries": "bigint[]",
+    "options": "text[]",
+    "keys": "text[]",
+    "periods": "bigint[]",
+}
+"""The parameters of the function `insert_jobs` in their order, each sent as text, and what it is cast to."""
+
+INSERT = (
+    "SELECT place, id FROM {schema}.insert_jobs("
+    "%(store)s::uuid, %(channel)s::text, %(now)s::timestamptz, %(ids)s::uuid[], %(tasks)s::text[], "
+    "%(arguments)s::text[], %(queues)s::text[], %(priorities)s::smallint[], %(max_attempts)s::integer[], "
+    "%(dues)s::timestamptz[], %(delays)s::bigint[], %(expiries)s::bigint[], %(options)s::text[], %(keys)s::text[], "
+    "%(periods)s::bigint[])"
+)
+
+
+async def insert(database: Database, jobs: Sequence[NewJob], *, store: str, now: str | None) -> list[Insertion]:
+    """Insert jobs; see `Backend.insert`."""
+    batch = Batch(jobs)
+    if not batch.jobs:
+        return []
+    return batch.answers(await database.call(INSERT, batch.values(store=store, channel=None, now=now)))
+
+
+async def insert_inside(transaction: Transaction, jobs: Sequence[NewJob], *, store: str, now: str | None) -> None:
+    """Insert jobs within a transaction of ours."""
+    batch = Batch(jobs)
+    if batch.jobs:
+        await transaction.rows(INSERT.replace("{schema}.", ""), batch.values(store=store, channel=None, now=now))
+
+
+class Batch:
+    """
+    Jobs on their way into the store: each id once, as the columns of the function's arrays.
+
+    Raises:
+        DuplicateJobError: an id comes twice, with different content.
+    """
+
+    def __init__(self, jobs: Sequence[NewJob]) -> None:
+        self._sent = jobs
+        first: dict[JobId, NewJob] = {}
+        for job in jobs:
+            other = first.setdefault(job.id, job)
+            if (other.spec.task, other.spec.arguments) != (job.spec.task, job.spec.arguments):
+                raise DuplicateJobError(f"the id {job.id!r} comes twice, with another task or other arguments")
+        self.jobs = list(first.values())
+
+    def values(self, *, store: str, channel: str | None, now: str | None) -> dict[str, Any]:
+        """Return the parameters of `insert_jobs`. With a channel its hints leave with the commit."""
+        jobs = self.jobs
+        specs = [job.spec for job in jobs]
+        return {
+            "store": store,
+            "channel": channel,
+            "now": now,
+            "ids": id_array([job.id for job in jobs]),
+            "tasks": text_array(spec.task for spec in specs),
+            "arguments": text_array(spec.arguments for spec in specs),
+            "queues": text_array(spec.queue for spec in specs),
+            "priorities": array(spec.priority for spec in specs),
+            "max_attempts": array(spec.max_attempts for spec in specs),
+            "dues": optional_text_array([moment_text(job.due) for job in jobs]),
+            "delays": array(duration(job.delay) for job in jobs),
+            "expiries": optional_array(
+                [None if spec.expires_in is None else duration(spec.expires_in) for spec in specs]
+            ),
+            "options": optional_text_array([options_document(spec.options) for spec in specs]),
+            "keys": optional_text_array([None if job.unique is None else job.unique.key for job in jobs]),
+            "periods": optional_array(
+                [None if job.unique is None else _microseconds(job.unique.period) for job in jobs]
+            ),
+        }
+
+    def answers(self, refused: Iterable[Row]) -> list[Insertion]:
+        """Return what became of each job that was given, from the rows of `insert_jobs`."""
+        others = {self.jobs[place - 1].id: JobId(job_id) for place, job_id in refused}
+        answers: list[Insertion] = []
+        is_sent: set[JobId] = set()
+        for job in self._sent:
+            held_by = others.get(job.id)
+            answers.append(Insertion(id=held_by or job.id, is_new=held_by is None and job.id not in is_sent))
+            is_sent.add(job.id)
+        return answers
+
+
+def _microseconds(period: timedelta | None) -> int | None:
+    return None if period is None else duration(period)

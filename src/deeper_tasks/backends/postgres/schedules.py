@@ -1,0 +1,225 @@
+"""Schedules: the entries of recurring tasks, their firing, once per due time, and its history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from deeper_tasks.backends.codes import CODES, STATES
+from deeper_tasks.backends.postgres.codec import Row, array, moment_text, text_array, to_json
+from deeper_tasks.backends.postgres.database import Transaction
+from deeper_tasks.backends.postgres.produce import insert_inside
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.job import NewJob
+from deeper_tasks.domain.schedule import (
+    Fired,
+    Firing,
+    Schedule,
+    ScheduleBook,
+    ScheduleEntry,
+    first_run,
+    resumed_run,
+)
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun, recorded
+from deeper_tasks.domain.state import TERMINAL
+
+_ENDED = array(CODES[state] for state in sorted(TERMINAL))
+
+_ENTRY_COLUMNS = "document, next_run, last_run, last_job::text, paused_at"
+LOCK_NAME = "SELECT pg_advisory_xact_lock(hashtextextended(%(name)s, 1))"
+"""One at a time with an entry, also with one that is not there yet."""
+SELECT_NOW = "SELECT coalesce(%(now)s::timestamptz, clock_timestamp())"
+SELECT_ENTRY = f"SELECT {_ENTRY_COLUMNS} FROM schedule WHERE name = %(name)s"
+SELECT_ENTRIES = f"SELECT {_ENTRY_COLUMNS} FROM schedule ORDER BY name"
+PUT = """
+INSERT INTO schedule (name, document, next_run) VALUES (%(name)s, %(document)s, %(next_run)s::timestamptz)
+ON CONFLICT (name) DO UPDATE SET document = excluded.document, next_run = excluded.next_run
+"""
+REMOVE = "DELETE FROM schedule WHERE name = %(name)s"
+PAUSE = """
+UPDATE schedule SET paused_at = %(paused_at)s::timestamptz, next_run = %(next_run)s::timestamptz WHERE name = %(name)s
+"""
+SELECT_KNOWN_JOBS = """
+SELECT id::text FROM job WHERE id = ANY (%(jobs)s::uuid[])
+UNION ALL
+SELECT job::text FROM schedule_run WHERE name = %(name)s AND job = ANY (%(jobs)s::uuid[])
+"""
+SELECT_UNDER_WAY = """
+SELECT 1 FROM job
+WHERE id = ANY (ARRAY (SELECT job FROM schedule_run WHERE name = %(name)s UNION ALL SELECT %(last_job)s::uuid))
+    AND job.state + 0 <> ALL (%(ended)s::smallint[])
+LIMIT 1
+"""
+MOVE_ON = """
+UPDATE schedule SET
+    next_run = %(next_run)s::timestamptz,
+    last_run = coalesce(%(last_run)s::timestamptz, last_run),
+    last_job = coalesce(%(last_job)s::uuid, last_job)
+WHERE name = %(name)s
+"""
+ADD_RUNS = """
+INSERT INTO schedule_run (name, fired_at, due_at, outcome, job)
+SELECT %(name)s, %(now)s::timestamptz, run.due_at, run.outcome, run.job
+FROM unnest(%(due)s::timestamptz[], %(outcomes)s::text[], %(jobs)s::uuid[]) WITH ORDINALITY
+    AS run (due_at, outcome, job, place)
+ORDER BY run.place
+"""
+TRIM_RUNS = """
+DELETE FROM schedule_run
+WHERE name = %(name)s AND number <= (
+    SELECT number FROM schedule_run WHERE name = %(name)s ORDER BY number DESC LIMIT 1 OFFSET %(kept)s
+)
+"""
+DROP_RUNS = "DELETE FROM schedule_run WHERE name = %(name)s"
+SELECT_RUNS = """
+SELECT run.due_at, run.fired_at, run.outcome, run.job::text, job.state
+FROM schedule_run AS run LEFT JOIN job ON job.id = run.job
+WHERE run.name = %(name)s
+ORDER BY run.number DESC
+LIMIT %(limit)s
+"""
+
+_schedule = msgspec.json.Decoder(Schedule)
+
+
+async def put_schedule(transaction: Transaction, schedule: Schedule, *, now: str | None) -> ScheduleEntry:
+    """Register or change an entry; see `Backend.put_schedule`."""
+    moment = await _locked(transaction, schedule.name, now=now)
+    next_run = first_run(schedule, await _entry(transaction, schedule.name), now=moment)
+    values = {"name": schedule.name, "document": to_json(schedule), "next_run": moment_text(next_run)}
+    await transaction.execute(PUT, values)
+    entry = await _entry(transaction, schedule.name)
+    assert entry is not None
+    return entry
+
+
+async def pause_schedule(
+    transaction: Transaction, name: str, *, is_paused: bool, now: str | None
+) -> ScheduleEntry | None:
+    """Hold an entry's runs, or let them go on; see `Backend.pause_schedule`."""
+    moment = await _locked(transaction, name, now=now)
+    entry = await _entry(transaction, name)
+    if entry is None or (entry.paused_at is not None) == is_paused:
+        return entry
+    next_run = entry.next_run if is_paused else resumed_run(entry, now=moment)
+    paused_at = moment_text(moment) if is_paused else None
+    await transaction.execute(PAUSE, {"name": name, "paused_at": paused_at, "next_run": moment_text(next_run)})
+    return await _entry(transaction, name)
+
+
+async def remove_schedule(transaction: Transaction, name: str) -> bool:
+    """Remove an entry and its history; see `Backend.remove_schedule`."""
+    await _locked(transaction, name, now=None)
+    await transaction.execute(DROP_RUNS, {"name": name})
+    return await transaction.execute(REMOVE, {"name": name}) > 0
+
+
+async def schedules(transaction: Transaction, *, now: str | None) -> ScheduleBook:
+    """Return all entries; see `Backend.schedules`."""
+    [(moment,)] = await transaction.rows(SELECT_NOW, {"now": now})
+    return ScheduleBook(now=moment, entries=tuple(map(_to_entry, await transaction.rows(SELECT_ENTRIES))))
+
+
+async def fire(transaction: Transaction, firing: Firing, *, store: str, now: str | None) -> Fired | None:
+    """Insert an entry's jobs, move its next run and note its runs; see `Backend.fire`."""
+    moment = await _locked(transaction, firing.name, now=now)
+    entry = await _entry(transaction, firing.name)
+    if entry is None or not firing.fits(entry, now=moment):
+        return None
+    fired_before = await _known(transaction, firing.name, [job.id for job in firing.jobs])
+    is_under_way = await _is_under_way(transaction, entry)
+    runs = firing.runs_to_write(fired_before=fired_before, is_under_way=is_under_way)
+    made = [run for run in runs if run.job is not None]
+    jobs = [run.job for run in made if run.job is not None]
+    await insert_inside(transaction, jobs, store=store, now=moment_text(moment))
+    fired = Fired(runs=recorded(runs, now=moment))
+    await _add_runs(transaction, firing.name, fired.runs, now=moment)
+    values = {
+        "name": firing.name,
+        "next_run": moment_text(firing.next_run),
+        "last_run": moment_text(made[-1].due) if made else None,
+        "last_job": fired.jobs[-1] if made else None,
+    }
+    await transaction.execute(MOVE_ON, values)
+    return fired
+
+
+async def run_schedule(
+    transaction: Transaction, name: str, *, job_id: JobId, store: str, now: str | None
+) -> ScheduleEntry | None:
+    """Insert a job of an entry now; see `Backend.run_schedule`."""
+    moment = await _locked(transaction, name, now=now)
+    entry = await _entry(transaction, name)
+    if entry is None or await _known(transaction, name, [job_id]):
+        return entry
+    job = NewJob(id=job_id, spec=entry.schedule.spec)
+    await insert_inside(transaction, [job], store=store, now=moment_text(moment))
+    run = ScheduleRun(due=moment, fired_at=moment, outcome=RunOutcome.RUN_NOW, job=job_id)
+    await _add_runs(transaction, name, [run], now=moment)
+    unmoved = {"name": name, "next_run": moment_text(entry.next_run), "last_run": None}
+    await transaction.execute(MOVE_ON, {**unmoved, "last_job": job_id})
+    return await _entry(transaction, name)
+
+
+async def schedule_runs(transaction: Transaction, name: str, *, limit: int) -> list[ScheduleRun]:
+    """Return the newest runs of an entry; see `Backend.schedule_runs`."""
+    return list(map(_to_run, await transaction.rows(SELECT_RUNS, {"name": name, "limit": limit})))
+
+
+async def _locked(transaction: Transaction, name: str, *, now: str | None) -> datetime:
+    """Be alone with an entry; returns the moment from which that is so."""
+    await transaction.rows(LOCK_NAME, {"name": name})
+    [(moment,)] = await transaction.rows(SELECT_NOW, {"now": now})
+    assert isinstance(moment, datetime)
+    return moment
+
+
+async def _entry(transaction: Transaction, name: str) -> ScheduleEntry | None:
+    row = await transaction.row(SELECT_ENTRY, {"name": name})
+    return None if row is None else _to_entry(row)
+
+
+def _to_entry(row: Row) -> ScheduleEntry:
+    document, next_run, last_run, last_job, paused_at = row
+    return ScheduleEntry(
+        schedule=_schedule.decode(document),
+        next_run=next_run,
+        last_run=last_run,
+        last_job=last_job,
+        paused_at=paused_at,
+    )
+
+
+def _to_run(row: Row) -> ScheduleRun:
+    due_at, fired_at, outcome, job, state = row
+    return ScheduleRun(
+        due=due_at,
+        fired_at=fired_at,
+        outcome=RunOutcome(outcome),
+        job=job,
+        state=None if state is None else STATES[state],
+    )
+
+
+async def _known(transaction: Transaction, name: str, jobs: Sequence[JobId]) -> frozenset[JobId]:
+    rows = await transaction.rows(SELECT_KNOWN_JOBS, {"name": name, "jobs": array(jobs)})
+    return frozenset(JobId(row[0]) for row in rows)
+
+
+async def _is_under_way(transaction: Transaction, entry: ScheduleEntry) -> bool:
+    values = {"name": entry.schedule.name, "last_job": entry.last_job, "ended": _ENDED}
+    return await transaction.row(SELECT_UNDER_WAY, values) is not None
+
+
+async def _add_runs(transaction: Transaction, name: str, runs: Sequence[ScheduleRun], *, now: datetime) -> None:
+    values = {
+        "name": name,
+        "now": moment_text(now),
+        "due": text_array(moment_text(run.due) for run in runs),
+        "outcomes": text_array(run.outcome for run in runs),
+        "jobs": array(run.job for run in runs),
+    }
+    await transaction.execute(ADD_RUNS, values)
+    await transaction.execute(TRIM_RUNS, {"name": name, "kept": MAX_KEPT_RUNS})

@@ -1,0 +1,134 @@
+"""The schema: numbered migrations, applied in order and recorded in the database."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import psycopg
+from msgspec import Struct
+
+from deeper_tasks.backends.postgres.address import Address
+from deeper_tasks.backends.postgres.connections import Connection
+from deeper_tasks.errors import SchemaError
+
+OLDEST_SERVER = 140_000
+
+SELECT_VERSION = "SELECT current_setting('server_version_num')::integer"
+LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('deeper_tasks:' || %s, 0))"
+SELECT_LEDGER = "SELECT to_regclass(%s) IS NOT NULL"
+SELECT_STORE = "SELECT id::text FROM {schema}.store"
+
+
+class Migration(Struct, frozen=True, kw_only=True):
+    """One step of the schema: its name, by which it is ordered, and its statements."""
+
+    name: str
+    sql: str
+
+
+def known_migrations() -> list[Migration]:
+    """Return the migrations that this code carries, in order."""
+    folder = files(__package__).joinpath("migrations")
+    steps = [
+        Migration(name=file.name.removesuffix(".sql"), sql=file.read_text("utf-8"))
+        for file in folder.iterdir()
+        if file.name.endswith(".sql")
+    ]
+    return sorted(steps, key=lambda step: step.name)
+
+
+def script(address: Address, steps: list[Migration], *, is_new: bool) -> str:
+    """Return the statements that apply these steps, for a review and for `psql`: one transaction."""
+    parts = ["BEGIN;", _preamble(address, is_new=is_new)]
+    parts += [f"-- {step.name}\n\n{step.sql}\n{_noted(step)}" for step in steps]
+    return "\n\n".join([*parts, "COMMIT;\n"])
+
+
+async def migrate(connection: Connection, address: Address) -> tuple[str, ...]:
+    """
+    Apply what is missing, in one transaction; returns the names applied. One at a time, whoever else migrates.
+
+    Raises:
+        SchemaError: the server is too old, or the schema is newer than this code.
+    """
+    async with connection.transaction(), connection.cursor() as cursor:
+        await cursor.execute("SET LOCAL statement_timeout TO 0")
+        await cursor.execute(LOCK, (address.schema,))
+        await cursor.execute(SELECT_VERSION)
+        [(version,)] = await cursor.fetchall()
+        if version < OLDEST_SERVER:
+            raise SchemaError(f"{address!r} is PostgreSQL {version // 10_000}: version 14 or later is needed")
+        is_new = not await _has_ledger(connection, address)
+        steps = await missing(connection, address)
+        if steps or is_new:
+            await cursor.execute(_preamble(address, is_new=is_new))
+        for step in steps:
+            await cursor.execute(f"{step.sql}\n{_noted(step)}")
+    return tuple(step.name for step in steps)
+
+
+async def missing(connection: Connection, address: Address) -> list[Migration]:
+    """
+    Return the migrations that the database lacks, in order.
+
+    Raises:
+        SchemaError: it has some that this code does not know.
+    """
+    known = known_migrations()
+    applied: set[str] = set()
+    if await _has_ledger(connection, address):
+        statement = f'SELECT name FROM "{address.schema}".migration'
+        applied = {row[0] for row in await (await connection.execute(statement)).fetchall()}
+    if unknown := applied - {step.name for step in known}:
+        names = ", ".join(sorted(unknown))
+        raise SchemaError(f"the database has the migrations {names}, which this version does not know; upgrade it")
+    return [step for step in known if step.name not in applied]
+
+
+async def make_ready(connection: Connection, address: Address, *, create: bool) -> None:
+    """
+    Create the schema, where that is wanted, in a database that has none of ours.
+
+    Raises:
+        SchemaError: there is none, and it is not wanted or may not be made; or it is
+            older than this code and waits for `migrate`, or newer.
+    """
+    lacking = await missing(connection, address)
+    if not lacking:
+        return
+    if await _has_ledger(connection, address):
+        names = ", ".join(step.name for step in lacking)
+        raise SchemaError(f"{address!r} lacks the migrations {names}; run 'deeper migrate'")
+    if not create:
+        raise SchemaError(f"{address!r} holds no jobs of deeper_tasks; an enqueue or 'deeper migrate' prepares it")
+    try:
+        await migrate(connection, address)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise SchemaError(
+            f"{address!r}: this user may not make the schema: {error.diag.message_primary}; have one who may run "
+            f"what 'deeper migrate --sql' prints"
+        ) from error
+
+
+async def _has_ledger(connection: Connection, address: Address) -> bool:
+    cursor = await connection.execute(SELECT_LEDGER, (f'"{address.schema}".migration',))
+    row = await cursor.fetchone()
+    return row is not None and bool(row[0])
+
+
+def _preamble(address: Address, *, is_new: bool) -> str:
+    name = f'"{address.schema}"'
+    lines = [f"SET LOCAL search_path TO {name}, pg_temp;"]
+    if is_new:
+        lines = [f"CREATE SCHEMA IF NOT EXISTS {name};", *lines, _CREATE_LEDGER]
+    return "\n".join(lines)
+
+
+def _noted(step: Migration) -> str:
+    return f"INSERT INTO migration (name) VALUES ('{step.name}');"
+
+
+_CREATE_LEDGER = """CREATE TABLE migration (
+    name       text        NOT NULL PRIMARY KEY,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);"""
