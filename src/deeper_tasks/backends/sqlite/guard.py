@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from types import TracebackType
 from typing import Any, NoReturn, Self
+from weakref import WeakSet
 
 from deeper_tasks.errors import TransactionError
 
 _MARK = "deeper_job"
 """The savepoint that is there at the end if the transaction is still the one that was begun."""
 _BETWEEN_INTERRUPTS = 0.01
+_PATIENCE = 0.1
 _COMMITTING = frozenset({"isolation_level", "autocommit"})
 
 
@@ -31,6 +33,7 @@ class Guard:
         self._is_begun = self._is_closed = False
         self._denied: str | None = None
         self._shut_because: str | None = None
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
         self.user: int | None = None
         """The thread that used it last."""
 
@@ -54,6 +57,10 @@ class Guard:
         if denied is not None and isinstance(error, sqlite3.DatabaseError):
             raise not_yours(denied) from error
 
+    def watch(self, cursor: sqlite3.Cursor) -> None:
+        """Have a cursor closed at the end."""
+        self._cursors.add(cursor)
+
     def begin(self) -> None:
         """Begin the transaction; from now on nothing that goes through the connection can end it."""
         self._connection.execute("BEGIN IMMEDIATE")
@@ -69,6 +76,9 @@ class Guard:
             self._connection.interrupt()
         try:
             self._is_begun = False
+            # While a search is open an interruption goes on: it would break off what is done here as well.
+            for cursor in tuple(self._cursors):
+                cursor.close()
             yield
         finally:
             self._lock.release()
@@ -93,13 +103,20 @@ class Guard:
             self._is_closed = True
             try:
                 if self._connection.in_transaction:
-                    # A statement through a cursor of the handler's own making did not ask for the lock.
-                    self._connection.interrupt()
-                    # Closing alone would wait for the statements of cursors that are still open.
-                    with closing(sqlite3.Cursor(self._connection)) as cursor:
-                        cursor.execute("ROLLBACK")
+                    self._roll_back()
             finally:
                 sqlite3.Connection.close(self._connection)
+
+    def _roll_back(self) -> None:
+        # Who uses a cursor of his own making, `sqlite3.Cursor(connection)`, has not asked for the lock.
+        impatience = threading.Timer(_PATIENCE, self._connection.interrupt)
+        impatience.start()
+        try:
+            with closing(sqlite3.Cursor(self._connection)) as cursor:
+                cursor.execute("ROLLBACK")
+        finally:
+            impatience.cancel()
+            impatience.join()
 
     def _authorize(self, action: int, first: str | None, *_: object) -> int:
         if action == sqlite3.SQLITE_TRANSACTION and self._is_begun:
@@ -165,7 +182,9 @@ class GuardedConnection(sqlite3.Connection):
     def cursor(self, factory: Any = GuardedCursor) -> Any:
         """As in `sqlite3`."""
         with self.guard:
-            return super().cursor(factory)
+            cursor = super().cursor(factory)
+            self.guard.watch(cursor)
+            return cursor
 
     def execute(self, statement: str, parameters: Any = (), /) -> Any:
         """As in `sqlite3`; a statement that would end the transaction raises TransactionError."""
