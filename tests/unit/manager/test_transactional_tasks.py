@@ -12,7 +12,6 @@ import pytest
 from deeper_tasks import BackgroundTaskManager, Cancel, Fail, Retry, Snooze, State, current_job
 from deeper_tasks.errors import BackendUnavailableError, TransactionError
 from deeper_tasks.integrations.events import (
-    JobCancelled,
     JobCompleted,
     JobEnqueued,
     JobEvent,
@@ -57,6 +56,8 @@ async def manager(path, ledger):
     url = f"sqlite:///{path}"
     async with BackgroundTaskManager(url, poll_interval_seconds=0.05, default_retry_delay_seconds=0) as manager:
         yield manager
+        # It has a thread of its own.
+        await asyncio.to_thread(manager.sync.close)
 
 
 @pytest.fixture
@@ -494,25 +495,6 @@ async def test_waiting_for_its_turn_is_no_part_of_the_timeout(manager, ledger, w
     assert ledger.entries() == ["paid"] * 5
 
 
-async def test_one_that_waits_for_its_turn_is_cancelled_at_once(manager, ledger, working, wait_until, heard):
-    started, may_end = [], asyncio.Event()
-
-    @manager.task(transactional=True, name="shop.hold")
-    async def hold():
-        started.append(current_job().id)
-        await may_end.wait()
-
-    async with working(manager, {"default": 2}):
-        first, second = await hold.enqueue(), await hold.enqueue()
-        await wait_until(lambda: started)
-        waiting = second if started == [first] else first
-        cancelling = asyncio.create_task(manager.cancel_task(waiting))
-        may_end.set()
-        await cancelling
-        await ended(manager, waiting)
-    assert len(heard(JobCompleted)) + len(heard(JobCancelled)) == 2
-
-
 async def test_a_shutdown_gives_back_what_waits_and_rolls_back_what_runs(path, ledger, wait_until):
     started = []
     url = f"sqlite:///{path}"
@@ -676,6 +658,31 @@ async def test_the_next_job_of_a_slot_has_no_part_in_the_transaction_before(mana
         ids = await manager.enqueue_many([pay.call(), thank.call(), pay.call(), thank.call()])
         assert {(await ended(manager, each)).status for each in ids} == {State.COMPLETED}
     assert sorted(seen) == [("shop.pay", False)] * 2 + [("shop.thank", True)] * 2
+
+
+async def test_who_hears_of_a_job_that_was_enqueued_inside_can_enqueue_another(manager, ledger, working, wait_until):
+    heard = []
+
+    @manager.task(name="shop.thank", queue="other")
+    async def thank():
+        pass
+
+    def enqueue_another(event):
+        if event.task == "shop.thank" and not heard:
+            heard.append(asyncio.get_running_loop().create_task(thank.enqueue()))
+
+    manager.subscribe(enqueue_another, JobEnqueued)
+
+    @manager.task(name="shop.pay", transactional=True)
+    async def pay():
+        ledger.write("paid")
+        await thank.enqueue()
+
+    async with working(manager, {"default": 1}):
+        assert (await ended(manager, await pay.enqueue())).status is State.COMPLETED
+        await wait_until(lambda: heard and heard[0].done())
+    assert heard[0].exception() is None
+    assert len(await args_of_all_ids(manager, "shop.thank")) == 2
 
 
 async def test_another_managers_jobs_do_not_join(manager, ledger, define, working, tmp_path):

@@ -247,6 +247,19 @@ async def test_a_fork_waits_for_a_transaction_of_another_thread(backend, ledger)
     await (await backend.begin(is_async=True)).rollback()
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="a fork beside threads is a warning there")
+async def test_a_fork_does_not_wait_for_those_that_wait_for_another_process(path, backend, ledger, program, wait_until):
+    holder = program(HOLD, path)
+    assert holder.stdout.readline() == "holding\n"
+    waiting = asyncio.create_task(backend.begin(is_async=True))
+    await wait_until(lambda: backend._transactor is not None and backend._transactor._using.locked())
+    await asyncio.to_thread(fork_and_wait)
+    assert not waiting.done()
+    holder.kill()
+    holder.wait()
+    await (await asyncio.wait_for(waiting, 30)).rollback()
+
+
 def fork_and_wait():
     pid = os.fork()
     if pid == 0:

@@ -39,7 +39,7 @@ class Transactor:
         self._using = threading.Lock()
         self._turnstiles: tuple[Turnstile, Turnstile] | None = None
         self._open: SQLiteJobTransaction | None = None
-        self._is_closed = False
+        self._is_closed = self._is_forking = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -70,7 +70,8 @@ class Transactor:
             self._thread.join()
 
     def expect_fork(self) -> None:
-        """Have a transaction that the forking thread itself is in rolled back."""
+        """Leave the line, and have a transaction that the forking thread itself is in rolled back."""
+        self._is_forking = True
         if (transaction := self._open) is not None:
             transaction.break_off_for_fork()
 
@@ -81,6 +82,7 @@ class Transactor:
 
     def go_on(self) -> None:
         """Begin transactions again."""
+        self._is_forking = False
         self._using.release()
 
     def _run(self) -> None:
@@ -96,7 +98,9 @@ class Transactor:
                 self._open = transaction
                 transaction.serve()
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the caller
-            if not transaction.begun.done():
+            if self._is_forking and not self._is_closed and not transaction.begun.done():
+                self._requests.put(transaction)
+            elif not transaction.begun.done():
                 transaction.begun.set_exception(
                     translate(error, self._database) if isinstance(error, sqlite3.Error) else error
                 )
@@ -106,7 +110,7 @@ class Transactor:
     @contextmanager
     def _turn(self, transaction: SQLiteJobTransaction) -> Iterator[None]:
         def is_wanted() -> bool:
-            return not self._is_closed and not transaction.begun.cancelled()
+            return not (self._is_closed or self._is_forking or transaction.begun.cancelled())
 
         if not is_wanted():
             raise BackendUnavailableError("the store is closed")
