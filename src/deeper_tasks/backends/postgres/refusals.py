@@ -17,7 +17,8 @@ from deeper_tasks.errors import (
 OTHER_CONTENT, OTHER_STORE = "DT001", "DT002"
 """The codes of our own functions."""
 
-_AGAIN = frozenset({"40001", "40P01", "23505"})
+AGAIN = frozenset({"40001", "40P01", "23505"})
+"""A deadlock, or a race that another transaction has won."""
 _NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42703"})
 _CANCELLED, _NO_RIGHT, _READ_ONLY = "57014", "42501", "25006"
 _GOING_AWAY = ("08", "53", "57", "58")
@@ -25,7 +26,7 @@ _GOING_AWAY = ("08", "53", "57", "58")
 
 def is_worth_another_try(error: psycopg.Error) -> bool:
     """Whether the statement lost a race: a deadlock, or a row that somebody else inserted at the same moment."""
-    return error.sqlstate in _AGAIN
+    return error.sqlstate in AGAIN
 
 
 def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
@@ -50,7 +51,7 @@ def _unavailable(error: psycopg.Error, address: Address) -> BackendUnavailableEr
     if code == _CANCELLED:
         return BackendUnavailableError(f"{address!r} did not finish in {address.timeout.total_seconds():g} s: {words}")
     is_ours = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError)
-    if is_ours and (not code or code.startswith(_GOING_AWAY) or code == _READ_ONLY or code in _AGAIN):
+    if is_ours and (not code or code.startswith(_GOING_AWAY) or code == _READ_ONLY or code in AGAIN):
         return BackendUnavailableError(f"{address!r} is not available: {words}")
     return None
 
