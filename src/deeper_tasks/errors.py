@@ -81,7 +81,8 @@ class BackendUnavailableError(BackendError):
 
     Attributes:
         job_ids: of an insert, the ids it carried; sending the same ids again
-            never makes a second job.
+            never makes a second job. Of a settle, the jobs that could not be
+            written, where all others were; without any, none may be.
     """
 
     def __init__(self, message: str, *, job_ids: tuple[str, ...] = ()) -> None:

@@ -250,7 +250,7 @@ class Topic(StrEnum):
     """What a notification is about."""
 
     JOBS = "jobs"
-    """A queue has new pending jobs; the subject is its name."""
+    """A queue has new pending jobs; the subject is its name. Empty: any queue may have."""
     CONTROL = "control"
     """A cancel request or a pause: workers should beat at once. The subject is empty or a queue."""
     SCHEDULES = "schedules"
@@ -357,6 +357,10 @@ class Backend(Protocol):
         worker has taken over since, that was rescued or deleted, is left alone and
         left out. A token settles once: the same settlement again is accepted again
         and changes nothing. One refusal never harms its neighbours.
+
+        Raises:
+            BackendUnavailableError: nothing is known to be written; or, where it carries ids, all is but
+                for these, which somebody's transaction in the store holds.
         """
 
     async def report(self, reports: Sequence[Report], *, now: datetime | None = None) -> list[JobId]:
@@ -507,3 +511,19 @@ class Compacting(Protocol):
 
     async def compact(self) -> int:
         """Give all unused space back to the machine; returns the bytes. Nothing is written meanwhile."""
+
+
+@runtime_checkable
+class Scripting(Protocol):
+    """What a store can do besides, if its schema is made by statements that somebody may want to see first."""
+
+    async def migration_script(self, *, is_whole: bool = False) -> str:
+        """
+        Return the statements that `migrate` would run, as one transaction for the store's own command-line client.
+
+        None where nothing is missing. With `is_whole` all that make an empty
+        store, without a look at this one. Changes and makes nothing.
+
+        Raises:
+            BackendUnavailableError, SchemaError: as `migrate` does.
+        """

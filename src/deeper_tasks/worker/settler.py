@@ -20,12 +20,17 @@ from deeper_tasks.worker.role import backoff
 _logger = logging.getLogger("deeper_tasks")
 
 MOST_TOGETHER = 500
+_ASIDE = 2.0
+"""Seconds after which an end is tried again whose job somebody's transaction in the store holds."""
 MOST_UNSETTLED = 5_000
 """Above this the worker claims no more: the store cannot keep up, or is gone."""
 
 Answered = tuple[ClaimedJob, Settlement, State | None]
 """What became of a settlement: the job's state now, or None when it was refused."""
 OnSettled = Callable[[Sequence[Answered]], None]
+
+_Item = tuple[ClaimedJob | None, Settlement]
+"""An end, and the job that it is of; None where nobody here holds it."""
 
 
 class Settler:
@@ -40,7 +45,8 @@ class Settler:
         self._clock = clock
         self._health = health
         self._on_settled = on_settled
-        self._waiting: deque[tuple[ClaimedJob | None, Settlement]] = deque()
+        self._waiting: deque[_Item] = deque()
+        self._aside: deque[tuple[float, _Item]] = deque()
         self._awake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -48,7 +54,7 @@ class Settler:
     @property
     def unsettled(self) -> int:
         """How many settlements wait to be written."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._aside)
 
     def put(self, job: ClaimedJob, settlement: Settlement) -> None:
         """Have the end of an attempt written soon."""
@@ -66,16 +72,14 @@ class Settler:
         """Write until cancelled."""
         failures = 0
         while True:
-            if not self._waiting:
-                self._idle.set()
-                self._awake.clear()
-                await self._awake.wait()
-            batch = list(islice(self._waiting, MOST_TOGETHER))
+            batch = await self._next_batch()
             try:
                 await self._write(batch)
                 self._health.mark_working()
                 failures = 0
             except BackendUnavailableError as error:
+                if self._set_aside(frozenset(error.job_ids)):
+                    continue
                 self._health.mark_failing(error)
                 failures += 1
                 await self._clock.sleep(backoff(failures), until=asyncio.Event())
@@ -83,13 +87,45 @@ class Settler:
                 _logger.exception("%d settlements were refused as a whole; each is tried by itself", len(batch))
                 await self._write_one_by_one(len(batch))
 
+    async def _next_batch(self) -> list[_Item]:
+        """Return what is to be written together, once there is something: the first of those that wait."""
+        while True:
+            again = self._due_again()
+            if again:
+                self._waiting.extendleft(reversed(again))
+                return again
+            if self._waiting:
+                return list(islice(self._waiting, MOST_TOGETHER))
+            if not self._aside:
+                self._idle.set()
+            self._awake.clear()
+            pause = self._aside[0][0] - self._clock.monotonic() if self._aside else None
+            await self._clock.sleep(pause, until=self._awake)
+
+    def _due_again(self) -> list[_Item]:
+        """Take what was set aside for long enough. By itself: it may hold up once more whatever is sent with it."""
+        due: list[_Item] = []
+        while self._aside and self._aside[0][0] <= self._clock.monotonic() and len(due) < MOST_TOGETHER:
+            due.append(self._aside.popleft()[1])
+        return due
+
+    def _set_aside(self, ids: frozenset[str]) -> bool:
+        """Have the ends of these jobs wait apart. All others were written; sent once more they are answered."""
+        held = [item for item in self._waiting if item[1].id in ids]
+        if held:
+            _logger.warning("another transaction holds the rows of %d jobs; their ends are tried again", len(held))
+            self._waiting = deque(item for item in self._waiting if item[1].id not in ids)
+            again = self._clock.monotonic() + _ASIDE
+            self._aside.extend((again, item) for item in held)
+        return bool(held)
+
     def _add(self, job: ClaimedJob | None, settlement: Settlement) -> None:
         if not self._waiting:
             self._idle.clear()
             self._awake.set()
         self._waiting.append((job, settlement))
 
-    async def _write(self, batch: Sequence[tuple[ClaimedJob | None, Settlement]]) -> None:
+    async def _write(self, batch: Sequence[_Item]) -> None:
         settled = await self._backend.settle([settlement for _, settlement in batch])
         states = {answer.id: answer.state for answer in settled}
         for _ in batch:

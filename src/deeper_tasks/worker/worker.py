@@ -231,9 +231,9 @@ class Worker:
     # what others ask of this worker
 
     def _on_jobs(self, queue: str) -> None:
-        consumer = self._consumers.get(queue)
-        if consumer is not None:
-            consumer.hint()
+        for name, consumer in self._consumers.items():
+            if queue in {name, ""}:
+                consumer.hint()
 
     def _on_schedules(self) -> None:
         for name in ("promoter", "scheduler"):

@@ -6,6 +6,7 @@ import pytest
 
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
+from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import EventBus, StoreRecovered, StoreUnavailable
 from deeper_tasks.testing.conformance.scene import join, new_token, put_many, take
 from deeper_tasks.worker.health import StoreHealth
@@ -171,3 +172,31 @@ async def test_an_end_that_can_never_be_written_is_dropped_in_the_end(ends, flak
     await asyncio.wait_for(ends.settler.wait_until_idle(), 10)
     assert ends.settler.unsettled == 0
     assert not ends.running.done()
+
+
+async def test_an_end_whose_row_another_transaction_holds_keeps_nobody_back_and_is_written_later(
+    ends, flaky, clock, monkeypatch
+):
+    jobs = await claimed(flaky, 3)
+    held = {jobs[1].id}
+    settle = flaky.settle
+
+    async def settle_around(settlements):
+        locked = tuple(one.id for one in settlements if one.id in held)
+        await settle([one for one in settlements if one.id not in held])
+        if locked:
+            raise BackendUnavailableError("a row is held", job_ids=locked)
+        return await settle(settlements)
+
+    monkeypatch.setattr(flaky, "settle", settle_around)
+    ends.put(jobs)
+    await clock.settle()
+    assert ends.told == [(jobs[0].id, State.COMPLETED), (jobs[2].id, State.COMPLETED)]
+    assert ends.settler.unsettled == 1
+    assert ends.events == []
+    await clock.advance(2)
+    assert len(ends.told) == 2
+    held.clear()
+    await clock.advance(2)
+    assert ends.told[2:] == [(jobs[1].id, State.COMPLETED)]
+    await asyncio.wait_for(ends.settler.wait_until_idle(), 5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -12,12 +11,14 @@ from typing import TypeVar
 from deeper_tasks.backends.postgres import (
     consume,
     control,
+    diagnosis,
     listing,
     look,
     maintain,
     produce,
     schedules,
     schema,
+    session,
     unique_keys,
 )
 from deeper_tasks.backends.postgres.address import Address
@@ -25,6 +26,7 @@ from deeper_tasks.backends.postgres.codec import moment_text
 from deeper_tasks.backends.postgres.database import Database, Operation
 from deeper_tasks.backends.postgres.frontier import Frontier
 from deeper_tasks.backends.postgres.joining import insert_joining
+from deeper_tasks.backends.postgres.wake import Wake
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
     Beat,
@@ -43,6 +45,7 @@ from deeper_tasks.backends.protocol import (
     Retention,
     Retried,
 )
+from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
@@ -58,9 +61,14 @@ class PostgresBackend:
 
     def __init__(self, address: Address) -> None:
         self.capabilities = Capabilities(
-            is_durable=True, is_shared=True, has_transactions=True, hints_on_commit=True, has_hints=False
+            is_durable=True,
+            is_shared=True,
+            has_transactions=True,
+            has_hints=address.can_listen,
+            hints_on_commit=True,
         )
         self._database = Database(address)
+        self._wake = Wake(self._database)
         self._store: str | None = None
         self._frontiers: defaultdict[str, Frontier] = defaultdict(Frontier)
 
@@ -71,15 +79,20 @@ class PostgresBackend:
             return
         self._database.connections.reopen()
         try:
-            async with self._database.alone() as connection:
-                await schema.make_ready(connection, self._database.address, create=create)
+            address = self._database.address
+            await self._database.ask(partial(session.check, address=address))
+            if await self._database.ask(partial(schema.missing, address=address)):
+                async with self._database.alone() as connection:
+                    await schema.make_ready(connection, address, create=create)
             [(self._store,)] = await self._database.call(schema.SELECT_STORE, {})
+            self._wake.open()
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
         self._store = None
+        await self._wake.close()
         await self._database.connections.close()
 
     async def migrate(self) -> tuple[str, ...]:
@@ -87,6 +100,18 @@ class PostgresBackend:
         try:
             async with self._database.alone() as connection:
                 return await schema.migrate(connection, self._database.address)
+        finally:
+            if self._store is None:
+                await self.close()
+
+    async def migration_script(self, *, is_whole: bool = False) -> str:
+        address = self._database.address
+        if is_whole:
+            return schema.script(address, schema.known_migrations(), is_new=True)
+        self._database.connections.reopen()
+        try:
+            async with self._database.alone() as connection:
+                return await schema.script_for(connection, address)
         finally:
             if self._store is None:
                 await self.close()
@@ -206,7 +231,7 @@ class PostgresBackend:
         return await self._run(partial(look.get, job_id=job_id))
 
     async def find(self, query: JobQuery) -> JobList:
-        return await self._run(partial(listing.find, query=query))
+        return await self._open.survey(partial(listing.find, query=query))
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         return await self._run(partial(look.statistics, now=moment_text(now)))
@@ -217,15 +242,23 @@ class PostgresBackend:
     async def queues(self) -> list[QueueSettings]:
         return await self._run(look.queues)
 
+    # diagnosis
+
+    async def diagnose(self, *, deep: bool = False) -> list[Finding]:
+        self._database.connections.reopen()
+        try:
+            return await diagnosis.examine(self._database, deep=deep)
+        finally:
+            if self._store is None:
+                await self.close()
+
     # wake
 
     async def notify(self, notifications: Sequence[Notification]) -> None:
-        return
+        await self._wake.notify(notifications)
 
-    async def listen(self) -> AsyncIterator[Notification]:
-        await asyncio.sleep(0)
-        return
-        yield
+    def listen(self) -> AsyncIterator[Notification]:
+        return self._wake.listen()
 
     # the database
 

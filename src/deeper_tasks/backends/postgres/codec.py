@@ -46,29 +46,39 @@ def moment_text(moment: datetime | None) -> str | None:
 
 def array(values: Iterable[object]) -> str:
     """
-    Return values that need no quotes as an array literal: numbers, booleans, ids, hexadecimal digits.
+    Return values that need no quotes as an array literal: numbers, booleans, ids.
 
     One text a column: every driver sends that, and no driver spends time on its items.
     """
     return "{" + ",".join([_NULL if value is None else str(value) for value in values]) + "}"
 
 
+def id_array(ids: Iterable[JobId]) -> str:
+    """Return ids as an array literal."""
+    return "{" + ",".join(ids) + "}"
+
+
 def text_array(values: Iterable[str | None]) -> str:
     """Return any texts as an array literal."""
-    quoted = [
-        _NULL if value is None else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values
-    ]
-    return plain("{" + ",".join(quoted) + "}")
+    return plain("{" + ",".join([_NULL if value is None else _quoted(value) for value in values]) + "}")
 
 
 def optional_array(values: Sequence[object]) -> str | None:
     """The same as `array`, and nothing at all for values that are all None."""
-    return array(values) if any(value is not None for value in values) else None
+    return None if values.count(None) == len(values) else array(values)
 
 
 def optional_text_array(values: Sequence[str | None]) -> str | None:
     """The same as `text_array`, and nothing at all for values that are all None."""
-    return text_array(values) if any(value is not None for value in values) else None
+    return None if values.count(None) == len(values) else text_array(values)
+
+
+def _quoted(value: str) -> str:
+    if "\\" in value:
+        value = value.replace("\\", "\\\\")
+    if '"' in value:
+        value = value.replace('"', '\\"')
+    return f'"{value}"'
 
 
 def options_document(options: JobOptions) -> str | None:

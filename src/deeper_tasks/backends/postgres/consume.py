@@ -9,6 +9,7 @@ from deeper_tasks.backends.postgres.codec import (
     Row,
     array,
     duration,
+    id_array,
     moment_text,
     optional_array,
     optional_text_array,
@@ -18,10 +19,12 @@ from deeper_tasks.backends.postgres.codec import (
 )
 from deeper_tasks.backends.postgres.database import Database, Transaction
 from deeper_tasks.backends.postgres.frontier import Frontier
+from deeper_tasks.backends.postgres.refusals import RowLockedError
 from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob
 from deeper_tasks.domain.settlement import UNCOUNTED, End, Report, Settled, Settlement, state_after
+from deeper_tasks.domain.state import State
 from deeper_tasks.errors import NodeLostError
 
 REGISTER = """
@@ -48,6 +51,14 @@ SETTLE = (
     "%(run_times)s::bigint[], %(are_unknown)s::boolean[], %(errors)s::text[], %(results)s::text[], "
     "%(results_omitted)s::text[])"
 )
+SELECT_HELD_ELSEWHERE = """
+WITH free AS MATERIALIZED (
+    SELECT job.id FROM {schema}.job WHERE job.id = ANY (%(ids)s::uuid[]) FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT job.id::text
+FROM {schema}.job
+WHERE job.id = ANY (%(ids)s::uuid[]) AND NOT EXISTS (SELECT FROM free WHERE free.id = job.id)
+"""
 REPORT = (
     "SELECT place FROM {schema}.report("
     "%(now)s::timestamptz, %(ids)s::uuid[], %(tokens)s::text[], %(have_started)s::boolean[], %(progress)s::text[], "
@@ -56,6 +67,12 @@ REPORT = (
 BEAT = (
     "SELECT kind, name, token, reason FROM {schema}.beat(%(node)s::text, %(busy)s::text::integer, %(now)s::timestamptz)"
 )
+
+_COMPLETE, _COMPLETED = End.COMPLETE, CODES[State.COMPLETED]
+_Key = tuple[JobId, ClaimToken]
+"""What a token settles."""
+
+_PUT_OFF = frozenset({End.RETRY, End.SNOOZE})
 
 
 async def register(transaction: Transaction, node: Node, *, now: str | None) -> None:
@@ -144,18 +161,18 @@ def _claimed(row: Row, queue: str, token: ClaimToken) -> ClaimedJob:
 
 
 async def settle(database: Database, settlements: Sequence[Settlement], *, now: str | None) -> list[Settled]:
-    """Write the ends of attempts; see `Backend.settle`."""
-    if not settlements:
-        return []
-    first: dict[tuple[JobId, ClaimToken], Settlement] = {}
+    """
+    Write the ends of attempts; see `Backend.settle`.
+
+    Raises:
+        BackendUnavailableError: somebody's transaction holds a job's row; all others are settled.
+    """
+    first: dict[_Key, Settlement] = {}
     for settlement in settlements:
         first.setdefault((settlement.id, settlement.token), settlement)
     # Sorted: all who change several jobs lock them in the order of their ids.
     sent = [first[key] for key in sorted(first)]
-    states: dict[tuple[JobId, ClaimToken], int] = {}
-    for place, state in await database.call(SETTLE, {**_columns(sent), "now": now}):
-        settlement = sent[place - 1]
-        states.setdefault((settlement.id, settlement.token), state)
+    states = await _settle(database, sent, now=now)
     return [
         Settled(id=settlement.id, state=STATES[states[settlement.id, settlement.token]])
         for settlement in settlements
@@ -163,13 +180,40 @@ async def settle(database: Database, settlements: Sequence[Settlement], *, now: 
     ]
 
 
-def _columns(sent: list[Settlement]) -> dict[str, str | None]:
+async def _settle(database: Database, sent: Sequence[Settlement], *, now: str | None) -> dict[_Key, int]:
+    if not sent:
+        return {}
+    try:
+        rows = await database.call(SETTLE, {**_columns(sent), "now": now})
+    except RowLockedError as error:
+        return await _settle_around(database, sent, error, now=now)
+    states: dict[_Key, int] = {}
+    for place, state in rows:
+        states.setdefault((sent[place - 1].id, sent[place - 1].token), state)
+    return states
+
+
+async def _settle_around(
+    database: Database, sent: Sequence[Settlement], locked: RowLockedError, *, now: str | None
+) -> dict[_Key, int]:
+    """Settle all whose rows are free, and fail for the one that is not: sent again, they are accepted again."""
+    ids = id_array([one.id for one in sent])
+    held = {row[0] for row in await database.call(SELECT_HELD_ELSEWHERE, {"ids": ids})}
+    await _settle(database, [one for one in sent if one.id not in held], now=now)
+    if held:
+        locked.job_ids = tuple(held)
+        raise locked
+    return await _settle(database, sent, now=now)
+
+
+def _columns(sent: Sequence[Settlement]) -> dict[str, str | None]:
+    codes = [_codes(one) for one in sent]
     return {
-        "ids": array(one.id for one in sent),
-        "tokens": text_array(one.token for one in sent),
-        "states": array(_code(one, is_cancel_requested=False) for one in sent),
-        "states_if_cancelled": array(_code(one, is_cancel_requested=True) for one in sent),
-        "are_uncounted": optional_array([True if one.end in UNCOUNTED else None for one in sent]),
+        "ids": id_array([one.id for one in sent]),
+        "tokens": text_array([one.token for one in sent]),
+        "states": array([code for code, _ in codes]),
+        "states_if_cancelled": array([code for _, code in codes]),
+        "are_uncounted": optional_array([_is_uncounted(one) for one in sent]),
         "delays": optional_array([_delay(one) for one in sent]),
         "run_times": optional_array([_run_time(one) for one in sent]),
         "are_unknown": optional_array([True if one.is_task_unknown else None for one in sent]),
@@ -179,19 +223,30 @@ def _columns(sent: list[Settlement]) -> dict[str, str | None]:
     }
 
 
-def _code(settlement: Settlement, *, is_cancel_requested: bool) -> int:
-    return CODES[state_after(settlement.end, delay=settlement.delay, is_cancel_requested=is_cancel_requested)]
+def _codes(settlement: Settlement) -> tuple[int, int]:
+    """Return the codes of the state that follows, as it is and where a cancel was requested."""
+    if settlement.end is _COMPLETE:
+        return _COMPLETED, _COMPLETED
+    as_it_is = state_after(settlement.end, delay=settlement.delay, is_cancel_requested=False)
+    if_cancelled = state_after(settlement.end, delay=settlement.delay, is_cancel_requested=True)
+    return CODES[as_it_is], CODES[if_cancelled]
+
+
+def _is_uncounted(settlement: Settlement) -> bool | None:
+    return True if settlement.end is not _COMPLETE and settlement.end in UNCOUNTED else None
 
 
 def _delay(settlement: Settlement) -> int | None:
     """From now until it is due again; None where it has ended, or keeps its place in the line."""
-    is_put_off = settlement.end in {End.RETRY, End.SNOOZE} or (settlement.end is End.RELEASE and settlement.delay)
-    return duration(settlement.delay) if is_put_off else None
+    end = settlement.end
+    if end is _COMPLETE or not (end in _PUT_OFF or (end is End.RELEASE and settlement.delay)):
+        return None
+    return duration(settlement.delay)
 
 
 def _run_time(settlement: Settlement) -> int | None:
     if settlement.ran_for is None:
-        return 0 if settlement.end is End.COMPLETE else None
+        return 0 if settlement.end is _COMPLETE else None
     return duration(settlement.ran_for)
 
 

@@ -29,9 +29,12 @@ FROM job
 WHERE state = 4 AND node = %(number)s
 ORDER BY id
 LIMIT %(limit)s
-FOR NO KEY UPDATE
+FOR NO KEY UPDATE SKIP LOCKED
 """
-DELETE_NODE = "DELETE FROM node WHERE id = %(node)s"
+DELETE_NODE = """
+DELETE FROM node
+WHERE id = %(node)s AND NOT EXISTS (SELECT FROM job WHERE job.state = 4 AND job.node = node.number)
+"""
 SELECT_EXPIRED = """
 SELECT id::text, queue, state, unique_key
 FROM job
@@ -71,6 +74,11 @@ CROSS JOIN LATERAL (
 ) AS old
 ORDER BY old.finished_at, old.id
 LIMIT %(limit)s
+"""
+LOCK_OLD = """
+SELECT id::text FROM job
+WHERE id = ANY (%(ids)s::uuid[]) AND state + 0 = ANY (%(states)s::smallint[])
+FOR UPDATE SKIP LOCKED
 """
 DELETE_JOBS = """
 DELETE FROM job USING unnest(%(ids)s::uuid[]) AS old (id)
@@ -143,6 +151,7 @@ async def rescue(transaction: Transaction, node: NodeId, *, beat: int, now: str 
     await unique_keys.release(transaction, released)
     is_finished = len(rows) < MAX_BATCH
     if is_finished:
+        # Unless a row was passed by that somebody's transaction holds: the next who looks for the dead comes back.
         await transaction.execute(DELETE_NODE, {"node": node})
     queues = frozenset(queue for queue, _, state in moves if state == _PENDING)
     return Rescue(jobs=tuple(rescued), queues=queues, is_finished=is_finished)
@@ -180,7 +189,8 @@ async def prune(transaction: Transaction, retention: Retention, *, now: str | No
             "limit": MAX_BATCH,
             "now": now,
         }
-        ids = [row[0] for row in await transaction.rows(SELECT_OLD, values)]
+        old = array([row[0] for row in await transaction.rows(SELECT_OLD, values)])
+        ids = [row[0] for row in await transaction.rows(LOCK_OLD, {"ids": old, "states": array(kept)})]
         deleted = await delete_jobs(transaction, ids, states=kept, now=now)
     await transaction.execute(DELETE_OLD_COUNTS, {"days_kept": _DAYS_KEPT, "now": now})
     await transaction.execute(DELETE_SILENT_NODES, {"silence": duration(SILENT_NODES_KEPT), "now": now})

@@ -16,17 +16,46 @@ from deeper_tasks.errors import (
 
 OTHER_CONTENT, OTHER_STORE = "DT001", "DT002"
 """The codes of our own functions."""
-
 AGAIN = frozenset({"40001", "40P01", "23505"})
 """A deadlock, or a race that another transaction has won."""
+
+POOLER_WAY_OUT = "if a pooler such as PgBouncer stands between, add ?pooler=transaction to the store's URL"
+
+_POOLER_SAYS = "unsupported startup parameter"
+_LOST = frozenset({None, "57P01", "57P02", "57P03"})
 _NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42703"})
-_CANCELLED, _NO_RIGHT, _READ_ONLY = "57014", "42501", "25006"
-_GOING_AWAY = ("08", "53", "57", "58")
+_CANCELLED, _LOCKED, _NO_RIGHT = "57014", "55P03", "42501"
+_NOT_PREPARED, _PREPARED_TWICE = "26000", "42P05"
+_GOING_AWAY = ("08", "53", "57", "58", *AGAIN, "25006", "25P03", "25P04")
+"""
+Classes of codes, and codes: no connection, no resources, an operator, the system; a race that was lost too often; a
+standby; a session of ours that was ended for its idleness, or its length.
+"""
+
+
+class RowLockedError(BackendUnavailableError):
+    """Somebody's transaction holds a row for longer than is waited for."""
 
 
 def is_worth_another_try(error: psycopg.Error) -> bool:
     """Whether the statement lost a race: a deadlock, or a row that somebody else inserted at the same moment."""
     return error.sqlstate in AGAIN
+
+
+def is_of_lost_connection(error: psycopg.Error) -> bool:
+    """Whether the server, or the network, ended the connection."""
+    return isinstance(error, psycopg.OperationalError) and error.sqlstate in _LOST
+
+
+def is_of_pooler(error: Exception) -> bool:
+    """Whether it looks as if a pooler stood where the server was expected."""
+    code = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return code in {_NOT_PREPARED, _PREPARED_TWICE} or _POOLER_SAYS in str(error)
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says, without the details."""
+    return str(error).strip().partition("\n")[0]
 
 
 def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
@@ -48,13 +77,17 @@ def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
 
 def _unavailable(error: psycopg.Error, address: Address) -> BackendUnavailableError | None:
     code, words = error.sqlstate or "", _words(error)
+    if code == _LOCKED:
+        return RowLockedError(f"{address!r}: another transaction holds a row of ours, see 'deeper doctor': {words}")
+    if is_of_pooler(error):
+        return BackendUnavailableError(f"{address!r} lost the statements of a session: {words}; {POOLER_WAY_OUT}")
     if code == _CANCELLED:
         return BackendUnavailableError(f"{address!r} did not finish in {address.timeout.total_seconds():g} s: {words}")
     is_ours = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError)
-    if is_ours and (not code or code.startswith(_GOING_AWAY) or code == _READ_ONLY or code in AGAIN):
+    if is_ours and (not code or code.startswith(_GOING_AWAY)):
         return BackendUnavailableError(f"{address!r} is not available: {words}")
     return None
 
 
 def _words(error: psycopg.Error) -> str:
-    return (error.diag.message_primary or str(error)).strip().partition("\n")[0]
+    return (error.diag.message_primary or first_line(error)).strip().partition("\n")[0]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.joining.connection import CallersConnection
-from deeper_tasks.backends.postgres.refusals import AGAIN, OTHER_CONTENT, OTHER_STORE
+from deeper_tasks.backends.postgres.refusals import AGAIN, OTHER_CONTENT, OTHER_STORE, first_line
 from deeper_tasks.errors import (
     BackendError,
     BackendUnavailableError,
@@ -21,7 +21,7 @@ _NO_TRANSACTION, _FAILED_TRANSACTION, _READ_ONLY = "25P01", "25P02", "25006"
 _NOT_OURS = frozenset({OTHER_STORE, "3F000", "42883"})
 _NO_RIGHT = "42501"
 _GAVE_UP = frozenset({"57014", "55P03"})
-_GOING_AWAY = ("08", "53", "57", "58")
+_GOING_AWAY = ("08", "53", "57", "58", "25P03", "25P04")
 
 
 def refused(what: str, way_out: str) -> InvalidOptionError:
@@ -60,19 +60,16 @@ def _translated(error: Exception, connection: CallersConnection, address: Addres
     )
 
 
-def _cause(error: BaseException) -> tuple[str, str]:
+def _cause(error: Exception) -> tuple[str, str]:
     """Return what the server said, its code and its first line, from below what the libraries put around it."""
-    code, words = "", _first_line(error)
-    below: BaseException | None = error
+    code, words = "", first_line(error)
+    below: Exception | None = error
     while below is not None:
         if isinstance(found := getattr(below, "sqlstate", None), str):
-            code, words = found, _first_line(below)
-        below = getattr(below, "orig", None) or below.__cause__
+            code, words = found, first_line(below)
+        wrapped = getattr(below, "orig", None) or below.__cause__
+        below = wrapped if isinstance(wrapped, Exception) else None
     return code, words
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def _duplicate(code: str, words: str) -> DuplicateJobError | None:

@@ -19,6 +19,9 @@ $$;
 -- place may come twice, and the first counts. What is said of a state in force is said twice: as it is, and as it
 -- becomes where a cancel was requested.
 --
+-- A row that somebody else's transaction holds is waited for a fifth of a second: then the caller sends the others by
+-- themselves.
+--
 -- "state + 0": an index of the running jobs must not look fit for this. Empty at the last ANALYZE, it looks free.
 CREATE FUNCTION settle(
     _now timestamptz,
@@ -38,7 +41,7 @@ RETURNS TABLE (place integer, state smallint)
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
-SET enable_material = off SET jit = off SET plan_cache_mode = force_generic_plan
+SET enable_material = off SET jit = off SET plan_cache_mode = force_generic_plan SET lock_timeout = '200ms'
 AS $$
 #variable_conflict use_column
 DECLARE

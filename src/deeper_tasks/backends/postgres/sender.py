@@ -1,0 +1,113 @@
+"""A sender: the hints of one event loop on their way to the database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+
+from deeper_tasks.backends.postgres.codec import text_array
+from deeper_tasks.backends.postgres.database import Database
+from deeper_tasks.errors import DeeperTasksError
+
+_logger = logging.getLogger("deeper_tasks")
+
+NOTIFY = "SELECT pg_notify(%(channel)s::text, hint) FROM unnest(%(hints)s::text[]) AS sent (hint)"
+
+INTERVAL = 0.01
+"""
+Seconds between two hints that are the same. Each takes a lock of the whole server at its commit and wakes every
+listener, which then sees all that there is: in a burst, one in a while does for all.
+"""
+
+_FAREWELL = 2.0
+"""Seconds for the last hints, when the loop or the store ends."""
+
+
+class Sender:
+    """
+    Sends hints in a task of its own, so that nobody waits for the database: belongs to the loop that made it.
+
+    A hint leaves at once, and again no sooner than an interval later, then for
+    all that came meanwhile. Those that are due leave in one statement. What
+    cannot be sent is dropped: polling alone is correct.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._loop = asyncio.get_running_loop()
+        self._due: dict[str, float] = {}
+        self._sent: dict[str, float] = {}
+        self._more = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def put(self, hints: Sequence[str]) -> bool:
+        """Have hints sent; returns whether that takes a task which has yet to begin."""
+        for hint in hints:
+            self._due.setdefault(hint, self._sent.get(hint, -INTERVAL) + INTERVAL)
+        self._more.set()
+        if self._task is not None or not self._due:
+            return False
+        self._task = self._loop.create_task(self._run(), name="deeper-wake")
+        return True
+
+    async def finish(self) -> None:
+        """Send what is left at once, and wait for that within a bound."""
+        self._hurry()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=_FAREWELL)
+
+    def finish_soon(self) -> None:
+        """Have what is left sent at once; from any thread."""
+        with suppress(RuntimeError):  # its loop has been closed, and what was left went with it
+            self._loop.call_soon_threadsafe(self._hurry)
+
+    def _hurry(self) -> None:
+        self._due = dict.fromkeys(self._due, 0.0)
+        self._more.set()
+
+    async def _run(self) -> None:
+        leaving: list[str] = []
+        try:
+            while self._due:
+                leaving = await self._wait()
+                await self._send(leaving)
+                leaving = []
+        except asyncio.CancelledError:
+            # The last hints of a script, whose loop ends right after its enqueue, leave all the same.
+            await self._send_last(leaving)
+            raise
+        finally:
+            self._task = None
+
+    async def _wait(self) -> list[str]:
+        """Return the hints whose time has come, when that is so of any."""
+        while not (ready := [hint for hint, due in self._due.items() if due <= self._loop.time()]):
+            self._more.clear()
+            try:
+                async with asyncio.timeout_at(min(self._due.values())):
+                    await self._more.wait()
+            except TimeoutError:
+                continue
+        for hint in ready:
+            del self._due[hint]
+        return ready
+
+    async def _send(self, hints: Sequence[str]) -> None:
+        now = self._loop.time()
+        self._sent = {hint: at for hint, at in self._sent.items() if at > now - INTERVAL} | dict.fromkeys(hints, now)
+        try:
+            await self._database.call(NOTIFY, {"channel": self._database.address.channel, "hints": text_array(hints)})
+        except DeeperTasksError as error:
+            _logger.debug("hints were not sent: %s", error)
+
+    async def _send_last(self, leaving: Sequence[str]) -> None:
+        """Send what was interrupted, and what has not had its turn."""
+        hints = list(dict.fromkeys([*leaving, *self._due]))
+        self._due.clear()
+        try:
+            async with asyncio.timeout(_FAREWELL):
+                await self._send(hints)
+        except TimeoutError:
+            _logger.debug("%d hints were not sent: the database did not answer", len(hints))

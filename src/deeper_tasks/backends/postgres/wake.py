@@ -1,0 +1,89 @@
+"""Wake: hints between all the processes of a schema, as notifications of the database."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+
+from deeper_tasks.backends.postgres.database import Database
+from deeper_tasks.backends.postgres.listener import Listener, payload
+from deeper_tasks.backends.postgres.sender import Sender
+from deeper_tasks.backends.protocol import Notification
+
+
+class Wake:
+    """
+    The hints of a store: those that its event loops send, and those that its listeners hear.
+
+    Nothing here is relied upon. Hints are sent also where none can be heard:
+    other processes may listen, by another way.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._senders: dict[asyncio.AbstractEventLoop, Sender] = {}
+        self._listeners: set[Listener] = set()
+        self._is_closed = True
+        self._pid = os.getpid()
+
+    def open(self) -> None:
+        """Send and hear from now on."""
+        self._forget_parent()
+        self._is_closed = False
+
+    async def notify(self, hints: Sequence[Notification]) -> None:
+        """Have hints sent. Never raises, and never waits for the database."""
+        self._forget_parent()
+        if self._is_closed:
+            return
+        if self._sender().put([payload(hint) for hint in hints]):
+            # A task that has begun sends its hints even where its loop ends with this call.
+            await asyncio.sleep(0)
+
+    async def listen(self) -> AsyncIterator[Notification]:
+        """Yield hints until closed; none where they cannot be heard."""
+        self._forget_parent()
+        if self._is_closed or not self._database.address.can_listen:
+            return
+        listener = Listener(self._database.address)
+        self._listeners.add(listener)
+        try:
+            while not listener.is_ended:
+                for hint in await listener.hear():
+                    yield hint
+        finally:
+            self._listeners.discard(listener)
+            listener.drop()
+
+    async def close(self) -> None:
+        """Have the last hints sent, within a bound, and end all that listen, in whatever loop they do."""
+        self._forget_parent()
+        self._is_closed = True
+        for listener in list(self._listeners):
+            listener.end()
+        own = self._senders.pop(asyncio.get_running_loop(), None)
+        for other in list(self._senders.values()):
+            other.finish_soon()
+        self._senders.clear()
+        if own is not None:
+            await own.finish()
+
+    def _sender(self) -> Sender:
+        loop = asyncio.get_running_loop()
+        sender = self._senders.get(loop)
+        if sender is None:
+            for other in list(self._senders):
+                if other.is_closed():
+                    self._senders.pop(other, None)
+            sender = self._senders[loop] = Sender(self._database)
+        return sender
+
+    def _forget_parent(self) -> None:
+        if os.getpid() == self._pid:
+            return
+        for listener in self._listeners:
+            listener.drop()
+        self._listeners = set()
+        self._senders = {}
+        self._pid = os.getpid()
