@@ -68,6 +68,8 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     """
     has_hints: bool = True
     """Whether `listen` hears what `notify` sends. Without, workers find new jobs when they poll."""
+    hints_on_commit: bool = False
+    """Whether an insert with a `connection` sends its hints by itself, so that they leave with the commit."""
 
 
 class Node(Struct, frozen=True, kw_only=True):

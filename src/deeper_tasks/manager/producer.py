@@ -67,11 +67,19 @@ class Producer:
             await self._tell(jobs, answers)
         else:
             # Nothing is there yet, and perhaps never will be.
-            self._commits.expect(_first_of(answers), partial(self._tell, jobs, answers))
+            self._tell_at_commit(jobs, answers)
         return [TaskId(answer.id, is_new=answer.is_new) for answer in answers]
 
-    async def _tell(self, jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> None:
-        await self._backend.notify(_hints(jobs, answers))
+    def _tell_at_commit(self, jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> None:
+        are_hints_sent = self._backend.capabilities.hints_on_commit
+        if not are_hints_sent or self._bus.wants(JobEnqueued):
+            self._commits.expect(_first_of(answers), partial(self._tell, jobs, answers, are_hints_sent=are_hints_sent))
+
+    async def _tell(
+        self, jobs: Sequence[NewJob], answers: Sequence[Insertion], *, are_hints_sent: bool = False
+    ) -> None:
+        if not are_hints_sent:
+            await self._backend.notify(_hints(jobs, answers))
         if self._bus.wants(JobEnqueued):
             for job, answer in zip(jobs, answers, strict=True):
                 self._bus.emit(
