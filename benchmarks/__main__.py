@@ -179,7 +179,7 @@ def measure_aged(
 
     The young one has ten thousand, so that its lists have full pages too.
 
-    A million ended jobs take about half a gigabyte for the time of the run, on PostgreSQL one and a half.
+    A million ended jobs take about half a gigabyte for the time of the run, on PostgreSQL one.
 
     \b
     python -m benchmarks aged --jobs 5000000
