@@ -165,6 +165,9 @@ class Facade:
         The connection is used here and now, in the calling thread. On SQLite an
         open transaction holds up all writers of the file, the workers too: keep
         it short, and await nothing else of the manager that writes before its end.
+        On PostgreSQL it is psycopg's, SQLAlchemy's (a Session or a Connection),
+        asyncpg's or Django's; an open transaction holds up those only who enqueue
+        the same unique key, until it ends.
 
         In a task with `transactional=True` that a worker of this manager runs, the
         job joins that task's transaction by itself, without `connection`.

@@ -294,6 +294,37 @@ async def test_a_session_inside_run_sync_takes_part(backend, database_url):
     assert await total(backend) == 1
 
 
+@pytest.mark.parametrize("option", ["stream_results", "yield_per"])
+async def test_a_connection_that_streams_takes_part(backend, engine, database_url, option):
+    known = [new_job(), new_job()]
+    with engine.connect() as connection:
+        connection.execution_options(**{option: 1})
+        await backend.insert(known, connection=connection)
+        connection.commit()
+    for_async = create_async_engine(through("asyncpg", database_url), poolclass=NullPool)
+    async with for_async.connect() as connection:
+        await connection.execution_options(**{option: 1})
+        answers = await backend.insert([*known, new_job()], connection=connection)
+        assert [answer.is_new for answer in answers] == [False, False, True]
+        await connection.commit()
+    assert await total(backend) == 3
+
+
+async def test_a_session_that_does_not_begin_by_itself_is_told_to(backend, engine):
+    with Session(engine, autobegin=False) as session:
+        with pytest.raises(InvalidOptionError, match=r"'connection' cannot be used: .*session\.begin\(\)"):
+            await backend.insert([new_job()], connection=session)
+        with session.begin():
+            await backend.insert([new_job()], connection=session)
+    assert await total(backend) == 1
+
+
+async def test_an_async_connection_that_was_not_awaited_is_refused(backend, database_url):
+    connection = create_async_engine(through("asyncpg", database_url)).connect()
+    with pytest.raises(InvalidOptionError, match=r"'connection' cannot be used: .*not been started"):
+        await backend.insert([new_job()], connection=connection)
+
+
 async def test_a_session_joined_to_an_outer_transaction_is_undone_with_that(backend, engine):
     with engine.connect() as connection:
         outer = connection.begin()

@@ -17,6 +17,8 @@ from deeper_tasks.backends.postgres.codec import Row
 from deeper_tasks.backends.postgres.joining.refusals import closed, refused
 
 _HOW_TO_BEGIN = "leave the isolation level AUTOCOMMIT for this transaction"
+_NO_STREAM = {"stream_results": False, "yield_per": None}
+"""Whatever the caller has set for its connection: a savepoint cannot be streamed."""
 
 
 class ThroughSQLAlchemy:
@@ -46,10 +48,10 @@ class ThroughSQLAlchemy:
         return _is_lost(self._connection, error)
 
     async def run(self, statement: str) -> None:
-        self._connection.execute(_text(statement))
+        self._connection.execute(_text(statement), execution_options=_NO_STREAM)
 
     async def rows(self, statement: str, values: Mapping[str, str | None]) -> list[Row]:
-        return cast("list[Row]", self._connection.execute(_text(statement), values).all())
+        return cast("list[Row]", self._connection.execute(_text(statement), values, execution_options=_NO_STREAM).all())
 
     async def end(self) -> None:
         self._given.rollback()
@@ -82,10 +84,11 @@ class ThroughAsyncSQLAlchemy:
         return _is_lost(self._connection, error)
 
     async def run(self, statement: str) -> None:
-        await self._connection.execute(_text(statement))
+        await self._connection.execute(_text(statement), execution_options=_NO_STREAM)
 
     async def rows(self, statement: str, values: Mapping[str, str | None]) -> list[Row]:
-        return cast("list[Row]", (await self._connection.execute(_text(statement), values)).all())
+        result = await self._connection.execute(_text(statement), values, execution_options=_NO_STREAM)
+        return cast("list[Row]", result.all())
 
     async def end(self) -> None:
         await self._given.rollback()
@@ -114,5 +117,6 @@ def _check(connection: Any) -> None:
 def _is_lost(connection: Any, error: Exception) -> bool:
     from sqlalchemy.exc import DBAPIError
 
-    is_unconnected = connection is None or connection.invalidated
-    return isinstance(error, DBAPIError) and (is_unconnected or error.connection_invalidated)
+    return isinstance(error, DBAPIError) and (
+        error.connection_invalidated or connection is None or bool(connection.invalidated)
+    )
