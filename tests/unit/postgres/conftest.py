@@ -47,7 +47,7 @@ class Plan:
             if node["Node Type"] == "Bitmap Index Scan":
                 # The index, without its table.
                 yield node["Index Name"].partition("_")[0], node["Index Name"], read(node)
-            elif node["Node Type"].endswith("Scan") and "Relation Name" in node:
+            elif node["Node Type"].endswith("Scan") and "Relation Name" in node and "Bitmap" not in node["Node Type"]:
                 yield node["Relation Name"], node.get("Index Name"), read(node)
 
     @property
