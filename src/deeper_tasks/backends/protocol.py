@@ -509,3 +509,19 @@ class Compacting(Protocol):
 
     async def compact(self) -> int:
         """Give all unused space back to the machine; returns the bytes. Nothing is written meanwhile."""
+
+
+@runtime_checkable
+class Scripting(Protocol):
+    """What a store can do besides, if its schema is made by statements that somebody may want to see first."""
+
+    async def migration_script(self, *, is_whole: bool = False) -> str:
+        """
+        Return the statements that `migrate` would run, as one transaction for the store's own command-line client.
+
+        None where nothing is missing. With `is_whole` all that make an empty
+        store, without a look at this one. Changes and makes nothing.
+
+        Raises:
+            BackendUnavailableError, SchemaError: as `migrate` does.
+        """

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from types import ModuleType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
-from deeper_tasks.backends.protocol import Backend, JobQuery, Retention
-from deeper_tasks.config import Settings
+from deeper_tasks.backends.protocol import Backend, JobQuery, Retention, Scripting
+from deeper_tasks.config import Settings, redacted
 from deeper_tasks.domain.ids import JobId, parse_id
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.errors import (
@@ -19,6 +19,7 @@ from deeper_tasks.errors import (
     JobNotCompletedError,
     JobNotFoundError,
     TaskError,
+    UnsupportedError,
 )
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.manager.conditions import Conditions, check_page, to_days, to_filter, to_sort_key
@@ -116,6 +117,23 @@ class Facade:
             SchemaError: it is not one of ours, or newer than this code.
         """
         return await self.backend.migrate()
+
+    async def migration_script(self, *, is_whole: bool = False) -> str:
+        """
+        Return the statements that `migrate` would run, for a review or for somebody who may run them.
+
+        They are one transaction, for `psql -v ON_ERROR_STOP=1` or `sqlite3 -bail`; the empty
+        text where nothing is missing. With `is_whole` all that make an empty store,
+        without a look at this one: no server need be there. Nothing is changed.
+
+        Raises:
+            BackendUnavailableError: the store cannot be reached.
+            SchemaError: it is not one of ours, or newer than this code.
+            UnsupportedError: this store's schema is not made by statements.
+        """
+        if not isinstance(self.backend, Scripting):
+            raise UnsupportedError(f"{redacted(self.settings.url)} has no schema that statements make")
+        return await self.backend.migration_script(is_whole=is_whole)
 
     # enqueue
 
@@ -573,11 +591,15 @@ class Facade:
     # inside
 
     def _work_on(self, backend: Backend | None) -> None:
-        chosen = self.settings.url if self.settings.enabled else "noop://"
-        self.backend = backend or make_backend(chosen)
+        self.backend = backend or self._make_backend()
         self._producer = Producer(backend=self.backend, settings=self.settings, bus=self.events)
         self._planner = Planner(backend=self.backend, jobs=self._producer.jobs, bus=self.events)
         self._operator = Operator(backend=self.backend, bus=self.events)
+
+    def _make_backend(self) -> Backend:
+        if not self.settings.enabled:
+            return make_backend("noop://")
+        return make_backend(self.settings.url, listen_url=self.settings.listen_url)
 
     @contextmanager
     def _lent_to(self, backend: Backend) -> Iterator[None]:

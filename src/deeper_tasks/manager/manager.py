@@ -69,19 +69,19 @@ class BackgroundTaskManager(Facade):
         """
         return cls(settings=load_settings(path=path, **values))
 
-    def use_store(self, url: str) -> None:
+    def use_store(self, url: str, *, listen_url: str | None = None) -> None:
         """
         Work on another store than the one this manager was made with, before its first use.
 
-        It is what `deeper worker --url` does: the tasks stay, the store changes.
+        It is what `deeper worker --url` does: the tasks stay, the store changes, and with it its `listen_url`.
 
         Raises:
             ConfigError: the URL cannot be used, or this manager's store is open.
         """
         if self._is_open:
             raise ConfigError(f"{self!r} has its store open; call use_store before its first use, or close it first")
-        checked = load_settings(path=os.devnull, environ={}, url=url)
-        self.settings = msgspec.structs.replace(self.settings, url=checked.url)
+        checked = load_settings(path=os.devnull, environ={}, url=url, listen_url=listen_url)
+        self.settings = msgspec.structs.replace(self.settings, url=checked.url, listen_url=checked.listen_url)
         self._work_on(None)
 
     @property

@@ -11,12 +11,14 @@ from typing import TypeVar
 from deeper_tasks.backends.postgres import (
     consume,
     control,
+    diagnosis,
     listing,
     look,
     maintain,
     produce,
     schedules,
     schema,
+    session,
     unique_keys,
 )
 from deeper_tasks.backends.postgres.address import Address
@@ -42,6 +44,7 @@ from deeper_tasks.backends.protocol import (
     Retention,
     Retried,
 )
+from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
@@ -69,8 +72,11 @@ class PostgresBackend:
             return
         self._database.connections.reopen()
         try:
-            async with self._database.alone() as connection:
-                await schema.make_ready(connection, self._database.address, create=create)
+            address = self._database.address
+            await self._database.ask(partial(session.check, address=address))
+            if await self._database.ask(partial(schema.missing, address=address)):
+                async with self._database.alone() as connection:
+                    await schema.make_ready(connection, address, create=create)
             [(self._store,)] = await self._database.call(schema.SELECT_STORE, {})
             self._wake.open()
         except BaseException:
@@ -87,6 +93,18 @@ class PostgresBackend:
         try:
             async with self._database.alone() as connection:
                 return await schema.migrate(connection, self._database.address)
+        finally:
+            if self._store is None:
+                await self.close()
+
+    async def migration_script(self, *, is_whole: bool = False) -> str:
+        address = self._database.address
+        if is_whole:
+            return schema.script(address, schema.known_migrations(), is_new=True)
+        self._database.connections.reopen()
+        try:
+            async with self._database.alone() as connection:
+                return await schema.script_for(connection, address)
         finally:
             if self._store is None:
                 await self.close()
@@ -214,6 +232,16 @@ class PostgresBackend:
 
     async def queues(self) -> list[QueueSettings]:
         return await self._run(look.queues)
+
+    # diagnosis
+
+    async def diagnose(self, *, deep: bool = False) -> list[Finding]:
+        self._database.connections.reopen()
+        try:
+            return await diagnosis.examine(self._database, deep=deep)
+        finally:
+            if self._store is None:
+                await self.close()
 
     # wake
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import closing
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -45,7 +47,7 @@ from deeper_tasks.backends.sqlite import (
     unique_keys,
 )
 from deeper_tasks.backends.sqlite.codec import micros
-from deeper_tasks.backends.sqlite.database import Database, Synchronous
+from deeper_tasks.backends.sqlite.database import Database, Synchronous, translate
 from deeper_tasks.backends.sqlite.threads import Operation, Reader, Writer, fork_lock, watch_forks
 from deeper_tasks.backends.sqlite.transaction import run_inside
 from deeper_tasks.backends.sqlite.wake import Wake
@@ -137,6 +139,18 @@ class SQLiteBackend:
             return await self._write(schema.migrate)
         finally:
             await self.close()
+
+    async def migration_script(self, *, is_whole: bool = False) -> str:
+        if is_whole or self._database.identify() is None:
+            return schema.script(schema.known_migrations())
+        return schema.script(await asyncio.to_thread(self._missing))
+
+    def _missing(self) -> list[schema.Migration]:
+        try:
+            with closing(self._database.connect_to_read()) as connection:
+                return schema.missing(connection)
+        except sqlite3.Error as error:
+            raise translate(error, self._database) from error
 
     # produce
 
