@@ -51,7 +51,7 @@ INSERT INTO job (
 )
 SELECT
     ('01890000-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid,
-    CASE i % 100 WHEN 1 THEN 7 WHEN 2 THEN 8 WHEN 3 THEN 9 ELSE 6 END,
+    CASE WHEN i % 10 = 1 THEN 7 WHEN i % 100 = 2 THEN 8 WHEN i % 100 = 3 THEN 9 ELSE 6 END,
     'shop.mails.send', '[[],{{}}]', CASE i % 3 WHEN 0 THEN 'emails' ELSE 'default' END, 0, 1, 5, 5,
     now() - interval '2 days' + i * interval '1 millisecond',
     now() - interval '2 days' + i * interval '1 millisecond' + (i % 10 / 9) * interval '1 second',
@@ -344,7 +344,7 @@ LISTS_BY = {
 COUNTING = {"job_running", "job_pending", "job_moved_to", "job_ended"}
 
 # Rows that a scan may look at: a batch and what is passed by on the way, or all that the node or the store runs.
-MOST_READ = {"beat": 2 * RUNNING_EACH, "prune": 8 * MAX_BATCH}
+MOST_READ = {"beat": 2 * RUNNING_EACH, "prune": 8 * (MAX_BATCH + 1)}
 MOST_READ_BY_A_LIST = NODES * RUNNING_EACH
 MOST_READ_BY_OTHERS = 2_500
 
