@@ -83,3 +83,13 @@ async def test_a_way_around_that_leads_to_a_pooler_is_told_of_once(pooled_url, w
             assert await manager.result(await task.enqueue("Ada"), timeout=PATIENCE) == "hello Ada"
     told = [record for record in caplog.records if "no hints from" in record.message]
     assert [record.levelno for record in told if record.levelno > logging.DEBUG] == [logging.WARNING]
+
+
+async def test_through_a_pooler_of_whole_sessions_hints_are_heard(start_pgbouncer, database_url, working, greet):
+    settings = {"pool_mode": "session", "ignore_startup_parameters": "options"}
+    url = start_pgbouncer(database_url, settings=settings).url
+    async with BackgroundTaskManager(url, poll_interval_seconds=3600) as manager:
+        task = manager.task(name="greet")(greet)
+        async with working(manager):
+            for name in ("Ada", "Kurt"):
+                assert await manager.result(await task.enqueue(name), timeout=PATIENCE) == f"hello {name}"

@@ -25,6 +25,7 @@ from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import moment_text
 from deeper_tasks.backends.postgres.database import Database, Operation
 from deeper_tasks.backends.postgres.frontier import Frontier
+from deeper_tasks.backends.postgres.joining import insert_joining
 from deeper_tasks.backends.postgres.wake import Wake
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
@@ -59,7 +60,13 @@ class PostgresBackend:
     """A store in a schema of a PostgreSQL database, for any number of processes on any number of machines."""
 
     def __init__(self, address: Address) -> None:
-        self.capabilities = Capabilities(is_durable=True, is_shared=True, has_hints=address.can_listen)
+        self.capabilities = Capabilities(
+            is_durable=True,
+            is_shared=True,
+            has_transactions=True,
+            has_hints=address.can_listen,
+            hints_on_commit=True,
+        )
         self._database = Database(address)
         self._wake = Wake(self._database)
         self._store: str | None = None
@@ -122,11 +129,13 @@ class PostgresBackend:
         most = self.capabilities.max_atomic_insert
         if atomic and len(jobs) > most:
             raise UnsupportedError(f"{len(jobs)} jobs are more than one insert takes ({most}); use atomic=False")
-        if connection is not None:
-            raise UnsupportedError("no connection")
         batches = [jobs[start : start + most] for start in range(0, len(jobs), most)]
         answers: list[Insertion] = []
         try:
+            if connection is not None:
+                return await insert_joining(
+                    connection, batches, address=self._database.address, store=self._id, now=moment_text(now)
+                )
             for batch in batches:
                 answers += await produce.insert(self._open, batch, store=self._id, now=moment_text(now))
         except BackendUnavailableError as error:

@@ -193,6 +193,12 @@ class _Shelf:
         self._idle: deque[Connection] = deque()
         self.lent: set[Connection] = set()
         self._places = asyncio.Semaphore(address.pool_size)
+        self._pid = os.getpid()
+
+    def __del__(self) -> None:
+        # Where nobody closed the store before its loop ended: there is nothing to wait for any more.
+        if os.getpid() == self._pid:
+            self.clear()
 
     @asynccontextmanager
     async def place(self, until: float) -> AsyncIterator[None]:
