@@ -30,7 +30,7 @@ _BEGIN = (
     "BEGIN ISOLATION LEVEL {isolation}; "
     "SET LOCAL search_path TO {schema}, pg_temp; "
     "SET LOCAL statement_timeout TO {milliseconds}; SET LOCAL idle_in_transaction_session_timeout TO {milliseconds}; "
-    "SET LOCAL jit TO off; "
+    "SET LOCAL jit TO off; SET LOCAL max_parallel_workers_per_gather TO 0; "
     "SET LOCAL enable_seqscan TO off; SET LOCAL enable_hashjoin TO off; SET LOCAL enable_mergejoin TO off; "
     "SET LOCAL enable_sort TO off; SET LOCAL enable_bitmapscan TO off"
 )
