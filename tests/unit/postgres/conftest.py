@@ -17,9 +17,15 @@ EXPLAINING = {
     "auto_explain.log_nested_statements": "on",
     "auto_explain.log_analyze": "on",
     "auto_explain.log_buffers": "on",
+    "auto_explain.log_settings": "on",
     "auto_explain.log_timing": "off",
     "auto_explain.log_format": "json",
     "auto_explain.log_level": "notice",
+    # Whatever may be split between processes is.
+    "parallel_setup_cost": "0",
+    "parallel_tuple_cost": "0",
+    "min_parallel_table_scan_size": "0",
+    "min_parallel_index_scan_size": "0",
 }
 
 
@@ -29,7 +35,8 @@ class Plan:
     def __init__(self, document):
         self.text = " ".join(document["Query Text"].split())
         self.root = document["Plan"]
-        self.is_compiled = "JIT" in document
+        # Of the planner, where they are not the server's own.
+        self.settings = document.get("Settings", {})
 
     @property
     def nodes(self) -> Iterator[dict]:
@@ -47,7 +54,7 @@ class Plan:
             if node["Node Type"] == "Bitmap Index Scan":
                 # The index, without its table.
                 yield node["Index Name"].partition("_")[0], node["Index Name"], read(node)
-            elif node["Node Type"].endswith("Scan") and "Relation Name" in node:
+            elif node["Node Type"].endswith("Scan") and "Relation Name" in node and "Bitmap" not in node["Node Type"]:
                 yield node["Relation Name"], node.get("Index Name"), read(node)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.postgres.codec import (
@@ -53,10 +54,10 @@ SETTLE = (
 )
 SELECT_HELD_ELSEWHERE = """
 WITH free AS MATERIALIZED (
-    SELECT job.id FROM {schema}.job WHERE job.id = ANY (%(ids)s::uuid[]) FOR NO KEY UPDATE SKIP LOCKED
+    SELECT job.id FROM job WHERE job.id = ANY (%(ids)s::uuid[]) FOR NO KEY UPDATE SKIP LOCKED
 )
 SELECT job.id::text
-FROM {schema}.job
+FROM job
 WHERE job.id = ANY (%(ids)s::uuid[]) AND NOT EXISTS (SELECT FROM free WHERE free.id = job.id)
 """
 REPORT = (
@@ -198,12 +199,16 @@ async def _settle_around(
 ) -> dict[_Key, int]:
     """Settle all whose rows are free, and fail for the one that is not: sent again, they are accepted again."""
     ids = id_array([one.id for one in sent])
-    held = {row[0] for row in await database.call(SELECT_HELD_ELSEWHERE, {"ids": ids})}
+    held = set(await database.run(partial(_held_elsewhere, ids=ids)))
     await _settle(database, [one for one in sent if one.id not in held], now=now)
     if held:
         locked.job_ids = tuple(held)
         raise locked
     return await _settle(database, sent, now=now)
+
+
+async def _held_elsewhere(transaction: Transaction, *, ids: str) -> list[JobId]:
+    return [row[0] for row in await transaction.rows(SELECT_HELD_ELSEWHERE, {"ids": ids})]
 
 
 def _columns(sent: Sequence[Settlement]) -> dict[str, str | None]:

@@ -22,17 +22,22 @@ SELECT_NAMED: str = """
 SELECT job.id::text FROM job WHERE {condition} AND job.state + 0 = ANY (%(changeable)s::smallint[]) LIMIT %(limit)s
 """
 SELECT_MEANT: str = """
-SELECT job.id::text
-FROM job CROSS JOIN (VALUES (%(line_queue)s::text, %(line_state)s::smallint)) AS line (queue, state)
-WHERE {scope} AND {condition} AND {is_open} AND job.id <> ALL (%(known)s::uuid[])
-LIMIT %(limit)s
+SELECT found.id::text
+FROM unnest(ARRAY[%(line_queue)s::text], ARRAY[%(line_state)s::smallint]) AS line (queue, state)
+CROSS JOIN LATERAL (
+    SELECT job.id FROM job
+    WHERE {scope} AND {condition} AND {is_open} AND job.id <> ALL (%(known)s::uuid[])
+    ORDER BY {order}
+    LIMIT %(limit)s
+) AS found
 """
+# In the order of the ids, as they come sorted.
 LOCK_MEANT = """
 SELECT job.id::text, job.queue, job.state, job.unique_key
-FROM unnest(%(ids)s::uuid[]) AS meant (id)
+FROM unnest(%(ids)s::uuid[]) WITH ORDINALITY AS meant (id, place)
 JOIN job ON job.id = meant.id
 WHERE job.state + 0 = ANY (%(changeable)s::smallint[])
-ORDER BY job.id
+ORDER BY meant.place
 FOR NO KEY UPDATE OF job
 """
 _NOT_ASKED_BEFORE: str = "NOT (job.state = 4 AND job.cancel_requested IS NOT NULL)"
@@ -142,7 +147,8 @@ async def _along(
     transaction: Transaction, target: JobFilter, queue: str, state: int, *, known: list[_Meant], is_open: str
 ) -> list[_Meant]:
     condition, content = where_content(target)
-    statement = SELECT_MEANT.format(scope=scope_of(state), condition=condition, is_open=is_open)
+    scope = scope_of(state)
+    statement = SELECT_MEANT.format(scope=scope.condition, order=scope.order, condition=condition, is_open=is_open)
     jobs: list[_Meant] = []
     while len(known) + len(jobs) < MAX_BATCH:
         limit = MAX_BATCH - len(known) - len(jobs)

@@ -1,13 +1,14 @@
 """
 Lines: the jobs of a queue in a state, and the words that lead the planner to them.
 
-Each condition here says word for word what its index is restricted to, so that
-the planner can use it, and says nothing that lets it use another.
+Each condition says word for word what its index is restricted to, so that the
+planner can use it. With the order, which no other index has, it must.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.postgres.codec import array, text_array
@@ -18,33 +19,46 @@ PENDING, RUNNING = CODES[State.PENDING], CODES[State.RUNNING]
 ENDED = frozenset(CODES[state] for state in TERMINAL)
 WAITING = frozenset(CODES.values()) - ENDED - {PENDING, RUNNING}
 
+
+class Scope(NamedTuple):
+    """A condition of jobs, and the order of the one index that leads to them."""
+
+    condition: str
+    order: str
+
+
 _IS_LINE = "job.queue = line.queue AND job.state = line.state"
 _WAS_MOVED = "(job.scheduled_at <> job.inserted_at OR job.state + 0 IN (1, 2, 5))"
 
-BY_END = f"job.finished_at IS NOT NULL AND {_IS_LINE}"
+BY_END = Scope(f"job.finished_at IS NOT NULL AND {_IS_LINE}", "job.finished_at")
 """The index `job_ended`."""
-ENDED_AT_ONCE = f"job.finished_at IS NOT NULL AND job.scheduled_at = job.inserted_at AND {_IS_LINE}"
-"""The index `job_ended_at_once`, by the time of insertion: ended jobs that were due at once, and never put off."""
-MOVED = f"job.state + 0 <> 4 AND {_WAS_MOVED} AND {_IS_LINE}"
-"""The index `job_moved`, by the time of insertion: all others but the running, and what waits."""
-MOVED_TO = f"job.state + 0 NOT IN (3, 4) AND {_WAS_MOVED} AND {_IS_LINE}"
-"""The index `job_moved_to`, by the due time: the same without the pending."""
-OF_PENDING: str = "job.state = 3 AND job.queue = line.queue"
-"""The index `job_pending`, by priority and due time."""
-OF_RUNNING: str = "job.state = 4"
+ENDED_AT_ONCE = Scope(
+    f"job.finished_at IS NOT NULL AND job.scheduled_at = job.inserted_at AND {_IS_LINE}", "job.inserted_at"
+)
+"""The index `job_ended_at_once`: ended jobs that were due at once, and never put off."""
+MOVED = Scope(f"job.state + 0 <> 4 AND {_WAS_MOVED} AND {_IS_LINE}", "job.inserted_at")
+"""The index `job_moved`: all others but the running, and what waits."""
+MOVED_TO = Scope(f"job.state + 0 NOT IN (3, 4) AND {_WAS_MOVED} AND {_IS_LINE}", "job.scheduled_at")
+"""The index `job_moved_to`: the same without the pending, by their due time."""
+OF_PENDING = Scope("job.state = 3 AND job.queue = line.queue", "job.priority, job.scheduled_at, job.id")
+"""The index `job_pending`."""
+OF_RUNNING = Scope("job.state = 4 AND job.queue = line.queue", "job.node, job.token")
 """The index `job_running`. It does not know the queues."""
+ALL_RUNNING = Scope("job.state = 4 AND job.queue = ANY (%(running_queues)s::text[])", OF_RUNNING.order)
 
+# Two tables in a statement: of one alone the planner may read a part in another way than the whole.
+NO_LINES = "unnest(ARRAY[1]) AS line"
 ENDED_LINES = "unnest(%(ended_queues)s::text[], %(ended_states)s::smallint[]) AS line (queue, state)"
 MOVED_LINES = "unnest(%(moved_queues)s::text[], %(moved_states)s::smallint[]) AS line (queue, state)"
 WAITING_LINES = "unnest(%(waiting_queues)s::text[], %(waiting_states)s::smallint[]) AS line (queue, state)"
 PENDING_LINES = "unnest(%(pending_queues)s::text[]) AS line (queue)"
 RANKED_LINES = f"""{PENDING_LINES} CROSS JOIN LATERAL (
     WITH RECURSIVE present (priority) AS (
-        (SELECT job.priority FROM job WHERE {OF_PENDING} ORDER BY job.priority LIMIT 1)
+        (SELECT job.priority FROM job WHERE {OF_PENDING.condition} ORDER BY job.priority LIMIT 1)
         UNION ALL
         SELECT (
             SELECT job.priority FROM job
-            WHERE {OF_PENDING} AND job.priority > present.priority
+            WHERE {OF_PENDING.condition} AND job.priority > present.priority
             ORDER BY job.priority
             LIMIT 1
         )
@@ -56,11 +70,11 @@ RANKED_LINES = f"""{PENDING_LINES} CROSS JOIN LATERAL (
 """The queues with pending jobs, and in each the priorities that occur: one step in the index for each of these."""
 
 
-def scope_of(state: int) -> str:
-    """Return the condition of one line, whose state this is."""
+def scope_of(state: int) -> Scope:
+    """Return what leads to a line of this state."""
     if state in ENDED:
         return BY_END
-    return {PENDING: OF_PENDING, RUNNING: f"{OF_RUNNING} AND job.queue = line.queue"}.get(state, MOVED_TO)
+    return {PENDING: OF_PENDING, RUNNING: OF_RUNNING}.get(state, MOVED_TO)
 
 
 def within(counts: Counts, states: Collection[int]) -> Counts:

@@ -18,6 +18,7 @@ from deeper_tasks.backends.postgres.counters import Counts, counts_of
 from deeper_tasks.backends.postgres.database import Transaction
 from deeper_tasks.backends.postgres.filters import IS_NAMED, where, where_content
 from deeper_tasks.backends.postgres.lines import (
+    ALL_RUNNING,
     BY_END,
     ENDED,
     ENDED_AT_ONCE,
@@ -25,14 +26,15 @@ from deeper_tasks.backends.postgres.lines import (
     MOVED,
     MOVED_LINES,
     MOVED_TO,
+    NO_LINES,
     OF_PENDING,
-    OF_RUNNING,
     PENDING,
     PENDING_LINES,
     RANKED_LINES,
     RUNNING,
     WAITING,
     WAITING_LINES,
+    Scope,
     values_of,
     within,
 )
@@ -52,11 +54,11 @@ SELECT found.key, found.id FROM {lines} CROSS JOIN LATERAL (
     LIMIT %(wanted)s
 ) AS found
 """
-# OFFSET 0: else the planner may prefer to walk another index that has the order, however long.
 GATHER = """
 SELECT found.key, found.id FROM {lines} CROSS JOIN LATERAL (
-    SELECT {key} AS key, job.id FROM job WHERE {scope} AND {range} AND {condition} OFFSET 0
+    SELECT {key} AS key, job.id FROM job WHERE {scope} AND {condition} ORDER BY {order}
 ) AS found
+WHERE {range}
 """
 SELECT_PLACES = """
 SELECT place.key, place.id::text FROM ({ways}) AS place
@@ -72,7 +74,7 @@ OFFSET %(offset)s LIMIT %(limit)s
 SELECT_JOBS = f"SELECT {JOB_COLUMNS} FROM job WHERE {IS_NAMED}"
 LOOK_AT = """
 SELECT found.task, found.options FROM {lines} CROSS JOIN LATERAL (
-    SELECT job.task, job.options FROM job WHERE {scope} OFFSET 0
+    SELECT job.task, job.options FROM job WHERE {scope} ORDER BY {order}
 ) AS found
 """
 COUNT = """
@@ -82,8 +84,6 @@ SELECT count(*) FROM (
 """
 COUNT_NAMED = "SELECT count(*) FROM job WHERE {condition}"
 
-_NO_LINES = "(VALUES (1)) AS line"
-_IN_THEIR_QUEUES = f"{OF_RUNNING} AND job.queue = ANY (%(running_queues)s::text[])"
 _AT_ONCE = " AND job.scheduled_at = job.inserted_at"
 
 _Place = tuple[Any, str]
@@ -95,32 +95,34 @@ class Way(NamedTuple):
 
     states: frozenset[int]
     lines: str
-    scope: str
+    scope: Scope
     column: str | None = None
 
 
-_OF_ALL_RUNNING = Way(frozenset({RUNNING}), _NO_LINES, _IN_THEIR_QUEUES)
-_OF_ALL_PENDING = Way(frozenset({PENDING}), PENDING_LINES, OF_PENDING)
-_OF_ALL_WAITING = Way(WAITING, WAITING_LINES, MOVED_TO)
-_RANK = f"{OF_PENDING} AND job.priority = rank.priority"
+_TO_RUNNING = Way(frozenset({RUNNING}), NO_LINES, ALL_RUNNING)
+_OF_RANK = f"{OF_PENDING.condition} AND job.priority = rank.priority"
 
 # For each order ways that together lead to every job, and each job is on one of them.
 WAYS = {
     SortKey.INSERTED_AT: (
-        _OF_ALL_RUNNING,
-        Way(frozenset({PENDING}), RANKED_LINES, _RANK + _AT_ONCE, "scheduled_at"),
+        _TO_RUNNING,
+        Way(frozenset({PENDING}), RANKED_LINES, Scope(_OF_RANK + _AT_ONCE, "job.scheduled_at"), "scheduled_at"),
         Way(WAITING | ENDED | {PENDING}, MOVED_LINES, MOVED, "inserted_at"),
         Way(ENDED, ENDED_LINES, ENDED_AT_ONCE, "inserted_at"),
     ),
     SortKey.SCHEDULED_AT: (
-        _OF_ALL_RUNNING,
-        Way(frozenset({PENDING}), RANKED_LINES, _RANK, "scheduled_at"),
+        _TO_RUNNING,
+        Way(frozenset({PENDING}), RANKED_LINES, Scope(_OF_RANK, "job.scheduled_at"), "scheduled_at"),
         Way(WAITING | ENDED, MOVED_LINES, MOVED_TO, "scheduled_at"),
         Way(ENDED, ENDED_LINES, ENDED_AT_ONCE, "inserted_at"),
     ),
     SortKey.FINISHED_AT: (Way(ENDED, ENDED_LINES, BY_END, "finished_at"),),
 }
-UNFINISHED = (_OF_ALL_RUNNING, _OF_ALL_PENDING, _OF_ALL_WAITING)
+UNFINISHED = (
+    _TO_RUNNING,
+    Way(frozenset({PENDING}), PENDING_LINES, OF_PENDING),
+    Way(WAITING, WAITING_LINES, MOVED_TO),
+)
 """The ways to the jobs that have no `finished_at`: in an order by it they come last, sorted by their ids."""
 BY_LINE = (*UNFINISHED, *WAYS[SortKey.FINISHED_AT])
 
@@ -184,7 +186,11 @@ class _Search:
         size = sum(counts.values())
         if self._condition == "TRUE" or not size:
             return size, True
-        ways = [LOOK_AT.format(lines=way.lines, scope=way.scope) for way in BY_LINE if within(counts, way.states)]
+        ways = [
+            LOOK_AT.format(lines=way.lines, scope=way.scope.condition, order=way.scope.order)
+            for way in BY_LINE
+            if within(counts, way.states)
+        ]
         statement = COUNT.format(ways=" UNION ALL ".join(ways), condition=self._condition)
         most = {"most": MOST_LOOKED_AT, "counted": MOST_COUNTED + 1}
         [(counted,)] = await self._transaction.rows(statement, {**self._values, **values_of(counts), **most})
@@ -216,15 +222,17 @@ class _Search:
 
     def _timed(self, counts: Counts) -> Iterator[str]:
         for way in WAYS[self._query.sort_by]:
-            if within(counts, way.states):
-                column = way.column or self._query.sort_by.value
-                template = GATHER if way.column is None else WALK
-                yield template.format(
+            if not within(counts, way.states):
+                continue
+            if way.column is None:
+                key = self._query.sort_by.value
+                yield self._gathering(way, key=f"job.{key}", condition=self._range_of("found.key", "found.id"))
+            else:
+                yield WALK.format(
                     lines=way.lines,
-                    scope=way.scope,
-                    column=column,
-                    key=f"job.{column}",
-                    range=self._range_of(column),
+                    scope=way.scope.condition,
+                    column=way.column,
+                    range=self._range_of(f"job.{way.column}", "job.id"),
                     condition=self._condition,
                     order=self._order,
                 )
@@ -232,30 +240,34 @@ class _Search:
     def _untimed(self, counts: Counts) -> Iterator[str]:
         for way in UNFINISHED:
             if self._query.sort_by is SortKey.FINISHED_AT and within(counts, way.states):
-                yield GATHER.format(
-                    lines=way.lines,
-                    scope=way.scope,
-                    key="NULL::timestamptz",
-                    range=self._range_of_untimed(),
-                    condition=self._condition,
-                )
+                yield self._gathering(way, key="NULL::timestamptz", condition=self._range_of_untimed("found.id"))
 
-    def _range_of(self, column: str) -> str:
+    def _gathering(self, way: Way, *, key: str, condition: str) -> str:
+        return GATHER.format(
+            lines=way.lines,
+            key=key,
+            scope=way.scope.condition,
+            condition=self._condition,
+            order=way.scope.order,
+            range=condition,
+        )
+
+    def _range_of(self, key: str, job_id: str) -> str:
         """Return the condition of what comes after the cursor, and has a time."""
         if self._query.after is None:
             return "TRUE"
-        return f"(job.{column}, job.id) {self._follows} (%(at)s::timestamptz, %(after_id)s::uuid)"
+        return f"({key}, {job_id}) {self._follows} (%(at)s::timestamptz, %(after_id)s::uuid)"
 
-    def _range_of_untimed(self) -> str:
+    def _range_of_untimed(self, job_id: str) -> str:
         """Return the condition of what comes after the cursor, and has no time."""
         if self._query.after is None or self._query.after.value is not None:
             return "TRUE"
-        return f"job.id {self._follows} %(after_id)s::uuid"
+        return f"{job_id} {self._follows} %(after_id)s::uuid"
 
     def _range_of_all(self, column: str) -> str:
         if self._query.after is not None and self._query.after.value is None:
-            return f"job.{column} IS NULL AND {self._range_of_untimed()}"
-        return f"(job.{column} IS NULL OR {self._range_of(column)})"
+            return f"job.{column} IS NULL AND {self._range_of_untimed('job.id')}"
+        return f"(job.{column} IS NULL OR {self._range_of(f'job.{column}', 'job.id')})"
 
     async def _merged(self, ways: list[str], values: dict[str, Any]) -> list[_Place]:
         if not ways:

@@ -27,7 +27,7 @@ SELECT_ABANDONED = """
 SELECT id::text, queue, attempt, max_attempts, attempted_at IS NOT NULL, cancel_requested IS NOT NULL, unique_key
 FROM job
 WHERE state = 4 AND node = %(number)s
-ORDER BY id
+ORDER BY token
 LIMIT %(limit)s
 FOR NO KEY UPDATE SKIP LOCKED
 """

@@ -6,7 +6,7 @@ RETURNS TABLE (queue text, count bigint, next_due_in bigint)
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
-SET enable_sort = off SET jit = off SET plan_cache_mode = force_generic_plan
+SET enable_sort = off SET jit = off SET max_parallel_workers_per_gather = 0 SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -47,7 +47,7 @@ $$;
 CREATE FUNCTION fold() RETURNS void
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
-SET jit = off
+SET jit = off SET max_parallel_workers_per_gather = 0
 AS $$
 #variable_conflict use_column
 BEGIN
