@@ -32,10 +32,11 @@ class Stage:
         self.settings = WorkerSettings(queues={"default": slots}, prefetch=timedelta(milliseconds=50))
         self.membership = Membership(backend=backend, settings=self.settings)
         self.told = []
+        self.health = StoreHealth(bus=EventBus(), clock=clock)
         self.settler = Settler(
             backend=backend,
             clock=clock,
-            health=StoreHealth(bus=EventBus(), clock=clock),
+            health=self.health,
             on_settled=lambda answered: self.told.extend((job.id, state) for job, _, state in answered),
         )
         self.started = []
@@ -48,6 +49,7 @@ class Stage:
             settings=self.settings,
             backend=backend,
             clock=clock,
+            health=self.health,
             membership=self.membership,
             settler=self.settler,
             run=self.run,
@@ -124,6 +126,17 @@ async def test_it_does_not_claim_while_all_slots_are_taken(stage, flaky, clock):
     await clock.settle()
     assert await stage.consumer.turn() == POLL
     assert len(flaky.called("claim")) == 1
+
+
+async def test_a_turn_that_asks_the_store_nothing_does_not_say_that_it_works(stage, flaky, clock):
+    await put_many(flaky, 2)
+    stage.health.mark_failing(BackendUnavailableError("gone"))
+    await stage.consumer.turn()
+    assert stage.health.is_working
+    await clock.settle()
+    stage.health.mark_failing(BackendUnavailableError("gone"))
+    await stage.consumer.turn()
+    assert not stage.health.is_working
 
 
 async def test_it_asks_for_a_turn_when_a_slot_becomes_free_and_there_may_be_more(stage, flaky, clock):
