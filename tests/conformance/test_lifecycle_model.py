@@ -11,9 +11,17 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from deeper_tasks.backends.memory import MemoryBackend
+from deeper_tasks.backends.postgres import PostgresBackend
 from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, Node, QueueSettings, Retention
 from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.domain.cron import parse_recurrence
@@ -26,6 +34,8 @@ from deeper_tasks.domain.state import TERMINAL, State, is_allowed
 from deeper_tasks.domain.unique import Unique
 from deeper_tasks.errors import DuplicateJobError, NodeLostError
 from deeper_tasks.testing.conformance.scene import NOW, new_job
+from servers.installation import installations
+from servers.store import Store, new_store
 
 QUEUES = ("red", "blue")
 queues = st.sampled_from(("red", "red", "red", "blue"))
@@ -580,6 +590,13 @@ class SQLiteLifeCycle(LifeCycle):
         self.folder.cleanup()
 
 
+class PostgresLifeCycle(LifeCycle):
+    store: Store
+
+    def make_backend(self):
+        return PostgresBackend(self.store.empty())
+
+
 _paths = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 
 TestMemoryLifeCycle = MemoryLifeCycle.TestCase
@@ -590,3 +607,24 @@ TestMemoryLifeCycle.pytestmark = pytest.mark.timeout(600)
 TestSQLiteLifeCycle = SQLiteLifeCycle.TestCase
 TestSQLiteLifeCycle.settings = settings(max_examples=40, stateful_step_count=80, **_paths)
 TestSQLiteLifeCycle.pytestmark = pytest.mark.timeout(600)
+
+
+class TestPostgresLifeCycle(PostgresLifeCycle.TestCase):
+    settings = settings(max_examples=40, stateful_step_count=80, **_paths)
+    pytestmark = pytest.mark.timeout(600)
+
+    @pytest.fixture(autouse=True)
+    def store(self, make_store):
+        PostgresLifeCycle.store = make_store("usual")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "installation", installations()[1:], ids=lambda installation: f"PostgreSQL {installation.name}"
+)
+def test_a_postgres_of_this_system_goes_along_with_the_model_too(installation, start_postgres):
+    with new_store(start_postgres(installation)) as store:
+        PostgresLifeCycle.store = store
+        run_state_machine_as_test(
+            PostgresLifeCycle, settings=settings(max_examples=10, stateful_step_count=80, **_paths)
+        )

@@ -10,6 +10,8 @@ What a fence says after its language decides what becomes of the block:
 - `console background` is started and, at the page's end, stopped by SIGTERM.
 - `python test` is a file of tests for pytest.
 - `no-run` leaves a block out; Python among them must still compile.
+
+A page that says `DATABASE_URL` has in it, in the environment, a new database of a real PostgreSQL.
 """
 
 import json
@@ -18,12 +20,18 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg import sql
+
+from servers.installation import installations
 
 _FENCE = re.compile(r"^```(?P<language>\w+)(?P<info>[^\n]*)\n(?P<source>.*?)^```$", re.DOTALL | re.MULTILINE)
 _TITLE = re.compile(r'title="([^"]+)"')
+_ROLE = re.compile(r"^CREATE ROLE (\w+)", re.MULTILINE)
 _PATIENCE = 60
 
 
@@ -46,11 +54,12 @@ class Block:
 class Page:
     """A page that is being played in a folder of its own."""
 
-    def __init__(self, path, folder):
+    def __init__(self, path, folder, environment):
         self._folder = folder
         self._environment = {
             **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            **environment,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), *_psql(), os.environ["PATH"]]),
             "COLUMNS": "200",
             "NO_COLOR": "1",
         }
@@ -153,8 +162,35 @@ def _wild(word):
     return ".*?".join(map(re.escape, word.split("…")))
 
 
+def _psql():
+    """The folders of PostgreSQL's client programs, wherever the tests' servers come from."""
+    return [str(installation.bin) for installation in installations() if (installation.bin / "psql").exists()]
+
+
 @pytest.fixture
-def play(tmp_path):
+def new_environment(request):
+    """Return a function that gives a page the environment it asks for: a database, without the roles it makes."""
+    with ExitStack() as databases:
+
+        def new_environment(text):
+            if "DATABASE_URL" not in text:
+                return {}
+            url = databases.enter_context(request.getfixturevalue("postgres").new_database())
+            for role in _ROLE.findall(text):
+                databases.callback(_drop_role, url, role)
+            return {"DATABASE_URL": url}
+
+        yield new_environment
+
+
+def _drop_role(url, role):
+    with psycopg.connect(url, autocommit=True) as connection:
+        for drop in ("DROP OWNED BY {}", "DROP ROLE {}"):
+            connection.execute(sql.SQL(drop).format(sql.Identifier(role)))
+
+
+@pytest.fixture
+def play(tmp_path, new_environment):
     """Play a page, or a page's text."""
 
     def play(page):
@@ -164,7 +200,7 @@ def play(tmp_path):
             page = path
         folder = tmp_path / "folder"
         folder.mkdir()
-        Page(page, folder).play()
+        Page(page, folder, new_environment(page.read_text("utf-8"))).play()
         return folder
 
     return play

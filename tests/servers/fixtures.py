@@ -19,6 +19,7 @@ from servers.pgbouncer import PgBouncer, pgbouncer_program
 from servers.postgres import PostgresServer
 from servers.proxy import Proxy
 from servers.server import Server
+from servers.store import new_store
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -68,6 +69,29 @@ def database_url(postgres):
     """The URL of a new, empty database, which is dropped after the test."""
     with postgres.new_database() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def make_store(postgres):
+    """
+    Return a function that gives a `Store` of the shared server, by a name: at first with `settings` of its sessions
+    and options of its `Address`, and then the same one for as long as the test process runs.
+    """
+    made = {}
+    with ExitStack() as stores:
+
+        def make_store(name, settings=None, **options):
+            if name not in made:
+                made[name] = stores.enter_context(new_store(postgres, settings=settings, **options))
+            return made[name]
+
+        yield make_store
+
+
+@pytest.fixture
+def store_url(make_store):
+    """The URL of a database that has our schema and no jobs. For tests that change no schema: much the faster."""
+    return make_store("usual").empty().conninfo
 
 
 @pytest.fixture

@@ -57,6 +57,9 @@ loop_stall_limit_seconds allows (a supervisor starts another)."""
 )
 @click.option("--url", metavar="URL", help="The store, in place of the manager's own.")
 @click.option(
+    "--listen-url", metavar="URL", help="With a --url that leads through a PgBouncer: one that leads to PostgreSQL."
+)
+@click.option(
     "--grace", type=click.FloatRange(min=0), metavar="SECONDS", help="How long to wait for running jobs at the stop."
 )
 @click.option(

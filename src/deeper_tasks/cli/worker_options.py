@@ -18,6 +18,7 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
     application: str
     queues: str | None
     url: str | None
+    listen_url: str | None
     grace: float | None
     log_level: str | None
     log_format: str
@@ -28,6 +29,7 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
         given = {
             "--queues": self.queues,
             "--url": self.url,
+            "--listen-url": self.listen_url,
             "--grace": grace,
             "--log-level": self.log_level,
         }

@@ -74,7 +74,9 @@ def run_supervised(options: WorkerOptions, settings: Settings, place: Place) -> 
 def _load(options: WorkerOptions, *, logging_to: logging.Handler) -> tuple[BackgroundTaskManager, Loaded]:
     manager = load_manager(options.application)
     if options.url is not None:
-        manager.use_store(options.url)
+        manager.use_store(options.url, listen_url=options.listen_url)
+    elif options.listen_url is not None:
+        raise ConfigError("--listen-url belongs to a --url; without, the manager's own setting listen_url is used")
     set_level(logging_to, asked=options.log_level, setting=manager.settings.log_level)
     loaded = Loaded(
         store=store_of(manager),

@@ -183,6 +183,10 @@ def _checked_url(url: str) -> str:
     return url
 
 
+def _checked_listen_url(url: str | None) -> str | None:
+    return url and _checked_url(url)
+
+
 def _checked_modules(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
@@ -193,6 +197,7 @@ def _checked_modules(names: tuple[str, ...]) -> tuple[str, ...]:
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "url": _checked_url,
+    "listen_url": _checked_listen_url,
     "default_queue": check_queue_name,
     "queues": check_queues,
     "include": _checked_modules,

@@ -24,6 +24,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     url: str = "sqlite:///tasks.db"
     """The store; its scheme chooses which: `sqlite:///tasks.db`, `memory://`, `noop://` …"""
+    listen_url: str | None = None
+    """PostgreSQL behind a pooler: a URL that leads straight to the server, to listen for hints. None: `url`."""
     enabled: bool = True
     """False: everything is accepted and nothing runs, as with `noop://`."""
 
@@ -106,5 +108,6 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ConfigError(message)
 
     def __repr__(self) -> str:
-        values = msgspec.structs.asdict(self) | {"url": redacted(self.url)}
+        listen_url = self.listen_url and redacted(self.listen_url)
+        values = msgspec.structs.asdict(self) | {"url": redacted(self.url), "listen_url": listen_url}
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in values.items())})"

@@ -21,6 +21,7 @@ class BlockingFacade:
 
     open = blocking(Facade.open)
     migrate = blocking(Facade.migrate)
+    migration_script = blocking(Facade.migration_script)
     enqueue_task = blocking(Facade.enqueue_task)
     schedule_task = blocking(Facade.schedule_task)
     _enqueue_many = blocking(Facade.enqueue_many)

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from types import ModuleType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
-from deeper_tasks.backends.protocol import Backend, JobQuery, Retention
-from deeper_tasks.config import Settings
+from deeper_tasks.backends.protocol import Backend, JobQuery, Retention, Scripting
+from deeper_tasks.config import Settings, redacted
 from deeper_tasks.domain.ids import JobId, parse_id
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.errors import (
@@ -19,6 +19,7 @@ from deeper_tasks.errors import (
     JobNotCompletedError,
     JobNotFoundError,
     TaskError,
+    UnsupportedError,
 )
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.manager.conditions import Conditions, check_page, to_days, to_filter, to_sort_key
@@ -30,6 +31,7 @@ from deeper_tasks.manager.overview import Overview, to_overview
 from deeper_tasks.manager.planner import Planner
 from deeper_tasks.manager.producer import Producer, common_connection
 from deeper_tasks.manager.stores import make_backend
+from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.views import (
     CancelOutcome,
     Page,
@@ -74,7 +76,7 @@ class Facade:
     def __init__(self, *, settings: Settings, backend: Backend | None = None) -> None:
         self.settings = settings
         self.events = EventBus()
-        self.registry = TaskRegistry(allowed_modules=settings.allowed_modules)
+        self.registry = TaskRegistry(allowed_modules=settings.allowed_modules, admit=self._admit)
         self._is_open = False
         self._pid = os.getpid()
         self._work_on(backend)
@@ -117,6 +119,23 @@ class Facade:
         """
         return await self.backend.migrate()
 
+    async def migration_script(self, *, is_whole: bool = False) -> str:
+        """
+        Return the statements that `migrate` would run, for a review or for somebody who may run them.
+
+        They are one transaction, for `psql -v ON_ERROR_STOP=1` or `sqlite3 -bail`; the empty
+        text where nothing is missing. With `is_whole` all that make an empty store,
+        without a look at this one: no server need be there. Nothing is changed.
+
+        Raises:
+            BackendUnavailableError: the store cannot be reached.
+            SchemaError: it is not one of ours, or newer than this code.
+            UnsupportedError: this store's schema is not made by statements.
+        """
+        if not isinstance(self.backend, Scripting):
+            raise UnsupportedError(f"{redacted(self.settings.url)} has no schema that statements make")
+        return await self.backend.migration_script(is_whole=is_whole)
+
     # enqueue
 
     async def enqueue_task(
@@ -146,6 +165,9 @@ class Facade:
         The connection is used here and now, in the calling thread. On SQLite an
         open transaction holds up all writers of the file, the workers too: keep
         it short, and await nothing else of the manager that writes before its end.
+
+        In a task with `transactional=True` that a worker of this manager runs, the
+        job joins that task's transaction by itself, without `connection`.
 
         Returns:
             The job's id; `.is_new` is False when a unique key is held, and then
@@ -572,23 +594,35 @@ class Facade:
 
     # inside
 
-    def _work_on(self, backend: Backend | None) -> None:
-        chosen = self.settings.url if self.settings.enabled else "noop://"
-        self.backend = backend or make_backend(chosen)
-        self._producer = Producer(backend=self.backend, settings=self.settings, bus=self.events)
+    def _work_on(self, backend: Backend | None, *, name: str | None = None) -> None:
+        self.backend = backend or self._make_backend()
+        url = self.settings.url if self.settings.enabled else "noop://"
+        store = name or (redacted(url) if backend is None else type(backend).__name__)
+        self._terms = terms_of(self.backend, self.settings, store=store)
+        self._producer = Producer(
+            backend=self.backend, settings=self.settings, bus=self.events, check=self._terms.check
+        )
         self._planner = Planner(backend=self.backend, jobs=self._producer.jobs, bus=self.events)
         self._operator = Operator(backend=self.backend, bus=self.events)
+
+    def _make_backend(self) -> Backend:
+        if not self.settings.enabled:
+            return make_backend("noop://")
+        return make_backend(self.settings.url, listen_url=self.settings.listen_url)
 
     @contextmanager
     def _lent_to(self, backend: Backend) -> Iterator[None]:
         """Work on another store inside the `with`, then on this manager's own as before. For the testing kit."""
         before = dict(vars(self))
-        self._work_on(backend)
+        self._work_on(backend, name="that of this test")
         self._is_open = False
         try:
             yield
         finally:
             vars(self).update(before)
+
+    def _admit(self, task: AnyTask) -> None:
+        self._terms.check(task, task.request)
 
     def _register(self, task: Task[P, R]) -> Task[P, R]:
         self.registry.add(task)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from deeper_tasks.backends.protocol import Backend, Capabilities
 from deeper_tasks.config import redacted
@@ -22,18 +22,26 @@ URL that it cannot use. A scheme of our own cannot be taken over.
 """
 
 
-def make_backend(url: str) -> Backend:
+def make_backend(url: str, *, listen_url: str | None = None) -> Backend:
     """
     Return the store that a URL names; nothing is opened yet.
 
     Raises:
         ConfigError: the scheme is unknown, a part of the URL cannot be used, or
-            the package that brings the store cannot be loaded.
+            the package that brings the store cannot be loaded; or the store has
+            no use for a `listen_url`.
     """
     parts = urlsplit(url)
+    if listen_url is not None and parts.scheme not in _TAKE_LISTEN_URL:
+        raise ConfigError(
+            f"setting 'listen_url' is for postgresql:// stores alone, and the store is {redacted(url)!r}: leave it out"
+        )
     maker = _MAKERS.get(parts.scheme)
     if maker is not None:
-        return maker(parts, dict(parse_qsl(parts.query, keep_blank_values=True)))
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if parts.scheme in _POSTGRES:
+            return _postgres(parts, options, listen_url=listen_url)
+        return maker(parts, options)
     brought = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in _MAKERS}
     if parts.scheme in brought:
         return _from_package(brought[parts.scheme], url)
@@ -67,7 +75,8 @@ def _sqlite(parts: SplitResult, options: dict[str, str]) -> Backend:
         )
     synchronous = options.pop("synchronous", "full").lower()
     timeout = options.pop("timeout", "10")
-    _refuse(parts, options, "synchronous (full, normal) and timeout (seconds)")
+    foreign_keys = options.pop("foreign_keys", "off").lower()
+    _refuse(parts, options, "synchronous (full, normal), timeout (seconds) and foreign_keys (on, off)")
     if synchronous not in set(Synchronous):
         raise ConfigError(f"synchronous={synchronous!r} in {parts.geturl()!r}: use full or normal")
     try:
@@ -76,10 +85,14 @@ def _sqlite(parts: SplitResult, options: dict[str, str]) -> Backend:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
         raise ConfigError(f"timeout={timeout!r} in {parts.geturl()!r}: give seconds, more than 0")
-    return SQLiteBackend(Path(path), synchronous=Synchronous(synchronous), timeout=seconds)
+    if foreign_keys not in {"on", "off"}:
+        raise ConfigError(f"foreign_keys={foreign_keys!r} in {parts.geturl()!r}: use on or off")
+    return SQLiteBackend(
+        Path(path), synchronous=Synchronous(synchronous), timeout=seconds, has_foreign_keys=foreign_keys == "on"
+    )
 
 
-def _postgres(parts: SplitResult, options: dict[str, str]) -> Backend:
+def _postgres(parts: SplitResult, options: dict[str, str], *, listen_url: str | None = None) -> Backend:
     try:
         from deeper_tasks.backends.postgres import Address, Pooler, PostgresBackend
     except ImportError as error:
@@ -87,21 +100,50 @@ def _postgres(parts: SplitResult, options: dict[str, str]) -> Backend:
             f"{redacted(parts.geturl())!r} needs psycopg 3: pip install 'deeper-tasks[postgres]' ({error})"
         ) from error
 
-    own = {name: options.pop(name) for name in ("schema", "timeout", "pool_size", "pooler") if name in options}
+    url = f"{parts.scheme}://{parts.netloc}{parts.path}?{parts.query}"
+    own = {name: options.pop(name) for name in _POSTGRES_OPTIONS if name in options}
+    # Not geturl, which leaves out the slashes where no host is named; and a + is no blank for libpq.
+    conninfo = f"{parts.scheme}://{parts.netloc}{parts.path}?{urlencode(options, quote_via=quote)}".rstrip("?")
+    _check_by_libpq(conninfo, "the store's URL")
     try:
         address = Address(
-            conninfo=parts._replace(query=urlencode(options)).geturl(),
+            conninfo=conninfo,
             schema=own.get("schema", "deeper"),
             timeout=timedelta(seconds=float(own.get("timeout", "10"))),
             pool_size=int(own.get("pool_size", "10")),
             pooler=Pooler(own.get("pooler", "none")),
+            listen_conninfo=listen_url and _checked_listen_url(listen_url),
         )
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ConfigError(
-            f"{redacted(parts.geturl())!r} has an option that cannot be used: {error}; there are schema (a name), "
+            f"{redacted(url)!r} has an option that cannot be used: {error}; there are schema (a name), "
             f"timeout (seconds), pool_size (connections), pooler (none, transaction) and those of libpq"
         ) from error
     return PostgresBackend(address)
+
+
+def _checked_listen_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in _POSTGRES:
+        raise ConfigError(f"setting 'listen_url' cannot be {redacted(url)!r}: it must be a postgresql:// URL, too")
+    if own := {name for name, _ in parse_qsl(parts.query)} & set(_POSTGRES_OPTIONS):
+        raise ConfigError(f"setting 'listen_url' has the option {min(own)!r}, which belongs into the store's own URL")
+    _check_by_libpq(url, "setting 'listen_url'")
+    return url
+
+
+def _check_by_libpq(url: str, what: str) -> None:
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        conninfo_to_dict(url)
+    except psycopg.Error:
+        # Its words may quote the password.
+        raise ConfigError(
+            f"{what} cannot be {redacted(url)!r}: PostgreSQL's libpq cannot read it; check the names of "
+            f"its options, and percent-encode what is special in its user and password"
+        ) from None
 
 
 def _memory(parts: SplitResult, options: dict[str, str]) -> Backend:
@@ -122,6 +164,11 @@ def _refuse(parts: SplitResult, options: dict[str, str], known: str) -> None:
     if options:
         raise ConfigError(f"{parts.geturl()!r} has the unknown option {next(iter(options))!r}; there are: {known}")
 
+
+_POSTGRES = ("postgresql", "postgres")
+_POSTGRES_OPTIONS = ("schema", "timeout", "pool_size", "pooler")
+_TAKE_LISTEN_URL = (*_POSTGRES, "noop")
+"""With noop:// an environment switches tasks off by one setting, and leaves the others as they are."""
 
 _MAKERS: dict[str, Callable[[SplitResult, dict[str, str]], Backend]] = {
     "sqlite": _sqlite,

@@ -69,6 +69,10 @@ class Settler:
         """Have the end of an attempt written soon."""
         self._add(job, settlement)
 
+    def tell(self, job: ClaimedJob, settlement: Settlement, state: State | None) -> None:
+        """Tell of the end of an attempt that the store has already, as of those that are written here."""
+        self._on_settled([(job, settlement, state)])
+
     def forget(self, settlement: Settlement) -> None:
         """Have a job given back that is in nobody's hands here; nobody is told of the outcome."""
         self._add(None, settlement)

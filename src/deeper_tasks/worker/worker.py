@@ -88,6 +88,7 @@ class Worker:
         )
         self._executors = self._make_executors()
         self._runner = Runner(
+            backend=backend,
             registry=registry,
             executors=self._executors,
             call_settings=self._call_settings,

@@ -242,6 +242,8 @@ def test_a_worker_works_although_nobody_reads_its_banner(start, deeper, ask):
         (["shop:nothing"], 2, "deeper: 'shop' has no 'nothing'; there is shop:manager, shop:stuck, shop:several"),
         (["shop:manager", "--queues", "default:many"], 2, "deeper: 'default:many' is no queue;"),
         (["shop:manager", "--url", "nowhere://"], 2, "unknown scheme"),
+        (["shop:manager", "--listen-url", "postgresql://x"], 2, "--listen-url belongs to a --url"),
+        (["shop:manager", *STORE, "--listen-url", "postgresql://x"], 2, "for postgresql:// stores alone"),
         (["shop:manager", "--url", "sqlite:////absent/folder/x.db"], 4, "does not exist"),
     ],
 )

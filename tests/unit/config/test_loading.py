@@ -231,3 +231,14 @@ def test_no_password_is_shown():
     with pytest.raises(ConfigError) as caught:
         load(url="user:secret@host")
     assert "secret" not in str(caught.value)
+
+
+def test_no_password_of_the_url_to_listen_by_is_shown():
+    settings = load({"DEEPER_TASKS_LISTEN_URL": "postgresql://user:secret@host/db"})
+    assert settings.listen_url == "postgresql://user:secret@host/db"
+    assert "secret" not in repr(settings)
+    assert "listen_url='postgresql://user:***@host/db'" in repr(settings)
+    assert "listen_url=None" in repr(load({"DEEPER_TASKS_LISTEN_URL": "none"}))
+    with pytest.raises(ConfigError, match="'listen_url' cannot be") as caught:
+        load(listen_url="user:secret@host")
+    assert "secret" not in str(caught.value)

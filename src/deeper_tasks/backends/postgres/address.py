@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
 from msgspec import Struct
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 
 from deeper_tasks.config import redacted
 from deeper_tasks.errors import ConfigError
 
-_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+_SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,47}")
 """Short enough for the channel of its hints, and the same quoted and unquoted."""
 
 
@@ -42,7 +45,8 @@ class Address(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not _SCHEMA.fullmatch(self.schema):
             raise ConfigError(
-                f"schema={self.schema!r} cannot be a name: use up to 48 of a-z, 0-9 and _, not beginning with a digit"
+                f"schema={self.schema!r} cannot be a name: use up to 48 of a-z, 0-9 and _, "
+                f"not beginning with a digit or pg_"
             )
         if self.timeout <= timedelta(0):
             raise ConfigError(f"timeout={self.timeout.total_seconds():g} is no time to answer in: give more than 0")
@@ -60,4 +64,18 @@ class Address(Struct, frozen=True, kw_only=True):
         return self.pooler is Pooler.NONE or self.listen_conninfo is not None
 
     def __repr__(self) -> str:
-        return f"Address({redacted(self.conninfo)!r}, schema={self.schema!r})"
+        return f"Address({_shown(self.conninfo)!r}, schema={self.schema!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("conninfo", _shown(self.conninfo)), ("schema", self.schema)]
+
+
+def _shown(conninfo: str) -> str:
+    """Return the address without its secrets; of pairs, which have no marks around a password, the places alone."""
+    if "://" in conninfo:
+        return redacted(conninfo)
+    try:
+        pairs = conninfo_to_dict(conninfo)
+    except ProgrammingError:
+        return "…"
+    return " ".join(f"{name}={pairs[name]}" for name in ("host", "port", "dbname", "user") if name in pairs)

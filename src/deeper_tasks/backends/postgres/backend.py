@@ -11,18 +11,21 @@ from typing import TypeVar
 from deeper_tasks.backends.postgres import (
     consume,
     control,
+    diagnosis,
     listing,
     look,
     maintain,
     produce,
     schedules,
     schema,
+    session,
     unique_keys,
 )
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import moment_text
 from deeper_tasks.backends.postgres.database import Database, Operation
 from deeper_tasks.backends.postgres.frontier import Frontier
+from deeper_tasks.backends.postgres.joining import insert_joining
 from deeper_tasks.backends.postgres.wake import Wake
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
@@ -42,6 +45,7 @@ from deeper_tasks.backends.protocol import (
     Retention,
     Retried,
 )
+from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
@@ -56,7 +60,13 @@ class PostgresBackend:
     """A store in a schema of a PostgreSQL database, for any number of processes on any number of machines."""
 
     def __init__(self, address: Address) -> None:
-        self.capabilities = Capabilities(is_durable=True, is_shared=True, has_hints=address.can_listen)
+        self.capabilities = Capabilities(
+            is_durable=True,
+            is_shared=True,
+            has_transactions=True,
+            has_hints=address.can_listen,
+            hints_on_commit=True,
+        )
         self._database = Database(address)
         self._wake = Wake(self._database)
         self._store: str | None = None
@@ -69,9 +79,11 @@ class PostgresBackend:
             return
         self._database.connections.reopen()
         try:
-            if await self._database.ask(partial(schema.missing, address=self._database.address)):
+            address = self._database.address
+            await self._database.ask(partial(session.check, address=address))
+            if await self._database.ask(partial(schema.missing, address=address)):
                 async with self._database.alone() as connection:
-                    await schema.make_ready(connection, self._database.address, create=create)
+                    await schema.make_ready(connection, address, create=create)
             [(self._store,)] = await self._database.call(schema.SELECT_STORE, {})
             self._wake.open()
         except BaseException:
@@ -92,6 +104,18 @@ class PostgresBackend:
             if self._store is None:
                 await self.close()
 
+    async def migration_script(self, *, is_whole: bool = False) -> str:
+        address = self._database.address
+        if is_whole:
+            return schema.script(address, schema.known_migrations(), is_new=True)
+        self._database.connections.reopen()
+        try:
+            async with self._database.alone() as connection:
+                return await schema.script_for(connection, address)
+        finally:
+            if self._store is None:
+                await self.close()
+
     # produce
 
     async def insert(
@@ -105,11 +129,13 @@ class PostgresBackend:
         most = self.capabilities.max_atomic_insert
         if atomic and len(jobs) > most:
             raise UnsupportedError(f"{len(jobs)} jobs are more than one insert takes ({most}); use atomic=False")
-        if connection is not None:
-            raise UnsupportedError("no connection")
         batches = [jobs[start : start + most] for start in range(0, len(jobs), most)]
         answers: list[Insertion] = []
         try:
+            if connection is not None:
+                return await insert_joining(
+                    connection, batches, address=self._database.address, store=self._id, now=moment_text(now)
+                )
             for batch in batches:
                 answers += await produce.insert(self._open, batch, store=self._id, now=moment_text(now))
         except BackendUnavailableError as error:
@@ -205,7 +231,7 @@ class PostgresBackend:
         return await self._run(partial(look.get, job_id=job_id))
 
     async def find(self, query: JobQuery) -> JobList:
-        return await self._run(partial(listing.find, query=query))
+        return await self._open.survey(partial(listing.find, query=query))
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         return await self._run(partial(look.statistics, now=moment_text(now)))
@@ -215,6 +241,16 @@ class PostgresBackend:
 
     async def queues(self) -> list[QueueSettings]:
         return await self._run(look.queues)
+
+    # diagnosis
+
+    async def diagnose(self, *, deep: bool = False) -> list[Finding]:
+        self._database.connections.reopen()
+        try:
+            return await diagnosis.examine(self._database, deep=deep)
+        finally:
+            if self._store is None:
+                await self.close()
 
     # wake
 

@@ -19,6 +19,7 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from deeper_tasks.aside import run_aside
+from deeper_tasks.backends.postgres import session
 from deeper_tasks.backends.postgres.address import Address, Pooler
 from deeper_tasks.backends.postgres.refusals import POOLER_WAY_OUT, first_line, is_of_pooler
 from deeper_tasks.errors import BackendUnavailableError
@@ -59,26 +60,18 @@ async def _connect(conninfo: str, address: Address, pooler: Pooler) -> Connectio
         "application_name": "deeper_tasks",
     }
     if pooler is Pooler.NONE:
-        own["options"] = _options(address, str(wanted.get("options") or ""))
+        own["options"] = session.options(address, str(wanted.get("options") or ""))
         wanted.pop("options", None)
-    return await AsyncConnection.connect(
+    wanted["client_encoding"] = "UTF8"
+    connection = await AsyncConnection.connect(
         make_conninfo(**{**own, **wanted}),
         autocommit=True,
         # Through a pooler the next statement may meet another server process, which never heard of this one's.
         prepare_threshold=1 if pooler is Pooler.NONE else None,
     )
-
-
-def _options(address: Address, given: str) -> str:
-    milliseconds = int(address.timeout.total_seconds() * 1000)
-    settings = {
-        "TimeZone": "UTC",
-        "default_transaction_isolation": r"read\ committed",
-        # Behind the deadline, for what nobody waits for any more.
-        "statement_timeout": milliseconds,
-        "idle_in_transaction_session_timeout": milliseconds,
-    }
-    return " ".join([*(f"-c {name}={value}" for name, value in settings.items()), given]).strip()
+    if pooler is not Pooler.NONE:
+        session.prepare(connection)
+    return connection
 
 
 class Connections:
@@ -200,6 +193,12 @@ class _Shelf:
         self._idle: deque[Connection] = deque()
         self.lent: set[Connection] = set()
         self._places = asyncio.Semaphore(address.pool_size)
+        self._pid = os.getpid()
+
+    def __del__(self) -> None:
+        # Where nobody closed the store before its loop ended: there is nothing to wait for any more.
+        if os.getpid() == self._pid:
+            self.clear()
 
     @asynccontextmanager
     async def place(self, until: float) -> AsyncIterator[None]:

@@ -25,12 +25,14 @@ _MOST_TRIES = 10
 _LONGEST_PAUSE = 0.05
 
 _BEGIN = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED; "
+    "BEGIN ISOLATION LEVEL {isolation}; "
     "SET LOCAL search_path TO {schema}, pg_temp; "
     "SET LOCAL statement_timeout TO {milliseconds}; SET LOCAL idle_in_transaction_session_timeout TO {milliseconds}; "
     "SET LOCAL jit TO off; "
     "SET LOCAL enable_seqscan TO off; SET LOCAL enable_hashjoin TO off; SET LOCAL enable_mergejoin TO off"
 )
+# A list is read along indexes that have its order: the planner must not think that sorting is cheaper.
+_BEGIN_LIST = _BEGIN + "; SET LOCAL enable_sort TO off; SET LOCAL enable_bitmapscan TO off"
 
 
 class Transaction:
@@ -77,7 +79,8 @@ class Database:
         self._seconds = address.timeout.total_seconds()
         # The schema's name was checked: it needs no quotes but for words that SQL keeps for itself.
         self._schema = f'"{address.schema}"'
-        self._begin = _BEGIN.format(schema=self._schema, milliseconds=int(self._seconds * 1000))
+        self._begin = self._filled(_BEGIN, isolation="READ COMMITTED")
+        self._begin_list = self._filled(_BEGIN_LIST, isolation="REPEATABLE READ, READ ONLY")
         self._qualified: dict[str, str] = {}
 
     async def call(self, statement: str, values: Values) -> list[Row]:
@@ -99,10 +102,16 @@ class Database:
 
     async def run(self, operation: Operation[T]) -> T:
         """Run an operation in a transaction of its own, which sees our tables by their bare names."""
+        return await self._run(operation, self._begin)
 
+    async def survey(self, operation: Operation[T]) -> T:
+        """Run an operation that reads a list: all of its statements see the store as it is at one moment."""
+        return await self._run(operation, self._begin_list)
+
+    async def _run(self, operation: Operation[T], begin: str) -> T:
         async def run(connection: Connection) -> T:
             async with connection.cursor(binary=True) as cursor:
-                await connection.execute(self._begin)
+                await connection.execute(begin)
                 answer = await operation(Transaction(cursor))
                 await connection.execute("COMMIT")
             return answer
@@ -126,6 +135,10 @@ class Database:
                 yield connection
         except psycopg.Error as error:
             raise translate(error, self.address) from error
+
+    def _filled(self, begin: str, *, isolation: str) -> str:
+        milliseconds = int(self._seconds * 1000)
+        return begin.format(schema=self._schema, milliseconds=milliseconds, isolation=isolation)
 
     async def _repeated(self, run: Callable[[Connection], Awaitable[T]], *, most_losses: int = 0) -> T:
         until = asyncio.get_running_loop().time() + self._seconds

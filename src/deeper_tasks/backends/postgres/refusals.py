@@ -16,16 +16,17 @@ from deeper_tasks.errors import (
 
 OTHER_CONTENT, OTHER_STORE = "DT001", "DT002"
 """The codes of our own functions."""
+AGAIN = frozenset({"40001", "40P01", "23505"})
+"""A deadlock, or a race that another transaction has won."""
 
 POOLER_WAY_OUT = "if a pooler such as PgBouncer stands between, add ?pooler=transaction to the store's URL"
 
 _POOLER_SAYS = "unsupported startup parameter"
 _LOST = frozenset({None, "57P01", "57P02", "57P03"})
-_AGAIN = frozenset({"40001", "40P01", "23505"})
 _NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42703"})
 _CANCELLED, _LOCKED, _NO_RIGHT = "57014", "55P03", "42501"
 _NOT_PREPARED, _PREPARED_TWICE = "26000", "42P05"
-_GOING_AWAY = ("08", "53", "57", "58", *_AGAIN, "25006", "25P03", "25P04")
+_GOING_AWAY = ("08", "53", "57", "58", *AGAIN, "25006", "25P03", "25P04")
 """
 Classes of codes, and codes: no connection, no resources, an operator, the system; a race that was lost too often; a
 standby; a session of ours that was ended for its idleness, or its length.
@@ -38,7 +39,7 @@ class RowLockedError(BackendUnavailableError):
 
 def is_worth_another_try(error: psycopg.Error) -> bool:
     """Whether the statement lost a race: a deadlock, or a row that somebody else inserted at the same moment."""
-    return error.sqlstate in _AGAIN
+    return error.sqlstate in AGAIN
 
 
 def is_of_lost_connection(error: psycopg.Error) -> bool:

@@ -1,4 +1,29 @@
-"""The schema: numbered migrations, applied in order and recorded in the database."""
+"""
+The schema: numbered migrations, applied in order and recorded in the database.
+
+A deploy migrates first and restarts the workers after, one by one: so a
+released migration must suit the release before it, whose workers run on. What
+they have prepared stays good by these rules (docs/decisions/0015):
+
+- A migration that was released is never edited, renamed or taken away.
+- A function keeps its name, its arguments, its answer and its meaning. What is
+  to be done in another way gets a new name (`claim_2`); the old one goes two
+  releases later, when no worker calls it any more.
+- A column is added with a constant default or none, which rewrites no table, and
+  never renamed, retyped, narrowed or read by `SELECT *`. It is dropped two
+  releases after the last statement that names it.
+- A code, a state or a kind that old workers do not know is written only by what
+  came a release after its reader.
+- All locks are taken within `LOCK_TIMEOUT`, or the migration gives up and leaves
+  nothing: whoever waits for a table holds up all who come after.
+- No migration goes through the rows of `job`: what is to be filled in, the
+  maintainers fill in, a batch at a time.
+- An index on `job` is made CONCURRENTLY, which no transaction may hold: such a
+  step gets the first line `-- alone`, has one statement, is run by itself in
+  autocommit after a `DROP INDEX CONCURRENTLY IF EXISTS` of what an interrupted
+  one left invalid, and is recorded when it is done; the steps before it are
+  committed then. The first that is needed brings that to `migrate` and `script`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +38,10 @@ from deeper_tasks.errors import SchemaError
 
 OLDEST_SERVER = 140_000
 
+LOCK_TIMEOUT = "5s"
+
 SELECT_VERSION = "SELECT current_setting('server_version_num')::integer"
-LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('deeper_tasks:' || %s, 0))"
+SELECT_ENCODING = "SELECT current_setting('server_encoding')"
 SELECT_LEDGER = "SELECT to_regclass(%s) IS NOT NULL"
 SELECT_STORE = "SELECT id::text FROM {schema}.store"
 
@@ -38,10 +65,23 @@ def known_migrations() -> list[Migration]:
 
 
 def script(address: Address, steps: list[Migration], *, is_new: bool) -> str:
-    """Return the statements that apply these steps, for a review and for `psql`: one transaction."""
-    parts = ["BEGIN;", _preamble(address, is_new=is_new)]
-    parts += [f"-- {step.name}\n\n{step.sql}\n{_noted(step)}" for step in steps]
+    """Return the statements that apply these steps, for a review and for `psql`: one transaction, or nothing."""
+    if not steps:
+        return ""
+    parts = ["BEGIN;", _turn(address), _preamble(address, is_new=is_new)]
+    parts += [f"-- {step.name}\n\n{step.sql.strip()}\n\n{_noted(step)}" for step in steps]
     return "\n\n".join([*parts, "COMMIT;\n"])
+
+
+async def script_for(connection: Connection, address: Address) -> str:
+    """
+    Return the statements that apply what this database lacks.
+
+    Raises:
+        SchemaError: it is newer than this code.
+    """
+    is_new = not await _has_ledger(connection, address)
+    return script(address, await missing(connection, address), is_new=is_new)
 
 
 async def migrate(connection: Connection, address: Address) -> tuple[str, ...]:
@@ -49,15 +89,12 @@ async def migrate(connection: Connection, address: Address) -> tuple[str, ...]:
     Apply what is missing, in one transaction; returns the names applied. One at a time, whoever else migrates.
 
     Raises:
-        SchemaError: the server is too old, or the schema is newer than this code.
+        SchemaError: the server is too old, the database's encoding is not UTF8, or the
+            schema is newer than this code.
     """
     async with connection.transaction(), connection.cursor() as cursor:
-        await cursor.execute("SET LOCAL statement_timeout TO 0")
-        await cursor.execute(LOCK, (address.schema,))
-        await cursor.execute(SELECT_VERSION)
-        [(version,)] = await cursor.fetchall()
-        if version < OLDEST_SERVER:
-            raise SchemaError(f"{address!r} is PostgreSQL {version // 10_000}: version 14 or later is needed")
+        await cursor.execute(_turn(address))
+        await _check_server(connection, address)
         is_new = not await _has_ledger(connection, address)
         steps = await missing(connection, address)
         if steps or is_new:
@@ -93,10 +130,11 @@ async def make_ready(connection: Connection, address: Address, *, create: bool) 
         SchemaError: there is none, and it is not wanted or may not be made; or it is
             older than this code and waits for `migrate`, or newer.
     """
+    is_new = not await _has_ledger(connection, address)
     lacking = await missing(connection, address)
     if not lacking:
         return
-    if await _has_ledger(connection, address):
+    if not is_new:
         names = ", ".join(step.name for step in lacking)
         raise SchemaError(f"{address!r} lacks the migrations {names}; run 'deeper migrate'")
     if not create:
@@ -110,10 +148,34 @@ async def make_ready(connection: Connection, address: Address, *, create: bool) 
         ) from error
 
 
+async def _check_server(connection: Connection, address: Address) -> None:
+    [(version,)] = await (await connection.execute(SELECT_VERSION)).fetchall()
+    if version < OLDEST_SERVER:
+        raise SchemaError(f"{address!r} is PostgreSQL {version // 10_000}: version 14 or later is needed")
+    [(encoding,)] = await (await connection.execute(SELECT_ENCODING)).fetchall()
+    if encoding != "UTF8":
+        raise SchemaError(
+            f"{address!r} keeps text as {encoding}, in which not every job can be written: "
+            f"use a database made with ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
 async def _has_ledger(connection: Connection, address: Address) -> bool:
     cursor = await connection.execute(SELECT_LEDGER, (f'"{address.schema}".migration',))
     row = await cursor.fetchone()
     return row is not None and bool(row[0])
+
+
+def _turn(address: Address) -> str:
+    """Statements after which no other migrates, whoever begins at once. Only for its turn may one wait for long."""
+    return "\n".join(
+        [
+            "SET LOCAL statement_timeout TO 0;",
+            "SET LOCAL lock_timeout TO 0;",
+            f"SELECT pg_advisory_xact_lock(hashtextextended('deeper_tasks:{address.schema}', 0));",
+            f"SET LOCAL lock_timeout TO '{LOCK_TIMEOUT}';",
+        ]
+    )
 
 
 def _preamble(address: Address, *, is_new: bool) -> str:

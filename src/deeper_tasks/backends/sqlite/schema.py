@@ -40,18 +40,27 @@ def known_migrations() -> list[Migration]:
 
 def migrate(connection: sqlite3.Connection) -> tuple[str, ...]:
     """Apply what is missing, within the caller's transaction; returns the names applied."""
-    missing = _missing(connection)
+    steps = missing(connection)
     connection.execute(_CREATE_LEDGER)
-    for step in missing:
+    for step in steps:
         for statement in _statements(step.sql):
             connection.execute(statement)
         connection.execute(_INSERT_APPLIED, (step.name,))
-    return tuple(step.name for step in missing)
+    return tuple(step.name for step in steps)
+
+
+def script(steps: list[Migration]) -> str:
+    """Return the statements that apply these steps, for a review and for `sqlite3`: one transaction, or nothing."""
+    if not steps:
+        return ""
+    parts = ["BEGIN IMMEDIATE;", f"{_CREATE_LEDGER.strip()};"]
+    parts += [f"-- {step.name}\n\n{step.sql.strip()}\n\n{_noted(step)}" for step in steps]
+    return "\n\n".join([*parts, "COMMIT;\n"])
 
 
 def is_ready(connection: sqlite3.Connection) -> bool:
     """Whether the schema is the one that this code wants."""
-    return _has_ledger(connection) and not _missing(connection)
+    return _has_ledger(connection) and not missing(connection)
 
 
 def make_ready(connection: sqlite3.Connection, *, create: bool) -> None:
@@ -65,8 +74,8 @@ def make_ready(connection: sqlite3.Connection, *, create: bool) -> None:
         if not create:
             raise SchemaError("the database holds no jobs of deeper_tasks; an enqueue or 'deeper migrate' prepares it")
         migrate(connection)
-    elif missing := _missing(connection):
-        names = ", ".join(step.name for step in missing)
+    elif lacking := missing(connection):
+        names = ", ".join(step.name for step in lacking)
         raise SchemaError(f"the database lacks the migrations {names}; run 'deeper migrate'")
 
 
@@ -74,13 +83,18 @@ def _has_ledger(connection: sqlite3.Connection) -> bool:
     return connection.execute(_SELECT_LEDGER).fetchone() is not None
 
 
-def _missing(connection: sqlite3.Connection) -> list[Migration]:
+def missing(connection: sqlite3.Connection) -> list[Migration]:
+    """Return the migrations that the database lacks, in order. Raises SchemaError if it is newer than this code."""
     known = known_migrations()
     applied = {row[0] for row in connection.execute(_SELECT_APPLIED)} if _has_ledger(connection) else set()
     if unknown := applied - {step.name for step in known}:
         names = ", ".join(sorted(unknown))
         raise SchemaError(f"the database has the migrations {names}, which this version does not know; upgrade it")
     return [step for step in known if step.name not in applied]
+
+
+def _noted(step: Migration) -> str:
+    return f"INSERT INTO deeper_migration (name) VALUES ('{step.name}');"
 
 
 def _statements(script: str) -> list[str]:

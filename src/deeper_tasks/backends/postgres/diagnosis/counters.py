@@ -1,0 +1,67 @@
+"""The counters: how far they are behind, and whether they equal a recount of the jobs."""
+
+from __future__ import annotations
+
+from deeper_tasks.backends.codes import STATES
+from deeper_tasks.backends.postgres.connections import Connection
+from deeper_tasks.domain.finding import Finding, fault, fine, warning
+
+COUNT_MOVES = 'SELECT count(*) FROM (SELECT FROM "{schema}".move LIMIT 100000) AS move'
+# One statement: all of it at one moment.
+RECOUNT = """
+SELECT queue, state, sum(counted)::bigint, sum(there)::bigint
+FROM (
+    SELECT queue, state, count AS counted, 0 AS there FROM "{schema}".counter WHERE day = 0
+    UNION ALL
+    SELECT queue, before, -count, 0 FROM "{schema}".move WHERE before IS NOT NULL
+    UNION ALL
+    SELECT queue, after, count, 0 FROM "{schema}".move WHERE after IS NOT NULL
+    UNION ALL
+    SELECT queue, state, 0, count(*) FROM "{schema}".job GROUP BY queue, state
+) AS line
+GROUP BY queue, state
+HAVING sum(counted) <> sum(there)
+ORDER BY queue, state
+"""
+
+MANY_MOVES = 50_000
+_MOST_NAMED = 5
+
+
+async def examine(connection: Connection, schema: str, *, deep: bool) -> list[Finding]:
+    """Return what is found about the counters; `deep` counts all jobs."""
+    [(moves,)] = await (await connection.execute(COUNT_MOVES.format(schema=schema))).fetchall()
+    if moves >= MANY_MOVES:
+        return [
+            warning(
+                "counters",
+                f"they are {moves:,} moves or more behind: statistics take long, for nobody folds them",
+                "run a worker: each of them folds, a few thousand a second",
+            )
+        ]
+    if deep:
+        return [await _recounted(connection, schema)]
+    return [fine("counters", f"{moves:,} moves behind")]
+
+
+async def _recounted(connection: Connection, schema: str) -> Finding:
+    async with connection.transaction():
+        await connection.execute("SET LOCAL statement_timeout TO 0")
+        wrong = await (await connection.execute(RECOUNT.format(schema=schema))).fetchall()
+    if not wrong:
+        return fine("counters", "they equal a recount of all jobs")
+    told = [
+        f"{counted:,} {STATES[state]} in {queue!r} and there are {there:,}" for queue, state, counted, there in wrong
+    ]
+    # What is said of `before` touches no count of a day, and the difference stays right while jobs move on.
+    values = ", ".join(f"({_literal(queue)}, {state}, 0, {counted - there})" for queue, state, counted, there in wrong)
+    more = f" and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
+    return fault(
+        "counters",
+        f"they count {'; '.join(told[:_MOST_NAMED])}{more}: somebody has changed the tables by hand",
+        f'INSERT INTO "{schema}".move (queue, before, day, count) VALUES {values}',
+    )
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,36 @@
+"""The examination: the server first, then, where our schema is, all that is in it."""
+
+from __future__ import annotations
+
+from deeper_tasks.backends.postgres.connections import Connection
+from deeper_tasks.backends.postgres.database import Database
+from deeper_tasks.backends.postgres.diagnosis import counters, rights, server, snapshots, tables
+from deeper_tasks.domain.finding import Finding, fault
+from deeper_tasks.errors import BackendError
+
+SELECT_SCHEMA = "SELECT to_regnamespace(%s) IS NOT NULL"
+
+
+async def examine(database: Database, *, deep: bool) -> list[Finding]:
+    """Return what is found, good and bad. What breaks the examination off is the last finding. Changes nothing."""
+    findings: list[Finding] = []
+    try:
+        async with database.alone() as connection:
+            findings += await server.examine(connection)
+            findings += await snapshots.examine(connection)
+            findings += await _examine_schema(connection, database.address.schema, deep=deep)
+    except BackendError as error:
+        remedy = "see to the server and the network, or correct the store's URL"
+        findings.append(fault("database", str(error), remedy))
+    return findings
+
+
+async def _examine_schema(connection: Connection, schema: str, *, deep: bool) -> list[Finding]:
+    [(is_there,)] = await (await connection.execute(SELECT_SCHEMA, [f'"{schema}"'])).fetchall()
+    if not is_there:
+        told = f"the database has no schema {schema!r}"
+        return [fault("schema", told, "an enqueue or 'deeper migrate' makes it; or correct schema= in the store's URL")]
+    missing = await rights.examine(connection, schema)
+    if missing:
+        return missing
+    return [*await tables.examine(connection, schema), *await counters.examine(connection, schema, deep=deep)]
