@@ -132,23 +132,23 @@ class Outages:
 
     @asynccontextmanager
     async def _exhausted(self) -> AsyncIterator[None]:
-        """Take all connections there are, those of the workers too, and each that becomes free."""
+        """Take all connections there are, then those of the workers, which are ended until none is left to them."""
         async with AsyncExitStack() as taken:
             session = await taken.enter_async_context(self._session())
-            taking = asyncio.create_task(self._take_all(taken))
-            await session.execute(TERMINATE)
+            taking = asyncio.create_task(self._take_all(taken, session))
             try:
                 yield
             finally:
                 taking.cancel()
                 await asyncio.wait([taking])
 
-    async def _take_all(self, taken: AsyncExitStack) -> None:
+    async def _take_all(self, taken: AsyncExitStack, session: AsyncConnection[Any]) -> None:
         while True:
             try:
                 await taken.enter_async_context(self._session())
             except psycopg.OperationalError:
-                await asyncio.sleep(_LOOK)
+                await session.execute(TERMINATE)
+                await asyncio.sleep(_LOOK / 10)
 
     @asynccontextmanager
     async def _held(self) -> AsyncIterator[None]:

@@ -190,7 +190,7 @@ def _recoveries(
 
 
 def _first_after(moment: float, sorted_moments: Sequence[float]) -> float:
-    return round(next(at for at in sorted_moments if at > moment) - moment, 3)
+    return round(next((at for at in sorted_moments if at > moment), moment) - moment, 3)
 
 
 def _told(seconds: Iterable[float]) -> str:

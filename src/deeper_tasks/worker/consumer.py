@@ -15,6 +15,7 @@ from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.worker.attempt import Attempt, Stop
 from deeper_tasks.worker.clock import Clock
+from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.pace import Pace
 from deeper_tasks.worker.settings import WorkerSettings
@@ -47,6 +48,7 @@ class Consumer:
         settings: WorkerSettings,
         backend: Backend,
         clock: Clock,
+        health: StoreHealth,
         membership: Membership,
         settler: Settler,
         run: Run,
@@ -60,6 +62,7 @@ class Consumer:
         self._poll_interval = settings.poll_interval
         self._backend = backend
         self._clock = clock
+        self._health = health
         self._membership = membership
         self._settler = settler
         self._run = run
@@ -154,6 +157,7 @@ class Consumer:
             )
         finally:
             self._is_claiming = False
+        self._health.mark_working()
         self._unanswered = None
         return claim
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -88,7 +87,7 @@ class Heartbeat:
     async def _beat(self) -> None:
         node = self._membership.node_id
         # Before it is sent: whoever is stopped while it is under way does not know how old the answer is.
-        at = time.monotonic()
+        at = self._membership.now()
         try:
             beat = await self._backend.beat(node, busy=self._busy())
         except NodeLostError:

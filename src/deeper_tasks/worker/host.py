@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def is_known_dead(node: Node) -> bool:
     if _process_start(node.pid) == node.pid_started:
         return False
     return not _has_children_left(node.pid, node.pid_started)
+
+
+def since_boot() -> float:
+    """Return seconds that never step back, and pass while the machine is suspended too where it can tell."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 def child_mark() -> dict[str, str]:

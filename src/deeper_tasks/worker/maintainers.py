@@ -56,7 +56,8 @@ class Rescuer:
     worker's own clock, seen by reads without a gap, while this worker's own beats
     were written; so an outage of the store, a long transaction of somebody's that
     only lets it be read, or a suspended machine makes nobody look dead. A process
-    of this machine that has ended is known at once.
+    of this machine that has ended is known at once. A node that the store does not
+    let go of, because somebody's transaction holds it, has its lease begin anew.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Rescuer:
         is_finished = False
         while not is_finished:
             rescue = await self._backend.rescue(record.node.id, beat=record.beat)
+            self._seen.pop(record.node.id, None)
             is_finished = rescue.is_finished
             for job in rescue.jobs:
                 self._bus.emit(JobRescued(job_id=job.id, node=record.node.id, state=job.state))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 
 from deeper_tasks.backends.protocol import Backend, Node
 from deeper_tasks.domain.ids import NodeId
-from deeper_tasks.worker.host import describe_node
+from deeper_tasks.worker.host import describe_node, since_boot
 from deeper_tasks.worker.settings import WorkerSettings
 
 
@@ -14,14 +14,17 @@ class Membership:
     """
     The node that this worker is now.
 
-    Its beats go by the machine's own clock, whatever time the worker has been given.
+    Its beats go by the machine's own clock, `now`, whatever time the worker has been
+    given: one that goes on while the machine is suspended, for then the leases of
+    other machines' workers do.
     """
 
-    def __init__(self, *, backend: Backend, settings: WorkerSettings) -> None:
+    def __init__(self, *, backend: Backend, settings: WorkerSettings, now: Callable[[], float] = since_boot) -> None:
         self._backend = backend
         self._settings = settings
         self._lease = settings.lease.total_seconds()
-        self._known_at = time.monotonic()
+        self.now = now
+        self._known_at = now()
         self.node: Node = describe_node(settings.name, settings.queues)
 
     @property
@@ -32,15 +35,15 @@ class Membership:
     @property
     def is_in_doubt(self) -> bool:
         """Whether the store may have given this node's jobs to others: no beat was answered for a whole lease."""
-        return time.monotonic() - self._known_at >= self._lease
+        return self.now() - self._known_at >= self._lease
 
     def confirm(self, at: float) -> None:
-        """Note that the store knew this node at a monotonic time. Safe to call from any thread."""
+        """Note that the store knew this node when it was `at` by `now`. Safe to call from any thread."""
         self._known_at = at
 
     async def join(self) -> None:
         """Make this worker known to the store."""
-        at = time.monotonic()
+        at = self.now()
         await self._backend.register(self.node)
         self.confirm(at)
 

@@ -32,17 +32,26 @@ class RoleLoop:
 
     A store that is gone makes the turns come with growing pauses, which end for
     all roles when one finds it back. An error of our own is logged, and does not
-    end the loop.
+    end the loop. A role that does not ask the store something in every turn
+    says itself when it was answered.
     """
 
     def __init__(
-        self, name: str, role: Role, *, clock: Clock, health: StoreHealth, on_lost: Callable[[], Awaitable[None]]
+        self,
+        name: str,
+        role: Role,
+        *,
+        clock: Clock,
+        health: StoreHealth,
+        on_lost: Callable[[], Awaitable[None]],
+        always_asks: bool = True,
     ) -> None:
         self.name = name
         self._role = role
         self._clock = clock
         self._health = health
         self._on_lost = on_lost
+        self._always_asks = always_asks
         self._awake = asyncio.Event()
         self._is_succeeding = False
         self._turn_began: float | None = None
@@ -67,7 +76,8 @@ class RoleLoop:
             try:
                 pause = (await self._role.turn()).total_seconds()
                 self._failures, has_succeeded = 0, True
-                self._health.mark_working()
+                if self._always_asks:
+                    self._health.mark_working()
             except NodeLostError:
                 await self._on_lost()
                 pause = 0.0

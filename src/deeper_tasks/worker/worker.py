@@ -349,12 +349,13 @@ class Worker:
             settings=self._settings,
             backend=self._backend,
             clock=self._clock,
+            health=self._health,
             membership=self._membership,
             settler=self._settler,
             run=self._runner.run,
             wake=lambda: self._loops[name].wake(),  # noqa: PLW0108 - the loop is made for the consumer
         )
-        self._add(name, consumer)
+        self._add(name, consumer, always_asks=False)
         return consumer
 
     def _make_maintainers(self, declare: Declare | None) -> None:
@@ -366,5 +367,7 @@ class Worker:
         self._add("expirer", Expirer(backend=backend, settings=settings, bus=bus))
         self._add("pruner", Pruner(backend=backend, settings=settings, clock=clock, bus=bus))
 
-    def _add(self, name: str, role: Role) -> None:
-        self._loops[name] = RoleLoop(name, role, clock=self._clock, health=self._health, on_lost=self._on_lost)
+    def _add(self, name: str, role: Role, *, always_asks: bool = True) -> None:
+        self._loops[name] = RoleLoop(
+            name, role, clock=self._clock, health=self._health, on_lost=self._on_lost, always_asks=always_asks
+        )

@@ -82,6 +82,21 @@ async def test_the_other_jobs_of_a_dead_worker_are_rescued_and_it_itself_when_it
     assert await backend.nodes() == []
 
 
+async def test_a_worker_whose_beats_wait_for_it_is_not_taken_for_dead(backend, database_url):
+    node = await join(backend)
+    await put_many(backend, 1)
+    [job] = await take(backend, node, limit=1)
+    [record] = await backend.nodes()
+    async with await psycopg.AsyncConnection.connect(database_url) as other:
+        await other.execute("SELECT FROM deeper.node FOR UPDATE")
+        rescue = await backend.rescue(node, beat=record.beat)
+        assert (rescue.jobs, rescue.is_finished) == ((), True)
+        await other.rollback()
+    assert (await backend.beat(node)).held == {job.id: job.token}
+    [record] = await backend.nodes()
+    assert [rescued.id for rescued in (await backend.rescue(node, beat=record.beat)).jobs] == [job.id]
+
+
 async def test_the_other_old_jobs_are_pruned(backend, held):
     node = await join(backend)
     ids = await put_many(backend, 3)

@@ -1,7 +1,6 @@
 """The consumer: keeps its slots full, claims ahead where jobs are short, and gives back what it does not start."""
 
 import asyncio
-import time
 from datetime import timedelta
 
 import pytest
@@ -32,10 +31,11 @@ class Stage:
         self.settings = WorkerSettings(queues={"default": slots}, prefetch=timedelta(milliseconds=50))
         self.membership = Membership(backend=backend, settings=self.settings)
         self.told = []
+        self.health = StoreHealth(bus=EventBus(), clock=clock)
         self.settler = Settler(
             backend=backend,
             clock=clock,
-            health=StoreHealth(bus=EventBus(), clock=clock),
+            health=self.health,
             on_settled=lambda answered: self.told.extend((job.id, state) for job, _, state in answered),
         )
         self.started = []
@@ -48,6 +48,7 @@ class Stage:
             settings=self.settings,
             backend=backend,
             clock=clock,
+            health=self.health,
             membership=self.membership,
             settler=self.settler,
             run=self.run,
@@ -124,6 +125,17 @@ async def test_it_does_not_claim_while_all_slots_are_taken(stage, flaky, clock):
     await clock.settle()
     assert await stage.consumer.turn() == POLL
     assert len(flaky.called("claim")) == 1
+
+
+async def test_a_turn_that_asks_the_store_nothing_does_not_say_that_it_works(stage, flaky, clock):
+    await put_many(flaky, 2)
+    stage.health.mark_failing(BackendUnavailableError("gone"))
+    await stage.consumer.turn()
+    assert stage.health.is_working
+    await clock.settle()
+    stage.health.mark_failing(BackendUnavailableError("gone"))
+    await stage.consumer.turn()
+    assert not stage.health.is_working
 
 
 async def test_it_asks_for_a_turn_when_a_slot_becomes_free_and_there_may_be_more(stage, flaky, clock):
@@ -320,16 +332,16 @@ async def test_without_an_answer_to_its_beats_for_a_lease_it_starts_nothing_that
 ):
     running, *held = await put_many(flaky, 4)
     stage.consumer._pace.observe(0.001)
-    stage.membership.confirm(time.monotonic() - 3600)
+    stage.membership.confirm(stage.membership.now() - 3600)
     assert stage.membership.is_in_doubt
     assert await stage.consumer.turn() == POLL
     assert flaky.called("claim") == []
-    stage.membership.confirm(time.monotonic())
+    stage.membership.confirm(stage.membership.now())
     await stage.consumer.turn()
     await clock.settle()
     before = list(stage.started)
     assert stage.consumer.holds > set(before)
-    stage.membership.confirm(time.monotonic() - 3600)
+    stage.membership.confirm(stage.membership.now() - 3600)
     await stage.end(running)
     assert stage.started == before
     assert await stage.consumer.turn() == POLL
@@ -337,7 +349,7 @@ async def test_without_an_answer_to_its_beats_for_a_lease_it_starts_nothing_that
     assert stage.consumer.holds == set(before) - {running}
     waiting = [job for job in held if job not in before]
     assert {await stage.state(job) for job in waiting} == {State.PENDING}
-    stage.membership.confirm(time.monotonic())
+    stage.membership.confirm(stage.membership.now())
     await stage.consumer.turn()
     await clock.settle()
     assert len(stage.started) > len(before)

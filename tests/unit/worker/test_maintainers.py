@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from deeper_tasks.backends import protocol
 from deeper_tasks.backends.protocol import MAX_BATCH, Retention, Topic
 from deeper_tasks.domain.schedule import ScheduleBook
 from deeper_tasks.domain.settlement import End
@@ -188,6 +189,28 @@ async def test_a_worker_does_not_take_itself_for_dead(rescue, flaky, bus):
     await put_running(flaky, rescue.membership.node_id)
     await rescue.watch(120, is_beating=False)
     assert bus.heard == []
+
+
+async def test_a_node_that_the_store_does_not_let_go_of_has_its_lease_begin_anew(rescue, flaky, bus, monkeypatch):
+    node = await join(flaky)
+    job = await put_running(flaky, node)
+    free, tried = flaky.rescue, []
+
+    async def held(node, **_):
+        tried.append(node)
+        return protocol.Rescue(jobs=(), queues=frozenset(), is_finished=True)
+
+    monkeypatch.setattr(flaky, "rescue", held)
+    await rescue.watch(20)
+    assert tried == [node]
+    monkeypatch.setattr(flaky, "rescue", free)
+    # Its beats, which waited, are written now: they come before the next lease is over.
+    await rescue.watch(19)
+    await flaky.beat(node)
+    await rescue.watch(19)
+    assert await state_of(flaky, job.id) is State.RUNNING
+    await rescue.watch(1)
+    assert JobRescued in kinds(bus)
 
 
 async def test_a_machine_that_was_suspended_takes_nobody_for_dead(rescue, flaky, bus):

@@ -21,10 +21,11 @@ class Ends:
         self.events = []
         bus = EventBus()
         bus.subscribe(self.events.append)
+        self.health = StoreHealth(bus=bus, clock=clock)
         self.settler = Settler(
             backend=backend,
             clock=clock,
-            health=StoreHealth(bus=bus, clock=clock),
+            health=self.health,
             on_settled=lambda answered: self.told.extend((job.id, state) for job, _, state in answered),
         )
         self.running = asyncio.create_task(self.settler.run())
@@ -115,6 +116,20 @@ async def test_the_store_going_and_coming_back_is_told_once_each(ends, flaky, cl
     await clock.advance(5)
     await ends.settler.wait_until_idle()
     assert [type(event) for event in ends.events] == [StoreUnavailable, StoreRecovered]
+
+
+async def test_the_pause_ends_when_another_finds_the_store_back(ends, flaky, clock):
+    [job] = await claimed(flaky, 1)
+    flaky.fail("settle")
+    ends.put([job])
+    await clock.settle()
+    assert ends.settler.ends == {(job.id, job.token)}
+    flaky.restore()
+    ends.health.mark_working()
+    await clock.settle()
+    await ends.settler.wait_until_idle()
+    assert [job_id for job_id, _ in ends.told] == [job.id]
+    assert ends.settler.ends == set()
 
 
 async def test_a_lost_answer_changes_nothing(ends, flaky, clock):

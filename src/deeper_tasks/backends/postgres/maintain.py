@@ -21,8 +21,13 @@ _PENDING, _RUNNING, _FAILED = CODES[State.PENDING], CODES[State.RUNNING], CODES[
 
 PROMOTE = "SELECT queue, count, next_due_in FROM {schema}.promote(%(limit)s::text::integer, %(now)s::timestamptz)"
 MARK_LOST = """
-UPDATE node SET is_lost = true WHERE id = %(node)s AND (is_lost OR beat = %(beat)s) RETURNING number
+UPDATE node SET is_lost = true
+WHERE id = (
+    SELECT id FROM node WHERE id = %(node)s AND (is_lost OR beat = %(beat)s) FOR NO KEY UPDATE SKIP LOCKED
+)
+RETURNING number
 """
+"""Not the node whose row somebody's transaction holds: its beats wait behind that, and would come too late."""
 SELECT_ABANDONED = """
 SELECT id::text, queue, attempt, max_attempts, attempted_at IS NOT NULL, cancel_requested IS NOT NULL, unique_key
 FROM job

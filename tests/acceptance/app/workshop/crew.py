@@ -148,7 +148,7 @@ class Crew:
     def check_database(self) -> None:
         """Check that the database is whole; PostgreSQL sees to that, so there that the counters agree with the jobs."""
         if not self._is_file:
-            with psycopg.connect(self.url) as session:
+            with psycopg.connect(self.url.partition("?")[0]) as session:
                 assert session.execute(_WRONG_COUNTERS).fetchall() == []
             return
         connection = sqlite3.connect(self.database)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import signal
@@ -137,7 +138,9 @@ async def fork_in_a_loop() -> int:
     _print([str(await enqueuing[0])])
     child = os.fork()
     if child == 0:
-        # The parent's loop does not run here.
+        # The parent's loop does not run here, and its calls never go on: to collect them must not reach the parent.
+        enqueuing.clear()
+        gc.collect()
         _print(_enqueue_sync(manager))
         _print(_enqueue_async(manager))
         os._exit(0)
