@@ -214,7 +214,7 @@ async def test_rights_that_are_missing_are_named_with_the_statements_that_give_t
     role = f"reader_{os.getpid()}"
     query(f"CREATE ROLE {role} LOGIN")
     try:
-        stranger = PostgresBackend(Address(conninfo=database_url.replace("postgres@", f"{role}@", 1)))
+        stranger = PostgresBackend(Address(conninfo=f"{database_url}?options=-c%20role%3D{role}"))
         [finding] = await of(stranger, "rights")
         assert finding.message == f"the user '{role}' lacks USAGE of the schema deeper"
         query(f"GRANT USAGE ON SCHEMA deeper TO {role}")
