@@ -35,6 +35,10 @@ memory: $(INSTALLED) ## Run a million jobs, and show that their worker's memory 
 soak: $(INSTALLED) ## Run 10,000 jobs over 4 processes while 25 are killed (minutes); options by ARGS="--stops 5 --seed 1"
 	@$(BIN)/python -m proofs soak $(ARGS)
 
+.PHONY: outage
+outage: $(INSTALLED) ## Run 20,000 jobs on PostgreSQL while server, sessions and network fail (minutes); options by ARGS="--seed 1"
+	@$(BIN)/python -m proofs outage $(ARGS)
+
 .PHONY: check
 check: $(INSTALLED) ## Lint, types and layers
 	$(BIN)/ruff check .

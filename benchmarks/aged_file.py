@@ -54,21 +54,45 @@ SELECT
     iif(state = 6, printf('{{"sent":true,"number":%d}}', i), NULL)
 FROM kind
 """
+_FILL_SCHEDULED = f"""
+INSERT INTO deeper_job (
+    id, state, task, arguments, queue, priority, max_attempts, original_max_attempts, inserted_at, scheduled_at
+)
+WITH RECURSIVE number (i) AS (SELECT :start UNION ALL SELECT i + 1 FROM number WHERE i + 1 < :stop),
+born AS (SELECT i, :since + i * :gap AS at FROM number)
+SELECT
+    printf('%08x-%04x-7%03x-8001-%012x', (at / 1000) >> 16, (at / 1000) & 65535, i & 4095, i), 1, 'shop.mails.task_1',
+    printf('[[%d,"customer-%d@example.org"],{{"language":"en"}}]', i, i % 100000), '{QUEUES[0]}', 0, 5, 5,
+    at, at + {(DAYS + 1) * _DAY}
+FROM born
+"""
 _COUNT = "INSERT INTO deeper_counter SELECT queue, state, 0, count(*) FROM deeper_job GROUP BY queue, state"
 
 
-def make_aged(path: Path, jobs: int, *, on_progress: Callable[[int], object] = lambda _: None) -> None:
-    """Make a store with so many ended jobs, evenly over the last 30 days; 1 % are dead letters."""
+def make_aged(
+    url: str, jobs: int, *, scheduled: int = 0, on_progress: Callable[[int], object] = lambda _: None
+) -> None:
+    """
+    Make a store with so many ended jobs, evenly over the last 30 days; 1 % are dead letters.
+
+    Jobs that are scheduled are due evenly over the next 30 days, none of them within a day.
+    """
+    path = Path(url.removeprefix("sqlite:///"))
     asyncio.run(_make_empty(path))
-    since = time.time_ns() // 1000 - DAYS * _DAY
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for setting in _SETTINGS:
             connection.execute(setting)
-        for start in range(0, jobs, _CHUNK):
-            stop = min(start + _CHUNK, jobs)
-            connection.execute(_FILL, {"start": start, "stop": stop, "since": since, "gap": DAYS * _DAY // jobs})
-            on_progress(stop)
+        _fill(connection, _FILL, jobs, on_progress=on_progress)
+        _fill(connection, _FILL_SCHEDULED, scheduled, on_progress=lambda done: on_progress(jobs + done))
         connection.execute(_COUNT)
+
+
+def _fill(connection: sqlite3.Connection, statement: str, total: int, *, on_progress: Callable[[int], object]) -> None:
+    since = time.time_ns() // 1000 - DAYS * _DAY
+    for start in range(0, total, _CHUNK):
+        stop = min(start + _CHUNK, total)
+        connection.execute(statement, {"start": start, "stop": stop, "since": since, "gap": DAYS * _DAY // total})
+        on_progress(stop)
 
 
 async def _make_empty(path: Path) -> None:

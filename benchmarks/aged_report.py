@@ -1,4 +1,4 @@
-"""The report of an aged file: each figure on the young file and on the aged one, and how they compare."""
+"""The report of an aged store: each figure on the young store and on the aged one, and how they compare."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rich.table import Table
 from benchmarks.aged import RATES, Figures
 
 Rounds = list[tuple[Figures, Figures]]
-"""What each round measured on the young file and on the aged one."""
+"""What each round measured on the young store and on the aged one."""
 
 _DECIMALS_BELOW = 100
 
 
 def to_rows(rounds: Rounds) -> list[dict[str, Any]]:
-    """Return the figures as plain values. The cost is how many times as long it takes in the aged file."""
+    """Return the figures as plain values. The cost is how many times as long it takes in the aged store."""
     rows = []
     for name in rounds[0][1]:
         pairs = [(young[name], aged[name]) for young, aged in rounds if name in young]
@@ -37,7 +37,7 @@ def to_table(rows: list[dict[str, Any]], title: str) -> Table:
     """Return the rows as a table to read."""
     table = Table(title=title, caption="medians of the rounds; the cost is the median of the rounds' own ratios")
     table.add_column("figure")
-    for column in ("unit", "young file", "aged file", "cost, aged / young"):
+    for column in ("unit", "young store", "aged store", "cost, aged / young"):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(row["figure"], row["unit"], *(_number(row[key]) for key in ("young", "aged", "cost")))

@@ -1,10 +1,11 @@
 """
-This engine, everything on: fencing, events, timeouts and retries, `synchronous = FULL`, logs at WARNING.
+This engine, everything on: fencing, events, timeouts and retries, durable commits, logs at WARNING.
 
 A drain is measured with the queue full and paused and the workers started and
 registered: from the call of `resume_queue` until the statistics, looked at
 every 10 ms, show every job completed. CPU time is what the workers used
 between these two; memory is the peak of a worker that has just drained.
+Latency is that of a worker started anew on the drained store.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from pathlib import Path
 
 from benchmarks.engine_tasks import noop, start_time
 from benchmarks.figures import Figure, Sample
-from benchmarks.latency import gaps, latency_figures
+from benchmarks.gaps import gaps
+from benchmarks.latency import latency_figures
 from benchmarks.plan import BULK, Plan
 from benchmarks.processes import Child, children
+from benchmarks.site import Phase, Site
 from deeper_tasks import BackgroundTaskManager, TaskCall
 
 _WORKER = ["-m", "deeper_tasks.cli", "worker", "benchmarks.engine_worker:manager", "--log-level", "warning"]
@@ -28,14 +31,23 @@ _SETTLING = 0.5
 """Seconds that a registered worker gets to become idle."""
 
 
-def measure(plan: Plan, round_number: int) -> Sample:
+def measure(plan: Plan, site: Site) -> Sample:
     """Measure one round."""
     sample: Sample = {}
-    sample |= asyncio.run(_enqueue(url_of(plan.store("ours-single", round_number)), plan.singles))
-    sample |= _enqueue_blocking(url_of(plan.store("ours-blocking", round_number)), plan.singles)
-    sample |= asyncio.run(_drain_with_one(plan, url_of(plan.store("ours-one", round_number))))
-    sample |= asyncio.run(_drain_with_two(plan, url_of(plan.store("ours-two", round_number))))
-    return sample
+    with site.store("ours-single") as url:
+        sample |= asyncio.run(_enqueue(url, plan.singles))
+    with site.store("ours-blocking") as url:
+        sample |= _enqueue_blocking(url, plan.singles)
+    with site.store("ours-one") as url:
+        with site.wear(url, Phase.INSERT, jobs=plan.jobs) as inserting:
+            sample |= asyncio.run(_fill(url, plan.jobs))
+        with site.wear(url, Phase.DRAIN, jobs=plan.jobs) as draining:
+            sample |= asyncio.run(_drain_with_one(plan, url))
+        sample |= asyncio.run(_wait_for_starts(plan, url))
+    with site.store("ours-two") as url:
+        asyncio.run(_fill(url, plan.jobs))
+        sample |= asyncio.run(_drain_with_two(plan, url))
+    return sample | inserting | draining
 
 
 async def _enqueue(url: str, count: int) -> Sample:
@@ -54,28 +66,36 @@ def _enqueue_blocking(url: str, count: int) -> Sample:
         return {Figure.ENQUEUE_SYNC: count / (time.perf_counter() - started)}
 
 
+async def _fill(url: str, jobs: int) -> Sample:
+    async with BackgroundTaskManager(url) as manager:
+        return {Figure.ENQUEUE_MANY: await enqueue_many(manager, jobs)}
+
+
 async def _drain_with_one(plan: Plan, url: str) -> Sample:
     async with BackgroundTaskManager(url) as manager:
-        enqueue_rate = await enqueue_many(manager, plan.jobs)
         with started_workers(1, plan.folder, url) as workers:
             rate, cpu = await _drain(manager, workers, plan.jobs)
             memory = workers[0].peak_bytes() / 1e6
-            latency = await _latency(manager, plan.latencies)
-    return {
-        Figure.ENQUEUE_MANY: enqueue_rate,
-        Figure.DRAIN: rate,
-        Figure.CPU: cpu,
-        Figure.MEMORY: memory,
-        **latency,
-    }
+    return {Figure.DRAIN: rate, Figure.CPU: cpu, Figure.MEMORY: memory}
 
 
 async def _drain_with_two(plan: Plan, url: str) -> Sample:
     async with BackgroundTaskManager(url) as manager:
-        await enqueue_many(manager, plan.jobs)
         with started_workers(2, plan.folder, url) as workers:
             rate, cpu = await _drain(manager, workers, plan.jobs)
     return {Figure.DRAIN_TWO: rate, Figure.CPU_TWO: cpu}
+
+
+async def _wait_for_starts(plan: Plan, url: str) -> Sample:
+    async with BackgroundTaskManager(url) as manager:
+        with started_workers(1, plan.folder, url) as workers:
+            await until_registered(manager, workers)
+            called, ids = [], []
+            for gap in gaps(plan.latencies):
+                await asyncio.sleep(gap)
+                called.append(time.time_ns())
+                ids.append(await manager.enqueue_task(start_time))
+            return latency_figures(called, [await manager.result(task_id, timeout=30) for task_id in ids])
 
 
 async def enqueue_many(manager: BackgroundTaskManager, count: int) -> float:
@@ -101,16 +121,6 @@ async def _drain(manager: BackgroundTaskManager, workers: list[Child], jobs: int
     return jobs / seconds, (sum(worker.cpu_seconds() for worker in workers) - cpu) / jobs * 1e6
 
 
-async def _latency(manager: BackgroundTaskManager, count: int) -> Sample:
-    await asyncio.sleep(_SETTLING)
-    called, ids = [], []
-    for gap in gaps(count):
-        await asyncio.sleep(gap)
-        called.append(time.time_ns())
-        ids.append(await manager.enqueue_task(start_time))
-    return latency_figures(called, [await manager.result(task_id, timeout=30) for task_id in ids])
-
-
 async def until_registered(manager: BackgroundTaskManager, workers: list[Child]) -> None:
     """Wait until the workers are there and idle."""
     while (await manager.get_statistics()).workers_summary.workers < len(workers):
@@ -131,8 +141,3 @@ def started_workers(count: int, folder: Path, url: str, **settings: str) -> Iter
     environment = {"DEEPER_TASKS_URL": url, **settings}
     with children(count, _WORKER, folder=folder, environment=environment) as workers:
         yield workers
-
-
-def url_of(path: Path) -> str:
-    """Return the URL of a file."""
-    return f"sqlite:///{path}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from statistics import median
 
@@ -18,6 +19,21 @@ class Competitor(StrEnum):
     OURS = "deeper_tasks"
     HUEY = "huey"
     HUEY_UNSAFE = "huey_fsync_off"
+    PGQUEUER = "pgqueuer"
+    PROCRASTINATE = "procrastinate"
+    OBAN = "oban"
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether it is another library, as safe as this one."""
+        return self not in {Competitor.RAW, Competitor.OURS, Competitor.HUEY_UNSAFE}
+
+
+class Rival(StrEnum):
+    """Whom a target names."""
+
+    RAW = "raw"
+    FASTEST_PEER = "the fastest peer"
 
 
 class Figure(StrEnum):
@@ -34,6 +50,11 @@ class Figure(StrEnum):
     LATENCY_P99 = "enqueue to start, p99"
     LATENCY_MAX = "enqueue to start, max"
     MEMORY = "peak memory of a worker"
+    WAL_INSERT = "WAL a job, enqueue in bulk"
+    WAL_DRAIN = "WAL a job, drain"
+    PAGE_IMAGES = "page images in the WAL of a drain"
+    DEAD = "dead tuples a job"
+    DEAD_IN_INDEXES = "dead tuples a job, in indexes too"
 
     @property
     def unit(self) -> str:
@@ -42,23 +63,21 @@ class Figure(StrEnum):
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """What a figure of ours should reach: at least a share of the raw loop's, or at most a number."""
+    """What a figure of ours should reach: at least a multiple of what somebody else does, or at most a number."""
 
-    least_share_of_raw: float | None = None
-    most: float | None = None
+    limit: float
+    of: Rival | None = None
 
     def __str__(self) -> str:
-        if self.least_share_of_raw is not None:
-            return f"≥ {self.least_share_of_raw:g} of raw"
-        return f"≤ {self.most:g}"
+        return f"≤ {self.limit:g}" if self.of is None else f"≥ {self.limit:g} of {self.of}"
 
     def is_met(self, row: Row) -> bool | None:
         """Whether the row reaches it; None where a number is missing."""
-        if self.least_share_of_raw is not None:
-            share = row.ratio_to(Competitor.RAW)
-            return None if share is None else share >= self.least_share_of_raw
-        ours = row.spreads.get(Competitor.OURS)
-        return None if ours is None or self.most is None else ours.median <= self.most
+        if self.of is None:
+            ours = row.spreads.get(Competitor.OURS)
+            return None if ours is None else ours.median <= self.limit
+        ratio = row.ratio_to_fastest_peer() if self.of is Rival.FASTEST_PEER else row.ratio_to(Competitor.RAW)
+        return None if ratio is None else ratio >= self.limit
 
 
 class Spread(Struct, frozen=True, kw_only=True):
@@ -74,7 +93,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
     figure: Figure
     rounds: dict[Competitor, list[float]]
-    target: Target | None = None
+    targets: tuple[Target, ...] = ()
 
     @property
     def spreads(self) -> dict[Competitor, Spread]:
@@ -90,21 +109,28 @@ class Row(Struct, frozen=True, kw_only=True):
 
         Neighbours in time are compared: what else the machine did meanwhile slowed both.
         """
-        ours, theirs = self.rounds.get(Competitor.OURS), self.rounds.get(other)
-        if not ours or not theirs:
+        return self._ratio(self.rounds.get(other, []))
+
+    def ratio_to_fastest_peer(self) -> float | None:
+        """Return the same of ours and of whichever peer did most in each round; None where more is no better."""
+        if self.figure.unit != "jobs/s":
+            return None
+        peers = [values for who, values in self.rounds.items() if who.is_peer]
+        return self._ratio([max(values) for values in zip(*peers, strict=True)])
+
+    def _ratio(self, theirs: list[float]) -> float | None:
+        ours = self.rounds.get(Competitor.OURS)
+        if not ours or not theirs or not all(theirs):
             return None
         return median(mine / its for mine, its in zip(ours, theirs, strict=True))
 
 
-def make_rows(samples: dict[Competitor, list[Sample]]) -> list[Row]:
-    """Return the rows of what was measured."""
+def make_rows(samples: dict[Competitor, list[Sample]], targets: Mapping[Figure, tuple[Target, ...]]) -> list[Row]:
+    """Return the rows of what was measured; figures that nobody has are left out."""
     return [
-        Row(
-            figure=figure,
-            rounds={who: [sample[figure] for sample in taken] for who, taken in samples.items() if figure in taken[0]},
-            target=_TARGETS.get(figure),
-        )
+        Row(figure=figure, rounds=rounds, targets=targets.get(figure, ()))
         for figure in Figure
+        if (rounds := {who: [each[figure] for each in taken] for who, taken in samples.items() if figure in taken[0]})
     ]
 
 
@@ -120,9 +146,9 @@ _UNITS = {
     Figure.LATENCY_P99: "ms",
     Figure.LATENCY_MAX: "ms",
     Figure.MEMORY: "MB",
-}
-_TARGETS = {
-    Figure.DRAIN: Target(least_share_of_raw=0.2),
-    Figure.CPU: Target(most=25),
-    Figure.LATENCY_P99: Target(most=5),
+    Figure.WAL_INSERT: "bytes",
+    Figure.WAL_DRAIN: "bytes",
+    Figure.PAGE_IMAGES: "images",
+    Figure.DEAD: "tuples",
+    Figure.DEAD_IN_INDEXES: "tuples",
 }

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from huey import SqliteHuey  # type: ignore[import-untyped]
 
-FILE, FSYNC, GATE = "BENCHMARK_HUEY_FILE", "BENCHMARK_HUEY_FSYNC", "BENCHMARK_HUEY_GATE"
+from benchmarks.gate import wait_at_gate
 
-_LOOK = 0.001
+FILE, FSYNC = "BENCHMARK_HUEY_FILE", "BENCHMARK_HUEY_FSYNC"
 
 
 def noop(user_id: int, name: str) -> None:
@@ -32,14 +31,6 @@ def make_huey(path: str, *, is_fsync_off: bool) -> tuple[SqliteHuey, Callable[..
     return huey, huey.task()(noop), huey.task()(start_time)
 
 
-def _wait_for_gate() -> None:
-    """Hold a worker at its start, until the file appears that opens the measurement."""
-    gate = Path(os.environ[GATE])
-    gate.with_name(f"{gate.name}-{os.getpid()}").touch()
-    while not gate.exists():
-        time.sleep(_LOOK)
-
-
 if FILE in os.environ:
     app = make_huey(os.environ[FILE], is_fsync_off=os.environ[FSYNC] == "off")[0]
-    app.on_startup("gate")(_wait_for_gate)
+    app.on_startup("gate")(wait_at_gate)

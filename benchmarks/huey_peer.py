@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from benchmarks import huey_app
+from benchmarks import gate, huey_app
 from benchmarks.figures import Figure, Sample
-from benchmarks.latency import gaps, latency_figures
+from benchmarks.gaps import gaps
+from benchmarks.gate import Gate
+from benchmarks.latency import latency_figures
 from benchmarks.plan import Plan
 from benchmarks.processes import Child, children
 
@@ -35,8 +37,8 @@ def measure(plan: Plan, round_number: int, *, is_fsync_off: bool) -> Sample:
     for number in range(plan.jobs):
         noop(number, "hello")
     enqueue = plan.jobs / (time.perf_counter() - started)
-    with _consumers(1, plan.folder, one, is_fsync_off=is_fsync_off) as (consumers, gate):
-        drain, cpu = _drain(consumers, gate, one, plan.jobs)
+    with _consumers(1, plan.folder, one, is_fsync_off=is_fsync_off) as (consumers, closed):
+        drain, cpu = _drain(consumers, closed, one, plan.jobs)
         memory = consumers[0].peak_bytes() / 1e6
         time.sleep(_SETTLING)
         called, results = [], []
@@ -49,8 +51,8 @@ def measure(plan: Plan, round_number: int, *, is_fsync_off: bool) -> Sample:
     huey, noop, _ = huey_app.make_huey(str(two), is_fsync_off=is_fsync_off)
     for number in range(plan.jobs):
         noop(number, "hello")
-    with _consumers(2, plan.folder, two, is_fsync_off=is_fsync_off) as (consumers, gate):
-        drain_two, cpu_two = _drain(consumers, gate, two, plan.jobs)
+    with _consumers(2, plan.folder, two, is_fsync_off=is_fsync_off) as (consumers, closed):
+        drain_two, cpu_two = _drain(consumers, closed, two, plan.jobs)
     huey.storage.close()
     return {
         Figure.ENQUEUE: enqueue,
@@ -64,15 +66,15 @@ def measure(plan: Plan, round_number: int, *, is_fsync_off: bool) -> Sample:
     }
 
 
-def _drain(consumers: list[Child], gate: Path, path: Path, jobs: int) -> tuple[float, float]:
-    while len(list(gate.parent.glob(f"{gate.name}-*"))) < len(consumers):
+def _drain(consumers: list[Child], closed: Gate, path: Path, jobs: int) -> tuple[float, float]:
+    while closed.waiting() < len(consumers):
         _check(consumers)
         time.sleep(_LOOK)
     time.sleep(_SETTLING)
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         cpu = sum(consumer.cpu_seconds() for consumer in consumers)
         started = time.perf_counter()
-        gate.touch()
+        closed.open()
         while connection.execute("SELECT EXISTS (SELECT 1 FROM task)").fetchone()[0]:
             _check(consumers)
             time.sleep(_LOOK)
@@ -86,12 +88,12 @@ def _check(consumers: list[Child]) -> None:
 
 
 @contextmanager
-def _consumers(count: int, folder: Path, path: Path, *, is_fsync_off: bool) -> Iterator[tuple[list[Child], Path]]:
-    gate = path.with_suffix(".gate")
+def _consumers(count: int, folder: Path, path: Path, *, is_fsync_off: bool) -> Iterator[tuple[list[Child], Gate]]:
+    place = path.with_suffix(".gate")
     environment = {
         huey_app.FILE: str(path),
         huey_app.FSYNC: "off" if is_fsync_off else "default",
-        huey_app.GATE: str(gate),
+        gate.VARIABLE: str(place),
     }
     with children(count, _CONSUMER, folder=folder, environment=environment) as consumers:
-        yield consumers, gate
+        yield consumers, Gate(place)

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from statistics import quantiles
 
 from benchmarks.figures import Figure, Sample
-
-_SHORTEST_GAP, _LONGEST_GAP = 0.002, 0.02
-_SEED = 7
-
-
-def gaps(count: int) -> Iterator[float]:
-    """Yield the pauses between enqueues in seconds: random, and the same for every competitor."""
-    chance = random.Random(_SEED)
-    for _ in range(count):
-        yield chance.uniform(_SHORTEST_GAP, _LONGEST_GAP)
 
 
 def latency_figures(called: Sequence[int], started: Sequence[int]) -> Sample:

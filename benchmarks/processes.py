@@ -17,12 +17,11 @@ _PATIENCE = 20.0
 class Child:
     """A process of our own, measured from outside."""
 
-    def __init__(self, arguments: Sequence[str], *, folder: Path, environment: dict[str, str]) -> None:
-        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    def __init__(self, arguments: Sequence[str], *, folder: Path, environment: dict[str, str], python: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [python, *arguments],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment},
+            env=environment_of_child(environment),
             stdin=subprocess.DEVNULL,
         )
 
@@ -53,15 +52,26 @@ class Child:
             self._process.wait()
 
 
+def environment_of_child(changes: dict[str, str]) -> dict[str, str]:
+    """Return the environment of a child process, which finds the benchmarks to import."""
+    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **changes}
+
+
 @contextmanager
 def children(
-    count: int, arguments: Sequence[str], *, folder: Path, environment: dict[str, str]
+    count: int,
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    environment: dict[str, str],
+    python: str = sys.executable,
 ) -> Iterator[list[Child]]:
     """Run so many processes within the block."""
     started: list[Child] = []
     try:
         # Extended one by one: should the second fail to start, the first is stopped all the same.
-        started.extend(Child(arguments, folder=folder, environment=environment) for _ in range(count))
+        started.extend(Child(arguments, folder=folder, environment=environment, python=python) for _ in range(count))
         yield started
     finally:
         for child in started:

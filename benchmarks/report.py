@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import platform
-import sqlite3
-from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Any
 
 from rich.table import Table
 
 from benchmarks.figures import Competitor, Row, Spread
 from benchmarks.plan import Plan
+from benchmarks.suite import Suite
 
 _DECIMALS_BELOW = 100
 
 
-def to_table(rows: list[Row], competitors: list[Competitor], plan: Plan) -> Table:
+def to_table(rows: list[Row], plan: Plan, suite: Suite) -> Table:
     """Return the rows as a table: medians, extremes below them, and ours as a multiple of the others."""
-    table = Table(title=_title(plan), caption=_CAPTION, show_lines=True)
+    competitors = list(suite.measures)
+    table = Table(
+        title=_title(plan, suite), caption=" ".join((_CAPTION, *suite.notes, *suite.remarks.values())), show_lines=True
+    )
     table.add_column("figure")
     table.add_column("unit")
     for who in competitors:
@@ -33,15 +34,16 @@ def to_table(rows: list[Row], competitors: list[Competitor], plan: Plan) -> Tabl
     return table
 
 
-def to_document(rows: list[Row], plan: Plan) -> dict[str, Any]:
+def to_document(rows: list[Row], plan: Plan, suite: Suite) -> dict[str, Any]:
     """Return the rows as plain values."""
     return {
+        "store": suite.store,
         "jobs": plan.jobs,
         "rounds": plan.rounds,
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
-        "huey": _huey_version(),
+        "versions": suite.versions,
+        "notes": [*suite.notes, *suite.remarks.values()],
         "rows": [
             {
                 "figure": row.figure.value,
@@ -55,29 +57,23 @@ def to_document(rows: list[Row], plan: Plan) -> dict[str, Any]:
                     for other in Competitor
                     if other is not Competitor.OURS and (ratio := row.ratio_to(other)) is not None
                 },
-                "target": None if row.target is None else str(row.target),
-                "is_target_met": None if row.target is None else row.target.is_met(row),
+                "ratio_to_fastest_peer": row.ratio_to_fastest_peer(),
+                "targets": {str(target): target.is_met(row) for target in row.targets},
             }
             for row in rows
         ],
     }
 
 
-_CAPTION = (
-    "median (min-max) of the rounds; a ratio is the median of the rounds' own ratios. "
-    "Huey has no call for bulk, takes a job off before it runs it, and polls at its default pace."
-)
+_CAPTION = "median (min-max) of the rounds; a ratio is the median of the rounds' own ratios."
 
 
-def _title(plan: Plan) -> str:
+def _title(plan: Plan, suite: Suite) -> str:
+    versions = ", ".join(f"{what} {number}" for what, number in suite.versions.items())
     return (
-        f"{plan.jobs:,} jobs, {plan.rounds} rounds, {os.cpu_count()} CPUs, Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}, Huey {_huey_version() or 'not installed'}"
+        f"{plan.jobs:,} jobs, {plan.rounds} rounds, {os.cpu_count()} CPUs, "
+        f"Python {platform.python_version()}, {versions}"
     )
-
-
-def _huey_version() -> str | None:
-    return version("huey") if find_spec("huey") is not None else None
 
 
 def _cells(row: Row, competitors: list[Competitor]) -> list[str]:
@@ -102,7 +98,5 @@ def _ratio(ratio: float | None) -> str:
 
 
 def _target(row: Row) -> str:
-    if row.target is None:
-        return ""
-    verdict = {True: "met", False: "missed", None: "unknown"}[row.target.is_met(row)]
-    return f"{row.target}: {verdict}"
+    words = {True: "met", False: "missed", None: "unknown"}
+    return "\n".join(f"{target}: {words[target.is_met(row)]}" for target in row.targets)

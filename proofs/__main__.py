@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from proofs.memory.command import memory
+from proofs.outage.command import outage
 from proofs.power.command import power_cuts
 from proofs.soak.command import soak
 
@@ -15,6 +16,7 @@ def main() -> None:
 
 
 main.add_command(memory)
+main.add_command(outage)
 main.add_command(power_cuts)
 main.add_command(soak)
 

@@ -70,7 +70,7 @@ async def give_up() -> None:
         raise Fail("by design")
 
 
-@manager.task
+@manager.task(retry_delay_seconds=RETRY_DELAY)
 async def lead() -> None:
     """Enqueue a job that follows; a lead that is run again does not make another."""
     with journalled_run():

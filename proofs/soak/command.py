@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -17,8 +17,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.backends.protocol import JobQuery, SortKey
-from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import State
 from proofs.soak.app import WORK, tick
 from proofs.soak.examination import Evidence
@@ -26,13 +24,12 @@ from proofs.soak.fleet import Fleet
 from proofs.soak.journal import read_acknowledgements, read_journal
 from proofs.soak.raid import Plan, Raid
 from proofs.soak.report import Report, log_faults, sum_up
-from proofs.soak.runs import runs_of
+from proofs.soak.runs import all_jobs, runs_of
 
 _SLOTS = 4
 _PRODUCERS = 2
 _LOOK = 0.1
 _PATIENCE = 90.0
-_PAGE = 500
 _HEARTBEAT, _LEASE = 0.5, 4.0
 _STOP = (_LEASE, _LEASE + 2)
 """Whoever wakes just when others have begun to run its jobs is the most dangerous."""
@@ -80,7 +77,7 @@ def soak(
         jobs=jobs, worker_kills=worker_kills, supervisor_kills=supervisor_kills, stops=stops, stop_seconds=_STOP
     )
     settings = {"heartbeat_seconds": _HEARTBEAT, "lease_seconds": _LEASE} if stops else {}
-    with _folder(keep) as folder, Progress(console=Console(stderr=True), disable=is_json) as progress:
+    with folder_to_keep(keep) as folder, Progress(console=Console(stderr=True), disable=is_json) as progress:
         fleet = Fleet(folder, processes=processes, slots=_SLOTS, **settings)
         bar = progress.add_task("soaking", total=jobs)
         soaking = _Soak(fleet, plan, seed=seed, on_progress=lambda done: progress.update(bar, completed=done))
@@ -96,7 +93,8 @@ def soak(
 
 
 @contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
+def folder_to_keep(keep: Path | None) -> Iterator[Path]:
+    """Give the folder that was asked for, or one that is removed in the end."""
     if keep is not None:
         try:
             keep.mkdir(parents=True)
@@ -208,7 +206,7 @@ class _Soak:
 
     async def _evidence(self, manager: BackgroundTaskManager) -> Evidence:
         backend = manager.backend
-        jobs = [job async for job in _all_jobs(manager)]
+        jobs = [job async for job in all_jobs(manager.backend)]
         entries = {entry.schedule.name: entry for entry in (await backend.schedules()).entries}
         connection = sqlite3.connect(self._fleet.database)
         try:
@@ -228,14 +226,3 @@ class _Soak:
             boot=time.time() - time.monotonic(),
             slots=self._fleet.slots,
         )
-
-
-async def _all_jobs(manager: BackgroundTaskManager) -> AsyncIterator[Job]:
-    query = JobQuery(sort_by=SortKey.INSERTED_AT, is_descending=False, limit=_PAGE)
-    while True:
-        page = await manager.backend.find(query)
-        for job in page.jobs:
-            yield job
-        if page.next is None:
-            return
-        query = msgspec.structs.replace(query, after=page.next)

@@ -26,7 +26,12 @@ _BY_DESIGN = {"WantedError", "Fail"}
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
-    """All that is left. `slots` are those of one worker process; `boot` is the wall clock's time at monotonic 0."""
+    """
+    All that is left. `slots` are those of one worker process; `boot` is the wall clock's time at monotonic 0.
+
+    Of the runs beyond those needed, `excused` (job and attempt) count for no blow. `interruptions` are the kinds of
+    errors that a lead may have met when it enqueued.
+    """
 
     jobs: dict[str, Job]
     runs: dict[str, list[Run]]
@@ -38,6 +43,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
     integrity: Sequence[str]
     slots: int
     boot: float
+    excused: frozenset[tuple[str, int]] = frozenset()
+    interruptions: frozenset[str] = frozenset()
 
 
 def faults_of(evidence: Evidence) -> Iterator[str]:
@@ -45,7 +52,7 @@ def faults_of(evidence: Evidence) -> Iterator[str]:
     yield from (f"the database is damaged: {line}" for line in evidence.integrity if line != "ok")
     yield from _missing_jobs(evidence)
     for job in evidence.jobs.values():
-        yield from _wrong_end(job, evidence.runs.get(job.id, []))
+        yield from _wrong_end(job, evidence)
         yield from _early_end(job, evidence)
     yield from _wrong_runs(evidence)
     yield from _too_many_runs(evidence)
@@ -67,7 +74,8 @@ def _missing_jobs(evidence: Evidence) -> Iterator[str]:
     yield from (f"nobody enqueued job {job}" for job in evidence.jobs.keys() - acknowledged - followers - ticks)
 
 
-def _wrong_end(job: Job, runs: list[Run]) -> Iterator[str]:
+def _wrong_end(job: Job, evidence: Evidence) -> Iterator[str]:
+    runs = evidence.runs.get(job.id, [])
     expected = ENDS.get(job.task, State.COMPLETED)
     if job.state is not expected:
         yield f"{job.task} {job.id} is {job.state}, not {expected}, at attempt {job.attempt} of {job.max_attempts}"
@@ -77,7 +85,8 @@ def _wrong_end(job: Job, runs: list[Run]) -> Iterator[str]:
     errors = job.attempt - 1 if job.state is State.COMPLETED else job.attempt
     if [error.attempt for error in job.errors] != list(range(1, errors + 1)):
         yield f"{job.task} {job.id} is {job.state} at attempt {job.attempt} with errors of {job.errors}"
-    wanted = [error for error in job.errors if error.kind != LOST]
+    interruptions = evidence.interruptions if job.task == lead.name else frozenset()
+    wanted = [error for error in job.errors if error.kind != LOST and error.kind not in interruptions]
     if wanted and (job.task not in {*ENDS, fail_first.name} or {error.kind for error in wanted} - _BY_DESIGN):
         yield f"{job.task} {job.id} failed otherwise than by design: {wanted}"
 
@@ -125,7 +134,7 @@ def _too_many_runs(evidence: Evidence) -> Iterator[str]:
     beyond = 0
     for runs in evidence.runs.values():
         for run in runs:
-            beyond += not run.is_wanted
+            beyond += not run.is_wanted and (run.job, run.attempt) not in evidence.excused
             under_way[run.worker] += not run.is_wanted and run.over_at is None
     for worker, count in under_way.items():
         if count > evidence.slots:

@@ -29,12 +29,14 @@ class Fleet:
     """
     Processes on one database. All that they start carries a mark in its environment, by which it is found.
 
+    The database is a file in the folder, or the store at `url`.
     `slots` are the jobs that a worker process runs at once; `settings` those of a manager.
     """
 
-    def __init__(self, folder: Path, *, processes: int, slots: int, **settings: object) -> None:
+    def __init__(self, folder: Path, *, processes: int, slots: int, url: str | None = None, **settings: object) -> None:
         self.folder = folder
         self.database = folder / "tasks.db"
+        self.url = url or f"sqlite:///{self.database}"
         self.journal = folder / "journal"
         self.acknowledged = folder / "acknowledged"
         self.processes = processes
@@ -46,11 +48,6 @@ class Fleet:
         self._started: list[subprocess.Popen[bytes]] = []
         self._producers: list[subprocess.Popen[bytes]] = []
         self.supervisor: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """The store's URL."""
-        return f"sqlite:///{self.database}"
 
     def supervise(self) -> None:
         """Start a supervisor."""

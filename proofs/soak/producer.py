@@ -1,12 +1,23 @@
-"""The producer: enqueues work of every kind, never far ahead of the workers: `producer JOBS SEED`."""
+"""
+The producer: enqueues work of every kind, never far ahead of the workers: `producer JOBS SEED`.
+
+A store that does not answer is asked again, for the same jobs under the same ids.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from random import Random
+from typing import TypeVar
+from uuid import UUID
 
+from msgspec.structs import replace
+
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.tasks import TaskCall
 from proofs.soak import app
 from proofs.soak.journal import Acknowledgement, acknowledge
@@ -16,24 +27,42 @@ _MOST_AT_ONCE = 40
 _LOOK = 0.05
 _KEYS = 20
 
+T = TypeVar("T")
+
 
 async def produce(jobs: int, random: Random) -> None:
     """Send so many enqueues, one by one and in bulk, and note each that returned."""
-    async with app.manager:
+    try:
         while jobs:
-            while await _waiting() > _MOST_WAITING:  # noqa: ASYNC110 - the workers are other processes
+            while await _answer_of(_waiting) > _MOST_WAITING:  # noqa: ASYNC110 - the workers are other processes
                 await asyncio.sleep(_LOOK)
             size = min(jobs, random.choice((1, 1, random.randint(2, _MOST_AT_ONCE))))
-            calls = [_call(random) for _ in range(size)]
+            calls = [_with_id(_call(random), random) for _ in range(size)]
             before = time.monotonic()
-            ids = await app.manager.enqueue_many(calls)
+            ids = await _answer_of(lambda calls=calls: app.manager.enqueue_many(calls))
             acknowledge(
                 [
-                    Acknowledgement(job=str(job), is_new=job.is_new, not_before=before + _delay(call), key=_key(call))
+                    Acknowledgement(
+                        job=str(job),
+                        is_new=job == call.request.task_id,
+                        not_before=before + _delay(call),
+                        key=_key(call),
+                    )
                     for job, call in zip(ids, calls, strict=True)
                 ]
             )
             jobs -= size
+    finally:
+        await app.manager.close()
+
+
+async def _answer_of(ask: Callable[[], Awaitable[T]]) -> T:
+    """Return the store's answer, however often it has to be asked."""
+    while True:
+        try:
+            return await ask()
+        except BackendUnavailableError:
+            await asyncio.sleep(_LOOK)
 
 
 async def _waiting() -> int:
@@ -48,6 +77,11 @@ def _call(random: Random) -> TaskCall:
     others = [app.fail_first.call(random.randint(1, 2)), app.lead.call(), delayed]
     seldom = random.choice((app.fail_always.call(), app.give_up.call()))
     return random.choice([*plain, *others, app.nap_alone.call(random.randrange(_KEYS)), seldom])
+
+
+def _with_id(call: TaskCall, random: Random) -> TaskCall:
+    task_id = JobId(str(UUID(int=random.getrandbits(128), version=4)))
+    return replace(call, request=replace(call.request, task_id=task_id))
 
 
 def _delay(call: TaskCall) -> float:

@@ -21,7 +21,8 @@ from proofs.soak.runs import LOST, Run
 _MOST_SHOWN = 20
 _WIDTH = 120
 _GRAVE = {"error", "critical"}
-_EXPECTED = ("the supervisor is gone", "failed, no retry can mend it", "discarded after", "taken for dead")
+_EXPECTED = ("the supervisor is gone", "failed, no retry can mend it", "discarded after")
+_OF_STOPS = "taken for dead"
 
 
 class Spell(Struct, frozen=True, kw_only=True):
@@ -134,11 +135,12 @@ def sum_up(evidence: Evidence, *, faults: Iterable[str], seed: int, took: float,
     )
 
 
-def log_faults(said: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def log_faults(said: Iterable[Mapping[str, Any]], *, is_dead_expected: bool = True) -> Iterator[str]:
     """Yield what was logged as an error and is none that the blows or the tasks explain."""
+    expected = (*_EXPECTED, _OF_STOPS) if is_dead_expected else _EXPECTED
     for event in said:
         message = str(event["message"])
-        if event.get("level") in _GRAVE and not any(each in message for each in _EXPECTED):
+        if event.get("level") in _GRAVE and not any(each in message for each in expected):
             yield f"logged as an error: {message} {event.get('exception', '')}"
 
 

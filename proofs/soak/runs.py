@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from deeper_tasks.backends.protocol import Backend, JobQuery, SortKey
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import State
 from proofs.soak.journal import Entry
 
 LOST = "WorkerLost"
 """The kind of error that a rescue writes."""
+
+_PAGE = 500
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -57,3 +61,15 @@ def runs_of(jobs: Sequence[Job], journal: Sequence[Entry]) -> dict[str, list[Run
 def _wanted_attempts(job: Job) -> list[int]:
     by_design = [error.attempt for error in job.errors if error.kind != LOST]
     return [*by_design, job.attempt] if job.state is State.COMPLETED else by_design
+
+
+async def all_jobs(backend: Backend) -> AsyncIterator[Job]:
+    """Yield all jobs of a store, the oldest first."""
+    query = JobQuery(sort_by=SortKey.INSERTED_AT, is_descending=False, limit=_PAGE)
+    while True:
+        page = await backend.find(query)
+        for job in page.jobs:
+            yield job
+        if page.next is None:
+            return
+        query = replace(query, after=page.next)

@@ -11,7 +11,8 @@ Errors: every exception that deeper_tasks raises on purpose.
     │   ├── JobNotFoundError
     │   ├── DuplicateJobError
     │   ├── InvalidTransitionError
-    │   └── JobNotCompletedError
+    │   ├── JobNotCompletedError
+    │   └── TransactionError
     ├── ScheduleNotFoundError
     └── BackendError
         ├── BackendUnavailableError     safe to try again
@@ -65,6 +66,10 @@ class InvalidTransitionError(JobError):
 
 class JobNotCompletedError(JobError):
     """The job whose result was awaited ended without one: failed, discarded or cancelled."""
+
+
+class TransactionError(JobError):
+    """A job's own transaction was used where there is none, after its end, or in a way that is the worker's alone."""
 
 
 class ScheduleNotFoundError(DeeperTasksError, LookupError):

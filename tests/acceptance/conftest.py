@@ -24,8 +24,10 @@ _LOOK = 0.02
 
 
 @pytest.fixture
-def crew(tmp_path):
-    crew = Crew(tmp_path)
+def crew(request, tmp_path):
+    """The processes of a test; on SQLite, if the test is not parametrised by `STORES`."""
+    store = getattr(request, "param", "sqlite")
+    crew = Crew(tmp_path, url=request.getfixturevalue("database_url") if store == "postgresql" else None)
     yield crew
     crew.end()
 

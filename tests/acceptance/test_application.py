@@ -1,8 +1,12 @@
 """An application as it is: several processes meet on a new store, and tasks enqueue tasks."""
 
+import pytest
+from workshop.crew import STORES
+
 from deeper_tasks import BackgroundTaskManager
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 async def test_processes_that_open_a_new_store_at_the_same_time_all_find_it_ready(crew, wait_until):
     workers = [crew.worker() for _ in range(4)]
     await wait_until(lambda: all(worker.says("started") for worker in workers))

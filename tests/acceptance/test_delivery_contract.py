@@ -1,5 +1,5 @@
 """
-The delivery contract, line by line, through the facade: on SQLite, and in memory where that can be.
+The delivery contract, line by line, through the facade: on SQLite, PostgreSQL, and in memory where that can be.
 
 Each test names its line. Line 8 speaks of stores that have transactions: SQLite
 proves them, and memory says that it has none.
@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from workshop import tasks
+from workshop.crew import STORES
 
 from deeper_tasks import BackgroundTaskManager, Fail, State
 from deeper_tasks.backends.protocol import Node
@@ -22,9 +23,11 @@ from deeper_tasks.errors import InvalidTransitionError, JobNotFoundError, Unsupp
 SECOND = timedelta(seconds=1)
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+@pytest.fixture(params=["sqlite", "memory", "postgresql"])
 async def manager(request, crew):
-    url = crew.url if request.param == "sqlite" else "memory://"
+    url = "memory://"
+    if request.param != "memory":
+        url = crew.url if request.param == "sqlite" else request.getfixturevalue("database_url")
     async with BackgroundTaskManager(url, prefetch_milliseconds=0, poll_interval_seconds=0.1) as manager:
         manager.include(tasks)
         yield manager
@@ -93,6 +96,7 @@ async def test_line_1_an_enqueue_that_returned_is_durable_to_the_stores_setting(
         assert durability == level
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 async def test_line_1_an_enqueue_that_returned_outlives_its_process(crew):
     """An enqueue that returned is durable: the process that made it is killed with the ids in its hands."""
     producer = crew.start("workshop.producer", "one", is_piped=True)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from workshop import tasks
+from workshop.crew import STORES
 from workshop.forker import CHILDREN, CROWD, EACH
 
 from deeper_tasks import BackgroundTaskManager, State
@@ -14,6 +15,7 @@ from deeper_tasks import BackgroundTaskManager, State
 THREADS = 16
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 @pytest.mark.parametrize("how", ["sync", "async"])
 async def test_parent_and_children_of_a_fork_all_enqueue_with_the_same_manager(crew, how):
     program = crew.start("workshop.forker", how, is_piped=True)
@@ -29,6 +31,7 @@ async def test_parent_and_children_of_a_fork_all_enqueue_with_the_same_manager(c
     assert crew.alive() == []
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 async def test_what_a_forked_child_was_given_an_id_for_is_there_though_its_parent_closed_the_store(crew):
     program = crew.start("workshop.forker", "close", is_piped=True)
     output, _ = await asyncio.to_thread(program.process.communicate, timeout=30)
@@ -73,6 +76,7 @@ async def test_a_forked_child_does_not_keep_the_locks_of_a_parent_that_was_kille
         "multiprocessing spawns",
     ],
 )
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 async def test_every_id_that_any_process_got_is_of_a_job_of_its_own_when(crew, how, jobs):
     program = crew.start("workshop.forker", how, is_piped=True)
     output, _ = await asyncio.to_thread(program.process.communicate, timeout=50)

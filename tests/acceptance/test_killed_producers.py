@@ -5,6 +5,7 @@ import random
 from collections import Counter
 
 import pytest
+from workshop.crew import STORES
 from workshop.producer import BATCH
 
 
@@ -23,6 +24,7 @@ async def _killed_in_the_middle(crew, how, *, after):
     return printed
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 @pytest.mark.parametrize("latest", [1, 400])
 async def test_every_id_that_a_killed_producer_was_given_is_there(crew, manager, latest):
     after = random.randint(1, latest)
@@ -37,6 +39,7 @@ async def test_every_id_that_a_killed_producer_was_given_is_there(crew, manager,
     crew.check_database()
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 @pytest.mark.parametrize("latest", [1, 40])
 async def test_of_each_batch_of_a_killed_producer_all_is_there_or_nothing(crew, manager, latest):
     after = random.randint(1, latest)

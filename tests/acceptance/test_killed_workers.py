@@ -7,8 +7,8 @@ from collections import defaultdict
 from itertools import pairwise
 
 import pytest
-from workshop import tasks
-from workshop.crew import is_alive, parent_of
+from workshop import elsewhere, tasks
+from workshop.crew import STORES, is_alive, parent_of
 
 from deeper_tasks import State
 
@@ -18,6 +18,7 @@ KILLS = 12
 ENDED = ("completed", "failed", "discarded", "cancelled")
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 @pytest.mark.timeout(180)
 async def test_2000_jobs_over_four_workers_all_end_though_workers_are_killed_at_random(crew, manager, wait_until):
     seed = int.from_bytes(os.urandom(4), "big")
@@ -177,3 +178,35 @@ def _check_attempts(crew):
         for entry, following in pairwise(entries):
             assert killed_at[entry.worker] is not None, "an attempt of a living worker was followed by another"
             assert following.at >= ended_at.get((entry.job, entry.attempt), killed_at[entry.worker])
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("crew", ["postgresql"], indirect=True)
+async def test_the_jobs_of_another_machines_worker_are_rescued_when_its_lease_is_over_and_not_before(
+    crew, manager, wait_until
+):
+    async def killed_with_a_job(queue, module):
+        worker = crew.start(module, queues=f"{queue}:1")
+        job = await manager.enqueue_task(tasks.wait_for, args=[str(crew.folder / "go")], queue=queue)
+        await wait_until(lambda: job in {entry.job for entry in crew.journal("start")})
+        worker.kill()
+        return job
+
+    far = await killed_with_a_job("far", "workshop.elsewhere")
+    assert [record.node.host for record in await manager.backend.nodes()] == [elsewhere.HOST]
+    patient = crew.worker("other:1", lease_seconds=1200)
+    near = await killed_with_a_job("near", "workshop.worker")
+    await wait_until(lambda: near in _rescued(patient))
+    # By then it has looked at both more than once: of the other machine's processes it knows nothing.
+    await manager.result(await manager.enqueue_task(tasks.nap, queue="other", delay_seconds=2.5), timeout=30)
+    assert (await manager.get_task_status(far)).status is State.RUNNING
+    assert _rescued(patient) == {near}
+    hasty = crew.worker("far:1", heartbeat_seconds=0.3, lease_seconds=1.2)
+    await wait_until(lambda: far in _rescued(hasty))
+    (crew.folder / "go").touch()
+    await manager.result(far, timeout=30)
+    assert (await manager.get_task_status(far)).attempts == 2
+
+
+def _rescued(worker):
+    return {event["job_id"] for event in worker.events() if "rescued from the dead worker" in str(event["message"])}

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from workshop import tasks
+from workshop.crew import STORES
 
 from deeper_tasks import RunOutcome
 from deeper_tasks.domain.ids import derived_id
@@ -14,6 +15,7 @@ RUNS, KILL_EVERY = 12, 2
 NAMES = ("one", "two", "three")
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 @pytest.mark.timeout(90)
 async def test_three_workers_fire_each_second_of_each_entry_exactly_once_though_one_is_killed(
     crew, manager, wait_until

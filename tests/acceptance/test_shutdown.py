@@ -4,6 +4,7 @@ import signal
 
 import pytest
 from workshop import tasks
+from workshop.crew import STORES
 
 from deeper_tasks import State
 
@@ -31,6 +32,7 @@ async def _is_given_back(manager, job):
     return (status.status, status.attempts, status.errors) == (State.PENDING, 0, ())
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 async def test_sigterm_lets_running_jobs_end_and_gives_back_those_that_wait(crew, manager, wait_until):
     go = crew.folder / "go"
     worker, (running,), waiting = await _busy(crew, manager, wait_until, tasks.wait_for.call(str(go)), slots=1)
@@ -48,6 +50,7 @@ async def test_sigterm_lets_running_jobs_end_and_gives_back_those_that_wait(crew
     assert await manager.backend.nodes() == []
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 async def test_when_the_grace_is_over_the_rest_is_given_back_without_an_attempt(crew, manager, wait_until):
     calls = [tasks.wait_for.call("never"), tasks.wait_in_thread.call(), tasks.wait_in_process.call()]
     worker, running, waiting = await _busy(crew, manager, wait_until, *calls, slots=3, shutdown_grace_seconds=0.5)

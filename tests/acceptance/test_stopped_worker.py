@@ -4,12 +4,14 @@ import signal
 
 import pytest
 from workshop import tasks
+from workshop.crew import STORES
 
 from deeper_tasks import State
 
 SETTINGS = {"heartbeat_seconds": 0.3, "lease_seconds": 1.2, "poll_interval_seconds": 0.2}
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 @pytest.mark.timeout(90)
 async def test_a_worker_stopped_past_its_lease_has_its_settle_refused_and_starts_anew(crew, manager, wait_until):
     go = crew.folder / "go"

@@ -8,6 +8,7 @@ import signal
 import threading
 
 import pytest
+from workshop.crew import STORES
 
 from deeper_tasks import State
 
@@ -93,6 +94,7 @@ def enough():
     enough.set()
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 async def test_every_answer_of_forked_workers_stands_for_one_job(crew, manager, server, enough):
     enough.set()
     answered_by, lost = await check_answers(clients_of(server, enough), manager, server)

@@ -6,10 +6,17 @@ from contextlib import asynccontextmanager, closing
 import pytest
 
 from deeper_tasks.backends.sqlite import SQLiteBackend
-from deeper_tasks.testing import BackendConformance, SharedConformance, Transaction, TransactionConformance
+from deeper_tasks.testing import (
+    BackendConformance,
+    JobTransactionConformance,
+    Ledger,
+    SharedConformance,
+    Transaction,
+    TransactionConformance,
+)
 
 
-class TestSQLiteBackend(TransactionConformance, SharedConformance, BackendConformance):
+class TestSQLiteBackend(JobTransactionConformance, TransactionConformance, SharedConformance, BackendConformance):
     @pytest.fixture
     async def backend(self, tmp_path):
         backend = SQLiteBackend(tmp_path / "tasks.db")
@@ -41,3 +48,21 @@ class TestSQLiteBackend(TransactionConformance, SharedConformance, BackendConfor
                 yield Transaction(connection=connection, commit=commit, rollback=rollback)
 
         return begin
+
+    @pytest.fixture
+    def ledger(self, backend, tmp_path):
+        with closing(sqlite3.connect(tmp_path / "tasks.db")) as connection:
+            connection.execute("CREATE TABLE ledger (entry TEXT)")
+            connection.commit()
+
+        async def write(connection, entry):
+            connection.execute("INSERT INTO ledger VALUES (?)", (entry,))
+
+        async def commit(connection):
+            connection.commit()
+
+        async def read():
+            with closing(sqlite3.connect(tmp_path / "tasks.db")) as connection:
+                return [entry for (entry,) in connection.execute("SELECT entry FROM ledger ORDER BY rowid")]
+
+        return Ledger(write=write, commit=commit, read=read)

@@ -35,10 +35,11 @@ class Lifeline:
 
     The folder lies in memory where there is room, for a new database is some 15 MB of writes: on a busy disk it takes
     ten times as long. A folder for programs lies on the disk, since programs in memory may be forbidden to run.
+    `within` names another place.
     """
 
-    def __init__(self, *, for_programs: bool = False) -> None:
-        place = _open_folder(in_memory=not for_programs and _has_room(_MEMORY))
+    def __init__(self, *, for_programs: bool = False, within: Path | None = None) -> None:
+        place = within or _open_folder(in_memory=not for_programs and _has_room(_MEMORY))
         self.folder = Path(tempfile.mkdtemp(prefix="deeper-server-", dir=place))
         if os.geteuid() == 0:
             os.chown(self.folder, NOBODY, NOBODY)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
 from servers.installation import Installation
@@ -37,13 +38,16 @@ class PostgresServer(Server):
     """
     A new server on a free port of this machine, which keeps its port and its data until `close`.
 
-    `settings` are PostgreSQL's own, on top of those that make it fast (fsync off).
+    `settings` are PostgreSQL's own, on top of those that make it fast (fsync off). Its data lies in a new folder
+    `within` one that every user may enter, or wherever it is fast.
     """
 
-    def __init__(self, installation: Installation, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, installation: Installation, *, settings: Mapping[str, str] | None = None, within: Path | None = None
+    ) -> None:
         self.installation = installation
         self._settings = _SETTINGS | dict(settings or {})
-        self._lifeline = Lifeline()
+        self._lifeline = Lifeline(within=within)
         self._data = self._lifeline.folder / "data"
         self._log = self._lifeline.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -58,8 +58,18 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     max_atomic_insert: int = 10_000
     has_transactions: bool = False
     """Whether a job can be inserted inside the caller's own transaction, by `connection`."""
+    has_job_transactions: bool = False
+    """Whether a handler can run inside the transaction that completes its job: then it is `Transacting`."""
+    longest_job_transaction: timedelta | None = None
+    """
+    After so long the store rolls a job's transaction back, because all its other writes wait for the end of it.
+
+    None: they do not wait, and it may take as long as its job.
+    """
     has_hints: bool = True
     """Whether `listen` hears what `notify` sends. Without, workers find new jobs when they poll."""
+    hints_on_commit: bool = False
+    """Whether an insert with a `connection` sends its hints by itself, so that they leave with the commit."""
 
 
 class Node(Struct, frozen=True, kw_only=True):
@@ -500,6 +510,63 @@ class Backend(Protocol):
         Yield hints until the iterator or the backend is closed.
 
         It listens from the first `anext` on. In a store without hints it ends at once.
+        """
+
+
+class JobTransaction(Protocol):
+    """
+    The transaction of one attempt: the handler's writes, the job's completion and the jobs it enqueues, or nothing.
+
+    Attributes:
+        connection: what the handler gets, to write and to enqueue through. It can end nothing.
+        is_over: whether the end has begun: from then on nothing can be done in it.
+        broken: why the store has rolled it back by itself; None if it has not.
+    """
+
+    connection: Any
+    is_over: bool
+    broken: Exception | None
+
+    async def complete(self, settlement: Settlement, *, report: Report | None = None) -> Settled | None:
+        """
+        Complete the job, with its last news, and commit all; None: refused, and all is rolled back.
+
+        It is refused when the token does not hold any more. The completion is
+        the last statement before the commit. Whatever this raises, it is over:
+
+        Raises:
+            BackendUnavailableError: what became of it is unknown. Another settlement with the same token tells, by
+                the state that it is answered with: it changes nothing if this one was committed.
+            TransactionError: it was over already, or the handler has ended it in spite of all. Nothing was settled.
+            BackendError: the commit was refused, by a constraint for example. All was rolled back.
+        """
+
+    async def rollback(self) -> None:
+        """Roll all back, and return when nobody waits for it any more; if it is over, nothing happens."""
+
+    def interrupt(self) -> None:
+        """Break off the statement that runs in it, if one does. Safe to call from any thread."""
+
+
+@runtime_checkable
+class Transacting(Protocol):
+    """What a store can do besides, if it says `has_job_transactions`."""
+
+    async def begin(
+        self, *, is_async: bool, limit: timedelta | None = None, now: datetime | None = None
+    ) -> JobTransaction:
+        """
+        Begin the transaction of an attempt, when it is its turn; cancelled meanwhile, it begins none.
+
+        `is_async`: the handler runs on this event loop, and otherwise in a
+        thread; the connection is of the kind that suits. After `limit`, or what
+        is less by `longest_job_transaction`, the store rolls it back by itself,
+        whatever the handler does. `now` is when its end is, for tests.
+
+        Jobs are enqueued in it by `insert` with its connection.
+
+        Raises:
+            BackendUnavailableError: there is none; nothing happened.
         """
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 
 from msgspec import Struct
 
@@ -56,7 +57,8 @@ class CommitWatch:
     def expect(self, job_id: JobId, tell: Callable[[], Awaitable[None]]) -> None:
         """Have `tell` called once when the job is there. Returns at once, in any thread."""
         self._is_used = True
-        self._thread.call_soon(self._add, job_id, tell)
+        # In a context of its own: the caller's may be that of a job, which has ended when this is told of.
+        Context().run(self._thread.call_soon, self._add, job_id, tell)
 
     async def close(self) -> None:
         """Look a last time, give up what is not there, and end the thread."""

@@ -31,6 +31,7 @@ from deeper_tasks.manager.overview import Overview, to_overview
 from deeper_tasks.manager.planner import Planner
 from deeper_tasks.manager.producer import Producer, common_connection
 from deeper_tasks.manager.stores import make_backend
+from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.views import (
     CancelOutcome,
     Page,
@@ -75,7 +76,7 @@ class Facade:
     def __init__(self, *, settings: Settings, backend: Backend | None = None) -> None:
         self.settings = settings
         self.events = EventBus()
-        self.registry = TaskRegistry(allowed_modules=settings.allowed_modules)
+        self.registry = TaskRegistry(allowed_modules=settings.allowed_modules, admit=self._admit)
         self._is_open = False
         self._pid = os.getpid()
         self._work_on(backend)
@@ -164,6 +165,9 @@ class Facade:
         The connection is used here and now, in the calling thread. On SQLite an
         open transaction holds up all writers of the file, the workers too: keep
         it short, and await nothing else of the manager that writes before its end.
+
+        In a task with `transactional=True` that a worker of this manager runs, the
+        job joins that task's transaction by itself, without `connection`.
 
         Returns:
             The job's id; `.is_new` is False when a unique key is held, and then
@@ -590,9 +594,14 @@ class Facade:
 
     # inside
 
-    def _work_on(self, backend: Backend | None) -> None:
+    def _work_on(self, backend: Backend | None, *, name: str | None = None) -> None:
         self.backend = backend or self._make_backend()
-        self._producer = Producer(backend=self.backend, settings=self.settings, bus=self.events)
+        url = self.settings.url if self.settings.enabled else "noop://"
+        store = name or (redacted(url) if backend is None else type(backend).__name__)
+        self._terms = terms_of(self.backend, self.settings, store=store)
+        self._producer = Producer(
+            backend=self.backend, settings=self.settings, bus=self.events, check=self._terms.check
+        )
         self._planner = Planner(backend=self.backend, jobs=self._producer.jobs, bus=self.events)
         self._operator = Operator(backend=self.backend, bus=self.events)
 
@@ -605,12 +614,15 @@ class Facade:
     def _lent_to(self, backend: Backend) -> Iterator[None]:
         """Work on another store inside the `with`, then on this manager's own as before. For the testing kit."""
         before = dict(vars(self))
-        self._work_on(backend)
+        self._work_on(backend, name="that of this test")
         self._is_open = False
         try:
             yield
         finally:
             vars(self).update(before)
+
+    def _admit(self, task: AnyTask) -> None:
+        self._terms.check(task, task.request)
 
     def _register(self, task: Task[P, R]) -> Task[P, R]:
         self.registry.add(task)

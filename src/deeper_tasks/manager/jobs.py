@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,9 @@ from deeper_tasks.tasks import JobRequest, Task
 
 AnyTask = Task[..., Any]
 
+Check = Callable[[AnyTask, JobRequest], None]
+"""Raises when a call of a task could not be run."""
+
 _NO_OPTIONS = JobOptions()
 _NO_TIMEOUT = timedelta(0)
 
@@ -24,8 +27,9 @@ _NO_TIMEOUT = timedelta(0)
 class JobFactory:
     """Makes jobs with ids of their own, the settings' defaults filled in."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, check: Check) -> None:
         self._settings = settings
+        self._check = check
         self.ids = IdGenerator()
 
     def spec(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any], request: JobRequest) -> JobSpec:
@@ -34,7 +38,9 @@ class JobFactory:
 
         Raises:
             InvalidArgumentsError: the arguments are not JSON, too large or do not fit.
+            UnsupportedError, InvalidOptionError: no worker of this manager could run it.
         """
+        self._check(task, request)
         settings = self._settings
         return JobSpec(
             task=task.name,

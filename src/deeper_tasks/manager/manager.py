@@ -20,6 +20,8 @@ from deeper_tasks.integrations.logs import LogSubscriber
 from deeper_tasks.manager.blocking import BlockingFacade
 from deeper_tasks.manager.facade import Facade
 from deeper_tasks.manager.jobs import AnyTask
+from deeper_tasks.manager.stores import make_backend
+from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.worker_settings import worker_settings
 from deeper_tasks.tasks import Task, TaskOptions, make_task
 from deeper_tasks.worker.runner import Middleware
@@ -77,11 +79,17 @@ class BackgroundTaskManager(Facade):
 
         Raises:
             ConfigError: the URL cannot be used, or this manager's store is open.
+            UnsupportedError, InvalidOptionError: a task is transactional, and there it cannot be.
         """
         if self._is_open:
             raise ConfigError(f"{self!r} has its store open; call use_store before its first use, or close it first")
         checked = load_settings(path=os.devnull, environ={}, url=url, listen_url=listen_url)
-        self.settings = msgspec.structs.replace(self.settings, url=checked.url, listen_url=checked.listen_url)
+        settings = msgspec.structs.replace(self.settings, url=checked.url, listen_url=checked.listen_url)
+        backend = make_backend(settings.url, listen_url=settings.listen_url) if settings.enabled else self.backend
+        terms = terms_of(backend, settings, store=redacted(settings.url))
+        for task in self.registry:
+            terms.check(task, task.request)
+        self.settings = settings
         self._work_on(None)
 
     @property
@@ -112,6 +120,7 @@ class BackgroundTaskManager(Facade):
         Raises:
             TaskError: the function cannot be a task.
             InvalidOptionError: names the option, its value and the way out.
+            UnsupportedError: it is transactional, and the store has no transactions for jobs.
         """
         if function is not None:
             return self._register(make_task(function, **options))
@@ -124,6 +133,7 @@ class BackgroundTaskManager(Facade):
         Raises:
             TaskNotFoundError: a module cannot be imported.
             TaskError: another function has one of the names.
+            UnsupportedError: a task is transactional, and the store has no transactions for jobs.
         """
         taken = self.registry.include(module)
         for task in taken:

@@ -14,17 +14,17 @@ from deeper_tasks.domain.job import Insertion, NewJob
 from deeper_tasks.errors import InvalidOptionError
 from deeper_tasks.integrations.events import EventBus, JobEnqueued
 from deeper_tasks.manager.commits import CommitWatch
-from deeper_tasks.manager.jobs import AnyTask, JobFactory
-from deeper_tasks.tasks import JobRequest, TaskCall, TaskId
+from deeper_tasks.manager.jobs import AnyTask, Check, JobFactory
+from deeper_tasks.tasks import JobRequest, TaskCall, TaskId, joined_connection
 
 
 class Producer:
     """Turns calls into jobs and inserts them."""
 
-    def __init__(self, *, backend: Backend, settings: Settings, bus: EventBus) -> None:
+    def __init__(self, *, backend: Backend, settings: Settings, bus: EventBus, check: Check) -> None:
         self._backend = backend
         self._bus = bus
-        self.jobs = JobFactory(settings)
+        self.jobs = JobFactory(settings, check=check)
         self._commits = CommitWatch(backend)
 
     def survive_fork(self) -> None:
@@ -59,16 +59,27 @@ class Producer:
         return await self._insert(jobs, atomic=atomic, connection=connection)
 
     async def _insert(self, jobs: list[NewJob], *, atomic: bool, connection: object | None = None) -> list[TaskId]:
+        if connection is None:
+            # In a transactional task of this manager all that it enqueues is a part of its transaction.
+            connection = joined_connection(self._bus)
         answers = await self._backend.insert(jobs, atomic=atomic, connection=connection)
         if connection is None or not self._backend.capabilities.has_transactions:
             await self._tell(jobs, answers)
         else:
             # Nothing is there yet, and perhaps never will be.
-            self._commits.expect(_first_of(answers), partial(self._tell, jobs, answers))
+            self._tell_at_commit(jobs, answers)
         return [TaskId(answer.id, is_new=answer.is_new) for answer in answers]
 
-    async def _tell(self, jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> None:
-        await self._backend.notify(_hints(jobs, answers))
+    def _tell_at_commit(self, jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> None:
+        are_hints_sent = self._backend.capabilities.hints_on_commit
+        if not are_hints_sent or self._bus.wants(JobEnqueued):
+            self._commits.expect(_first_of(answers), partial(self._tell, jobs, answers, are_hints_sent=are_hints_sent))
+
+    async def _tell(
+        self, jobs: Sequence[NewJob], answers: Sequence[Insertion], *, are_hints_sent: bool = False
+    ) -> None:
+        if not are_hints_sent:
+            await self._backend.notify(_hints(jobs, answers))
         if self._bus.wants(JobEnqueued):
             for job, answer in zip(jobs, answers, strict=True):
                 self._bus.emit(

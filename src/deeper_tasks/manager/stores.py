@@ -75,7 +75,8 @@ def _sqlite(parts: SplitResult, options: dict[str, str]) -> Backend:
         )
     synchronous = options.pop("synchronous", "full").lower()
     timeout = options.pop("timeout", "10")
-    _refuse(parts, options, "synchronous (full, normal) and timeout (seconds)")
+    foreign_keys = options.pop("foreign_keys", "off").lower()
+    _refuse(parts, options, "synchronous (full, normal), timeout (seconds) and foreign_keys (on, off)")
     if synchronous not in set(Synchronous):
         raise ConfigError(f"synchronous={synchronous!r} in {parts.geturl()!r}: use full or normal")
     try:
@@ -84,7 +85,11 @@ def _sqlite(parts: SplitResult, options: dict[str, str]) -> Backend:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
         raise ConfigError(f"timeout={timeout!r} in {parts.geturl()!r}: give seconds, more than 0")
-    return SQLiteBackend(Path(path), synchronous=Synchronous(synchronous), timeout=seconds)
+    if foreign_keys not in {"on", "off"}:
+        raise ConfigError(f"foreign_keys={foreign_keys!r} in {parts.geturl()!r}: use on or off")
+    return SQLiteBackend(
+        Path(path), synchronous=Synchronous(synchronous), timeout=seconds, has_foreign_keys=foreign_keys == "on"
+    )
 
 
 def _postgres(parts: SplitResult, options: dict[str, str], *, listen_url: str | None = None) -> Backend:

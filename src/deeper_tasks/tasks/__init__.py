@@ -1,7 +1,17 @@
 """Tasks: definitions and the registry, the options and arguments of an enqueue, the context of a run."""
 
 from deeper_tasks.tasks.arguments import Signature
-from deeper_tasks.tasks.context import CurrentJob, Reporter, current_job, enter_job, leave_job, running_job
+from deeper_tasks.tasks.context import (
+    CurrentJob,
+    OpenTransaction,
+    Reporter,
+    current_job,
+    enter_job,
+    joined_connection,
+    leave_job,
+    open_transaction,
+    running_job,
+)
 from deeper_tasks.tasks.definition import TaskOptions, make_task, task
 from deeper_tasks.tasks.options import NOTHING_ASKED, EnqueueOptions, JobRequest, merge, parse_moment, parse_options
 from deeper_tasks.tasks.registry import TaskRegistry
@@ -17,6 +27,7 @@ __all__ = [
     "Enqueuer",
     "ExecutorKind",
     "JobRequest",
+    "OpenTransaction",
     "Reporter",
     "Signature",
     "Task",
@@ -27,9 +38,11 @@ __all__ = [
     "TaskSchedule",
     "current_job",
     "enter_job",
+    "joined_connection",
     "leave_job",
     "make_task",
     "merge",
+    "open_transaction",
     "parse_moment",
     "parse_options",
     "parse_policy",

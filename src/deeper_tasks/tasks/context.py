@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import ClaimedJob, Progress
-from deeper_tasks.errors import JobError
+from deeper_tasks.errors import JobError, TransactionError
 
 MAX_LOG_LINE = 2000
 """Characters of a log line that are kept."""
@@ -33,6 +33,13 @@ class Reporter(Protocol):
         """Add a line to the job's log."""
 
 
+class OpenTransaction(Protocol):
+    """The transaction that a handler runs in, until it is over."""
+
+    connection: Any
+    is_over: bool
+
+
 class CurrentJob:
     """
     The job that this code runs for, as `current_job()` gives it.
@@ -43,11 +50,21 @@ class CurrentJob:
             the handler runs; a thread should look at it between two steps.
     """
 
-    __slots__ = ("_job", "_reporter", "_started", "cancelled", "timeout")
+    __slots__ = ("_job", "_manager", "_reporter", "_started", "_transaction", "cancelled", "timeout")
 
-    def __init__(self, job: ClaimedJob, *, timeout: timedelta | None, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        job: ClaimedJob,
+        *,
+        timeout: timedelta | None,
+        reporter: Reporter,
+        transaction: OpenTransaction | None = None,
+        manager: object = None,
+    ) -> None:
         self._job = job
         self._reporter = reporter
+        self._transaction = transaction
+        self._manager = manager
         self._started = time.time()
         self.timeout = timeout
         self.cancelled = False
@@ -127,6 +144,33 @@ class CurrentJob:
         """What else it was enqueued with; not to be changed."""
         return MappingProxyType({} if self._job.options is None else self._job.options.meta)
 
+    @property
+    def connection(self) -> Any:
+        """
+        The connection of the job's transaction, in a task with `transactional=True`.
+
+        What is written through it is committed together with the job's
+        completion, when the task returns; whatever else ends the attempt rolls
+        it back. It cannot be committed, rolled back or closed; savepoints work.
+        On SQLite it is a `sqlite3.Connection`, with whatever `row_factory` you set.
+
+        Raises:
+            TransactionError: the task is not transactional, or the transaction is over.
+        """
+        if self._transaction is None:
+            message = (
+                f"the task {self.task!r} has no transaction: define it with transactional=True, or open a connection "
+                "of your own"
+            )
+            raise TransactionError(message)
+        if self._transaction.is_over:
+            message = (
+                f"the transaction of the job {self.id} is over: what outlives the task, such as an asyncio task that "
+                "it does not await, can do nothing in it"
+            )
+            raise TransactionError(message)
+        return self._transaction.connection
+
     def progress(self, done: float, message: str = "", *, total: float | None = None) -> None:
         """
         Tell how far the job is: `progress(0.25, "a quarter")`, or `progress(12, total=48)`.
@@ -164,6 +208,28 @@ def current_job() -> CurrentJob:
         message = "there is no current job: this code was not called by a worker"
         raise JobError(message)
     return job
+
+
+def open_transaction() -> OpenTransaction | None:
+    """Return the transaction that this code runs in, as a handler or what it calls; None: there is none, or no more."""
+    job = _CURRENT.get(None)
+    transaction = None if job is None else job._transaction  # noqa: SLF001 - this module's own
+    return None if transaction is None or transaction.is_over else transaction
+
+
+def joined_connection(manager: object) -> Any:
+    """
+    Return the connection through which this code enqueues with a manager: that of its own job's transaction, or None.
+
+    `manager` is what its worker gave to the `CurrentJob`: jobs of another's do not join.
+
+    Raises:
+        TransactionError: the transaction is over.
+    """
+    job = _CURRENT.get(None)
+    if job is None or job._transaction is None or job._manager is not manager:  # noqa: SLF001 - this module's own
+        return None
+    return job.connection
 
 
 def job_in(context: Context) -> ClaimedJob | None:

@@ -36,6 +36,13 @@ class TaskOptions(TypedDict, total=False):
     like, or `@every 30s`; None: not at all. With it go `timezone`, which it is read
     in (UTC), and `missed_runs` and `overlap` as in `schedule_recurring_task`.
 
+    `transactional=True` gives the task its job's transaction: what it writes through
+    `current_job().connection`, the jobs it enqueues with its manager and the job's
+    completion are committed together when it returns, or nothing of it is. It needs a
+    store that can do so. On SQLite these tasks run one at a time for the whole file, and
+    all other writers wait: none may take longer than half the URL's `timeout` (10 s) and
+    a quarter of `lease_seconds` (20), so 5 s, and `timeout_seconds` cannot be more.
+
     `memory_limit_mb`, with `executor="process"` only: how much memory its process and
     all that this starts may use together before they are killed; None: no limit.
     """
@@ -51,6 +58,7 @@ class TaskOptions(TypedDict, total=False):
     fail_on: type[BaseException] | Sequence[type[BaseException]]
     retry: RetryPolicy | DelayFunction
     jitter: float
+    transactional: bool
     memory_limit_mb: int | None
     unique_for_seconds: Seconds
     unique: Literal["until_done"]
@@ -64,7 +72,17 @@ class TaskOptions(TypedDict, total=False):
 
 
 _OF_THE_TASK = frozenset(
-    {"name", "executor", "retry_on", "fail_on", "retry", "jitter", "memory_limit_mb", *SCHEDULE_OPTIONS}
+    {
+        "name",
+        "executor",
+        "retry_on",
+        "fail_on",
+        "retry",
+        "jitter",
+        "transactional",
+        "memory_limit_mb",
+        *SCHEDULE_OPTIONS,
+    }
 )
 _MOST_MEMORY = 2**31 - 1
 _POLICY_PARTS = ("retry_delay_seconds", "retry_on", "fail_on", "jitter")
@@ -114,6 +132,7 @@ def make_task(function: Callable[P, R], /, **options: Unpack[TaskOptions]) -> Ta
         request=_request(given),
         retry=_retry_policy(given),
         schedule=parse_schedule(function, given),
+        is_transactional=_is_transactional(given.get("transactional", False), executor),
         memory_limit_mb=_memory_limit(given.get("memory_limit_mb", UNSET), executor),
     )
 
@@ -158,6 +177,19 @@ def _executor(function: Callable[..., Any], given: object) -> ExecutorKind:
         message = "option 'executor' cannot be 'coroutine': a plain def would block the loop; make it an async def"
         raise InvalidOptionError(message)
     return executor
+
+
+def _is_transactional(given: object, executor: ExecutorKind) -> bool:
+    if not isinstance(given, bool):
+        message = f"option 'transactional' cannot be {quoted(given)}: give True or False"
+        raise InvalidOptionError(message)
+    if given and executor is ExecutorKind.PROCESS:
+        message = (
+            "option 'transactional' cannot be True with executor='process': a connection cannot go to another "
+            "process; leave one of the two out"
+        )
+        raise InvalidOptionError(message)
+    return given
 
 
 def _memory_limit(given: object, executor: ExecutorKind) -> int | UnsetType | None:

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -23,11 +23,16 @@ class TaskRegistry:
     """
     Tasks by name, and by where their functions stand.
 
-    Public functions of `allowed_modules`, and of modules below those, count as tasks undecorated.
+    Public functions of `allowed_modules`, and of modules below those, count as
+    tasks undecorated. `admit` is asked before a task is taken in, and raises for
+    one that cannot be.
     """
 
-    def __init__(self, *, allowed_modules: Iterable[str] = ()) -> None:
+    def __init__(
+        self, *, allowed_modules: Iterable[str] = (), admit: Callable[[AnyTask], None] = lambda _: None
+    ) -> None:
         self._allowed = tuple(allowed_modules)
+        self._admit = admit
         self._by_name: dict[str, AnyTask] = {}
         self._by_path: dict[str, AnyTask] = {}
 
@@ -40,7 +45,9 @@ class TaskRegistry:
 
         Raises:
             TaskError: another function has this name.
+            DeeperTasksError: it is not admitted.
         """
+        self._admit(task)
         known = self._by_name.get(task.name)
         if known is not None and known.path != task.path:
             message = (

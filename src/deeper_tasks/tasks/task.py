@@ -50,6 +50,7 @@ class Task(Generic[P, R]):
         executor: where it runs.
         schedule: when it is due by itself; None if it is not.
         module: the module to import to find it; None if there is none.
+        is_transactional: whether it runs inside the transaction that completes its job.
         memory_limit_mb: what it may use in a process; None without a limit, UNSET where the settings' counts.
     """
 
@@ -63,6 +64,7 @@ class Task(Generic[P, R]):
         request: JobRequest,
         retry: RetryPolicy,
         schedule: TaskSchedule | None = None,
+        is_transactional: bool = False,
         memory_limit_mb: int | UnsetType | None = UNSET,
     ) -> None:
         functools.update_wrapper(self, function)
@@ -74,6 +76,7 @@ class Task(Generic[P, R]):
         self.request = request
         self.retry = retry
         self.schedule = schedule
+        self.is_transactional = is_transactional
         self.memory_limit_mb = memory_limit_mb
         self.signature = Signature(function)
         self._enqueuers: tuple[weakref.ref[Enqueuer], ...] = ()

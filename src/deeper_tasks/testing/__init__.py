@@ -4,7 +4,8 @@ Testing: what the tests of an application, and the author of a store, need of us
 `use_memory(manager)` puts a manager on a store in memory whose time belongs to
 the test, and gives a `TaskKit`; the pytest plugin has it as the fixture
 `task_kit`. `FaultyBackend` breaks any store; `BackendConformance` checks one,
-with `SharedConformance` and `TransactionConformance` for what not every store can.
+with `SharedConformance`, `TransactionConformance` and `JobTransactionConformance`
+for what not every store can.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from deeper_tasks.testing.summary import Run, RunEnd, Summary
 if TYPE_CHECKING:
     from deeper_tasks.testing.conformance import (
         BackendConformance,
+        JobTransactionConformance,
+        Ledger,
         SharedConformance,
         Transaction,
         TransactionConformance,
@@ -32,6 +35,8 @@ __all__ = [
     "ClockError",
     "Fault",
     "FaultyBackend",
+    "JobTransactionConformance",
+    "Ledger",
     "ManualClock",
     "Run",
     "RunEnd",
@@ -46,7 +51,16 @@ __all__ = [
     "use_store",
 ]
 
-_OF_THE_SUITE = frozenset({"BackendConformance", "SharedConformance", "Transaction", "TransactionConformance"})
+_OF_THE_SUITE = frozenset(
+    {
+        "BackendConformance",
+        "JobTransactionConformance",
+        "Ledger",
+        "SharedConformance",
+        "Transaction",
+        "TransactionConformance",
+    }
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.backends.protocol import Backend, Transacting
 from deeper_tasks.testing.proxy import Proxy
 
 
@@ -27,5 +27,5 @@ class ClockedBackend(Proxy):
 
 @lru_cache
 def _takes_time(method: str) -> bool:
-    found = getattr(Backend, method, None)
+    found = getattr(Backend, method, None) or getattr(Transacting, method, None)
     return found is not None and "now" in inspect.signature(found).parameters

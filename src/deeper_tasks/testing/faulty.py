@@ -11,11 +11,16 @@ from random import Random
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from deeper_tasks.backends.protocol import Backend, Notification
+from deeper_tasks.backends.protocol import Backend, Notification, Transacting
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.testing.proxy import Proxy
 
-_METHODS = frozenset(name for name, _ in inspect.getmembers(Backend, inspect.isfunction) if not name.startswith("_"))
+_METHODS = frozenset(
+    name
+    for protocol in (Backend, Transacting)
+    for name, _ in inspect.getmembers(protocol, inspect.isfunction)
+    if not name.startswith("_")
+)
 _NEVER_RAISE = frozenset({"notify", "listen"})
 _OUTAGE = _METHODS - _NEVER_RAISE - {"close"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -11,7 +12,7 @@ from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.state import State
 from deeper_tasks.manager.planner import Planner
 from deeper_tasks.manager.producer import Producer
-from deeper_tasks.tasks import TaskId
+from deeper_tasks.tasks import TaskId, open_transaction
 from deeper_tasks.testing.blocking import BlockingKit
 from deeper_tasks.testing.inline import InlinePlanner, InlineProducer
 from deeper_tasks.testing.stage import MOST_RUNS, Stage
@@ -43,15 +44,24 @@ class TaskKit(Stage):
         Have each enqueue run its job before it returns, in a `with` block of sync or async code.
 
         The job goes through the store and all that a worker does. One that is
-        due later waits for `advance`. A failure is recorded, then raised by the
-        enqueue; with `raise_errors=False` it is only recorded.
+        due later waits for `advance`, and what a transactional task enqueues for
+        its commit. A failure is recorded, then raised by the enqueue; with
+        `raise_errors=False` it is only recorded.
         """
+        uncommitted: list[TaskId] = []
 
         async def run(task_ids: Sequence[TaskId]) -> None:
+            if open_transaction() is not None:
+                uncommitted.extend(task_ids)
+                return
             async with self.worker(limit=limit, raise_errors=raise_errors) as worker:
-                for task_id in task_ids:
+                waiting = deque(task_ids)
+                while waiting:
+                    task_id = waiting.popleft()
                     while (queue := await self._pending_in(task_id)) is not None and await worker.run_next(queue):
                         pass
+                    waiting.extend(uncommitted)
+                    uncommitted.clear()
 
         manager = self.manager
         before = manager._producer, manager._planner  # noqa: SLF001 - the places through which all enqueues go

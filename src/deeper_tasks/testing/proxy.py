@@ -34,8 +34,8 @@ from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, 
 from deeper_tasks.domain.schedule_run import ScheduleRun
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
 
-_BEYOND = ("compact", "diagnose", "migration_script")
-"""What a store may have besides the protocol: `Compacting`, `Diagnosable`, `Scripting`."""
+_BEYOND = ("begin", "compact", "diagnose", "migration_script")
+"""What a store may have besides the protocol: `Transacting`, `Compacting`, `Diagnosable`, `Scripting`."""
 
 
 class Proxy:

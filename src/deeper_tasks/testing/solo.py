@@ -91,6 +91,7 @@ class SoloWorker:
         coroutines = WatchingExecutor(CoroutineExecutor(), settings=self._call_settings, on_raised=self._note)
         self._threads = WatchingExecutor(ThreadExecutor(threads=1), settings=self._call_settings, on_raised=self._note)
         self._runner = Runner(
+            backend=store,
             registry=manager.registry,
             executors={
                 ExecutorKind.COROUTINE: coroutines,
@@ -217,19 +218,24 @@ class SoloWorker:
                 "if jobs do not enqueue each other without end, give a higher limit=…"
             )
         started_at = self._clock.now()
-        settlement = await self._attempted(job)
+        attempt = self._running[job.id] = Attempt(job, claimed=self._clock.monotonic())
+        settlement = await self._attempted(attempt)
         if settlement is None:
             return
         if settlement.ran_for is not None:
             # What the executor measured is real time, which the store's knows nothing of.
             settlement = msgspec.structs.replace(settlement, ran_for=self._clock.now() - started_at)
-        state = await self._settle(job, settlement)
+        if attempt.is_settled:
+            state = attempt.state
+            announce(self._bus, [(job, settlement, state)])
+        else:
+            state = await self._settle(job, settlement)
         if state is not None:
             self._record(job, settlement, run_end(settlement, state), started_at=started_at)
 
-    async def _attempted(self, job: ClaimedJob) -> Settlement | None:
+    async def _attempted(self, attempt: Attempt) -> Settlement | None:
+        job = attempt.job
         self._raised.pop(job.id, None)
-        attempt = self._running[job.id] = Attempt(job, claimed=self._clock.monotonic())
         running = attempt.task = asyncio.create_task(self._runner.run(attempt))
         try:
             await self._wait_for(running, attempt)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.domain.state import State
 from deeper_tasks.tasks.context import CurrentJob
 
 
@@ -25,10 +26,23 @@ class Attempt:
 
     `interrupt` is how its executor stops the code: it is set while the code
     runs, and may be called more than once. `claimed` is the worker's monotonic
-    time when the claim's answer came.
+    time when the claim's answer came. `is_settled`: the store has its end
+    already, and `state` is what that led to, None where it was refused.
     """
 
-    __slots__ = ("claimed", "context", "deadline", "interrupt", "is_overdue", "job", "reason", "stop", "task")
+    __slots__ = (
+        "claimed",
+        "context",
+        "deadline",
+        "interrupt",
+        "is_overdue",
+        "is_settled",
+        "job",
+        "reason",
+        "state",
+        "stop",
+        "task",
+    )
 
     def __init__(self, job: ClaimedJob, *, claimed: float) -> None:
         self.job = job
@@ -38,8 +52,10 @@ class Attempt:
         self.claimed = claimed
         self.stop: Stop | None = None
         self.reason = ""
-        self.interrupt: Callable[[], None] | None = None
+        self.interrupt: Callable[[], object] | None = None
         self.task: asyncio.Task[object] | None = None
+        self.is_settled = False
+        self.state: State | None = None
 
     def tell_to_stop(self, stop: Stop, reason: str = "") -> None:
         """Interrupt the code; the first reason counts, but a lost job is lost whatever came before."""

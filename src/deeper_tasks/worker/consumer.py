@@ -199,7 +199,10 @@ class Consumer:
         finally:
             del self.running[job.id]
         if settlement is not None:
-            self._settler.put(job, settlement)
+            if attempt.is_settled:
+                self._settler.tell(job, settlement, attempt.state)
+            else:
+                self._settler.put(job, settlement)
             if settlement.ran_for is not None:
                 self._pace.observe(settlement.ran_for.total_seconds())
         if self._held:

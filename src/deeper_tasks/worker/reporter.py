@@ -36,6 +36,7 @@ class Reporter:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._news: dict[JobId, Report] = {}
+        self._kept: set[JobId] = set()
         self._awake = asyncio.Event()
 
     def progress(self, job_id: JobId, progress: Progress) -> None:
@@ -50,6 +51,18 @@ class Reporter:
         """Write that a job which waited here starts now; False: it is no longer ours."""
         return bool(await self._backend.report([Report(id=job.id, token=job.token, has_started=True)]))
 
+    def hold(self, job_id: JobId) -> None:
+        """Keep the news of a job until `take` or `go_on`."""
+        self._kept.add(job_id)
+
+    def go_on(self, job_id: JobId) -> None:
+        """Write the news of a job as they come."""
+        self._kept.discard(job_id)
+
+    def take(self, job_id: JobId) -> Report | None:
+        """Return what is known of a job and not written, for the caller to write."""
+        return self._news.pop(job_id, None)
+
     async def flush(self, job_id: JobId) -> None:
         """Write what is known of one job before it is settled, so that its last words are not lost."""
         report = self._news.pop(job_id, None)
@@ -62,7 +75,10 @@ class Reporter:
             await self._awake.wait()
             self._awake.clear()
             news, self._news = self._news, {}
-            await self._write(list(news.values()))
+            for job_id in self._kept & news.keys():
+                self._news[job_id] = news.pop(job_id)
+            if news:
+                await self._write(list(news.values()))
             await self._clock.sleep(_PAUSE, until=asyncio.Event())
 
     def has_news(self, job_id: JobId) -> bool:

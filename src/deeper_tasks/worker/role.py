@@ -30,8 +30,9 @@ class RoleLoop:
     """
     Gives a role its turns until stopped.
 
-    A store that is gone makes the turns come with growing pauses, and back at
-    once when it is back. An error of our own is logged, and does not end the loop.
+    A store that is gone makes the turns come with growing pauses, which end for
+    all roles when one finds it back. An error of our own is logged, and does not
+    end the loop.
     """
 
     def __init__(
@@ -45,6 +46,8 @@ class RoleLoop:
         self._awake = asyncio.Event()
         self._is_succeeding = False
         self._turn_began: float | None = None
+        self._failures = 0
+        health.on_back(self._wake_if_failing)
 
     @property
     def is_working(self) -> bool:
@@ -58,27 +61,32 @@ class RoleLoop:
 
     async def run(self) -> None:
         """Run until cancelled."""
-        failures = 0
         while True:
             self._awake.clear()
             self._turn_began, has_succeeded = self._clock.monotonic(), False
             try:
                 pause = (await self._role.turn()).total_seconds()
+                self._failures, has_succeeded = 0, True
                 self._health.mark_working()
-                failures, has_succeeded = 0, True
             except NodeLostError:
                 await self._on_lost()
                 pause = 0.0
             except BackendUnavailableError as error:
                 self._health.mark_failing(error)
-                failures += 1
-                pause = backoff(failures)
+                pause = self._next_backoff()
             except Exception:
                 _logger.exception("the %s met an unexpected error and goes on", self.name)
-                failures += 1
-                pause = backoff(failures)
+                pause = self._next_backoff()
             self._turn_began, self._is_succeeding = None, has_succeeded
             await self._clock.sleep(pause, until=self._awake)
+
+    def _next_backoff(self) -> float:
+        self._failures += 1
+        return backoff(self._failures)
+
+    def _wake_if_failing(self) -> None:
+        if self._failures:
+            self.wake()
 
 
 def backoff(failures: int) -> float:

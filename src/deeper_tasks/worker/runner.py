@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 
+from deeper_tasks.backends.protocol import Backend, JobTransaction
 from deeper_tasks.domain.job import EXPIRED, ClaimedJob
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.errors import BackendUnavailableError, InvalidArgumentsError, TaskNotFoundError
 from deeper_tasks.integrations.events import EventBus, JobStarted
-from deeper_tasks.tasks import CurrentJob, ExecutorKind, TaskRegistry
+from deeper_tasks.tasks import CurrentJob, ExecutorKind, TaskRegistry, running_job
 from deeper_tasks.worker.attempt import Attempt, Stop
 from deeper_tasks.worker.call import AnyTask, Call, CallSettings
 from deeper_tasks.worker.clock import Clock
@@ -19,6 +21,7 @@ from deeper_tasks.worker.executors import Executor
 from deeper_tasks.worker.executors.process import ProcessDiedError
 from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.settings import WorkerSettings
+from deeper_tasks.worker.transactions import Transactions
 from deeper_tasks.worker.unknown_task import UnknownTask
 
 _logger = logging.getLogger("deeper_tasks")
@@ -34,6 +37,7 @@ class Runner:
     def __init__(
         self,
         *,
+        backend: Backend,
         registry: TaskRegistry,
         executors: dict[ExecutorKind, Executor],
         call_settings: Callable[[], CallSettings],
@@ -53,6 +57,7 @@ class Runner:
         self._reporter = reporter
         self._deadlines = deadlines
         self._bus = bus
+        self._transactions = Transactions(backend=backend, reporter=reporter, lease=settings.lease)
         self._unknown = UnknownTask(grace=settings.unknown_task_grace, bus=bus)
 
     async def run(self, attempt: Attempt) -> Settlement | None:
@@ -68,11 +73,15 @@ class Runner:
             return None
         if attempt.stop is not None:
             return self._interrupted(attempt, call, timedelta(0))
-        self._start(attempt, task)
-        settlement = await self._executed(attempt, call)
+        if task.is_transactional:
+            settlement = await self._transactions.run(attempt, call, partial(self._inside, attempt, call))
+        else:
+            self._start(attempt, task)
+            settlement = await self._executed(attempt, call)
         if self._reporter.has_news(job.id):
             await self._reporter.flush(job.id)
-        if attempt.stop is None or (settlement.end is End.COMPLETE and attempt.stop is not Stop.LOST):
+        is_kept = settlement.end is End.COMPLETE and attempt.stop is not Stop.LOST
+        if attempt.is_settled or attempt.stop is None or is_kept:
             return settlement
         return self._interrupted(attempt, call, settlement.ran_for or timedelta(0))
 
@@ -102,10 +111,22 @@ class Runner:
             # Not started: the store's rescue, or the beat, will find it in nobody's hands.
             return False
 
-    def _start(self, attempt: Attempt, task: AnyTask) -> None:
+    async def _inside(self, attempt: Attempt, call: Call, transaction: JobTransaction) -> Settlement:
+        """Start and execute an attempt inside its job's transaction, for which it may have waited long."""
+        if attempt.job.expires_at is not None and self._is_past(attempt.job.expires_at, attempt):
+            return call.refused(EXPIRED.kind, EXPIRED.message)
+        self._start(attempt, call.task, transaction)
+        assert attempt.context is not None
+        # What the middleware enqueues joins as well.
+        with running_job(attempt.context):
+            return await self._executed(attempt, call)
+
+    def _start(self, attempt: Attempt, task: AnyTask, transaction: JobTransaction | None = None) -> None:
         job = attempt.job
         timeout = self._timeout(job, task)
-        attempt.context = CurrentJob(job, timeout=timeout, reporter=self._reporter)
+        attempt.context = CurrentJob(
+            job, timeout=timeout, reporter=self._reporter, transaction=transaction, manager=self._bus
+        )
         self._deadlines.watch(attempt, timeout)
         if self._bus.wants(JobStarted):
             waited = timedelta(seconds=self._clock.monotonic() - attempt.claimed)
@@ -120,6 +141,13 @@ class Runner:
             )
 
     def _timeout(self, job: ClaimedJob, task: AnyTask) -> timedelta | None:
+        """What a job may take; where it is transactional, no more than its transaction."""
+        asked, longest = self._asked_timeout(job, task), self._transactions.longest
+        if not task.is_transactional or longest is None:
+            return asked
+        return longest if asked is None else min(asked, longest)
+
+    def _asked_timeout(self, job: ClaimedJob, task: AnyTask) -> timedelta | None:
         """The job's own timeout, or the task's, or the settings'. Zero in the job's options means none."""
         if job.options is not None and job.options.timeout is not None:
             return job.options.timeout or None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
@@ -50,15 +51,27 @@ class Settler:
         self._awake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._back = asyncio.Event()
+        health.on_back(self._back.set)
 
     @property
     def unsettled(self) -> int:
         """How many settlements wait to be written."""
         return len(self._waiting) + len(self._aside)
 
+    @property
+    def ends(self) -> set[tuple[JobId, ClaimToken]]:
+        """The attempts whose ends wait here to be written."""
+        items = (*self._waiting, *(item for _, item in self._aside))
+        return {(settlement.id, settlement.token) for _, settlement in items}
+
     def put(self, job: ClaimedJob, settlement: Settlement) -> None:
         """Have the end of an attempt written soon."""
         self._add(job, settlement)
+
+    def tell(self, job: ClaimedJob, settlement: Settlement, state: State | None) -> None:
+        """Tell of the end of an attempt that the store has already, as of those that are written here."""
+        self._on_settled([(job, settlement, state)])
 
     def forget(self, settlement: Settlement) -> None:
         """Have a job given back that is in nobody's hands here; nobody is told of the outcome."""
@@ -82,7 +95,8 @@ class Settler:
                     continue
                 self._health.mark_failing(error)
                 failures += 1
-                await self._clock.sleep(backoff(failures), until=asyncio.Event())
+                self._back.clear()
+                await self._clock.sleep(backoff(failures), until=self._back)
             except Exception:
                 _logger.exception("%d settlements were refused as a whole; each is tried by itself", len(batch))
                 await self._write_one_by_one(len(batch))

@@ -88,6 +88,7 @@ class Worker:
         )
         self._executors = self._make_executors()
         self._runner = Runner(
+            backend=backend,
             registry=registry,
             executors=self._executors,
             call_settings=self._call_settings,
@@ -247,6 +248,8 @@ class Worker:
             self._loops["promoter"].wake()
 
     def _on_beat(self, node: NodeId, beat: Beat) -> None:
+        # Its thread goes on asking at the same pace, whatever the pauses here have grown to.
+        self._health.mark_working()
         if node != self.node_id:
             return
         for queue in beat.paused & self._consumers.keys():
@@ -266,8 +269,10 @@ class Worker:
         """Give back what the store thinks runs here and does not: the answer of its claim was lost for good."""
         known = {job_id for consumer in self._consumers.values() for job_id in consumer.holds}
         claiming = {consumer.claiming for consumer in self._consumers.values()}
+        # An end that was set aside could be overtaken: its job would run again.
+        ending = self._settler.ends
         for job_id, token in held.items():
-            if job_id not in known and token not in claiming:
+            if job_id not in known and token not in claiming and (job_id, token) not in ending:
                 self._settler.forget(Settlement(id=job_id, token=token, end=End.RELEASE))
 
     def _on_beat_refused(self, node: NodeId) -> None:

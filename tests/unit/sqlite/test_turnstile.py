@@ -137,3 +137,24 @@ def test_two_threads_with_turnstiles_of_their_own_exclude_each_other(path):
     for thread in threads:
         thread.join()
     assert max(most) == 1
+
+
+def test_lines_of_other_names_do_not_wait_for_each_other(path):
+    writers, others = Turnstile(path, timeout=1), Turnstile(path, timeout=1, line="jobs-")
+    with writers.turn(), others.turn():
+        assert {found.name for found in path.parent.iterdir()} == {
+            f"{path.name}-{suffix}" for suffix in ("next", "write", "jobs-next", "jobs-write")
+        }
+    writers.close()
+    others.close()
+
+
+def test_who_is_not_wanted_any_more_leaves_the_line_at_once(path):
+    holder, waiting = Turnstile(path, timeout=60), Turnstile(path, timeout=float("inf"))
+    looks = iter([True, True, False])
+    with holder.turn(), pytest.raises(BackendUnavailableError, match="nobody waits"):
+        waiting.turn(is_wanted=lambda: next(looks)).__enter__()
+    with waiting.turn():
+        pass
+    holder.close()
+    waiting.close()

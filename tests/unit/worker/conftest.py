@@ -149,6 +149,7 @@ class Bench:
 
     def runner(self):
         return Runner(
+            backend=self.backend,
             registry=self.registry,
             executors=self.executors,
             call_settings=self._call_settings,

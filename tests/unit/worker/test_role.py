@@ -207,3 +207,17 @@ async def test_a_turn_that_gets_no_answer_for_long_does_not_work(play, clock):
     answer.set()
     await clock.settle()
     assert loop.is_working
+
+
+async def test_the_pauses_of_all_roles_end_when_one_finds_the_store_back(play, clock):
+    away = BackendUnavailableError("gone")
+    script, _ = await play(away)
+    other, loop = await play(away)
+    assert (script.taken, other.taken) == (1, 1)
+    loop.wake()
+    await clock.settle()
+    assert other.taken == 2
+    assert play.health.is_working
+    assert script.taken == 2
+    # Each rests once; nobody is woken who was not failing.
+    assert clock.pauses.count(3600.0) == 2

@@ -205,6 +205,30 @@ async def test_what_the_store_thinks_runs_here_and_does_not_is_given_back(shop, 
     assert (await flaky.get(stray.id)).attempt == 0
 
 
+async def test_a_job_whose_end_waits_to_be_written_is_not_given_back(shop, wait_until, flaky, monkeypatch):
+    [job_id] = await shop.enqueue()
+    settle, held = flaky.settle, []
+
+    async def settle_but_once(settlements, **options):
+        if not held:
+            held.append(job_id)
+            error = BackendUnavailableError("another transaction holds its row")
+            error.job_ids = (job_id,)
+            raise error
+        return await settle(settlements, **options)
+
+    monkeypatch.setattr(flaky, "settle", settle_but_once)
+    worker = shop.start()
+    await wait_until(lambda: shop.begun)
+    shop.may_finish.set()
+    # Set aside: the row is free at once, the end is tried again later. Meanwhile the store thinks that the job runs.
+    await wait_until(lambda: held)
+    worker._give_back_strays((await flaky.beat(worker.node_id)).held)
+    await wait_until(lambda: shop.heard(JobCompleted))
+    job = await flaky.get(job_id)
+    assert (job.state, job.attempt, shop.begun) == (State.COMPLETED, 1, [job_id])
+
+
 # A node that was taken for dead.
 
 

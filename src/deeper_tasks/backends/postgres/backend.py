@@ -25,6 +25,7 @@ from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import moment_text
 from deeper_tasks.backends.postgres.database import Database, Operation
 from deeper_tasks.backends.postgres.frontier import Frontier
+from deeper_tasks.backends.postgres.joining import insert_joining
 from deeper_tasks.backends.postgres.wake import Wake
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
@@ -59,7 +60,13 @@ class PostgresBackend:
     """A store in a schema of a PostgreSQL database, for any number of processes on any number of machines."""
 
     def __init__(self, address: Address) -> None:
-        self.capabilities = Capabilities(is_durable=True, is_shared=True, has_hints=address.can_listen)
+        self.capabilities = Capabilities(
+            is_durable=True,
+            is_shared=True,
+            has_transactions=True,
+            has_hints=address.can_listen,
+            hints_on_commit=True,
+        )
         self._database = Database(address)
         self._wake = Wake(self._database)
         self._store: str | None = None
@@ -72,9 +79,11 @@ class PostgresBackend:
             return
         self._database.connections.reopen()
         try:
-            async with self._database.alone() as connection:
-                await session.check(connection, self._database.address)
-                await schema.make_ready(connection, self._database.address, create=create)
+            address = self._database.address
+            await self._database.ask(partial(session.check, address=address))
+            if await self._database.ask(partial(schema.missing, address=address)):
+                async with self._database.alone() as connection:
+                    await schema.make_ready(connection, address, create=create)
             [(self._store,)] = await self._database.call(schema.SELECT_STORE, {})
             self._wake.open()
         except BaseException:
@@ -120,11 +129,13 @@ class PostgresBackend:
         most = self.capabilities.max_atomic_insert
         if atomic and len(jobs) > most:
             raise UnsupportedError(f"{len(jobs)} jobs are more than one insert takes ({most}); use atomic=False")
-        if connection is not None:
-            raise UnsupportedError("no connection")
         batches = [jobs[start : start + most] for start in range(0, len(jobs), most)]
         answers: list[Insertion] = []
         try:
+            if connection is not None:
+                return await insert_joining(
+                    connection, batches, address=self._database.address, store=self._id, now=moment_text(now)
+                )
             for batch in batches:
                 answers += await produce.insert(self._open, batch, store=self._id, now=moment_text(now))
         except BackendUnavailableError as error:
@@ -220,7 +231,7 @@ class PostgresBackend:
         return await self._run(partial(look.get, job_id=job_id))
 
     async def find(self, query: JobQuery) -> JobList:
-        return await self._run(partial(listing.find, query=query))
+        return await self._open.survey(partial(listing.find, query=query))
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         return await self._run(partial(look.statistics, now=moment_text(now)))

@@ -10,8 +10,9 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
 from psycopg import AsyncConnection
@@ -29,15 +30,33 @@ _SHORTEST_CONNECT = 2
 """Seconds; libpq takes fewer for more."""
 
 
-async def connect(conninfo: str, *, address: Address, pooler: Pooler) -> Connection:
-    """Open a connection as this store wants it, by way of a pooler or none."""
+async def connect(conninfo: str, *, address: Address, pooler: Pooler, seconds: float | None = None) -> Connection:
+    """
+    Open a connection as this store wants it, by way of a pooler or none, within `seconds` or the address's timeout.
+
+    Raises:
+        psycopg.Error: the server did not take it, or not in time.
+    """
+    given = address.timeout.total_seconds() if seconds is None else seconds
+    try:
+        # The driver's own deadline is one for each address of each host, and none for finding these.
+        async with asyncio.timeout(given):
+            return await _connect(conninfo, address, pooler)
+    except TimeoutError as error:
+        raise psycopg.errors.ConnectionTimeout(f"not connected within {given:.3g} s") from error
+
+
+async def _connect(conninfo: str, address: Address, pooler: Pooler) -> Connection:
     wanted = conninfo_to_dict(conninfo)
+    hosts = str(wanted.get("host") or "").count(",") + 1
     own: dict[str, Any] = {
-        "connect_timeout": max(_SHORTEST_CONNECT, int(address.timeout.total_seconds())),
+        # Of several hosts each gets its turn before the deadline.
+        "connect_timeout": max(_SHORTEST_CONNECT, int(address.timeout.total_seconds() / hosts)),
         # A peer that is gone without a word is noticed within half a minute also where nothing is sent.
         "keepalives_idle": 15,
         "keepalives_interval": 5,
         "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
         "application_name": "deeper_tasks",
     }
     if pooler is Pooler.NONE:
@@ -59,39 +78,44 @@ class Connections:
     """
     The connections of a store, kept by event loop: one belongs to the loop that opened it.
 
-    Safe to use from any number of threads and loops. A fork is noticed: the
-    child leaves its parent's connections alone and opens its own.
+    Safe to use from any number of threads and loops. The child of a fork
+    leaves its parent's connections alone and opens its own.
     """
 
     def __init__(self, address: Address) -> None:
         self._address = address
+        self._seconds = address.timeout.total_seconds()
+        self._is_closed = False
         self._shelves: dict[asyncio.AbstractEventLoop, _Shelf] = {}
         self._changed = threading.Condition()
         self._lent = 0
-        self._is_closed = False
-        self._pid = os.getpid()
+        _watch_forks()
+        _made.add(self)
 
     def reopen(self) -> None:
         """Lend again, after `close`."""
-        self._forget_parent()
         self._is_closed = False
 
     @asynccontextmanager
-    async def lend(self) -> AsyncIterator[Connection]:
+    async def lend(self, *, until: float | None = None) -> AsyncIterator[Connection]:
         """
         Lend a connection that is alive as far as can be seen; one that is broken when it comes back is dropped.
+
+        It is there by `until` (the loop's time), or within the address's timeout.
 
         Raises:
             BackendUnavailableError: all are in use, or the server does not take another.
         """
-        self._forget_parent()
+        if until is None:
+            until = asyncio.get_running_loop().time() + self._seconds
         shelf = self._shelf()
-        async with shelf.place():
+        async with shelf.place(until):
             with self._changed:
                 self._lent += 1
             connection = None
             try:
-                connection = shelf.take() or await self._open()
+                connection = shelf.take() or await self._open(until)
+                shelf.lent.add(connection)
                 yield connection
             finally:
                 if connection is not None:
@@ -101,23 +125,34 @@ class Connections:
                     self._changed.notify_all()
 
     async def close(self) -> None:
-        """Close all connections; calls under way end first."""
-        self._forget_parent()
+        """Close all connections. Calls under way end first; those that do not within the timeout are broken off."""
         self._is_closed = True
-        seconds = self._address.timeout.total_seconds()
         if self._lent:
-            await run_aside(partial(self._wait_for_calls, seconds))
+            await run_aside(partial(self._wait_for_calls, self._seconds))
         for shelf in list(self._shelves.values()):
             shelf.clear()
+            for connection in list(shelf.lent):
+                cut(connection)
         self._shelves.clear()
+
+    def forget_parent(self) -> None:
+        """In the child of a fork: its parent's connections are not its own, and a lock may be held for ever."""
+        for shelf in self._shelves.values():
+            shelf.abandon()
+        self._shelves = {}
+        self._changed = threading.Condition()
+        self._lent = 0
 
     def _wait_for_calls(self, seconds: float) -> None:
         with self._changed:
             self._changed.wait_for(lambda: not self._lent, seconds)
 
-    async def _open(self) -> Connection:
+    async def _open(self, until: float) -> Connection:
+        seconds = until - asyncio.get_running_loop().time()
         try:
-            return await connect(self._address.conninfo, address=self._address, pooler=self._address.pooler)
+            return await connect(
+                self._address.conninfo, address=self._address, pooler=self._address.pooler, seconds=seconds
+            )
         except psycopg.Error as error:
             way_out = f"; {POOLER_WAY_OUT}" if is_of_pooler(error) else ""
             raise BackendUnavailableError(
@@ -134,16 +169,20 @@ class Connections:
                 shelf = self._shelves[loop] = _Shelf(self._address)
         return shelf
 
-    def _forget_parent(self) -> None:
-        if os.getpid() == self._pid:
-            return
-        # Their sockets are the parent's too: to say good-bye on them would end its sessions.
-        for shelf in self._shelves.values():
-            shelf.abandon()
-        self._shelves = {}
-        self._changed = threading.Condition()
-        self._lent = 0
-        self._pid = os.getpid()
+
+_made: WeakSet[Connections] = WeakSet()
+
+
+@cache
+def _watch_forks() -> None:
+    # Not at the child's first call: several of its threads may make that at the same time, and before it what the
+    # child collects of its parent's calls would reach for their sockets.
+    os.register_at_fork(after_in_child=_forget_parents)
+
+
+def _forget_parents() -> None:
+    for each in list(_made):
+        each.forget_parent()
 
 
 class _Shelf:
@@ -152,6 +191,7 @@ class _Shelf:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._idle: deque[Connection] = deque()
+        self.lent: set[Connection] = set()
         self._places = asyncio.Semaphore(address.pool_size)
         self._pid = os.getpid()
 
@@ -161,15 +201,15 @@ class _Shelf:
             self.clear()
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        seconds = self._address.timeout.total_seconds()
+    async def place(self, until: float) -> AsyncIterator[None]:
         if self._places.locked():
+            asked_at = asyncio.get_running_loop().time()
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout_at(until):
                     await self._places.acquire()
             except TimeoutError as error:
                 raise BackendUnavailableError(
-                    f"all {self._address.pool_size} connections were in use for {seconds:g} seconds: "
+                    f"all {self._address.pool_size} connections were in use for {until - asked_at:.3g} seconds: "
                     f"raise pool_size in the store's URL, or do less at once"
                 ) from error
         else:
@@ -189,18 +229,30 @@ class _Shelf:
         return None
 
     def give_back(self, connection: Connection, *, is_wanted: bool) -> None:
-        is_idle = connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
-        if is_wanted and is_idle:
+        self.lent.discard(connection)
+        status = connection.pgconn.transaction_status
+        if is_wanted and status == psycopg.pq.TransactionStatus.IDLE:
             self._idle.append(connection)
-        else:
-            _close(connection)
+            return
+        _close(connection)
+        if status == psycopg.pq.TransactionStatus.UNKNOWN:
+            # What broke this one has broken the others too, most likely, and not each may show it: a network that
+            # is silent would cost a call's whole timeout for each of them.
+            self.clear()
 
     def clear(self) -> None:
         while self._idle:
             _close(self._idle.pop())
 
     def abandon(self) -> None:
-        """Close the sockets without a word to the server."""
+        """
+        Let go of all connections, those in use too: the calls under way never go on here.
+
+        What Python does when it collects them must not reach the sockets, nor the
+        selector that the parent waits with.
+        """
+        for connection in self.lent:
+            abandon(connection)
         while self._idle:
             abandon(self._idle.pop())
 

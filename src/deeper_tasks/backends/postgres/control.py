@@ -9,6 +9,7 @@ from deeper_tasks.backends.postgres import counters, unique_keys
 from deeper_tasks.backends.postgres.codec import array, moment_text, plain
 from deeper_tasks.backends.postgres.database import Transaction
 from deeper_tasks.backends.postgres.filters import where, where_content
+from deeper_tasks.backends.postgres.lines import scope_of
 from deeper_tasks.backends.postgres.maintain import delete_jobs
 from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, QueueSettings, Retried
 from deeper_tasks.domain.ids import JobId
@@ -21,7 +22,8 @@ SELECT_NAMED: str = """
 SELECT job.id::text FROM job WHERE {condition} AND job.state + 0 = ANY (%(changeable)s::smallint[]) LIMIT %(limit)s
 """
 SELECT_MEANT: str = """
-SELECT job.id::text FROM job
+SELECT job.id::text
+FROM job CROSS JOIN (VALUES (%(line_queue)s::text, %(line_state)s::smallint)) AS line (queue, state)
 WHERE {scope} AND {condition} AND {is_open} AND job.id <> ALL (%(known)s::uuid[])
 LIMIT %(limit)s
 """
@@ -33,14 +35,6 @@ WHERE job.state + 0 = ANY (%(changeable)s::smallint[])
 ORDER BY job.id
 FOR NO KEY UPDATE OF job
 """
-_SCOPES: dict[int, str] = {
-    CODES[State.SCHEDULED]: "job.state IN (1, 5) AND job.state = 1 AND job.queue = %(line_queue)s",
-    CODES[State.BLOCKED]: "job.state = 2 AND job.queue = %(line_queue)s",
-    CODES[State.PENDING]: "job.state = 3 AND job.queue = %(line_queue)s",
-    CODES[State.RUNNING]: "job.state = 4 AND job.queue = %(line_queue)s",
-    CODES[State.RETRYABLE]: "job.state IN (1, 5) AND job.state = 5 AND job.queue = %(line_queue)s",
-}
-_ENDED_SCOPE: str = "job.finished_at IS NOT NULL AND job.queue = %(line_queue)s AND job.state = %(line_state)s"
 _NOT_ASKED_BEFORE: str = "NOT (job.state = 4 AND job.cancel_requested IS NOT NULL)"
 _CANCELLABLE = frozenset(CODES.values()) - {CODES[state] for state in TERMINAL}
 _RETRYABLE = frozenset(CODES[state] for state in MAY_RUN_AGAIN)
@@ -148,7 +142,7 @@ async def _along(
     transaction: Transaction, target: JobFilter, queue: str, state: int, *, known: list[_Meant], is_open: str
 ) -> list[_Meant]:
     condition, content = where_content(target)
-    statement = SELECT_MEANT.format(scope=_SCOPES.get(state, _ENDED_SCOPE), condition=condition, is_open=is_open)
+    statement = SELECT_MEANT.format(scope=scope_of(state), condition=condition, is_open=is_open)
     jobs: list[_Meant] = []
     while len(known) + len(jobs) < MAX_BATCH:
         limit = MAX_BATCH - len(known) - len(jobs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar, cast
 
 import psycopg
@@ -13,8 +13,8 @@ from psycopg import AsyncCursor
 
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import Row
-from deeper_tasks.backends.postgres.connections import Connection, Connections, cut
-from deeper_tasks.backends.postgres.refusals import is_worth_another_try, translate
+from deeper_tasks.backends.postgres.connections import Connection, Connections, connect, cut
+from deeper_tasks.backends.postgres.refusals import is_of_lost_connection, is_worth_another_try, translate
 from deeper_tasks.errors import BackendUnavailableError
 
 T = TypeVar("T")
@@ -25,12 +25,14 @@ _MOST_TRIES = 10
 _LONGEST_PAUSE = 0.05
 
 _BEGIN = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED; "
+    "BEGIN ISOLATION LEVEL {isolation}; "
     "SET LOCAL search_path TO {schema}, pg_temp; "
-    "SET LOCAL statement_timeout TO {milliseconds}; "
+    "SET LOCAL statement_timeout TO {milliseconds}; SET LOCAL idle_in_transaction_session_timeout TO {milliseconds}; "
     "SET LOCAL jit TO off; "
     "SET LOCAL enable_seqscan TO off; SET LOCAL enable_hashjoin TO off; SET LOCAL enable_mergejoin TO off"
 )
+# A list is read along indexes that have its order: the planner must not think that sorting is cheaper.
+_BEGIN_LIST = _BEGIN + "; SET LOCAL enable_sort TO off; SET LOCAL enable_bitmapscan TO off"
 
 
 class Transaction:
@@ -77,11 +79,16 @@ class Database:
         self._seconds = address.timeout.total_seconds()
         # The schema's name was checked: it needs no quotes but for words that SQL keeps for itself.
         self._schema = f'"{address.schema}"'
-        self._begin = _BEGIN.format(schema=self._schema, milliseconds=int(self._seconds * 1000))
+        self._begin = self._filled(_BEGIN, isolation="READ COMMITTED")
+        self._begin_list = self._filled(_BEGIN_LIST, isolation="REPEATABLE READ, READ ONLY")
         self._qualified: dict[str, str] = {}
 
     async def call(self, statement: str, values: Values) -> list[Row]:
-        """Run one statement by itself; `{schema}` in it stands for the schema's name. Returns its rows."""
+        """
+        Run one statement by itself; `{schema}` in it stands for the schema's name. Returns its rows.
+
+        It must do no harm when it is sent twice: where the connection breaks, a new one is tried, once.
+        """
         text = self._qualified.get(statement)
         if text is None:
             text = self._qualified[statement] = statement.format(schema=self._schema)
@@ -91,41 +98,64 @@ class Database:
                 await cursor.execute(text, values)
                 return cast("list[Row]", await cursor.fetchall())
 
-        return await self._repeated(run)
+        return await self._repeated(run, most_losses=1)
 
     async def run(self, operation: Operation[T]) -> T:
         """Run an operation in a transaction of its own, which sees our tables by their bare names."""
+        return await self._run(operation, self._begin)
 
+    async def survey(self, operation: Operation[T]) -> T:
+        """Run an operation that reads a list: all of its statements see the store as it is at one moment."""
+        return await self._run(operation, self._begin_list)
+
+    async def _run(self, operation: Operation[T], begin: str) -> T:
         async def run(connection: Connection) -> T:
             async with connection.cursor(binary=True) as cursor:
-                await connection.execute(self._begin)
+                await connection.execute(begin)
                 answer = await operation(Transaction(cursor))
                 await connection.execute("COMMIT")
             return answer
 
         return await self._repeated(run)
 
+    async def ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+        """Have something done with a connection, outside any transaction."""
+        return await self._repeated(question)
+
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[Connection]:
-        """Lend a connection for as long as it takes: a migration may go through millions of rows."""
+        """
+        Lend a connection for as long as the server answers: a migration may go through millions of rows.
+
+        It is broken off when the server has not answered another connection within
+        the timeout, asked once in every timeout.
+        """
         try:
-            async with self.connections.lend() as connection:
+            async with self.connections.lend() as connection, self._as_long_as_it_answers(connection):
                 yield connection
         except psycopg.Error as error:
             raise translate(error, self.address) from error
 
-    async def _repeated(self, run: Callable[[Connection], Awaitable[T]]) -> T:
+    def _filled(self, begin: str, *, isolation: str) -> str:
+        milliseconds = int(self._seconds * 1000)
+        return begin.format(schema=self._schema, milliseconds=milliseconds, isolation=isolation)
+
+    async def _repeated(self, run: Callable[[Connection], Awaitable[T]], *, most_losses: int = 0) -> T:
+        until = asyncio.get_running_loop().time() + self._seconds
+        losses_left = most_losses
         for tries_left in reversed(range(_MOST_TRIES)):
             try:
-                return await self._once(run)
+                return await self._once(run, until)
             except psycopg.Error as error:
-                if not tries_left or not is_worth_another_try(error):
+                is_lost = is_of_lost_connection(error)
+                if not tries_left or not (losses_left if is_lost else is_worth_another_try(error)):
                     raise translate(error, self.address) from error
+                losses_left -= is_lost
             await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - no secret
         raise AssertionError
 
-    async def _once(self, run: Callable[[Connection], Awaitable[T]]) -> T:
-        async with self.connections.lend() as connection, self._deadline(connection):
+    async def _once(self, run: Callable[[Connection], Awaitable[T]], until: float) -> T:
+        async with self.connections.lend(until=until) as connection, self._deadline(connection, until):
             try:
                 return await run(connection)
             except psycopg.Error:
@@ -134,7 +164,7 @@ class Database:
                 raise
 
     @asynccontextmanager
-    async def _deadline(self, connection: Connection) -> AsyncIterator[None]:
+    async def _deadline(self, connection: Connection, until: float) -> AsyncIterator[None]:
         has_passed = False
 
         def end() -> None:
@@ -142,12 +172,38 @@ class Database:
             has_passed = True
             cut(connection)
 
-        timer = asyncio.get_running_loop().call_later(self._seconds, end)
+        timer = asyncio.get_running_loop().call_at(until, end)
         try:
             yield
         except psycopg.Error as error:
             if has_passed:
-                raise BackendUnavailableError(f"{self.address!r} did not answer in {self._seconds:g} s") from error
+                raise self._unanswered() from error
             raise
         finally:
             timer.cancel()
+
+    @asynccontextmanager
+    async def _as_long_as_it_answers(self, connection: Connection) -> AsyncIterator[None]:
+        async def ask_until_silent() -> None:
+            await self._ask_until_silent()
+            cut(connection)
+
+        asking = asyncio.create_task(ask_until_silent())
+        try:
+            yield
+        except psycopg.Error as error:
+            if asking.done():
+                raise self._unanswered() from error
+            raise
+        finally:
+            asking.cancel()
+
+    async def _ask_until_silent(self) -> None:
+        with suppress(psycopg.Error):
+            while True:
+                await asyncio.sleep(self._seconds)
+                asked = await connect(self.address.conninfo, address=self.address, pooler=self.address.pooler)
+                await asked.close()
+
+    def _unanswered(self) -> BackendUnavailableError:
+        return BackendUnavailableError(f"{self.address!r} did not answer in {self._seconds:g} s")

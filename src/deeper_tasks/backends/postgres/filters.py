@@ -9,7 +9,8 @@ from deeper_tasks.backends.postgres.codec import array, plain, to_json
 from deeper_tasks.backends.protocol import JobFilter
 
 IS_NAMED: str = "job.id = ANY (%(ids)s::uuid[])"
-IS_IN_STATES: str = "job.state = ANY (%(states)s::smallint[])"
+# "+ 0": whoever names jobs finds them by their ids, and by no index of the states.
+IS_IN_STATES: str = "job.state + 0 = ANY (%(states)s::smallint[])"
 _IS_IN_QUEUE: str = "job.queue = %(queue)s"
 _IS_OF_TASK: str = "job.task = %(task)s"
 _IS_OF_MODULE: str = "starts_with(job.task, %(module)s)"

@@ -57,7 +57,7 @@ class Listener:
                 if self._connection is None:
                     return await self._begin()
                 return await self._receive(self._connection)
-        except (psycopg.Error, OSError) as error:
+        except (psycopg.Error, OSError, UnicodeError) as error:
             self.drop()
             if not self.is_ended:
                 self._lament(error)

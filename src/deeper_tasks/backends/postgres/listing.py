@@ -1,32 +1,266 @@
-"""A listing: a page of jobs in an order."""
+"""
+A listing: a page of jobs in an order, found without reading what is not on it.
+
+The counters say which lines have jobs. Each is walked from its first job along
+an index that has the list's order, no further than the page reaches, and what
+they give is merged; one statement does it for all. Only running jobs, and in an
+order by `finished_at` those that have not ended, are gathered and sorted.
+"""
 
 from __future__ import annotations
 
-from deeper_tasks.backends.postgres.codec import JOB_COLUMNS, moment_text, to_job
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from deeper_tasks.backends.codes import CODES
+from deeper_tasks.backends.postgres.codec import JOB_COLUMNS, array, moment_text, to_job
+from deeper_tasks.backends.postgres.counters import Counts, counts_of
 from deeper_tasks.backends.postgres.database import Transaction
-from deeper_tasks.backends.postgres.filters import where
-from deeper_tasks.backends.protocol import Cursor, JobList, JobQuery
+from deeper_tasks.backends.postgres.filters import IS_NAMED, where, where_content
+from deeper_tasks.backends.postgres.lines import (
+    BY_END,
+    ENDED,
+    ENDED_AT_ONCE,
+    ENDED_LINES,
+    MOVED,
+    MOVED_LINES,
+    MOVED_TO,
+    OF_PENDING,
+    OF_RUNNING,
+    PENDING,
+    PENDING_LINES,
+    RANKED_LINES,
+    RUNNING,
+    WAITING,
+    WAITING_LINES,
+    values_of,
+    within,
+)
+from deeper_tasks.backends.protocol import Cursor, JobList, JobQuery, SortKey
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.job import Job
+
+MOST_COUNTED = 10_000
+MOST_LOOKED_AT = 50_000
+"""Jobs that are looked at to count those that a task, module or tag means."""
+
+WALK = """
+SELECT found.key, found.id FROM {lines} CROSS JOIN LATERAL (
+    SELECT job.{column} AS key, job.id FROM job
+    WHERE {scope} AND {range} AND {condition}
+    ORDER BY job.{column} {order}, job.id {order}
+    LIMIT %(wanted)s
+) AS found
+"""
+# OFFSET 0: else the planner may prefer to walk another index that has the order, however long.
+GATHER = """
+SELECT found.key, found.id FROM {lines} CROSS JOIN LATERAL (
+    SELECT {key} AS key, job.id FROM job WHERE {scope} AND {range} AND {condition} OFFSET 0
+) AS found
+"""
+SELECT_PLACES = """
+SELECT place.key, place.id::text FROM ({ways}) AS place
+ORDER BY place.key {order} NULLS LAST, place.id {order}
+OFFSET %(offset)s LIMIT %(limit)s
+"""
+SELECT_NAMED_PLACES = """
+SELECT job.{column}, job.id::text FROM job
+WHERE {range} AND {condition}
+ORDER BY job.{column} {order} NULLS LAST, job.id {order}
+OFFSET %(offset)s LIMIT %(limit)s
+"""
+SELECT_JOBS = f"SELECT {JOB_COLUMNS} FROM job WHERE {IS_NAMED}"
+LOOK_AT = """
+SELECT found.task, found.options FROM {lines} CROSS JOIN LATERAL (
+    SELECT job.task, job.options FROM job WHERE {scope} OFFSET 0
+) AS found
+"""
+COUNT = """
+SELECT count(*) FROM (
+    SELECT FROM (SELECT * FROM ({ways}) AS line LIMIT %(most)s) AS job WHERE {condition} LIMIT %(counted)s
+) AS meant
+"""
+COUNT_NAMED = "SELECT count(*) FROM job WHERE {condition}"
+
+_NO_LINES = "(VALUES (1)) AS line"
+_IN_THEIR_QUEUES = f"{OF_RUNNING} AND job.queue = ANY (%(running_queues)s::text[])"
+_AT_ONCE = " AND job.scheduled_at = job.inserted_at"
+
+_Place = tuple[Any, str]
+"""A job's value of the sort key, and its id."""
+
+
+class Way(NamedTuple):
+    """What leads to jobs: of these states, along these lines; `column` has the list's order, if one does."""
+
+    states: frozenset[int]
+    lines: str
+    scope: str
+    column: str | None = None
+
+
+_OF_ALL_RUNNING = Way(frozenset({RUNNING}), _NO_LINES, _IN_THEIR_QUEUES)
+_OF_ALL_PENDING = Way(frozenset({PENDING}), PENDING_LINES, OF_PENDING)
+_OF_ALL_WAITING = Way(WAITING, WAITING_LINES, MOVED_TO)
+_RANK = f"{OF_PENDING} AND job.priority = rank.priority"
+
+# For each order ways that together lead to every job, and each job is on one of them.
+WAYS = {
+    SortKey.INSERTED_AT: (
+        _OF_ALL_RUNNING,
+        Way(frozenset({PENDING}), RANKED_LINES, _RANK + _AT_ONCE, "scheduled_at"),
+        Way(WAITING | ENDED | {PENDING}, MOVED_LINES, MOVED, "inserted_at"),
+        Way(ENDED, ENDED_LINES, ENDED_AT_ONCE, "inserted_at"),
+    ),
+    SortKey.SCHEDULED_AT: (
+        _OF_ALL_RUNNING,
+        Way(frozenset({PENDING}), RANKED_LINES, _RANK, "scheduled_at"),
+        Way(WAITING | ENDED, MOVED_LINES, MOVED_TO, "scheduled_at"),
+        Way(ENDED, ENDED_LINES, ENDED_AT_ONCE, "inserted_at"),
+    ),
+    SortKey.FINISHED_AT: (Way(ENDED, ENDED_LINES, BY_END, "finished_at"),),
+}
+UNFINISHED = (_OF_ALL_RUNNING, _OF_ALL_PENDING, _OF_ALL_WAITING)
+"""The ways to the jobs that have no `finished_at`: in an order by it they come last, sorted by their ids."""
+BY_LINE = (*UNFINISHED, *WAYS[SortKey.FINISHED_AT])
 
 
 async def find(transaction: Transaction, query: JobQuery) -> JobList:
     """Return a page of jobs; see `Backend.find`."""
-    condition, values = where(query.filter)
-    key: str = query.sort_by.value
-    [(total,)] = await transaction.rows(f"SELECT count(*) FROM job WHERE {condition}", values)
-    op, d = ("<", "DESC") if query.is_descending else (">", "ASC")
-    if query.after is not None:
-        values |= {"av": moment_text(query.after.value), "aid": query.after.id}
-        if query.after.value is None:
-            condition += f" AND job.{key} IS NULL AND job.id {op} %(aid)s::uuid"
-        else:
-            condition += f" AND (job.{key} IS NULL OR (job.{key}, job.id) {op} (%(av)s::timestamptz, %(aid)s::uuid))"
-    rows = await transaction.rows(
-        f"SELECT {JOB_COLUMNS} FROM job WHERE {condition} ORDER BY job.{key} {d} NULLS LAST, job.id {d} "
-        "LIMIT %(limit)s OFFSET %(offset)s",
-        {**values, "limit": query.limit + 1, "offset": query.offset},
+    search = _Search(transaction, query)
+    counts = {} if query.filter.ids is not None else _meant(await counts_of(transaction), query)
+    total, is_exact = await search.total(counts)
+    places: list[_Place] = []
+    if not is_exact or query.offset < total:
+        places = await search.named() if query.filter.ids is not None else await search.page(counts)
+    jobs = await _read(transaction, places[: query.limit])
+    following = places[query.limit - 1] if len(places) > query.limit else None
+    return JobList(
+        jobs=jobs,
+        total=max(total, query.offset + len(jobs)) if jobs and not is_exact else total,
+        total_is_exact=is_exact,
+        next=None if following is None else Cursor(value=following[0], id=JobId(following[1])),
     )
-    jobs = tuple(to_job(row) for row in rows[: query.limit])
-    following = None
-    if len(rows) > query.limit:
-        following = Cursor(value=getattr(jobs[-1], key), id=jobs[-1].id)
-    return JobList(jobs=jobs, total=total, total_is_exact=True, next=following)
+
+
+def _meant(counts: Counts, query: JobQuery) -> Counts:
+    states = query.filter.states
+    meant = within(counts, CODES.values() if states is None else {CODES[state] for state in states})
+    return {line: count for line, count in meant.items() if query.filter.queue in {None, line[0]}}
+
+
+async def _read(transaction: Transaction, places: list[_Place]) -> tuple[Job, ...]:
+    if not places:
+        return ()
+    rows = await transaction.rows(SELECT_JOBS, {"ids": array(job_id for _, job_id in places)})
+    jobs = {row[0]: to_job(row) for row in rows}
+    return tuple(jobs[job_id] for _, job_id in places)
+
+
+class _Search:
+    """One list on its way: what is meant, and in which order."""
+
+    def __init__(self, transaction: Transaction, query: JobQuery) -> None:
+        self._transaction = transaction
+        self._query = query
+        self._order, self._follows = ("DESC", "<") if query.is_descending else ("ASC", ">")
+        self._condition, values = where_content(query.filter)
+        after = query.after
+        self._values = {
+            **values,
+            "at": None if after is None else moment_text(after.value),
+            "after_id": None if after is None else after.id,
+            "offset": query.offset,
+            "limit": query.limit + 1,
+            "wanted": query.offset + query.limit + 1,
+        }
+
+    async def total(self, counts: Counts) -> tuple[int, bool]:
+        """Return the number of jobs meant, and whether that is exact."""
+        if self._query.filter.ids is not None:
+            condition, values = where(self._query.filter)
+            [(total,)] = await self._transaction.rows(COUNT_NAMED.format(condition=condition), values)
+            return total, True
+        size = sum(counts.values())
+        if self._condition == "TRUE" or not size:
+            return size, True
+        ways = [LOOK_AT.format(lines=way.lines, scope=way.scope) for way in BY_LINE if within(counts, way.states)]
+        statement = COUNT.format(ways=" UNION ALL ".join(ways), condition=self._condition)
+        most = {"most": MOST_LOOKED_AT, "counted": MOST_COUNTED + 1}
+        [(counted,)] = await self._transaction.rows(statement, {**self._values, **values_of(counts), **most})
+        return min(counted, MOST_COUNTED), counted <= MOST_COUNTED and size <= MOST_LOOKED_AT
+
+    async def named(self) -> list[_Place]:
+        """Return the places of the page of the jobs that the filter names, and one more if there is another page."""
+        condition, values = where(self._query.filter)
+        column = self._query.sort_by.value
+        statement = SELECT_NAMED_PLACES.format(
+            column=column, range=self._range_of_all(column), condition=condition, order=self._order
+        )
+        return await self._places(statement, values)
+
+    async def page(self, counts: Counts) -> list[_Place]:
+        """Return the places of the page along these lines, and one more if there is another page."""
+        key, after, values = self._query.sort_by, self._query.after, values_of(counts)
+        timed, untimed = list(self._timed(counts)), list(self._untimed(counts))
+        if after is not None and after.value is None:
+            return await self._merged(untimed, values)
+        places = await self._merged(timed, values)
+        missing = self._query.limit + 1 - len(places)
+        if key is not SortKey.FINISHED_AT or not missing or not untimed:
+            return places
+        if self._query.offset and not places:
+            # How many of those that have ended come before is not known.
+            return await self._merged([*timed, *untimed], values)
+        return places + await self._merged(untimed, {**values, "offset": 0, "limit": missing})
+
+    def _timed(self, counts: Counts) -> Iterator[str]:
+        for way in WAYS[self._query.sort_by]:
+            if within(counts, way.states):
+                column = way.column or self._query.sort_by.value
+                template = GATHER if way.column is None else WALK
+                yield template.format(
+                    lines=way.lines,
+                    scope=way.scope,
+                    column=column,
+                    key=f"job.{column}",
+                    range=self._range_of(column),
+                    condition=self._condition,
+                    order=self._order,
+                )
+
+    def _untimed(self, counts: Counts) -> Iterator[str]:
+        for way in UNFINISHED:
+            if self._query.sort_by is SortKey.FINISHED_AT and within(counts, way.states):
+                yield GATHER.format(
+                    lines=way.lines,
+                    scope=way.scope,
+                    key="NULL::timestamptz",
+                    range=self._range_of_untimed(),
+                    condition=self._condition,
+                )
+
+    def _range_of(self, column: str) -> str:
+        """Return the condition of what comes after the cursor, and has a time."""
+        if self._query.after is None:
+            return "TRUE"
+        return f"(job.{column}, job.id) {self._follows} (%(at)s::timestamptz, %(after_id)s::uuid)"
+
+    def _range_of_untimed(self) -> str:
+        """Return the condition of what comes after the cursor, and has no time."""
+        if self._query.after is None or self._query.after.value is not None:
+            return "TRUE"
+        return f"job.id {self._follows} %(after_id)s::uuid"
+
+    def _range_of_all(self, column: str) -> str:
+        if self._query.after is not None and self._query.after.value is None:
+            return f"job.{column} IS NULL AND {self._range_of_untimed()}"
+        return f"(job.{column} IS NULL OR {self._range_of(column)})"
+
+    async def _merged(self, ways: list[str], values: dict[str, Any]) -> list[_Place]:
+        if not ways:
+            return []
+        return await self._places(SELECT_PLACES.format(ways=" UNION ALL ".join(ways), order=self._order), values)
+
+    async def _places(self, statement: str, values: dict[str, Any]) -> list[_Place]:
+        return [(key, job_id) for key, job_id in await self._transaction.rows(statement, {**self._values, **values})]

@@ -16,15 +16,21 @@ from deeper_tasks.errors import (
 
 OTHER_CONTENT, OTHER_STORE = "DT001", "DT002"
 """The codes of our own functions."""
+AGAIN = frozenset({"40001", "40P01", "23505"})
+"""A deadlock, or a race that another transaction has won."""
 
 POOLER_WAY_OUT = "if a pooler such as PgBouncer stands between, add ?pooler=transaction to the store's URL"
 
 _POOLER_SAYS = "unsupported startup parameter"
-_AGAIN = frozenset({"40001", "40P01", "23505"})
+_LOST = frozenset({None, "57P01", "57P02", "57P03"})
 _NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42703"})
-_CANCELLED, _LOCKED, _NO_RIGHT, _READ_ONLY = "57014", "55P03", "42501", "25006"
+_CANCELLED, _LOCKED, _NO_RIGHT = "57014", "55P03", "42501"
 _NOT_PREPARED, _PREPARED_TWICE = "26000", "42P05"
-_GOING_AWAY = ("08", "53", "57", "58")
+_GOING_AWAY = ("08", "53", "57", "58", *AGAIN, "25006", "25P03", "25P04")
+"""
+Classes of codes, and codes: no connection, no resources, an operator, the system; a race that was lost too often; a
+standby; a session of ours that was ended for its idleness, or its length.
+"""
 
 
 class RowLockedError(BackendUnavailableError):
@@ -33,7 +39,12 @@ class RowLockedError(BackendUnavailableError):
 
 def is_worth_another_try(error: psycopg.Error) -> bool:
     """Whether the statement lost a race: a deadlock, or a row that somebody else inserted at the same moment."""
-    return error.sqlstate in _AGAIN
+    return error.sqlstate in AGAIN
+
+
+def is_of_lost_connection(error: psycopg.Error) -> bool:
+    """Whether the server, or the network, ended the connection."""
+    return isinstance(error, psycopg.OperationalError) and error.sqlstate in _LOST
 
 
 def is_of_pooler(error: Exception) -> bool:
@@ -73,7 +84,7 @@ def _unavailable(error: psycopg.Error, address: Address) -> BackendUnavailableEr
     if code == _CANCELLED:
         return BackendUnavailableError(f"{address!r} did not finish in {address.timeout.total_seconds():g} s: {words}")
     is_ours = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError)
-    if is_ours and (not code or code.startswith(_GOING_AWAY) or code == _READ_ONLY or code in _AGAIN):
+    if is_ours and (not code or code.startswith(_GOING_AWAY)):
         return BackendUnavailableError(f"{address!r} is not available: {words}")
     return None
 

@@ -45,8 +45,9 @@ class Sender:
     def put(self, hints: Sequence[str]) -> bool:
         """Have hints sent; returns whether that takes a task which has yet to begin."""
         for hint in hints:
-            self._due.setdefault(hint, self._sent.get(hint, -INTERVAL) + INTERVAL)
-        self._more.set()
+            if hint not in self._due:
+                self._due[hint] = self._sent.get(hint, -INTERVAL) + INTERVAL
+                self._more.set()
         if self._task is not None or not self._due:
             return False
         self._task = self._loop.create_task(self._run(), name="deeper-wake")

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -48,8 +48,11 @@ from deeper_tasks.backends.sqlite import (
 )
 from deeper_tasks.backends.sqlite.codec import micros
 from deeper_tasks.backends.sqlite.database import Database, Synchronous, translate
-from deeper_tasks.backends.sqlite.threads import Operation, Reader, Writer, fork_lock, watch_forks
+from deeper_tasks.backends.sqlite.forks import fork_lock, watch_forks
+from deeper_tasks.backends.sqlite.job_transaction import SQLiteJobTransaction
+from deeper_tasks.backends.sqlite.threads import Operation, Reader, Writer
 from deeper_tasks.backends.sqlite.transaction import run_inside
+from deeper_tasks.backends.sqlite.transactor import Transactor
 from deeper_tasks.backends.sqlite.wake import Wake
 from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
@@ -57,7 +60,8 @@ from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
-from deeper_tasks.errors import BackendError, BackendUnavailableError, UnsupportedError
+from deeper_tasks.errors import BackendError, BackendUnavailableError, TransactionError, UnsupportedError
+from deeper_tasks.tasks import open_transaction
 
 T = TypeVar("T")
 
@@ -73,11 +77,27 @@ class SQLiteBackend:
     together; processes take turns. A fork is noticed: the child opens its own.
     """
 
-    capabilities = Capabilities(is_durable=True, is_shared=True, has_transactions=True)
-
-    def __init__(self, path: Path | str, *, synchronous: Synchronous = Synchronous.FULL, timeout: float = 10.0) -> None:
-        self._database = Database(path=Path(path).absolute(), synchronous=synchronous, timeout=timeout)
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        synchronous: Synchronous = Synchronous.FULL,
+        timeout: float = 10.0,
+        has_foreign_keys: bool = False,
+    ) -> None:
+        self._database = Database(
+            path=Path(path).absolute(), synchronous=synchronous, timeout=timeout, has_foreign_keys=has_foreign_keys
+        )
+        self.capabilities = Capabilities(
+            is_durable=True,
+            is_shared=True,
+            has_transactions=True,
+            has_job_transactions=True,
+            # Whoever waits for it must not have given up before it ends.
+            longest_job_transaction=timedelta(seconds=timeout / 2),
+        )
         self._wake = Wake(self._database.path)
+        self._transactor: Transactor | None = None
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._lister: Reader | None = None
@@ -126,7 +146,8 @@ class SQLiteBackend:
         writer, self._writer = self._writer, None
         reader, self._reader = self._reader, None
         lister, self._lister = self._lister, None
-        for thread in (lister, reader, writer):
+        transactor, self._transactor = self._transactor, None
+        for thread in (transactor, lister, reader, writer):
             if thread is not None:
                 await run_aside(thread.close)
 
@@ -210,6 +231,20 @@ class SQLiteBackend:
 
     async def beat(self, node: NodeId, *, busy: int = 0, now: datetime | None = None) -> Beat:
         return await self._write(partial(consume.beat, node=node, busy=busy, now=_clock(now)))
+
+    async def begin(
+        self, *, is_async: bool, limit: timedelta | None = None, now: datetime | None = None
+    ) -> SQLiteJobTransaction:
+        self._open_thread(lambda: self._writer)
+        with fork_lock:
+            if self._transactor is None:
+                self._transactor = Transactor(self._database, name=f"deeper-jobs-{self._database.path.name}")
+                self._transactor.start()
+            transactor = self._transactor
+        longest = self.capabilities.longest_job_transaction
+        assert longest is not None
+        seconds = (longest if limit is None else min(limit, longest)).total_seconds()
+        return await transactor.begin(is_async=is_async, limit=seconds, now=partial(_clock, now))
 
     # maintain
 
@@ -324,6 +359,7 @@ class SQLiteBackend:
 
     async def _write(self, operation: Operation[T], *, is_alone: bool = False, is_durable: bool = True) -> T:
         writer = self._open_thread(lambda: self._writer)
+        _refuse_to_wait_for_itself(self._database.path)
         return await writer.run(operation, is_alone=is_alone, is_durable=is_durable)
 
     async def _read(self, operation: Operation[T]) -> T:
@@ -356,12 +392,22 @@ class SQLiteBackend:
             if os.getpid() != self._pid:
                 is_open = self._writer is not None
                 # The parent's threads are not here, and their connections were closed before the fork.
-                self._writer = self._reader = self._lister = None
+                self._writer = self._reader = self._lister = self._transactor = None
                 self._wake = Wake(self._database.path)
                 if is_open:
                     self._start()
                 # Last: until then nobody else may look for the threads.
                 self._pid = os.getpid()
+
+
+def _refuse_to_wait_for_itself(path: Path) -> None:
+    """Refuse what the code of a transactional task would wait for until its own transaction has ended."""
+    transaction = open_transaction()
+    if isinstance(transaction, SQLiteJobTransaction) and transaction.path == path:
+        raise TransactionError(
+            f"this writes to {str(path)!r} beside the job's own transaction, which all other writers of the file wait "
+            "for: enqueue with the manager that runs the task, and leave everything else to another task or to later"
+        )
 
 
 def _clock(now: datetime | None) -> int:

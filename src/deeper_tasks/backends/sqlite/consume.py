@@ -19,6 +19,7 @@ from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node
 from deeper_tasks.backends.sqlite import counters, ends, unique_keys
 from deeper_tasks.backends.sqlite.codec import claimed_jobs, duration, to_json
+from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES
@@ -179,7 +180,7 @@ def claim(
     return Claim(jobs=jobs)
 
 
-def settle(connection: sqlite3.Connection, settlements: Sequence[Settlement], *, now: int) -> list[Settled]:
+def settle(connection: Statements, settlements: Sequence[Settlement], *, now: int) -> list[Settled]:
     """Write the ends of attempts; see `Backend.settle`."""
     sent = to_json([(settlement.id, settlement.token) for settlement in settlements])
     found = _found.decode(connection.execute(SELECT_SETTLED, (sent,)).fetchone()[0])
@@ -235,7 +236,7 @@ def _ended(job: _Found, settlement: Settlement, state: State, now: int) -> JobEn
     )
 
 
-def report(connection: sqlite3.Connection, reports: Sequence[Report], *, now: int) -> list[JobId]:
+def report(connection: Statements, reports: Sequence[Report], *, now: int) -> list[JobId]:
     """Write news of running attempts; see `Backend.report`."""
     held = []
     for news in reports:

@@ -6,11 +6,14 @@ import sqlite3
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
+from deeper_tasks.backends.sqlite.guard import GuardedConnection
 from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError, UnsupportedError
+
+C = TypeVar("C", bound=sqlite3.Connection)
 
 OLDEST_SQLITE = (3, 37, 0)
 
@@ -54,11 +57,18 @@ class Synchronous(StrEnum):
 
 
 class Database(Struct, frozen=True, kw_only=True):
-    """Where the database lies and how it is opened. `timeout`: seconds that a write waits for other writers."""
+    """
+    Where the database lies and how it is opened.
+
+    `timeout`: seconds that a write waits for other writers. `has_foreign_keys`:
+    whether those of the application's tables are enforced in the transactions
+    of jobs, where it is too late for its own pragma.
+    """
 
     path: Path
     synchronous: Synchronous = Synchronous.FULL
     timeout: float = 10.0
+    has_foreign_keys: bool = False
 
     def check_folder(self) -> None:
         """Refuse, with BackendUnavailableError, a path in a folder that does not exist: SQLite's words are vague."""
@@ -75,36 +85,58 @@ class Database(Struct, frozen=True, kw_only=True):
 
     def connect_to_write(self) -> sqlite3.Connection:
         """Open the one connection of this process that writes, and checkpoints."""
-        return self._connect(
+        connection = self._connect(
             # First: it counts for a file that is still empty, and is passed over for another.
             "auto_vacuum = INCREMENTAL",
             "journal_mode = WAL",
             f"journal_size_limit = {_MOST_LOG_KEPT}",
             f"synchronous = {self.synchronous.name}",
             "cache_size = -32000",
+            factory=sqlite3.Connection,
         )
+        connection.row_factory = sqlite3.Row
+        return connection
 
     def connect_to_read(self) -> sqlite3.Connection:
         """Open a connection that never writes and never checkpoints, to a file that is there: it makes none."""
+        self._check_file()
+        connection = self._connect("query_only = ON", factory=sqlite3.Connection)
+        connection.row_factory = sqlite3.Row
+        return connection
+
+    def connect_for_job(self) -> GuardedConnection:
+        """Open a connection for the transaction of one job, to a file that is there."""
+        self._check_file()
+        return self._connect(
+            f"journal_size_limit = {_MOST_LOG_KEPT}",
+            f"synchronous = {self.synchronous.name}",
+            f"foreign_keys = {'ON' if self.has_foreign_keys else 'OFF'}",
+            factory=GuardedConnection,
+        )
+
+    def _check_file(self) -> None:
         if self.identify() is None:
             self.check_folder()
             raise BackendUnavailableError(f"there is no database {str(self.path)!r}; it was removed or never made")
-        return self._connect("query_only = ON")
 
-    def _connect(self, *pragmas: str) -> sqlite3.Connection:
+    def _connect(self, *pragmas: str, factory: type[C]) -> C:
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             oldest = ".".join(map(str, OLDEST_SQLITE))
             raise UnsupportedError(f"SQLite {sqlite3.sqlite_version} is too old: {oldest} or later is needed")
         self.check_folder()
         connection = sqlite3.connect(
-            self.path, timeout=self.timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+            self.path,
+            timeout=self.timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+            factory=factory,
         )
-        connection.row_factory = sqlite3.Row
         try:
             for pragma in pragmas:
                 connection.execute(f"PRAGMA {pragma}")
         except sqlite3.Error:
-            connection.close()
+            sqlite3.Connection.close(connection)
             raise
         return connection
 

@@ -88,7 +88,7 @@ def _examine_file(path: Path) -> Finding:
         return fault("file", f"there is no database {str(path)!r}", "an enqueue or 'deeper migrate' makes it")
     if not path.is_file():
         return fault("file", f"{str(path)!r} is no file", "correct the store's URL")
-    for suffix in ("", "-wal", "-shm", "-next", "-write"):
+    for suffix in ("", "-wal", "-shm", "-next", "-write", "-jobs-next", "-jobs-write"):
         beside = path.with_name(path.name + suffix)
         if beside.exists() and not os.access(beside, os.R_OK | os.W_OK):
             return fault(

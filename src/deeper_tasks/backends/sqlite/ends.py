@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from deeper_tasks.backends.sqlite.codec import moment, to_json
+from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.job import MAX_KEPT_ERRORS, ErrorReport
 
 WRITE = f"""
@@ -43,7 +43,7 @@ class JobEnd(NamedTuple):
     is_task_unknown: bool = False
 
 
-def write(connection: sqlite3.Connection, ends: Sequence[JobEnd], *, now: int) -> None:
+def write(connection: Statements, ends: Sequence[JobEnd], *, now: int) -> None:
     """Write the ends."""
     if ends:
         connection.execute(WRITE, {"now": now, "batch": to_json(ends)})

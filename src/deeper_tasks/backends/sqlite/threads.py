@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from functools import cache, partial
+from functools import partial
 from typing import Any, Generic, TypeVar
-from weakref import WeakSet
 
 from deeper_tasks.backends.sqlite.database import Database, Synchronous, translate
+from deeper_tasks.backends.sqlite.forks import fork_lock
 from deeper_tasks.backends.sqlite.turnstile import Turnstile
 from deeper_tasks.errors import BackendUnavailableError
 
@@ -72,9 +71,7 @@ class DatabaseThread:
 
     def start(self) -> None:
         """Start the thread."""
-        watch_forks()
-        with fork_lock:
-            _started.add(self)
+        fork_lock.watch(self)
         self._thread.start()
 
     async def run(self, operation: Operation[T], *, is_alone: bool = False, is_durable: bool = True) -> T:
@@ -114,6 +111,9 @@ class DatabaseThread:
                 _deliver(batch)
         with self._using:
             self._disconnect()
+
+    def expect_fork(self) -> None:
+        """Nothing ends before its time."""
 
     def hold(self) -> None:
         """Wait for the operations under way, disconnect, and do no more until `go_on`."""
@@ -272,63 +272,3 @@ def _deliver(batch: list[_Request[Any]]) -> None:
 def _deliver_all(requests: list[_Request[Any]]) -> None:
     for request in requests:
         request.deliver()
-
-
-class ForkLock:
-    """Held while this process forks: who holds it is not copied half-way. The child has it anew, and free."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._is_forking = False
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def hold_all(self) -> None:
-        """Before a fork: have all threads of this module let go of the database, and wait."""
-        self._lock.acquire()
-        self._is_forking = True
-        for thread in list(_started):
-            thread.hold()
-            _held.append(thread)
-
-    def go_on(self) -> None:
-        """After the fork, in the parent."""
-        # A fork that had begun when its watch was set up has held nothing.
-        if self._is_forking:
-            self._is_forking = False
-            while _held:
-                _held.pop().go_on()
-            self._lock.release()
-
-    def forget_all(self) -> None:
-        """After the fork, in the child."""
-        self._lock = threading.RLock()
-        self._is_forking = False
-        _held.clear()
-        _started.clear()
-
-
-_started: WeakSet[DatabaseThread] = WeakSet()
-_held: list[DatabaseThread] = []
-fork_lock = ForkLock()
-
-
-def watch_forks() -> None:
-    """
-    Let no connection and no lock file be open while this process forks.
-
-    SQLite keeps in memory which locks the process has on a file; a child would
-    inherit the belief and not the locks, and lose what it commits once the
-    parent has closed. Through an inherited lock file it would hold the parent's turn.
-    """
-    with fork_lock:
-        _watch_forks()
-
-
-@cache
-def _watch_forks() -> None:
-    os.register_at_fork(before=fork_lock.hold_all, after_in_parent=fork_lock.go_on, after_in_child=fork_lock.forget_all)

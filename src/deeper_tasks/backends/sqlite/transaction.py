@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
 from deeper_tasks.backends.sqlite.database import Database, translate
+from deeper_tasks.backends.sqlite.guard import GuardedConnection
 from deeper_tasks.errors import BackendUnavailableError, DeeperTasksError, InvalidOptionError
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ def run_inside(connection: object, operation: Callable[[sqlite3.Cursor], T], *, 
     if not isinstance(connection, sqlite3.Connection):
         kind = f"{type(connection).__module__}.{type(connection).__qualname__}".removeprefix("builtins.")
         raise _refused(f"be of the type {kind}", "give the sqlite3.Connection of your transaction")
-    with _in_our_words(connection, database), _cursor(connection) as cursor:
+    with _alone(connection), _in_our_words(connection, database), own_cursor(connection) as cursor:
         _check_file(cursor, database.path)
         with _transaction(connection, cursor), _savepoint(connection, cursor):
             return operation(cursor)
@@ -67,8 +68,13 @@ def _in_our_words(connection: sqlite3.Connection, database: Database) -> Iterato
         raise words from error
 
 
+def _alone(connection: sqlite3.Connection) -> AbstractContextManager[None]:
+    """Keep the other threads out of a connection whose transaction is a job's."""
+    return connection.guard if isinstance(connection, GuardedConnection) else nullcontext()
+
+
 @contextmanager
-def _cursor(connection: sqlite3.Connection) -> Iterator[sqlite3.Cursor]:
+def own_cursor(connection: sqlite3.Connection) -> Iterator[sqlite3.Cursor]:
     """Give a cursor whose rows are tuples and whose text is `str`, whatever the caller has set for its own."""
     with closing(sqlite3.Cursor(connection)) as cursor:
         factory = connection.text_factory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,22 +24,28 @@ class Turnstile:
     within the turn as well, the race of SQLite 3.7 to 3.51.2 between a
     checkpoint and another connection's commit cannot happen between turns.
 
-    The locks end with the process that holds them.
+    The locks end with the process that holds them. `line` names a line of its
+    own at the same database, for those who take turns among themselves.
     """
 
-    def __init__(self, database: Path, *, timeout: float) -> None:
+    def __init__(self, database: Path, *, timeout: float, line: str = "") -> None:
         self._database = database
         self._timeout = timeout
-        self._next = self._open("next")
-        self._write = self._open("write")
+        self._next = self._open(f"{line}next")
+        self._write = self._open(f"{line}write")
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Hold the right to write. Raises BackendUnavailableError when it does not come within the timeout."""
+    def turn(self, *, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """
+        Hold the right to write.
+
+        Raises:
+            BackendUnavailableError: it did not come within the timeout, or is not wanted any more.
+        """
         deadline = time.monotonic() + self._timeout
-        self._lock(self._next, deadline)
+        self._lock(self._next, deadline, is_wanted)
         try:
-            self._lock(self._write, deadline)
+            self._lock(self._write, deadline, is_wanted)
         finally:
             fcntl.flock(self._next, fcntl.LOCK_UN)
         try:
@@ -60,12 +66,14 @@ class Turnstile:
         except OSError as error:
             raise BackendUnavailableError(f"the database {str(self._database)!r} cannot be written: {error}") from error
 
-    def _lock(self, descriptor: int, deadline: float) -> None:
+    def _lock(self, descriptor: int, deadline: float, is_wanted: Callable[[], bool]) -> None:
         wait = _SHORTEST_WAIT
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not is_wanted():
+                    raise BackendUnavailableError("nobody waits for this turn any more") from None
                 if time.monotonic() >= deadline:
                     raise BackendUnavailableError(
                         f"the database {str(self._database)!r} was locked by another process "

@@ -37,7 +37,7 @@ def take(connection: Statements, unique: Unique, holder: JobId, *, now: int) -> 
     return JobId(connection.execute(SELECT_HOLDER, (unique.key,)).fetchone()[0])
 
 
-def release(connection: sqlite3.Connection, held: Sequence[tuple[str, str]]) -> None:
+def release(connection: Statements, held: Sequence[tuple[str, str]]) -> None:
     """Let go of the keys, each with its holder, that were held until the job's end."""
     if held:
         connection.execute(RELEASE, {"batch": to_json(held)})

@@ -18,6 +18,7 @@ What the store's `Capabilities` say decides about the rest:
 
 - one that is shared takes `SharedConformance` too, and gives it the fixture `other`;
 - one that has transactions takes `TransactionConformance` too, and gives it the fixture `begin`;
+- one that has transactions of jobs takes `JobTransactionConformance` too, and gives it the fixture `ledger`;
 - one without hints is not asked to be heard.
 """
 
@@ -31,6 +32,11 @@ from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.testing.conformance.claim import ClaimConformance
 from deeper_tasks.testing.conformance.control import ControlConformance
 from deeper_tasks.testing.conformance.crowd import CrowdConformance
+from deeper_tasks.testing.conformance.job_transactions import (
+    JobTransactionConformance,
+    Ledger,
+    TransactingConformance,
+)
 from deeper_tasks.testing.conformance.life import LifeConformance
 from deeper_tasks.testing.conformance.look import LookConformance
 from deeper_tasks.testing.conformance.maintain import MaintainConformance
@@ -45,13 +51,21 @@ from deeper_tasks.testing.conformance.transactions import JoinConformance, Trans
 from deeper_tasks.testing.conformance.unique import UniqueConformance
 from deeper_tasks.testing.conformance.wake import WakeConformance
 
-__all__ = ["BackendConformance", "SharedConformance", "Transaction", "TransactionConformance"]
+__all__ = [
+    "BackendConformance",
+    "JobTransactionConformance",
+    "Ledger",
+    "SharedConformance",
+    "Transaction",
+    "TransactionConformance",
+]
 
 
 class BackendConformance(
     LifeConformance,
     ProduceConformance,
     JoinConformance,
+    TransactingConformance,
     UniqueConformance,
     ClaimConformance,
     SettleConformance,

@@ -15,10 +15,28 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from workshop import journal
 
 _APP = Path(__file__).parents[1]
 _LAST_LINES = 30
+
+STORES = ["sqlite", "postgresql"]
+"""What `crew` can be parametrised with, for what is to be shown of the engine on either."""
+
+_WRONG_COUNTERS = """
+WITH counted AS (
+    SELECT queue, state, count FROM deeper.counter WHERE day = 0
+    UNION ALL
+    SELECT queue, before, -count FROM deeper.move WHERE before IS NOT NULL
+    UNION ALL
+    SELECT queue, after, count FROM deeper.move WHERE after IS NOT NULL
+    UNION ALL
+    SELECT queue, state, -count(*) FROM deeper.job GROUP BY queue, state
+)
+SELECT queue, state, sum(count) FROM counted GROUP BY queue, state HAVING sum(count) <> 0
+"""
 
 
 class Member:
@@ -60,20 +78,21 @@ class Member:
 
 
 class Crew:
-    """Starts processes on one database. All they start carries a mark in its environment, by which it is found."""
+    """
+    Starts processes on one database. All they start carries a mark in its environment, by which it is found.
 
-    def __init__(self, folder: Path) -> None:
+    The database is a file in the folder, or the PostgreSQL at a URL.
+    """
+
+    def __init__(self, folder: Path, *, url: str | None = None) -> None:
         self.folder = folder
         self.database = folder / "store" / "tasks.db"
         self.database.parent.mkdir()
+        self.url = url or f"sqlite:///{self.database}"
+        self._is_file = url is None
         self.journal_path = folder / "journal"
         self.members: list[Member] = []
         self._mark = f"WORKSHOP_MARK={secrets.token_hex(8)}"
-
-    @property
-    def url(self) -> str:
-        """The store's URL."""
-        return f"sqlite:///{self.database}"
 
     def worker(self, queues: str = "default:4", *modules: str, **settings: object) -> Member:
         """Start a worker, of the manager in a module if one is given."""
@@ -113,6 +132,9 @@ class Crew:
         """Stop a process; should it hold a lock of the store, which then nobody could have, let it go on instead."""
         member.send(signal.SIGSTOP)
         os.waitid(os.P_PID, member.pid, os.WSTOPPED)
+        if not self._is_file:
+            # There the server lets go of them after the timeout.
+            return True
         with ExitStack() as locks:
             try:
                 for name in ("next", "write"):
@@ -124,7 +146,11 @@ class Crew:
         return True
 
     def check_database(self) -> None:
-        """Check that the database is whole."""
+        """Check that the database is whole; PostgreSQL sees to that, so there that the counters agree with the jobs."""
+        if not self._is_file:
+            with psycopg.connect(self.url) as session:
+                assert session.execute(_WRONG_COUNTERS).fetchall() == []
+            return
         connection = sqlite3.connect(self.database)
         try:
             assert [tuple(row) for row in connection.execute("PRAGMA integrity_check")] == [("ok",)]

@@ -52,7 +52,16 @@ CREATE INDEX job_pending ON job (queue, priority, scheduled_at, id) WHERE state 
 CREATE INDEX job_due ON job (scheduled_at, id) WHERE state IN (1, 5);
 CREATE INDEX job_running ON job (node, token) WHERE state = 4;
 CREATE INDEX job_expiring ON job (expires_at) WHERE expires_at IS NOT NULL AND state IN (3, 5);
-CREATE INDEX job_ended ON job (queue, state, finished_at, id) WHERE finished_at IS NOT NULL;
+CREATE INDEX job_ended ON job (queue, state, finished_at) WHERE finished_at IS NOT NULL;
+
+-- For lists; see lines.py. An ordinary job, due at once, enters only the first, and when it has ended; the others hold
+-- what waits for its time, and what was not due at once or was put off. "state + 0": no other statement can use them.
+CREATE INDEX job_ended_at_once ON job (queue, state, inserted_at)
+    WHERE finished_at IS NOT NULL AND scheduled_at = inserted_at;
+CREATE INDEX job_moved ON job (queue, state, inserted_at)
+    WHERE state + 0 <> 4 AND (scheduled_at <> inserted_at OR state + 0 IN (1, 2, 5));
+CREATE INDEX job_moved_to ON job (queue, state, scheduled_at)
+    WHERE state + 0 NOT IN (3, 4) AND (scheduled_at <> inserted_at OR state + 0 IN (1, 2, 5));
 
 -- Jobs by queue and state (day 0), and jobs that ended by queue, state and day since 1970 (UTC).
 CREATE TABLE counter (

@@ -1,0 +1,112 @@
+"""The joining insert: the same function that every insert calls, on the caller's connection and inside a savepoint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
+
+from deeper_tasks.backends.postgres.address import Address
+from deeper_tasks.backends.postgres.joining.connection import CallersConnection
+from deeper_tasks.backends.postgres.joining.kinds import recognise
+from deeper_tasks.backends.postgres.joining.refusals import has_lost_a_race, in_our_words
+from deeper_tasks.backends.postgres.produce import PARAMETERS, Batch
+from deeper_tasks.domain.job import Insertion, NewJob
+
+_MOST_TRIES = 3
+"""A deadlock costs the server's `deadlock_timeout` before it is seen, in which the caller waits."""
+_SAVEPOINT, _UNDO, _RELEASE = (
+    "SAVEPOINT deeper_insert",
+    "ROLLBACK TO SAVEPOINT deeper_insert",
+    "RELEASE SAVEPOINT deeper_insert",
+)
+
+
+async def insert_joining(
+    given: object, batches: Sequence[Sequence[NewJob]], *, address: Address, store: str, now: str | None
+) -> list[Insertion]:
+    """
+    Insert jobs inside the open transaction of a caller's connection; all of the batches or none.
+
+    What it raises undoes what it has done and nothing else. Where the library
+    begins transactions by itself and none is open, one is begun, and ended if
+    that was in vain. Their hints leave with the commit.
+
+    Raises:
+        InvalidOptionError: the connection cannot be used for this, or has no transaction.
+        DuplicateJobError: an id is there with another task or other arguments.
+        BackendUnavailableError: another transaction was in the way, or the connection was lost.
+    """
+    connection = recognise(given)
+    checked = [Batch(batch) for batch in batches]
+    statement = _statement(address.schema, connection.placeholder)
+    values = [batch.values(store=store, channel=address.channel, now=now) for batch in checked]
+    if connection.is_async:
+        await _tell_that_this_waits()
+
+    async def insert() -> list[Insertion]:
+        async with _savepoint(connection):
+            found = [await connection.rows(statement, each) for each in values]
+        return [
+            answer
+            for batch, rows in zip(checked, found, strict=True)
+            for answer in batch.answers((place, str(job_id)) for place, job_id in rows)
+        ]
+
+    with in_our_words(connection, address):
+        async with _transaction(connection):
+            return await _repeated(connection, insert)
+
+
+async def _repeated(connection: CallersConnection, insert: Callable[[], Awaitable[list[Insertion]]]) -> list[Insertion]:
+    for tries_left in reversed(range(_MOST_TRIES)):
+        try:
+            return await insert()
+        except connection.errors as error:
+            if not tries_left or not has_lost_a_race(error):
+                raise
+    raise AssertionError
+
+
+@asynccontextmanager
+async def _transaction(connection: CallersConnection) -> AsyncIterator[None]:
+    has_begun = connection.has_begun()
+    try:
+        await connection.enter()
+        yield
+    except BaseException:
+        if not has_begun:
+            with suppress(*connection.errors):
+                await connection.end()
+        raise
+
+
+@asynccontextmanager
+async def _savepoint(connection: CallersConnection) -> AsyncIterator[None]:
+    await connection.run(_SAVEPOINT)
+    try:
+        yield
+    except BaseException:
+        # Where this fails as well, the connection is lost or the caller has to roll back: what was raised says so.
+        with suppress(*connection.errors):
+            await connection.run(_UNDO)
+            await connection.run(_RELEASE)
+        raise
+    await connection.run(_RELEASE)
+
+
+async def _tell_that_this_waits() -> None:
+    """Suspend before anything is done: whoever cannot wait for async code learns it while it is harmless."""
+    await asyncio.sleep(0)
+
+
+@lru_cache
+def _statement(schema: str, placeholder: str) -> str:
+    # As casts, not `::`: SQLAlchemy would read a parameter into `:name::text`. Each is sent as text, whatever type a
+    # driver would guess from the statement.
+    parameters = ", ".join(
+        f"CAST(CAST({placeholder.format(name=name, number=number)} AS text) AS {kind})"
+        for number, (name, kind) in enumerate(PARAMETERS.items(), start=1)
+    )
+    return f'SELECT place, CAST(id AS uuid) FROM "{schema}".insert_jobs({parameters})'

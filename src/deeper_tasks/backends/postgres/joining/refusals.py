@@ -1,0 +1,127 @@
+"""Refusals: why a caller's connection cannot be used, and what the server or any driver says no with, in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from deeper_tasks.backends.postgres.address import Address
+from deeper_tasks.backends.postgres.joining.connection import CallersConnection
+from deeper_tasks.backends.postgres.refusals import AGAIN, OTHER_CONTENT, OTHER_STORE, first_line
+from deeper_tasks.errors import (
+    BackendError,
+    BackendUnavailableError,
+    DeeperTasksError,
+    DuplicateJobError,
+    InvalidOptionError,
+)
+
+_DEADLOCK = "40P01"
+_NO_TRANSACTION, _FAILED_TRANSACTION, _READ_ONLY = "25P01", "25P02", "25006"
+_NOT_OURS = frozenset({OTHER_STORE, "3F000", "42883"})
+_NO_RIGHT = "42501"
+_GAVE_UP = frozenset({"57014", "55P03"})
+_GOING_AWAY = ("08", "53", "57", "58", "25P03", "25P04")
+
+
+def refused(what: str, way_out: str) -> InvalidOptionError:
+    """Return the error for a connection that cannot do or be something."""
+    return InvalidOptionError(f"option 'connection' cannot {what}: {way_out}")
+
+
+def closed() -> InvalidOptionError:
+    """Return the error for a connection that its owner has closed."""
+    return refused("be closed", "give the connection that your transaction is open on")
+
+
+def has_lost_a_race(error: Exception) -> bool:
+    """Whether another transaction was in the way, and may not be the next time."""
+    return _cause(error)[0] in AGAIN
+
+
+@contextmanager
+def in_our_words(connection: CallersConnection, address: Address) -> Iterator[None]:
+    """Let nothing out that a driver raises."""
+    try:
+        yield
+    except connection.errors as error:
+        raise _translated(error, connection, address) from error
+    except UnicodeError as error:
+        raise refused("send this job", f"{error}; connect with client_encoding=UTF8") from error
+
+
+def _translated(error: Exception, connection: CallersConnection, address: Address) -> DeeperTasksError:
+    code, words = _cause(error)
+    return (
+        _duplicate(code, words)
+        or _unusable(code, words, connection, address)
+        or _unavailable(code, words, address, is_lost=isinstance(error, OSError) or connection.is_lost(error))
+        or _unexpected(code, words, address)
+    )
+
+
+def _cause(error: Exception) -> tuple[str, str]:
+    """Return what the server said, its code and its first line, from below what the libraries put around it."""
+    code, words = "", first_line(error)
+    below: Exception | None = error
+    while below is not None:
+        if isinstance(found := getattr(below, "sqlstate", None), str):
+            code, words = found, first_line(below)
+        wrapped = getattr(below, "orig", None) or below.__cause__
+        below = wrapped if isinstance(wrapped, Exception) else None
+    return code, words
+
+
+def _duplicate(code: str, words: str) -> DuplicateJobError | None:
+    if code != OTHER_CONTENT:
+        return None
+    return DuplicateJobError(f"a job with the id {words!r} exists already, with another task or other arguments")
+
+
+def _unusable(
+    code: str, words: str, connection: CallersConnection, address: Address
+) -> InvalidOptionError | BackendError | None:
+    if code == _NO_TRANSACTION:
+        return refused("be one without an open transaction", f"{connection.how_to_begin}, or leave connection= out")
+    if code == _FAILED_TRANSACTION:
+        return refused(
+            "be in a transaction that has failed", "roll it back, or to a savepoint from before its first error"
+        )
+    if code == _READ_ONLY:
+        return refused("be in a read-only transaction", "begin it READ WRITE, on the primary server")
+    if code in _NOT_OURS:
+        return refused(
+            "belong to another database", f"the jobs are in {address!r}, and a transaction can be of one database only"
+        )
+    if code == _NO_RIGHT:
+        return BackendError(
+            f"the user of the connection may not enqueue in {address!r}: {words}; grant USAGE on the schema, "
+            f"and SELECT, INSERT, UPDATE and DELETE on its tables"
+        )
+    return None
+
+
+def _unavailable(code: str, words: str, address: Address, *, is_lost: bool) -> BackendUnavailableError | None:
+    if code == _DEADLOCK:
+        return BackendUnavailableError(
+            f"the transaction and another wait for each other in {address!r}: roll back and try again as a whole, "
+            f"and take unique keys in one and the same order everywhere"
+        )
+    if code in AGAIN:
+        return BackendUnavailableError(
+            f"another transaction was quicker in {address!r} ({words}): roll back and try again as a whole"
+        )
+    if code in _GAVE_UP:
+        return BackendUnavailableError(
+            f"the connection's patience ended before {address!r} had the job ({words}): "
+            f"another transaction may hold its unique key; try again, or roll back"
+        )
+    if is_lost or code.startswith(_GOING_AWAY):
+        return BackendUnavailableError(
+            f"the connection to {address!r} is lost, and its transaction with it: {words}; try again as a whole"
+        )
+    return None
+
+
+def _unexpected(code: str, words: str, address: Address) -> DeeperTasksError:
+    return BackendError(f"{address!r} refused: {words}") if code else refused("be used", words)

@@ -1,0 +1,149 @@
+"""A job's transaction: begun and ended in the store's thread, used by the handler in between."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from deeper_tasks.backends.sqlite import consume
+from deeper_tasks.backends.sqlite.database import Database, translate
+from deeper_tasks.backends.sqlite.guard import GuardedConnection
+from deeper_tasks.backends.sqlite.transaction import own_cursor
+from deeper_tasks.domain.settlement import Report, Settled, Settlement
+from deeper_tasks.errors import TransactionError
+
+Act = Callable[[], Settled | None]
+_OVER = "the job's transaction is over"
+
+
+class SQLiteJobTransaction:
+    """
+    See `JobTransaction`. Its thread waits within the writers' turn until it is told how to end, or for `limit` seconds.
+
+    So it ends in time even if the handler blocks the event loop, or is a thread that nobody can stop.
+    """
+
+    def __init__(self, database: Database, *, limit: float, now: Callable[[], int], loop_thread: int | None) -> None:
+        self.path: Path = database.path
+        self.is_over = False
+        self.broken: Exception | None = None
+        self.begun: Future[None] = Future()
+        self._database = database
+        self._limit = limit
+        self._now = now
+        self._loop_thread = loop_thread
+        self._connection: GuardedConnection | None = None
+        self._ends: queue.SimpleQueue[tuple[Act, Future[Settled | None]]] = queue.SimpleQueue()
+        self._ending = threading.Lock()
+
+    @property
+    def connection(self) -> GuardedConnection:
+        """What the handler gets."""
+        assert self._connection is not None
+        return self._connection
+
+    async def complete(self, settlement: Settlement, *, report: Report | None = None) -> Settled | None:
+        """See `JobTransaction.complete`."""
+        answer = self._end(partial(self._complete, settlement, report))
+        if answer is None:
+            raise TransactionError(_OVER) from self.broken
+        return await asyncio.wrap_future(answer)
+
+    async def rollback(self) -> None:
+        """See `JobTransaction.rollback`."""
+        if (answer := self._end(lambda: None)) is not None:
+            await asyncio.wrap_future(answer)
+
+    def interrupt(self) -> None:
+        """See `JobTransaction.interrupt`."""
+        with suppress(sqlite3.ProgrammingError):  # it is closed
+            self.connection.interrupt()
+
+    def give_up(self) -> None:
+        """Roll back what nobody uses, without waiting."""
+        self._end(lambda: None)
+
+    def break_off_for_fork(self) -> None:
+        """Roll back if it is this thread that uses it: it forks, and would wait for itself."""
+        if self._connection is None:
+            return
+        if threading.get_ident() in {self._loop_thread, self._connection.guard.user}:
+            error = TransactionError("the process was forked inside the job's transaction, which was rolled back")
+            self._end(partial(self._break, error))
+
+    # in the store's thread
+
+    def serve(self) -> None:
+        """Begin, hand the connection over, and end as is asked for, or when the time is up."""
+        self._connection = self._database.connect_for_job()
+        try:
+            self._connection.guard.begin()
+            # From here on a cancellation of the `begin` comes too late: it gives the transaction up.
+            if self.begun.set_running_or_notify_cancel():
+                self.begun.set_result(None)
+                self._obey()
+        finally:
+            self._connection.guard.shut(_OVER)
+
+    def _obey(self) -> None:
+        act, answer = self._next_end()
+        settled: Settled | None = None
+        failure: Exception | None = None
+        try:
+            settled = act()
+        except Exception as error:  # noqa: BLE001 - it is raised where the end is awaited
+            failure = translate(error, self._database) if isinstance(error, sqlite3.Error) else error
+        # Before the answer: whoever has it may expect that the connection is closed.
+        self.connection.guard.shut(_OVER)
+        if failure is None:
+            answer.set_result(settled)
+        else:
+            answer.set_exception(failure)
+
+    def _next_end(self) -> tuple[Act, Future[Settled | None]]:
+        try:
+            return self._ends.get(timeout=self._limit)
+        except queue.Empty:
+            with self._ending:
+                if self.is_over:
+                    # Asked for in the very last moment.
+                    return self._ends.get()
+                self.is_over = True
+            error = TimeoutError(f"the job's transaction took longer than the {self._limit:g} s that it may")
+            return partial(self._break, error), Future()
+
+    def _complete(self, settlement: Settlement, report: Report | None) -> Settled | None:
+        connection = self.connection
+        with connection.guard.alone(), own_cursor(connection) as cursor:
+            connection.guard.check_mark()
+            now = self._now()
+            # What tells whether the token holds, and writes the last news.
+            news = report or Report(id=settlement.id, token=settlement.token)
+            if not consume.report(cursor, [news], now=now):
+                return None
+            [settled] = consume.settle(cursor, [settlement], now=now)
+            cursor.execute("COMMIT")
+            return settled
+
+    def _break(self, error: Exception) -> None:
+        self.broken = error
+        self.connection.guard.shut(f"{error}; it was rolled back")
+
+    # in any thread
+
+    def _end(self, act: Act) -> Future[Settled | None] | None:
+        """Have it ended; None: it is over, or somebody else has asked before."""
+        answer: Future[Settled | None] = Future()
+        with self._ending:
+            if self.is_over:
+                return None
+            self.is_over = True
+            self._ends.put((act, answer))
+        return answer

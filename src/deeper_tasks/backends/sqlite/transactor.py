@@ -1,0 +1,134 @@
+"""The transactor: the thread in which the transactions of jobs begin and end, one at a time for the whole file."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from deeper_tasks.backends.sqlite.database import Database, translate
+from deeper_tasks.backends.sqlite.forks import fork_lock
+from deeper_tasks.backends.sqlite.job_transaction import SQLiteJobTransaction
+from deeper_tasks.backends.sqlite.turnstile import Turnstile
+from deeper_tasks.errors import BackendUnavailableError
+
+_REST = 0.1
+"""
+Of the time that a transaction took, how long the next one is kept from the writers' line.
+
+Whoever waited meanwhile, a heartbeat for example, comes before it.
+"""
+
+
+class Transactor:
+    """
+    Lets transactions in one after the other, as they come, and those of other processes in turn.
+
+    Before it stands in the writers' line each stands in a line of its own: so
+    only one of them at a time competes with the short writes.
+    """
+
+    def __init__(self, database: Database, *, name: str) -> None:
+        self._database = database
+        self._requests: queue.SimpleQueue[SQLiteJobTransaction | None] = queue.SimpleQueue()
+        self._using = threading.Lock()
+        self._turnstiles: tuple[Turnstile, Turnstile] | None = None
+        self._open: SQLiteJobTransaction | None = None
+        self._is_closed = self._is_forking = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        fork_lock.watch(self)
+        self._thread.start()
+
+    async def begin(self, *, is_async: bool, limit: float, now: Callable[[], int]) -> SQLiteJobTransaction:
+        """Begin a transaction when it is its turn. See `Transacting.begin`."""
+        if self._is_closed:
+            raise BackendUnavailableError("the store is closed")
+        transaction = SQLiteJobTransaction(
+            self._database, limit=limit, now=now, loop_thread=threading.get_ident() if is_async else None
+        )
+        self._requests.put(transaction)
+        try:
+            await asyncio.wrap_future(transaction.begun)
+        except asyncio.CancelledError:
+            transaction.give_up()
+            raise
+        return transaction
+
+    def close(self) -> None:
+        """Let the transaction under way end, begin no more, and end the thread. Blocks for that long."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._requests.put(None)
+            self._thread.join()
+
+    def expect_fork(self) -> None:
+        """Leave the line, and have a transaction that the forking thread itself is in rolled back."""
+        self._is_forking = True
+        if (transaction := self._open) is not None:
+            transaction.break_off_for_fork()
+
+    def hold(self) -> None:
+        """Wait for the end of the transaction under way, and begin no more until `go_on`."""
+        self._using.acquire()
+        self._let_go()
+
+    def go_on(self) -> None:
+        """Begin transactions again."""
+        self._is_forking = False
+        self._using.release()
+
+    def _run(self) -> None:
+        while (transaction := self._requests.get()) is not None:
+            with self._using:
+                self._conduct(transaction)
+        with self._using:
+            self._let_go()
+
+    def _conduct(self, transaction: SQLiteJobTransaction) -> None:
+        try:
+            with self._turn(transaction):
+                self._open = transaction
+                transaction.serve()
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to the caller
+            if self._is_forking and not self._is_closed and not transaction.begun.done():
+                self._requests.put(transaction)
+            elif not transaction.begun.done():
+                transaction.begun.set_exception(
+                    translate(error, self._database) if isinstance(error, sqlite3.Error) else error
+                )
+        finally:
+            self._open = None
+
+    @contextmanager
+    def _turn(self, transaction: SQLiteJobTransaction) -> Iterator[None]:
+        def is_wanted() -> bool:
+            return not (self._is_closed or self._is_forking or transaction.begun.cancelled())
+
+        if not is_wanted():
+            raise BackendUnavailableError("the store is closed")
+        self._database.check_folder()
+        if self._turnstiles is None:
+            path = self._database.path
+            self._turnstiles = (
+                Turnstile(path, timeout=math.inf, line="jobs-"),
+                Turnstile(path, timeout=self._database.timeout),
+            )
+        jobs, writers = self._turnstiles
+        with jobs.turn(is_wanted=is_wanted):
+            with writers.turn():
+                began = time.monotonic()
+                yield
+            time.sleep(_REST * (time.monotonic() - began))
+
+    def _let_go(self) -> None:
+        for turnstile in self._turnstiles or ():
+            turnstile.close()
+        self._turnstiles = None

@@ -1,0 +1,57 @@
+"""The terms of transactions: what a manager's store can do for transactional tasks, and how long they may take."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from msgspec import Struct
+
+from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.config import Settings
+from deeper_tasks.errors import InvalidOptionError, UnsupportedError
+from deeper_tasks.manager.jobs import AnyTask
+from deeper_tasks.tasks import JobRequest
+from deeper_tasks.worker.transactions import longest_transaction
+
+
+class TransactionTerms(Struct, frozen=True, kw_only=True):
+    """What holds for the transactional tasks of one manager. `store` is what messages call its store."""
+
+    store: str
+    is_possible: bool
+    longest: timedelta | None
+
+    def check(self, task: AnyTask, request: JobRequest) -> None:
+        """
+        Refuse a transactional task, or a call of it, that no worker of this manager could run.
+
+        Raises:
+            UnsupportedError: the store has no transactions for jobs.
+            InvalidOptionError: the timeout is longer than the transaction may be.
+        """
+        if not task.is_transactional:
+            return
+        if not self.is_possible:
+            raise UnsupportedError(
+                f"the task {task.name!r} is transactional, and the store {self.store!r} has no transactions for jobs: "
+                "use one that has, such as sqlite:///tasks.db, or define the task without transactional=True"
+            )
+        if self.longest is None:
+            return
+        if request.timeout is None or (isinstance(request.timeout, timedelta) and request.timeout > self.longest):
+            asked = None if request.timeout is None else f"{request.timeout.total_seconds():g}"
+            raise InvalidOptionError(
+                f"option 'timeout_seconds' cannot be {asked} for {task.name!r}: all other writers of {self.store!r} "
+                f"wait for a transactional task, which may take {self.longest.total_seconds():g} s (a quarter of "
+                "lease_seconds, and half the timeout of the store's URL); give at most that, or leave it out"
+            )
+
+
+def terms_of(backend: Backend, settings: Settings, *, store: str) -> TransactionTerms:
+    """Return the terms of a store. One that runs nothing refuses nothing."""
+    capabilities = backend.capabilities
+    return TransactionTerms(
+        store=store,
+        is_possible=capabilities.has_job_transactions or not capabilities.runs_jobs,
+        longest=longest_transaction(capabilities, lease=timedelta(seconds=settings.lease_seconds)),
+    )
