@@ -1,6 +1,8 @@
 """The life cycle of jobs: real stores against a simple model of it, driven along random paths."""
 
 import asyncio
+import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -8,6 +10,8 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -592,9 +596,13 @@ class SQLiteLifeCycle(LifeCycle):
 
 class PostgresLifeCycle(LifeCycle):
     store: Store
+    role = "none"
 
     def make_backend(self):
-        return PostgresBackend(self.store.empty())
+        address = self.store.empty()
+        return PostgresBackend(
+            msgspec.structs.replace(address, conninfo=f"{address.conninfo}?options=-c%20role%3D{self.role}")
+        )
 
 
 _paths = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
@@ -607,6 +615,12 @@ TestMemoryLifeCycle.pytestmark = pytest.mark.timeout(600)
 TestSQLiteLifeCycle = SQLiteLifeCycle.TestCase
 TestSQLiteLifeCycle.settings = settings(max_examples=40, stateful_step_count=80, **_paths)
 TestSQLiteLifeCycle.pytestmark = pytest.mark.timeout(600)
+
+
+class RestrictedLifeCycle(PostgresLifeCycle):
+    """As a user who has the rights that the guide names, and no others."""
+
+    role = f"restricted_{os.getpid()}"
 
 
 class TestPostgresLifeCycle(PostgresLifeCycle.TestCase):
@@ -628,3 +642,23 @@ def test_a_postgres_of_this_system_goes_along_with_the_model_too(installation, s
         run_state_machine_as_test(
             PostgresLifeCycle, settings=settings(max_examples=10, stateful_step_count=80, **_paths)
         )
+
+
+@pytest.mark.timeout(600)
+def test_a_user_with_the_rights_of_the_guide_goes_along_with_the_model(make_store):
+    store, role = make_store("usual"), RestrictedLifeCycle.role
+    guide = Path(__file__).parents[2] / "docs" / "how-to" / "postgresql.md"
+    [grants] = re.findall(r'^```sql title="grants.sql"\n(.*?)^```$', guide.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    RestrictedLifeCycle.store = store
+    run_script(store, grants.replace("shop_app", role))
+    try:
+        run_state_machine_as_test(
+            RestrictedLifeCycle, settings=settings(max_examples=10, stateful_step_count=80, **_paths)
+        )
+    finally:
+        run_script(store, f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def run_script(store, statements):
+    with psycopg.connect(store.address.conninfo, autocommit=True) as owner:
+        owner.execute(statements)

@@ -27,7 +27,9 @@ Examples:
 \b
 Exit codes: 0 nothing wrong, or warnings only; 1 an error was found."""
 )
-@click.option("--deep", is_flag=True, help="Read the whole store, and see whether each entry of each index is right.")
+@click.option(
+    "--deep", is_flag=True, help="Read the whole store: the indexes of a file, or the counters of a database."
+)
 @takes_target
 def doctor(target: Target, *, deep: bool) -> ExitCode:
     """

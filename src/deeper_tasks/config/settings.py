@@ -23,7 +23,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings. Make them with `load_settings`, which checks them; durations carry their unit in the name."""
 
     url: str = "sqlite:///tasks.db"
-    """The store; its scheme chooses which: `sqlite:///tasks.db`, `memory://`, `noop://` …"""
+    """The store; its scheme chooses which: `sqlite:///tasks.db`, `postgresql://…`, `memory://`, `noop://` …"""
     listen_url: str | None = None
     """PostgreSQL behind a pooler: a URL that leads straight to the server, to listen for hints. None: `url`."""
     enabled: bool = True

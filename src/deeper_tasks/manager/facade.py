@@ -221,7 +221,7 @@ class Facade:
         Enqueue many calls in one transaction: `enqueue_many([send.call(n) for n in ids])`.
 
         All or none are stored. More than the store takes at once (10,000 on
-        SQLite) needs `atomic=False`, which stores them batch by batch.
+        SQLite and PostgreSQL) needs `atomic=False`, which stores them batch by batch.
         Answers and errors are those of `enqueue_task`, in the order of the calls; so
         is `connection`, which is one for all of them.
         """

@@ -68,8 +68,10 @@ async def test_a_server_that_is_not_there_is_a_finding():
 
 
 async def test_a_database_without_our_schema_is_a_finding_and_gets_none(database_url, query):
-    [finding] = await of(PostgresBackend(Address(conninfo=database_url)), "schema")
-    assert finding.message == "the database has no schema 'deeper'"
+    manager = BackgroundTaskManager(database_url)
+    [finding] = await of(manager, "schema")
+    assert "(schema 'deeper') holds no jobs of deeper_tasks; an enqueue or 'deeper migrate'" in finding.message
+    await manager.close()
     assert query("SELECT to_regnamespace('deeper')") == [(None,)]
 
 
@@ -214,7 +216,7 @@ async def test_rights_that_are_missing_are_named_with_the_statements_that_give_t
     role = f"reader_{os.getpid()}"
     query(f"CREATE ROLE {role} LOGIN")
     try:
-        stranger = PostgresBackend(Address(conninfo=database_url.replace("postgres@", f"{role}@", 1)))
+        stranger = PostgresBackend(Address(conninfo=f"{database_url}?options=-c%20role%3D{role}"))
         [finding] = await of(stranger, "rights")
         assert finding.message == f"the user '{role}' lacks USAGE of the schema deeper"
         query(f"GRANT USAGE ON SCHEMA deeper TO {role}")

@@ -527,7 +527,7 @@ async def test_a_database_without_our_schema_is_another_database(backend, postgr
     with postgres.new_database() as url:
         for kind in KINDS.values():
             async with kind(url) as caller:
-                with pytest.raises(InvalidOptionError, match="another database: the jobs are in Address"):
+                with pytest.raises(InvalidOptionError, match="another database: the jobs are in 'postgresql:"):
                     await backend.insert([new_job()], connection=caller.connection)
                 await caller.execute("SELECT 1")
 
@@ -538,7 +538,7 @@ async def test_a_database_with_another_store_is_another_database(backend, postgr
         await other.open()
         for kind in KINDS.values():
             async with kind(url) as caller:
-                with pytest.raises(InvalidOptionError, match="another database: the jobs are in Address"):
+                with pytest.raises(InvalidOptionError, match="another database: the jobs are in 'postgresql:"):
                     await backend.insert([new_job()], connection=caller.connection)
                 await caller.commit()
         assert await total(other) == 0

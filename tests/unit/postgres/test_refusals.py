@@ -91,7 +91,7 @@ async def test_a_function_that_is_missing_is_part_of_the_schema_too(backend, exe
 
 async def test_a_right_that_is_missing_is_named(backend, execute, role, database_url):
     execute(f"GRANT USAGE ON SCHEMA deeper TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA deeper TO {role}")
-    reader = PostgresBackend(Address(conninfo=database_url.replace("postgres@", f"{role}@", 1)))
+    reader = PostgresBackend(Address(conninfo=f"{database_url}?options=-c%20role%3D{role}"))
     await reader.open()
     assert (await reader.find(JobQuery())).total == 0
     with pytest.raises(BackendError, match=r"permission denied for table \w+; grant it, or run 'deeper migrate --sql'"):

@@ -63,7 +63,7 @@ def without_create(query, database_url, role):
     """A user who can connect, and make nothing; gives the URL."""
     query(f"CREATE ROLE {role} LOGIN")
     try:
-        yield database_url.replace("postgres@", f"{role}@", 1)
+        yield f"{database_url}?options=-c%20role%3D{role}"
     finally:
         query(f"DROP OWNED BY {role}")
         query(f"DROP ROLE {role}")

@@ -64,7 +64,8 @@ class Address(Struct, frozen=True, kw_only=True):
         return self.pooler is Pooler.NONE or self.listen_conninfo is not None
 
     def __repr__(self) -> str:
-        return f"Address({_shown(self.conninfo)!r}, schema={self.schema!r})"
+        # It stands in messages to people.
+        return f"{_shown(self.conninfo)!r} (schema {self.schema!r})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("conninfo", _shown(self.conninfo)), ("schema", self.schema)]

@@ -11,7 +11,7 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.pq import Format
 
-from deeper_tasks.backends.postgres.address import Address, Pooler
+from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.errors import SchemaError
 
 NEEDED = {
@@ -44,13 +44,11 @@ def prepare(connection: AsyncConnection[Any]) -> None:
 
 async def check(connection: AsyncConnection[Any], address: Address) -> None:
     """
-    See that the sessions which a pooler lends have what is needed: nothing can be set in them for good.
+    See that a session has what is needed. One that a pooler lends may not, said or not: some ignore what we ask for.
 
     Raises:
         SchemaError: a setting of the server, of the database or of the user stands against us.
     """
-    if address.pooler is Pooler.NONE:
-        return
     rows = await (await connection.execute(SELECT_SETTINGS, [list(_NEEDED_OF_POOLER)])).fetchall()
     wrong = {name: setting for name, setting in rows if setting != NEEDED[name]}
     for name, setting in sorted(wrong.items()):
