@@ -17,6 +17,7 @@ Way = Literal["requests", "replies"]
 
 _BOTH: tuple[Way, ...] = ("requests", "replies")
 _CHUNK = 65_536
+_LAST_STEPS = 5
 _RESET = struct.pack("ii", 1, 0)
 
 T = TypeVar("T")
@@ -86,7 +87,7 @@ class Proxy:
         if self._loop.is_closed():
             return
         self.refuse()
-        self.reset()
+        self._do_async(self._reset_the_last)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
         self._loop.close()
@@ -115,6 +116,12 @@ class Proxy:
             task.cancel()
         if ending:
             await asyncio.wait(ending)
+
+    async def _reset_the_last(self) -> None:
+        """Reset those too that were being accepted when the door was closed."""
+        for _ in range(_LAST_STEPS):
+            await self._reset()
+            await asyncio.sleep(0)
 
     def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._accepted += 1
