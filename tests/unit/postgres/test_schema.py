@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
+from deeper_tasks.backends.migrations import Migration
 from deeper_tasks.backends.postgres import Address, PostgresBackend, schema
-from deeper_tasks.backends.postgres.schema import Migration
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError

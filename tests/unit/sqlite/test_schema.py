@@ -4,8 +4,8 @@ import sqlite3
 
 import pytest
 
+from deeper_tasks.backends.migrations import Migration
 from deeper_tasks.backends.sqlite import SQLiteBackend, schema
-from deeper_tasks.backends.sqlite.schema import Migration
 from deeper_tasks.domain.cron import parse_recurrence
 from deeper_tasks.domain.schedule import Schedule, plan_firing
 from deeper_tasks.errors import SchemaError

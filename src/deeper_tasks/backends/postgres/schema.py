@@ -27,11 +27,9 @@ they have prepared stays good by these rules (docs/decisions/0015):
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import psycopg
-from msgspec import Struct
 
+from deeper_tasks.backends.migrations import Migration, lacking, migrations_of
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.connections import Connection
 from deeper_tasks.errors import SchemaError
@@ -46,22 +44,9 @@ SELECT_LEDGER = "SELECT to_regclass(%s) IS NOT NULL"
 SELECT_STORE = "SELECT id::text FROM {schema}.store"
 
 
-class Migration(Struct, frozen=True, kw_only=True):
-    """One step of the schema: its name, by which it is ordered, and its statements."""
-
-    name: str
-    sql: str
-
-
 def known_migrations() -> list[Migration]:
     """Return the migrations that this code carries, in order."""
-    folder = files(__package__).joinpath("migrations")
-    steps = [
-        Migration(name=file.name.removesuffix(".sql"), sql=file.read_text("utf-8"))
-        for file in folder.iterdir()
-        if file.name.endswith(".sql")
-    ]
-    return sorted(steps, key=lambda step: step.name)
+    return migrations_of(__package__)
 
 
 def script(address: Address, steps: list[Migration], *, is_new: bool) -> str:
@@ -111,15 +96,11 @@ async def missing(connection: Connection, address: Address) -> list[Migration]:
     Raises:
         SchemaError: it has some that this code does not know.
     """
-    known = known_migrations()
     applied: set[str] = set()
     if await _has_ledger(connection, address):
         statement = f'SELECT name FROM "{address.schema}".migration'
         applied = {row[0] for row in await (await connection.execute(statement)).fetchall()}
-    if unknown := applied - {step.name for step in known}:
-        names = ", ".join(sorted(unknown))
-        raise SchemaError(f"the database has the migrations {names}, which this version does not know; upgrade it")
-    return [step for step in known if step.name not in applied]
+    return lacking(known_migrations(), applied=applied)
 
 
 async def make_ready(connection: Connection, address: Address, *, create: bool) -> None:

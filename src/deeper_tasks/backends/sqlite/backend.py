@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from deeper_tasks.aside import run_aside
+from deeper_tasks.backends.migrations import Migration
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
     Beat,
@@ -166,7 +167,7 @@ class SQLiteBackend:
             return schema.script(schema.known_migrations())
         return schema.script(await asyncio.to_thread(self._missing))
 
-    def _missing(self) -> list[schema.Migration]:
+    def _missing(self) -> list[Migration]:
         try:
             with closing(self._database.connect_to_read()) as connection:
                 return schema.missing(connection)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from importlib.resources import files
 
-from msgspec import Struct
-
+from deeper_tasks.backends.migrations import Migration, lacking, migrations_of
 from deeper_tasks.errors import SchemaError
 
 _CREATE_LEDGER = """
@@ -20,22 +18,9 @@ _SELECT_APPLIED = "SELECT name FROM deeper_migration ORDER BY name"
 _INSERT_APPLIED = "INSERT INTO deeper_migration (name) VALUES (?)"
 
 
-class Migration(Struct, frozen=True, kw_only=True):
-    """One step of the schema: its name, by which it is ordered, and its statements."""
-
-    name: str
-    sql: str
-
-
 def known_migrations() -> list[Migration]:
     """Return the migrations that this code carries, in order."""
-    folder = files(__package__).joinpath("migrations")
-    steps = [
-        Migration(name=file.name.removesuffix(".sql"), sql=file.read_text("utf-8"))
-        for file in folder.iterdir()
-        if file.name.endswith(".sql")
-    ]
-    return sorted(steps, key=lambda step: step.name)
+    return migrations_of(__package__)
 
 
 def migrate(connection: sqlite3.Connection) -> tuple[str, ...]:
@@ -85,12 +70,8 @@ def _has_ledger(connection: sqlite3.Connection) -> bool:
 
 def missing(connection: sqlite3.Connection) -> list[Migration]:
     """Return the migrations that the database lacks, in order. Raises SchemaError if it is newer than this code."""
-    known = known_migrations()
     applied = {row[0] for row in connection.execute(_SELECT_APPLIED)} if _has_ledger(connection) else set()
-    if unknown := applied - {step.name for step in known}:
-        names = ", ".join(sorted(unknown))
-        raise SchemaError(f"the database has the migrations {names}, which this version does not know; upgrade it")
-    return [step for step in known if step.name not in applied]
+    return lacking(known_migrations(), applied=applied)
 
 
 def _noted(step: Migration) -> str:

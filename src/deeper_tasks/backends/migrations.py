@@ -1,0 +1,41 @@
+"""Migrations: the numbered steps of a store's schema, each a file of statements in its package."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from importlib.resources import files
+
+from msgspec import Struct
+
+from deeper_tasks.errors import SchemaError
+
+
+class Migration(Struct, frozen=True, kw_only=True):
+    """One step of the schema: its name, by which it is ordered, and its statements."""
+
+    name: str
+    sql: str
+
+
+def migrations_of(package: str) -> list[Migration]:
+    """Return the migrations that the package of a store carries in its folder `migrations`, in order."""
+    folder = files(package).joinpath("migrations")
+    steps = [
+        Migration(name=file.name.removesuffix(".sql"), sql=file.read_text("utf-8"))
+        for file in folder.iterdir()
+        if file.name.endswith(".sql")
+    ]
+    return sorted(steps, key=lambda step: step.name)
+
+
+def lacking(known: Collection[Migration], *, applied: Collection[str]) -> list[Migration]:
+    """
+    Return the known migrations that are not applied, in order.
+
+    Raises:
+        SchemaError: some were applied that are not known.
+    """
+    if unknown := set(applied) - {step.name for step in known}:
+        names = ", ".join(sorted(unknown))
+        raise SchemaError(f"the database has the migrations {names}, which this version does not know; upgrade it")
+    return [step for step in known if step.name not in applied]
