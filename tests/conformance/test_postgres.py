@@ -1,17 +1,14 @@
 """The PostgreSQL store keeps the promises of the protocol."""
 
-import inspect
 from contextlib import asynccontextmanager
 
-import psycopg
 import pytest
 
-from callers import KINDS
+from callers import KINDS, new_ledger
 from deeper_tasks.backends.postgres import Address, Pooler, PostgresBackend
 from deeper_tasks.testing import (
     BackendConformance,
     JobTransactionConformance,
-    Ledger,
     SharedConformance,
     Transaction,
     TransactionConformance,
@@ -45,11 +42,6 @@ def transactions_of(kind, url):
     return begin
 
 
-async def done(answer):
-    """Wait for what an async connection gives; a blocking one has done it."""
-    return await answer if inspect.isawaitable(answer) else answer
-
-
 class TestPostgresBackend(JobTransactionConformance, TransactionConformance, SharedConformance, BackendConformance):
     @pytest.fixture
     async def other(self, backend, address):
@@ -64,21 +56,8 @@ class TestPostgresBackend(JobTransactionConformance, TransactionConformance, Sha
 
     @pytest.fixture
     def ledger(self, database_url):
-        async def write(connection, entry):
-            await done(connection.execute("INSERT INTO app.ledger (entry) VALUES (%s)", (entry,)))
-
-        async def commit(connection):
-            await done(connection.commit())
-
-        async def read():
-            with psycopg.connect(database_url) as connection:
-                return [entry for (entry,) in connection.execute("SELECT entry FROM app.ledger ORDER BY number")]
-
-        with psycopg.connect(database_url, autocommit=True) as connection:
-            connection.execute("CREATE SCHEMA app")
-            connection.execute("CREATE TABLE app.ledger (number integer GENERATED ALWAYS AS IDENTITY, entry text)")
-            yield Ledger(write=write, commit=commit, read=read)
-            connection.execute("DROP SCHEMA app CASCADE")
+        with new_ledger(database_url) as ledger:
+            yield ledger
 
 
 class TestPostgresTransactions(TransactionConformance):

@@ -12,11 +12,12 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from deeper_tasks import BackgroundTaskManager, current_job
 from deeper_tasks.backends.postgres import Address, PostgresBackend
 from deeper_tasks.backends.protocol import JobQuery
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
-from deeper_tasks.errors import BackendError, BackendUnavailableError, TransactionError
+from deeper_tasks.errors import BackendError, BackendUnavailableError, JobNotCompletedError, TransactionError
 from deeper_tasks.testing.conformance.scene import (
     NOW,
     join,
@@ -425,3 +426,71 @@ async def test_what_the_completion_deletes_is_gone_with_its_job(begin, job, back
     transaction = await begin()
     assert await transaction.complete(settlement(job))
     assert await backend.delete(only(job.id)) == [job.id]
+
+
+# the worker
+
+
+@pytest.fixture
+async def manager(database_url):
+    async with BackgroundTaskManager(database_url, poll_interval_seconds=0.05) as manager:
+        yield manager
+
+
+@pytest.mark.parametrize("then", ["raise", "return"])
+async def test_a_job_whose_handler_commits_in_spite_of_all_fails_and_is_not_tried_again(
+    manager, working, entries, then
+):
+    @manager.task(name="pay", transactional=True, max_attempts=5, retry_delay_seconds=0)
+    async def pay():
+        await current_job().connection.execute("INSERT INTO ledger VALUES ('paid'); COMMIT")
+        if then == "raise":
+            raise ValueError
+
+    async with working(manager):
+        job = await pay.enqueue()
+        with pytest.raises(JobNotCompletedError, match="had ended before its task returned"):
+            await manager.result(job, timeout=PATIENCE)
+    status = await manager.get_task_status(job)
+    assert (status.status, status.attempts) == (State.FAILED, 1)
+    assert entries() == ["paid"]
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_job_whose_session_is_lost_is_tried_again_whatever_it_retries_on(
+    manager, working, query, entries, is_async
+):
+    def pay_in_thread():
+        connection = current_job().connection
+        connection.execute("INSERT INTO ledger VALUES ('paid')")
+        if current_job().attempt == 1:
+            query("SELECT pg_terminate_backend(%s)", connection.info.backend_pid)
+            connection.execute("SELECT 1")
+
+    async def pay():
+        connection = current_job().connection
+        await connection.execute("INSERT INTO ledger VALUES ('paid')")
+        if current_job().attempt == 1:
+            query("SELECT pg_terminate_backend(%s)", connection.info.backend_pid)
+            await connection.execute("SELECT 1")
+
+    options = {"transactional": True, "max_attempts": 2, "retry_delay_seconds": 0, "retry_on": ZeroDivisionError}
+    task = manager.task(name="pay", **options)(pay if is_async else pay_in_thread)
+    async with working(manager):
+        await manager.result(job := await task.enqueue(), timeout=PATIENCE)
+    status = await manager.get_task_status(job)
+    assert [error.kind for error in status.errors] == ["BackendUnavailableError"]
+    assert entries() == ["paid"]
+
+
+async def test_a_statement_in_a_thread_that_outlasts_the_timeout_is_cancelled(manager, working, entries):
+    @manager.task(name="pay", transactional=True, max_attempts=1, timeout_seconds=0.5)
+    def pay():
+        current_job().connection.execute("INSERT INTO ledger SELECT 'paid' FROM pg_sleep(600)")
+
+    async with working(manager):
+        job = await pay.enqueue()
+        with pytest.raises(JobNotCompletedError):
+            await manager.result(job, timeout=PATIENCE)
+    assert "TimeoutError" in (await manager.get_task_status(job)).last_error
+    assert entries() == []
