@@ -1,5 +1,6 @@
 """Callers: applications of tests, each with a transaction of its own open on a connection of one kind."""
 
+import inspect
 import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, contextmanager
@@ -15,6 +16,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
+
+from deeper_tasks.testing import Ledger
 
 _numbers = itertools.count(1)
 
@@ -209,3 +212,27 @@ ASYNC = {
 }
 KINDS = BLOCKING | ASYNC
 """By the name of the kind, a function of a database's URL that returns the context of a `Caller`."""
+
+
+@contextmanager
+def new_ledger(url):
+    """Give the table of an application beside the jobs, which handlers write to."""
+
+    async def done(answer):
+        return await answer if inspect.isawaitable(answer) else answer
+
+    async def write(connection, entry):
+        await done(connection.execute("INSERT INTO app.ledger (entry) VALUES (%s)", (entry,)))
+
+    async def commit(connection):
+        await done(connection.commit())
+
+    async def read():
+        with psycopg.connect(url) as connection:
+            return [entry for (entry,) in connection.execute("SELECT entry FROM app.ledger ORDER BY number")]
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA app")
+        connection.execute("CREATE TABLE app.ledger (number integer GENERATED ALWAYS AS IDENTITY, entry text)")
+        yield Ledger(write=write, commit=commit, read=read)
+        connection.execute("DROP SCHEMA app CASCADE")

@@ -5,8 +5,10 @@ import random
 import sqlite3
 from contextlib import closing
 
+import psycopg
 import pytest
 from workshop import payments
+from workshop.crew import STORES
 
 from deeper_tasks import BackgroundTaskManager, State
 
@@ -17,7 +19,7 @@ KILLS = 10
 
 @pytest.fixture
 async def manager(crew):
-    with closing(sqlite3.connect(crew.database)) as connection:
+    with closing(_connect(crew)) as connection:
         connection.execute("CREATE TABLE payment (number INTEGER)")
         connection.commit()
     async with BackgroundTaskManager(crew.url) as manager:
@@ -34,6 +36,7 @@ def worker(crew):
 
 
 @pytest.mark.timeout(90)
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 @pytest.mark.parametrize("moment", ["in the middle", "at the commit"])
 @pytest.mark.parametrize("kind", ["pay_and_die", "pay_and_die_in_thread"])
 async def test_a_worker_killed_inside_a_transaction_leaves_nothing_and_the_next_does_all(
@@ -54,7 +57,26 @@ async def test_a_worker_killed_inside_a_transaction_leaves_nothing_and_the_next_
     assert [await manager.result(receipt.id, timeout=60) for receipt in receipts] == [7]
 
 
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("crew", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("kind", ["pay_and_die", "pay_and_die_in_thread"])
+async def test_a_worker_killed_before_it_heard_of_its_commit_has_done_all_and_nobody_does_it_again(
+    crew, manager, worker, kind
+):
+    task_id = await manager.enqueue_task(payments, kind, [7, "after the commit"])
+    assert worker().process.wait(30) < 0
+    assert _payments(crew) == [7]
+    worker("default:4,receipts:1", lease_seconds=2, heartbeat_seconds=0.5)
+    assert await manager.result(task_id, timeout=60) == 7
+    [receipt] = (await manager.list_tasks(queue="receipts")).entries
+    assert await manager.result(receipt.id, timeout=60) == 7
+    assert (await manager.get_task_status(task_id)).attempts == 1
+    assert _payments(crew) == [7]
+    assert len(crew.journal("booked")) == 1
+
+
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 async def test_200_payments_are_each_booked_once_though_workers_are_killed_at_random(crew, manager, worker, wait_until):
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"seed: {seed}")  # noqa: T201 - shown when the test fails
@@ -98,8 +120,14 @@ async def test_transactions_one_after_the_other_make_no_worker_look_dead(crew, m
     assert _payments(crew) == list(range(15))
 
 
+def _connect(crew):
+    if crew.url.startswith("sqlite"):
+        return sqlite3.connect(crew.database, timeout=30)
+    return psycopg.connect(crew.url)
+
+
 def _payments(crew):
-    with closing(sqlite3.connect(crew.database, timeout=30)) as connection:
+    with closing(_connect(crew)) as connection:
         return [number for (number,) in connection.execute("SELECT number FROM payment ORDER BY number")]
 
 

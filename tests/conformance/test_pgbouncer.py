@@ -4,8 +4,9 @@ from contextlib import closing
 
 import pytest
 
+from callers import new_ledger
 from deeper_tasks.backends.postgres import Address, Pooler, PostgresBackend
-from deeper_tasks.testing import SharedConformance
+from deeper_tasks.testing import JobTransactionConformance, SharedConformance
 from deeper_tasks.testing.conformance.claim import ClaimConformance
 from deeper_tasks.testing.conformance.crowd import CrowdConformance
 from deeper_tasks.testing.conformance.life import LifeConformance
@@ -36,6 +37,7 @@ def pooler(postgres):
 
 
 class TestPostgresBackendBehindPgBouncer(
+    JobTransactionConformance,
     SharedConformance,
     LifeConformance,
     ProduceConformance,
@@ -59,6 +61,11 @@ class TestPostgresBackendBehindPgBouncer(
     def address(self, pooler, database_url):
         _, port = address_of(pooler.url)
         return Address(conninfo=at_port(database_url, port), pooler=Pooler.TRANSACTION, listen_conninfo=database_url)
+
+    @pytest.fixture
+    def ledger(self, database_url):
+        with new_ledger(database_url) as ledger:
+            yield ledger
 
     @pytest.fixture
     async def backend(self, address):

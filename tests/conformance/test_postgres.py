@@ -4,9 +4,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from callers import KINDS
+from callers import KINDS, new_ledger
 from deeper_tasks.backends.postgres import Address, Pooler, PostgresBackend
-from deeper_tasks.testing import BackendConformance, SharedConformance, Transaction, TransactionConformance
+from deeper_tasks.testing import (
+    BackendConformance,
+    JobTransactionConformance,
+    SharedConformance,
+    Transaction,
+    TransactionConformance,
+)
 
 
 @pytest.fixture
@@ -36,7 +42,7 @@ def transactions_of(kind, url):
     return begin
 
 
-class TestPostgresBackend(TransactionConformance, SharedConformance, BackendConformance):
+class TestPostgresBackend(JobTransactionConformance, TransactionConformance, SharedConformance, BackendConformance):
     @pytest.fixture
     async def other(self, backend, address):
         other = PostgresBackend(address)
@@ -47,6 +53,11 @@ class TestPostgresBackend(TransactionConformance, SharedConformance, BackendConf
     @pytest.fixture
     def begin(self, database_url):
         return transactions_of("psycopg", database_url)
+
+    @pytest.fixture
+    def ledger(self, database_url):
+        with new_ledger(database_url) as ledger:
+            yield ledger
 
 
 class TestPostgresTransactions(TransactionConformance):

@@ -31,6 +31,7 @@ from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, 
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
 from deeper_tasks.domain.state import State
+from deeper_tasks.errors import TransactionError
 
 MAX_BATCH = 500
 """
@@ -520,12 +521,21 @@ class JobTransaction(Protocol):
     Attributes:
         connection: what the handler gets, to write and to enqueue through. It can end nothing.
         is_over: whether the end has begun: from then on nothing can be done in it.
-        broken: why the store has rolled it back by itself; None if it has not.
+        broken: why the store has rolled it back by itself, or lost it; None if it has not.
+        spoiled: that the handler has ended it in spite of all, so that another attempt might do again what is
+            committed; None if it has not, as far as is known.
     """
 
     connection: Any
     is_over: bool
-    broken: Exception | None
+
+    @property
+    def broken(self) -> Exception | None:
+        """See above."""
+
+    @property
+    def spoiled(self) -> TransactionError | None:
+        """See above."""
 
     async def complete(self, settlement: Settlement, *, report: Report | None = None) -> Settled | None:
         """

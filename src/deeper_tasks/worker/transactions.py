@@ -66,6 +66,9 @@ class Transactions:
             return call.released()
         try:
             settlement = await self._inside(transaction, attempt, call, execute)
+            if transaction.spoiled is not None and not attempt.is_settled:
+                # Another attempt would do again what may be committed.
+                return call.raised(Fail(str(transaction.spoiled)), settlement.ran_for or timedelta(0))
             if transaction.broken is not None and not attempt.is_settled:
                 return call.broken_off(transaction.broken, settlement.ran_for or timedelta(0))
             return settlement
@@ -109,7 +112,6 @@ class Transactions:
             # It may have been committed: then this settlement changes nothing, and the store's answer tells.
             return call.broken_off(error, ran_for)
         except TransactionError as error:
-            # Another attempt would do again what may be committed.
             return call.raised(Fail(str(error)), ran_for)
         except Exception as error:  # noqa: BLE001 - a constraint that is checked at the commit, for example
             return call.raised(error, ran_for)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -25,7 +25,9 @@ from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import moment_text
 from deeper_tasks.backends.postgres.database import Database, Operation
 from deeper_tasks.backends.postgres.frontier import Frontier
+from deeper_tasks.backends.postgres.job_transaction import PostgresJobTransaction
 from deeper_tasks.backends.postgres.joining import insert_joining
+from deeper_tasks.backends.postgres.transactor import Transactor
 from deeper_tasks.backends.postgres.wake import Wake
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
@@ -64,11 +66,13 @@ class PostgresBackend:
             is_durable=True,
             is_shared=True,
             has_transactions=True,
+            has_job_transactions=True,
             has_hints=address.can_listen,
             hints_on_commit=True,
         )
         self._database = Database(address)
         self._wake = Wake(self._database)
+        self._transactor = Transactor(address)
         self._store: str | None = None
         self._frontiers: defaultdict[str, Frontier] = defaultdict(Frontier)
 
@@ -92,6 +96,7 @@ class PostgresBackend:
 
     async def close(self) -> None:
         self._store = None
+        self._transactor.close()
         await self._wake.close()
         await self._database.connections.close()
 
@@ -167,6 +172,12 @@ class PostgresBackend:
 
     async def beat(self, node: NodeId, *, busy: int = 0, now: datetime | None = None) -> Beat:
         return await consume.beat(self._open, node, busy=busy, now=moment_text(now))
+
+    async def begin(
+        self, *, is_async: bool, limit: timedelta | None = None, now: datetime | None = None
+    ) -> PostgresJobTransaction:
+        _ = self._open
+        return await self._transactor.begin(is_async=is_async, limit=limit, now=moment_text(now))
 
     # maintain
 

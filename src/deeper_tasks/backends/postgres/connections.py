@@ -15,7 +15,7 @@ from typing import Any
 from weakref import WeakSet
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, BaseConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from deeper_tasks.aside import run_aside
@@ -257,13 +257,13 @@ class _Shelf:
             abandon(self._idle.pop())
 
 
-def cut(connection: Connection) -> None:
+def cut(connection: BaseConnection[Any]) -> None:
     """End a connection whose server does not answer: whoever waits for it fails at once. Sends nothing."""
     with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.pgconn.socket)) as double:
         double.shutdown(socket.SHUT_RDWR)
 
 
-def abandon(connection: Connection) -> None:
+def abandon(connection: BaseConnection[Any]) -> None:
     """Close a connection that a parent process goes on with: without a word to the server."""
     with suppress(psycopg.Error, OSError):
         descriptor = os.open(os.devnull, os.O_RDWR)
@@ -281,6 +281,6 @@ def _is_cut(connection: Connection) -> bool:
     return bool(poll.poll(0))
 
 
-def _close(connection: Connection) -> None:
+def _close(connection: BaseConnection[Any]) -> None:
     # Not the coroutine: the connection's loop may be closed, or not be this one.
     connection.pgconn.finish()

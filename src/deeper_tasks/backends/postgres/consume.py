@@ -185,7 +185,7 @@ async def _settle(database: Database, sent: Sequence[Settlement], *, now: str | 
     if not sent:
         return {}
     try:
-        rows = await database.call(SETTLE, {**_columns(sent), "now": now})
+        rows = await database.call(SETTLE, ends_of(sent, now=now))
     except RowLockedError as error:
         return await _settle_around(database, sent, error, now=now)
     states: dict[_Key, int] = {}
@@ -211,9 +211,11 @@ async def _held_elsewhere(transaction: Transaction, *, ids: str) -> list[JobId]:
     return [row[0] for row in await transaction.rows(SELECT_HELD_ELSEWHERE, {"ids": ids})]
 
 
-def _columns(sent: Sequence[Settlement]) -> dict[str, str | None]:
+def ends_of(sent: Sequence[Settlement], *, now: str | None) -> dict[str, str | None]:
+    """Return the parameters of `SETTLE`."""
     codes = [_codes(one) for one in sent]
     return {
+        "now": now,
         "ids": id_array([one.id for one in sent]),
         "tokens": text_array([one.token for one in sent]),
         "states": array([code for code, _ in codes]),
@@ -260,19 +262,21 @@ async def report(database: Database, reports: Sequence[Report], *, now: str | No
     if not reports:
         return []
     sent = sorted(enumerate(reports), key=lambda numbered: numbered[1].id)
-    rows = await database.call(
-        REPORT,
-        {
-            "now": now,
-            "ids": array(news.id for _, news in sent),
-            "tokens": text_array(news.token for _, news in sent),
-            "have_started": array(news.has_started for _, news in sent),
-            "progress": text_array(None if news.progress is None else to_json(news.progress) for _, news in sent),
-            "lines": text_array(to_json(news.lines) if news.lines else None for _, news in sent),
-            "most_lines": str(MAX_KEPT_LOG_LINES),
-        },
-    )
+    rows = await database.call(REPORT, news_of([news for _, news in sent], now=now))
     return [reports[place].id for place in sorted(sent[row[0] - 1][0] for row in rows)]
+
+
+def news_of(sent: Sequence[Report], *, now: str | None) -> dict[str, str | None]:
+    """Return the parameters of `REPORT`."""
+    return {
+        "now": now,
+        "ids": array(news.id for news in sent),
+        "tokens": text_array(news.token for news in sent),
+        "have_started": array(news.has_started for news in sent),
+        "progress": text_array(None if news.progress is None else to_json(news.progress) for news in sent),
+        "lines": text_array(to_json(news.lines) if news.lines else None for news in sent),
+        "most_lines": str(MAX_KEPT_LOG_LINES),
+    }
 
 
 async def beat(database: Database, node: NodeId, *, busy: int, now: str | None) -> Beat:

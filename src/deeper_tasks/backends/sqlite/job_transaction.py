@@ -34,6 +34,8 @@ class SQLiteJobTransaction:
         self.path: Path = database.path
         self.is_over = False
         self.broken: Exception | None = None
+        # Nothing that goes through the connection can end it.
+        self.spoiled: TransactionError | None = None
         self.begun: Future[None] = Future()
         self._database = database
         self._limit = limit

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
+import sqlite3
 import time
+from typing import Any
+
+import psycopg
 
 from deeper_tasks import current_job, task
 from workshop import journal
@@ -17,9 +22,37 @@ async def send_receipt(number: int) -> int:
     return number
 
 
-def _book(number: int) -> None:
-    current_job().connection.execute("INSERT INTO payment (number) VALUES (?)", (number,))
+async def _book(number: int) -> None:
+    answer = _insert(number)
+    if inspect.isawaitable(answer):
+        await answer
     journal.write("booked")
+
+
+def _insert(number: int) -> Any:
+    connection = current_job().connection
+    if isinstance(connection, sqlite3.Connection):
+        return connection.execute("INSERT INTO payment (number) VALUES (?)", (number,))
+    return connection.execute("INSERT INTO payment (number) VALUES (%s)", (number,))
+
+
+def _die_at_the_commit(*, when_done: bool = False) -> None:
+    connection = current_job().connection
+    if isinstance(connection, sqlite3.Connection):
+        # It is called before the statement does anything.
+        connection.set_trace_callback(lambda statement: statement != "COMMIT" or _die())
+        return
+    execute = psycopg.AsyncConnection.execute
+
+    async def execute_and_die(self: Any, query: Any, *arguments: Any, **options: Any) -> Any:
+        if query == "COMMIT":
+            if when_done:
+                await execute(self, query, *arguments, **options)
+            _die()
+        return await execute(self, query, *arguments, **options)
+
+    # The store ends the transaction through a connection of its own over the same session.
+    psycopg.AsyncConnection.execute = execute_and_die  # type: ignore[assignment]
 
 
 def _die() -> None:
@@ -29,7 +62,7 @@ def _die() -> None:
 @task(transactional=True, max_attempts=20)
 async def pay(number: int, seconds: float = 0.0) -> int:
     """Book a payment and enqueue what follows it, on the loop."""
-    _book(number)
+    await _book(number)
     await send_receipt.enqueue(number)
     await asyncio.sleep(seconds)
     return number
@@ -38,7 +71,8 @@ async def pay(number: int, seconds: float = 0.0) -> int:
 @task(transactional=True, max_attempts=20)
 def pay_in_thread(number: int, seconds: float = 0.0) -> int:
     """Do the same in a thread."""
-    _book(number)
+    _insert(number)
+    journal.write("booked")
     asyncio.run(send_receipt.enqueue(number))
     time.sleep(seconds)
     return number
@@ -47,15 +81,16 @@ def pay_in_thread(number: int, seconds: float = 0.0) -> int:
 @task(transactional=True)
 async def pay_and_die(number: int, moment: str) -> int:
     """At the first attempt end the worker in the middle, when it commits, or when it has committed."""
-    _book(number)
+    await _book(number)
     await send_receipt.enqueue(number)
     if current_job().attempt == 1:
         match moment:
             case "in the middle":
                 _die()
             case "at the commit":
-                # It is called before the statement does anything.
-                current_job().connection.set_trace_callback(lambda statement: statement != "COMMIT" or _die())
+                _die_at_the_commit()
+            case "after the commit":
+                _die_at_the_commit(when_done=True)
     return number
 
 
@@ -69,6 +104,6 @@ def pay_and_die_in_thread(number: int, moment: str) -> int:
 @task(transactional=True)
 async def pay_slowly(number: int) -> int:
     """Book a payment, and hold the file for a second."""
-    _book(number)
+    await _book(number)
     await asyncio.sleep(1)
     return number
