@@ -34,7 +34,7 @@ class TransactionTerms(Struct, frozen=True, kw_only=True):
         if not self.is_possible:
             raise UnsupportedError(
                 f"the task {task.name!r} is transactional, and the store {self.store!r} has no transactions for jobs: "
-                "use one that has, such as sqlite:///tasks.db, or define the task without transactional=True"
+                "use one that has, such as sqlite:///tasks.db or postgresql://, or leave transactional=True out"
             )
         if self.longest is None:
             return

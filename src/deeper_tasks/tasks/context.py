@@ -152,7 +152,8 @@ class CurrentJob:
         What is written through it is committed together with the job's
         completion, when the task returns; whatever else ends the attempt rolls
         it back. It cannot be committed, rolled back or closed; savepoints work.
-        On SQLite it is a `sqlite3.Connection`, with whatever `row_factory` you set.
+        On SQLite it is a `sqlite3.Connection`, with whatever `row_factory` you set, and on PostgreSQL psycopg's
+        `AsyncConnection` in an `async def` and its `Connection` in a `def`.
 
         Raises:
             TransactionError: the task is not transactional, or the transaction is over.
