@@ -61,11 +61,12 @@ async def test_a_worker_killed_inside_a_transaction_leaves_nothing_and_the_next_
 @pytest.mark.parametrize("crew", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("kind", ["pay_and_die", "pay_and_die_in_thread"])
 async def test_a_worker_killed_before_it_heard_of_its_commit_has_done_all_and_nobody_does_it_again(
-    crew, manager, worker, kind
+    crew, manager, worker, wait_until, kind
 ):
     task_id = await manager.enqueue_task(payments, kind, [7, "after the commit"])
     assert worker().process.wait(30) < 0
-    assert _payments(crew) == [7]
+    # The server has the COMMIT, and may still be at it.
+    await wait_until(lambda: _payments(crew) == [7])
     worker("default:4,receipts:1", lease_seconds=2, heartbeat_seconds=0.5)
     assert await manager.result(task_id, timeout=60) == 7
     [receipt] = (await manager.list_tasks(queue="receipts")).entries
@@ -93,6 +94,8 @@ async def test_200_payments_are_each_booked_once_though_workers_are_killed_at_ra
         workers[place] = worker()
     assert [await manager.result(each, timeout=90) for each in ids] == list(range(JOBS))
     await wait_until(lambda: _completed_receipts(manager, JOBS), seconds=60)
+    # One that was started last may not listen to signals yet.
+    await wait_until(lambda: _are_registered(manager, workers), seconds=60)
     assert [each.stop() for each in workers] == [0] * WORKERS
     assert _payments(crew) == list(range(JOBS))
     receipts = [entry.args[0] for entry in (await manager.list_tasks(queue="receipts", per_page=500)).entries]
@@ -134,3 +137,8 @@ def _payments(crew):
 async def _completed_receipts(manager, number):
     receipts = (await manager.get_statistics()).queues.get("receipts")
     return receipts is not None and receipts.completed == number
+
+
+async def _are_registered(manager, workers):
+    registered = {record.node.pid for record in await manager.backend.nodes()}
+    return registered >= {worker.pid for worker in workers}
