@@ -69,12 +69,19 @@ async def record(plan: Plan, folder: Path, *, seed: str) -> Trace:
 
 @contextmanager
 def _commits_noted(recorder: Recorder) -> Iterator[None]:
-    """Note each commit within its turn: before anybody is told of it, and before another store writes."""
+    """
+    Note each commit within its turn: before anybody is told of it, and before another store writes.
+
+    One that changed nothing wrote nothing, and waited for no disk: it leaves a claim before it as it was.
+    """
     transact = Writer._transact
+    last = ""
 
     def transact_and_note(writer: Writer, connection: sqlite3.Connection, batch: Any) -> None:
+        nonlocal last
         transact(writer, connection, batch)
-        recorder.note(Committed(digest(connection), writer._synchronous is Synchronous.FULL))
+        before, last = last, digest(connection)
+        recorder.note(Committed(last, writer._synchronous is Synchronous.FULL and last != before))
 
     with mock.patch.object(Writer, "_transact", transact_and_note):
         yield

@@ -51,6 +51,7 @@ FENCE = (
     "WHERE job.id = %(id)s::uuid AND job.token = %(token)s::text AND job.state + 0 = 4 FOR NO KEY UPDATE"
 )
 
+PAUSE = "SELECT pg_sleep(0.05)"
 _BETWEEN_CANCELS = 0.05
 _PATIENCE = 2.0
 """Seconds in which a statement that was cancelled ends, before its connection is cut."""
@@ -75,6 +76,7 @@ class PostgresJobTransaction:
         self._broken: Exception | None = None
         self._loop = asyncio.get_running_loop()
         self._cancels: set[asyncio.Task[None]] = set()
+        self._was_cancelled = False
         self._ending: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -155,6 +157,8 @@ class PostgresJobTransaction:
         for cancel in tuple(self._cancels):
             await asyncio.wait((cancel,))
         async with self._deadline():
+            while self._was_cancelled:
+                await self._await_cancel()
             milliseconds = str(int(self._seconds * 1000))
             [(began, *_)] = await self._rows(WIND_UP, {"milliseconds": milliseconds})
             if began != self._began:
@@ -168,6 +172,15 @@ class PostgresJobTransaction:
         async with self._deadline():
             await self._own.execute("COMMIT")
         return Settled(id=settlement.id, state=STATES[state])
+
+    async def _await_cancel(self) -> None:
+        """Let a cancel come to nothing that came too late for the handler's statement: it may be on its way still."""
+        await self._own.execute("SAVEPOINT deeper_pause")
+        try:
+            await self._own.execute(PAUSE)
+            self._was_cancelled = False
+        except psycopg.errors.QueryCanceled:
+            await self._own.execute("ROLLBACK TO SAVEPOINT deeper_pause")
 
     @property
     def _seconds(self) -> float:
@@ -230,6 +243,7 @@ class PostgresJobTransaction:
             cancel.add_done_callback(self._cancels.discard)
 
     async def _cancel(self) -> None:
+        self._was_cancelled = True
         with suppress(psycopg.Error, OSError):
             await self._own.cancel_safe(timeout=_PATIENCE)
 
