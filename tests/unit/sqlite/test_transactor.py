@@ -156,6 +156,8 @@ async def test_closing_the_store_waits_for_the_one_under_way_and_refuses_those_t
     await asyncio.sleep(0)
     write(transaction, "paid")
     closing_it = asyncio.create_task(backend.close())
+    for _ in range(10):
+        await asyncio.sleep(0)
     assert await transaction.complete(settlement(job))
     await closing_it
     with pytest.raises(BackendUnavailableError, match="closed"):
