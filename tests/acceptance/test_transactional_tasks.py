@@ -60,15 +60,19 @@ async def test_a_worker_killed_inside_a_transaction_leaves_nothing_and_the_next_
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("crew", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("kind", ["pay_and_die", "pay_and_die_in_thread"])
-async def test_a_worker_killed_before_it_heard_of_its_commit_leaves_the_effect_once(crew, manager, worker, kind):
+async def test_a_worker_killed_before_it_heard_of_its_commit_has_done_all_and_nobody_does_it_again(
+    crew, manager, worker, kind
+):
     task_id = await manager.enqueue_task(payments, kind, [7, "after the commit"])
     assert worker().process.wait(30) < 0
-    # Whether the server has the COMMIT is open: it may have died with the worker, before it left.
+    assert _payments(crew) == [7]
     worker("default:4,receipts:1", lease_seconds=2, heartbeat_seconds=0.5)
     assert await manager.result(task_id, timeout=60) == 7
     [receipt] = (await manager.list_tasks(queue="receipts")).entries
     assert await manager.result(receipt.id, timeout=60) == 7
+    assert (await manager.get_task_status(task_id)).attempts == 1
     assert _payments(crew) == [7]
+    assert len(crew.journal("booked")) == 1
 
 
 @pytest.mark.timeout(180)

@@ -45,7 +45,8 @@ def _die_at_the_commit(*, when_done: bool = False) -> None:
     execute = psycopg.AsyncConnection.execute
 
     async def execute_and_die(self: Any, query: Any, *arguments: Any, **options: Any) -> Any:
-        if query == "COMMIT":
+        # Those of the store's other transactions are not meant.
+        if query == "COMMIT" and self.pgconn is connection.pgconn:
             if when_done:
                 await execute(self, query, *arguments, **options)
             _die()
