@@ -34,6 +34,10 @@ class RoleLoop:
     all roles when one finds it back. An error of our own is logged, and does not
     end the loop. A role that does not ask the store something in every turn
     says itself when it was answered.
+
+    The pause after a wake-up, and the first, is cut short by chance: else all roles
+    that were woken together, in all the workers, would ask the store together from
+    then on, and who enqueues at that moment waits for them all.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class RoleLoop:
         self._is_succeeding = False
         self._turn_began: float | None = None
         self._failures = 0
+        self._is_in_step = True
         health.on_back(self._wake_if_failing)
 
     @property
@@ -74,7 +79,7 @@ class RoleLoop:
             self._awake.clear()
             self._turn_began, has_succeeded = self._clock.monotonic(), False
             try:
-                pause = (await self._role.turn()).total_seconds()
+                pause = self._out_of_step((await self._role.turn()).total_seconds())
                 self._failures, has_succeeded = 0, True
                 if self._always_asks:
                     self._health.mark_working()
@@ -89,6 +94,13 @@ class RoleLoop:
                 pause = self._next_backoff()
             self._turn_began, self._is_succeeding = None, has_succeeded
             await self._clock.sleep(pause, until=self._awake)
+            self._is_in_step |= self._awake.is_set()
+
+    def _out_of_step(self, pause: float) -> float:
+        if not (self._is_in_step and pause):
+            return pause
+        self._is_in_step = False
+        return pause * (1 - self._clock.random())
 
     def _next_backoff(self) -> float:
         self._failures += 1

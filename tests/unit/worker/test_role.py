@@ -31,6 +31,7 @@ class Script:
 
 @pytest.fixture
 async def play(clock):
+    clock.chance = 0.0
     running = []
     lost = []
     bus = EventBus()
@@ -64,6 +65,17 @@ async def test_a_role_sleeps_as_long_as_its_turn_says(play, clock):
     assert script.taken == 2
     await clock.advance(7)
     assert script.taken == 3
+
+
+async def test_the_pause_after_a_wake_up_is_cut_short_by_chance(play, clock):
+    clock.chance = 0.25
+    _, loop = await play(*[timedelta(seconds=4)] * 5)
+    for _ in range(2):
+        await clock.advance(4)
+    loop.wake()
+    await clock.settle()
+    await clock.advance(4)
+    assert clock.pauses == [3, 4, 4, 3, 4]
 
 
 async def test_a_role_can_be_woken(play, clock):
