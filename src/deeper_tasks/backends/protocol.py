@@ -69,8 +69,8 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     """
     has_hints: bool = True
     """Whether `listen` hears what `notify` sends. Without, workers find new jobs when they poll."""
-    hints_on_commit: bool = False
-    """Whether an insert with a `connection` sends its hints by itself, so that they leave with the commit."""
+    insert_sends_hints: bool = False
+    """Whether an insert sends the hints of its jobs by itself, when they are committed, also by a caller."""
 
 
 class Node(Struct, frozen=True, kw_only=True):

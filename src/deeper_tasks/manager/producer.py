@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from deeper_tasks.backends.protocol import Backend, Notification, Topic
+from deeper_tasks.backends.hints import hints_of
+from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
@@ -71,15 +72,13 @@ class Producer:
         return [TaskId(answer.id, is_new=answer.is_new) for answer in answers]
 
     def _tell_at_commit(self, jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> None:
-        are_hints_sent = self._backend.capabilities.hints_on_commit
-        if not are_hints_sent or self._bus.wants(JobEnqueued):
-            self._commits.expect(_first_of(answers), partial(self._tell, jobs, answers, are_hints_sent=are_hints_sent))
+        if not self._backend.capabilities.insert_sends_hints or self._bus.wants(JobEnqueued):
+            self._commits.expect(_first_of(answers), partial(self._tell, jobs, answers))
 
-    async def _tell(
-        self, jobs: Sequence[NewJob], answers: Sequence[Insertion], *, are_hints_sent: bool = False
-    ) -> None:
-        if not are_hints_sent:
-            await self._backend.notify(_hints(jobs, answers))
+    async def _tell(self, jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> None:
+        if not self._backend.capabilities.insert_sends_hints:
+            new = (job for job, answer in zip(jobs, answers, strict=True) if answer.is_new)
+            await self._backend.notify(hints_of(new))
         if self._bus.wants(JobEnqueued):
             for job, answer in zip(jobs, answers, strict=True):
                 self._bus.emit(
@@ -112,17 +111,3 @@ def common_connection(calls: Sequence[TaskCall], *, given: object | None = None)
 def _first_of(answers: Sequence[Insertion]) -> JobId:
     """The first new job, or else the first: with it, all others are there."""
     return next((answer.id for answer in answers if answer.is_new), answers[0].id)
-
-
-def _hints(jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> list[Notification]:
-    queues: set[str] = set()
-    has_delayed = False
-    for job, answer in zip(jobs, answers, strict=True):
-        if not answer.is_new:
-            continue
-        if job.due is not None or job.delay:
-            has_delayed = True
-        else:
-            queues.add(job.spec.queue)
-    hints = [Notification(topic=Topic.JOBS, subject=queue) for queue in sorted(queues)]
-    return [*hints, Notification(topic=Topic.SCHEDULES)] if has_delayed else hints

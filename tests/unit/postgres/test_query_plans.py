@@ -21,6 +21,7 @@ from deeper_tasks.backends.postgres import (
     schedules,
     unique_keys,
 )
+from deeper_tasks.backends.postgres.sender import AT_ONCE
 from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, JobQuery, QueueSettings, Retention, SortKey
 from deeper_tasks.domain.job import Progress
 from deeper_tasks.domain.schedule import plan_firing
@@ -174,6 +175,7 @@ class Day:
         yield "register", backend.register(new_node())
         new = [new_job(unique=Unique(key=f"new-{i}") if i % 2 else None) for i in range(500)]
         yield "insert", backend.insert(new)
+        yield "insert in a burst", asyncio.gather(*(backend.insert([new_job()]) for _ in range(2 * AT_ONCE)))
         yield "insert of known", backend.insert([known := new_job()] * 2)
         yield "insert of scheduled", backend.insert([new_job(delay=timedelta(hours=1)) for _ in range(10)])
         token = new_token()
@@ -303,6 +305,7 @@ def days(watch, new_watched_database):
 EVERY_CALL = {
     "register": set(),
     "insert": {"job_pkey"},
+    "insert in a burst": {"job_pkey"},
     "insert of known": {"job_pkey"},
     "insert of scheduled": {"job_pkey"},
     "claim": {"job_running", "job_pending", "job_pkey"},

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -14,6 +16,9 @@ from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.postgres import Address, Pooler, PostgresBackend, listener, sender
 from deeper_tasks.backends.postgres.listener import MISSED, parse
 from deeper_tasks.backends.protocol import Notification, Topic
+from deeper_tasks.domain.job import Insertion
+from deeper_tasks.domain.unique import Unique
+from deeper_tasks.testing.conformance.scene import new_job
 from servers.waiting import PATIENCE
 
 HINT = Notification(topic=Topic.JOBS, subject="emails, größe")
@@ -130,11 +135,95 @@ async def test_a_burst_of_enqueues_is_not_a_burst_of_notifications(database_url,
     took = time.monotonic() - began
     heard = await asyncio.to_thread(ear.hear_all)
     assert set(heard) == {"jobs:default"}
-    # One at once, one as the store closes, and between them none sooner than an interval after another.
-    assert 1 <= len(heard) <= 2 + took / sender.INTERVAL
+    # Some at once, one as the store closes, and between them none sooner than an interval after another.
+    assert 1 <= len(heard) <= sender.AT_ONCE + 1 + took / sender.INTERVAL
+
+
+async def test_an_insert_sends_its_hints_with_itself(backend, ear, monkeypatch):
+    statements = []
+    call = backend._database.call
+
+    async def noted(statement, values, **options):
+        statements.append(statement)
+        return await call(statement, values, **options)
+
+    monkeypatch.setattr(backend._database, "call", noted)
+    jobs = [new_job(queue="emails"), new_job(queue="videos"), new_job(delay=timedelta(hours=1))]
+    assert [answer.is_new for answer in await backend.insert(jobs)] == [True] * 3
+    assert len(statements) == 1
+    assert sorted(await asyncio.to_thread(ear.hear_all)) == ["jobs:emails", "jobs:videos", "schedules:"]
+
+
+async def test_the_hint_of_an_insert_comes_when_its_job_is_there(backend, ear, database_url):
+    for _ in range(20):
+        job = new_job()
+        inserting = asyncio.create_task(backend.insert([job]))
+        await asyncio.to_thread(ear.hear)
+        with psycopg.connect(database_url) as other:
+            assert other.execute("SELECT count(*) FROM deeper.job WHERE id = %s", (job.id,)).fetchone() == (1,)
+        await inserting
+        await asyncio.sleep(sender.INTERVAL)
+
+
+@pytest.mark.parametrize("credit", [0, 1])
+async def test_an_insert_right_after_another_has_a_hint_of_its_own(backend, ear, monkeypatch, credit):
+    monkeypatch.setattr(sender, "_CREDIT", credit)
+    await backend.insert([new_job()])
+    await backend.insert([new_job()])
+    assert await asyncio.to_thread(ear.hear, 2) == ["jobs:default"] * 2
+
+
+async def test_inserts_at_once_share_their_hints(backend, ear):
+    await asyncio.gather(*(backend.insert([new_job()]) for _ in range(200)))
+    await backend.close()
+    assert sender.AT_ONCE < len(await asyncio.to_thread(ear.hear_all)) < 100
+
+
+async def test_an_insert_of_what_is_there_already_wakes_nobody(backend, ear):
+    job = new_job(unique=Unique(key="one"))
+    await backend.insert([job])
+    await asyncio.to_thread(ear.hear)
+    for again in (job, new_job(unique=Unique(key="one"))):
+        await asyncio.sleep(sender.INTERVAL)
+        assert await backend.insert([again]) == [Insertion(id=job.id, is_new=False)]
+    await asyncio.gather(backend.insert([job]), backend.insert([job]))
+    await backend.close()
+    assert len(await asyncio.to_thread(ear.hear_all)) == 1
+
+
+async def test_jobs_are_taken_while_no_hint_can_be(start_postgres):
+    server = start_postgres(settings={"max_notify_queue_pages": "64"})
+    with psycopg.connect(server.url, autocommit=True) as sleeper, psycopg.connect(server.url, autocommit=True) as other:
+        sleeper.execute("LISTEN elsewhere")
+        sleeper.execute("BEGIN")
+        sleeper.execute("SELECT 1")
+        filling = "SELECT pg_notify('elsewhere', repeat('x', 7000) || n) FROM generate_series(1, 100) AS n"
+        with pytest.raises(psycopg.errors.ProgramLimitExceeded):
+            other.execute(filling)
+        async with opened(server.url) as backend:
+            assert (await backend.insert([new_job()]))[0].is_new
+            assert (await asyncio.gather(backend.insert([new_job()]), backend.insert([new_job()])))[1][0].is_new
+
+
+async def test_a_few_hints_leave_at_once_and_more_in_their_time(backend, monkeypatch):
+    now = 1000.0
+    hints = sender.Sender(backend._database)
+    monkeypatch.setattr(hints, "_loop", SimpleNamespace(time=lambda: now))
+
+    def left():
+        return sum(hints.may_leave(["jobs:default"]) for _ in range(3 * sender.AT_ONCE))
+
+    assert left() == sender.AT_ONCE
+    assert hints.may_leave(["jobs:emails"])
+    assert not hints.may_leave(["jobs:emails", "jobs:default"])
+    now += 3 * sender.INTERVAL + 1e-6
+    assert left() == 3
+    now += 100
+    assert left() == sender.AT_ONCE
 
 
 async def test_a_hint_that_comes_while_its_like_rests_leaves_later(backend, ear, monkeypatch):
+    monkeypatch.setattr(sender, "_CREDIT", 0)
     await backend.notify([HINT])
     await asyncio.to_thread(ear.hear)
     for _ in range(100):

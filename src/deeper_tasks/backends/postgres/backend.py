@@ -68,7 +68,7 @@ class PostgresBackend:
             has_transactions=True,
             has_job_transactions=True,
             has_hints=address.can_listen,
-            hints_on_commit=True,
+            insert_sends_hints=True,
         )
         self._database = Database(address)
         self._wake = Wake(self._database)
@@ -142,7 +142,9 @@ class PostgresBackend:
                     connection, batches, address=self._database.address, store=self._id, now=moment_text(now)
                 )
             for batch in batches:
-                answers += await produce.insert(self._open, batch, store=self._id, now=moment_text(now))
+                answers += await produce.insert(
+                    self._open, batch, store=self._id, now=moment_text(now), wake=self._wake
+                )
         except BackendUnavailableError as error:
             error.job_ids = tuple(job.id for job in jobs)
             raise

@@ -97,11 +97,12 @@ class Connections:
         self._is_closed = False
 
     @asynccontextmanager
-    async def lend(self, *, until: float | None = None) -> AsyncIterator[Connection]:
+    async def lend(self, *, until: float | None = None, is_urgent: bool = False) -> AsyncIterator[Connection]:
         """
         Lend a connection that is alive as far as can be seen; one that is broken when it comes back is dropped.
 
-        It is there by `until` (the loop's time), or within the address's timeout.
+        It is there by `until` (the loop's time), or within the address's timeout. What is urgent and what is not
+        keep to different connections, as far as there are enough.
 
         Raises:
             BackendUnavailableError: all are in use, or the server does not take another.
@@ -114,12 +115,12 @@ class Connections:
                 self._lent += 1
             connection = None
             try:
-                connection = shelf.take() or await self._open(until)
+                connection = shelf.take(is_urgent=is_urgent) or await self._open(until)
                 shelf.lent.add(connection)
                 yield connection
             finally:
                 if connection is not None:
-                    shelf.give_back(connection, is_wanted=not self._is_closed)
+                    shelf.give_back(connection, is_wanted=not self._is_closed, is_urgent=is_urgent)
                 with self._changed:
                     self._lent -= 1
                     self._changed.notify_all()
@@ -219,20 +220,23 @@ class _Shelf:
         finally:
             self._places.release()
 
-    def take(self) -> Connection | None:
-        # The one used last: those above what is needed grow old, and the server has fewer to look after.
+    def take(self, *, is_urgent: bool) -> Connection | None:
+        # The one used last, at either end: those above what is needed grow old, and the server has fewer to look after.
         while self._idle:
-            connection = self._idle.pop()
+            connection = self._idle.pop() if is_urgent else self._idle.popleft()
             if not _is_cut(connection):
                 return connection
             _close(connection)
         return None
 
-    def give_back(self, connection: Connection, *, is_wanted: bool) -> None:
+    def give_back(self, connection: Connection, *, is_wanted: bool, is_urgent: bool) -> None:
         self.lent.discard(connection)
         status = connection.pgconn.transaction_status
         if is_wanted and status == psycopg.pq.TransactionStatus.IDLE:
-            self._idle.append(connection)
+            if is_urgent:
+                self._idle.append(connection)
+            else:
+                self._idle.appendleft(connection)
             return
         _close(connection)
         if status == psycopg.pq.TransactionStatus.UNKNOWN:

@@ -110,7 +110,7 @@ async def claim(
         "priorities": None if floors is None else array(floors),
         "floors": None if floors is None else text_array(moment_text(floor) for floor in floors.values()),
     }
-    rows = await database.call(CLAIM, values)
+    rows = await database.call(CLAIM, values, is_urgent=True)
     passed_by = rows[0][14]
     if rows[0][0] is None:
         obstacle = rows[0][13]
@@ -185,7 +185,7 @@ async def _settle(database: Database, sent: Sequence[Settlement], *, now: str | 
     if not sent:
         return {}
     try:
-        rows = await database.call(SETTLE, ends_of(sent, now=now))
+        rows = await database.call(SETTLE, ends_of(sent, now=now), is_urgent=True)
     except RowLockedError as error:
         return await _settle_around(database, sent, error, now=now)
     states: dict[_Key, int] = {}

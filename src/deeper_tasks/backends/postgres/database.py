@@ -84,9 +84,12 @@ class Database:
         self._begin_survey = self._filled(_BEGIN, isolation="REPEATABLE READ, READ ONLY")
         self._qualified: dict[str, str] = {}
 
-    async def call(self, statement: str, values: Values) -> list[Row]:
+    async def call(self, statement: str, values: Values, *, is_urgent: bool = False) -> list[Row]:
         """
         Run one statement by itself; `{schema}` in it stands for the schema's name. Returns its rows.
+
+        An urgent one takes a connection that others of its kind use again and again: a session that has never run a
+        function takes some milliseconds to prepare it.
 
         It must do no harm when it is sent twice: where the connection breaks, a new one is tried, once.
         """
@@ -99,7 +102,7 @@ class Database:
                 await cursor.execute(text, values)
                 return cast("list[Row]", await cursor.fetchall())
 
-        return await self._repeated(run, most_losses=1)
+        return await self._repeated(run, most_losses=1, is_urgent=is_urgent)
 
     async def run(self, operation: Operation[T]) -> T:
         """Run an operation in a transaction of its own, which sees our tables by their bare names."""
@@ -141,12 +144,14 @@ class Database:
         milliseconds = int(self._seconds * 1000)
         return begin.format(schema=self._schema, milliseconds=milliseconds, isolation=isolation)
 
-    async def _repeated(self, run: Callable[[Connection], Awaitable[T]], *, most_losses: int = 0) -> T:
+    async def _repeated(
+        self, run: Callable[[Connection], Awaitable[T]], *, most_losses: int = 0, is_urgent: bool = False
+    ) -> T:
         until = asyncio.get_running_loop().time() + self._seconds
         losses_left = most_losses
         for tries_left in reversed(range(_MOST_TRIES)):
             try:
-                return await self._once(run, until)
+                return await self._once(run, until, is_urgent=is_urgent)
             except psycopg.Error as error:
                 is_lost = is_of_lost_connection(error)
                 if not tries_left or not (losses_left if is_lost else is_worth_another_try(error)):
@@ -155,8 +160,11 @@ class Database:
             await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - no secret
         raise AssertionError
 
-    async def _once(self, run: Callable[[Connection], Awaitable[T]], until: float) -> T:
-        async with self.connections.lend(until=until) as connection, self._deadline(connection, until):
+    async def _once(self, run: Callable[[Connection], Awaitable[T]], until: float, *, is_urgent: bool) -> T:
+        async with (
+            self.connections.lend(until=until, is_urgent=is_urgent) as connection,
+            self._deadline(connection, until),
+        ):
             try:
                 return await run(connection)
             except psycopg.Error:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
+from deeper_tasks.backends.hints import hints_of
 from deeper_tasks.backends.postgres.codec import (
     Row,
     array,
@@ -18,6 +19,8 @@ from deeper_tasks.backends.postgres.codec import (
     text_array,
 )
 from deeper_tasks.backends.postgres.database import Database, Transaction
+from deeper_tasks.backends.postgres.listener import payload
+from deeper_tasks.backends.postgres.wake import Wake
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
 from deeper_tasks.errors import DuplicateJobError
@@ -41,21 +44,30 @@ PARAMETERS = {
 }
 """The parameters of the function `insert_jobs` in their order, each sent as text, and what it is cast to."""
 
-INSERT = (
-    "SELECT place, id FROM {schema}.insert_jobs("
-    "%(store)s::uuid, %(channel)s::text, %(now)s::timestamptz, %(ids)s::uuid[], %(tasks)s::text[], "
-    "%(arguments)s::text[], %(queues)s::text[], %(priorities)s::smallint[], %(max_attempts)s::integer[], "
-    "%(dues)s::timestamptz[], %(delays)s::bigint[], %(expiries)s::bigint[], %(options)s::text[], %(keys)s::text[], "
-    "%(periods)s::bigint[])"
-)
+_VALUES = ", ".join(f"%({name})s::{kind}" for name, kind in PARAMETERS.items())
+
+INSERT = f"SELECT place, id FROM {{schema}}.insert_jobs({_VALUES})"
+INSERT_AND_TELL = f"CALL {{schema}}.insert_and_tell(%(hints)s::text[], {_VALUES}, NULL, NULL)"
 
 
-async def insert(database: Database, jobs: Sequence[NewJob], *, store: str, now: str | None) -> list[Insertion]:
-    """Insert jobs; see `Backend.insert`."""
+async def insert(
+    database: Database, jobs: Sequence[NewJob], *, store: str, now: str | None, wake: Wake
+) -> list[Insertion]:
+    """Insert jobs, and have their hints sent; see `Backend.insert`."""
     batch = Batch(jobs)
     if not batch.jobs:
         return []
-    return batch.answers(await database.call(INSERT, batch.values(store=store, channel=None, now=now)))
+    hints = hints_of(batch.jobs)
+    if wake.may_leave(hints):
+        values = batch.values(store=store, channel=database.address.channel, now=now)
+        values["hints"] = text_array(map(payload, hints))
+        [(places, others)] = await database.call(INSERT_AND_TELL, values, is_urgent=True)
+        return batch.answers(zip(places or (), others or (), strict=True))
+    values = batch.values(store=store, channel=None, now=now)
+    answers = batch.answers(await database.call(INSERT, values, is_urgent=True))
+    if any(answer.is_new for answer in answers):
+        await wake.notify(hints)
+    return answers
 
 
 async def insert_inside(transaction: Transaction, jobs: Sequence[NewJob], *, store: str, now: str | None) -> None:

@@ -17,9 +17,14 @@ NOTIFY = "SELECT pg_notify(%(channel)s::text, hint) FROM unnest(%(hints)s::text[
 
 INTERVAL = 0.01
 """
-Seconds between two hints that are the same. Each takes a lock of the whole server at its commit and wakes every
-listener, which then sees all that there is: in a burst, one in a while does for all.
+Seconds between two hints that are the same, in the mean. Each takes a lock of the whole server at its commit and wakes
+every listener, which then sees all that there is: in a burst, one in a while does for all.
 """
+
+AT_ONCE = 10
+"""So many that are the same may leave without a pause, after a time of rest: jobs that come one by one do not wait."""
+
+_CREDIT = INTERVAL * (AT_ONCE - 1)
 
 _FAREWELL = 2.0
 """Seconds for the last hints, when the loop or the store ends."""
@@ -29,16 +34,18 @@ class Sender:
     """
     Sends hints in a task of its own, so that nobody waits for the database: belongs to the loop that made it.
 
-    A hint leaves at once, and again no sooner than an interval later, then for
-    all that came meanwhile. Those that are due leave in one statement. What
-    cannot be sent is dropped: polling alone is correct.
+    A hint leaves at once, unless too many of its like just did; then when an
+    interval has passed, for all that came meanwhile. The rule is that of a leaky
+    bucket (the generic cell rate algorithm of ITU-T I.371). Those that are due
+    leave in one statement. What cannot be sent is dropped: polling alone is correct.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._loop = asyncio.get_running_loop()
         self._due: dict[str, float] = {}
-        self._sent: dict[str, float] = {}
+        # When each would have been sent, had they kept to the interval.
+        self._sent_until: dict[str, float] = {}
         self._more = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -46,11 +53,19 @@ class Sender:
         """Have hints sent; returns whether that takes a task which has yet to begin."""
         for hint in hints:
             if hint not in self._due:
-                self._due[hint] = self._sent.get(hint, -INTERVAL) + INTERVAL
+                self._due[hint] = self._free_at(hint)
                 self._more.set()
         if self._task is not None or not self._due:
             return False
         self._task = self._loop.create_task(self._run(), name="deeper-wake")
+        return True
+
+    def may_leave(self, hints: Sequence[str]) -> bool:
+        """Return whether all of these may be sent now, and none waits for its time; then they count as sent."""
+        now = self._loop.time()
+        if any(hint in self._due or self._free_at(hint) > now for hint in hints):
+            return False
+        self._count_as_sent(hints, now)
         return True
 
     async def finish(self) -> None:
@@ -96,12 +111,18 @@ class Sender:
         return ready
 
     async def _send(self, hints: Sequence[str]) -> None:
-        now = self._loop.time()
-        self._sent = {hint: at for hint, at in self._sent.items() if at > now - INTERVAL} | dict.fromkeys(hints, now)
+        self._count_as_sent(hints, self._loop.time())
         try:
             await self._database.call(NOTIFY, {"channel": self._database.address.channel, "hints": text_array(hints)})
         except DeeperTasksError as error:
             _logger.debug("hints were not sent: %s", error)
+
+    def _count_as_sent(self, hints: Sequence[str], now: float) -> None:
+        until = {hint: max(self._sent_until.get(hint, now), now) + INTERVAL for hint in hints}
+        self._sent_until = {hint: at for hint, at in self._sent_until.items() if at > now} | until
+
+    def _free_at(self, hint: str) -> float:
+        return self._sent_until.get(hint, 0.0) - _CREDIT
 
     async def _send_last(self, leaving: Sequence[str]) -> None:
         """Send what was interrupted, and what has not had its turn."""

@@ -41,6 +41,15 @@ class Wake:
             # A task that has begun sends its hints even where its loop ends with this call.
             await asyncio.sleep(0)
 
+    def may_leave(self, hints: Sequence[Notification]) -> bool:
+        """
+        Return whether these hints may be sent now, by the caller: then they count as sent.
+
+        Otherwise their like was sent just before, and `notify` sends them when it is their time.
+        """
+        self._forget_parent()
+        return not self._is_closed and self._sender().may_leave([payload(hint) for hint in hints])
+
     async def listen(self) -> AsyncIterator[Notification]:
         """Yield hints until closed; none where they cannot be heard."""
         self._forget_parent()

@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from deeper_tasks.backends.protocol import Backend, Notification, Topic
+from deeper_tasks.testing.conformance.scene import new_job
 
 PATIENCE = 30.0
 """Seconds in which a hint that is sent again and again must have been heard."""
@@ -64,6 +65,17 @@ class WakeConformance:
     @pytest.mark.usefixtures("_has_hints")
     async def test_a_listener_hears_a_hint(self, backend: Backend) -> None:
         await tell_until_done(backend, asyncio.create_task(hear(backend)))
+
+    @pytest.mark.usefixtures("_has_hints")
+    async def test_a_store_whose_inserts_send_hints_is_heard_when_a_job_is_inserted(self, backend: Backend) -> None:
+        if not backend.capabilities.insert_sends_hints:
+            pytest.skip("who inserts notifies")
+        hearing = asyncio.create_task(hear(backend))
+        async with asyncio.timeout(PATIENCE):
+            while not hearing.done():
+                await backend.insert([new_job(queue=HINT.subject)])
+                await asyncio.wait([hearing], timeout=0.005)
+        assert hearing.result()
 
     @pytest.mark.usefixtures("_has_hints")
     async def test_every_listener_hears_a_hint(self, backend: Backend) -> None:

@@ -52,10 +52,12 @@ BEGIN
     IF _conflict IS NOT NULL THEN
         RAISE EXCEPTION '%', _conflict USING ERRCODE = 'DT001';
     END IF;
-    RETURN QUERY
-    SELECT sent.place::integer, sent.id::text
-    FROM unnest(_ids) WITH ORDINALITY AS sent (id, place)
-    WHERE NOT _is_fresh[sent.place];
+    IF false = ANY (_is_fresh) THEN
+        RETURN QUERY
+        SELECT sent.place::integer, sent.id::text
+        FROM unnest(_ids) WITH ORDINALITY AS sent (id, place)
+        WHERE NOT _is_fresh[sent.place];
+    END IF;
 
     IF _keys IS NOT NULL THEN
         DELETE FROM unique_key WHERE unique_key.key = ANY (_keys) AND unique_key.expires_at <= _moment;
@@ -115,3 +117,53 @@ BEGIN
     SELECT count(*) FROM told INTO _count;
 END;
 $$;
+
+-- Inserts jobs by themselves, and sends the hints of them once they are there: in a transaction of its own, which waits
+-- for no disk. Together they would hold a lock of the whole server while the disk confirms the jobs. None is sent where
+-- nothing came of the jobs, or where a listener that sleeps has let the server's queue of hints fill up: that is an
+-- error, of jobs that are there. Answers as insert_jobs does, in two arrays.
+--
+-- What commits may have no search path of its own, so the function that it calls is named in full.
+DO LANGUAGE plpgsql $make$
+BEGIN
+    EXECUTE format($text$
+        CREATE PROCEDURE insert_and_tell(
+            _hints text[],
+            _store uuid,
+            _channel text,
+            _now timestamptz,
+            _ids uuid[],
+            _tasks text[],
+            _arguments text[],
+            _queues text[],
+            _priorities smallint[],
+            _max_attempts integer[],
+            _dues timestamptz[],
+            _delays bigint[],
+            _expiries bigint[],
+            _options text[],
+            _keys text[],
+            _periods bigint[],
+            OUT _places integer[],
+            OUT _others text[]
+        )
+        LANGUAGE plpgsql
+        AS $$
+        BEGIN
+            SELECT array_agg(refused.place), array_agg(refused.id)
+            INTO _places, _others
+            FROM %I.insert_jobs(
+                _store, NULL, _now, _ids, _tasks, _arguments, _queues, _priorities, _max_attempts, _dues, _delays,
+                _expiries, _options, _keys, _periods
+            ) AS refused;
+            COMMIT;
+            IF _places IS NULL OR cardinality(_places) < cardinality(_ids) THEN
+                IF pg_notification_queue_usage() < 0.9 THEN
+                    PERFORM pg_notify(_channel, hint) FROM unnest(_hints) AS sent (hint);
+                END IF;
+            END IF;
+        END;
+        $$
+    $text$, current_schema());
+END;
+$make$;
