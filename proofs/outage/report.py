@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from statistics import median
 
 import click
@@ -99,7 +100,9 @@ class Report(Struct, frozen=True, kw_only=True):
         yield "took", f"{self.took:.0f} s"
 
     def _table_of_recoveries(self) -> Table:
-        table = Table(title="seconds after the fault was over, median and longest", title_justify="left")
+        table = Table(
+            title="seconds after the fault was over in which no other was on, median and longest", title_justify="left"
+        )
         for name in ("", "times", "lasted", "a job started", "an end was stored", "all workers had started one"):
             table.add_column(name, justify="right" if name else "left")
         for kind in [*Kind, None]:
@@ -177,20 +180,27 @@ def _recoveries(
             and (later := [at for at in moments if at > fault.ended])
             and killed.get(worker, min(later) + 1) > min(later)
         ]
+        until = partial(_seconds, outages, fault.ended)
         recoveries.append(
             Recovery(
                 kind=fault.kind,
                 lasted=round(fault.ended - fault.began, 3),
-                started=_first_after(fault.ended, starts),
-                stored=_first_after(fault.ended, ends),
-                all_started=round(max(survivors, default=fault.ended) - fault.ended, 3),
+                started=until(_first_after(fault.ended, starts)),
+                stored=until(_first_after(fault.ended, ends)),
+                all_started=until(max(survivors, default=fault.ended)),
             )
         )
     return recoveries
 
 
+def _seconds(outages: Sequence[Fault], since: float, until: float) -> float:
+    """Return the seconds between two moments in which no fault was on: the next may come before all are back."""
+    faulty = sum(max(0.0, min(each.ended, until) - max(each.began, since)) for each in outages)
+    return round(until - since - faulty, 3)
+
+
 def _first_after(moment: float, sorted_moments: Sequence[float]) -> float:
-    return round(next((at for at in sorted_moments if at > moment), moment) - moment, 3)
+    return next((at for at in sorted_moments if at > moment), moment)
 
 
 def _told(seconds: Iterable[float]) -> str:
