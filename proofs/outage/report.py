@@ -29,7 +29,7 @@ _AFTERMATH = 15.0
 
 class Recovery(Struct, frozen=True, kw_only=True):
     """
-    Seconds from the end of a fault: until a job started, until the end of one was stored.
+    Seconds from the end of a fault, but for those of later ones: until a job started, until the end of one was stored.
 
     `all_started` is when the last of the workers that lived then had started a job again.
     """

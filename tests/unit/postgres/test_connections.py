@@ -18,7 +18,7 @@ def connections(store_url):
     return Connections(Address(conninfo=store_url, pool_size=2, timeout=SHORT))
 
 
-SHORT = Address(conninfo="").timeout / 50
+SHORT = Address(conninfo="").timeout / 10
 
 
 async def pid_of(connections):
@@ -51,7 +51,7 @@ async def test_those_at_once_have_one_each_and_no_more_than_there_may_be(connect
     async with connections.lend() as one, connections.lend() as other:
         assert one.info.backend_pid != other.info.backend_pid
         with pytest.raises(
-            BackendUnavailableError, match=r"all 2 connections were in use for 0.2 seconds: raise pool_s"
+            BackendUnavailableError, match=r"all 2 connections were in use for 1 seconds: raise pool_s"
         ):
             await pid_of(connections)
         waiting = asyncio.create_task(pid_of(connections))
