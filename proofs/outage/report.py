@@ -7,9 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from statistics import median
 
-import click
 from msgspec import Struct
-from rich.console import Console
 from rich.table import Table
 
 from deeper_tasks.domain.job import Job
@@ -18,9 +16,8 @@ from proofs.outage.faults import Fault, Kind
 from proofs.soak.examination import Evidence, faults_of
 from proofs.soak.raid import Blow
 from proofs.soak.runs import LOST, Run
+from proofs.verdict import print_verdict, screen
 
-_MOST_SHOWN = 20
-_WIDTH = 120
 _LIVELY = 10.0
 """Seconds before a fault within which a worker started a job that is counted as there."""
 _AFTERMATH = 15.0
@@ -68,23 +65,13 @@ class Report(Struct, frozen=True, kw_only=True):
 
     def show(self) -> None:
         """Print it for people."""
-        console = Console()
-        console = console if console.is_terminal else Console(width=_WIDTH)
         table = Table(title=f"outages, seed {self.seed}", title_justify="left", show_header=False)
         table.add_column()
         table.add_column(justify="right")
         for name, value in self._rows():
             table.add_row(name, value)
-        console.print(table)
-        console.print(self._table_of_recoveries())
-        for fault in self.faults[:_MOST_SHOWN]:
-            click.echo(fault)
-        if len(self.faults) > _MOST_SHOWN:
-            click.echo(f"… and {len(self.faults) - _MOST_SHOWN} more faults")
-        if self.is_proved:
-            click.echo("Every job ended as it was meant to, nothing ran twice at a time, and nothing was left behind.")
-        else:
-            click.echo("Something is wrong: see above.")
+        screen().print(table, self._table_of_recoveries(), sep="\n")
+        print_verdict(self.faults)
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         yield "enqueues acknowledged", f"{self.enqueued:,}"

@@ -20,6 +20,7 @@ from rich.table import Table
 from proofs.power.cuts import Cut, cut_power
 from proofs.power.trace import Committed, Trace
 from proofs.power.workload import PLANS, record
+from proofs.verdict import screen
 
 _CHUNK = 50
 _MOST_SHOWN = 5
@@ -170,8 +171,7 @@ def _print(rows: list[Row], *, seed: int, is_proved: bool) -> None:
     for row in rows:
         figures = (row.events, row.commits, row.cuts, row.losing, row.faulty)
         table.add_row(row.trace, *map(str, figures), "" if row.is_control else str(row.most_commits_lost))
-    console = Console()
-    (console if console.is_terminal else Console(width=_WIDTH)).print(table)
+    screen(_WIDTH).print(table)
     for row in rows:
         for fault in row.faults if not row.is_control else ():
             click.echo(f"{row.trace}: {fault}")

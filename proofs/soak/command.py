@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import tempfile
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
 
@@ -17,27 +16,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.domain.state import State
-from proofs.soak.app import WORK, tick
-from proofs.soak.examination import Evidence
 from proofs.soak.fleet import Fleet
-from proofs.soak.journal import read_acknowledgements, read_journal
 from proofs.soak.raid import Plan, Raid
 from proofs.soak.report import Report, log_faults, sum_up
-from proofs.soak.runs import all_jobs, runs_of
+from proofs.soak.trial import Trial
 
 _SLOTS = 4
-_PRODUCERS = 2
-_LOOK = 0.1
-_PATIENCE = 90.0
 _HEARTBEAT, _LEASE = 0.5, 4.0
 _STOP = (_LEASE, _LEASE + 2)
 """Whoever wakes just when others have begun to run its jobs is the most dangerous."""
 _UNIQUE_KEYS = "SELECT count(*) FROM deeper_unique_key"
-
-
-class StuckError(Exception):
-    """What should have come true did not."""
 
 
 @click.command()
@@ -80,9 +68,10 @@ def soak(
     with folder_to_keep(keep) as folder, Progress(console=Console(stderr=True), disable=is_json) as progress:
         fleet = Fleet(folder, processes=processes, slots=_SLOTS, **settings)
         bar = progress.add_task("soaking", total=jobs)
-        soaking = _Soak(fleet, plan, seed=seed, on_progress=lambda done: progress.update(bar, completed=done))
         try:
-            report = asyncio.run(soaking.run())
+            report = asyncio.run(
+                _run(fleet, plan, seed=seed, on_progress=lambda done: progress.update(bar, completed=done))
+            )
         finally:
             fleet.end()
     if is_json:
@@ -106,123 +95,14 @@ def folder_to_keep(keep: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-class _Soak:
-    """One soak, from the first process to the report."""
-
-    def __init__(self, fleet: Fleet, plan: Plan, *, seed: int, on_progress: Callable[[int], None]) -> None:
-        self._fleet = fleet
-        self._plan = plan
-        self._seed = seed
-        self._on_progress = on_progress
-        self._manager = BackgroundTaskManager(fleet.url)
-        self._raid = Raid(plan, fleet, ended=self._ended, random=Random(f"{seed} blows"))
-        self._ended_before = 0
-        self._moved_at = time.monotonic()
-
-    async def run(self) -> Report:
-        """Do all of it."""
-        started = time.monotonic()
-        faults: list[str] = []
-        async with self._manager as manager:
-            self._start()
-            try:
-                await self._work_off()
-                took = time.monotonic() - started
-                faults += await self._close_down()
-            except (StuckError, RuntimeError) as error:
-                took = time.monotonic() - started
-                faults.append(str(error))
-                self._fleet.end()
-            faults += log_faults(self._fleet.said())
-            return sum_up(await self._evidence(manager), faults=faults, seed=self._seed, took=took, plan=self._plan)
-
-    def _start(self) -> None:
-        self._fleet.supervise()
-        each, rest = divmod(self._plan.jobs, _PRODUCERS)
-        for number in range(_PRODUCERS):
-            self._fleet.produce(each + (number < rest), seed=f"{self._seed} {number}")
-
-    async def _work_off(self) -> None:
-        raid = asyncio.create_task(self._raid.run())
-        try:
-            while not (self._fleet.has_produced() and raid.done() and await self._left() == 0):
-                await self._ended()
-                if time.monotonic() - self._moved_at > _PATIENCE:
-                    raise StuckError(f"no job ended for {_PATIENCE:g} s, and {await self._left()} are left")
-                await asyncio.sleep(_LOOK)
-        finally:
-            raid.cancel()
-            await asyncio.wait([raid])
-        raid.result()
-
-    async def _close_down(self) -> list[str]:
-        """Have the last jobs end and then all processes; returns what went wrong in it."""
-        await self._until("the fleet was not whole", self._is_whole)
-        await self._manager.pause_recurring_task(tick.name)
-        await self._until("jobs were left", self._has_ended)
-        code = self._fleet.stop()
-        nodes = await self._manager.backend.nodes()
-        left = self._fleet.alive()
-        return [
-            *([f"the supervisor ended with exit code {code}"] if code else []),
-            *([f"{len(nodes)} workers are still registered, though all have stopped"] if nodes else []),
-            *([f"processes are left: {left}"] if left else []),
-        ]
-
-    async def _is_whole(self) -> bool:
-        """Whether there are exactly the worker processes that should be, for the store too."""
-        nodes = {record.node.pid for record in await self._manager.backend.nodes()}
-        return self._fleet.is_whole() and nodes == set(self._fleet.workers())
-
-    async def _has_ended(self) -> bool:
-        counts = await self._manager.backend.statistics()
-        return not any(
-            count
-            for queue in counts.queues.values()
-            for state, count in queue.by_state.items()
-            if not state.is_terminal
-        )
-
-    async def _until(self, otherwise: str, condition: Callable[[], Awaitable[bool]]) -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while not await condition():
-            if time.monotonic() > deadline:
-                raise StuckError(f"{otherwise} after {_PATIENCE:g} s")
-            await asyncio.sleep(_LOOK)
-
-    async def _ended(self) -> int:
-        ended = sum(count for state, count in (await self._counts()).items() if state.is_terminal)
-        if ended > self._ended_before:
-            self._ended_before, self._moved_at = ended, time.monotonic()
-            self._on_progress(ended)
-        return ended
-
-    async def _left(self) -> int:
-        return sum(count for state, count in (await self._counts()).items() if not state.is_terminal)
-
-    async def _counts(self) -> dict[State, int]:
-        queue = (await self._manager.backend.statistics()).queues.get(WORK)
-        return {} if queue is None else queue.by_state
-
-    async def _evidence(self, manager: BackgroundTaskManager) -> Evidence:
-        backend = manager.backend
-        jobs = [job async for job in all_jobs(manager.backend)]
-        entries = {entry.schedule.name: entry for entry in (await backend.schedules()).entries}
-        connection = sqlite3.connect(self._fleet.database)
-        try:
+async def _run(fleet: Fleet, plan: Plan, *, seed: int, on_progress: Callable[[int], None]) -> Report:
+    async with BackgroundTaskManager(fleet.url) as manager:
+        trial = Trial(fleet, manager, jobs=plan.jobs, seed=seed, on_progress=on_progress)
+        raid = Raid(plan, fleet, ended=trial.ended, random=Random(f"{seed} blows"))
+        await trial.run(raid.run)
+        faults = [*trial.faults, *log_faults(fleet.said())]
+        with closing(sqlite3.connect(fleet.database)) as connection:
             integrity = [line for (line,) in connection.execute("PRAGMA integrity_check")]
             ((unique_keys,),) = connection.execute(_UNIQUE_KEYS).fetchall()
-        finally:
-            connection.close()
-        return Evidence(
-            jobs={job.id: job for job in jobs},
-            runs=runs_of(jobs, read_journal(self._fleet.journal)),
-            acknowledged=read_acknowledgements(self._fleet.acknowledged),
-            blows=self._raid.blows,
-            counts=await backend.statistics(),
-            schedule=entries.get(tick.name),
-            unique_keys=unique_keys,
-            integrity=integrity,
-            boot=time.time() - time.monotonic(),
-            slots=self._fleet.slots,
-        )
+        evidence = await trial.evidence(blows=raid.blows, unique_keys=unique_keys, integrity=integrity)
+        return sum_up(evidence, faults=faults, seed=seed, took=trial.took, plan=plan)

@@ -40,7 +40,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     counts: Counts
     schedule: ScheduleEntry | None
     unique_keys: int
-    integrity: Sequence[str]
+    integrity: Sequence[str] = ()
     slots: int
     boot: float
     excused: frozenset[tuple[str, int]] = frozenset()

@@ -8,18 +8,15 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-import click
 from msgspec import Struct
-from rich.console import Console
 from rich.table import Table
 
 from deeper_tasks.domain.state import State
 from proofs.soak.examination import Evidence, faults_of
 from proofs.soak.raid import Blow, Kind, Plan
 from proofs.soak.runs import LOST, Run
+from proofs.verdict import print_verdict, screen
 
-_MOST_SHOWN = 20
-_WIDTH = 120
 _GRAVE = {"error", "critical"}
 _EXPECTED = ("the supervisor is gone", "failed, no retry can mend it", "discarded after")
 _OF_STOPS = "taken for dead"
@@ -72,16 +69,8 @@ class Report(Struct, frozen=True, kw_only=True):
         table.add_column(justify="right")
         for name, value in self._rows():
             table.add_row(name, value)
-        console = Console()
-        (console if console.is_terminal else Console(width=_WIDTH)).print(table)
-        for fault in self.faults[:_MOST_SHOWN]:
-            click.echo(fault)
-        if len(self.faults) > _MOST_SHOWN:
-            click.echo(f"… and {len(self.faults) - _MOST_SHOWN} more faults")
-        if self.is_proved:
-            click.echo("Every job ended as it was meant to, nothing ran twice at a time, and nothing was left behind.")
-        else:
-            click.echo("Something is wrong: see above.")
+        screen().print(table)
+        print_verdict(self.faults)
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         yield "enqueues acknowledged", f"{self.enqueued:,}"
