@@ -557,8 +557,10 @@ async def test_a_store_in_another_schema_of_the_database_is_another(backend, dat
 
 
 async def test_databases_of_other_kinds_are_refused_by_their_name(backend):
-    with Session(create_engine("sqlite://")) as session, pytest.raises(InvalidOptionError, match="be one to sqlite: "):
+    lite = create_engine("sqlite://")
+    with Session(lite) as session, pytest.raises(InvalidOptionError, match="be one to sqlite: "):
         await backend.insert([new_job()], connection=session)
+    lite.dispose()
     async with AsyncSession(create_async_engine("postgresql+asyncpg://127.0.0.1:1/none")) as session:
         with pytest.raises(BackendUnavailableError):
             await backend.insert([new_job()], connection=session)
