@@ -2,7 +2,7 @@
 
 import pytest
 from workshop import tasks
-from workshop.crew import is_alive
+from workshop.crew import STORES, is_alive
 
 from deeper_tasks import CancelOutcome, State
 
@@ -20,6 +20,7 @@ async def _run(crew, manager, wait_until, task, *args):
     return job, entry
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 async def test_a_running_coroutine_is_cancelled_at_once_from_another_process(crew, manager, wait_until):
     crew.worker(**SLOW_BEAT)
     job, _ = await _run(crew, manager, wait_until, tasks.wait_for, "never")
@@ -30,6 +31,7 @@ async def test_a_running_coroutine_is_cancelled_at_once_from_another_process(cre
     assert crew.journal("end") == []
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 async def test_a_running_process_is_killed_with_its_own_child_by_a_cancel_from_another_process(
     crew, manager, wait_until
 ):
@@ -43,6 +45,7 @@ async def test_a_running_process_is_killed_with_its_own_child_by_a_cancel_from_a
     assert not is_alive(entry.other)
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 async def test_a_running_thread_sees_that_it_is_cancelled_from_another_process(crew, manager, wait_until):
     crew.worker(**SLOW_BEAT)
     job, _ = await _run(crew, manager, wait_until, tasks.wait_in_thread)
@@ -52,6 +55,7 @@ async def test_a_running_thread_sees_that_it_is_cancelled_from_another_process(c
     assert [entry.job for entry in crew.journal("cancelled")] == [job]
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 async def test_a_queue_paused_by_another_process_starts_nothing_until_it_is_resumed(crew, manager, wait_until):
     crew.worker("default:2,other:2", **SLOW_BEAT)
     await manager.result(await manager.enqueue_task(tasks.nap), timeout=30)
@@ -67,6 +71,7 @@ async def test_a_queue_paused_by_another_process_starts_nothing_until_it_is_resu
     assert len(crew.journal("start")) == 1 + 3 + 5
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
 async def test_a_pause_gives_back_what_was_claimed_and_has_not_started(crew, manager, wait_until):
     go = crew.folder / "go"
     crew.worker("default:1", prefetch_milliseconds=60_000, **SLOW_BEAT)
