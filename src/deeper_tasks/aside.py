@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 async def run_aside(function: Callable[[], R]) -> R:
     """
-    Call a function in a new thread, and return what it returns or raise what it raised.
+    Call a function in a new thread, and return what it returns or raise what it raised, when the thread has ended.
 
     The loop's own executor has few threads, and the code of tasks may hold them
     all for ever (`asyncio.to_thread`): what ends a worker must not queue behind it.
@@ -27,5 +27,11 @@ async def run_aside(function: Callable[[], R]) -> R:
         except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
             outcome.set_exception(error)
 
-    threading.Thread(target=run, name="deeper-aside", daemon=True).start()
-    return await asyncio.wrap_future(outcome)
+    thread = threading.Thread(target=run, name="deeper-aside", daemon=True)
+    thread.start()
+    try:
+        return await asyncio.wrap_future(outcome)
+    finally:
+        if outcome.done():
+            # It has nothing left to do but to end: who closes a store finds none of its threads afterwards.
+            thread.join()

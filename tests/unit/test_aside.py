@@ -1,7 +1,9 @@
 """A call in a thread of its own: what it gives, and that it waits for no other thread."""
 
 import asyncio
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,6 +18,15 @@ async def test_it_gives_what_the_function_gives():
 async def test_it_raises_what_the_function_raises():
     with pytest.raises(ZeroDivisionError):
         await run_aside(lambda: 1 / 0)
+
+
+async def test_its_thread_has_ended_when_it_returns():
+    def slowly():
+        # From here each step of this thread takes a while: so does its way from the result to its end.
+        sys.setprofile(lambda *_: time.sleep(0.002))
+        return threading.current_thread()
+
+    assert not (await run_aside(slowly)).is_alive()
 
 
 async def test_it_waits_for_none_of_the_threads_that_the_loop_shares():
