@@ -72,6 +72,9 @@ class Expected:
     has_started: bool = False
     cancel_requested: str | None = None
     finished_at: datetime | None = None
+    unknown_since: datetime | None = None
+    unfit_since: datetime | None = None
+    is_quarantined: bool = False
 
     @property
     def place(self):
@@ -133,7 +136,9 @@ class Model:
             job.attempt += 1
         return taken
 
-    def settle(self, job: Expected, end: End, *, delay: timedelta, has_error: bool) -> State:
+    def settle(
+        self, job: Expected, end: End, *, delay: timedelta, has_error: bool, ran: bool, mark: str | None
+    ) -> State:
         state = {
             End.COMPLETE: State.COMPLETED,
             End.RETRY: State.RETRYABLE,
@@ -146,6 +151,13 @@ class Model:
         if job.cancel_requested is not None and end is not End.COMPLETE:
             state = State.CANCELLED
         job.errors += has_error
+        if ran:
+            job.unknown_since, job.unfit_since, job.is_quarantined = None, None, False
+        if mark == "is_task_unknown":
+            job.unknown_since = job.unknown_since or self.now
+        if mark == "is_unfit":
+            job.unfit_since = job.unfit_since or self.now
+        job.is_quarantined |= mark == "is_process_lost"
         if end in {End.SNOOZE, End.RELEASE} and state is not State.CANCELLED:
             job.attempt -= 1
         if state in {State.SCHEDULED, State.RETRYABLE}:
@@ -179,6 +191,7 @@ class Model:
             state = State.CANCELLED
         job.attempt -= is_spared
         job.errors += not is_spared
+        job.is_quarantined |= job.has_started
         job.token = None
         self.move(job, state)
         return state
@@ -187,6 +200,7 @@ class Model:
         self.move(job, State.PENDING)
         job.max_attempts = job.attempt + job.original_max
         job.due, job.expires_at, job.cancel_requested = self.now, None, None
+        job.unknown_since = job.unfit_since = None
         if job.key is not None:
             holder = self.holder(job.key)
             if holder is None:
@@ -220,6 +234,8 @@ new_jobs = st.builds(
     unique=keys,
 )
 ends = st.sampled_from([*End, End.FAIL, End.FAIL, End.RETRY, End.RETRY, End.RELEASE])
+notes = st.tuples(st.booleans(), st.sampled_from([None, None, "is_task_unknown", "is_unfit", "is_process_lost"]))
+"""Whether the handler ran, and what the settlement marks."""
 some = st.integers(0, 10**6)
 subsets = st.integers(1, 2**12 - 1)
 
@@ -247,6 +263,12 @@ def foreseen(job):
     """The same of a job of the model."""
     life = (job.state, job.node, job.attempt, job.max_attempts, job.errors, job.cancel_requested)
     return (*life, job.priority, job.due, job.expires_at, job.finished_at)
+
+
+def claimed(job):
+    """What a worker is told of a job: by a store, or by the model."""
+    earlier = (job.unknown_since, job.unfit_since, job.is_quarantined)
+    return (job.id, job.attempt, job.max_attempts, job.has_started, *earlier)
 
 
 class LifeCycle(RuleBasedStateMachine):
@@ -333,20 +355,24 @@ class LifeCycle(RuleBasedStateMachine):
         claim = self.run(self.backend.claim(queue, **call))
         assert claim.is_paused == (queue in self.model.paused)
         taken = [] if claim.is_paused else self.model.claim(queue, limit=limit, slots=slots, node=node, token=token)
-        claimed = [(job.id, job.attempt, job.max_attempts, job.has_started, job.token) for job in claim.jobs]
-        assert claimed == [(job.id, job.attempt, job.max_attempts, job.has_started, token) for job in taken]
+        assert [job.token for job in claim.jobs] == [token] * len(taken)
+        assert list(map(claimed, claim.jobs)) == list(map(claimed, taken))
         if taken:
             assert self.run(self.backend.claim(queue, **call)) == claim
 
     @precondition(lambda self: self.model.in_state(State.RUNNING))
-    @rule(bits=subsets, end=ends, delay=delays, has_error=st.booleans())
-    def settle(self, bits, end, delay, has_error):
+    @rule(bits=subsets, end=ends, delay=delays, has_error=st.booleans(), note=notes)
+    def settle(self, bits, end, delay, has_error, note):
+        ran, mark = note
         jobs = pick_some(self.model.in_state(State.RUNNING), bits)
         error = BOOM if has_error else None
-        sent = [Settlement(id=job.id, token=job.token, end=end, delay=delay, error=error) for job in jobs]
+        fields = {"end": end, "delay": delay, "error": error, "ran_for": HALF if ran else None}
+        marked = {} if mark is None else {mark: True}
+        sent = [Settlement(id=job.id, token=job.token, **fields, **marked) for job in jobs]
         stale = Settlement(id=jobs[0].id, token=ClaimToken("never"), end=End.FAIL)
         settled = self.run(self.backend.settle([sent[0], stale, *sent[1:]], now=self.now))
-        expected = {job.id: self.model.settle(job, end, delay=delay, has_error=has_error) for job in jobs}
+        told = {"delay": delay, "has_error": has_error, "ran": ran, "mark": mark}
+        expected = {job.id: self.model.settle(job, end, **told) for job in jobs}
         assert {one.id: one.state for one in settled} == expected
         self.sent.extend(sent)
 

@@ -350,7 +350,8 @@ class Backend(Protocol):
         They are the first by priority, due time and id of those that are
         committed, not expired and not being claimed. The first `slots` of them
         count as started; the rest wait in the worker until a report says so. The
-        progress of an earlier attempt is forgotten.
+        progress of an earlier attempt is forgotten; what `ClaimedJob` tells of
+        earlier attempts is as their settlements, rescues and manual retries left it.
         The same token again gives the same jobs.
 
         Raises:
@@ -397,7 +398,8 @@ class Backend(Protocol):
         that no rescue has reached. A job returns to `pending` at once, having used
         an attempt, with `worker_lost` among its errors; it is `discarded` when that
         was its last and it had started, `cancelled` when that was requested. One on
-        its last attempt that had not started returns without having used it.
+        its last attempt that had not started returns without having used it. One that
+        had started is quarantined, whatever becomes of it.
         When none is left the node is removed. A node that beat since, or is
         unknown, loses nothing: the answer is finished and empty.
         """
@@ -473,8 +475,9 @@ class Backend(Protocol):
         """
         Make up to `MAX_BATCH` failed, discarded or cancelled jobs of those meant pending again.
 
-        Attempts and errors are kept, the maximum grows to the attempts used plus the
-        original maximum; expiry and cancel request are cleared. A job takes its
+        Attempts, errors and quarantine are kept, the maximum grows to the attempts
+        used plus the original maximum; expiry, cancel request, and since when workers
+        could not run it are cleared. A job takes its
         unique key again if it is free, and otherwise runs without.
         """
 

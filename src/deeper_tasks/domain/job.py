@@ -76,8 +76,13 @@ class ClaimedJob(Struct, frozen=True, kw_only=True, array_like=True):
 
     `has_started` is False for a job claimed beyond the free slots: it waits in
     the worker, and if the worker dies before it starts it, the store gives it
-    back without letting that use up its last attempt. `unknown_since` is when
-    a worker first gave it back because it did not know its task.
+    back without letting that use up its last attempt.
+
+    Of earlier attempts it tells: `unknown_since` is when a worker first gave it
+    back because it did not know its task, `unfit_since` because its arguments do
+    not fit the task's signature; None since its handler ran, or an operator
+    retried it. `is_quarantined` says that its last handler was started and lost
+    with the process it ran in, which it may have killed.
     """
 
     id: JobId
@@ -94,6 +99,8 @@ class ClaimedJob(Struct, frozen=True, kw_only=True, array_like=True):
     expires_at: datetime | None
     has_started: bool
     unknown_since: datetime | None = None
+    unfit_since: datetime | None = None
+    is_quarantined: bool = False
     options: JobOptions | None = None
 
     @property

@@ -44,9 +44,15 @@ class Settlement(Struct, frozen=True, kw_only=True):
 
     `delay` (retry, snooze, release) counts from the settle by the store's
     clock. `error` is appended to the job's errors. `ran_for` is None when the
-    handler was never started. `is_task_unknown` marks a release because the
-    worker does not know the task: the store keeps since when that is so, until
-    the job is settled otherwise.
+    handler was never started.
+
+    Some settlements mark the job for the attempts to come. `is_task_unknown`: it
+    is released because the worker does not know its task; `is_unfit`: because its
+    arguments do not fit the signature that the worker knows. The store keeps the
+    moment of the first such release of each kind. `is_process_lost`: the process
+    in which the handler ran died during the attempt, which quarantines the job as
+    the loss of its worker does. A settlement with `ran_for` clears all marks but
+    the one it sets; one without keeps them.
     """
 
     id: JobId
@@ -58,6 +64,8 @@ class Settlement(Struct, frozen=True, kw_only=True):
     result_omitted: str | None = None
     ran_for: timedelta | None = None
     is_task_unknown: bool = False
+    is_unfit: bool = False
+    is_process_lost: bool = False
 
 
 class Settled(Struct, frozen=True, kw_only=True):

@@ -84,11 +84,11 @@ class Call:
         """Return the settlement of a job that cannot be run at all: it fails without a try."""
         return self._end(End.FAIL, None, error=ErrorReport(kind=kind, message=_clip(message)))
 
-    def released(self, delay: timedelta = timedelta(0)) -> Settlement:
-        """Return the settlement that gives the job back, attempt and all."""
-        return self._end(End.RELEASE, None, delay=delay)
+    def released(self, delay: timedelta = timedelta(0), *, ran_for: timedelta | None = None) -> Settlement:
+        """Return the settlement that gives the job back, attempt and all; `ran_for` if its handler was started."""
+        return self._end(End.RELEASE, ran_for, delay=delay)
 
-    def cancelled(self, reason: str, ran_for: timedelta) -> Settlement:
+    def cancelled(self, reason: str, ran_for: timedelta | None) -> Settlement:
         """Return the settlement of a job that was stopped by request."""
         return self._end(End.CANCEL, ran_for, error=ErrorReport(kind="Cancel", message=_clip(reason)))
 

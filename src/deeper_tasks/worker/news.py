@@ -81,8 +81,15 @@ def _event(kind: type[JobEvent], job: ClaimedJob, settlement: Settlement) -> Job
         return JobSnoozed(**about, ran_for=ran_for, delay=settlement.delay)
     if kind is SettlementRefused:
         return SettlementRefused(**about, end=settlement.end)
-    reason = "its task is unknown here" if settlement.is_task_unknown else "not started, or the worker shuts down"
-    return JobReleased(**about, reason=reason)
+    return JobReleased(**about, reason=_why_released(settlement))
+
+
+def _why_released(settlement: Settlement) -> str:
+    if settlement.is_task_unknown:
+        return "its task is unknown here"
+    if settlement.is_unfit:
+        return "its arguments do not fit its task here"
+    return "not started, or the worker shuts down"
 
 
 def _job(job: ClaimedJob) -> _About:

@@ -72,7 +72,7 @@ class Runner:
         if not job.has_started and job.is_last_attempt and not await self._may_start(attempt):
             return None
         if attempt.stop is not None:
-            return self._interrupted(attempt, call, timedelta(0))
+            return self._interrupted(attempt, call, None)
         if task.is_transactional:
             settlement = await self._transactions.run(attempt, call, partial(self._inside, attempt, call))
         else:
@@ -83,7 +83,7 @@ class Runner:
         is_kept = settlement.end is End.COMPLETE and attempt.stop is not Stop.LOST
         if attempt.is_settled or attempt.stop is None or is_kept:
             return settlement
-        return self._interrupted(attempt, call, settlement.ran_for or timedelta(0))
+        return self._interrupted(attempt, call, settlement.ran_for)
 
     def _resolved(self, name: str) -> AnyTask | None:
         try:
@@ -177,14 +177,14 @@ class Runner:
             around = _wrapped(middleware, attempt, around)
         return await around()
 
-    def _interrupted(self, attempt: Attempt, call: Call, ran_for: timedelta) -> Settlement | None:
+    def _interrupted(self, attempt: Attempt, call: Call, ran_for: timedelta | None) -> Settlement | None:
         match attempt.stop:
             case Stop.TIMEOUT:
-                return call.broken_off(TimeoutError(attempt.reason), ran_for)
+                return call.broken_off(TimeoutError(attempt.reason), ran_for or timedelta(0))
             case Stop.CANCEL:
                 return call.cancelled(attempt.reason, ran_for)
             case Stop.SHUTDOWN:
-                return call.released()
+                return call.released(ran_for=ran_for)
         return None
 
 

@@ -519,7 +519,9 @@ async def test_a_handler_that_fails_after_it_was_told_to_stop_was_stopped(bench,
     attempt, running = bench.start(await bench.claim(bench.task(slow)))
     await clock.settle()
     attempt.tell_to_stop(stop, "why")
-    assert (await running).end is end
+    settlement = await running
+    assert settlement.end is end
+    assert settlement.ran_for is not None
 
 
 async def test_a_lost_job_is_not_settled_whatever_its_handler_did(bench, clock):
@@ -584,7 +586,8 @@ async def test_a_cancel_does_not_linger_in_what_follows(bench, clock):
     assert followed == [0]
 
 
-async def test_a_job_told_to_stop_before_its_handler_began_is_not_begun(bench, clock, kind):
+@pytest.mark.parametrize(("stop", "end"), [(Stop.CANCEL, End.CANCEL), (Stop.SHUTDOWN, End.RELEASE)])
+async def test_a_job_told_to_stop_before_its_handler_began_is_not_begun(bench, clock, kind, stop, end):
     begun = []
 
     async def on_loop():
@@ -604,9 +607,10 @@ async def test_a_job_told_to_stop_before_its_handler_began_is_not_begun(bench, c
     task = bench.task({"coroutine": on_loop, "thread": in_thread}[kind])
     attempt, running = bench.start(await bench.claim(task))
     await clock.settle()
-    attempt.tell_to_stop(Stop.CANCEL, "not wanted")
+    attempt.tell_to_stop(stop, "not wanted")
     may_proceed.set()
-    assert (await running).end is End.CANCEL
+    settlement = await running
+    assert (settlement.end, settlement.ran_for) == (end, None)
     assert begun == []
 
 

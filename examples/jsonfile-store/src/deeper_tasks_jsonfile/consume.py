@@ -122,7 +122,7 @@ def _end(document: Document, record: Record, settlement: Settlement, *, now: dat
         record.change(attempted_at=now - settlement.ran_for)
     if end in UNCOUNTED and not state.is_terminal:
         record.change(attempt=job.attempt - 1)
-    record.unknown_since = (record.unknown_since or now) if settlement.is_task_unknown else None
+    record.add_marks(settlement, now=now)
     document.move(record, state, now=now)
     return state
 
@@ -146,5 +146,7 @@ def _claimed(record: Record) -> ClaimedJob:
         expires_at=job.expires_at,
         has_started=job.attempted_at is not None,
         unknown_since=record.unknown_since,
+        unfit_since=record.unfit_since,
+        is_quarantined=record.is_quarantined,
         options=job.options,
     )

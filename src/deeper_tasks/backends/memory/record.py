@@ -18,7 +18,7 @@ from deeper_tasks.domain.job import (
     Json,
     Progress,
 )
-from deeper_tasks.domain.settlement import Report
+from deeper_tasks.domain.settlement import Report, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
 
@@ -46,6 +46,8 @@ class Record(Struct, kw_only=True, eq=False):
     attempted_at: datetime | None = None
     finished_at: datetime | None = None
     unknown_since: datetime | None = None
+    unfit_since: datetime | None = None
+    is_quarantined: bool = False
     led_to: State | None = None
     cancel_requested: str | None = None
     errors: tuple[AttemptError, ...] = ()
@@ -61,6 +63,18 @@ class Record(Struct, kw_only=True, eq=False):
     def add_error(self, error: ErrorReport, *, at: datetime) -> None:
         """Keep why the attempt that runs, or the last one, failed."""
         self.errors = (*self.errors, error.kept(attempt=self.attempt, at=at))[-MAX_KEPT_ERRORS:]
+
+    def add_marks(self, settlement: Settlement, *, at: datetime) -> None:
+        """Keep what the attempts to come are told of the one that ends; one that ran its handler wipes out the rest."""
+        if settlement.ran_for is not None:
+            self.unknown_since = self.unfit_since = None
+            self.is_quarantined = False
+        if settlement.is_task_unknown and self.unknown_since is None:
+            self.unknown_since = at
+        if settlement.is_unfit and self.unfit_since is None:
+            self.unfit_since = at
+        if settlement.is_process_lost:
+            self.is_quarantined = True
 
     def add_report(self, report: Report, *, at: datetime) -> None:
         """Keep the news of the running attempt."""
@@ -91,6 +105,8 @@ class Record(Struct, kw_only=True, eq=False):
             expires_at=self.expires_at,
             has_started=self.attempted_at is not None,
             unknown_since=self.unknown_since,
+            unfit_since=self.unfit_since,
+            is_quarantined=self.is_quarantined,
             options=spec.options,
         )
 

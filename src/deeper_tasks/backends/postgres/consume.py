@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from deeper_tasks.backends.codes import CODES, STATES
+from deeper_tasks.backends.codes import CODES, STATES, mark_of
 from deeper_tasks.backends.postgres.codec import (
     Row,
     array,
@@ -41,7 +41,7 @@ WHERE id = %(node)s AND NOT EXISTS (SELECT FROM job WHERE job.state = 4 AND job.
 """
 CLAIM = (
     "SELECT id, task, arguments, priority, attempt, max_attempts, inserted_at, scheduled_at, claimed_at, expires_at, "
-    "has_started, unknown_since, options, obstacle, passed_by FROM {schema}.claim("
+    "has_started, unknown_since, unfit_since, is_quarantined, options, obstacle, passed_by FROM {schema}.claim("
     "%(queue)s::text, %(limit)s::text::integer, %(slots)s::text::integer, %(node)s::text, %(token)s::text, "
     "%(now)s::timestamptz, %(priorities)s::smallint[], %(floors)s::timestamptz[])"
 )
@@ -49,7 +49,7 @@ SETTLE = (
     "SELECT place, state FROM {schema}.settle("
     "%(now)s::timestamptz, %(ids)s::uuid[], %(tokens)s::text[], %(states)s::smallint[], "
     "%(states_if_cancelled)s::smallint[], %(are_uncounted)s::boolean[], %(delays)s::bigint[], "
-    "%(run_times)s::bigint[], %(are_unknown)s::boolean[], %(errors)s::text[], %(results)s::text[], "
+    "%(run_times)s::bigint[], %(marks)s::smallint[], %(errors)s::text[], %(results)s::text[], "
     "%(results_omitted)s::text[])"
 )
 SELECT_HELD_ELSEWHERE = """
@@ -111,9 +111,9 @@ async def claim(
         "floors": None if floors is None else text_array(moment_text(floor) for floor in floors.values()),
     }
     rows = await database.call(CLAIM, values, is_urgent=True)
-    passed_by = rows[0][14]
+    passed_by = rows[0][16]
     if rows[0][0] is None:
-        obstacle = rows[0][13]
+        obstacle = rows[0][15]
         if obstacle == "lost":
             raise _lost(node)
         if obstacle is None:
@@ -138,6 +138,8 @@ def _claimed(row: Row, queue: str, token: ClaimToken) -> ClaimedJob:
         expires_at,
         has_started,
         unknown_since,
+        unfit_since,
+        is_quarantined,
         options,
         _,
         _,
@@ -157,6 +159,8 @@ def _claimed(row: Row, queue: str, token: ClaimToken) -> ClaimedJob:
         expires_at=expires_at,
         has_started=has_started,
         unknown_since=unknown_since,
+        unfit_since=unfit_since,
+        is_quarantined=is_quarantined,
         options=to_options(options) if options else None,
     )
 
@@ -223,7 +227,7 @@ def ends_of(sent: Sequence[Settlement], *, now: str | None) -> dict[str, str | N
         "are_uncounted": optional_array([_is_uncounted(one) for one in sent]),
         "delays": optional_array([_delay(one) for one in sent]),
         "run_times": optional_array([_run_time(one) for one in sent]),
-        "are_unknown": optional_array([True if one.is_task_unknown else None for one in sent]),
+        "marks": optional_array([mark_of(one) for one in sent]),
         "errors": optional_text_array([None if one.error is None else to_json(one.error) for one in sent]),
         "results": optional_text_array([one.result for one in sent]),
         "results_omitted": optional_text_array([one.result_omitted for one in sent]),

@@ -62,7 +62,9 @@ UPDATE job SET
     scheduled_at = coalesce(%(now)s::timestamptz, now()),
     finished_at = NULL,
     expires_at = NULL,
-    cancel_requested = NULL
+    cancel_requested = NULL,
+    unknown_since = NULL,
+    unfit_since = NULL
 FROM unnest(%(ids)s::uuid[]) AS meant (id)
 WHERE job.id = meant.id
 """

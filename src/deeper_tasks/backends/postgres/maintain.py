@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.postgres import counters, unique_keys
-from deeper_tasks.backends.postgres.codec import array, duration, optional_text_array, text_array, to_json
+from deeper_tasks.backends.postgres.codec import (
+    array,
+    duration,
+    optional_array,
+    optional_text_array,
+    text_array,
+    to_json,
+)
 from deeper_tasks.backends.postgres.consume import LOCK_NODE
 from deeper_tasks.backends.postgres.database import Database, Transaction
 from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Promotion, Rescue, Retention
@@ -61,9 +68,10 @@ UPDATE job SET
         )
     END,
     token = NULL,
-    unknown_since = NULL
-FROM unnest(%(ids)s::uuid[], %(states)s::smallint[], %(taken_back)s::integer[], %(errors)s::text[])
-    AS ended (id, state, taken_back, error)
+    is_quarantined = coalesce(ended.is_quarantined, job.is_quarantined)
+FROM unnest(
+    %(ids)s::uuid[], %(states)s::smallint[], %(taken_back)s::integer[], %(errors)s::text[], %(quarantined)s::boolean[]
+) AS ended (id, state, taken_back, error, is_quarantined)
 WHERE job.id = ended.id
 """
 SELECT_OLD = """
@@ -111,6 +119,8 @@ class JobEnd(NamedTuple):
     state: int
     attempts_taken_back: int = 0
     error: str | None = None
+    is_quarantined: bool | None = None
+    """None: as before."""
 
 
 async def promote(database: Database, *, now: str | None) -> Promotion:
@@ -145,7 +155,13 @@ async def rescue(transaction: Transaction, node: NodeId, *, beat: int, now: str 
         )
         code = CODES[state]
         ends.append(
-            JobEnd(id=job_id, state=code, attempts_taken_back=int(is_spared), error=None if is_spared else error)
+            JobEnd(
+                id=job_id,
+                state=code,
+                attempts_taken_back=int(is_spared),
+                error=None if is_spared else error,
+                is_quarantined=has_started or None,
+            )
         )
         moves.append((queue, _RUNNING, code))
         rescued.append(Settled(id=job_id, state=state))
@@ -222,6 +238,7 @@ async def _write(transaction: Transaction, ends: Sequence[JobEnd], *, now: str |
             "states": array(end.state for end in ends),
             "taken_back": array(end.attempts_taken_back for end in ends),
             "errors": optional_text_array([end.error for end in ends]),
+            "quarantined": optional_array([end.is_quarantined for end in ends]),
             "now": now,
         }
         await transaction.execute(WRITE_ENDS, values)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from deeper_tasks.backends.codes import CODES, STATES
+from deeper_tasks.backends.codes import CODES, STATES, mark_of
 from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node
 from deeper_tasks.backends.sqlite import counters, ends, unique_keys
 from deeper_tasks.backends.sqlite.codec import claimed_jobs, duration, to_json
@@ -50,7 +50,8 @@ _CLAIMED = f"""json_array(
     id, :token, task, arguments, queue, priority, attempt + {{step}}, max_attempts,
     {_SECONDS.format(column="inserted_at")}, {_SECONDS.format(column="scheduled_at")}, {_SECONDS.format(column=":now")},
     {_OPTIONAL_SECONDS.format(column="expires_at")}, {{has_started}},
-    {_OPTIONAL_SECONDS.format(column="unknown_since")}, json(options)
+    {_OPTIONAL_SECONDS.format(column="unknown_since")}, {_OPTIONAL_SECONDS.format(column="unfit_since")},
+    is_quarantined IS NOT NULL, json(options)
 )"""
 SELECT_CLAIMABLE = f"""
 SELECT
@@ -232,7 +233,7 @@ def _ended(job: _Found, settlement: Settlement, state: State, now: int) -> JobEn
         scheduled_at=now + duration(settlement.delay) if is_put_off else None,
         ran_for=None if settlement.ran_for is None else duration(settlement.ran_for),
         error=None if settlement.error is None else error_document(settlement.error, attempt=job.attempt, now=now),
-        is_task_unknown=settlement.is_task_unknown,
+        mark=mark_of(settlement),
     )
 
 

@@ -52,7 +52,9 @@ UPDATE deeper_job SET
     scheduled_at = :now,
     finished_at = NULL,
     expires_at = NULL,
-    cancel_requested = NULL
+    cancel_requested = NULL,
+    unknown_since = NULL,
+    unfit_since = NULL
 WHERE rowid IN (SELECT value FROM json_each(:rowids))
 """
 TAKE_KEY_AGAIN = """

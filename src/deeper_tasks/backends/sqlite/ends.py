@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from deeper_tasks.backends.codes import Mark
 from deeper_tasks.backends.sqlite.codec import moment, to_json
 from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.job import MAX_KEPT_ERRORS, ErrorReport
@@ -23,7 +24,18 @@ UPDATE deeper_job SET
         ELSE json_insert(coalesce(errors, '[]'), '$[#]', json(json_extract(ended.value, '$[6]')))
     END,
     token = iif(json_extract(ended.value, '$[7]'), NULL, token),
-    unknown_since = iif(json_extract(ended.value, '$[8]'), coalesce(unknown_since, :now), NULL)
+    unknown_since = CASE
+        WHEN json_extract(ended.value, '$[8]') = 1 THEN coalesce(unknown_since, :now)
+        WHEN json_extract(ended.value, '$[5]') IS NULL THEN unknown_since
+    END,
+    unfit_since = CASE
+        WHEN json_extract(ended.value, '$[8]') = 2 THEN coalesce(unfit_since, :now)
+        WHEN json_extract(ended.value, '$[5]') IS NULL THEN unfit_since
+    END,
+    is_quarantined = CASE
+        WHEN json_extract(ended.value, '$[8]') = 3 THEN 1
+        WHEN json_extract(ended.value, '$[5]') IS NULL THEN is_quarantined
+    END
 FROM json_each(:batch) AS ended
 WHERE deeper_job.rowid = json_extract(ended.value, '$[0]')
 """
@@ -40,7 +52,7 @@ class JobEnd(NamedTuple):
     ran_for: int | None = None
     error: str | None = None
     drops_token: bool = False
-    is_task_unknown: bool = False
+    mark: Mark | None = None
 
 
 def write(connection: Statements, ends: Sequence[JobEnd], *, now: int) -> None:

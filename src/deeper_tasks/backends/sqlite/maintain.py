@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from deeper_tasks.backends.codes import CODES, STATES
+from deeper_tasks.backends.codes import CODES, STATES, Mark
 from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Promotion, Rescue, Retention
 from deeper_tasks.backends.sqlite import counters, ends, unique_keys
 from deeper_tasks.backends.sqlite.codec import DAY, duration, to_json
@@ -160,6 +160,7 @@ def rescue(connection: sqlite3.Connection, node: NodeId, *, beat: int, now: int)
                 finished_at=now if state.is_terminal else None,
                 error=document,
                 drops_token=True,
+                mark=Mark.QUARANTINED if has_started else None,
             )
         )
         moves.append((job.queue, _RUNNING, CODES[state]))

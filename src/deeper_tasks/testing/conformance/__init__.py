@@ -32,6 +32,7 @@ from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.testing.conformance.claim import ClaimConformance
 from deeper_tasks.testing.conformance.control import ControlConformance
 from deeper_tasks.testing.conformance.crowd import CrowdConformance
+from deeper_tasks.testing.conformance.earlier_attempts import EarlierAttemptsConformance
 from deeper_tasks.testing.conformance.job_transactions import (
     JobTransactionConformance,
     Ledger,
@@ -69,6 +70,7 @@ class BackendConformance(
     UniqueConformance,
     ClaimConformance,
     SettleConformance,
+    EarlierAttemptsConformance,
     NodeConformance,
     MaintainConformance,
     SchedulesConformance,

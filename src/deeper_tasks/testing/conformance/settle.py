@@ -144,25 +144,6 @@ class SettleConformance:
             assert (await look(backend, job_id)).attempt == 0
             await backend.promote(now=NOW)
 
-    async def test_the_store_keeps_since_when_no_worker_knew_the_task(self, backend: Backend) -> None:
-        node = await join(backend)
-        await put(backend)
-        seen = []
-        for minute in range(3):
-            [job] = await take(backend, node, now=NOW + minute * MINUTE)
-            seen.append(job.unknown_since)
-            await settle(backend, [job], End.RELEASE, is_task_unknown=True, now=NOW + minute * MINUTE)
-        assert seen == [None, NOW, NOW]
-
-    async def test_a_task_that_was_known_since_is_no_longer_unknown(self, backend: Backend) -> None:
-        node = await join(backend)
-        await put(backend)
-        await settle(backend, await take(backend, node), End.RELEASE, is_task_unknown=True)
-        await settle(backend, await take(backend, node), End.RETRY, error=BOOM)
-        await backend.promote(now=NOW)
-        [job] = await take(backend, node)
-        assert job.unknown_since is None
-
     async def test_the_running_time_tells_when_an_attempt_started(self, backend: Backend) -> None:
         node = await join(backend)
         for end in (End.COMPLETE, End.RETRY, End.FAIL):

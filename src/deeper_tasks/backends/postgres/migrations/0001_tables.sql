@@ -25,8 +25,11 @@ CREATE TABLE job (
     token                 text,
     attempted_at          timestamptz,
     finished_at           timestamptz,
-    -- since when no worker knew the task
+    -- the first release because the task was unknown; because its arguments did not fit. NULL once the handler ran
     unknown_since         timestamptz,
+    unfit_since           timestamptz,
+    -- whether the last handler was started, and lost with its process; NULL: it was not
+    is_quarantined        boolean,
     cancel_requested      text,
     progress              text,
     -- each entry a JSON string

@@ -33,6 +33,8 @@ RETURNS TABLE (
     expires_at timestamptz,
     has_started boolean,
     unknown_since timestamptz,
+    unfit_since timestamptz,
+    is_quarantined boolean,
     options text,
     obstacle text,
     passed_by bigint
@@ -60,8 +62,8 @@ BEGIN
         RETURN QUERY
         SELECT
             job.id::text, job.task, job.arguments, job.priority, job.attempt, job.max_attempts, job.inserted_at,
-            job.scheduled_at, _moment, job.expires_at, job.attempted_at IS NOT NULL, job.unknown_since, job.options,
-            NULL::text, 0::bigint
+            job.scheduled_at, _moment, job.expires_at, job.attempted_at IS NOT NULL, job.unknown_since, job.unfit_since,
+            job.is_quarantined IS NOT NULL, job.options, NULL::text, 0::bigint
         FROM job
         WHERE job.state = 4 AND job.node = _number AND job.token = _token
         ORDER BY job.priority, job.scheduled_at, job.id;
@@ -109,8 +111,8 @@ BEGIN
     IF _chosen IS NULL THEN
         RETURN QUERY SELECT
             NULL::text, NULL::text, NULL::text, NULL::smallint, NULL::integer, NULL::integer, NULL::timestamptz,
-            NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::boolean, NULL::timestamptz, NULL::text,
-            _obstacle, _passed_by;
+            NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::boolean, NULL::timestamptz,
+            NULL::timestamptz, NULL::boolean, NULL::text, _obstacle, _passed_by;
         RETURN;
     END IF;
 
@@ -127,14 +129,16 @@ BEGIN
         WHERE job.id = chosen.id
         RETURNING
             job.id::text, job.task, job.arguments, job.priority, job.attempt, job.max_attempts, job.inserted_at,
-            job.scheduled_at, job.expires_at, job.unknown_since, job.options, chosen.place
+            job.scheduled_at, job.expires_at, job.unknown_since, job.unfit_since, job.is_quarantined, job.options,
+            chosen.place
     ), counted AS (
         INSERT INTO move (queue, before, after, day, count) SELECT _queue, 3, 4, 0, count(*) FROM claimed
     )
     SELECT
         claimed.id, claimed.task, claimed.arguments, claimed.priority, claimed.attempt, claimed.max_attempts,
         claimed.inserted_at, claimed.scheduled_at, _moment, claimed.expires_at, claimed.place <= _slots,
-        claimed.unknown_since, claimed.options, NULL::text, _passed_by
+        claimed.unknown_since, claimed.unfit_since, claimed.is_quarantined IS NOT NULL, claimed.options, NULL::text,
+        _passed_by
     FROM claimed
     ORDER BY claimed.place;
 END;

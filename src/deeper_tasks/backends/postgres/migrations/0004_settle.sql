@@ -17,7 +17,8 @@ $$;
 -- The ids come sorted, and the join walks them in their order: so two that settle or cancel the same jobs wait for
 -- each other and never deadlock. Answers the places (from 1) of what was accepted, with the state the job is in now; a
 -- place may come twice, and the first counts. What is said of a state in force is said twice: as it is, and as it
--- becomes where a cancel was requested.
+-- becomes where a cancel was requested. A mark is what the attempts to come are told: 1 the task was unknown, 2 the
+-- arguments did not fit, 3 the handler was lost with its process.
 --
 -- A row that somebody else's transaction holds is waited for a fifth of a second: then the caller sends the others by
 -- themselves.
@@ -32,7 +33,7 @@ CREATE FUNCTION settle(
     _are_uncounted boolean[],
     _delays bigint[],
     _run_times bigint[],
-    _are_unknown boolean[],
+    _marks smallint[],
     _errors text[],
     _results text[],
     _results_omitted text[]
@@ -66,7 +67,18 @@ BEGIN
                 ELSE _moment + sent.delay * interval '1 microsecond'
             END,
             attempted_at = coalesce(_moment - sent.run_time * interval '1 microsecond', job.attempted_at),
-            unknown_since = CASE WHEN sent.is_unknown THEN coalesce(job.unknown_since, _moment) END,
+            unknown_since = CASE
+                WHEN sent.mark = 1 THEN coalesce(job.unknown_since, _moment)
+                WHEN sent.run_time IS NULL THEN job.unknown_since
+            END,
+            unfit_since = CASE
+                WHEN sent.mark = 2 THEN coalesce(job.unfit_since, _moment)
+                WHEN sent.run_time IS NULL THEN job.unfit_since
+            END,
+            is_quarantined = CASE
+                WHEN sent.mark = 3 THEN true
+                WHEN sent.run_time IS NULL THEN job.is_quarantined
+            END,
             errors = CASE
                 WHEN sent.error IS NULL THEN job.errors
                 ELSE (job.errors || error_entry(job.attempt, _moment, sent.error))[
@@ -76,11 +88,11 @@ BEGIN
             result = sent.result,
             result_omitted = sent.result_omitted
         FROM unnest(
-            _ids, _tokens, _states, _states_if_cancelled, _are_uncounted, _delays, _run_times, _are_unknown, _errors,
+            _ids, _tokens, _states, _states_if_cancelled, _are_uncounted, _delays, _run_times, _marks, _errors,
             _results, _results_omitted
         ) WITH ORDINALITY AS sent (
-            id, token, state, state_if_cancelled, is_uncounted, delay, run_time, is_unknown, error, result,
-            result_omitted, place
+            id, token, state, state_if_cancelled, is_uncounted, delay, run_time, mark, error, result, result_omitted,
+            place
         )
         WHERE job.id = sent.id AND job.token = sent.token AND job.state + 0 = 4
         RETURNING job.id, job.queue, job.state, job.unique_key, sent.place::integer

@@ -19,8 +19,11 @@ CREATE TABLE deeper_job (
     node                  TEXT,
     -- stays after the settle, so that a settle sent twice is recognised
     token                 TEXT,
-    -- since when no worker knew the task
+    -- the first release because the task was unknown; because its arguments did not fit. NULL once the handler ran
     unknown_since         INTEGER,
+    unfit_since           INTEGER,
+    -- whether the last handler was started, and lost with its process; NULL: it was not
+    is_quarantined        INTEGER,
     options               TEXT,
     unique_key            TEXT,
     cancel_requested      TEXT,

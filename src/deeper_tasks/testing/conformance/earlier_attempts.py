@@ -1,0 +1,229 @@
+"""Conformance: what a claim tells about the attempts before it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.domain.ids import JobId, NodeId
+from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.domain.settlement import End, Report, Settled
+from deeper_tasks.domain.state import State
+from deeper_tasks.testing.conformance.scene import (
+    BOOM,
+    HOUR,
+    MINUTE,
+    NOW,
+    SECOND,
+    join,
+    look,
+    only,
+    put,
+    put_running,
+    rescue_all,
+    settle,
+    settlement,
+    take,
+)
+
+Fields = dict[str, Any]
+"""Fields of a settlement."""
+
+_KINDS = pytest.mark.parametrize(
+    ("mark", "since"), [({"is_task_unknown": True}, "unknown_since"), ({"is_unfit": True}, "unfit_since")]
+)
+_COMES_BACK = pytest.mark.parametrize("end", [End.RELEASE, End.SNOOZE, End.RETRY])
+"""Ends after which the job comes back by itself."""
+
+
+class EarlierAttemptsConformance:
+    """What holds for `ClaimedJob.unknown_since`, `unfit_since` and `is_quarantined`."""
+
+    async def test_a_new_job_has_no_earlier_attempts_to_tell_of(self, backend: Backend) -> None:
+        job = await put_running(backend, await join(backend))
+        assert (job.unknown_since, job.unfit_since, job.is_quarantined) == (None, None, False)
+
+    @_KINDS
+    async def test_the_store_keeps_since_when_workers_cannot_run_a_job(
+        self, backend: Backend, mark: Fields, since: str
+    ) -> None:
+        node = await join(backend)
+        await put(backend)
+        seen = []
+        for minute in range(3):
+            now = NOW + minute * MINUTE
+            [job] = await take(backend, node, now=now)
+            seen.append(getattr(job, since))
+            await settle(backend, [job], End.RELEASE, now=now, **mark)
+        assert seen == [None, NOW, NOW]
+
+    async def test_an_unknown_task_and_unfit_arguments_have_a_moment_each(self, backend: Backend) -> None:
+        node = await join(backend)
+        await settle(backend, [await put_running(backend, node)], End.RELEASE, is_task_unknown=True)
+        await settle(backend, await take(backend, node), End.RELEASE, is_unfit=True, now=NOW + MINUTE)
+        [job] = await take(backend, node)
+        assert (job.unknown_since, job.unfit_since) == (NOW, NOW + MINUTE)
+
+    @_KINDS
+    @_COMES_BACK
+    async def test_the_moment_stays_over_an_attempt_whose_handler_was_not_started(
+        self, backend: Backend, mark: Fields, since: str, end: End
+    ) -> None:
+        node = await join(backend)
+        await settle(backend, [await put_running(backend, node)], End.RELEASE, **mark)
+        await settle(backend, await take(backend, node), end, now=NOW + SECOND)
+        job = await take_again(backend, node, now=NOW + MINUTE)
+        assert getattr(job, since) == NOW
+
+    @_KINDS
+    async def test_the_moment_stays_over_the_loss_of_a_worker(self, backend: Backend, mark: Fields, since: str) -> None:
+        node = await join(backend)
+        await settle(backend, [await put_running(backend, node)], End.RELEASE, **mark)
+        await take(backend, node)
+        await rescue_all(backend, node)
+        assert getattr(await take_again(backend, await join(backend)), since) == NOW
+
+    @_KINDS
+    @_COMES_BACK
+    async def test_the_moment_is_forgotten_once_the_handler_ran(
+        self, backend: Backend, mark: Fields, since: str, end: End
+    ) -> None:
+        node = await join(backend)
+        await settle(backend, [await put_running(backend, node)], End.RELEASE, **mark)
+        await settle(backend, await take(backend, node), end, ran_for=timedelta(0))
+        job = await take_again(backend, node)
+        assert getattr(job, since) is None
+        await settle(backend, [job], End.RELEASE, now=NOW + HOUR, **mark)
+        assert getattr(await take_again(backend, node, now=NOW + HOUR), since) == NOW + HOUR
+
+    @_KINDS
+    async def test_a_manual_retry_forgets_the_moment(self, backend: Backend, mark: Fields, since: str) -> None:
+        node = await join(backend)
+        job = await put_running(backend, node)
+        await settle(backend, [job], End.RELEASE, **mark)
+        await settle(backend, await take(backend, node), End.FAIL, error=BOOM)
+        await backend.retry(only(job.id), now=NOW)
+        assert getattr(await take_again(backend, node), since) is None
+
+    async def test_each_job_of_a_batch_keeps_its_own_moments(self, backend: Backend) -> None:
+        node = await join(backend)
+        ids = [await put(backend) for _ in range(4)]
+        jobs = await take(backend, node, limit=4)
+        marks: tuple[Fields, ...] = ({"is_task_unknown": True}, {"is_unfit": True}, {"is_process_lost": True}, {})
+        sent = [settlement(job, End.RELEASE, **mark) for job, mark in zip(jobs, marks, strict=True)]
+        await backend.settle(sent, now=NOW)
+        again = await take(backend, node, limit=4)
+        assert [(job.id, job.unknown_since, job.unfit_since, job.is_quarantined) for job in again] == [
+            (ids[0], NOW, None, False),
+            (ids[1], None, NOW, False),
+            (ids[2], None, None, True),
+            (ids[3], None, None, False),
+        ]
+
+    async def test_a_started_job_that_was_lost_with_its_worker_is_quarantined(self, backend: Backend) -> None:
+        await lose(backend, await put(backend))
+        assert (await take_again(backend, await join(backend))).is_quarantined
+
+    async def test_a_repeated_claim_tells_of_a_quarantine_too(self, backend: Backend) -> None:
+        await lose(backend, await put(backend))
+        node = await join(backend)
+        [job] = await take(backend, node)
+        assert await take(backend, node, token=job.token) == (job,)
+
+    async def test_a_job_whose_start_was_reported_is_quarantined_when_it_is_lost(self, backend: Backend) -> None:
+        node = await join(backend)
+        job = await put_running(backend, node, is_started=False)
+        await backend.report([Report(id=job.id, token=job.token, has_started=True)], now=NOW)
+        await rescue_all(backend, node)
+        assert (await take_again(backend, await join(backend))).is_quarantined
+
+    @pytest.mark.parametrize("max_attempts", [1, 2])
+    async def test_a_job_that_only_waited_in_its_lost_worker_is_not_quarantined(
+        self, backend: Backend, max_attempts: int
+    ) -> None:
+        node = await join(backend)
+        await put_running(backend, node, is_started=False, max_attempts=max_attempts)
+        await rescue_all(backend, node)
+        assert not (await take_again(backend, await join(backend))).is_quarantined
+
+    async def test_a_quarantine_stays_when_the_job_waits_in_another_worker_that_is_lost(self, backend: Backend) -> None:
+        await lose(backend, await put(backend))
+        node = await join(backend)
+        await take(backend, node, slots=0)
+        await rescue_all(backend, node)
+        assert (await take_again(backend, await join(backend))).is_quarantined
+
+    @_COMES_BACK
+    async def test_a_quarantine_stays_over_an_attempt_whose_handler_was_not_started(
+        self, backend: Backend, end: End
+    ) -> None:
+        await lose(backend, await put(backend))
+        node = await join(backend)
+        await settle(backend, await take(backend, node), end)
+        assert (await take_again(backend, node)).is_quarantined
+
+    @_COMES_BACK
+    async def test_a_quarantine_ends_once_the_handler_ran(self, backend: Backend, end: End) -> None:
+        await lose(backend, await put(backend))
+        node = await join(backend)
+        await settle(backend, await take(backend, node), end, ran_for=timedelta(0))
+        assert not (await take_again(backend, node)).is_quarantined
+
+    async def test_a_manual_retry_of_a_job_that_was_discarded_with_its_worker_keeps_the_quarantine(
+        self, backend: Backend
+    ) -> None:
+        job_id = await put(backend, max_attempts=1)
+        assert await lose(backend, job_id) == [Settled(id=job_id, state=State.DISCARDED)]
+        await backend.retry(only(job_id), now=NOW)
+        assert (await take_again(backend, await join(backend))).is_quarantined
+
+    async def test_a_job_that_was_cancelled_with_its_worker_is_quarantined_too(self, backend: Backend) -> None:
+        node = await join(backend)
+        job = await put_running(backend, node)
+        await backend.cancel(only(job.id), reason="enough", now=NOW)
+        await rescue_all(backend, node)
+        await backend.retry(only(job.id), now=NOW)
+        assert (await take_again(backend, await join(backend))).is_quarantined
+
+    async def test_an_expiry_keeps_the_quarantine(self, backend: Backend) -> None:
+        job_id = await put(backend, expires_in=MINUTE)
+        await lose(backend, job_id)
+        assert len(await backend.expire(now=NOW + HOUR)) == 1
+        await backend.retry(only(job_id), now=NOW + HOUR)
+        assert (await take_again(backend, await join(backend), now=NOW + HOUR)).is_quarantined
+
+    @pytest.mark.parametrize("ran_for", [None, timedelta(0)])
+    async def test_a_settlement_that_tells_of_the_loss_of_its_process_quarantines_the_job(
+        self, backend: Backend, ran_for: timedelta | None
+    ) -> None:
+        node = await join(backend)
+        job = await put_running(backend, node)
+        await settle(backend, [job], End.RETRY, error=BOOM, is_process_lost=True, ran_for=ran_for)
+        again = await take_again(backend, node)
+        assert again.is_quarantined
+        await settle(backend, [again], End.RETRY, error=BOOM, is_process_lost=True, ran_for=ran_for)
+        assert (await take_again(backend, node)).is_quarantined
+
+    async def test_an_attempt_that_was_given_back_after_it_ran_started_when_it_ran(self, backend: Backend) -> None:
+        job = await put_running(backend, await join(backend), is_started=False)
+        await settle(backend, [job], End.RELEASE, ran_for=SECOND, now=NOW + MINUTE)
+        released = await look(backend, job.id)
+        assert (released.attempt, released.attempted_at) == (0, NOW + MINUTE - SECOND)
+
+
+async def take_again(backend: Backend, node: NodeId, *, now: datetime = NOW) -> ClaimedJob:
+    """Claim the only job once more, when it is due."""
+    await backend.promote(now=now)
+    [job] = await take(backend, node, now=now)
+    return job
+
+
+async def lose(backend: Backend, job_id: JobId) -> list[Settled]:
+    """Have a worker that has started the only job be lost."""
+    node = await join(backend)
+    [job] = await take(backend, node)
+    assert job.id == job_id
+    return await rescue_all(backend, node)
