@@ -20,7 +20,7 @@ from deeper_tasks.manager import (
     Statistics,
     TaskStatus,
 )
-from deeper_tasks.tasks import CurrentJob, Task, TaskCall, TaskId, current_job, task
+from deeper_tasks.tasks import CurrentJob, Task, TaskCall, TaskId, WorkerState, current_job, task
 
 __version__ = "0.1.0"
 
@@ -47,6 +47,7 @@ __all__ = [
     "TaskCall",
     "TaskId",
     "TaskStatus",
+    "WorkerState",
     "current_job",
     "task",
 ]

@@ -14,6 +14,7 @@ Errors: every exception that deeper_tasks raises on purpose.
     │   ├── JobNotCompletedError
     │   └── TransactionError
     ├── ScheduleNotFoundError
+    ├── HookError
     └── BackendError
         ├── BackendUnavailableError     safe to try again
         ├── NodeLostError
@@ -74,6 +75,10 @@ class TransactionError(JobError):
 
 class ScheduleNotFoundError(DeeperTasksError, LookupError):
     """No recurring task has this name."""
+
+
+class HookError(DeeperTasksError):
+    """A start hook failed, so the worker, or the process for its jobs, did not start. The hook's error is the cause."""
 
 
 class BackendError(DeeperTasksError):

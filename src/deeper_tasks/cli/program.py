@@ -41,7 +41,8 @@ EXIT_CODES = """\b
 Exit codes:
   0    done
   1    the request was refused, for example because of the job's state;
-       of doctor: it found an error; of demo: it did not end as it should
+       of doctor: it found an error; of demo: it did not end as it should;
+       of a worker: a start hook failed
   2    the command line or a setting is wrong
   3    there is no such job, task or recurring task
   4    the store cannot be reached, or its schema does not fit

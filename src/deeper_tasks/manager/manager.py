@@ -24,11 +24,13 @@ from deeper_tasks.manager.stores import make_backend
 from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.worker_settings import worker_settings
 from deeper_tasks.tasks import Task, TaskOptions, make_task
+from deeper_tasks.worker.hooks import Hook, Hooks, check_hook
 from deeper_tasks.worker.runner import Middleware
 from deeper_tasks.worker.worker import Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
+H = TypeVar("H", bound=Hook)
 
 
 class BackgroundTaskManager(Facade):
@@ -53,6 +55,7 @@ class BackgroundTaskManager(Facade):
         LogSubscriber().subscribe_to(self.events)
         self._sync = BlockingFacade(self)
         self._middleware: list[Middleware] = []
+        self._hooks = Hooks()
         for module in self.settings.include:
             self.include(module)
 
@@ -150,6 +153,35 @@ class BackgroundTaskManager(Facade):
         self._middleware.append(function)
         return function
 
+    def on_worker_start(self, function: H) -> H:
+        """
+        Have a function called by each worker of this manager at its start, before it claims.
+
+        It is where pools and clients are opened. It may be async or not, and takes the `WorkerState` that jobs see as
+        `current_job().state`, or nothing; a mapping that it returns is put into that state. Several run in the order
+        in which they were added. A plain `def` runs in a thread, and what it blocks is not the worker.
+
+        A hook that raises ends the start of the worker with HookError.
+
+        Raises:
+            ConfigError: it takes other arguments.
+        """
+        self._hooks.starts.append(check_hook(function))
+        return function
+
+    def on_worker_stop(self, function: H) -> H:
+        """
+        Have a function called by each worker of this manager at its end, after its last job.
+
+        Called as those of `on_worker_start` are, and the last added first; what it returns means nothing. All
+        together get ten seconds; one that raises or takes longer is logged.
+
+        Raises:
+            ConfigError: it takes other arguments.
+        """
+        self._hooks.stops.append(check_hook(function))
+        return function
+
     def subscribe(self, subscriber: Callable[[Any], None], *kinds: type[Event]) -> Callable[[], None]:
         """
         Call `subscriber` with the events of these kinds, or of all; returns what ends it.
@@ -178,6 +210,9 @@ class BackgroundTaskManager(Facade):
         Signals are handled in the main thread only: elsewhere say `handle_signals=False`, and stop it by the
         `Worker.stop` of the worker that `on_start` is given.
         Returns the worker, stopped; its `is_stuck` tells whether a thread ignored its timeout.
+
+        Raises:
+            HookError: a start hook failed; nothing was claimed.
         """
         await self._ready()
         settings = worker_settings(self.settings, queues, name=name, shutdown_grace_seconds=shutdown_grace_seconds)
@@ -187,6 +222,7 @@ class BackgroundTaskManager(Facade):
             bus=self.events,
             settings=settings,
             middleware=self._middleware,
+            hooks=self._hooks,
             declare=lambda: self.declare_recurring_tasks(queues=settings.queues),
         )
         loop, handled = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)

@@ -15,8 +15,8 @@ from deeper_tasks.supervisor.silence import Silence
 
 _logger = logging.getLogger("deeper_tasks")
 
-_MARGIN = 15.0
-"""Seconds beyond its grace that a process gets to end in order."""
+_MARGIN = 25.0
+"""Seconds beyond its grace that a process gets to end in order, its stop hooks among them."""
 
 
 class Child:

@@ -14,7 +14,7 @@ from deeper_tasks.supervisor.messages import Message, encode
 
 _logger = logging.getLogger("deeper_tasks")
 
-_MARGIN = 15.0
+_MARGIN = 25.0
 """Seconds beyond the grace in which a stop in order is over, whatever the store does."""
 
 

@@ -18,6 +18,7 @@ from deeper_tasks.tasks.registry import TaskRegistry
 from deeper_tasks.tasks.schedule import TaskSchedule, parse_policy
 from deeper_tasks.tasks.task import BoundTask, Enqueuer, ExecutorKind, Task, TaskCall
 from deeper_tasks.tasks.task_id import TaskId
+from deeper_tasks.tasks.worker_state import WorkerState
 
 __all__ = [
     "NOTHING_ASKED",
@@ -36,6 +37,7 @@ __all__ = [
     "TaskOptions",
     "TaskRegistry",
     "TaskSchedule",
+    "WorkerState",
     "current_job",
     "enter_job",
     "joined_connection",

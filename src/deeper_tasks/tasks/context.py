@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import ClaimedJob, Progress
 from deeper_tasks.errors import JobError, TransactionError
+from deeper_tasks.tasks.worker_state import WorkerState
 
 MAX_LOG_LINE = 2000
 """Characters of a log line that are kept."""
@@ -48,9 +49,10 @@ class CurrentJob:
         timeout: how long this attempt may run; None without a limit.
         cancelled: whether the job's cancelling was requested. It turns True while
             the handler runs; a thread should look at it between two steps.
+        state: what the start hooks of this process made, by name.
     """
 
-    __slots__ = ("_job", "_manager", "_reporter", "_started", "_transaction", "cancelled", "timeout")
+    __slots__ = ("_job", "_manager", "_reporter", "_started", "_transaction", "cancelled", "state", "timeout")
 
     def __init__(
         self,
@@ -60,12 +62,14 @@ class CurrentJob:
         reporter: Reporter,
         transaction: OpenTransaction | None = None,
         manager: object = None,
+        state: WorkerState | None = None,
     ) -> None:
         self._job = job
         self._reporter = reporter
         self._transaction = transaction
         self._manager = manager
         self._started = time.time()
+        self.state = WorkerState() if state is None else state
         self.timeout = timeout
         self.cancelled = False
 

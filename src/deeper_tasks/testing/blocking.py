@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+
 from deeper_tasks.sync import LoopThread, blocking
+from deeper_tasks.tasks import WorkerState
 from deeper_tasks.testing.stage import Stage
 
 
@@ -20,9 +24,23 @@ class BlockingKit:
     refute_enqueued = blocking(Stage.refute_enqueued)
     all_enqueued = blocking(Stage.all_enqueued)
 
+    @contextmanager
+    def hooks(self) -> Iterator[WorkerState]:
+        """Run the manager's start hooks, and its stop hooks at the end of the `with`; gives the jobs' state."""
+        context = self._behind.hooks()
+        state = self._loop.run(context.__aenter__())
+        try:
+            yield state
+        finally:
+            self._loop.run(_leave(context))
+
     def _prepare(self) -> None:
         """Nothing here is called on a connection of the caller's."""
 
     def end(self) -> None:
         """End the thread that these calls run in."""
         self._loop.stop()
+
+
+async def _leave(context: AbstractAsyncContextManager[WorkerState]) -> None:
+    await context.__aexit__(None, None, None)

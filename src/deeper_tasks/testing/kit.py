@@ -31,6 +31,7 @@ class TaskKit(Stage):
         clock: the clock of the store and of all that runs here.
         faults: the store as the manager sees it, to put faults before; the kit itself looks past them.
         store: the store behind.
+        state: what jobs see as `current_job().state`. A test puts its fakes there; `hooks` runs the start hooks.
     """
 
     @cached_property

@@ -21,11 +21,12 @@ from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendError, JobNotCompletedError
 from deeper_tasks.manager import BackgroundTaskManager
 from deeper_tasks.manager.worker_settings import worker_settings
-from deeper_tasks.tasks import CurrentJob, ExecutorKind
+from deeper_tasks.tasks import CurrentJob, ExecutorKind, WorkerState
 from deeper_tasks.testing.clock import ManualClock, real_sleep
 from deeper_tasks.testing.summary import Run, RunEnd, Summary, run_end
 from deeper_tasks.testing.watched_call import WatchingExecutor
 from deeper_tasks.worker.attempt import Attempt, Stop
+from deeper_tasks.worker.base_context import BaseContext
 from deeper_tasks.worker.call import CallSettings
 from deeper_tasks.worker.deadlines import Deadlines
 from deeper_tasks.worker.executors.coroutine import CoroutineExecutor
@@ -75,11 +76,21 @@ class SoloWorker:
     reach it, and time passes only by the clock.
     """
 
-    def __init__(self, manager: BackgroundTaskManager, *, store: Backend, clock: ManualClock, demands: Demands) -> None:
+    def __init__(
+        self,
+        manager: BackgroundTaskManager,
+        *,
+        store: Backend,
+        clock: ManualClock,
+        demands: Demands,
+        state: WorkerState,
+        base: BaseContext,
+    ) -> None:
         self.runs: list[Run] = []
         self._store = store
         self._clock = clock
         self._demands = demands
+        self._base = base
         self._bus = manager.events
         settings = worker_settings(manager.settings, {manager.settings.default_queue: 1})
         self._settings = msgspec.structs.replace(settings, poll_interval=_FOR_EVER, cleanup_interval=_FOR_EVER)
@@ -105,6 +116,7 @@ class SoloWorker:
             reporter=reporter,
             deadlines=self._deadlines,
             bus=self._bus,
+            state=state,
         )
         self._movers: tuple[Role, ...] = (
             Expirer(backend=store, settings=self._settings, bus=self._bus),
@@ -236,7 +248,7 @@ class SoloWorker:
     async def _attempted(self, attempt: Attempt) -> Settlement | None:
         job = attempt.job
         self._raised.pop(job.id, None)
-        running = attempt.task = asyncio.create_task(self._runner.run(attempt))
+        running = attempt.task = asyncio.Task(self._runner.run(attempt), context=self._base.fresh())
         try:
             await self._wait_for(running, attempt)
         finally:

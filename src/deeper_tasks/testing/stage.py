@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Unpack
 
@@ -10,13 +13,16 @@ from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import State
 from deeper_tasks.manager import BackgroundTaskManager, TaskStatus
 from deeper_tasks.manager.views import to_status
-from deeper_tasks.tasks import Task
+from deeper_tasks.tasks import Task, WorkerState
 from deeper_tasks.testing.clock import ClockError, ManualClock
 from deeper_tasks.testing.expectation import Expectation, Wanted
 from deeper_tasks.testing.faulty import FaultyBackend
 from deeper_tasks.testing.likeness import complain
 from deeper_tasks.testing.solo import Demands, SoloWorker
 from deeper_tasks.testing.summary import Summary
+from deeper_tasks.worker.base_context import BaseContext
+from deeper_tasks.worker.clock import SystemClock
+from deeper_tasks.worker.hooks import HookRun
 
 AnyTask = Task[..., Any] | str
 
@@ -41,7 +47,9 @@ class Stage:
         self.store = store
         self.faults = faults
         self.clock = clock
+        self.state = WorkerState()
         self._patience = patience
+        self._base = BaseContext()
 
     @property
     def now(self) -> datetime:
@@ -123,6 +131,25 @@ class Stage:
         """
         await self.clock.pass_time(seconds)
 
+    @asynccontextmanager
+    async def hooks(self) -> AsyncIterator[WorkerState]:
+        """
+        Run the manager's start hooks, and its stop hooks at the end of the `async with`; gives the jobs' state.
+
+        Without it no hook runs, and a test puts into `state` what its jobs need.
+
+        Raises:
+            HookError: a start hook failed.
+        """
+        hooks = self.manager._hooks  # noqa: SLF001 - what its own workers get
+        run = HookRun(hooks, clock=SystemClock(), state=self.state)
+        try:
+            await run.start(stopping=asyncio.Event(), context=self._base.context)
+            self._base.freeze()
+            yield self.state
+        finally:
+            await run.stop()
+
     # what was enqueued
 
     async def assert_enqueued(
@@ -160,7 +187,9 @@ class Stage:
     def worker(self, *, limit: int, raise_errors: bool) -> SoloWorker:
         """Return a worker that runs what it is told to, inside `async with`."""
         demands = Demands(limit=limit, patience=self._patience, raise_errors=raise_errors)
-        return SoloWorker(self.manager, store=self.store, clock=self.clock, demands=demands)
+        return SoloWorker(
+            self.manager, store=self.store, clock=self.clock, demands=demands, state=self.state, base=self._base
+        )
 
     def _target(self, span: timedelta, until: datetime | None) -> datetime:
         if until is None:

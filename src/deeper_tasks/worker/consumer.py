@@ -14,6 +14,7 @@ from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.worker.attempt import Attempt, Stop
+from deeper_tasks.worker.base_context import BaseContext
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.membership import Membership
@@ -52,6 +53,7 @@ class Consumer:
         membership: Membership,
         settler: Settler,
         run: Run,
+        base: BaseContext,
         wake: Callable[[], None],
     ) -> None:
         self.queue = queue
@@ -66,6 +68,7 @@ class Consumer:
         self._membership = membership
         self._settler = settler
         self._run = run
+        self._base = base
         self._wake = wake
         self._pace = Pace(slots=slots, horizon=self._horizon)
         self._held: deque[tuple[ClaimedJob, float]] = deque()
@@ -191,7 +194,8 @@ class Consumer:
                 continue
             attempt = self.running[job.id] = Attempt(job, claimed=claimed)
             # Not by the loop's task factory: an eager one would run the job inside this loop.
-            attempt.task = asyncio.Task(self._work(attempt), loop=loop)
+            # Called at the end of another attempt, in its context, which must not become this one's.
+            attempt.task = asyncio.Task(self._work(attempt), loop=loop, context=self._base.fresh())
 
     async def _work(self, attempt: Attempt) -> None:
         job = attempt.job
@@ -204,7 +208,8 @@ class Consumer:
             del self.running[job.id]
         if settlement is not None:
             if attempt.is_settled:
-                self._settler.tell(job, settlement, attempt.state)
+                # This is the context of the attempt, in which no subscriber may run.
+                self._base.fresh().run(self._settler.tell, job, settlement, attempt.state)
             else:
                 self._settler.put(job, settlement)
             if settlement.ran_for is not None:

@@ -12,7 +12,7 @@ from deeper_tasks.domain.job import EXPIRED, ClaimedJob
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.errors import BackendUnavailableError, InvalidArgumentsError, TaskNotFoundError
 from deeper_tasks.integrations.events import EventBus, JobStarted
-from deeper_tasks.tasks import CurrentJob, ExecutorKind, TaskRegistry, running_job
+from deeper_tasks.tasks import CurrentJob, ExecutorKind, TaskRegistry, WorkerState, enter_job, running_job
 from deeper_tasks.worker.attempt import Attempt, Stop
 from deeper_tasks.worker.call import AnyTask, Call, CallSettings
 from deeper_tasks.worker.clock import Clock
@@ -47,6 +47,7 @@ class Runner:
         reporter: Reporter,
         deadlines: Deadlines,
         bus: EventBus,
+        state: WorkerState | None = None,
     ) -> None:
         self._registry = registry
         self._executors = executors
@@ -57,6 +58,7 @@ class Runner:
         self._reporter = reporter
         self._deadlines = deadlines
         self._bus = bus
+        self._state = WorkerState() if state is None else state
         self._transactions = Transactions(backend=backend, reporter=reporter, lease=settings.lease)
         self._unknown = UnknownTask(grace=settings.unknown_task_grace, bus=bus)
 
@@ -125,7 +127,12 @@ class Runner:
         job = attempt.job
         timeout = self._timeout(job, task)
         attempt.context = CurrentJob(
-            job, timeout=timeout, reporter=self._reporter, transaction=transaction, manager=self._bus
+            job,
+            timeout=timeout,
+            reporter=self._reporter,
+            transaction=transaction,
+            manager=self._bus,
+            state=self._state,
         )
         self._deadlines.watch(attempt, timeout)
         if self._bus.wants(JobStarted):
@@ -172,6 +179,9 @@ class Runner:
             # Told to stop while the middleware took its time: the code is not begun.
             return await executor.run(attempt, call) if attempt.stop is None else call.released()
 
+        assert attempt.context is not None
+        # The attempt's task has a context of its own, which ends with it.
+        enter_job(attempt.context)
         around: Proceed = proceed
         for middleware in reversed(self._middleware):
             around = _wrapped(middleware, attempt, around)

@@ -19,8 +19,9 @@ from deeper_tasks.integrations.events import (
     WorkerStopped,
     WorkerStopping,
 )
-from deeper_tasks.tasks import ExecutorKind, TaskRegistry
+from deeper_tasks.tasks import ExecutorKind, TaskRegistry, WorkerState
 from deeper_tasks.worker.attempt import Attempt, Stop
+from deeper_tasks.worker.base_context import BaseContext
 from deeper_tasks.worker.call import CallSettings
 from deeper_tasks.worker.clock import Clock, SystemClock
 from deeper_tasks.worker.consumer import Consumer
@@ -31,6 +32,7 @@ from deeper_tasks.worker.executors.process import ProcessExecutor
 from deeper_tasks.worker.executors.thread import ThreadExecutor
 from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.heartbeat import Heartbeat
+from deeper_tasks.worker.hooks import HookRun, Hooks
 from deeper_tasks.worker.listener import Listener
 from deeper_tasks.worker.loop_watch import LoopWatch
 from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer
@@ -66,6 +68,7 @@ class Worker:
         bus: EventBus,
         settings: WorkerSettings,
         middleware: Sequence[Middleware] = (),
+        hooks: Hooks | None = None,
         clock: Clock | None = None,
         declare: Declare | None = None,
     ) -> None:
@@ -74,6 +77,8 @@ class Worker:
         self._bus = bus
         self._settings = settings
         self._clock = clock or SystemClock()
+        self._base = BaseContext()
+        self._hooks = HookRun(hooks or Hooks(), clock=self._clock)
         self._health = StoreHealth(bus=bus, clock=self._clock)
         self._membership = Membership(backend=backend, settings=settings)
         self._settler = Settler(backend=backend, clock=self._clock, health=self._health, on_settled=self._on_settled)
@@ -98,6 +103,7 @@ class Worker:
             reporter=self._reporter,
             deadlines=self._deadlines,
             bus=bus,
+            state=self._hooks.state,
         )
         self._heartbeat = Heartbeat(
             backend=backend,
@@ -146,11 +152,16 @@ class Worker:
         """How many jobs run."""
         return sum(len(consumer.running) for consumer in self._consumers.values())
 
+    @property
+    def state(self) -> WorkerState:
+        """What the start hooks made in this process: the `current_job().state` of its coroutines and threads."""
+        return self._hooks.state
+
     def on_pulse(self, tell: TellPulse) -> None:
         """
         Have `tell` called every second from the heartbeat's thread, with how many seconds the loop has been blocked.
 
-        It begins when the store knows this worker, and ends with its last job.
+        It begins when the store knows this worker, before the start hooks, and ends after the stop hooks.
         """
         self._heartbeat.tell_pulse = tell
 
@@ -164,11 +175,32 @@ class Worker:
         """
         Work until `stop`, then return when all is settled or given back.
 
+        The start hooks run before the first claim, the stop hooks after the last job.
         Cancelled, it gives back at once what runs, and its code has stopped before the cancellation goes on.
+
+        Raises:
+            HookError: a start hook failed; nothing was claimed.
         """
         await self._join()
         self._heartbeat.start()
         self._loop_watch.start()
+        try:
+            if not self._stopping.is_set():
+                await self._hooks.start(stopping=self._stopping, context=self._base.context)
+                self._base.freeze()
+            if not self._stopping.is_set():
+                await self._serve()
+        finally:
+            await self._close_executors()
+            await self._hooks.stop()
+            await self._heartbeat.stop()
+            await self._loop_watch.stop()
+            with suppress(BackendError):
+                await self._membership.leave()
+            self._bus.emit(WorkerStopped(node=self.node_id, queues=self._settings.queues))
+
+    async def _serve(self) -> None:
+        """Claim and run jobs until `stop`, and until all that ran is settled or given back."""
         self._bus.emit(WorkerStarted(node=self.node_id, queues=self._settings.queues))
         helpers = [self._settler.run(), self._reporter.run(), self._deadlines.run(), self._listener.run()]
         tasks = [asyncio.create_task(helper) for helper in (*helpers, self._warm_up())]
@@ -182,15 +214,9 @@ class Worker:
             await winding_down
             raise
         finally:
-            await self._heartbeat.stop()
-            await self._loop_watch.stop()
             for task in (*roles, *tasks):
                 task.cancel()
             await asyncio.gather(*roles, *tasks, return_exceptions=True)
-            await self._close_executors()
-            with suppress(BackendError):
-                await self._membership.leave()
-            self._bus.emit(WorkerStopped(node=self.node_id, queues=self._settings.queues))
 
     async def _warm_up(self) -> None:
         """Have the application imported where its jobs will be forked, before the first one's timeout runs."""
@@ -353,6 +379,7 @@ class Worker:
             membership=self._membership,
             settler=self._settler,
             run=self._runner.run,
+            base=self._base,
             wake=lambda: self._loops[name].wake(),  # noqa: PLW0108 - the loop is made for the consumer
         )
         self._add(name, consumer, always_asks=False)

@@ -64,6 +64,18 @@ stuck.run_worker = run_worker
 several = BackgroundTaskManager("sqlite:///tasks.db", processes=4)
 """
 
+HOOKED = """
+import sys
+from deeper_tasks import BackgroundTaskManager
+
+manager = BackgroundTaskManager("sqlite:///tasks.db")
+
+
+@manager.on_worker_start
+def open_pool():
+    sys.exit(0)
+"""
+
 
 class Process:
     """A worker process and the lines it writes on stderr."""
@@ -319,3 +331,11 @@ def test_the_help_says_what_is_per_process_and_what_a_container_needs(deeper):
     assert "in a container 0.0.0.0" in text
     assert "deeper health --file PATH --max-age 30" in text
     assert "--child" not in text
+
+
+def test_a_start_hook_that_fails_ends_the_worker_with_a_line_and_exit_code_1(start, folder):
+    (folder / "hooked.py").write_text(HOOKED)
+    worker = start("hooked:manager")
+    assert worker.end() == 1
+    assert worker.lines[-1] == "deeper: the start hook hooked.open_pool failed: SystemExit: 0"
+    assert "Traceback (most recent call last):" in worker.lines

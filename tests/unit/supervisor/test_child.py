@@ -99,7 +99,7 @@ async def test_one_that_does_not_stop_is_killed_after_its_grace_and_a_margin(wat
     seen = await watched("stubborn")
     seen.child.stop()
     # The silence of one that stops does not count: its end has a time of its own.
-    seen.pass_seconds(21)
+    seen.pass_seconds(31)
     assert not seen.child.was_killed
     seen.pass_seconds(1)
     await seen.until(lambda: seen.child.code is not None)
@@ -111,7 +111,7 @@ async def test_one_that_is_to_hurry_has_no_grace_any_more(watched):
     seen = await watched("stubborn")
     seen.child.stop()
     seen.child.stop()
-    seen.pass_seconds(14)
+    seen.pass_seconds(24)
     assert not seen.child.was_killed
     seen.pass_seconds(1)
     assert seen.child.was_killed

@@ -12,6 +12,7 @@ from deeper_tasks.errors import BackendUnavailableError, NodeLostError
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.testing.conformance.scene import NOW, put_many, rescue_all
 from deeper_tasks.worker.attempt import Stop
+from deeper_tasks.worker.base_context import BaseContext
 from deeper_tasks.worker.consumer import Consumer
 from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.membership import Membership
@@ -52,6 +53,7 @@ class Stage:
             membership=self.membership,
             settler=self.settler,
             run=self.run,
+            base=BaseContext(),
             wake=self.wake,
         )
         self.settling = asyncio.create_task(self.settler.run())
