@@ -23,6 +23,14 @@ install: $(INSTALLED) ## Make the virtual environment and install into it
 demo: $(INSTALLED) ## Run the use cases for real, and check what came of them; options by ARGS="--keep run"
 	@$(BIN)/python -m demo $(ARGS)
 
+.PHONY: proofs
+proofs: $(INSTALLED) ## Run all proofs that take minutes, one after another, and sum up; some of them by ARGS="cron soak"
+	@$(BIN)/python -m proofs all $(ARGS)
+
+.PHONY: cron
+cron: $(INSTALLED) ## Compare due times with a walk around all changes of clocks (minutes); options by ARGS="--seed 1"
+	@$(BIN)/python -m proofs cron $(ARGS)
+
 .PHONY: power-cuts
 power-cuts: $(INSTALLED) ## Cut the power 10,000 times under the SQLite store (minutes); options by ARGS="--cuts 500 --seed 1"
 	@$(BIN)/python -m proofs power-cuts $(ARGS)

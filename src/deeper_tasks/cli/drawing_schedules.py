@@ -14,7 +14,7 @@ from deeper_tasks.manager import RecurringRun, RecurringTask
 
 
 def draw_schedules(entries: Iterable[RecurringTask]) -> Table:
-    """Return a table of the recurring tasks; a run that is late is in red."""
+    """Return a table of the recurring tasks; what is late or never due is in red."""
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for name in ("name", "when", "task"):
         table.add_column(name, overflow="fold")
@@ -42,6 +42,8 @@ def draw_history(runs: Iterable[RecurringRun]) -> Table:
 
 
 def _next(entry: RecurringTask) -> Text:
+    if not entry.next_runs:
+        return Text("never", style="red")
     if entry.is_paused:
         return Text("paused", style="yellow")
     is_late = entry.next_run < datetime.now(UTC)

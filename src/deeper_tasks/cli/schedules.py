@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from deeper_tasks.cli.completion import complete_schedule
-from deeper_tasks.cli.output import console, local_time, write_json
+from deeper_tasks.cli.output import console, local_time, safe, write_json
 from deeper_tasks.cli.program import CommandGroup
 from deeper_tasks.cli.target import Target, takes_target
 
@@ -66,10 +66,14 @@ def next_runs(target: Target, *, name: str, count: int) -> None:
     with target.opened() as manager:
         entry = manager.sync.get_recurring_task(name, next_runs=count)
     if target.as_json:
-        write_json({"name": entry.name, "is_paused": entry.is_paused, "next_runs": entry.next_runs})
+        write_json(
+            {"name": entry.name, "is_paused": entry.is_paused, "next_runs": entry.next_runs, "fault": entry.fault}
+        )
         return
     for moment in entry.next_runs:
         click.echo(local_time(moment))
+    if not entry.next_runs:
+        click.echo(f"deeper: it is never due: {safe(entry.fault or 'the calendar ends')}", err=True)
     if entry.is_paused:
         click.echo(f"deeper: it is paused, and runs at none of them until 'deeper schedules resume {name}'", err=True)
 

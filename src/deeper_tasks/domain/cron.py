@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
+from cronsim import CronSimError
 from msgspec import Struct
 
+from deeper_tasks.domain.cron_fields import END_OF_TIME, CronFields
 from deeper_tasks.errors import InvalidOptionError
 
 ALIASES = {
@@ -28,30 +29,37 @@ _LONGEST_INTERVAL = timedelta(days=36_525)
 _INTERVAL = re.compile(r"@every\s+((?:\d{1,6}[smhd])+)")
 _INTERVAL_PART = re.compile(r"(\d+)([smhd])")
 _UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_NUMBERS_OF_FIELDS = {5, 6}
 _ANY_MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 class Recurrence(Struct, frozen=True, kw_only=True):
     """
-    A validated expression in a time zone. Make one with `parse_recurrence`.
+    An expression in a time zone. Make one with `parse_recurrence`, which checks it.
 
-    Cron fields are read in the zone: a time that a change to summer time skips
-    is due at the change, one that happens twice is due once. An `@every`
-    interval counts from one due time to the next.
+    Cron fields are read in the zone, five and six of them by the same rules:
+    see `CronFields`. An `@every` interval counts from one due time to the next.
     """
 
     expression: str
     timezone: str = "UTC"
 
-    def next_after(self, moment: datetime) -> datetime:
-        """Return the first due time after `moment`, in UTC. Source: Debian cron's rules, by cronsim."""
-        interval = _interval(self.expression)
-        if interval is not None:
-            return (moment + interval).astimezone(UTC)
-        local = moment.astimezone(ZoneInfo(self.timezone))
-        # Asked within the second of two equal hours, cronsim begins with the run of the first.
-        runs = (run.astimezone(UTC) for run in CronSim(_fields(self.expression), local))
-        return next(run for run in runs if run > moment)
+    @property
+    def fault(self) -> str | None:
+        """Why it can never fire, where a store holds one that was not checked, or not by this machine; else None."""
+        return _reading(self.expression, self.timezone).fault
+
+    def next_after(self, moment: datetime) -> datetime | None:
+        """
+        Return the first due time after `moment`, in UTC; None when the calendar ends before it.
+
+        Raises:
+            InvalidOptionError: it has a fault.
+        """
+        reading = _reading(self.expression, self.timezone)
+        if reading.fault is not None:
+            raise InvalidOptionError(reading.fault)
+        return reading.next_after(moment)
 
     def anchored(self, moment: datetime, run: datetime) -> datetime:
         """Return a moment at or before `moment` from which `next_after` keeps the rhythm of `run`."""
@@ -61,10 +69,12 @@ class Recurrence(Struct, frozen=True, kw_only=True):
         return run + (moment - run) // interval * interval
 
     def next_runs(self, count: int, *, after: datetime) -> list[datetime]:
-        """Return the next `count` due times after `after`, in UTC."""
+        """Return the next `count` due times after `after`, in UTC, or fewer when the calendar ends."""
         runs: list[datetime] = []
-        while len(runs) < count:
-            runs.append(self.next_after(runs[-1] if runs else after))
+        following = self.next_after(after) if count > 0 else None
+        while following is not None:
+            runs.append(following)
+            following = self.next_after(following) if len(runs) < count else None
         return runs
 
 
@@ -77,33 +87,84 @@ def parse_recurrence(expression: str, timezone: str = "UTC") -> Recurrence:
     (`@every 30s`, `@every 1h30m`; at least one second).
 
     Raises:
-        InvalidOptionError: the expression or the zone cannot be used.
+        InvalidOptionError: the expression or the zone cannot be used, or it is never due.
     """
     for value in (expression, timezone):
         if not isinstance(value, str):
             raise InvalidOptionError(f"a cron expression and a time zone are texts, not {value!r}")
-    _check_zone(timezone)
     if len(expression) > _LONGEST_EXPRESSION:
         message = f"a cron expression has at most {_LONGEST_EXPRESSION} characters, this one has {len(expression)}"
         raise InvalidOptionError(message)
+    fault = _reading(expression, timezone).fault
+    if fault is not None:
+        raise InvalidOptionError(fault)
+    return Recurrence(expression=" ".join(expression.split()), timezone=timezone)
+
+
+class _Reading(Struct, frozen=True, kw_only=True):
+    """An expression as it was read: an interval, or fields in a zone, or what is wrong with it."""
+
+    fault: str | None = None
+    interval: timedelta | None = None
+    fields: CronFields | None = None
+    zone: ZoneInfo | None = None
+
+    def next_after(self, moment: datetime) -> datetime | None:
+        if self.interval is not None:
+            return (moment + self.interval).astimezone(UTC) if moment < END_OF_TIME - self.interval else None
+        assert self.fields is not None
+        assert self.zone is not None
+        return self.fields.next_after(moment, self.zone)
+
+
+@lru_cache(maxsize=1024)
+def _reading(expression: str, timezone: str) -> _Reading:
+    """Read an expression, once: to find out that one is never due takes some milliseconds."""
+    try:
+        zone = ZoneInfo(timezone)
+    except (KeyError, ValueError, OSError):
+        return _Reading(fault=f"{timezone!r} is no time zone; use an IANA name such as 'Europe/Berlin' or 'UTC'")
     normal = " ".join(expression.split())
     interval = _interval(normal)
-    if interval is not None and interval > _LONGEST_INTERVAL:
-        raise InvalidOptionError(f"{expression!r} is longer than a hundred years")
-    if interval is None:
-        try:
-            CronSim(_fields(normal), _ANY_MOMENT)
-        except CronSimError as error:
-            message = (
-                f"{expression!r} is no cron expression: {str(error).lower()}; "
-                "write for example '0 3 * * *' (every day at 03:00), '@daily' or '@every 30s'"
-            )
-            raise InvalidOptionError(message) from error
-    return Recurrence(expression=normal, timezone=timezone)
+    if interval is not None:
+        is_too_long = interval > _LONGEST_INTERVAL
+        return _Reading(
+            interval=interval, fault=f"{expression!r} is longer than a hundred years" if is_too_long else None
+        )
+    fields = ALIASES.get(normal.lower(), normal)
+    try:
+        reading = _Reading(fields=CronFields(fields), zone=zone)
+    except CronSimError as error:
+        return _Reading(fault=_never_due(expression) if _is_of_no_month(fields) else _unreadable(expression, error))
+    return reading if reading.next_after(_ANY_MOMENT) is not None else _Reading(fault=_never_due(expression))
 
 
-def _fields(expression: str) -> str:
-    return ALIASES.get(expression.lower(), expression)
+def _unreadable(expression: str, error: CronSimError) -> str:
+    return (
+        f"{expression!r} is no cron expression: {str(error).lower()}; "
+        "write for example '0 3 * * *' (every day at 03:00), '@daily' or '@every 30s'"
+    )
+
+
+def _never_due(expression: str) -> str:
+    return (
+        f"{expression!r} is never due: no day has this date and weekday, or the clock of the zone skips its time; "
+        "'0 3 1 * *', for example, is due on the first of each month at 03:00"
+    )
+
+
+def _is_of_no_month(fields: str) -> bool:
+    """Whether fields that cannot be used are only those of a day that none of their months has."""
+    parts = fields.split()
+    if len(parts) not in _NUMBERS_OF_FIELDS:
+        return False
+    *times, day, month, weekday = parts
+    try:
+        CronFields(" ".join((*times, day, "*", weekday)))
+        CronFields(" ".join((*times, "*", month, weekday)))
+    except CronSimError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=256)
@@ -113,12 +174,3 @@ def _interval(expression: str) -> timedelta | None:
         return None
     seconds = sum(int(count) * _UNIT[unit] for count, unit in _INTERVAL_PART.findall(match[1]))
     return timedelta(seconds=seconds) if seconds else None
-
-
-@lru_cache(maxsize=256)
-def _check_zone(name: str) -> None:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:
-        message = f"{name!r} is no time zone; use an IANA name such as 'Europe/Berlin' or 'UTC'"
-        raise InvalidOptionError(message) from error

@@ -10,6 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from deeper_tasks.domain.cron import Recurrence
+from deeper_tasks.domain.cron_fields import END_OF_TIME
 from deeper_tasks.domain.ids import JobId, derived_id
 from deeper_tasks.domain.job import JobSpec, NewJob
 from deeper_tasks.domain.schedule_run import PlannedRun, RunOutcome, ScheduleRun
@@ -55,7 +56,7 @@ class Schedule(Struct, frozen=True, kw_only=True):
 
 
 class ScheduleEntry(Struct, frozen=True, kw_only=True):
-    """A schedule as the store keeps it. `next_run` is when it fires next, by the store's clock."""
+    """A schedule as the store keeps it. `next_run` is when it fires next, by the store's clock; END_OF_TIME: never."""
 
     schedule: Schedule
     next_run: datetime
@@ -129,23 +130,37 @@ def first_run(schedule: Schedule, known: ScheduleEntry | None, *, now: datetime)
     Return the next run of an entry that is being registered at `now`.
 
     An unchanged one keeps its next run; a changed one starts after both now and its last run.
+
+    Raises:
+        InvalidOptionError: its recurrence has a fault.
     """
     if known is None:
-        return schedule.recurrence.next_after(now)
+        return _next_run(schedule.recurrence, after=now)
     if known.schedule.recurrence == schedule.recurrence:
         return known.next_run
-    return schedule.recurrence.next_after(max(now, known.last_run or now))
+    return _next_run(schedule.recurrence, after=max(now, known.last_run or now))
 
 
 def resumed_run(entry: ScheduleEntry, *, now: datetime) -> datetime:
-    """Return the next run of an entry whose pause ends at `now`: the first after it, in its rhythm."""
+    """
+    Return the next run of an entry whose pause ends at `now`: the first after it, in its rhythm.
+
+    One whose recurrence has a fault keeps its next run.
+    """
     recurrence = entry.schedule.recurrence
-    return recurrence.next_after(recurrence.anchored(now, entry.next_run))
+    if recurrence.fault is not None:
+        return entry.next_run
+    return _next_run(recurrence, after=recurrence.anchored(now, entry.next_run))
 
 
 def plan_firing(entry: ScheduleEntry, *, now: datetime) -> Firing | None:
-    """Return what is to be done about an entry at `now`; None when it is paused or not due."""
-    if entry.paused_at is not None:
+    """
+    Return what is to be done about an entry at `now`; None when it is paused or not due.
+
+    Raises:
+        InvalidOptionError: its recurrence has a fault: it is never due.
+    """
+    if entry.paused_at is not None or now >= END_OF_TIME:
         return None
     schedule = entry.schedule
     if entry.next_run > now:
@@ -156,7 +171,7 @@ def plan_firing(entry: ScheduleEntry, *, now: datetime) -> Firing | None:
     return Firing(
         schedule=schedule,
         expected=entry.next_run,
-        next_run=schedule.recurrence.next_after(due[-1]),
+        next_run=_next_run(schedule.recurrence, after=due[-1]),
         runs=tuple(
             PlannedRun(due=run, outcome=RunOutcome.FIRED, job=_job(schedule, run))
             if run in chosen
@@ -167,8 +182,8 @@ def plan_firing(entry: ScheduleEntry, *, now: datetime) -> Firing | None:
 
 
 def _repair(entry: ScheduleEntry, now: datetime) -> Firing | None:
-    first, second = entry.schedule.recurrence.next_runs(2, after=now)
-    if entry.next_run <= second:
+    first = _next_run(entry.schedule.recurrence, after=now)
+    if entry.next_run <= _next_run(entry.schedule.recurrence, after=first):
         return None
     return Firing(
         schedule=entry.schedule,
@@ -177,6 +192,10 @@ def _repair(entry: ScheduleEntry, now: datetime) -> Firing | None:
         runs=(PlannedRun(due=entry.next_run, outcome=RunOutcome.REPAIRED),),
         is_repair=True,
     )
+
+
+def _next_run(recurrence: Recurrence, *, after: datetime) -> datetime:
+    return recurrence.next_after(after) or END_OF_TIME
 
 
 def _due_runs(entry: ScheduleEntry, now: datetime) -> list[datetime]:
@@ -189,12 +208,12 @@ def _due_runs(entry: ScheduleEntry, now: datetime) -> list[datetime]:
     recurrence = entry.schedule.recurrence
     window = timedelta(minutes=1)
     while True:
-        start = max(entry.next_run, recurrence.anchored(now - window, entry.next_run))
+        start = max(entry.next_run, recurrence.anchored(now - min(window, now - entry.next_run), entry.next_run))
         runs = [start] if start == entry.next_run else []
-        following = recurrence.next_after(start)
+        following = _next_run(recurrence, after=start)
         while following <= now:
             runs.append(following)
-            following = recurrence.next_after(following)
+            following = _next_run(recurrence, after=following)
         if start == entry.next_run or len(runs) >= MAX_MISSED_RUNS:
             return runs[-MAX_MISSED_RUNS:]
         window *= 2

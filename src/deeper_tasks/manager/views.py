@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from deeper_tasks.backends.protocol import Counts, Cursor, JobList, QueueCounts
+from deeper_tasks.domain.cron_fields import END_OF_TIME
 from deeper_tasks.domain.job import AttemptError, Job, Progress
 from deeper_tasks.domain.schedule import MissedRuns, Overlap, ScheduleEntry
 from deeper_tasks.domain.schedule_run import RunOutcome, ScheduleRun
@@ -205,7 +206,9 @@ class RecurringTask(Struct, frozen=True, kw_only=True):
 
     `last_run` is the last due time that made a job, `last_task_id` the last job,
     one run by hand too. `is_declared`: it stands in the code, as `@task(cron=…)`.
-    Of a paused one, `next_run` is the run at which it stopped.
+    Of a paused one, `next_run` is the run at which it stopped. `fault` says why it
+    is never due, where its expression or zone cannot be used here; then it has no
+    `next_runs`. There are fewer of them than asked for where the calendar ends.
     """
 
     name: str
@@ -223,6 +226,7 @@ class RecurringTask(Struct, frozen=True, kw_only=True):
     args: list[Any]
     kwargs: dict[str, Any]
     is_declared: bool
+    fault: str | None = None
 
 
 def to_recurring_task(entry: ScheduleEntry, *, runs: int) -> RecurringTask:
@@ -241,11 +245,19 @@ def to_recurring_task(entry: ScheduleEntry, *, runs: int) -> RecurringTask:
         last_run=entry.last_run,
         last_task_id=entry.last_job,
         is_paused=entry.paused_at is not None,
-        next_runs=(entry.next_run, *recurrence.next_runs(runs - 1, after=entry.next_run)),
+        next_runs=_next_runs(entry, runs),
         args=args,
         kwargs=kwargs,
         is_declared=schedule.is_declared,
+        fault=recurrence.fault,
     )
+
+
+def _next_runs(entry: ScheduleEntry, count: int) -> tuple[datetime, ...]:
+    recurrence = entry.schedule.recurrence
+    if recurrence.fault is not None or entry.next_run >= END_OF_TIME:
+        return ()
+    return (entry.next_run, *recurrence.next_runs(count - 1, after=entry.next_run))
 
 
 class RecurringRun(Struct, frozen=True, kw_only=True):

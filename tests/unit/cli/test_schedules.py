@@ -80,3 +80,28 @@ def test_a_run_that_is_late_is_shown_as_such(deeper, folder, nightly):
         connection.execute("UPDATE deeper_schedule SET next_run = next_run - 48 * :hour", {"hour": HOUR})
     connection.close()
     assert " ago)" in deeper("schedules", *STORE).stdout
+
+
+def test_an_entry_that_is_never_due_is_listed_as_such_and_hurts_no_command(deeper, ask, folder, nightly):
+    manager = load_manager("shop:manager")
+    manager.sync.schedule_recurring_task("hourly", "shop", "add", [1], "@hourly")
+    manager.sync.close()
+    connection = sqlite3.connect(folder / "tasks.db")
+    with connection:
+        damage = "UPDATE deeper_schedule SET document = replace(document, '0 3 * * *', '0 6 */15 * mon#2')"
+        connection.execute(damage + " WHERE name = 'nightly'")
+    connection.close()
+    shown = deeper("schedules", *STORE).stdout.splitlines()
+    assert [line.split()[0] for line in shown[1:]] == ["hourly", "nightly"]
+    assert shown[2].rstrip().endswith("never")
+    reason = "'0 6 */15 * mon#2' is never due"
+    hourly, broken = ask("schedules")
+    assert (hourly["fault"], broken["next_runs"]) == (None, [])
+    assert reason in broken["fault"]
+    result = deeper("schedules", "next", nightly, *STORE)
+    assert (result.stdout, reason in result.stderr) == ("", True)
+    findings = json.loads(deeper("doctor", "--json", *STORE).stdout)["findings"]
+    found = {finding["check"]: finding for finding in findings}
+    assert reason in found["recurring task never due"]["message"]
+    for command in ("pause", "resume", "run", "history", "remove"):
+        assert deeper("schedules", command, nightly, *STORE).exit_code == 0

@@ -6,7 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from deeper_tasks.domain.cron import ALIASES, parse_recurrence
+from deeper_tasks.domain.cron import ALIASES, Recurrence, parse_recurrence
+from deeper_tasks.domain.cron_fields import END_OF_TIME
 from deeper_tasks.errors import InvalidOptionError
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -144,8 +145,115 @@ def test_no_next_run_ever_lies_before_the_moment_asked_from(zone, expression):
     ]
     nexts = [recurrence.next_after(moment) for moment in moments]
     assert all(found > moment for found, moment in zip(nexts, moments, strict=True))
-    if zone != "Australia/Lord_Howe":  # cronsim can miss a run at that zone's change of half an hour
-        assert nexts == sorted(nexts)
+    assert nexts == sorted(nexts)
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone", "after", "due"),
+    [
+        # A change at midnight.
+        ("15 0 * * *", "Africa/Cairo", utc(2024, 4, 25), [utc(2024, 4, 25, 22), utc(2024, 4, 26, 21, 15)]),
+        ("*/30 * 26 4 *", "Africa/Cairo", utc(2024, 4, 25, 22, 30), [utc(2024, 4, 25, 23), utc(2024, 4, 25, 23, 30)]),
+        ("45 23 * * *", "Africa/Cairo", utc(2024, 10, 31, 12), [utc(2024, 10, 31, 20, 45), utc(2024, 11, 1, 21, 45)]),
+        # A change by half an hour: from 02:00 to 02:30, and back from 02:00 to 01:30.
+        (
+            "15 2 * * *",
+            "Australia/Lord_Howe",
+            utc(2024, 10, 5, 12),
+            [utc(2024, 10, 5, 15, 30), utc(2024, 10, 6, 15, 15)],
+        ),
+        ("0 */2 * * *", "Australia/Lord_Howe", utc(2024, 10, 5, 13, 45), [utc(2024, 10, 5, 17), utc(2024, 10, 5, 19)]),
+        ("45 1 * * *", "Australia/Lord_Howe", utc(2024, 4, 6), [utc(2024, 4, 6, 14, 45), utc(2024, 4, 7, 15, 15)]),
+        (
+            "45 * * * *",
+            "Australia/Lord_Howe",
+            utc(2024, 4, 6, 14, 40),
+            [utc(2024, 4, 6, 14, 45), utc(2024, 4, 6, 15, 15)],
+        ),
+        # The 30th of December 2011 was left out, and the 21st of August 1993.
+        ("30 2 30 12 *", "Pacific/Apia", utc(2011, 1, 1), [utc(2011, 12, 30, 10), utc(2012, 12, 29, 12, 30)]),
+        ("30 2 * * *", "Pacific/Apia", utc(2011, 12, 29), [utc(2011, 12, 29, 12, 30), utc(2011, 12, 30, 10)]),
+        ("0 * 30 12 *", "Pacific/Apia", utc(2011, 1, 1), [utc(2012, 12, 29, 10), utc(2012, 12, 29, 11)]),
+        ("0 8 21 8 *", "Pacific/Kwajalein", utc(1993, 1, 1), [utc(1993, 8, 21, 12), utc(1994, 8, 20, 20)]),
+    ],
+)
+def test_five_and_six_fields_are_due_alike_at_uncommon_changes_of_the_clock(expression, zone, after, due):
+    assert runs(expression, 2, after=after, timezone=zone) == due
+    assert runs(f"0 {expression}", 2, after=after, timezone=zone) == due
+
+
+@pytest.mark.parametrize(
+    ("expression", "after", "due"),
+    [
+        ("30 30 2 * * *", utc(2024, 3, 31), [utc(2024, 3, 31, 1), utc(2024, 4, 1, 0, 30, 30)]),
+        ("30 30 2 * * *", utc(2024, 10, 27), [utc(2024, 10, 27, 0, 30, 30), utc(2024, 10, 28, 1, 30, 30)]),
+        ("* 30 2 * * *", utc(2024, 3, 31), [utc(2024, 3, 31, 1), utc(2024, 4, 1, 0, 30)]),
+        ("59 59 2 * * *", utc(2024, 10, 27, 0, 59, 59), [utc(2024, 10, 28, 1, 59, 59)]),
+        ("*/30 59 * * * *", utc(2024, 10, 27, 0, 59), [utc(2024, 10, 27, 0, 59, 30), utc(2024, 10, 27, 1, 59)]),
+    ],
+)
+def test_six_fields_are_due_once_at_a_change_of_the_clock_where_their_time_is_fixed(expression, after, due):
+    assert runs(expression, len(due), after=after, timezone="Europe/Berlin") == due
+
+
+@pytest.mark.parametrize(
+    ("expression", "timezone"),
+    [
+        ("0 6 */15 * mon#2", "UTC"),
+        ("0 0 30 2 *", "UTC"),
+        ("0 0 31 4,6 *", "Europe/Berlin"),
+        ("15 0 0 31 11 *", "UTC"),
+        ("* 2 * 3 0L", "Europe/Berlin"),
+    ],
+)
+def test_an_expression_that_is_never_due_is_refused(expression, timezone):
+    with pytest.raises(InvalidOptionError, match="is never due") as caught:
+        parse_recurrence(expression, timezone)
+    assert repr(expression) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("expression", "due"),
+    [
+        ("0 0 */28 2 mon", [utc(2072, 2, 29), utc(2077, 2, 1)]),
+        ("0 12 * 2 mon#5", [utc(2072, 2, 29, 12), utc(2112, 2, 29, 12)]),
+        ("0 0 12 29 2 */7", [utc(2088, 2, 29, 12), utc(2128, 2, 29, 12)]),
+    ],
+)
+def test_the_rarest_dates_are_found_forty_years_ahead(expression, due):
+    assert runs(expression, 2, after=utc(2072, 2, 28)) == due
+
+
+@pytest.mark.parametrize(
+    "recurrence",
+    [
+        Recurrence(expression="0 6 */15 * mon#2"),
+        Recurrence(expression="at noon"),
+        Recurrence(expression=""),
+        Recurrence(expression="@every 0s"),
+        Recurrence(expression="@every 999999d"),
+        Recurrence(expression="0 3 * * *", timezone="Mars/Olympus"),
+        Recurrence(expression="0 3 * * *", timezone=""),
+    ],
+)
+def test_a_recurrence_that_was_not_checked_says_what_is_wrong_and_finds_no_run(recurrence):
+    assert repr(recurrence.expression) in recurrence.fault or repr(recurrence.timezone) in recurrence.fault
+    with pytest.raises(InvalidOptionError):
+        recurrence.next_after(utc(2026, 1, 1))
+
+
+ZONES = ["UTC", "Pacific/Kiritimati", "Etc/GMT+12", "Europe/Berlin"]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("expression", ["* * * * * *", "0 3 * * *", "0 0 */28 2 mon", "@yearly", "@every 36525d"])
+def test_no_run_lies_beyond_the_end_of_the_calendar(zone, expression):
+    recurrence = parse_recurrence(expression, zone)
+    for before in (timedelta(0), timedelta(seconds=1), timedelta(days=1), timedelta(days=400), timedelta(days=40_000)):
+        for start in (END_OF_TIME - before, datetime.max.replace(tzinfo=UTC) - before):
+            found = recurrence.next_runs(3, after=start)
+            assert all(start < run < END_OF_TIME for run in found)
+    assert recurrence.next_after(END_OF_TIME) is None
 
 
 def test_the_29th_of_february_waits_for_a_leap_year():

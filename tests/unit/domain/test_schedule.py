@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from deeper_tasks.domain.cron import Recurrence, parse_recurrence
+from deeper_tasks.domain.cron_fields import END_OF_TIME
 from deeper_tasks.domain.ids import derived_id
 from deeper_tasks.domain.job import JobSpec
 from deeper_tasks.domain.schedule import (
@@ -20,6 +21,7 @@ from deeper_tasks.domain.schedule import (
     resumed_run,
 )
 from deeper_tasks.domain.schedule_run import RunOutcome
+from deeper_tasks.errors import InvalidOptionError
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -243,3 +245,47 @@ def test_a_resumed_entry_runs_first_after_now_in_its_rhythm():
     assert resumed_run(entry("@every 40m", next_run=NOON), now=NOON + 90 * MINUTE) == NOON + 120 * MINUTE
     assert resumed_run(entry("@every 40m", next_run=NOON), now=NOON - MINUTE) == NOON
     assert resumed_run(entry("@every 40m", next_run=NOON), now=NOON) == NOON + 40 * MINUTE
+
+
+NEVER = Recurrence(expression="0 6 */15 * mon#2")
+
+
+def test_an_entry_that_is_never_due_plans_nothing_and_says_why():
+    known = replace(entry(), schedule=replace(schedule(), recurrence=NEVER))
+    for now in (NOON - HOUR, NOON, NOON + HOUR):
+        with pytest.raises(InvalidOptionError, match="never due"):
+            plan_firing(known, now=now)
+
+
+def test_an_entry_that_is_never_due_can_be_paused_resumed_and_changed():
+    known = replace(entry(paused_at=NOON), schedule=replace(schedule(), recurrence=NEVER))
+    assert plan_firing(known, now=NOON + HOUR) is None
+    assert resumed_run(known, now=NOON + HOUR) == NOON
+    assert first_run(schedule(), known, now=NOON) == NOON + HOUR
+
+
+def test_an_entry_that_is_never_due_cannot_be_registered():
+    with pytest.raises(InvalidOptionError, match="never due"):
+        first_run(replace(schedule(), recurrence=NEVER), None, now=NOON)
+
+
+FAR = [END_OF_TIME - timedelta(days=800), END_OF_TIME - HOUR, END_OF_TIME, datetime.max.replace(tzinfo=UTC)]
+
+
+@pytest.mark.parametrize("policy", list(MissedRuns))
+@pytest.mark.parametrize("now", FAR)
+@pytest.mark.parametrize("expression", ["* * * * * *", "0 * * * *", "@yearly", "0 0 */28 2 mon", "@every 36525d"])
+def test_a_clock_at_the_end_of_the_calendar_overflows_nothing(expression, now, policy):
+    new = schedule(expression, missed_runs=policy)
+    first = first_run(new, None, now=now)
+    assert now < first <= END_OF_TIME or first == END_OF_TIME
+    for next_run in (NOON, first):
+        known = ScheduleEntry(schedule=new, next_run=next_run)
+        assert resumed_run(known, now=now) <= END_OF_TIME
+        firing = plan_firing(known, now=now)
+        assert firing is None or NOON < firing.next_run <= END_OF_TIME
+
+
+def test_an_entry_that_a_clock_far_ahead_put_to_the_end_of_time_is_repaired():
+    firing = plan_firing(entry("@yearly", next_run=END_OF_TIME), now=NOON)
+    assert (firing.is_repair, firing.next_run) == (True, datetime(2027, 1, 1, tzinfo=UTC))

@@ -8,6 +8,7 @@ from deeper_tasks import BackgroundTaskManager, RunOutcome, task
 from deeper_tasks.domain.cron import parse_recurrence
 from deeper_tasks.domain.schedule import Schedule, plan_firing
 from deeper_tasks.domain.state import State
+from deeper_tasks.errors import InvalidOptionError
 from deeper_tasks.integrations.events import (
     JobEnqueued,
     ScheduleOrphaned,
@@ -326,3 +327,13 @@ async def test_a_worker_removes_what_the_code_no_longer_declares(manager, workin
 
     async with working(manager):
         await wait_until(is_gone)
+
+
+@pytest.mark.parametrize("expression", ["0 6 */15 * mon#2", "0 0 30 2 *", "0 0 0 31 4,6,9,11 *"])
+async def test_an_expression_that_is_never_due_is_refused_where_it_is_written(manager, send, expression):
+    with pytest.raises(InvalidOptionError, match="is never due") as caught:
+        await put(manager, send, expression=expression)
+    assert repr(expression) in str(caught.value)
+    with pytest.raises(InvalidOptionError, match="is never due"):
+        manager.task(name="shop.never", cron=expression)(lambda: None)
+    assert await manager.list_recurring_tasks() == []

@@ -109,6 +109,29 @@ async def test_an_entry_that_cannot_be_read_in_its_zone_does_not_stop_the_others
     assert "'a'" in caplog.text
 
 
+async def test_an_entry_that_is_never_due_does_not_stop_the_others_and_is_told_once(store, bus, caplog):
+    now = (await store.schedules()).now
+    await put_schedule(store, "b")
+    await put_schedule(store, "c", "@every 1h")
+    entries = (await store.schedules()).entries
+    never = Recurrence(expression="0 6 */15 * mon#2")
+    schedules = store.schedules
+
+    async def from_an_older_program(**_):
+        book = await schedules()
+        schedule = msgspec.structs.replace(entries[0].schedule, name="a", recurrence=never)
+        damaged = msgspec.structs.replace(entries[0], schedule=schedule, next_run=now - DAY)
+        return msgspec.structs.replace(book, entries=(damaged, *book.entries))
+
+    store.schedules = from_an_older_program
+    scheduler = Scheduler(backend=store, settings=SETTINGS, bus=bus)
+    assert await scheduler.turn() == AT_ONCE
+    assert AT_ONCE < await scheduler.turn() <= POLL
+    assert [event.name for event in bus.heard] == ["b"]
+    assert caplog.text.count("the recurring task 'a' cannot be fired here") == 1
+    assert "'0 6 */15 * mon#2' is never due" in caplog.text
+
+
 async def test_an_entry_whose_firing_raises_does_not_stop_the_others(flaky, bus, caplog):
     for name in ("a", "b", "c"):
         await put_schedule(flaky, name)

@@ -1,11 +1,11 @@
-"""The recurring tasks: those overdue, paused, or of a task that the application does not have."""
+"""The recurring tasks: those overdue, paused, never due, or of a task that the application does not have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from shlex import quote
 
-from deeper_tasks.domain.finding import Finding, fine, warning
+from deeper_tasks.domain.finding import Finding, fault, fine, warning
 from deeper_tasks.domain.schedule import ON_TIME, ScheduleEntry
 from deeper_tasks.manager.diagnosis.jobs import is_known
 from deeper_tasks.manager.diagnosis.scene import Scene
@@ -21,7 +21,14 @@ def examine(scene: Scene) -> list[Finding]:
 
 def _of_entry(scene: Scene, entry: ScheduleEntry) -> Iterator[Finding]:
     name, late = entry.schedule.name, scene.book.now - entry.next_run
-    if entry.paused_at is not None:
+    reason = entry.schedule.recurrence.fault
+    if reason is not None:
+        yield fault(
+            "recurring task never due",
+            f"{name!r} never fires: {reason}",
+            f"register it anew with another expression, or remove it: deeper schedules remove {quote(name)}",
+        )
+    elif entry.paused_at is not None:
         yield warning(
             "paused recurring task",
             f"{name!r} has been paused for {span(scene.book.now - entry.paused_at)}",

@@ -1,0 +1,64 @@
+"""The series: the proofs one after another, each in a process of its own, and a summary in the end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+import click
+from msgspec import Struct
+from rich.table import Table
+
+from proofs.verdict import screen
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """What came of one proof."""
+
+    name: str
+    took: timedelta
+    exit_code: int
+
+    @property
+    def verdict(self) -> str:
+        """The result in a word or two."""
+        return "proved" if self.exit_code == 0 else f"failed, exit code {self.exit_code}"
+
+
+def series(proofs: Sequence[click.Command]) -> click.Command:
+    """Return the command that runs these proofs, or those of them that are named."""
+    names = [str(proof.name) for proof in proofs]
+
+    @click.command("all")
+    @click.argument("chosen", nargs=-1, metavar="[PROOF]...", type=click.Choice(names))
+    def run_all(chosen: tuple[str, ...]) -> None:
+        """
+        Run the proofs one after another, and print a summary. Without a name: all of them.
+
+        It goes on after one that fails, and exits with 1 if any did. Options of a proof are given in the
+        environment: PROOFS_MEMORY_JOBS=100000 for `memory --jobs 100000`.
+        """
+        results = [_run(name) for name in names if name in (chosen or names)]
+        _print(results)
+        raise SystemExit(1 if any(result.exit_code for result in results) else 0)
+
+    return run_all
+
+
+def _run(name: str) -> Result:
+    click.echo(f"\n{name}\n")
+    started = time.monotonic()
+    exit_code = subprocess.run([sys.executable, "-m", "proofs", name], check=False).returncode
+    return Result(name=name, took=timedelta(seconds=round(time.monotonic() - started)), exit_code=exit_code)
+
+
+def _print(results: Sequence[Result]) -> None:
+    table = Table(box=None, title="\nproofs", title_justify="left", padding=(0, 2, 0, 0))
+    for title in ("proof", "took", "result"):
+        table.add_column(title)
+    for result in results:
+        table.add_row(result.name, str(result.took), result.verdict)
+    screen().print(table)

@@ -1,0 +1,65 @@
+"""The wall clock of a zone: which times it has shown, when it shows one first, and when it is changed."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+_SECOND = timedelta(seconds=1)
+
+
+def first_shown(wall: datetime, zone: ZoneInfo) -> datetime:
+    """
+    Return the first moment, in UTC, at which the clock shows this time (without a zone) or a later one.
+
+    Of a time that is shown twice it is the first; of one that is skipped it is the change.
+    """
+    early, late = _shown(wall, zone, fold=0), _shown(wall, zone, fold=1)
+    return early if early <= late else _change(late, early, zone)
+
+
+def latest_shown(moment: datetime, zone: ZoneInfo) -> datetime:
+    """Return the latest time, without a zone, that the clock has shown up to a moment, in whole seconds."""
+    moment = moment.replace(microsecond=0)
+    local = moment.astimezone(zone)
+    if not local.fold:
+        return local.replace(tzinfo=None)
+    # The clock was set back, and shows again what it has shown before.
+    change = _change(_shown(local, zone, fold=0), moment, zone)
+    return (change - _SECOND).astimezone(zone).replace(tzinfo=None)
+
+
+def stretches(start: datetime, end: datetime, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime, timedelta]]:
+    """
+    Return the stretches of a time without a change of the clock: start, end and distance from UTC of each.
+
+    The time, in whole seconds, has one change at most: no zone has had two within three days.
+    """
+    before, after = _offset(start, zone), _offset(end, zone)
+    if before == after:
+        yield start, end, before
+        return
+    change = _change(start, end, zone)
+    yield start, change, before
+    yield change, end, after
+
+
+def _shown(wall: datetime, zone: ZoneInfo, *, fold: int) -> datetime:
+    return wall.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+
+
+def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
+    offset = moment.astimezone(zone).utcoffset()
+    assert offset is not None
+    return offset
+
+
+def _change(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
+    """Return the moment, after `before` and not after `after`, from which the distance from UTC is that of `after`."""
+    offset = _offset(after, zone)
+    seconds = range((after - before) // _SECOND)
+    return before + _SECOND * bisect_left(
+        seconds, True, key=lambda second: _offset(before + _SECOND * second, zone) == offset
+    )
