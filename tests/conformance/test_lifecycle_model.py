@@ -68,6 +68,7 @@ class Expected:
     attempt: int = 0
     errors: int = 0
     token: ClaimToken | None = None
+    led_to: State | None = None
     node: NodeId | None = None
     has_started: bool = False
     cancel_requested: str | None = None
@@ -163,6 +164,7 @@ class Model:
         if state in {State.SCHEDULED, State.RETRYABLE}:
             job.due = self.now + delay
         self.move(job, state)
+        job.led_to = state
         return state
 
     def move(self, job: Expected, state: State) -> None:
@@ -370,10 +372,12 @@ class LifeCycle(RuleBasedStateMachine):
         marked = {} if mark is None else {mark: True}
         sent = [Settlement(id=job.id, token=job.token, **fields, **marked) for job in jobs]
         stale = Settlement(id=jobs[0].id, token=ClaimToken("never"), end=End.FAIL)
-        settled = self.run(self.backend.settle([sent[0], stale, *sent[1:]], now=self.now))
+        settled = self.run(self.backend.settle([sent[0], stale, *sent, sent[-1]], now=self.now))
         told = {"delay": delay, "has_error": has_error, "ran": ran, "mark": mark}
         expected = {job.id: self.model.settle(job, end, **told) for job in jobs}
-        assert {one.id: one.state for one in settled} == expected
+        assert Counter((one.id, one.state) for one in settled) == Counter(
+            (job.id, expected[job.id]) for job in (jobs[0], *jobs, jobs[-1])
+        )
         self.sent.extend(sent)
 
     @precondition(lambda self: self.sent)
@@ -381,9 +385,9 @@ class LifeCycle(RuleBasedStateMachine):
     def settle_again(self, which):
         settlement = pick(self.sent, which)
         job = self.model.jobs.get(settlement.id)
-        is_accepted = job is not None and job.token == settlement.token
+        is_answered = job is not None and job.token == settlement.token
         settled = self.run(self.backend.settle([settlement], now=self.now))
-        assert [one.id for one in settled] == ([settlement.id] if is_accepted else [])
+        assert [(one.id, one.state) for one in settled] == ([(job.id, job.led_to)] if is_answered else [])
 
     @precondition(lambda self: self.model.in_state(State.RUNNING))
     @rule(which=some)

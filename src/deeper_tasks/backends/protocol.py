@@ -7,7 +7,8 @@ It holds for every method:
 - **Never waits for work.** A claim that finds nothing returns nothing.
 - **Repeatable.** A call that raised `BackendUnavailableError` may be sent again as it
   was: what it had done already is not done twice. `insert`, `claim`, `settle` and `report`
-  give the same answer again; the others answer as if somebody else had done it.
+  give the same answer again (`settle` until the job is claimed again or deleted); the
+  others answer as if another caller had done it.
 - **Time is the store's.** `now` is for tests; without it the store's own clock decides
   what is due, expired, or finished when.
 - **Batches.** A call costs about the same for one job as for many.
@@ -365,8 +366,13 @@ class Backend(Protocol):
         A release without delay keeps the job's due time, and so its place in the
         line. Returns those accepted, each with the state it led to. A job that another
         worker has taken over since, that was rescued or deleted, is left alone and
-        left out. A token settles once: the same settlement again is accepted again
-        and changes nothing. One refusal never harms its neighbours.
+        left out. One refusal never harms its neighbours.
+
+        A token settles once. Any settlement that it sends again, in another call or
+        the same, also after `JobTransaction.complete`, changes nothing and is answered
+        with the state that the first led to, whatever has become of the job since,
+        until the job is claimed again or deleted; from then on it is left out. So to be
+        left out means a refusal only where the settlement was not sent before.
 
         Raises:
             BackendUnavailableError: nothing is known to be written; or, where it carries ids, all is but
@@ -549,7 +555,7 @@ class JobTransaction(Protocol):
 
         Raises:
             BackendUnavailableError: what became of it is unknown. Another settlement with the same token tells, by
-                the state that it is answered with: it changes nothing if this one was committed.
+                the state that it is answered with, if it is answered: it changes nothing if this one was committed.
             TransactionError: it was over already, or the handler has ended it in spite of all. Nothing was settled.
             BackendError: the commit was refused, by a constraint for example. All was rolled back.
         """

@@ -70,10 +70,11 @@ class Settlement(Struct, frozen=True, kw_only=True):
 
 class Settled(Struct, frozen=True, kw_only=True):
     """
-    A settlement that was accepted, and the state the job is in now.
+    A settlement that was accepted, and the state it led to; the job may be in another by now.
 
     The state is not always the one the end asked for: where a cancel was
-    requested, every end but a completion becomes `cancelled`.
+    requested, every end but a completion becomes `cancelled`. Where a token
+    settles again, it is the state that its first settlement led to.
     """
 
     id: JobId

@@ -28,6 +28,7 @@ class Attempt:
     runs, and may be called more than once. `claimed` is the worker's monotonic
     time when the claim's answer came. `is_settled`: the store has its end
     already, and `state` is what that led to, None where it was refused.
+    `may_be_settled`: the store was sent an end, and its answer was lost.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class Attempt:
         "is_overdue",
         "is_settled",
         "job",
+        "may_be_settled",
         "reason",
         "state",
         "stop",
@@ -55,6 +57,7 @@ class Attempt:
         self.interrupt: Callable[[], object] | None = None
         self.task: asyncio.Task[object] | None = None
         self.is_settled = False
+        self.may_be_settled = False
         self.state: State | None = None
 
     def tell_to_stop(self, stop: Stop, reason: str = "") -> None:

@@ -211,7 +211,7 @@ class Consumer:
                 # This is the context of the attempt, in which no subscriber may run.
                 self._base.fresh().run(self._settler.tell, job, settlement, attempt.state)
             else:
-                self._settler.put(job, settlement)
+                self._settler.put(job, settlement, is_repeat=attempt.may_be_settled)
             if settlement.ran_for is not None:
                 self._pace.observe(settlement.ran_for.total_seconds())
         if self._held:

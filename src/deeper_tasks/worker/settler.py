@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from deeper_tasks.backends.protocol import Backend
@@ -32,13 +32,16 @@ OnSettled = Callable[[Sequence[Answered]], None]
 
 _Item = tuple[ClaimedJob | None, Settlement]
 """An end, and the job that it is of; None where nobody here holds it."""
+_Attempt = tuple[JobId, ClaimToken]
 
 
 class Settler:
     """
     Takes settlements and writes them; what the store could not take is kept and written when it is back.
 
-    A settlement counts as unsettled until the store answered, so a shutdown can wait for the last.
+    A settlement counts as unsettled until the store answered, so a shutdown can wait for the last. What became of
+    one that the store leaves out is unknown if it was sent before, and the answer was lost: it may have been
+    written, and its job claimed again or deleted since. Nobody is told of it.
     """
 
     def __init__(self, *, backend: Backend, clock: Clock, health: StoreHealth, on_settled: OnSettled) -> None:
@@ -48,6 +51,7 @@ class Settler:
         self._on_settled = on_settled
         self._waiting: deque[_Item] = deque()
         self._aside: deque[tuple[float, _Item]] = deque()
+        self._repeats: set[_Attempt] = set()
         self._awake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -60,13 +64,15 @@ class Settler:
         return len(self._waiting) + len(self._aside)
 
     @property
-    def ends(self) -> set[tuple[JobId, ClaimToken]]:
+    def ends(self) -> set[_Attempt]:
         """The attempts whose ends wait here to be written."""
         items = (*self._waiting, *(item for _, item in self._aside))
-        return {(settlement.id, settlement.token) for _, settlement in items}
+        return _attempts(items)
 
-    def put(self, job: ClaimedJob, settlement: Settlement) -> None:
-        """Have the end of an attempt written soon."""
+    def put(self, job: ClaimedJob, settlement: Settlement, *, is_repeat: bool = False) -> None:
+        """Have the end of an attempt written soon. `is_repeat`: the store may have an end of it already."""
+        if is_repeat:
+            self._repeats.add((settlement.id, settlement.token))
         self._add(job, settlement)
 
     def tell(self, job: ClaimedJob, settlement: Settlement, state: State | None) -> None:
@@ -91,6 +97,8 @@ class Settler:
                 self._health.mark_working()
                 failures = 0
             except BackendUnavailableError as error:
+                # Written perhaps; where the error names jobs, all the others were.
+                self._repeats |= _attempts(item for item in batch if item[1].id not in error.job_ids)
                 if self._set_aside(frozenset(error.job_ids)):
                     continue
                 self._health.mark_failing(error)
@@ -107,9 +115,9 @@ class Settler:
             again = self._due_again()
             if again:
                 self._waiting.extendleft(reversed(again))
-                return again
+                return _each_job_once(again)
             if self._waiting:
-                return list(islice(self._waiting, MOST_TOGETHER))
+                return _each_job_once(list(islice(self._waiting, MOST_TOGETHER)))
             if not self._aside:
                 self._idle.set()
             self._awake.clear()
@@ -144,7 +152,14 @@ class Settler:
         states = {answer.id: answer.state for answer in settled}
         for _ in batch:
             self._waiting.popleft()
+        if self._repeats:
+            batch = self._without_unknown(batch, states)
         self._on_settled([(job, settlement, states.get(job.id)) for job, settlement in batch if job is not None])
+
+    def _without_unknown(self, batch: Sequence[_Item], states: dict[JobId, State]) -> list[_Item]:
+        repeats = _attempts(batch) & self._repeats
+        self._repeats -= repeats
+        return [item for item in batch if item[1].id in states or (item[1].id, item[1].token) not in repeats]
 
     async def _write_one_by_one(self, count: int) -> None:
         """Write the first `count` so that one which the store cannot take keeps nobody back: its job fails instead."""
@@ -153,12 +168,31 @@ class Settler:
             try:
                 await self._write([(job, settlement)])
             except BackendUnavailableError:
+                self._repeats.add((settlement.id, settlement.token))
                 return
             except Exception as error:
                 _logger.exception("the end of an attempt of %s could not be stored", settlement.id)
                 self._waiting.popleft()
                 if settlement.end is not End.FAIL or settlement.ran_for is not None:
                     self._waiting.append((job, _failed(settlement, error)))
+                else:
+                    self._repeats.discard((settlement.id, settlement.token))
+
+
+def _attempts(items: Iterable[_Item]) -> set[_Attempt]:
+    return {(settlement.id, settlement.token) for _, settlement in items}
+
+
+def _each_job_once(batch: list[_Item]) -> list[_Item]:
+    """Return what comes before the second end of a job: the store's answers name jobs, not attempts."""
+    if len({settlement.id for _, settlement in batch}) == len(batch):
+        return batch
+    seen: set[JobId] = set()
+    for place, (_, settlement) in enumerate(batch):
+        if settlement.id in seen:
+            return batch[:place]
+        seen.add(settlement.id)
+    return batch
 
 
 def _failed(settlement: Settlement, error: Exception) -> Settlement:

@@ -110,6 +110,7 @@ class Transactions:
             settled = await transaction.complete(settlement, report=self._reporter.take(call.job.id))
         except BackendUnavailableError as error:
             # It may have been committed: then this settlement changes nothing, and the store's answer tells.
+            attempt.may_be_settled = True
             return call.broken_off(error, ran_for)
         except TransactionError as error:
             return call.raised(Fail(str(error)), ran_for)

@@ -17,6 +17,7 @@ from deeper_tasks.integrations.events import (
     JobEvent,
     JobReleased,
     JobRetried,
+    JobStarted,
     ResultOmitted,
     SettlementRefused,
 )
@@ -400,6 +401,32 @@ async def test_an_answer_to_the_commit_that_was_lost_is_asked_for(ledger, run, m
     assert ledger.entries() == ["paid"]
     assert type(heard(JobEvent)[-1]) is JobCompleted
     assert not heard(JobRetried)
+
+
+async def test_nothing_is_told_of_a_commit_whose_answer_was_lost_and_whose_job_was_deleted_since(
+    manager, ledger, monkeypatch, working, heard
+):
+    from deeper_tasks.backends.sqlite.job_transaction import SQLiteJobTransaction
+
+    complete, is_deleted = SQLiteJobTransaction.complete, asyncio.Event()
+
+    async def lose(self, settlement, *, report=None):
+        await complete(self, settlement, report=report)
+        await manager.delete_task(settlement.id)
+        is_deleted.set()
+        raise BackendUnavailableError("the answer was lost")
+
+    monkeypatch.setattr(SQLiteJobTransaction, "complete", lose)
+
+    @manager.task(name="shop.pay", transactional=True)
+    async def pay():
+        ledger.write("paid")
+
+    async with working(manager):
+        task_id = await pay.enqueue()
+        await asyncio.wait_for(is_deleted.wait(), 30)
+    assert ledger.entries() == ["paid"]
+    assert [type(event) for event in heard(JobEvent, task_id)] == [JobEnqueued, JobStarted]
 
 
 async def test_a_commit_that_did_not_happen_is_another_attempt(ledger, monkeypatch, run):

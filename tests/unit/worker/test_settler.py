@@ -151,6 +151,53 @@ async def test_a_refused_end_is_told_and_harms_no_neighbour(ends, flaky):
     assert ends.told == [(first.id, None), (second.id, State.COMPLETED)]
 
 
+async def test_nothing_is_told_of_an_end_whose_answer_was_lost_and_whose_job_was_claimed_again(ends, flaky, clock):
+    first, second = await claimed(flaky, 2)
+    flaky.fail("settle", times=1, is_reply_lost=True)
+    ends.put([first, second], End.RELEASE)
+    await clock.settle()
+    other = await join(flaky)
+    again = await take(flaky, other)
+    assert [job.id for job in again] == [first.id]
+    await clock.advance(1)
+    await ends.settler.wait_until_idle()
+    assert ends.told == [(second.id, State.PENDING)]
+    assert (await flaky.get(first.id)).node == other
+
+
+async def test_nothing_is_told_of_an_end_that_may_be_stored_since_before_the_settler_had_it(ends, flaky):
+    [job] = await claimed(flaky, 1)
+    ends.settler.put(job, Settlement(id=job.id, token=new_token(), end=End.RETRY), is_repeat=True)
+    await ends.settler.wait_until_idle()
+    assert ends.told == []
+
+
+async def test_a_refusal_is_told_again_after_an_answer_was_lost(ends, flaky, clock):
+    jobs = await claimed(flaky, 2)
+    flaky.fail("settle", times=1, is_reply_lost=True)
+    ends.put(jobs[:1])
+    await clock.settle()
+    await clock.advance(1)
+    await ends.settler.wait_until_idle()
+    ends.settler.put(jobs[1], Settlement(id=jobs[1].id, token=new_token(), end=End.COMPLETE))
+    await ends.settler.wait_until_idle()
+    assert ends.told == [(jobs[0].id, State.COMPLETED), (jobs[1].id, None)]
+
+
+async def test_two_ends_of_one_job_are_written_apart_and_each_is_told_its_own_state(ends, flaky, clock):
+    [job] = await claimed(flaky, 1)
+    lost = Settlement(id=job.id, token=new_token(), end=End.COMPLETE)
+    gate = flaky.hold("settle")
+    ends.put(await claimed(flaky, 1))
+    await clock.settle()
+    ends.settler.put(job, lost)
+    ends.put([job], End.RELEASE)
+    gate.end()
+    await ends.settler.wait_until_idle()
+    assert ends.told[1:] == [(job.id, None), (job.id, State.PENDING)]
+    assert sizes(flaky) == [1, 1, 1]
+
+
 async def test_nobody_is_told_of_a_job_that_was_in_nobodys_hands(ends, flaky):
     [job] = await claimed(flaky, 1)
     ends.settler.forget(Settlement(id=job.id, token=job.token, end=End.RELEASE))
@@ -214,4 +261,5 @@ async def test_an_end_whose_row_another_transaction_holds_keeps_nobody_back_and_
     held.clear()
     await clock.advance(2)
     assert ends.told[2:] == [(jobs[1].id, State.COMPLETED)]
+    assert not ends.settler.ends
     await asyncio.wait_for(ends.settler.wait_until_idle(), 5)

@@ -58,7 +58,7 @@ async def test_a_completion_is_in_the_store_when_the_runner_returns(bench, ledge
     job = await bench.claim(bench.task(pay, transactional=True))
     attempt, running = bench.start(job)
     settlement = await running
-    assert (attempt.is_settled, attempt.state) == (True, State.COMPLETED)
+    assert (attempt.is_settled, attempt.may_be_settled, attempt.state) == (True, False, State.COMPLETED)
     assert (settlement.end, settlement.result) == (End.COMPLETE, "42")
     there = await bench.backend.get(job.id)
     assert (there.state, there.result) == (State.COMPLETED, "42")
@@ -73,7 +73,7 @@ async def test_every_other_end_is_left_to_the_settler(bench, ledger):
     job = await bench.claim(bench.task(pay, transactional=True))
     attempt, running = bench.start(job)
     settlement = await running
-    assert (attempt.is_settled, settlement.end) == (False, End.RETRY)
+    assert (attempt.is_settled, attempt.may_be_settled, settlement.end) == (False, False, End.RETRY)
     assert (await bench.backend.get(job.id)).state is State.RUNNING
     assert ledger() == []
 

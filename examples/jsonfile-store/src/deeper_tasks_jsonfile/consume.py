@@ -122,7 +122,7 @@ def _end(document: Document, record: Record, settlement: Settlement, *, now: dat
         record.change(attempted_at=now - settlement.ran_for)
     if end in UNCOUNTED and not state.is_terminal:
         record.change(attempt=job.attempt - 1)
-    record.add_marks(settlement, now=now)
+    record.marks = record.marks.after(settlement, now=now)
     document.move(record, state, now=now)
     return state
 
@@ -145,8 +145,8 @@ def _claimed(record: Record) -> ClaimedJob:
         claimed_at=record.claimed_at,
         expires_at=job.expires_at,
         has_started=job.attempted_at is not None,
-        unknown_since=record.unknown_since,
-        unfit_since=record.unfit_since,
-        is_quarantined=record.is_quarantined,
+        unknown_since=record.marks.unknown_since,
+        unfit_since=record.marks.unfit_since,
+        is_quarantined=record.marks.is_quarantined,
         options=job.options,
     )

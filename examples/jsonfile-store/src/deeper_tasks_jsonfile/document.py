@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from deeper_tasks.backends.protocol import JobFilter, NodeRecord, QueueSettings
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_ERRORS, ErrorReport, Job
+from deeper_tasks.domain.marks import NO_MARKS, Marks
 from deeper_tasks.domain.schedule import ScheduleEntry
 from deeper_tasks.domain.schedule_run import ScheduleRun
-from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
 
@@ -35,9 +35,7 @@ class Record(Struct, kw_only=True, omit_defaults=True):
     token: ClaimToken | None = None
     claimed_at: datetime | None = None
     led_to: State | None = None
-    unknown_since: datetime | None = None
-    unfit_since: datetime | None = None
-    is_quarantined: bool = False
+    marks: Marks = NO_MARKS
 
     def change(self, **fields: Any) -> None:
         """Change what everybody may see. A state is changed by `Document.move` only."""
@@ -47,18 +45,6 @@ class Record(Struct, kw_only=True, omit_defaults=True):
         """Append why the attempt failed."""
         kept = error.kept(attempt=self.job.attempt, at=now)
         self.change(errors=(*self.job.errors, kept)[-MAX_KEPT_ERRORS:])
-
-    def add_marks(self, settlement: Settlement, *, now: datetime) -> None:
-        """Keep what the attempts to come are told of the one that ends; one that ran its handler wipes out the rest."""
-        if settlement.ran_for is not None:
-            self.unknown_since = self.unfit_since = None
-            self.is_quarantined = False
-        if settlement.is_task_unknown and self.unknown_since is None:
-            self.unknown_since = now
-        if settlement.is_unfit and self.unfit_since is None:
-            self.unfit_since = now
-        if settlement.is_process_lost:
-            self.is_quarantined = True
 
     def is_meant(self, target: JobFilter) -> bool:
         """Whether a filter means this job, but for its ids."""

@@ -90,7 +90,7 @@ def _take_back(document: Document, record: Record, node: NodeId, *, now: datetim
         record.change(attempt=attempt - 1)
     else:
         record.add_error(worker_lost(node), now=now)
-    record.is_quarantined |= has_started
+    record.marks = record.marks.after_rescue(has_started=has_started)
     record.token = None
     document.move(record, state, now=now)
 

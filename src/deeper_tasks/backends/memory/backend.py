@@ -279,7 +279,7 @@ class MemoryBackend:
             for record in records:
                 record.max_attempts = record.attempt + record.spec.max_attempts
                 record.expires_at = record.cancel_requested = record.finished_at = None
-                record.unknown_since = record.unfit_since = None
+                record.marks = record.marks.after_retry()
                 record.scheduled_at = moment
                 self._jobs.move(record, State.PENDING, now=moment)
                 self._jobs.take_key_again(record, now=moment)
@@ -378,7 +378,7 @@ class MemoryBackend:
             record.result, record.result_omitted = settlement.result, settlement.result_omitted
         if state in AWAITS_ITS_TIME:
             record.scheduled_at = now + delay
-        record.add_marks(settlement, at=now)
+        record.marks = record.marks.after(settlement, now=now)
         record.led_to = state
         self._jobs.move(record, state, now=now)
 
@@ -392,7 +392,7 @@ class MemoryBackend:
             record.attempt -= 1
         else:
             record.add_error(worker_lost(node), at=now)
-        record.is_quarantined |= has_started
+        record.marks = record.marks.after_rescue(has_started=has_started)
         self._jobs.move(record, state, now=now)
         record.token = None
         return Settled(id=record.id, state=state)

@@ -18,7 +18,8 @@ from deeper_tasks.domain.job import (
     Json,
     Progress,
 )
-from deeper_tasks.domain.settlement import Report, Settlement
+from deeper_tasks.domain.marks import NO_MARKS, Marks
+from deeper_tasks.domain.settlement import Report
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
 
@@ -45,9 +46,7 @@ class Record(Struct, kw_only=True, eq=False):
     claimed_at: datetime | None = None
     attempted_at: datetime | None = None
     finished_at: datetime | None = None
-    unknown_since: datetime | None = None
-    unfit_since: datetime | None = None
-    is_quarantined: bool = False
+    marks: Marks = NO_MARKS
     led_to: State | None = None
     cancel_requested: str | None = None
     errors: tuple[AttemptError, ...] = ()
@@ -63,18 +62,6 @@ class Record(Struct, kw_only=True, eq=False):
     def add_error(self, error: ErrorReport, *, at: datetime) -> None:
         """Keep why the attempt that runs, or the last one, failed."""
         self.errors = (*self.errors, error.kept(attempt=self.attempt, at=at))[-MAX_KEPT_ERRORS:]
-
-    def add_marks(self, settlement: Settlement, *, at: datetime) -> None:
-        """Keep what the attempts to come are told of the one that ends; one that ran its handler wipes out the rest."""
-        if settlement.ran_for is not None:
-            self.unknown_since = self.unfit_since = None
-            self.is_quarantined = False
-        if settlement.is_task_unknown and self.unknown_since is None:
-            self.unknown_since = at
-        if settlement.is_unfit and self.unfit_since is None:
-            self.unfit_since = at
-        if settlement.is_process_lost:
-            self.is_quarantined = True
 
     def add_report(self, report: Report, *, at: datetime) -> None:
         """Keep the news of the running attempt."""
@@ -104,9 +91,9 @@ class Record(Struct, kw_only=True, eq=False):
             claimed_at=self.claimed_at,
             expires_at=self.expires_at,
             has_started=self.attempted_at is not None,
-            unknown_since=self.unknown_since,
-            unfit_since=self.unfit_since,
-            is_quarantined=self.is_quarantined,
+            unknown_since=self.marks.unknown_since,
+            unfit_since=self.marks.unfit_since,
+            is_quarantined=self.marks.is_quarantined,
             options=spec.options,
         )
 

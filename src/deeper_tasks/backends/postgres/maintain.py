@@ -67,7 +67,7 @@ UPDATE job SET
             {MAX_KEPT_ERRORS}
         )
     END,
-    token = NULL,
+    token = CASE WHEN job.state <> 4 THEN job.token END,
     is_quarantined = coalesce(ended.is_quarantined, job.is_quarantined)
 FROM unnest(
     %(ids)s::uuid[], %(states)s::smallint[], %(taken_back)s::integer[], %(errors)s::text[], %(quarantined)s::boolean[]

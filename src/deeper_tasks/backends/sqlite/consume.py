@@ -85,7 +85,9 @@ FROM (
 """
 SELECT_SETTLED = """
 SELECT json_group_array(json_array(
-    sent.key, job.rowid, job.queue, job.state, job.attempt, job.unique_key, job.cancel_requested IS NOT NULL
+    sent.key, job.rowid, job.queue,
+    CASE job.state WHEN 4 THEN NULL WHEN 6 THEN 6 ELSE coalesce(job.led_to, job.state) END,
+    job.attempt, job.unique_key, job.cancel_requested IS NOT NULL
 ))
 FROM json_each(?) AS sent
 JOIN deeper_job AS job ON job.id = json_extract(sent.value, '$[0]')
@@ -132,12 +134,16 @@ SELECT_PAUSED = "SELECT name FROM deeper_queue WHERE paused_at IS NOT NULL"
 
 
 class _Found(NamedTuple):
-    """A job whose token matches a settlement's: where that stands in the call, and what the job is now."""
+    """
+    A job whose token matches a settlement's: where that stands in the call, and what the job is now.
+
+    `led_to` is what an earlier settle with this token led to; None: the attempt runs.
+    """
 
     place: int
     rowid: int
     queue: str
-    state: int
+    led_to: int | None
     attempt: int
     unique_key: str | None
     is_cancel_requested: bool
@@ -194,8 +200,11 @@ def settle(connection: Statements, settlements: Sequence[Settlement], *, now: in
     states: dict[int, State] = {}
     for job in found:
         settlement = settlements[job.place]
-        if job.state != _RUNNING or job.rowid in states:
-            settled.append(Settled(id=settlement.id, state=states.get(job.rowid, STATES[job.state])))
+        if job.led_to is not None:
+            settled.append(Settled(id=settlement.id, state=STATES[job.led_to]))
+            continue
+        if job.rowid in states:
+            settled.append(Settled(id=settlement.id, state=states[job.rowid]))
             continue
         state = state_after(settlement.end, delay=settlement.delay, is_cancel_requested=job.is_cancel_requested)
         states[job.rowid] = state
@@ -234,6 +243,7 @@ def _ended(job: _Found, settlement: Settlement, state: State, now: int) -> JobEn
         ran_for=None if settlement.ran_for is None else duration(settlement.ran_for),
         error=None if settlement.error is None else error_document(settlement.error, attempt=job.attempt, now=now),
         mark=mark_of(settlement),
+        led_to=CODES[state],
     )
 
 

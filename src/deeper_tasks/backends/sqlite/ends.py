@@ -24,6 +24,7 @@ UPDATE deeper_job SET
         ELSE json_insert(coalesce(errors, '[]'), '$[#]', json(json_extract(ended.value, '$[6]')))
     END,
     token = iif(json_extract(ended.value, '$[7]'), NULL, token),
+    led_to = coalesce(json_extract(ended.value, '$[9]'), led_to),
     unknown_since = CASE
         WHEN json_extract(ended.value, '$[8]') = 1 THEN coalesce(unknown_since, :now)
         WHEN json_extract(ended.value, '$[5]') IS NULL THEN unknown_since
@@ -53,6 +54,7 @@ class JobEnd(NamedTuple):
     error: str | None = None
     drops_token: bool = False
     mark: Mark | None = None
+    led_to: int | None = None
 
 
 def write(connection: Statements, ends: Sequence[JobEnd], *, now: int) -> None:

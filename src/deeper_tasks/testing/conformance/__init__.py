@@ -43,6 +43,7 @@ from deeper_tasks.testing.conformance.look import LookConformance
 from deeper_tasks.testing.conformance.maintain import MaintainConformance
 from deeper_tasks.testing.conformance.nodes import NodeConformance
 from deeper_tasks.testing.conformance.produce import ProduceConformance
+from deeper_tasks.testing.conformance.repeats import RepeatConformance
 from deeper_tasks.testing.conformance.scene import check_counters
 from deeper_tasks.testing.conformance.schedule_runs import ScheduleRunsConformance
 from deeper_tasks.testing.conformance.schedules import SchedulesConformance
@@ -70,6 +71,7 @@ class BackendConformance(
     UniqueConformance,
     ClaimConformance,
     SettleConformance,
+    RepeatConformance,
     EarlierAttemptsConformance,
     NodeConformance,
     MaintainConformance,

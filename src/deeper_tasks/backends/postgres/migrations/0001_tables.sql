@@ -23,6 +23,8 @@ CREATE TABLE job (
     node                  integer,
     -- stays after the settle, so that a settle sent twice is recognised
     token                 text,
+    -- the state that the settle of this token led to, unless the job is running or completed: no state follows on that
+    led_to                smallint,
     attempted_at          timestamptz,
     finished_at           timestamptz,
     -- the first release because the task was unknown; because its arguments did not fit. NULL once the handler ran

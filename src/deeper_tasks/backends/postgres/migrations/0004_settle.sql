@@ -15,10 +15,10 @@ $$;
 -- Writes the ends of attempts, each fenced by its token; see the protocol's settle.
 --
 -- The ids come sorted, and the join walks them in their order: so two that settle or cancel the same jobs wait for
--- each other and never deadlock. Answers the places (from 1) of what was accepted, with the state the job is in now; a
--- place may come twice, and the first counts. What is said of a state in force is said twice: as it is, and as it
--- becomes where a cancel was requested. A mark is what the attempts to come are told: 1 the task was unknown, 2 the
--- arguments did not fit, 3 the handler was lost with its process.
+-- each other and never deadlock. Answers the places (from 1) of what was accepted, with the state that it led to, now or
+-- when this token was settled before; a place may come twice. What is said of a state in force is said twice: as it is,
+-- and as it becomes where a cancel was requested. A mark is what the attempts to come are told: 1 the task was unknown,
+-- 2 the arguments did not fit, 3 the handler was lost with its process.
 --
 -- A row that somebody else's transaction holds is waited for a fifth of a second: then the caller sends the others by
 -- themselves.
@@ -54,6 +54,7 @@ BEGIN
     WITH ended AS (
         UPDATE job SET
             state = CASE WHEN job.cancel_requested IS NULL THEN sent.state ELSE sent.state_if_cancelled END,
+            led_to = nullif(CASE WHEN job.cancel_requested IS NULL THEN sent.state ELSE sent.state_if_cancelled END, 6),
             attempt = job.attempt - CASE
                 WHEN sent.is_uncounted AND (job.cancel_requested IS NULL OR sent.state_if_cancelled < 6) THEN 1 ELSE 0
             END,
@@ -115,7 +116,7 @@ BEGIN
     IF _count < cardinality(_ids) THEN
         -- What this token has settled before.
         RETURN QUERY
-        SELECT sent.place::integer, job.state
+        SELECT sent.place::integer, coalesce(job.led_to, job.state)
         FROM unnest(_ids, _tokens) WITH ORDINALITY AS sent (id, token, place)
         JOIN job ON job.id = sent.id AND job.token = sent.token
         WHERE job.state + 0 <> 4;

@@ -19,6 +19,8 @@ CREATE TABLE deeper_job (
     node                  TEXT,
     -- stays after the settle, so that a settle sent twice is recognised
     token                 TEXT,
+    -- the state that the settle of this token led to, unless the job is running or completed: no state follows on that
+    led_to                INTEGER,
     -- the first release because the task was unknown; because its arguments did not fit. NULL once the handler ran
     unknown_since         INTEGER,
     unfit_since           INTEGER,
