@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -33,7 +33,7 @@ _ALIASES = {
     "cleanup_worker_retention_days_failed": "retention_days_failed",
 }
 _EXPLAINED = {"adapter": "the scheme of url chooses the store, such as url = 'sqlite:///tasks.db'"}
-_LEVELS = ", ".join(get_args(_TYPES["log_level"]))
+_CHOICES = {name: get_args(kind) for name, kind in _TYPES.items() if get_origin(kind) is Literal}
 _WORDS = {"yes": True, "on": True, "no": False, "off": False}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://.*", re.IGNORECASE)
 
@@ -155,7 +155,8 @@ def _value(name: str, given: _Given) -> Any:
         return _CHECKS[name](value) if name in _CHECKS else value
     except (msgspec.ValidationError, ConfigError) as error:
         shown = reprlib.repr(redacted(given.value) if isinstance(given.value, str) else given.value)
-        reason = f"expected one of {_LEVELS}" if name == "log_level" else str(error).replace("Expected", "expected", 1)
+        choices = _CHOICES.get(name)
+        reason = f"expected one of {', '.join(choices)}" if choices else str(error).replace("Expected", "expected", 1)
         message = (
             f"setting {given.name!r} cannot be {shown} ({given.source}): {reason}; the default is {_DEFAULTS[name]!r}"
         )
@@ -174,7 +175,7 @@ def _from_text(name: str, text: str) -> Any:
         return parse_queues(text)
     if kind == tuple[str, ...]:
         return [part.strip() for part in text.split(",") if part.strip()]
-    return word if name == "log_level" else text
+    return word if name in _CHOICES else text
 
 
 def _checked_url(url: str) -> str:

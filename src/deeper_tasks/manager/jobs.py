@@ -11,9 +11,9 @@ from msgspec import UnsetType
 
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.ids import IdGenerator
-from deeper_tasks.domain.job import NORMAL_PRIORITY, JobOptions, JobSpec, NewJob
+from deeper_tasks.domain.job import NORMAL_PRIORITY, JobOptions, JobSpec, Json, NewJob
 from deeper_tasks.domain.unique import Unique, call_key, given_key
-from deeper_tasks.tasks import JobRequest, Task
+from deeper_tasks.tasks import ArgumentCheck, JobRequest, Task
 
 AnyTask = Task[..., Any]
 
@@ -44,12 +44,20 @@ class JobFactory:
         settings = self._settings
         return JobSpec(
             task=task.name,
-            arguments=task.signature.encode(args, kwargs, max_bytes=settings.max_argument_bytes),
+            arguments=self._document(task, args, kwargs),
             queue=request.queue or settings.default_queue,
             priority=NORMAL_PRIORITY if request.priority is None else request.priority,
             max_attempts=request.max_attempts or settings.default_max_attempts,
             expires_in=request.expires_in,
             options=_options(task, request),
+        )
+
+    def _document(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Json:
+        return task.signature.encode(
+            args,
+            kwargs,
+            max_bytes=self._settings.max_argument_bytes,
+            are_compared=(task.check_arguments or self._settings.check_arguments) != ArgumentCheck.SIGNATURE,
         )
 
     def job(self, spec: JobSpec, request: JobRequest, moment: datetime | timedelta | None = None) -> NewJob:

@@ -16,12 +16,13 @@ from deeper_tasks.tasks.definition import TaskOptions, make_task, task
 from deeper_tasks.tasks.options import NOTHING_ASKED, EnqueueOptions, JobRequest, merge, parse_moment, parse_options
 from deeper_tasks.tasks.registry import TaskRegistry
 from deeper_tasks.tasks.schedule import TaskSchedule, parse_policy
-from deeper_tasks.tasks.task import BoundTask, Enqueuer, ExecutorKind, Task, TaskCall
+from deeper_tasks.tasks.task import ArgumentCheck, BoundTask, Enqueuer, ExecutorKind, Task, TaskCall
 from deeper_tasks.tasks.task_id import TaskId
 from deeper_tasks.tasks.worker_state import WorkerState
 
 __all__ = [
     "NOTHING_ASKED",
+    "ArgumentCheck",
     "BoundTask",
     "CurrentJob",
     "EnqueueOptions",

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
+import inspect
+import re
+import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from typing import Any, Protocol
 
 import msgspec
 from msgspec import inspect as shapes
 
+from deeper_tasks.tasks.comparison import check_unaltered
 from deeper_tasks.tasks.json_values import NotJsonError, NotJsonTypeError, as_plain, check_json, encode_json
+from deeper_tasks.tasks.records import holds_model, is_model, path_to, walk
 
 _PLAIN_TYPES: dict[type[shapes.Type], frozenset[type]] = {
     shapes.NoneType: frozenset({type(None)}),
@@ -23,14 +27,23 @@ _PLAIN_TYPES: dict[type[shapes.Type], frozenset[type]] = {
 }
 
 _ANNOTATE = "; annotate the parameter with the type, such as `when: datetime`, or pass JSON values"
+_WRITTEN_SO = (
+    "; it was written so by the model itself: look at its excluded fields, aliases and serializers, "
+    "or pass what you need as an argument of its own"
+)
+_NO_KEYS = (bool, type(None), tuple, frozenset, msgspec.Struct)
+_RAISED_IN_SERIALIZER = re.compile(r"(Error calling function `[^`]*`: \w+): .*", re.DOTALL)
 _UNREADABLE = ", and the annotated type cannot be read from JSON; pass JSON values"
 
 
 class Codec(Protocol):
-    """Turns the value of one parameter into JSON values and back. Both raise ValueError or TypeError."""
+    """Turns the value of one parameter into JSON values and back. All raise ValueError or TypeError."""
 
     def dump(self, value: Any) -> Any:
-        """Return the value as JSON values, checked."""
+        """Return the value as JSON values that `load` makes the same value of, or raise."""
+
+    def dump_uncompared(self, value: Any) -> Any:
+        """Return the value as JSON values that `load` can read, without a look at what it makes of them."""
 
     def load(self, value: Any) -> Any:
         """Return the value that the handler gets."""
@@ -46,6 +59,8 @@ class Untyped:
         """Accept any JSON value."""
         _check_json(value, self._way_out)
         return value
+
+    dump_uncompared = dump
 
     def load(self, value: Any) -> Any:
         """Return the JSON value."""
@@ -65,6 +80,8 @@ class Plain:
             self._check(value)
         _check_json(value, _ANNOTATE)
         return value
+
+    dump_uncompared = dump
 
     def load(self, value: Any) -> Any:
         """Return the value if it still has the annotated type."""
@@ -89,27 +106,71 @@ class Rich:
 
     def __init__(self, annotation: Any) -> None:
         self._annotation = annotation
-        self._holds_bytes = annotation in {bytes, bytearray, bytes | None, bytearray | None}
 
     def dump(self, value: Any) -> Any:
-        """Return the value as JSON values from which it can be restored."""
-        if self._holds_bytes and isinstance(value, str):
-            # It would be taken for base64, and arrive as other bytes or fail.
-            message = "Expected `bytes`, got `str`"
-            raise TypeError(message)
-        plain = msgspec.to_builtins(value, str_keys=True, order="deterministic", enc_hook=_dump_other)
-        check_json(plain)
-        restored = self.load(plain)
-        if type(restored) is not type(value) and isinstance(value, type(restored)) and _has_fields(type(restored)):
-            message = (
-                f"a `{type(value).__qualname__}` would arrive as a `{type(restored).__qualname__}`, without the rest"
-            )
-            raise TypeError(message)
+        """Return the value as JSON values from which the same value can be restored."""
+        plain, restored = self._there_and_back(value)
+        check_unaltered(value, restored)
         return plain
+
+    def dump_uncompared(self, value: Any) -> Any:
+        """Return the value as JSON values from which a value can be restored."""
+        return self._there_and_back(value)[0]
 
     def load(self, value: Any) -> Any:
         """Restore the value."""
         return msgspec.convert(value, self._annotation, str_keys=True, dec_hook=_load_other)
+
+    def _there_and_back(self, value: Any) -> tuple[Any, Any]:
+        try:
+            plain = msgspec.to_builtins(value, str_keys=True, order="deterministic", enc_hook=_dump_other)
+        except _UnwritableError as error:
+            raise error.placed_in(value) from None
+        except TypeError as error:
+            raise _placed(error, value) from None
+        check_json(plain)
+        try:
+            return plain, self.load(plain)
+        except msgspec.ValidationError as error:
+            if holds_model(value):
+                raise msgspec.ValidationError(f"{error}{_WRITTEN_SO}") from None
+            raise
+
+
+def _placed(error: TypeError, value: object) -> Exception:
+    """Return msgspec's error about a set or a dict with its place."""
+    for path, part in walk(value):
+        if isinstance(part, set | frozenset) and not _is_sortable(part):
+            placed = NotJsonTypeError("the items of a set cannot be sorted, so that it had one JSON text; pass a list")
+        elif isinstance(part, dict) and (keys := [key for key in part if isinstance(key, _NO_KEYS)]):
+            placed = NotJsonTypeError(f"a key cannot be a {type(keys[0]).__qualname__} in JSON; pass a list of pairs")
+        else:
+            continue
+        placed.path = path
+        return placed
+    return error
+
+
+def _is_sortable(items: Iterable[Any]) -> bool:
+    try:
+        sorted(items)
+    except TypeError:
+        return False
+    return True
+
+
+class _UnwritableError(NotJsonTypeError):
+    """A value of a type that cannot be written to JSON."""
+
+    def __init__(self, culprit: object) -> None:
+        super().__init__(f"values of type {type(culprit).__qualname__} are not JSON")
+        self._culprit = culprit
+
+    def placed_in(self, value: object) -> NotJsonTypeError:
+        """Return the error with the path that leads from the whole value to the culprit."""
+        error = NotJsonTypeError(f"{self.reason}; pass what is JSON, or a type that an annotation can name")
+        error.path = path_to(self._culprit, value) or ""
+        return error
 
 
 def codec_for(annotation: Any) -> Codec:
@@ -136,29 +197,42 @@ def _check_json(value: object, way_out: str) -> None:
         raise
 
 
-def hints_of(function: Callable[..., object]) -> dict[str, Any]:
-    """Return the annotations that can be resolved, by parameter."""
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except Exception:  # noqa: BLE001 - an annotation may be any expression
-        return _hints_one_by_one(function)
+def annotations_of(function: Callable[..., object], signature: inspect.Signature) -> dict[str, Any]:
+    """
+    Return the annotation of each parameter of a function's signature; Any where there is none that can be resolved.
+
+    A decorator may come from another module and carry over the signature, whose names are those of
+    the function that it wraps.
+    """
+    scopes = list(_scopes(function))
+    return {name: _resolved(each.annotation, scopes) for name, each in signature.parameters.items()}
 
 
-def _hints_one_by_one(function: Callable[..., object]) -> dict[str, Any]:
-    hints: dict[str, Any] = {}
-    namespace = getattr(function, "__globals__", {})
-    for name, annotation in getattr(function, "__annotations__", {}).items():
-        holder = types.SimpleNamespace(__annotations__={name: annotation})
+def _scopes(function: Callable[..., Any]) -> Iterator[dict[str, Any]]:
+    """The namespaces in which names may stand: of the wrapped function first, then of what wraps it."""
+    chain = [function]
+    while (wrapped := getattr(chain[-1], "__wrapped__", None)) is not None and wrapped not in chain:
+        chain.append(wrapped)
+    for each in reversed(chain):
+        yield getattr(each, "__globals__", {})
+        yield vars(sys.modules.get(getattr(each, "__module__", None) or "", types.SimpleNamespace()))
+
+
+def _resolved(annotation: Any, scopes: Iterable[dict[str, Any]]) -> Any:
+    if annotation is inspect.Parameter.empty:
+        return Any
+    holder = types.SimpleNamespace(__annotations__={"it": annotation})
+    for scope in scopes:
         try:
-            hints |= typing.get_type_hints(holder, namespace, include_extras=True)
-        except Exception:  # noqa: BLE001, S112 - a name under TYPE_CHECKING, for example: no annotation then
+            return typing.get_type_hints(holder, scope, include_extras=True)["it"]
+        except Exception:  # noqa: BLE001, S112 - any expression, or a name under TYPE_CHECKING: no annotation then
             continue
-    return hints
+    return Any
 
 
 def _is_readable(shape: shapes.Type) -> bool:
     if isinstance(shape, shapes.CustomType):
-        return _is_model(shape.cls)
+        return is_model(shape.cls)
     return all(_is_readable(part) for part in _parts(shape))
 
 
@@ -188,23 +262,27 @@ def _exact_types(shape: shapes.Type) -> frozenset[type]:
     return frozenset() if has_limits else _PLAIN_TYPES.get(type(shape), frozenset())
 
 
-def _is_model(kind: object) -> bool:
-    """Whether this is a Pydantic model's class, known by its methods: Pydantic itself is never imported."""
-    return isinstance(kind, type) and hasattr(kind, "model_validate_json") and hasattr(kind, "model_dump")
-
-
-def _has_fields(kind: type) -> bool:
-    return _is_model(kind) or dataclasses.is_dataclass(kind) or issubclass(kind, msgspec.Struct)
-
-
 def _dump_other(value: Any) -> Any:
-    if _is_model(type(value)):
-        return value.model_dump(mode="json", by_alias=True, round_trip=True)
-    return as_plain(value)
+    if is_model(type(value)):
+        return _dump_model(value)
+    try:
+        return as_plain(value)
+    except NotImplementedError:
+        raise _UnwritableError(value) from None
+
+
+def _dump_model(model: Any) -> Any:
+    try:
+        # Pydantic's warnings would show values, and the comparison finds what they warn of.
+        return model.model_dump(mode="json", by_alias=True, round_trip=True, warnings="none")
+    except (ValueError, TypeError) as error:
+        reason = _RAISED_IN_SERIALIZER.sub(r"\1", str(error))
+        message = f"a `{type(model).__qualname__}` cannot be written to JSON: {reason}"
+        raise ValueError(message) from None
 
 
 def _load_other(kind: Any, value: Any) -> Any:
-    if not _is_model(kind):
+    if not is_model(kind):
         message = f"a {getattr(kind, '__qualname__', kind)} cannot be read from JSON"
         raise NotImplementedError(message)
     try:
@@ -218,5 +296,11 @@ def _without_values(error: ValueError) -> str:
     faults = getattr(error, "errors", None)
     if faults is None:
         return str(error)
-    listed = faults(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in listed)
+    listed = faults(include_url=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {_message(fault)}" for fault in listed)
+
+
+def _message(fault: dict[str, Any]) -> str:
+    if fault["type"] == "union_tag_invalid":
+        return f"The tag is none of the expected ones: {fault['ctx']['expected_tags']}"
+    return str(fault["msg"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -12,14 +13,16 @@ from msgspec import Struct
 
 from deeper_tasks.domain.job import Json
 from deeper_tasks.errors import InvalidArgumentsError
-from deeper_tasks.tasks.annotations import Codec, codec_for, hints_of
-from deeper_tasks.tasks.json_values import NotJsonError, encode_json
+from deeper_tasks.tasks.annotations import Codec, annotations_of, codec_for
+from deeper_tasks.tasks.json_values import PlacedError, encode_json
 from deeper_tasks.tasks.quoting import quoted
 
 _DECODER = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]])
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _FAULTS = (TypeError, ValueError, RecursionError, NotImplementedError, msgspec.MsgspecError)
 
+# msgspec shows the value that is no member of an Enum or a Literal, or no tag.
+_SHOWN_VALUE = re.compile(r"^(Invalid (?:enum )?value)(?: '.*'| -?\d+)(?= - at `|$)", re.DOTALL)
 
 T = TypeVar("T")
 
@@ -59,19 +62,25 @@ class Signature:
         self._fewest = sys.maxsize if needs_named else sum(map(_is_required, positional))
         self._most = sys.maxsize if takes_any else len(positional)
 
-    def encode(self, args: Sequence[Any], kwargs: Mapping[str, Any], *, max_bytes: int) -> Json:
+    def encode(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], *, max_bytes: int, are_compared: bool = True
+    ) -> Json:
         """
         Return the document of a call.
 
+        Validators of models run once, on what the document gives back. With `are_compared` that is
+        compared with what was passed, by the rules of `tasks.comparison`.
+
         Raises:
-            InvalidArgumentsError: they do not fit the function or its annotations,
-                are not JSON, or make a document of more than `max_bytes`.
+            InvalidArgumentsError: they do not fit the function or its annotations, are not JSON,
+                would arrive as others, or make a document of more than `max_bytes`.
         """
         if not isinstance(args, list | tuple):
             args = self._listed(args)
         if kwargs or not self._fewest <= len(args) <= self._most:
             args, kwargs = self._bound(args, kwargs)
-        document = self._text(*self._converted(self._dumps, args, kwargs))
+        dumps = self._dumps if are_compared else self._uncompared_dumps
+        document = self._text(*self._converted(dumps, args, kwargs))
         if len(document) > max_bytes:
             message = (
                 f"the arguments of {self._name} take {len(document)} bytes as JSON, more than {max_bytes}; "
@@ -114,7 +123,7 @@ class Signature:
         except TypeError as error:
             message = f"the arguments do not fit {self._name}{self._signature}: {error}"
             raise InvalidArgumentsError(message) from error
-        return self._named(self._text(*self._converted(self._dumps, bound.args, bound.kwargs)))
+        return self._named(self._text(*self._converted(self._uncompared_dumps, bound.args, bound.kwargs)))
 
     def stored_by_parameter(self, document: Json) -> dict[str, Any] | None:
         """Return by parameter what stands in a document; None when it does not fit the function as it is now."""
@@ -137,12 +146,16 @@ class Signature:
         Made at the first use: while a module is imported its annotations may
         name classes that come further down.
         """
-        hints = hints_of(self._function)
-        return {name: codec_for(hints.get(name, Any)) for name in self._signature.parameters}
+        annotations = annotations_of(self._function, self._signature)
+        return {name: codec_for(annotation) for name, annotation in annotations.items()}
 
     @_Once
     def _dumps(self) -> _Conversions:
         return _conversions(self._signature, {name: codec.dump for name, codec in self._codecs.items()})
+
+    @_Once
+    def _uncompared_dumps(self) -> _Conversions:
+        return _conversions(self._signature, {name: codec.dump_uncompared for name, codec in self._codecs.items()})
 
     @_Once
     def _loads(self) -> _Conversions:
@@ -165,12 +178,12 @@ class Signature:
             for convert, value in zip(conversions.first(len(args)), args, strict=True):
                 positional.append(convert(value))
         except _FAULTS as error:
-            raise self._unfit(conversions.name_of(len(positional)), error) from error
+            raise self._unfit(conversions.name_of(len(positional)), error) from None
         for name, value in kwargs.items():
             try:
                 named[name] = conversions.named(name)(value)
             except _FAULTS as error:
-                raise self._unfit(repr(name), error) from error
+                raise self._unfit(repr(name), error) from None
         return positional, named
 
     def _text(self, positional: list[Any], named: dict[str, Any]) -> bytes:
@@ -181,7 +194,7 @@ class Signature:
             raise InvalidArgumentsError(message) from error
 
     def _unfit(self, parameter: str, error: Exception) -> InvalidArgumentsError:
-        place = error.path if isinstance(error, NotJsonError) else ""
+        place = error.path if isinstance(error, PlacedError) else ""
         return InvalidArgumentsError(f"argument {parameter}{place} of {self._name}: {_reason(error)}")
 
 
@@ -235,9 +248,9 @@ def _is_required(parameter: inspect.Parameter) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, NotJsonError):
+    if isinstance(error, PlacedError):
         return error.reason
     if isinstance(error, RecursionError):
         return "nested too deeply, or inside itself"
-    text = str(error)
+    text = _SHOWN_VALUE.sub(r"\1", str(error))
     return text.replace("Expected", "expected", 1) if text.startswith("Expected") else text

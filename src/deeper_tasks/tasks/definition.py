@@ -16,7 +16,7 @@ from deeper_tasks.tasks.naming import check_name, default_name, module_of
 from deeper_tasks.tasks.options import JobRequest, Seconds, parse_options, unknown_option
 from deeper_tasks.tasks.quoting import quoted
 from deeper_tasks.tasks.schedule import SCHEDULE_OPTIONS, parse_schedule
-from deeper_tasks.tasks.task import ExecutorKind, Task
+from deeper_tasks.tasks.task import ArgumentCheck, ExecutorKind, Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,6 +43,9 @@ class TaskOptions(TypedDict, total=False):
     all other writers wait: none may take longer than half the URL's `timeout` (10 s) and
     a quarter of `lease_seconds` (20), so 5 s, and `timeout_seconds` cannot be more.
 
+    `check_arguments="values"` (the settings' default) refuses at the enqueue whatever would
+    arrive as another value than was passed; `"signature"` checks only names and types.
+
     `memory_limit_mb`, with `executor="process"` only: how much memory its process and
     all that this starts may use together before they are killed; None: no limit.
     """
@@ -60,6 +63,7 @@ class TaskOptions(TypedDict, total=False):
     jitter: float
     transactional: bool
     memory_limit_mb: int | None
+    check_arguments: ArgumentCheck | Literal["values", "signature"] | None
     unique_for_seconds: Seconds
     unique: Literal["until_done"]
     tags: Sequence[str]
@@ -81,6 +85,7 @@ _OF_THE_TASK = frozenset(
         "jitter",
         "transactional",
         "memory_limit_mb",
+        "check_arguments",
         *SCHEDULE_OPTIONS,
     }
 )
@@ -134,6 +139,7 @@ def make_task(function: Callable[P, R], /, **options: Unpack[TaskOptions]) -> Ta
         schedule=parse_schedule(function, given),
         is_transactional=_is_transactional(given.get("transactional", False), executor),
         memory_limit_mb=_memory_limit(given.get("memory_limit_mb", UNSET), executor),
+        check_arguments=_argument_check(given.get("check_arguments")),
     )
 
 
@@ -208,6 +214,19 @@ def _memory_limit(given: object, executor: ExecutorKind) -> int | UnsetType | No
         f"give a whole number from 1 to {_MOST_MEMORY}, or None for no limit"
     )
     raise InvalidOptionError(message)
+
+
+def _argument_check(given: object) -> ArgumentCheck | None:
+    if given is None:
+        return None
+    try:
+        return ArgumentCheck(str(given))
+    except ValueError as error:
+        message = (
+            f"option 'check_arguments' cannot be {quoted(given)}: give 'values', or 'signature' to check only names "
+            "and types"
+        )
+        raise InvalidOptionError(message) from error
 
 
 def _request(given: Mapping[str, Any]) -> JobRequest:

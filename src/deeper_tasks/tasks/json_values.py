@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
 _SMALLEST_INT, _LARGEST_INT = -(2**63), 2**64 - 1
 
 
-class NotJsonError(ValueError):
-    """A value, or one inside it, is not JSON. `path` leads to it: `[3]`, `['name']`."""
+class PlacedError(ValueError):
+    """Something is wrong with a value, or one inside it. `path` leads to it: `[3]`, `['name']`, `.field`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
         self.path = ""
 
-    def inside(self, key: object) -> NotJsonError:
+    def inside(self, key: object) -> Self:
         """Return the error as seen from the container that holds the value under `key`."""
-        self.path = f"[{key!r}]{self.path}"
+        return self.at(f"[{key!r}]")
+
+    def at(self, step: str) -> Self:
+        """Return the error as seen from one step further out."""
+        self.path = step + self.path
         return self
+
+
+class NotJsonError(PlacedError):
+    """A value, or one inside it, is not JSON."""
 
 
 class NotJsonTypeError(NotJsonError):

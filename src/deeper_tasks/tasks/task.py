@@ -29,6 +29,13 @@ class ExecutorKind(StrEnum):
     PROCESS = "process"
 
 
+class ArgumentCheck(StrEnum):
+    """What is checked of arguments when they are enqueued."""
+
+    VALUES = "values"
+    SIGNATURE = "signature"
+
+
 class Enqueuer(Protocol):
     """What a task is bound to: the manager."""
 
@@ -51,6 +58,7 @@ class Task(Generic[P, R]):
         schedule: when it is due by itself; None if it is not.
         module: the module to import to find it; None if there is none.
         is_transactional: whether it runs inside the transaction that completes its job.
+        check_arguments: what an enqueue checks; None where the settings' counts.
         memory_limit_mb: what it may use in a process; None without a limit, UNSET where the settings' counts.
     """
 
@@ -66,6 +74,7 @@ class Task(Generic[P, R]):
         schedule: TaskSchedule | None = None,
         is_transactional: bool = False,
         memory_limit_mb: int | UnsetType | None = UNSET,
+        check_arguments: ArgumentCheck | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -78,6 +87,7 @@ class Task(Generic[P, R]):
         self.schedule = schedule
         self.is_transactional = is_transactional
         self.memory_limit_mb = memory_limit_mb
+        self.check_arguments = check_arguments
         self.signature = Signature(function)
         self._enqueuers: tuple[weakref.ref[Enqueuer], ...] = ()
 

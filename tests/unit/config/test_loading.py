@@ -191,6 +191,7 @@ def test_a_setting_under_two_names_is_refused():
         ("process_memory_limit_mb", 0),
         ("process_memory_limit_mb", 1.5),
         ("log_level", "loud"),
+        ("check_arguments", "none"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_one_error_with_name_source_and_default(name, value):

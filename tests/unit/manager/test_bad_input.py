@@ -4,6 +4,7 @@ import sqlite3
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import pydantic
 import pytest
 
 from deeper_tasks import BackgroundTaskManager
@@ -20,6 +21,10 @@ from deeper_tasks.errors import (
     TaskError,
     TaskNotFoundError,
 )
+
+
+class Credentials(pydantic.BaseModel):
+    password: pydantic.SecretStr
 
 
 @pytest.fixture
@@ -108,6 +113,45 @@ async def test_an_unknown_named_argument_is_refused(manager, send):
 async def test_an_argument_of_another_type_than_the_annotation_is_refused(manager, send):
     call = manager.enqueue_task("shop", "send", ["forty-two"])
     await refused(call, InvalidArgumentsError, "'user_id'", "expected `int`, got `str`")
+
+
+async def test_an_argument_that_would_arrive_as_another_is_refused_without_its_value(manager):
+    @manager.task(name="shop.login")
+    async def login(credentials: Credentials): ...
+
+    for call in (
+        login.enqueue(Credentials(password="hunter2")),
+        manager.enqueue_many([login.call(Credentials(password="hunter2"))]),
+        manager.schedule_recurring_task(
+            "daily", login, args=[Credentials(password="hunter2")], cron_expression="@daily"
+        ),
+    ):
+        with pytest.raises(InvalidArgumentsError, match=r"'credentials'\.password of .*SecretStr") as raised:
+            await call
+        assert "hunter2" not in str(raised.value)
+    assert await manager.list_recurring_tasks() == []
+
+
+async def test_the_comparison_of_arguments_is_an_option_of_the_task_and_a_setting(url):
+    credentials = Credentials(password="hunter2")
+    async with BackgroundTaskManager(url, check_arguments="signature") as manager:
+
+        @manager.task(name="shop.login")
+        async def login(credentials: Credentials): ...
+
+        @manager.task(name="shop.strict", check_arguments="values")
+        async def strict(credentials: Credentials): ...
+
+        await login.enqueue(credentials)
+        await refused(strict.enqueue(credentials), InvalidArgumentsError, "SecretStr")
+        await manager.delete_tasks()
+    async with BackgroundTaskManager(url) as manager:
+
+        @manager.task(name="shop.lax", check_arguments="signature")
+        async def lax(credentials: Credentials): ...
+
+        await lax.enqueue(credentials)
+        await refused(lax.enqueue(1), InvalidArgumentsError, "'credentials'")
 
 
 async def test_arguments_that_are_too_large_are_refused(url):

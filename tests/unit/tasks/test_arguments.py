@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import types
 import uuid
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
@@ -74,6 +75,38 @@ class Colour(enum.Enum):
 
 class Level(enum.StrEnum):
     HIGH = "high"
+
+
+decorators = types.ModuleType("decorators_of_another_module")
+"""A module in which the names of this one mean something else, or nothing."""
+
+exec(
+    """
+import functools, inspect
+
+Item = datetime = int
+
+def plain(function):
+    return functools.wraps(function)(lambda *args, **kwargs: function(*args, **kwargs))
+
+def without_annotations(function):
+    @functools.wraps(function, assigned=("__name__", "__qualname__"))
+    def wrapper(*args, **kwargs): ...
+    return wrapper
+
+def with_signature(function):
+    wrapper = plain(function)
+    wrapper.__signature__ = inspect.signature(function)
+    return wrapper
+
+def with_session(function):
+    wrapper = plain(function)
+    signature = inspect.signature(function)
+    wrapper.__signature__ = signature.replace(parameters=list(signature.parameters.values())[:1])
+    return wrapper
+""",
+    vars(decorators),
+)
 
 
 class Text(str):
@@ -368,6 +401,20 @@ class TestAnnotations:
         assert returned(takes, "x") == (["x"], {})
         with pytest.raises(InvalidArgumentsError, match="the annotated type cannot be read from JSON"):
             encode(takes, NOW)
+
+    def test_types_are_found_through_a_decorator_of_another_module(self):
+        def takes(item: Item, session: Session, *, when: datetime | None = None): ...
+
+        for decorate in (decorators.plain, decorators.without_annotations, decorators.with_signature):
+            args, kwargs = returned(decorate(decorate(takes)), Item(1, NOW), "x", when=NOW)
+            assert (args, kwargs) == ([Item(1, NOW), "x"], {"when": NOW})
+
+    def test_a_signature_that_a_decorator_gives_counts(self):
+        def takes(item: Item, session: Session): ...
+
+        assert returned(decorators.with_session(takes), Item(1, NOW)) == ([Item(1, NOW)], {})
+        with pytest.raises(InvalidArgumentsError, match="do not fit"):
+            encode(decorators.with_session(takes), Item(1, NOW), "x")
 
     def test_a_class_further_down_in_the_module_is_known_at_the_first_use(self):
         def takes(later: Later): ...

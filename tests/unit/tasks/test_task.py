@@ -14,7 +14,7 @@ from msgspec import UNSET
 
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.errors import InvalidArgumentsError, InvalidOptionError, TaskError
-from deeper_tasks.tasks import ExecutorKind, Task, TaskId, make_task, task
+from deeper_tasks.tasks import ArgumentCheck, ExecutorKind, Task, TaskId, make_task, task
 
 
 class Recorder:
@@ -51,6 +51,17 @@ class Mailer:
 
 
 class TestDefinition:
+    @pytest.mark.parametrize("check", ["values", "signature", ArgumentCheck.SIGNATURE])
+    def test_has_its_check_of_arguments(self, check):
+        assert make_task(resize, check_arguments=check).check_arguments is ArgumentCheck(check)
+        assert make_task(resize, check_arguments=None).check_arguments is None
+        assert make_task(resize).check_arguments is None
+
+    @pytest.mark.parametrize("check", ["", "none", True, 1])
+    def test_is_refused_with_another_check_of_arguments(self, check):
+        with pytest.raises(InvalidOptionError, match=r"option 'check_arguments' cannot be .*: give 'values', or 'sig"):
+            make_task(resize, check_arguments=check)
+
     def test_takes_its_name_from_module_and_function(self):
         made = make_task(send)
         assert (made.name, made.path) == (f"{__name__}.send", f"{__name__}.send")
