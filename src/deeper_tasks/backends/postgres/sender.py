@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from contextvars import Context
 
 from deeper_tasks.backends.postgres.codec import text_array
 from deeper_tasks.backends.postgres.database import Database
@@ -57,7 +58,8 @@ class Sender:
                 self._more.set()
         if self._task is not None or not self._due:
             return False
-        self._task = self._loop.create_task(self._run(), name="deeper-wake")
+        # In a context of its own: the enqueue may be a job's, whose context must not outlive it.
+        self._task = self._loop.create_task(self._run(), name="deeper-wake", context=Context())
         return True
 
     def may_leave(self, hints: Sequence[str]) -> bool:
