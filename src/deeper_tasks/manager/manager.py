@@ -161,7 +161,9 @@ class BackgroundTaskManager(Facade):
         `current_job().state`, or nothing; a mapping that it returns is put into that state. Several run in the order
         in which they were added. A plain `def` runs in a thread, and what it blocks is not the worker.
 
-        A hook that raises ends the start of the worker with HookError.
+        Each child process for jobs (`executor="process"`) calls it too, for itself, and finds it as it finds tasks: at
+        the top level of a module. A hook that raises ends the start of the worker with HookError; in a child process
+        it fails the attempt, which is tried again.
 
         Raises:
             ConfigError: it takes other arguments.

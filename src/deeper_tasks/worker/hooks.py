@@ -90,7 +90,11 @@ class HookRun:
                 return
 
     async def _start(self, hook: Hook) -> None:
-        take(self.state, hook, await _outcome(hook, self.state))
+        try:
+            take(self.state, hook, await _outcome(hook, self.state))
+        except HookError:
+            _logger.exception("the worker does not start")
+            raise
         self._started = (self._started or 0) + 1
 
     async def stop(self) -> None:
@@ -169,7 +173,6 @@ def take(state: WorkerState, hook: Hook, ended: Ended) -> None:
             error = unfit
     if error is not None:
         message = f"the start hook {describe(hook)} failed: {_words(error)}"
-        _logger.error("%s", message, exc_info=(type(error), error, error.__traceback__))
         raise HookError(message) from error
 
 

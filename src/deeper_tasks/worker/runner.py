@@ -10,7 +10,7 @@ from functools import partial
 from deeper_tasks.backends.protocol import Backend, JobTransaction
 from deeper_tasks.domain.job import EXPIRED, ClaimedJob
 from deeper_tasks.domain.settlement import End, Settlement
-from deeper_tasks.errors import BackendUnavailableError, InvalidArgumentsError, TaskNotFoundError
+from deeper_tasks.errors import BackendUnavailableError, HookError, InvalidArgumentsError, TaskNotFoundError
 from deeper_tasks.integrations.events import EventBus, JobStarted
 from deeper_tasks.tasks import CurrentJob, ExecutorKind, TaskRegistry, WorkerState, enter_job, running_job
 from deeper_tasks.worker.attempt import Attempt, Stop
@@ -169,7 +169,7 @@ class Runner:
             return await self._within_middleware(attempt, call, executor)
         except InvalidArgumentsError as error:
             return call.refused(type(error).__name__, str(error))
-        except ProcessDiedError as error:
+        except (ProcessDiedError, HookError) as error:
             return call.broken_off(error, timedelta(0))
         except BaseException as error:  # noqa: BLE001 - the middleware's: it fails the attempt like the handler's own
             return call.raised(error, timedelta(0))

@@ -32,6 +32,7 @@ from deeper_tasks.worker.executors.process import ProcessExecutor
 from deeper_tasks.worker.executors.thread import ThreadExecutor
 from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.heartbeat import Heartbeat
+from deeper_tasks.worker.hook_names import names_of
 from deeper_tasks.worker.hooks import HookRun, Hooks
 from deeper_tasks.worker.listener import Listener
 from deeper_tasks.worker.loop_watch import LoopWatch
@@ -90,6 +91,7 @@ class Worker:
             settings=self._call_settings,
             deadlines=self._deadlines,
             memory_limit_mb=settings.process_memory_limit_mb,
+            hooks=names_of(hooks) if hooks else None,
         )
         self._executors = self._make_executors()
         self._runner = Runner(

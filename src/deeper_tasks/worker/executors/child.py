@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import importlib
 import inspect
 import os
@@ -18,11 +16,13 @@ from typing import Any
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Progress
 from deeper_tasks.domain.settlement import Settlement
-from deeper_tasks.errors import InvalidArgumentsError
+from deeper_tasks.errors import HookError, InvalidArgumentsError
 from deeper_tasks.tasks import CurrentJob, Task, make_task, running_job
-from deeper_tasks.worker.call import Call
+from deeper_tasks.worker.call import Call, report_error
+from deeper_tasks.worker.executors.child_hooks import ChildHooks
 from deeper_tasks.worker.executors.family import children_of, has_ended
-from deeper_tasks.worker.executors.frames import Done, Logged, ProgressMade, Run, encode, receive
+from deeper_tasks.worker.executors.frames import Done, Logged, ProgressMade, Run, Started, encode, receive
+from deeper_tasks.worker.hook_names import HookNames
 
 
 class _News:
@@ -43,20 +43,40 @@ class _News:
             self._connection.sendall(data)
 
 
-def serve(connection: socket.socket) -> None:
+def serve(connection: socket.socket, names: HookNames | None = None) -> None:
     """Run jobs until the worker closes the socket, or is gone: then there is nobody to tell."""
-    news = _News(connection)
-    with suppress(BrokenPipeError, ConnectionResetError):
-        while True:
-            frame, _ = receive(connection)
-            if not isinstance(frame, Run):
-                return
-            # What a handler sets in its context ends with it, as it does on the loop and in threads.
-            settlement = contextvars.copy_context().run(_run, frame, news)
-            news.send(encode(Done(settlement=settlement, is_worn=_is_worn())))
+    news, hooks = _News(connection), ChildHooks(names)
+    try:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            if _start(hooks, news, are_there=names is not None):
+                _serve(connection, news, hooks)
+    finally:
+        hooks.stop()
 
 
-def _run(frame: Run, news: _News) -> Settlement:
+def _start(hooks: ChildHooks, news: _News, *, are_there: bool) -> bool:
+    """Run the start hooks, and tell the worker how that ended."""
+    try:
+        hooks.start()
+    except HookError as error:
+        news.send(encode(Started(error=report_error(error))))
+        return False
+    if are_there:
+        news.send(encode(Started()))
+    return True
+
+
+def _serve(connection: socket.socket, news: _News, hooks: ChildHooks) -> None:
+    while True:
+        frame, _ = receive(connection)
+        if not isinstance(frame, Run):
+            return
+        # What a handler sets in its context ends with it, as it does on the loop and in threads.
+        settlement = hooks.base.fresh().run(_run, frame, news, hooks)
+        news.send(encode(Done(settlement=settlement, is_worn=_is_worn())))
+
+
+def _run(frame: Run, news: _News, hooks: ChildHooks) -> Settlement:
     try:
         task = _find(frame.module, frame.qualname)
     except BaseException as error:  # noqa: BLE001 - whatever an import raises; the process is as good as before
@@ -68,16 +88,16 @@ def _run(frame: Run, news: _News) -> Settlement:
         return call.refused(type(error).__name__, str(error))
     started = time.perf_counter()
     try:
-        with running_job(CurrentJob(frame.job, timeout=frame.timeout, reporter=news)):
-            value = _call(task.function, args, kwargs)
+        with running_job(CurrentJob(frame.job, timeout=frame.timeout, reporter=news, state=hooks.state)):
+            value = _call(task.function, args, kwargs, hooks)
     except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
         return call.raised(error, timedelta(seconds=time.perf_counter() - started))
     return call.returned(value, timedelta(seconds=time.perf_counter() - started))
 
 
-def _call(function: Any, args: list[Any], kwargs: dict[str, Any]) -> object:
+def _call(function: Any, args: list[Any], kwargs: dict[str, Any], hooks: ChildHooks) -> object:
     if inspect.iscoroutinefunction(function):
-        return asyncio.run(function(*args, **kwargs))
+        return hooks.run(function(*args, **kwargs))
     return function(*args, **kwargs)
 
 

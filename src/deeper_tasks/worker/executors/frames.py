@@ -10,9 +10,10 @@ from datetime import timedelta
 import msgspec
 from msgspec import Struct
 
-from deeper_tasks.domain.job import ClaimedJob, Progress
+from deeper_tasks.domain.job import ClaimedJob, ErrorReport, Progress
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.worker.call import CallSettings
+from deeper_tasks.worker.hook_names import HookNames
 
 _HEADER = struct.Struct("!I")
 _MOST = 64 * 1024 * 1024
@@ -23,10 +24,11 @@ class GarbledError(Exception):
 
 
 class Setup(Struct, frozen=True, kw_only=True, tag=True):
-    """Worker to zygote, first of all: where modules are found, and which to import."""
+    """Worker to zygote, first of all: where modules are found, which to import, and the hooks that each child runs."""
 
     path: list[str]
     modules: list[str]
+    hooks: HookNames | None = None
 
 
 class Fork(Struct, frozen=True, kw_only=True, tag=True):
@@ -88,6 +90,12 @@ class Exited(Struct, frozen=True, kw_only=True, tag=True):
     is_over_limit: bool = False
 
 
+class Started(Struct, frozen=True, kw_only=True, tag=True):
+    """Child to worker, where there are hooks: the start hooks have run, or why not; then the child ends."""
+
+    error: ErrorReport | None = None
+
+
 class Run(Struct, frozen=True, kw_only=True, tag=True):
     """Worker to child: run a job of the task found at `module` and `qualname`."""
 
@@ -128,6 +136,7 @@ Frame = (
     | Forked
     | Unforked
     | Exited
+    | Started
     | Run
     | ProgressMade
     | Logged

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from contextvars import Context
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from msgspec import UNSET
 from deeper_tasks.aside import run_aside
 from deeper_tasks.domain.job import Progress
 from deeper_tasks.domain.settlement import Settlement
+from deeper_tasks.errors import HookError
 from deeper_tasks.tasks import Reporter
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call, CallSettings
@@ -38,11 +40,14 @@ from deeper_tasks.worker.executors.frames import (
     ProgressMade,
     Ready,
     Setup,
+    Started,
     Unforked,
     Unwatch,
     Unwatched,
     Watch,
 )
+from deeper_tasks.worker.hook_names import HookNames
+from deeper_tasks.worker.hooks import STOP_SECONDS
 from deeper_tasks.worker.host import child_mark
 
 _logger = logging.getLogger("deeper_tasks")
@@ -71,6 +76,7 @@ class _Child:
         self.pid = pid
         self.reader = reader
         self.writer = writer
+        self.is_started = False
         self.fault: str | None = None
         self.exited: asyncio.Future[Exited] = asyncio.get_running_loop().create_future()
 
@@ -93,8 +99,10 @@ class ProcessExecutor:
         settings: Callable[[], CallSettings],
         deadlines: Deadlines,
         memory_limit_mb: int | None = None,
+        hooks: HookNames | None = None,
     ) -> None:
         self._modules = modules
+        self._hooks = hooks
         self._reporter = reporter
         self._settings = settings
         self._deadlines = deadlines
@@ -159,6 +167,11 @@ class ProcessExecutor:
             return
         for child in self._children.values():
             child.writer.close()
+            if not child.is_started:
+                self._send(Kill(pid=child.pid))
+        if self._hooks is not None and self._children:
+            # Their stop hooks run now, and the zygote kills what is left when its socket is closed.
+            await asyncio.wait({child.exited for child in self._children.values()}, timeout=STOP_SECONDS)
         if self._control is not None:
             self._control.close()
         if self._listening is None:
@@ -239,7 +252,7 @@ class ProcessExecutor:
     async def _fork_for(self, attempt: Attempt) -> _Child | None:
         """Return a new child; None when the attempt was told to stop before there was one, as during the import."""
         told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        forking = asyncio.create_task(self._fork())
+        forking = asyncio.create_task(self._fork(), context=Context())
         attempt.interrupt = lambda: None if told.done() else told.set_result(None)
         try:
             either: set[asyncio.Future[Any]] = {forking, told}
@@ -276,13 +289,33 @@ class ProcessExecutor:
         child = self._children[pid] = _Child(pid, reader, writer)
         if (exited := self._early_exits.pop(pid, None)) is not None:
             self._note_exit(exited)
+        if self._hooks is not None:
+            await self._until_started(child)
+        child.is_started = True
         return child
+
+    async def _until_started(self, child: _Child) -> None:
+        """Wait until a child's start hooks have run. Raises HookError where they failed."""
+        try:
+            async with asyncio.timeout(_LONGEST_IMPORT):
+                frame = await frames.read(child.reader)
+        except (GarbledError, TimeoutError):
+            self._give_up(child, "was not through with its start hooks")
+            frame = None
+        if isinstance(frame, Started) and frame.error is None:
+            return
+        if not isinstance(frame, Started) or frame.error is None:
+            raise HookError(f"a process for jobs did not start: {await self._death(child, None)}")
+        child.writer.close()
+        _logger.error("a process for jobs did not start: %s\n%s", frame.error.message, frame.error.traceback)
+        raise HookError(frame.error.message)
 
     async def _ensure_zygote(self) -> None:
         if self._listening is not None:
             return
         if self._starting is None or self._starting.done():
-            self._starting = asyncio.create_task(self._start_zygote())
+            # As the children, it outlives the job that asks for it: in a context of its own.
+            self._starting = asyncio.create_task(self._start_zygote(), context=Context())
             # Told to who waits for it; where nobody does any more, it is no news.
             self._starting.add_done_callback(lambda starting: starting.cancelled() or starting.exception())
         # Several wait for it, and one of them may be told to stop.
@@ -294,7 +327,8 @@ class ProcessExecutor:
             process = self._process = _start_zygote(theirs.fileno())
         reader, control = await asyncio.open_connection(sock=ours)
         self._control = control
-        self._send(Setup(path=sys.path, modules=sorted(set(self._modules()))))
+        modules = {*self._modules(), *(self._hooks.modules if self._hooks is not None else ())}
+        self._send(Setup(path=sys.path, modules=sorted(modules), hooks=self._hooks))
         reason = await _why_not_ready(reader)
         if reason is not None:
             control.close()

@@ -36,6 +36,7 @@ from deeper_tasks.worker.executors.frames import (
     encode,
     receive,
 )
+from deeper_tasks.worker.hook_names import HookNames
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -53,6 +54,7 @@ class Zygote:
         control.set_inheritable(False)
         self._control = control
         self._worker = worker
+        self._hooks: HookNames | None = None
         self._children: set[int] = set()
         self._helpers: set[int] = set()
         self._limits: dict[int, int] = {}
@@ -77,6 +79,7 @@ class Zygote:
 
     def _serve(self, setup: Frame | None) -> None:
         if isinstance(setup, Setup):
+            self._hooks = setup.hooks
             error = _import(setup)
             # What the application's import started is its own, and no job's.
             self._helpers = children_of(os.getpid())
@@ -153,7 +156,7 @@ class Zygote:
             # A descriptor that came through a socket is inherited by what a job starts.
             os.set_inheritable(descriptor, False)
             with socket.socket(fileno=descriptor) as connection:
-                child.serve(connection)
+                child.serve(connection, self._hooks)
             code = 0
         except BaseException:  # noqa: BLE001 - nothing may unwind into the zygote's own code
             traceback.print_exc()

@@ -1,0 +1,111 @@
+"""The hooks of a child process: run once in each, before its first job and when it ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import os
+import threading
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from deeper_tasks.tasks import WorkerState
+from deeper_tasks.worker.base_context import BaseContext
+from deeper_tasks.worker.hook_names import HookNames
+from deeper_tasks.worker.hooks import STOP_SECONDS, Ended, Hook, Hooks, arguments_of, describe, log_failed_stop, take
+
+_logger = logging.getLogger("deeper_tasks")
+
+R = TypeVar("R")
+
+
+class ChildHooks:
+    """
+    Runs hooks in the main thread, where jobs run too, and async ones on an event loop that the jobs then share.
+
+    Without hooks each async job has a loop of its own.
+    """
+
+    def __init__(self, names: HookNames | None) -> None:
+        self.state = WorkerState()
+        self.base = BaseContext()
+        self._names = names
+        self._hooks = Hooks()
+        self._started = 0
+        self._runner: asyncio.Runner | None = None
+        self._stopping: Hook | None = None
+
+    def start(self) -> None:
+        """
+        Find the hooks and run the start hooks.
+
+        Raises:
+            HookError: one is not found, or failed.
+        """
+        if self._names is None:
+            return
+        self._runner = asyncio.Runner()
+        self._hooks = self._names.find()
+        for hook in self._hooks.starts:
+            take(self.state, hook, self._call(hook))
+            self._started += 1
+        self.base.freeze()
+
+    def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """Run a job's coroutine in this context. What it leaves running on the loop is cancelled."""
+        if self._runner is None:
+            return asyncio.run(coroutine)
+        loop, context = self._runner.get_loop(), contextvars.copy_context()
+        # The tasks of pools and clients go on from job to job.
+        kept = asyncio.all_tasks(loop)
+        try:
+            return self._runner.run(coroutine, context=context)
+        finally:
+            self._runner.run(_cancel(asyncio.all_tasks(loop) - kept), context=context)
+
+    def stop(self) -> None:
+        """Run the stop hooks that are due; what fails is logged. What takes too long ends this process."""
+        if self._names is None or self._runner is None:
+            return
+        watchdog = threading.Timer(STOP_SECONDS, self._give_up)
+        watchdog.daemon = True
+        watchdog.start()
+        for hook in self._hooks.due_stops(self._started):
+            self._stopping = hook
+            _, error = self._call(hook)
+            if error is not None:
+                log_failed_stop(hook, error)
+        with suppress(Exception):
+            self._runner.close()
+        watchdog.cancel()
+
+    def _give_up(self) -> None:
+        try:
+            if self._stopping is not None:
+                _logger.error("the stop hook %s did not end in time", describe(self._stopping))
+        finally:
+            os._exit(1)
+
+    def _call(self, hook: Hook) -> Ended:
+        assert self._runner is not None
+        try:
+            value = self.base.context.run(hook, *arguments_of(hook, self.state))
+            if inspect.isawaitable(value):
+                value = self._runner.run(_awaited(value), context=self.base.context)
+        except BaseException as error:  # noqa: BLE001 - whatever a hook raises is told to the worker
+            return None, error
+        return value, None
+
+
+async def _awaited(value: Any) -> object:
+    return await value
+
+
+async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
