@@ -143,5 +143,5 @@ async def test_a_hook_that_no_other_process_can_import_fails_attempts_in_process
         async with working(manager):
             task_id = await manager.enqueue_task(application.look, max_attempts=1)
 
-            with pytest.raises(JobNotCompletedError, match="discarded.*cannot import the hook .*at the top level"):
+            with pytest.raises(JobNotCompletedError, match=r"discarded.*cannot import the hook .*at the top level"):
                 await manager.result(task_id, timeout=30)
