@@ -470,12 +470,17 @@ class LifeCycle(RuleBasedStateMachine):
 
     # schedules
 
-    @rule(expression=st.sampled_from(["*/5 * * * *", "@every 40s"]), overlap=st.sampled_from(Overlap))
-    def put_schedule(self, expression, overlap):
+    @rule(expression=st.sampled_from(["*/5 * * * *", "@every 40s"]), overlap=st.sampled_from(Overlap), unique=keys)
+    def put_schedule(self, expression, overlap, unique):
         recurrence = parse_recurrence(expression)
         spec = new_job(queue=QUEUES[0], max_attempts=2).spec
         schedule = Schedule(
-            name="report", recurrence=recurrence, spec=spec, missed_runs=MissedRuns.ONCE, overlap=overlap
+            name="report",
+            recurrence=recurrence,
+            spec=spec,
+            unique=unique,
+            missed_runs=MissedRuns.ONCE,
+            overlap=overlap,
         )
         entry = self.run(self.backend.put_schedule(schedule, now=self.now))
         if self.schedule is None or self.schedule.recurrence != recurrence:
@@ -497,12 +502,9 @@ class LifeCycle(RuleBasedStateMachine):
         mine = [self.model.jobs.get(job_id) for job_id in self.made[-MAX_KEPT_RUNS:]]
         is_under_way = any(job is not None and job.state not in TERMINAL for job in mine)
         is_held_back = firing.schedule.overlap is Overlap.SKIP and is_under_way
-        expected = () if is_held_back else tuple(job.id for job in firing.jobs)
-        assert fired.jobs == expected
-        if not is_held_back:
-            for job in firing.jobs:
-                self.model.insert(job)
-                self.made.append(job.id)
+        made = () if is_held_back else tuple(job.id for job in firing.jobs if self.model.insert(job)[1])
+        assert fired.jobs == made
+        self.made += made
         self.next_run = firing.next_run
         assert self.next_run > self.now
         assert self.run(self.backend.fire(firing, now=self.now)) is None
@@ -521,11 +523,12 @@ class LifeCycle(RuleBasedStateMachine):
     @precondition(lambda self: self.schedule is not None)
     @rule()
     def run_now(self):
-        job = NewJob(id=new_job().id, spec=self.schedule.spec)
-        self.run(self.backend.run_schedule("report", job_id=job.id, now=self.now))
-        self.model.insert(job)
-        self.made.append(job.id)
-        assert self.run(self.backend.schedule_runs("report", limit=1))[0].job == job.id
+        job = self.schedule.job(new_job().id)
+        done = self.run(self.backend.run_schedule("report", job_id=job.id, now=self.now))
+        assert (done.job.id, done.job.is_new) == self.model.insert(job)
+        self.made += [job.id] * done.job.is_new
+        newest = self.run(self.backend.schedule_runs("report", limit=1))[0]
+        assert newest.job == (job.id if done.job.is_new else None)
 
     # control
 

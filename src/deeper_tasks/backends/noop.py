@@ -27,7 +27,7 @@ from deeper_tasks.backends.protocol import (
 )
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
-from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry, first_run
+from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry, first_run
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
 from deeper_tasks.errors import UnsupportedError
@@ -123,7 +123,7 @@ class NoopBackend:
     async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
         return None
 
-    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> ScheduleEntry | None:
+    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> RunNow | None:
         return None
 
     async def schedule_runs(self, name: str, *, limit: int = MAX_KEPT_RUNS) -> list[ScheduleRun]:

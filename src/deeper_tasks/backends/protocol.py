@@ -28,7 +28,7 @@ from msgspec import Struct
 
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import ClaimedJob, Insertion, Job, NewJob
-from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
+from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
 from deeper_tasks.domain.state import State
@@ -451,15 +451,17 @@ class Backend(Protocol):
 
         A run whose job is in the store or in the history already, with whatever
         content, has fired and is left out: so a clock that is set back fires nothing
-        twice. Under `Overlap.SKIP` the run moves on without jobs while a
+        twice. One whose unique key another job holds makes no job, and the history
+        says so; of several, the first takes the key. Under `Overlap.SKIP` the run moves on without jobs while a
         job of the entry has not ended. The history keeps the newest `MAX_KEPT_RUNS`.
         """
 
-    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> ScheduleEntry | None:
+    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> RunNow | None:
         """
         Insert a job of an entry now and note it in the history; its due times and its pause stay.
 
-        Returns the entry, None if there is none. The same id again makes no second job.
+        Returns the entry and what became of the job, None if there is no such entry. The same
+        id again makes no second job; nor is there one while another job holds the entry's unique key.
         """
 
     async def schedule_runs(self, name: str, *, limit: int = MAX_KEPT_RUNS) -> list[ScheduleRun]:

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from deeper_tasks.domain.cron import Recurrence
 from deeper_tasks.domain.cron_fields import END_OF_TIME
 from deeper_tasks.domain.ids import JobId, derived_id
-from deeper_tasks.domain.job import JobSpec, NewJob
+from deeper_tasks.domain.job import Insertion, JobSpec, NewJob
 from deeper_tasks.domain.schedule_run import PlannedRun, RunOutcome, ScheduleRun
+from deeper_tasks.domain.unique import Unique
 
 MAX_MISSED_RUNS = 100
 ON_TIME = timedelta(minutes=1)
@@ -43,16 +44,22 @@ class Schedule(Struct, frozen=True, kw_only=True):
     """
     The definition of a recurring task, under a unique name.
 
-    `is_declared` marks one that stands in the code, at its task: the workers put
-    it into the store and take it out again.
+    Each of its jobs claims `unique`, if given; a run that finds the key held makes
+    no job. `is_declared` marks one that stands in the code, at its task: the
+    workers put it into the store and take it out again.
     """
 
     name: str
     recurrence: Recurrence
     spec: JobSpec
+    unique: Unique | None = None
     missed_runs: MissedRuns = MissedRuns.ONCE
     overlap: Overlap = Overlap.ALLOW
     is_declared: bool = False
+
+    def job(self, job_id: JobId, *, due: datetime | None = None) -> NewJob:
+        """Return a job of it, due at a time or at once."""
+        return NewJob(id=job_id, spec=self.spec, due=due, unique=self.unique)
 
 
 class ScheduleEntry(Struct, frozen=True, kw_only=True):
@@ -125,6 +132,18 @@ class Fired(Struct, frozen=True, kw_only=True):
         return tuple(run.job for run in self.runs if run.job is not None)
 
 
+class RunNow(Struct, frozen=True, kw_only=True):
+    """What a run apart from the due times did: the entry after it, and what became of its job."""
+
+    entry: ScheduleEntry
+    job: Insertion
+
+    @classmethod
+    def of(cls, entry: ScheduleEntry, job: Insertion) -> RunNow:
+        """Return it for an entry as it was before."""
+        return cls(entry=replace(entry, last_job=job.id) if job.is_new else entry, job=job)
+
+
 def first_run(schedule: Schedule, known: ScheduleEntry | None, *, now: datetime) -> datetime:
     """
     Return the next run of an entry that is being registered at `now`.
@@ -173,7 +192,7 @@ def plan_firing(entry: ScheduleEntry, *, now: datetime) -> Firing | None:
         expected=entry.next_run,
         next_run=_next_run(schedule.recurrence, after=due[-1]),
         runs=tuple(
-            PlannedRun(due=run, outcome=RunOutcome.FIRED, job=_job(schedule, run))
+            PlannedRun(due=run, outcome=RunOutcome.FIRED, job=schedule.job(derived_id(schedule.name, run), due=run))
             if run in chosen
             else PlannedRun(due=run, outcome=left_out)
             for run in due
@@ -233,7 +252,3 @@ def _outcome_of_the_others(schedule: Schedule) -> RunOutcome:
 
 def _held_back(run: PlannedRun) -> PlannedRun:
     return replace(run, outcome=RunOutcome.SKIPPED_OVERLAP, job=None)
-
-
-def _job(schedule: Schedule, run: datetime) -> NewJob:
-    return NewJob(id=derived_id(schedule.name, run), spec=schedule.spec, due=run)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.job import NewJob
+from deeper_tasks.domain.job import Insertion, NewJob
 from deeper_tasks.domain.state import State
 
 MAX_KEPT_RUNS = 100
@@ -23,10 +24,12 @@ class RunOutcome(StrEnum):
     """It made a job."""
     SKIPPED_OVERLAP = "skipped_overlap"
     """It made none, because a job of the entry had not ended and none may overlap."""
+    SKIPPED_UNIQUE = "skipped_unique"
+    """It made none, because another job held its unique key."""
     SKIPPED_MISSED = "skipped_missed"
     """It made none, because it was found too late and the entry does not make up for it."""
     RUN_NOW = "run_now"
-    """Somebody asked for it, apart from the due times."""
+    """It was asked for, apart from the due times."""
     REPAIRED = "repaired"
     """It lay impossibly far ahead (a clock was wrong) and was put back; it made no job."""
 
@@ -53,6 +56,26 @@ class ScheduleRun(Struct, frozen=True, kw_only=True):
     outcome: RunOutcome
     job: JobId | None = None
     state: State | None = None
+
+
+def inserted(runs: Sequence[PlannedRun], answers: Sequence[Insertion]) -> tuple[PlannedRun, ...]:
+    """
+    Return runs as they are once their jobs were inserted, with one answer for each run that has a job.
+
+    One whose job is not new made none: another job holds its unique key.
+    """
+    remaining = iter(answers)
+    return tuple(
+        run if run.job is None or next(remaining).is_new else replace(run, outcome=RunOutcome.SKIPPED_UNIQUE, job=None)
+        for run in runs
+    )
+
+
+def run_now(job: Insertion, *, now: datetime) -> ScheduleRun:
+    """Return a run apart from the due times as the history keeps it, by what became of its job."""
+    if job.is_new:
+        return ScheduleRun(due=now, fired_at=now, outcome=RunOutcome.RUN_NOW, job=job.id)
+    return ScheduleRun(due=now, fired_at=now, outcome=RunOutcome.SKIPPED_UNIQUE)
 
 
 def recorded(runs: Collection[PlannedRun], *, now: datetime) -> tuple[ScheduleRun, ...]:

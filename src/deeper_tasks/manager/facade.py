@@ -263,8 +263,10 @@ class Facade:
         `missed_runs`: of runs while no worker was there, make up for `once`
         (the last), `all` (up to 100) or `skip`. `overlap`: `skip` a run while
         a job of the entry has not ended, or `allow` it; of missed runs only the
-        last is made up for then. The same name updates the entry; with the same
-        times it keeps its next run, and its pause in any case.
+        last is made up for then. `options` are those of an enqueue, for each job
+        that is made; where another job holds the unique key, a run makes none.
+        The same name updates the entry; with the same times it keeps its next
+        run, and its pause in any case.
         """
         task = self._find(worker, function)
         request = parse_options(options, base=task.request)
@@ -346,7 +348,8 @@ class Facade:
         """
         Enqueue a recurring task's job now, a paused one's too; its due times stay as they are.
 
-        Raises ScheduleNotFoundError.
+        Where another job holds the unique key that its options claim, no job is made: the id is the
+        holder's, and `.is_new` is False. Raises ScheduleNotFoundError.
         """
         await self._ready()
         return await self._planner.run_now(name)

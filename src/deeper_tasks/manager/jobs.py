@@ -68,7 +68,7 @@ class JobFactory:
             spec=spec,
             due=when if isinstance(when, datetime) else None,
             delay=when if isinstance(when, timedelta) else timedelta(0),
-            unique=_unique(spec, request),
+            unique=to_unique(spec, request),
         )
 
 
@@ -88,7 +88,8 @@ def _options(task: AnyTask, request: JobRequest) -> JobOptions:
     return JobOptions(retry_delay=retry_delay, timeout=timeout, tags=request.tags or (), meta=request.meta or {})
 
 
-def _unique(spec: JobSpec, request: JobRequest) -> Unique | None:
+def to_unique(spec: JobSpec, request: JobRequest) -> Unique | None:
+    """Return the unique key that the options claim for a job of this content; None where they claim none."""
     if request.unique_for is None and not request.until_done:
         return None
     key = call_key(spec.task, spec.arguments) if request.unique_key is None else given_key(request.unique_key)

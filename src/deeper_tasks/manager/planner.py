@@ -20,7 +20,7 @@ from deeper_tasks.integrations.events import (
     ScheduleResumed,
 )
 from deeper_tasks.manager.door import is_whole
-from deeper_tasks.manager.jobs import AnyTask, JobFactory
+from deeper_tasks.manager.jobs import AnyTask, JobFactory, to_unique
 from deeper_tasks.tasks import JobRequest, TaskId, TaskRegistry, TaskSchedule, parse_policy
 
 _LONGEST_NAME = 200
@@ -49,11 +49,13 @@ class Planner:
     ) -> ScheduleEntry:
         """Register a recurring task."""
         _refuse_per_job_options(request)
+        spec = self._jobs.spec(task, args, kwargs, request)
         entry = await self._backend.put_schedule(
             Schedule(
                 name=_checked_name(name),
                 recurrence=parse_recurrence(cron_expression, timezone),
-                spec=self._jobs.spec(task, args, kwargs, request),
+                spec=spec,
+                unique=to_unique(spec, request),
                 missed_runs=parse_policy(MissedRuns, "missed_runs", missed_runs),
                 overlap=parse_policy(Overlap, "overlap", overlap),
             )
@@ -76,10 +78,12 @@ class Planner:
         return [known[name] for name in sorted(declared)]
 
     def _declared(self, task: AnyTask, schedule: TaskSchedule) -> Schedule:
+        spec = self._jobs.spec(task, (), {}, task.request)
         return Schedule(
             name=task.name,
             recurrence=schedule.recurrence,
-            spec=self._jobs.spec(task, (), {}, task.request),
+            spec=spec,
+            unique=to_unique(spec, task.request),
             missed_runs=schedule.missed_runs,
             overlap=schedule.overlap,
             is_declared=True,
@@ -121,12 +125,16 @@ class Planner:
         self._bus.emit(ScheduleRemoved(name=name))
 
     async def run_now(self, name: str) -> TaskId:
-        """Enqueue an entry's job now, apart from its times."""
+        """Enqueue an entry's job now, apart from its times; returns the job that holds its unique key, if one does."""
         job_id = self._jobs.ids.next(time.time_ns())
-        spec = _found(name, await self._backend.run_schedule(_known(name), job_id=job_id)).schedule.spec
-        await self._backend.notify([Notification(topic=Topic.JOBS, subject=spec.queue)])
-        self._bus.emit(JobEnqueued(job_id=job_id, task=spec.task, queue=spec.queue))
-        return TaskId(job_id, is_new=True)
+        done = await self._backend.run_schedule(_known(name), job_id=job_id)
+        if done is None:
+            raise _not_found(name)
+        spec, job = done.entry.schedule.spec, done.job
+        if job.is_new:
+            await self._backend.notify([Notification(topic=Topic.JOBS, subject=spec.queue)])
+        self._bus.emit(JobEnqueued(job_id=job.id, task=spec.task, queue=spec.queue, is_new=job.is_new))
+        return TaskId(job.id, is_new=job.is_new)
 
     async def history(self, name: str, *, limit: int) -> list[ScheduleRun]:
         """Return an entry's newest runs."""
@@ -183,7 +191,6 @@ def _refuse_per_job_options(request: JobRequest) -> None:
     given = {
         "task_id": request.task_id is not None,
         "delay_seconds": request.delay is not None,
-        "unique_key": request.unique_key is not None,
         "connection": request.connection is not None,
     }
     for option, is_given in given.items():

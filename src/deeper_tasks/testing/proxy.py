@@ -30,7 +30,7 @@ from deeper_tasks.backends.protocol import (
 )
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
-from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
+from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import ScheduleRun
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
 
@@ -129,7 +129,7 @@ class Proxy:
     async def pause_schedule(self, name: str, **options: Any) -> ScheduleEntry | None:
         return await self._pass_on("pause_schedule", name, **options)
 
-    async def run_schedule(self, name: str, **options: Any) -> ScheduleEntry | None:
+    async def run_schedule(self, name: str, **options: Any) -> RunNow | None:
         return await self._pass_on("run_schedule", name, **options)
 
     async def schedule_runs(self, name: str, **options: Any) -> list[ScheduleRun]:

@@ -1,6 +1,7 @@
 """Recurring tasks by the manager: declared, paused, resumed, run by hand, and what their history tells."""
 
 import types
+from datetime import timedelta
 
 import pytest
 
@@ -16,6 +17,7 @@ from deeper_tasks.integrations.events import (
     ScheduleRemoved,
     ScheduleResumed,
 )
+from deeper_tasks.tasks.options import EnqueueOptions
 from deeper_tasks.testing.conformance.scene import DAY, HOUR, new_job
 
 
@@ -337,3 +339,109 @@ async def test_an_expression_that_is_never_due_is_refused_where_it_is_written(ma
     with pytest.raises(InvalidOptionError, match="is never due"):
         manager.task(name="shop.never", cron=expression)(lambda: None)
     assert await manager.list_recurring_tasks() == []
+
+
+# Options of the jobs.
+
+OPTIONS = {
+    "queue": "mail",
+    "priority": -7,
+    "max_attempts": 3,
+    "timeout_seconds": 12.5,
+    "retry_delay_seconds": 7200,
+    "tags": ["night", "mail"],
+    "meta": {"by": "cron"},
+    "expires_in_seconds": 600,
+}
+
+
+async def made(manager, name, how):
+    """Return the job that an entry makes, in one of the ways in which it makes jobs."""
+    if how == "run now":
+        task_id = await manager.run_recurring_task(name)
+    else:
+        await fire(manager, after=HOUR if how == "fire" else 3 * HOUR)
+        task_id = (await manager.recurring_task_history(name))[0].task_id
+    return await manager.backend.get(task_id)
+
+
+@pytest.mark.parametrize("how", ["fire", "missed", "run now"])
+@pytest.mark.parametrize("where", ["by name", "at the task", "at the task, by name", "in the code"])
+async def test_a_job_of_an_entry_has_every_option_that_was_given(manager, where, how):
+    at_the_task = {} if where == "by name" else OPTIONS
+    declared = {"cron": "@every 1h", "missed_runs": "all"} if where == "in the code" else {}
+
+    @manager.task(name="shop.mails.send", **at_the_task, **declared)
+    async def send(number: int = 7): ...
+
+    if where == "in the code":
+        await manager.declare_recurring_tasks()
+    else:
+        await put(manager, send, "shop.mails.send", missed_runs="all", **({} if at_the_task else OPTIONS))
+    job = await made(manager, "shop.mails.send", how)
+    direct = await manager.enqueue_task(send, args=[7], **OPTIONS)
+    expected = await manager.backend.get(direct)
+    own = send.request if at_the_task else None
+    assert own is None or (own.timeout, own.retry_delay) == (timedelta(seconds=12.5), timedelta(hours=2))
+    assert job.options == expected.options
+    for field in ("task", "queue", "priority", "max_attempts"):
+        assert getattr(job, field) == getattr(expected, field)
+    assert job.expires_at - job.scheduled_at == timedelta(minutes=10)
+    assert set(OPTIONS) | IN_OTHER_TESTS | REFUSED == set(EnqueueOptions.__annotations__)
+
+
+IN_OTHER_TESTS = {"unique", "unique_for_seconds", "unique_key"}
+REFUSED = {"task_id", "delay_seconds", "connection"}
+
+
+@pytest.mark.parametrize("option", sorted(REFUSED))
+async def test_an_option_that_only_one_job_can_have_is_refused(manager, send, option):
+    value = {"task_id": new_job().id, "delay_seconds": 5, "connection": object()}[option]
+    with pytest.raises(InvalidOptionError, match=option):
+        await put(manager, send, **{option: value})
+
+
+UNIQUE = [{"unique": "until_done"}, {"unique_for_seconds": 86_400}]
+
+
+@pytest.mark.parametrize("where", ["by name", "at the task", "in the code"])
+@pytest.mark.parametrize("unique", UNIQUE, ids=str)
+async def test_the_unique_options_of_an_entry_hold_back_its_runs(manager, heard, where, unique):
+    at_the_task = {} if where == "by name" else unique
+    declared = {"cron": "@every 1h"} if where == "in the code" else {}
+
+    @manager.task(name="shop.mails.send", **at_the_task, **declared)
+    async def send(): ...
+
+    name = "shop.mails.send"
+    if where == "in the code":
+        await manager.declare_recurring_tasks()
+    else:
+        options = {} if at_the_task else unique
+        await manager.schedule_recurring_task(name, send, cron_expression="@every 1h", **options)
+    first = await manager.run_recurring_task(name)
+    await fire(manager)
+    again = await manager.run_recurring_task(name)
+    assert (again, again.is_new) == (first, False)
+    assert await manager.enqueue_task(send, **unique) == first
+    history = await manager.recurring_task_history(name)
+    outcomes = [RunOutcome.SKIPPED_UNIQUE, RunOutcome.SKIPPED_UNIQUE, RunOutcome.RUN_NOW]
+    assert [(run.outcome, run.task_id) for run in history] == list(zip(outcomes, [None, None, first], strict=True))
+    assert [event.is_new for event in heard if isinstance(event, JobEnqueued)] == [True, False, False]
+
+
+async def test_entries_with_other_arguments_have_unique_keys_of_their_own(manager, send):
+    for number in (1, 2):
+        await manager.schedule_recurring_task(f"{number}", send, None, [number], "@daily", unique="until_done")
+    assert (await manager.run_recurring_task("1")).is_new
+    assert (await manager.run_recurring_task("2")).is_new
+
+
+async def test_entries_with_one_unique_key_make_one_job_between_them(manager, send):
+    for number in (1, 2):
+        options = {"unique": "until_done", "unique_key": "mail"}
+        await manager.schedule_recurring_task(f"{number}", send, None, [number], "@daily", **options)
+    first = await manager.run_recurring_task("1")
+    assert await manager.run_recurring_task("2") == first
+    with pytest.raises(InvalidOptionError, match="does nothing alone"):
+        await put(manager, send, unique_key="mail")

@@ -27,7 +27,7 @@ from deeper_tasks.backends.protocol import (
 )
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
-from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
+from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
 from deeper_tasks.errors import BackendUnavailableError, UnsupportedError
@@ -141,7 +141,7 @@ class JsonFileBackend:
     async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
         return await self._change(schedules.fire, firing, now=_moment(now))
 
-    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> ScheduleEntry | None:
+    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> RunNow | None:
         return await self._change(schedules.run_schedule, name, job_id=job_id, now=_moment(now))
 
     async def schedule_runs(self, name: str, *, limit: int = MAX_KEPT_RUNS) -> list[ScheduleRun]:

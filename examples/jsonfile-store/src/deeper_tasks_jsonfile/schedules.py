@@ -7,17 +7,18 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.job import NewJob
+from deeper_tasks.domain.job import Insertion
 from deeper_tasks.domain.schedule import (
     Fired,
     Firing,
+    RunNow,
     Schedule,
     ScheduleBook,
     ScheduleEntry,
     first_run,
     resumed_run,
 )
-from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun, recorded
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun, inserted, recorded, run_now
 from deeper_tasks.domain.state import State
 from deeper_tasks_jsonfile.document import Document
 from deeper_tasks_jsonfile.produce import insert
@@ -63,9 +64,9 @@ def fire(document: Document, firing: Firing, *, now: datetime) -> Fired | None:
         fired_before=document.jobs.keys() | made,
         is_under_way=any(_is_live(document, job) for job in (entry.last_job, *made)),
     )
+    runs = inserted(runs, insert(document, [run.job for run in runs if run.job is not None], now=now))
     for run in runs:
         if run.job is not None:
-            insert(document, [run.job], now=now)
             entry = replace(entry, last_run=run.due, last_job=run.job.id)
     document.entries[firing.name] = replace(entry, next_run=firing.next_run)
     fired = Fired(runs=recorded(runs, now=now))
@@ -73,15 +74,18 @@ def fire(document: Document, firing: Firing, *, now: datetime) -> Fired | None:
     return fired
 
 
-def run_schedule(document: Document, name: str, *, job_id: JobId, now: datetime) -> ScheduleEntry | None:
+def run_schedule(document: Document, name: str, *, job_id: JobId, now: datetime) -> RunNow | None:
     """Insert a job of an entry now, apart from its due times."""
     entry = document.entries.get(name)
-    if entry is None or job_id in document.jobs:
-        return entry
-    insert(document, [NewJob(id=job_id, spec=entry.schedule.spec)], now=now)
-    _note(document, name, ScheduleRun(due=now, fired_at=now, outcome=RunOutcome.RUN_NOW, job=job_id))
-    document.entries[name] = replace(entry, last_job=job_id)
-    return document.entries[name]
+    if entry is None:
+        return None
+    if job_id in document.jobs:
+        return RunNow(entry=entry, job=Insertion(id=job_id, is_new=False))
+    [answer] = insert(document, [entry.schedule.job(job_id)], now=now)
+    _note(document, name, run_now(answer, now=now))
+    done = RunNow.of(entry, answer)
+    document.entries[name] = done.entry
+    return done
 
 
 def schedule_runs(document: Document, name: str, *, limit: int) -> list[ScheduleRun]:

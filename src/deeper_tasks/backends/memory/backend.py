@@ -35,7 +35,7 @@ from deeper_tasks.backends.protocol import (
 )
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED, Insertion, Job, JobSpec, NewJob
-from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
+from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import (
     UNCOUNTED,
@@ -244,7 +244,7 @@ class MemoryBackend:
         with self._lock:
             return self._timetable.fire(firing, now=self._moment(now))
 
-    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> ScheduleEntry | None:
+    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> RunNow | None:
         with self._lock:
             return self._timetable.run(name, job_id=job_id, now=self._moment(now))
 

@@ -10,17 +10,18 @@ from msgspec.structs import replace
 
 from deeper_tasks.backends.memory.table import JobTable
 from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.job import NewJob
+from deeper_tasks.domain.job import Insertion
 from deeper_tasks.domain.schedule import (
     Fired,
     Firing,
+    RunNow,
     Schedule,
     ScheduleBook,
     ScheduleEntry,
     first_run,
     resumed_run,
 )
-from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun, recorded
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun, inserted, recorded, run_now
 from deeper_tasks.domain.state import State
 
 
@@ -70,24 +71,26 @@ class Timetable:
         if entry is None or not firing.fits(entry, now=now):
             return None
         runs = firing.runs_to_write(fired_before=self._fired_before(firing), is_under_way=self._is_under_way(entry))
+        runs = inserted(runs, [self._jobs.add(run.job, now=now) for run in runs if run.job is not None])
         for run in runs:
             if run.job is not None:
-                self._jobs.add(run.job, now=now)
                 entry = replace(entry, last_run=run.due, last_job=run.job.id)
         self._entries[firing.name] = replace(entry, next_run=firing.next_run)
         fired = Fired(runs=recorded(runs, now=now))
         self._runs[firing.name].extend(fired.runs)
         return fired
 
-    def run(self, name: str, *, job_id: JobId, now: datetime) -> ScheduleEntry | None:
+    def run(self, name: str, *, job_id: JobId, now: datetime) -> RunNow | None:
         """Insert a job of an entry now, apart from its due times."""
         entry = self._entries.get(name)
-        if entry is None or job_id in self._jobs.records:
-            return entry
-        self._jobs.add(NewJob(id=job_id, spec=entry.schedule.spec), now=now)
-        self._runs[name].append(ScheduleRun(due=now, fired_at=now, outcome=RunOutcome.RUN_NOW, job=job_id))
-        self._entries[name] = replace(entry, last_job=job_id)
-        return self._entries[name]
+        if entry is None:
+            return None
+        if job_id in self._jobs.records:
+            return RunNow(entry=entry, job=Insertion(id=job_id, is_new=False))
+        done = RunNow.of(entry, self._jobs.add(entry.schedule.job(job_id), now=now))
+        self._runs[name].append(run_now(done.job, now=now))
+        self._entries[name] = done.entry
+        return done
 
     def runs(self, name: str, *, limit: int) -> list[ScheduleRun]:
         """Return the newest runs of an entry, each with its job's state now."""

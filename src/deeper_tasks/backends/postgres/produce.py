@@ -70,11 +70,15 @@ async def insert(
     return answers
 
 
-async def insert_inside(transaction: Transaction, jobs: Sequence[NewJob], *, store: str, now: str | None) -> None:
+async def insert_inside(
+    transaction: Transaction, jobs: Sequence[NewJob], *, store: str, now: str | None
+) -> list[Insertion]:
     """Insert jobs within a transaction of ours."""
     batch = Batch(jobs)
-    if batch.jobs:
-        await transaction.rows(INSERT.replace("{schema}.", ""), batch.values(store=store, channel=None, now=now))
+    if not batch.jobs:
+        return []
+    values = batch.values(store=store, channel=None, now=now)
+    return batch.answers(await transaction.rows(INSERT.replace("{schema}.", ""), values))
 
 
 class Batch:

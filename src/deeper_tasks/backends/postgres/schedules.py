@@ -12,17 +12,18 @@ from deeper_tasks.backends.postgres.codec import Row, array, moment_text, text_a
 from deeper_tasks.backends.postgres.database import Transaction
 from deeper_tasks.backends.postgres.produce import insert_inside
 from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.job import NewJob
+from deeper_tasks.domain.job import Insertion
 from deeper_tasks.domain.schedule import (
     Fired,
     Firing,
+    RunNow,
     Schedule,
     ScheduleBook,
     ScheduleEntry,
     first_run,
     resumed_run,
 )
-from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun, recorded
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun, inserted, recorded, run_now
 from deeper_tasks.domain.state import TERMINAL
 
 _ENDED = array(CODES[state] for state in sorted(TERMINAL))
@@ -131,9 +132,9 @@ async def fire(transaction: Transaction, firing: Firing, *, store: str, now: str
     fired_before = await _known(transaction, firing.name, [job.id for job in firing.jobs])
     is_under_way = await _is_under_way(transaction, entry)
     runs = firing.runs_to_write(fired_before=fired_before, is_under_way=is_under_way)
+    jobs = [run.job for run in runs if run.job is not None]
+    runs = inserted(runs, await insert_inside(transaction, jobs, store=store, now=moment_text(moment)))
     made = [run for run in runs if run.job is not None]
-    jobs = [run.job for run in made if run.job is not None]
-    await insert_inside(transaction, jobs, store=store, now=moment_text(moment))
     fired = Fired(runs=recorded(runs, now=moment))
     await _add_runs(transaction, firing.name, fired.runs, now=moment)
     values = {
@@ -148,19 +149,21 @@ async def fire(transaction: Transaction, firing: Firing, *, store: str, now: str
 
 async def run_schedule(
     transaction: Transaction, name: str, *, job_id: JobId, store: str, now: str | None
-) -> ScheduleEntry | None:
+) -> RunNow | None:
     """Insert a job of an entry now; see `Backend.run_schedule`."""
     moment = await _locked(transaction, name, now=now)
     entry = await _entry(transaction, name)
-    if entry is None or await _known(transaction, name, [job_id]):
-        return entry
-    job = NewJob(id=job_id, spec=entry.schedule.spec)
-    await insert_inside(transaction, [job], store=store, now=moment_text(moment))
-    run = ScheduleRun(due=moment, fired_at=moment, outcome=RunOutcome.RUN_NOW, job=job_id)
+    if entry is None:
+        return None
+    if await _known(transaction, name, [job_id]):
+        return RunNow(entry=entry, job=Insertion(id=job_id, is_new=False))
+    job = entry.schedule.job(job_id)
+    [answer] = await insert_inside(transaction, [job], store=store, now=moment_text(moment))
+    run = run_now(answer, now=moment)
     await _add_runs(transaction, name, [run], now=moment)
     unmoved = {"name": name, "next_run": moment_text(entry.next_run), "last_run": None}
-    await transaction.execute(MOVE_ON, {**unmoved, "last_job": job_id})
-    return await _entry(transaction, name)
+    await transaction.execute(MOVE_ON, {**unmoved, "last_job": run.job})
+    return RunNow.of(entry, answer)
 
 
 async def schedule_runs(transaction: Transaction, name: str, *, limit: int) -> list[ScheduleRun]:

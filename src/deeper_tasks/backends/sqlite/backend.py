@@ -58,7 +58,7 @@ from deeper_tasks.backends.sqlite.wake import Wake
 from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
-from deeper_tasks.domain.schedule import Fired, Firing, Schedule, ScheduleBook, ScheduleEntry
+from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
 from deeper_tasks.errors import BackendError, BackendUnavailableError, TransactionError, UnsupportedError
@@ -287,7 +287,7 @@ class SQLiteBackend:
     async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
         return await self._write(partial(schedules.fire, firing=firing, now=_clock(now)))
 
-    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> ScheduleEntry | None:
+    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> RunNow | None:
         return await self._write(partial(schedules.run_schedule, name=name, job_id=job_id, now=_clock(now)))
 
     async def schedule_runs(self, name: str, *, limit: int = MAX_KEPT_RUNS) -> list[ScheduleRun]:

@@ -11,17 +11,18 @@ from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.sqlite import produce
 from deeper_tasks.backends.sqlite.codec import micros, moment, optional_moment, to_json
 from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.job import NewJob
+from deeper_tasks.domain.job import Insertion
 from deeper_tasks.domain.schedule import (
     Fired,
     Firing,
+    RunNow,
     Schedule,
     ScheduleBook,
     ScheduleEntry,
     first_run,
     resumed_run,
 )
-from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun, recorded
+from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun, inserted, recorded, run_now
 from deeper_tasks.domain.state import TERMINAL
 
 _ENDED = ", ".join(str(CODES[state]) for state in sorted(TERMINAL))
@@ -114,8 +115,9 @@ def fire(connection: sqlite3.Connection, firing: Firing, *, now: int) -> Fired |
         return None
     fired_before = _known(connection, firing.name, [job.id for job in firing.jobs])
     runs = firing.runs_to_write(fired_before=fired_before, is_under_way=_is_under_way(connection, entry))
+    answers = produce.insert(connection, [run.job for run in runs if run.job is not None], now=now)
+    runs = inserted(runs, answers)
     made = [run for run in runs if run.job is not None]
-    produce.insert(connection, [run.job for run in made if run.job is not None], now=now)
     fired = Fired(runs=recorded(runs, now=moment(now)))
     _add_runs(connection, firing.name, fired.runs, now=now)
     last_run = micros(made[-1].due) if made else None
@@ -125,17 +127,19 @@ def fire(connection: sqlite3.Connection, firing: Firing, *, now: int) -> Fired |
     return fired
 
 
-def run_schedule(connection: sqlite3.Connection, name: str, *, job_id: JobId, now: int) -> ScheduleEntry | None:
+def run_schedule(connection: sqlite3.Connection, name: str, *, job_id: JobId, now: int) -> RunNow | None:
     """Insert a job of an entry now; see `Backend.run_schedule`."""
     entry = _entry(connection, name)
-    if entry is None or _known(connection, name, [job_id]):
-        return entry
-    produce.insert(connection, [NewJob(id=job_id, spec=entry.schedule.spec)], now=now)
-    run = ScheduleRun(due=moment(now), fired_at=moment(now), outcome=RunOutcome.RUN_NOW, job=job_id)
+    if entry is None:
+        return None
+    if _known(connection, name, [job_id]):
+        return RunNow(entry=entry, job=Insertion(id=job_id, is_new=False))
+    [answer] = produce.insert(connection, [entry.schedule.job(job_id)], now=now)
+    run = run_now(answer, now=moment(now))
     _add_runs(connection, name, [run], now=now)
     unmoved = {"name": name, "next_run": micros(entry.next_run), "last_run": None}
-    connection.execute(MOVE_ON, {**unmoved, "last_job": job_id})
-    return _entry(connection, name)
+    connection.execute(MOVE_ON, {**unmoved, "last_job": run.job})
+    return RunNow.of(entry, answer)
 
 
 def schedule_runs(connection: sqlite3.Connection, name: str, *, limit: int) -> list[ScheduleRun]:

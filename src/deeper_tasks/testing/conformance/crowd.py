@@ -132,8 +132,9 @@ class CrowdConformance:
         schedule = Schedule(name="daily", recurrence=parse_recurrence("@daily"), spec=spec)
         await backend.put_schedule(schedule, now=NOW)
         job_id = new_job().id
-        entries = await asyncio.gather(*(backend.run_schedule("daily", job_id=job_id, now=NOW) for _ in range(20)))
-        assert {entry.last_job for entry in entries if entry is not None} == {job_id}
+        done = await asyncio.gather(*(backend.run_schedule("daily", job_id=job_id, now=NOW) for _ in range(20)))
+        assert {each.entry.last_job for each in done if each is not None} == {job_id}
+        assert [each.job.is_new for each in done if each is not None].count(True) == 1
         assert (await backend.find(JobQuery())).total == 1
         assert len(await backend.schedule_runs("daily")) == 1
 

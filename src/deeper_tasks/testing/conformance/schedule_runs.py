@@ -9,9 +9,11 @@ from msgspec.structs import replace
 from deeper_tasks.backends.protocol import Backend, JobQuery
 from deeper_tasks.domain.cron import parse_recurrence
 from deeper_tasks.domain.ids import JobId, derived_id
-from deeper_tasks.domain.schedule import MissedRuns, Schedule, plan_firing
+from deeper_tasks.domain.job import Insertion
+from deeper_tasks.domain.schedule import MissedRuns, Overlap, RunNow, Schedule, plan_firing
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.unique import Unique
 from deeper_tasks.testing.conformance.scene import (
     DAY,
     HOUR,
@@ -21,7 +23,9 @@ from deeper_tasks.testing.conformance.scene import (
     join,
     look,
     new_id,
+    new_job,
     only,
+    put,
     settle,
     take,
 )
@@ -34,6 +38,8 @@ from deeper_tasks.testing.conformance.schedules import (
     entry_of,
     fire,
 )
+
+UNIQUE = replace(HOURLY, unique=Unique(key="given:report"))
 
 
 async def history(backend: Backend, schedule: Schedule = HOURLY) -> list[tuple[datetime, RunOutcome]]:
@@ -49,8 +55,9 @@ class ScheduleRunsConformance:
     async def test_an_entry_is_run_now_and_its_due_times_stay(self, backend: Backend) -> None:
         before = await backend.put_schedule(HOURLY, now=NOW)
         job_id = new_id()
-        entry = await backend.run_schedule(HOURLY.name, job_id=job_id, now=NOW + MINUTE)
-        assert entry == replace(before, last_job=job_id) == await entry_of(backend)
+        done = await backend.run_schedule(HOURLY.name, job_id=job_id, now=NOW + MINUTE)
+        assert done == RunNow(entry=replace(before, last_job=job_id), job=Insertion(id=job_id, is_new=True))
+        assert await entry_of(backend) == done.entry
         job = await look(backend, job_id)
         assert (job.state, job.task, job.options, job.scheduled_at) == (
             State.PENDING,
@@ -70,17 +77,18 @@ class ScheduleRunsConformance:
     async def test_running_now_again_with_the_same_id_makes_no_second_job(self, backend: Backend) -> None:
         await backend.put_schedule(HOURLY, now=NOW)
         job_id = new_id()
-        first = await backend.run_schedule(HOURLY.name, job_id=job_id, now=NOW)
-        assert await backend.run_schedule(HOURLY.name, job_id=job_id, now=NOW + MINUTE) == first
+        await backend.run_schedule(HOURLY.name, job_id=job_id, now=NOW)
+        again = await backend.run_schedule(HOURLY.name, job_id=job_id, now=NOW + MINUTE)
+        assert again == RunNow(entry=await entry_of(backend), job=Insertion(id=job_id, is_new=False))
         assert (await backend.find(JobQuery())).total == 1
         assert len(await backend.schedule_runs(HOURLY.name)) == 1
 
     async def test_a_paused_entry_is_run_now_and_stays_paused(self, backend: Backend) -> None:
         await backend.put_schedule(HOURLY, now=NOW)
         await backend.pause_schedule(HOURLY.name, is_paused=True, now=NOW)
-        entry = await backend.run_schedule(HOURLY.name, job_id=new_id(), now=NOW)
-        assert entry is not None
-        assert entry.paused_at == NOW
+        done = await backend.run_schedule(HOURLY.name, job_id=new_id(), now=NOW)
+        assert done is not None
+        assert done.entry.paused_at == NOW
         assert (await backend.find(JobQuery())).total == 1
 
     async def test_an_entry_that_is_not_there_is_not_run(self, backend: Backend) -> None:
@@ -165,6 +173,90 @@ class ScheduleRunsConformance:
         assert await history(backend) == []
         assert [due for due, _ in await history(backend, other)] == [DUE + HOUR, DUE]
         assert await backend.schedule_runs("nobody") == []
+
+    # unique keys
+
+    async def test_a_run_makes_no_job_while_another_job_holds_its_unique_key(self, backend: Backend) -> None:
+        node = await join(backend)
+        await backend.put_schedule(UNIQUE, now=NOW)
+        first = await fire(backend, UNIQUE)
+        assert (await fire(backend, UNIQUE, now=DUE + HOUR)).jobs == ()
+        entry = await entry_of(backend)
+        assert (entry.next_run, entry.last_run, entry.last_job) == (DUE + 2 * HOUR, DUE, first.jobs[0])
+        await settle(backend, await take(backend, node, now=DUE + HOUR), now=DUE + HOUR)
+        assert len((await fire(backend, UNIQUE, now=DUE + 2 * HOUR)).jobs) == 1
+        assert await history(backend) == [
+            (DUE + 2 * HOUR, RunOutcome.FIRED),
+            (DUE + HOUR, RunOutcome.SKIPPED_UNIQUE),
+            (DUE, RunOutcome.FIRED),
+        ]
+
+    async def test_a_unique_key_held_for_a_period_holds_runs_back_though_the_job_has_ended(
+        self, backend: Backend
+    ) -> None:
+        node = await join(backend)
+        schedule = replace(UNIQUE, unique=Unique(key="given:report", period=90 * MINUTE))
+        await backend.put_schedule(schedule, now=NOW)
+        await fire(backend, schedule)
+        await settle(backend, await take(backend, node, now=DUE), now=DUE)
+        assert (await fire(backend, schedule, now=DUE + HOUR)).jobs == ()
+        assert len((await fire(backend, schedule, now=DUE + 2 * HOUR)).jobs) == 1
+
+    async def test_a_job_of_another_kind_that_holds_the_unique_key_holds_a_run_back(self, backend: Backend) -> None:
+        await backend.put_schedule(UNIQUE, now=NOW)
+        await put(backend, unique=UNIQUE.unique)
+        assert (await fire(backend, UNIQUE)).jobs == ()
+        assert await history(backend) == [(DUE, RunOutcome.SKIPPED_UNIQUE)]
+        assert (await backend.find(JobQuery())).total == 1
+
+    async def test_a_job_that_a_run_made_holds_the_unique_key_against_others(self, backend: Backend) -> None:
+        await backend.put_schedule(UNIQUE, now=NOW)
+        fired = await fire(backend, UNIQUE)
+        [answer] = await backend.insert([new_job(unique=UNIQUE.unique)], now=DUE)
+        assert answer == Insertion(id=fired.jobs[0], is_new=False)
+
+    async def test_of_all_missed_runs_the_first_takes_the_unique_key(self, backend: Backend) -> None:
+        schedule = replace(UNIQUE, missed_runs=MissedRuns.ALL)
+        await backend.put_schedule(schedule, now=NOW)
+        fired = await fire(backend, schedule, now=DUE + 2 * HOUR)
+        assert fired.jobs == (derived_id(schedule.name, DUE),)
+        assert [run.outcome for run in fired.runs] == [
+            RunOutcome.FIRED,
+            RunOutcome.SKIPPED_UNIQUE,
+            RunOutcome.SKIPPED_UNIQUE,
+        ]
+        entry = await entry_of(backend)
+        assert (entry.last_run, entry.last_job) == (DUE, fired.jobs[0])
+
+    async def test_a_run_that_may_not_overlap_is_skipped_for_that_before_its_unique_key_is_asked_for(
+        self, backend: Backend
+    ) -> None:
+        node = await join(backend)
+        schedule = replace(UNIQUE, overlap=Overlap.SKIP)
+        await backend.put_schedule(schedule, now=NOW)
+        await fire(backend, schedule)
+        await fire(backend, schedule, now=DUE + HOUR)
+        await settle(backend, await take(backend, node, now=DUE + HOUR), now=DUE + HOUR)
+        await put(backend, unique=UNIQUE.unique)
+        await fire(backend, schedule, now=DUE + 2 * HOUR)
+        assert await history(backend) == [
+            (DUE + 2 * HOUR, RunOutcome.SKIPPED_UNIQUE),
+            (DUE + HOUR, RunOutcome.SKIPPED_OVERLAP),
+            (DUE, RunOutcome.FIRED),
+        ]
+
+    async def test_an_entry_run_now_gets_the_job_that_holds_its_unique_key(self, backend: Backend) -> None:
+        await backend.put_schedule(UNIQUE, now=NOW)
+        first = await backend.run_schedule(UNIQUE.name, job_id=new_id(), now=NOW)
+        assert first is not None
+        second = await backend.run_schedule(UNIQUE.name, job_id=new_id(), now=NOW + MINUTE)
+        assert second == RunNow(entry=first.entry, job=Insertion(id=first.job.id, is_new=False))
+        assert await entry_of(backend) == first.entry
+        assert (await backend.find(JobQuery())).total == 1
+        assert await history(backend) == [
+            (NOW + MINUTE, RunOutcome.SKIPPED_UNIQUE),
+            (NOW, RunOutcome.RUN_NOW),
+        ]
 
     # overlap and missed runs together
 

@@ -21,6 +21,7 @@ from deeper_tasks.domain.schedule import (
     plan_firing,
 )
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.unique import Unique
 from deeper_tasks.testing.conformance.scene import (
     DAY,
     HOUR,
@@ -75,6 +76,7 @@ class SchedulesConformance:
             name="all of it",
             recurrence=parse_recurrence("*/5 3 * * 1", "Europe/Berlin"),
             spec=replace(SPEC, priority=-3, max_attempts=2, expires_in=HOUR),
+            unique=Unique(key="given:report", period=1.5 * DAY),
             missed_runs=MissedRuns.ALL,
             overlap=Overlap.SKIP,
             is_declared=True,
