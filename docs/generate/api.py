@@ -152,7 +152,7 @@ def _values(*kinds: type) -> str:
 
 
 def _outcomes() -> str:
-    kinds = (deeper_tasks.Retry, deeper_tasks.Snooze, deeper_tasks.Fail, deeper_tasks.Cancel)
+    kinds = (deeper_tasks.Retry, deeper_tasks.Snooze, deeper_tasks.Fail, deeper_tasks.Cancel, deeper_tasks.Done)
     return "\n".join(docstrings.constructor(kind) for kind in kinds)
 
 

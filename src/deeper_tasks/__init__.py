@@ -6,7 +6,7 @@ One facade, `BackgroundTaskManager`, over interchangeable stores. See the README
 
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.finding import Finding, Severity
-from deeper_tasks.domain.outcome import Cancel, Fail, Retry, Snooze
+from deeper_tasks.domain.outcome import Cancel, Done, Fail, Retry, Snooze, Stopped
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.schedule_run import RunOutcome
 from deeper_tasks.domain.state import State
@@ -29,6 +29,7 @@ __all__ = [
     "Cancel",
     "CancelOutcome",
     "CurrentJob",
+    "Done",
     "Fail",
     "Finding",
     "Overview",
@@ -43,6 +44,7 @@ __all__ = [
     "Snooze",
     "State",
     "Statistics",
+    "Stopped",
     "Task",
     "TaskCall",
     "TaskId",

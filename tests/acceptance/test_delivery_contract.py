@@ -7,6 +7,7 @@ proves them, and memory says that it has none.
 
 import asyncio
 import sqlite3
+import time
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +15,7 @@ import pytest
 from workshop import tasks
 from workshop.crew import STORES
 
-from deeper_tasks import BackgroundTaskManager, Fail, State
+from deeper_tasks import BackgroundTaskManager, Done, Fail, State, current_job
 from deeper_tasks.backends.protocol import Node
 from deeper_tasks.domain.schedule import plan_firing
 from deeper_tasks.domain.settlement import End, Settlement
@@ -368,3 +369,45 @@ async def test_line_9_a_repeated_claim_and_settle_change_nothing_and_give_the_sa
     assert [await manager.get_task_status(job) for job in ids[:2]] == ended
     assert (await manager.get_statistics()).queues == statistics
     assert statistics["default"].completed == 2
+
+
+async def test_line_10_a_handler_that_stops_early_has_not_completed(manager, wait_until):
+    """A handler that has seen a stop and returns ends as that asks; one that never looked has completed."""
+    go = asyncio.Event()
+
+    @manager.task(name="contract.stop")
+    async def stop(how):
+        if how != "deaf":
+            while not current_job().stopping:  # noqa: ASYNC110 - the stop comes from the worker
+                await asyncio.sleep(0)
+        await go.wait()
+        return Done("all") if how == "done" else "a part"
+
+    @manager.task(name="contract.late", timeout_seconds=0.05, max_attempts=1)
+    def late(how):
+        if how == "looks":
+            while not current_job().timed_out:
+                time.sleep(0.005)
+        else:
+            time.sleep(0.06)
+        return "too late"
+
+    late_ones = [await late.enqueue("looks"), await late.enqueue("sleeps")]
+    ids = {how: await stop.enqueue(how) for how in ("deaf", "part", "done")}
+    async with _worker(manager, slots=5) as worker:
+        await wait_until(lambda: worker.busy >= len(ids))
+        for job in late_ones:
+            await wait_until(lambda job=job: _ended(manager, job))
+        worker.stop()
+        await asyncio.sleep(0)
+        go.set()
+    for job in late_ones:
+        status = await manager.get_task_status(job)
+        assert (status.status, status.attempts) == (State.DISCARDED, 1)
+        assert "than its timeout of 0.05 s, in test_delivery_contract.py:" in status.errors[0].message
+    ends = {how: await manager.get_task_status(job) for how, job in ids.items()}
+    assert {how: (status.status, status.attempts, status.result) for how, status in ends.items()} == {
+        "deaf": (State.COMPLETED, 1, "a part"),
+        "part": (State.PENDING, 0, None),
+        "done": (State.COMPLETED, 1, "all"),
+    }

@@ -60,6 +60,29 @@ async def test_when_the_grace_is_over_the_rest_is_given_back_without_an_attempt(
     assert crew.alive() == []
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
+async def test_a_job_that_ends_early_because_of_sigterm_is_given_back_unless_it_says_it_is_done(
+    crew, manager, wait_until
+):
+    calls = [
+        task.call(how)
+        for task in (tasks.finish_early_on_loop, tasks.finish_early_in_thread, tasks.finish_early_in_process)
+        for how in ("return", "check", "done")
+    ]
+    # The process ones need a moment to start.
+    worker, running, waiting = await _busy(crew, manager, wait_until, *calls, slots=9, shutdown_grace_seconds=60)
+    assert worker.stop() == 0
+    for job, call in zip(running, calls, strict=True):
+        status = await manager.get_task_status(job)
+        if call.args == ("done",):
+            assert (status.status, status.result, status.attempts) == (State.COMPLETED, "all", 1)
+        else:
+            assert (status.status, status.attempts, status.errors) == (State.PENDING, 0, ())
+            assert worker.says(f"job released (worker shutting down): {status.task} {job}")
+    assert await _counts(manager, pending=len(waiting) + 6, running=0)
+    assert crew.alive() == []
+
+
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_gives_everything_back_at_once(crew, manager, wait_until, second):
     calls = [tasks.wait_for.call("never"), tasks.wait_in_process.call()]

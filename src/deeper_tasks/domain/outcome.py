@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 
 class Outcome(Exception):  # noqa: N818 - control flow that a handler raises or returns, not an error
@@ -43,6 +44,29 @@ class Cancel(Outcome):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Done(Outcome):
+    """
+    End the job as `completed`, with `value` as its result, although the handler has seen that it is to stop.
+
+    Without a stop it is the same as returning `value`. A handler that saw its
+    timeout and had finished all the same may say so; one that runs past its
+    timeout without having looked fails by it, unless its task has `late_result="accept"`.
+    """
+
+    def __init__(self, value: Any = None) -> None:
+        super().__init__("done")
+        self.value = value
+
+
+class Stopped(Exception):  # noqa: N818 - control flow, not an error
+    """
+    The attempt is to stop, and its handler asked: raised by `current_job().check()`.
+
+    It ends the attempt as the stop does: cancelled, failed by its timeout, or given back. Catch it to
+    tidy up, and raise it again.
+    """
 
 
 def as_delay(value: timedelta | float) -> timedelta:

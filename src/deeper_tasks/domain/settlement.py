@@ -53,6 +53,8 @@ class Settlement(Struct, frozen=True, kw_only=True):
     in which the handler ran died during the attempt, which quarantines the job as
     the loss of its worker does. A settlement with `ran_for` clears all marks but
     the one it sets; one without keeps them.
+
+    `reason` is why a release gives the job back: it is for the event, and no store keeps it.
     """
 
     id: JobId
@@ -66,6 +68,7 @@ class Settlement(Struct, frozen=True, kw_only=True):
     is_task_unknown: bool = False
     is_unfit: bool = False
     is_process_lost: bool = False
+    reason: str = ""
 
 
 class Settled(Struct, frozen=True, kw_only=True):

@@ -168,7 +168,7 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
     events.JobStarted: (INFO, lambda e: f"started attempt {e.attempt} after {_seconds(e.wait)} in queue: {_job(e)}"),
     events.JobCompleted: (INFO, lambda e: f"completed in {_seconds(e.ran_for)}: {_job(e)}"),
     events.JobSnoozed: (INFO, lambda e: f"snoozed for {_seconds(e.delay)}: {_job(e)}"),
-    events.JobReleased: (INFO, lambda e: f"given back, {e.reason}: {_job(e)}"),
+    events.JobReleased: (INFO, lambda e: f"job released ({e.reason}): {_job(e)}"),
     events.JobCancelled: (INFO, lambda e: f"cancelled{', ' + e.reason if e.reason else ''}: {_job(e)}"),
     events.ScheduleFired: (INFO, _fired),
     events.SchedulePaused: (INFO, lambda e: f"recurring task {e.name!r} was paused"),

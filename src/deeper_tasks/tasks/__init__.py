@@ -9,6 +9,7 @@ from deeper_tasks.tasks.context import (
     enter_job,
     joined_connection,
     leave_job,
+    onlookers_view,
     open_transaction,
     running_job,
 )
@@ -16,6 +17,7 @@ from deeper_tasks.tasks.definition import TaskOptions, make_task, task
 from deeper_tasks.tasks.options import NOTHING_ASKED, EnqueueOptions, JobRequest, merge, parse_moment, parse_options
 from deeper_tasks.tasks.registry import TaskRegistry
 from deeper_tasks.tasks.schedule import TaskSchedule, parse_policy
+from deeper_tasks.tasks.stop_signals import StopSignals
 from deeper_tasks.tasks.task import ArgumentCheck, BoundTask, Enqueuer, ExecutorKind, Task, TaskCall
 from deeper_tasks.tasks.task_id import TaskId
 from deeper_tasks.tasks.worker_state import WorkerState
@@ -32,6 +34,7 @@ __all__ = [
     "OpenTransaction",
     "Reporter",
     "Signature",
+    "StopSignals",
     "Task",
     "TaskCall",
     "TaskId",
@@ -45,6 +48,7 @@ __all__ = [
     "leave_job",
     "make_task",
     "merge",
+    "onlookers_view",
     "open_transaction",
     "parse_moment",
     "parse_options",

@@ -7,13 +7,17 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, Token
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import ClaimedJob, Progress
+from deeper_tasks.domain.outcome import Stopped
+from deeper_tasks.domain.stop import Stop, foremost
 from deeper_tasks.errors import JobError, TransactionError
+from deeper_tasks.tasks.stop_signals import StopSignals
 from deeper_tasks.tasks.worker_state import WorkerState
 
 MAX_LOG_LINE = 2000
@@ -22,6 +26,15 @@ MAX_LOG_LINE = 2000
 _ROUNDING = 1e-6
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGEST_LENGTH = 16
+
+_CANCELLED, _TIMED_OUT = frozenset({Stop.CANCEL}), frozenset({Stop.TIMEOUT})
+_STOPPING, _ANY = frozenset({Stop.SHUTDOWN, Stop.LOST}), frozenset(Stop)
+_REASONS = {
+    Stop.CANCEL: "the job was cancelled",
+    Stop.TIMEOUT: "the attempt runs longer than its timeout",
+    Stop.SHUTDOWN: "the worker is shutting down",
+    Stop.LOST: "the worker has lost the job",
+}
 
 
 class Reporter(Protocol):
@@ -45,14 +58,28 @@ class CurrentJob:
     """
     The job that this code runs for, as `current_job()` gives it.
 
+    A handler that stops early looks at `should_stop` between two steps, or calls
+    `check()`. One that has read `cancelled`, `timed_out`, `stopping` or `should_stop` as
+    true, or caught its cancellation, knows of the stop: if it returns then, the job is
+    not `completed`, but cancelled, failed by its timeout or given back, unless it
+    returns `Done(value)`.
+
     Attributes:
         timeout: how long this attempt may run; None without a limit.
-        cancelled: whether the job's cancelling was requested. It turns True while
-            the handler runs; a thread should look at it between two steps.
         state: what the start hooks of this process made, by name.
     """
 
-    __slots__ = ("_job", "_manager", "_reporter", "_started", "_transaction", "cancelled", "state", "timeout")
+    __slots__ = (
+        "_is_handlers",
+        "_job",
+        "_manager",
+        "_reporter",
+        "_started",
+        "_stops",
+        "_transaction",
+        "state",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -63,6 +90,7 @@ class CurrentJob:
         transaction: OpenTransaction | None = None,
         manager: object = None,
         state: WorkerState | None = None,
+        stops: StopSignals | None = None,
     ) -> None:
         self._job = job
         self._reporter = reporter
@@ -70,11 +98,56 @@ class CurrentJob:
         self._manager = manager
         self._started = time.time()
         self.state = WorkerState() if state is None else state
+        self._stops = StopSignals() if stops is None else stops
+        self._is_handlers = True
         self.timeout = timeout
-        self.cancelled = False
 
     def __repr__(self) -> str:
         return f"<CurrentJob {self.task} {self.id}, attempt {self.attempt} of {self.max_attempts}>"
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether an operator has asked for the job to be cancelled."""
+        return self._is_told(_CANCELLED)
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether this attempt has run longer than its timeout."""
+        return self._is_told(_TIMED_OUT)
+
+    @property
+    def stopping(self) -> bool:
+        """
+        Whether the worker is about to stop this attempt: it was told to shut down, or has lost the job.
+
+        True from the SIGTERM on. The interruption itself comes at the end of the grace period, so there is time to
+        come to a good end; a handler that returns instead has its job given back without an attempt.
+        """
+        return self._is_told(_STOPPING)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether there is any reason to stop: `cancelled`, `timed_out` or `stopping`."""
+        return self._is_told(_ANY)
+
+    def check(self) -> None:
+        """
+        Do nothing while the attempt may go on.
+
+        Raises:
+            Stopped: it should stop; let it pass, and the attempt ends as that asks.
+        """
+        if self.should_stop:
+            stop = foremost(self._stops.told)
+            assert stop is not None
+            raise Stopped(self._stops.reason or _REASONS[stop])
+
+    def _is_told(self, kinds: frozenset[Stop]) -> bool:
+        self._stops.refresh()
+        told = self._stops.told & kinds
+        if told and self._is_handlers:
+            self._stops.mark_seen(told)
+        return bool(told)
 
     @property
     def deadline(self) -> datetime | None:
@@ -235,6 +308,13 @@ def joined_connection(manager: object) -> Any:
     if job is None or job._transaction is None or job._manager is not manager:  # noqa: SLF001 - this module's own
         return None
     return job.connection
+
+
+def onlookers_view(job: CurrentJob) -> CurrentJob:
+    """Return the same job as middleware gets it: to look at its stops there does not mean that the handler has."""
+    view = copy(job)
+    view._is_handlers = False  # noqa: SLF001 - this module's own
+    return view
 
 
 def job_in(context: Context) -> ClaimedJob | None:

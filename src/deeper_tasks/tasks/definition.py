@@ -43,6 +43,9 @@ class TaskOptions(TypedDict, total=False):
     all other writers wait: none may take longer than half the URL's `timeout` (10 s) and
     a quarter of `lease_seconds` (20), so 5 s, and `timeout_seconds` cannot be more.
 
+    `late_result`: what becomes of an attempt that returns after its timeout: "fail", the default, has it
+    fail by the timeout as if it had been interrupted, and "accept" completes the job.
+
     `check_arguments="values"` (the settings' default) refuses at the enqueue whatever would
     arrive as another value than was passed; `"signature"` checks only names and types.
 
@@ -62,6 +65,7 @@ class TaskOptions(TypedDict, total=False):
     retry: RetryPolicy | DelayFunction
     jitter: float
     transactional: bool
+    late_result: Literal["fail", "accept"]
     memory_limit_mb: int | None
     check_arguments: ArgumentCheck | Literal["values", "signature"] | None
     unique_for_seconds: Seconds
@@ -84,6 +88,7 @@ _OF_THE_TASK = frozenset(
         "retry",
         "jitter",
         "transactional",
+        "late_result",
         "memory_limit_mb",
         "check_arguments",
         *SCHEDULE_OPTIONS,
@@ -138,6 +143,7 @@ def make_task(function: Callable[P, R], /, **options: Unpack[TaskOptions]) -> Ta
         retry=_retry_policy(given),
         schedule=parse_schedule(function, given),
         is_transactional=_is_transactional(given.get("transactional", False), executor),
+        accepts_late_result=_accepts_late_result(given.get("late_result", "fail")),
         memory_limit_mb=_memory_limit(given.get("memory_limit_mb", UNSET), executor),
         check_arguments=_argument_check(given.get("check_arguments")),
     )
@@ -196,6 +202,16 @@ def _is_transactional(given: object, executor: ExecutorKind) -> bool:
         )
         raise InvalidOptionError(message)
     return given
+
+
+def _accepts_late_result(given: object) -> bool:
+    if not isinstance(given, str) or given not in {"fail", "accept"}:
+        message = (
+            f"option 'late_result' cannot be {quoted(given)}: give 'fail', or 'accept' to complete a job that returns "
+            "after its timeout"
+        )
+        raise InvalidOptionError(message)
+    return given == "accept"
 
 
 def _memory_limit(given: object, executor: ExecutorKind) -> int | UnsetType | None:

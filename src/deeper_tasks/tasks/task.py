@@ -58,6 +58,7 @@ class Task(Generic[P, R]):
         schedule: when it is due by itself; None if it is not.
         module: the module to import to find it; None if there is none.
         is_transactional: whether it runs inside the transaction that completes its job.
+        accepts_late_result: whether what it returns after its timeout counts.
         check_arguments: what an enqueue checks; None where the settings' counts.
         memory_limit_mb: what it may use in a process; None without a limit, UNSET where the settings' counts.
     """
@@ -73,6 +74,7 @@ class Task(Generic[P, R]):
         retry: RetryPolicy,
         schedule: TaskSchedule | None = None,
         is_transactional: bool = False,
+        accepts_late_result: bool = False,
         memory_limit_mb: int | UnsetType | None = UNSET,
         check_arguments: ArgumentCheck | None = None,
     ) -> None:
@@ -86,6 +88,7 @@ class Task(Generic[P, R]):
         self.retry = retry
         self.schedule = schedule
         self.is_transactional = is_transactional
+        self.accepts_late_result = accepts_late_result
         self.memory_limit_mb = memory_limit_mb
         self.check_arguments = check_arguments
         self.signature = Signature(function)

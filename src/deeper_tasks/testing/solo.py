@@ -18,6 +18,7 @@ from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.outcome import Outcome
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendError, JobNotCompletedError
 from deeper_tasks.manager import BackgroundTaskManager
 from deeper_tasks.manager.worker_settings import worker_settings
@@ -25,7 +26,7 @@ from deeper_tasks.tasks import CurrentJob, ExecutorKind, WorkerState
 from deeper_tasks.testing.clock import ManualClock, real_sleep
 from deeper_tasks.testing.summary import Run, RunEnd, Summary, run_end
 from deeper_tasks.testing.watched_call import WatchingExecutor
-from deeper_tasks.worker.attempt import Attempt, Stop
+from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.base_context import BaseContext
 from deeper_tasks.worker.call import CallSettings
 from deeper_tasks.worker.deadlines import Deadlines
@@ -99,8 +100,12 @@ class SoloWorker:
         self._raised: dict[JobId, BaseException] = {}
         reporter = Reporter(backend=store, clock=clock, token_of=self._token_of)
         self._deadlines = Deadlines(running=self._attempts, clock=clock, on_ignored=lambda _: None)
-        coroutines = WatchingExecutor(CoroutineExecutor(), settings=self._call_settings, on_raised=self._note)
-        self._threads = WatchingExecutor(ThreadExecutor(threads=1), settings=self._call_settings, on_raised=self._note)
+        coroutines = WatchingExecutor(
+            CoroutineExecutor(now=clock.monotonic), settings=self._call_settings, on_raised=self._note
+        )
+        self._threads = WatchingExecutor(
+            ThreadExecutor(threads=1, now=clock.monotonic), settings=self._call_settings, on_raised=self._note
+        )
         self._runner = Runner(
             backend=store,
             registry=manager.registry,
@@ -224,7 +229,7 @@ class SoloWorker:
 
     async def _run(self, job: ClaimedJob) -> None:
         if len(self.runs) >= self._demands.limit:
-            await self._settle(job, Settlement(id=job.id, token=job.token, end=End.RELEASE))
+            await self._settle(job, Settlement(id=job.id, token=job.token, end=End.RELEASE, reason="not started"))
             raise TooManyRunsError(
                 f"{self._demands.limit} attempts have run and more are pending ({job.task} is next); "
                 "if jobs do not enqueue each other without end, give a higher limit=…"
@@ -371,7 +376,7 @@ class SoloWorker:
         beat = await self._store.beat(self._node.id, busy=len(self._running))
         for job_id, reason in beat.cancels.items():
             attempt = self._running.get(job_id)
-            if attempt is not None and attempt.stop is None:
+            if attempt is not None and Stop.CANCEL not in attempt.told:
                 attempt.tell_to_stop(Stop.CANCEL, reason)
 
 

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from enum import StrEnum
 
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.state import State
-from deeper_tasks.tasks.context import CurrentJob
+from deeper_tasks.domain.stop import Stop, foremost
+from deeper_tasks.tasks import CurrentJob, StopSignals
 
 
-class Stop(StrEnum):
-    """Why an attempt is told to stop."""
-
-    TIMEOUT = "timeout"
-    CANCEL = "cancel"
-    SHUTDOWN = "shutdown"
-    LOST = "lost"
-
-
-class Attempt:
+class Attempt(StopSignals):
     """
-    A job that runs here.
+    A job that runs here, and the stops that it was told of.
 
     `interrupt` is how its executor stops the code: it is set while the code
-    runs, and may be called more than once. `claimed` is the worker's monotonic
+    runs, and may be called more than once. `pass_on` is how a stop reaches
+    code that does not share the worker's memory. `context` is the job as its handler
+    gets it, `onlooker` the same for middleware. `claimed` is the worker's monotonic
     time when the claim's answer came. `is_settled`: the store has its end
     already, and `state` is what that led to, None where it was refused.
     `may_be_settled`: the store was sent an end, and its answer was lost.
@@ -40,31 +33,44 @@ class Attempt:
         "is_settled",
         "job",
         "may_be_settled",
-        "reason",
+        "onlooker",
+        "pass_on",
         "state",
-        "stop",
         "task",
     )
 
     def __init__(self, job: ClaimedJob, *, claimed: float) -> None:
+        super().__init__()
         self.job = job
         self.context: CurrentJob | None = None
+        self.onlooker: CurrentJob | None = None
         self.deadline: float | None = None
         self.is_overdue = False
         self.claimed = claimed
-        self.stop: Stop | None = None
-        self.reason = ""
         self.interrupt: Callable[[], object] | None = None
+        self.pass_on: Callable[[Stop, str], object] | None = None
         self.task: asyncio.Task[object] | None = None
         self.is_settled = False
         self.may_be_settled = False
         self.state: State | None = None
 
+    @property
+    def stop(self) -> Stop | None:
+        """The stop by which the code was interrupted; of several the one that decides."""
+        return foremost(self.forced) if self.forced else None
+
+    def announce(self, stop: Stop, reason: str = "") -> None:
+        """Let the code know that it should stop; the interruption follows later, or never."""
+        if stop not in self.told:
+            if foremost((*self.told, stop)) is stop:
+                self.reason = reason
+            self.told |= {stop}
+            if self.pass_on is not None:
+                self.pass_on(stop, reason)
+
     def tell_to_stop(self, stop: Stop, reason: str = "") -> None:
-        """Interrupt the code; the first reason counts, but a lost job is lost whatever came before."""
-        if self.stop is None or stop is Stop.LOST:
-            self.stop, self.reason = stop, reason
-        if self.context is not None:
-            self.context.cancelled = True
+        """Interrupt the code. Of several reasons the one that comes first by precedence counts."""
+        self.announce(stop, reason)
+        self.forced |= {stop}
         if self.interrupt is not None:
             self.interrupt()

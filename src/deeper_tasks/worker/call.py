@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport, Json
-from deeper_tasks.domain.outcome import Cancel, Fail, Outcome, Retry, Snooze
+from deeper_tasks.domain.outcome import Cancel, Done, Fail, Outcome, Retry, Snooze
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.tasks import Task
@@ -50,7 +50,9 @@ class Call:
     def returned(self, value: object, ran_for: timedelta) -> Settlement:
         """Return the settlement of a call that returned."""
         if isinstance(value, Outcome):
-            return self.raised(value, ran_for)
+            if not isinstance(value, Done):
+                return self.raised(value, ran_for)
+            value = value.value
         if value is None:
             return Settlement(id=self.job.id, token=self.job.token, end=End.COMPLETE, ran_for=ran_for)
         result, omitted = self._result(value)
@@ -84,9 +86,10 @@ class Call:
         """Return the settlement of a job that cannot be run at all: it fails without a try."""
         return self._end(End.FAIL, None, error=ErrorReport(kind=kind, message=_clip(message)))
 
-    def released(self, delay: timedelta = timedelta(0), *, ran_for: timedelta | None = None) -> Settlement:
+    def released(self, reason: str, *, delay: timedelta = timedelta(0), ran_for: timedelta | None = None) -> Settlement:
         """Return the settlement that gives the job back, attempt and all; `ran_for` if its handler was started."""
-        return self._end(End.RELEASE, ran_for, delay=delay)
+        settlement = self._end(End.RELEASE, ran_for, delay=delay)
+        return msgspec.structs.replace(settlement, reason=reason)
 
     def cancelled(self, reason: str, ran_for: timedelta | None) -> Settlement:
         """Return the settlement of a job that was stopped by request."""
@@ -94,6 +97,8 @@ class Call:
 
     def _decided(self, outcome: Outcome, ran_for: timedelta) -> Settlement:
         match outcome:
+            case Done():
+                return self.returned(outcome.value, ran_for)
             case Snooze():
                 return self._end(End.SNOOZE, ran_for, delay=outcome.delay)
             case Cancel():

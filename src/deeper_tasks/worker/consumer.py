@@ -13,7 +13,8 @@ from deeper_tasks.backends.protocol import Backend, Claim
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.settlement import End, Settlement
-from deeper_tasks.worker.attempt import Attempt, Stop
+from deeper_tasks.domain.stop import Stop
+from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.base_context import BaseContext
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.health import StoreHealth
@@ -21,6 +22,7 @@ from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.pace import Pace
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.settler import MOST_UNSETTLED, Settler
+from deeper_tasks.worker.verdict import SHUTTING_DOWN
 
 _MOST_AT_ONCE = 500
 _LONGEST_HELD = 10
@@ -121,6 +123,13 @@ class Consumer:
         self._is_dry = False
         self._wake()
 
+    def drain(self) -> None:
+        """Claim no more, give back what waits, and let the handlers that run know that they are to stop."""
+        self.is_draining = True
+        self.give_back_held()
+        for attempt in list(self.running.values()):
+            attempt.announce(Stop.SHUTDOWN, SHUTTING_DOWN)
+
     def give_back_held(self) -> None:
         """Give the jobs that have not started back to the store, attempt and all."""
         held, self._held = tuple(self._held), deque()
@@ -180,8 +189,9 @@ class Consumer:
         return timedelta(seconds=too_long)
 
     def _give_back(self, jobs: Iterable[ClaimedJob], *, delay: timedelta = _NO_PAUSE) -> None:
+        reason = SHUTTING_DOWN if self.is_draining else "not started"
         for job in jobs:
-            self._settler.put(job, Settlement(id=job.id, token=job.token, end=End.RELEASE, delay=delay))
+            self._settler.put(job, Settlement(id=job.id, token=job.token, end=End.RELEASE, delay=delay, reason=reason))
 
     def _fill(self) -> None:
         loop = asyncio.get_running_loop()
@@ -203,7 +213,9 @@ class Consumer:
             settlement = await self._run(attempt)
         except Exception:
             _logger.exception("the job %s could not be run; it is given back", job.id, extra={"job_id": job.id})
-            settlement = Settlement(id=job.id, token=job.token, end=End.RELEASE, delay=_AFTER_A_FAULT)
+            settlement = Settlement(
+                id=job.id, token=job.token, end=End.RELEASE, delay=_AFTER_A_FAULT, reason="it could not be run"
+            )
         finally:
             del self.running[job.id]
         if settlement is not None:

@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 
-from deeper_tasks.worker.attempt import Attempt, Stop
+from deeper_tasks.domain.stop import Stop
+from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.clock import Clock
 
 _PATIENCE = 10.0

@@ -89,7 +89,7 @@ def _why_released(settlement: Settlement) -> str:
         return "its task is unknown here"
     if settlement.is_unfit:
         return "its arguments do not fit its task here"
-    return "not started, or the worker shuts down"
+    return settlement.reason or "not started"
 
 
 def _job(job: ClaimedJob) -> _About:

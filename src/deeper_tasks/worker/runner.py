@@ -10,10 +10,20 @@ from functools import partial
 from deeper_tasks.backends.protocol import Backend, JobTransaction
 from deeper_tasks.domain.job import EXPIRED, ClaimedJob
 from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendUnavailableError, HookError, InvalidArgumentsError, TaskNotFoundError
 from deeper_tasks.integrations.events import EventBus, JobStarted
-from deeper_tasks.tasks import CurrentJob, ExecutorKind, TaskRegistry, WorkerState, enter_job, running_job
-from deeper_tasks.worker.attempt import Attempt, Stop
+from deeper_tasks.tasks import (
+    CurrentJob,
+    ExecutorKind,
+    TaskRegistry,
+    WorkerState,
+    enter_job,
+    onlookers_view,
+    running_job,
+)
+from deeper_tasks.worker import verdict
+from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import AnyTask, Call, CallSettings
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.deadlines import Deadlines
@@ -73,8 +83,8 @@ class Runner:
             return call.refused(EXPIRED.kind, EXPIRED.message)
         if not job.has_started and job.is_last_attempt and not await self._may_start(attempt):
             return None
-        if attempt.stop is not None:
-            return self._interrupted(attempt, call, None)
+        if attempt.forced:
+            return None if attempt.stop is Stop.LOST else verdict.unbegun(call, attempt)
         if task.is_transactional:
             settlement = await self._transactions.run(attempt, call, partial(self._inside, attempt, call))
         else:
@@ -82,10 +92,17 @@ class Runner:
             settlement = await self._executed(attempt, call)
         if self._reporter.has_news(job.id):
             await self._reporter.flush(job.id)
-        is_kept = settlement.end is End.COMPLETE and attempt.stop is not Stop.LOST
-        if attempt.is_settled or attempt.stop is None or is_kept:
+        return self._with_late_news(attempt, call, settlement) if attempt.forced else settlement
+
+    def _with_late_news(self, attempt: Attempt, call: Call, settlement: Settlement) -> Settlement | None:
+        """Return how an attempt ends that was told to stop when its handler had come to an end, in its middleware."""
+        if attempt.is_settled:
             return settlement
-        return self._interrupted(attempt, call, settlement.ran_for)
+        if attempt.stop is Stop.LOST:
+            return None
+        if attempt.stop is Stop.CANCEL and settlement.end is not End.COMPLETE:
+            return call.cancelled(attempt.reason, settlement.ran_for)
+        return settlement
 
     def _resolved(self, name: str) -> AnyTask | None:
         try:
@@ -118,22 +135,26 @@ class Runner:
         if attempt.job.expires_at is not None and self._is_past(attempt.job.expires_at, attempt):
             return call.refused(EXPIRED.kind, EXPIRED.message)
         self._start(attempt, call.task, transaction)
-        assert attempt.context is not None
+        assert attempt.onlooker is not None
         # What the middleware enqueues joins as well.
-        with running_job(attempt.context):
+        with running_job(attempt.onlooker):
             return await self._executed(attempt, call)
 
     def _start(self, attempt: Attempt, task: AnyTask, transaction: JobTransaction | None = None) -> None:
         job = attempt.job
         timeout = self._timeout(job, task)
-        attempt.context = CurrentJob(
+        attempt.timeout = timeout
+        attempt.context = attempt.onlooker = CurrentJob(
             job,
             timeout=timeout,
             reporter=self._reporter,
             transaction=transaction,
             manager=self._bus,
             state=self._state,
+            stops=attempt,
         )
+        if self._middleware:
+            attempt.onlooker = onlookers_view(attempt.context)
         self._deadlines.watch(attempt, timeout)
         if self._bus.wants(JobStarted):
             waited = timedelta(seconds=self._clock.monotonic() - attempt.claimed)
@@ -170,40 +191,34 @@ class Runner:
         except InvalidArgumentsError as error:
             return call.refused(type(error).__name__, str(error))
         except (ProcessDiedError, HookError) as error:
-            return call.broken_off(error, timedelta(0))
+            ran_for = timedelta(0)
+            ended = verdict.broken_off(call, error, ran_for, attempt)
+            return ended or call.broken_off(error, ran_for)
         except BaseException as error:  # noqa: BLE001 - the middleware's: it fails the attempt like the handler's own
-            return call.raised(error, timedelta(0))
+            return verdict.raised(call, error, timedelta(0), attempt)
 
     async def _within_middleware(self, attempt: Attempt, call: Call, executor: Executor) -> Settlement:
         async def proceed() -> Settlement:
             # Told to stop while the middleware took its time: the code is not begun.
-            return await executor.run(attempt, call) if attempt.stop is None else call.released()
+            if attempt.forced:
+                return verdict.unbegun(call, attempt)
+            return await executor.run(attempt, call)
 
-        assert attempt.context is not None
+        assert attempt.onlooker is not None
         # The attempt's task has a context of its own, which ends with it.
-        enter_job(attempt.context)
+        enter_job(attempt.onlooker)
         around: Proceed = proceed
         for middleware in reversed(self._middleware):
             around = _wrapped(middleware, attempt, around)
         return await around()
 
-    def _interrupted(self, attempt: Attempt, call: Call, ran_for: timedelta | None) -> Settlement | None:
-        match attempt.stop:
-            case Stop.TIMEOUT:
-                return call.broken_off(TimeoutError(attempt.reason), ran_for or timedelta(0))
-            case Stop.CANCEL:
-                return call.cancelled(attempt.reason, ran_for)
-            case Stop.SHUTDOWN:
-                return call.released(ran_for=ran_for)
-        return None
-
 
 def _wrapped(middleware: Middleware, attempt: Attempt, proceed: Proceed) -> Proceed:
-    assert attempt.context is not None
-    context = attempt.context
+    assert attempt.onlooker is not None
+    onlooker = attempt.onlooker
 
     async def around() -> Settlement:
-        settlement: object = await middleware(context, proceed)
+        settlement: object = await middleware(onlooker, proceed)
         if not isinstance(settlement, Settlement):
             raise TypeError(f"the middleware {middleware!r} must return what proceed() gave, not {settlement!r}")
         return settlement

@@ -10,9 +10,11 @@ from datetime import timedelta
 from deeper_tasks.backends.protocol import Backend, Capabilities, JobTransaction, Transacting
 from deeper_tasks.domain.outcome import Fail
 from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendUnavailableError, TransactionError
 from deeper_tasks.tasks import ExecutorKind
-from deeper_tasks.worker.attempt import Attempt, Stop
+from deeper_tasks.worker import verdict
+from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call
 from deeper_tasks.worker.reporter import Reporter
 
@@ -61,16 +63,16 @@ class Transactions:
                 error,
                 extra={"job_id": call.job.id},
             )
-            return call.released(_AFTER_A_FAULT)
+            return call.released("no transaction could be begun", delay=_AFTER_A_FAULT)
         if transaction is None:
-            return call.released()
+            return verdict.unbegun(call, attempt)
         try:
             settlement = await self._inside(transaction, attempt, call, execute)
             if transaction.spoiled is not None and not attempt.is_settled:
                 # Another attempt would do again what may be committed.
                 return call.raised(Fail(str(transaction.spoiled)), settlement.ran_for or timedelta(0))
             if transaction.broken is not None and not attempt.is_settled:
-                return call.broken_off(transaction.broken, settlement.ran_for or timedelta(0))
+                return _broken_off(attempt, call, transaction.broken, settlement.ran_for or timedelta(0))
             return settlement
         finally:
             await transaction.rollback()
@@ -111,10 +113,15 @@ class Transactions:
         except BackendUnavailableError as error:
             # It may have been committed: then this settlement changes nothing, and the store's answer tells.
             attempt.may_be_settled = True
-            return call.broken_off(error, ran_for)
+            return _broken_off(attempt, call, error, ran_for)
         except TransactionError as error:
             return call.raised(Fail(str(error)), ran_for)
         except Exception as error:  # noqa: BLE001 - a constraint that is checked at the commit, for example
-            return call.raised(error, ran_for)
+            return verdict.raised(call, error, ran_for, attempt)
         attempt.is_settled, attempt.state = True, None if settled is None else settled.state
         return settlement
+
+
+def _broken_off(attempt: Attempt, call: Call, error: Exception, ran_for: timedelta) -> Settlement:
+    """Return the settlement of an attempt whose transaction is lost, which its interruption may have caused."""
+    return verdict.broken_off(call, error, ran_for, attempt) or call.broken_off(error, ran_for)

@@ -30,4 +30,10 @@ class UnknownTask:
         delay = min(max(unknown_for, _SHORTEST), _LONGEST)
         if self._bus.wants(TaskUnknown):
             self._bus.emit(TaskUnknown(job_id=job.id, task=job.task, queue=job.queue, attempt=job.attempt, delay=delay))
-        return Settlement(id=job.id, token=job.token, end=End.RELEASE, delay=delay, is_task_unknown=True)
+        return Settlement(
+            id=job.id,
+            token=job.token,
+            end=End.RELEASE,
+            delay=delay,
+            is_task_unknown=True,
+        )

@@ -10,6 +10,7 @@ from contextlib import suppress
 from deeper_tasks.backends.protocol import Backend, Beat
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendError, BackendUnavailableError
 from deeper_tasks.integrations.events import (
     EventBus,
@@ -20,7 +21,7 @@ from deeper_tasks.integrations.events import (
     WorkerStopping,
 )
 from deeper_tasks.tasks import ExecutorKind, TaskRegistry, WorkerState
-from deeper_tasks.worker.attempt import Attempt, Stop
+from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.base_context import BaseContext
 from deeper_tasks.worker.call import CallSettings
 from deeper_tasks.worker.clock import Clock, SystemClock
@@ -230,8 +231,7 @@ class Worker:
     async def _wind_down(self) -> None:
         await self._stopping.wait()
         for consumer in self._consumers.values():
-            consumer.is_draining = True
-            consumer.give_back_held()
+            consumer.drain()
         running = sum(1 for _ in self._running())
         self._bus.emit(WorkerStopping(node=self.node_id, queues=self._settings.queues, running=running))
         await self._until_idle(self._settings.shutdown_grace.total_seconds(), hurry=self._hurrying)
@@ -289,7 +289,7 @@ class Worker:
     def _cancel(self, job_id: JobId, reason: str) -> None:
         for consumer in self._consumers.values():
             attempt = consumer.running.get(job_id)
-            if attempt is not None and attempt.stop is None:
+            if attempt is not None and Stop.CANCEL not in attempt.told:
                 attempt.tell_to_stop(Stop.CANCEL, reason)
             consumer.give_back_held_one(job_id)
 
@@ -301,7 +301,7 @@ class Worker:
         ending = self._settler.ends
         for job_id, token in held.items():
             if job_id not in known and token not in claiming and (job_id, token) not in ending:
-                self._settler.forget(Settlement(id=job_id, token=token, end=End.RELEASE))
+                self._settler.forget(Settlement(id=job_id, token=token, end=End.RELEASE, reason="not started"))
 
     def _on_beat_refused(self, node: NodeId) -> None:
         if node == self.node_id and self._losing is None:
@@ -364,8 +364,8 @@ class Worker:
 
     def _make_executors(self) -> dict[ExecutorKind, Executor]:
         return {
-            ExecutorKind.COROUTINE: CoroutineExecutor(),
-            ExecutorKind.THREAD: ThreadExecutor(threads=sum(self._settings.queues.values())),
+            ExecutorKind.COROUTINE: CoroutineExecutor(now=self._clock.monotonic),
+            ExecutorKind.THREAD: ThreadExecutor(threads=sum(self._settings.queues.values()), now=self._clock.monotonic),
             ExecutorKind.PROCESS: self._process_executor,
         }
 

@@ -31,7 +31,7 @@ LEVELS = [
     (events.JobStarted(**JOB, wait=SECOND), INFO, "started attempt 2 after 1 s in queue: shop.send id"),
     (events.JobCompleted(**JOB, ran_for=SECOND), INFO, "completed in 1 s: shop.send id"),
     (events.JobSnoozed(**JOB, delay=SECOND), INFO, "snoozed for 1 s: shop.send id"),
-    (events.JobReleased(**JOB, reason="shutdown"), INFO, "given back, shutdown: shop.send id"),
+    (events.JobReleased(**JOB, reason="shutdown"), INFO, "job released (shutdown): shop.send id"),
     (events.JobCancelled(**JOB, reason="asked"), INFO, "cancelled, asked: shop.send id"),
     (events.JobCancelled(job_id="id"), INFO, "cancelled: id"),
     (events.ScheduleFired(name="nightly", jobs=("a", "b")), INFO, "recurring task 'nightly' fired: a, b"),

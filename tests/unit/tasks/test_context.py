@@ -58,7 +58,7 @@ def make_job(news, *, options=None, job_id="id", attempt=2, max_attempts=5, inse
 
 def test_tells_what_a_handler_may_know(job):
     assert (job.id, job.task, job.queue, job.attempt, job.max_attempts) == ("id", "shop.send", "emails", 2, 5)
-    assert (job.tags, dict(job.meta), job.timeout, job.cancelled) == (("a",), {"key": 1}, MINUTE, False)
+    assert (job.tags, dict(job.meta), job.timeout, job.should_stop) == (("a",), {"key": 1}, MINUTE, False)
     assert timedelta(0) < job.deadline - datetime.now(UTC) <= MINUTE
     assert repr(job) == "<CurrentJob shop.send id, attempt 2 of 5>"
 

@@ -93,8 +93,8 @@ class Bench:
             running=lambda: list(self.attempts.values()), clock=clock, on_ignored=self.ignored.append
         )
         self.executors = {
-            ExecutorKind.COROUTINE: CoroutineExecutor(),
-            ExecutorKind.THREAD: ThreadExecutor(threads=4),
+            ExecutorKind.COROUTINE: CoroutineExecutor(now=clock.monotonic),
+            ExecutorKind.THREAD: ThreadExecutor(threads=4, now=clock.monotonic),
             ExecutorKind.PROCESS: ProcessExecutor(
                 modules=lambda: [task.module for task in self.registry if task.module is not None],
                 reporter=self.reporter,

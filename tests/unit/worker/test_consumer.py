@@ -8,10 +8,10 @@ import pytest
 from deeper_tasks.backends.protocol import QueueSettings
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendUnavailableError, NodeLostError
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.testing.conformance.scene import NOW, put_many, rescue_all
-from deeper_tasks.worker.attempt import Stop
 from deeper_tasks.worker.base_context import BaseContext
 from deeper_tasks.worker.consumer import Consumer
 from deeper_tasks.worker.health import StoreHealth

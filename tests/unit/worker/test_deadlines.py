@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from deeper_tasks.worker.attempt import Attempt, Stop
+from deeper_tasks.domain.stop import Stop
+from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.deadlines import _PATIENCE, Deadlines
 
 

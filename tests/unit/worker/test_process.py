@@ -16,8 +16,8 @@ from msgspec import UNSET
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.stop import Stop
 from deeper_tasks.tasks import ExecutorKind, TaskRegistry
-from deeper_tasks.worker.attempt import Stop
 from deeper_tasks.worker.clock import SystemClock
 from deeper_tasks.worker.executors import process
 

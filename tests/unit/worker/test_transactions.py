@@ -9,13 +9,14 @@ from datetime import timedelta
 
 import pytest
 
-from deeper_tasks import current_job
+from deeper_tasks import Done, current_job
 from deeper_tasks.backends.sqlite import SQLiteBackend
+from deeper_tasks.backends.sqlite.job_transaction import SQLiteJobTransaction
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.stop import Stop
 from deeper_tasks.integrations.events import JobStarted
 from deeper_tasks.testing import FaultyBackend
-from deeper_tasks.worker.attempt import Stop
 from deeper_tasks.worker.transactions import longest_transaction
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
@@ -155,15 +156,74 @@ async def test_a_search_in_a_thread_is_broken_off_and_all_rolled_back(bench, led
     assert ledger() == []
 
 
+@pytest.mark.parametrize(
+    ("stop", "end"), [(Stop.SHUTDOWN, End.RELEASE), (Stop.CANCEL, End.CANCEL), (Stop.TIMEOUT, End.RETRY)]
+)
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+async def test_one_that_returns_because_it_was_told_to_stop_is_rolled_back(bench, ledger, stop, end, kind):
+    told = threading.Event()
+
+    async def on_loop():
+        write("paid")
+        attempt.tell_to_stop(stop)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(600)
+
+    def in_thread():
+        told.wait(20)
+        write("paid")
+        assert current_job().should_stop
+
+    task = bench.task({"coroutine": on_loop, "thread": in_thread}[kind], transactional=True)
+    attempt, running = bench.start(await bench.claim(task))
+    if kind == "thread":
+        attempt.announce(stop, "enough")
+        told.set()
+    assert (await running).end is end
+    assert ledger() == []
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+async def test_one_that_returns_late_is_rolled_back(bench, ledger, kind):
+    async def on_loop():
+        write("paid")
+        bench.clock.now += 8
+
+    def in_thread():
+        write("paid")
+        bench.clock.now += 8
+
+    task = bench.task({"coroutine": on_loop, "thread": in_thread}[kind], transactional=True, timeout_seconds=1)
+    settlement = await bench.run(task)
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "TimeoutError")
+    assert settlement.error.message.startswith("ran 8 s, 7 s longer than its timeout of 1 s, in test_transactions.py:")
+    assert ledger() == []
+
+
+async def test_its_commit_is_not_the_handlers_time(bench, ledger, monkeypatch):
+    async def pay():
+        write("paid")
+
+    complete = SQLiteJobTransaction.complete
+
+    async def complete_slowly(*args, **options):
+        await bench.clock.advance(8)
+        return await complete(*args, **options)
+
+    monkeypatch.setattr(SQLiteJobTransaction, "complete", complete_slowly)
+    assert (await bench.run(bench.task(pay, transactional=True, timeout_seconds=1))).end is End.COMPLETE
+    assert ledger() == ["paid"]
+
+
 @pytest.mark.parametrize("stop", [Stop.SHUTDOWN, Stop.CANCEL, Stop.TIMEOUT])
-async def test_one_that_returns_although_it_was_told_to_stop_is_completed(bench, ledger, stop):
+async def test_one_that_says_it_is_done_although_it_was_told_to_stop_is_completed(bench, ledger, stop):
     async def pay():
         write("paid")
         attempt.tell_to_stop(stop)
         try:
             await asyncio.sleep(600)
         except asyncio.CancelledError:
-            return "all the same"
+            return Done("all the same")
 
     attempt, running = bench.start(await bench.claim(bench.task(pay, transactional=True)))
     assert (await running).result == '"all the same"'

@@ -18,10 +18,12 @@ from deeper_tasks.domain.job import Progress
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.errors import HookError, InvalidArgumentsError
 from deeper_tasks.tasks import CurrentJob, Task, make_task, running_job
+from deeper_tasks.worker import verdict
 from deeper_tasks.worker.call import Call, report_error
 from deeper_tasks.worker.executors.child_hooks import ChildHooks
+from deeper_tasks.worker.executors.child_stops import ChildStops
 from deeper_tasks.worker.executors.family import children_of, has_ended
-from deeper_tasks.worker.executors.frames import Done, Logged, ProgressMade, Run, Started, encode, receive
+from deeper_tasks.worker.executors.frames import Done, Logged, ProgressMade, Run, Started, Told, encode, receive
 from deeper_tasks.worker.hook_names import HookNames
 
 
@@ -69,14 +71,18 @@ def _start(hooks: ChildHooks, news: _News, *, are_there: bool) -> bool:
 def _serve(connection: socket.socket, news: _News, hooks: ChildHooks) -> None:
     while True:
         frame, _ = receive(connection)
+        if isinstance(frame, Told):
+            # Of a job that has ended without having asked.
+            continue
         if not isinstance(frame, Run):
             return
         # What a handler sets in its context ends with it, as it does on the loop and in threads.
-        settlement = hooks.base.fresh().run(_run, frame, news, hooks)
+        settlement = hooks.base.fresh().run(_run, frame, news, ChildStops(connection), hooks)
         news.send(encode(Done(settlement=settlement, is_worn=_is_worn())))
 
 
-def _run(frame: Run, news: _News, hooks: ChildHooks) -> Settlement:
+def _run(frame: Run, news: _News, stops: ChildStops, hooks: ChildHooks) -> Settlement:
+    stops.timeout = frame.timeout
     try:
         task = _find(frame.module, frame.qualname)
     except BaseException as error:  # noqa: BLE001 - whatever an import raises; the process is as good as before
@@ -86,13 +92,15 @@ def _run(frame: Run, news: _News, hooks: ChildHooks) -> Settlement:
         args, kwargs = call.arguments()
     except InvalidArgumentsError as error:
         return call.refused(type(error).__name__, str(error))
-    started = time.perf_counter()
+    started = time.monotonic()
     try:
-        with running_job(CurrentJob(frame.job, timeout=frame.timeout, reporter=news, state=hooks.state)):
+        with running_job(CurrentJob(frame.job, timeout=frame.timeout, reporter=news, state=hooks.state, stops=stops)):
             value = _call(task.function, args, kwargs, hooks)
     except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
-        return call.raised(error, timedelta(seconds=time.perf_counter() - started))
-    return call.returned(value, timedelta(seconds=time.perf_counter() - started))
+        stops.refresh()
+        return verdict.raised(call, error, timedelta(seconds=time.monotonic() - started), stops)
+    stops.refresh()
+    return verdict.returned(call, value, timedelta(seconds=time.monotonic() - started), stops)
 
 
 def _call(function: Any, args: list[Any], kwargs: dict[str, Any], hooks: ChildHooks) -> object:

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport, Progress
 from deeper_tasks.domain.settlement import Settlement
+from deeper_tasks.domain.stop import Stop
 from deeper_tasks.worker.call import CallSettings
 from deeper_tasks.worker.hook_names import HookNames
 
@@ -106,6 +107,13 @@ class Run(Struct, frozen=True, kw_only=True, tag=True):
     settings: CallSettings
 
 
+class Told(Struct, frozen=True, kw_only=True, tag=True):
+    """Worker to child: the job that it runs should stop, and why. The child reads it when the handler asks."""
+
+    stop: Stop
+    reason: str = ""
+
+
 class ProgressMade(Struct, frozen=True, kw_only=True, tag=True):
     """Child to worker: how far the job is."""
 
@@ -138,6 +146,7 @@ Frame = (
     | Exited
     | Started
     | Run
+    | Told
     | ProgressMade
     | Logged
     | Done

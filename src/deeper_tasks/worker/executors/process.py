@@ -24,6 +24,7 @@ from deeper_tasks.domain.job import Progress
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.errors import HookError
 from deeper_tasks.tasks import Reporter
+from deeper_tasks.worker import verdict
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call, CallSettings
 from deeper_tasks.worker.deadlines import Deadlines
@@ -41,6 +42,7 @@ from deeper_tasks.worker.executors.frames import (
     Ready,
     Setup,
     Started,
+    Told,
     Unforked,
     Unwatch,
     Unwatched,
@@ -129,15 +131,15 @@ class ProcessExecutor:
         self._deadlines.hold(attempt)
         child = self._take_idle(limit) or await self._fork_for(attempt)
         if child is None:
-            return call.released()
+            return verdict.unbegun(call, attempt)
         assert attempt.context is not None
         self._deadlines.watch(attempt, attempt.context.timeout)
         if limit is not None:
             self._send(Watch(pid=child.pid, memory_limit=limit * _MEGABYTE))
         attempt.interrupt = lambda: self._send(Kill(pid=child.pid))
-        if attempt.stop is not None:
+        if attempt.forced:
             attempt.interrupt()
-        started = time.perf_counter()
+        started = time.monotonic()
         try:
             done = await self._converse(child, attempt, call)
         except asyncio.CancelledError:
@@ -147,11 +149,12 @@ class ProcessExecutor:
             child.writer.close()
             raise
         finally:
-            attempt.interrupt = None
+            attempt.interrupt = attempt.pass_on = None
         if done is None:
             error = await self._death(child, limit)
-            return call.broken_off(error, timedelta(seconds=time.perf_counter() - started))
-        if attempt.stop is not None or done.is_worn:
+            ran_for = timedelta(seconds=time.monotonic() - started)
+            return verdict.broken_off(call, error, ran_for, attempt) or call.broken_off(error, ran_for)
+        if attempt.forced or done.is_worn:
             # Told to stop, an order to kill it may still be under way, and would hit the next job.
             child.writer.close()
         elif limit is None:
@@ -207,6 +210,9 @@ class ProcessExecutor:
                 )
             )
         )
+        attempt.pass_on = lambda stop, reason: child.writer.write(frames.encode(Told(stop=stop, reason=reason)))
+        for stop in attempt.told:
+            attempt.pass_on(stop, attempt.reason)
         most = _MOST_NEWS + _LONGEST_ESCAPE * self._settings().max_result_bytes
         try:
             while True:

@@ -6,11 +6,13 @@ import asyncio
 import contextvars
 import inspect
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.tasks import enter_job
+from deeper_tasks.worker import verdict
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call
 
@@ -19,10 +21,12 @@ class ThreadExecutor:
     """
     Holds as many threads as the worker has slots.
 
-    An interruption sets `current_job().cancelled`, nothing more: a thread that does not look keeps its slot.
+    An interruption turns what `current_job()` tells of stops true, nothing more: a thread that does not look keeps
+    its slot.
     """
 
-    def __init__(self, *, threads: int) -> None:
+    def __init__(self, *, threads: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="deeper-task")
 
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
@@ -33,16 +37,17 @@ class ThreadExecutor:
         context.run(enter_job, attempt.context)
 
         def run_here() -> Settlement:
-            started = time.perf_counter()
+            started = self._now()
             try:
                 value = context.run(call.task.function, *args, **kwargs)
-            except BaseException as raised:  # noqa: BLE001 - what a handler raises ends its attempt only
-                return call.raised(raised, timedelta(seconds=time.perf_counter() - started))
-            if inspect.iscoroutine(value):
-                value.close()
-                error = TypeError("a def returned a coroutine, which nothing runs: make it an async def")
-                return call.raised(error, timedelta(seconds=time.perf_counter() - started))
-            return call.returned(value, timedelta(seconds=time.perf_counter() - started))
+                if inspect.iscoroutine(value):
+                    value.close()
+                    raise TypeError("a def returned a coroutine, which nothing runs: make it an async def")  # noqa: TRY301 - as an error of the handler's
+            except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
+                ran_for = timedelta(seconds=self._now() - started)
+                return verdict.raised(call, error, ran_for, attempt)
+            ran_for = timedelta(seconds=self._now() - started)
+            return verdict.returned(call, value, ran_for, attempt)
 
         return await asyncio.get_running_loop().run_in_executor(self._pool, run_here)
 

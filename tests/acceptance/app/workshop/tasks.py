@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from deeper_tasks import current_job, task
+from deeper_tasks import Done, current_job, task
 from workshop import journal
 
 _LOOK = 0.005
@@ -60,9 +60,9 @@ def wait_in_thread() -> None:
     """Wait in a thread until told to stop."""
     journal.write("start")
     job = current_job()
-    while not job.cancelled:
+    while not job.should_stop:
         time.sleep(_LOOK)
-    journal.write("cancelled")
+    journal.write("cancelled" if job.cancelled else "stopped")
     raise StoppedError
 
 
@@ -72,6 +72,45 @@ def wait_in_process() -> None:
     child = subprocess.Popen(["sleep", str(_LONG)])
     journal.write("start", child.pid)
     child.wait()
+
+
+async def _finish_early_on_loop(how: str) -> object:
+    while not current_job().stopping:  # noqa: ASYNC110 - the stop comes from the worker
+        await asyncio.sleep(_LOOK)
+    return _finish_early(how)
+
+
+def _finish_early_elsewhere(how: str) -> object:
+    while not current_job().should_stop:
+        time.sleep(_LOOK)
+    return _finish_early(how)
+
+
+def _finish_early(how: str) -> object:
+    if how == "check":
+        current_job().check()
+    return Done("all") if how == "done" else "a part"
+
+
+@task
+async def finish_early_on_loop(how: str) -> object:
+    """Return on the loop as soon as the worker stops."""
+    journal.write("start")
+    return await _finish_early_on_loop(how)
+
+
+@task
+def finish_early_in_thread(how: str) -> object:
+    """Return in a thread as soon as the worker stops."""
+    journal.write("start")
+    return _finish_early_elsewhere(how)
+
+
+@task(executor="process")
+def finish_early_in_process(how: str) -> object:
+    """Return in a process as soon as the worker stops."""
+    journal.write("start")
+    return _finish_early_elsewhere(how)
 
 
 @task

@@ -1,0 +1,38 @@
+"""The stop signals of an attempt: which stops it was told of, and which of them its handler has seen."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from deeper_tasks.domain.stop import Stop
+
+_NONE: frozenset[Stop] = frozenset()
+
+
+class StopSignals:
+    """
+    What the worker and the handler of one attempt know of its stops. Safe to read from any thread.
+
+    Attributes:
+        timeout: how long the handler may run; None without a limit.
+        told: the stops that are in force, those without an interruption too: a worker that stops
+            says so at once, and interrupts at the end of its grace period.
+        forced: those by which the code was interrupted.
+        seen: those that the handler's own code has read as true, or caught the cancellation of.
+        reason: the words that came with the stop that decides.
+    """
+
+    __slots__ = ("forced", "reason", "seen", "timeout", "told")
+
+    def __init__(self) -> None:
+        self.told = self.forced = self.seen = _NONE
+        self.reason = ""
+        self.timeout: timedelta | None = None
+
+    def refresh(self) -> None:
+        """Take in what was told since; where the worker shares its memory there is nothing to do."""
+
+    def mark_seen(self, stops: frozenset[Stop]) -> None:
+        """Note that the handler knows of these stops."""
+        if not stops <= self.seen:
+            self.seen |= stops

@@ -1,0 +1,116 @@
+"""The verdict: how an attempt ends whose handler was told to stop, or ran longer than its timeout."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import timedelta
+from pathlib import Path
+
+from deeper_tasks.domain.outcome import Done, Outcome
+from deeper_tasks.domain.settlement import Settlement
+from deeper_tasks.domain.stop import Stop, foremost
+from deeper_tasks.tasks import StopSignals
+from deeper_tasks.worker.call import Call
+
+SHUTTING_DOWN = "worker shutting down"
+
+_TIMEOUT = frozenset({Stop.TIMEOUT})
+_WORTH_TELLING = timedelta(milliseconds=10)
+_WHOLE_SECONDS = 100
+
+
+def returned(call: Call, value: object, ran_for: timedelta, stops: StopSignals) -> Settlement:
+    """
+    Return the settlement of a handler that returned `value` after it ran for `ran_for`.
+
+    One that has seen a stop, or ran longer than its timeout, has not completed.
+    """
+    is_late = stops.timeout is not None and ran_for > stops.timeout
+    if not (is_late or stops.told):
+        return call.returned(value, ran_for)
+    if isinstance(value, Outcome) and not isinstance(value, Done):
+        return raised(call, value, ran_for, stops)
+    seen = stops.seen | _TIMEOUT if is_late else stops.seen
+    if isinstance(value, Done):
+        # It knew of what it saw. A timeout that it did not see it cannot have meant.
+        seen -= stops.seen
+    told = stops.told
+    if call.task.accepts_late_result:
+        seen, told = seen - _TIMEOUT, told - _TIMEOUT
+    return _stopped_by(foremost(seen | told), call, ran_for, stops) if seen else call.returned(value, ran_for)
+
+
+def raised(call: Call, error: BaseException, ran_for: timedelta, stops: StopSignals) -> Settlement:
+    """
+    Return the settlement of a handler that raised `error`, or returned an outcome.
+
+    After a stop that it has seen, or by which it was interrupted, an error is what the stop brought
+    about; what the handler decides itself counts, unless its job was cancelled.
+    """
+    is_late = stops.timeout is not None and ran_for > stops.timeout
+    if not (is_late or stops.told):
+        return call.raised(error, ran_for)
+    if isinstance(error, Done):
+        return returned(call, error, ran_for, stops)
+    if isinstance(error, Outcome):
+        if Stop.CANCEL in stops.told:
+            return call.cancelled(stops.reason, ran_for)
+        return call.raised(error, ran_for)
+    blamed = stops.seen | stops.forced
+    stopped = _blaming(blamed | _TIMEOUT if is_late else blamed, call, ran_for, stops, error)
+    return stopped or call.raised(error, ran_for)
+
+
+def broken_off(call: Call, error: BaseException | None, ran_for: timedelta, stops: StopSignals) -> Settlement | None:
+    """Return the settlement of code that did not come to an end of its own; None: no stop is to blame for that."""
+    return _blaming(stops.seen | stops.forced, call, ran_for, stops, error)
+
+
+def unbegun(call: Call, stops: StopSignals) -> Settlement:
+    """Return the settlement of an attempt that was told to stop before its handler began."""
+    return _blaming(stops.forced, call, None, stops, None) or call.released("not started")
+
+
+def _blaming(
+    blamed: frozenset[Stop], call: Call, ran_for: timedelta | None, stops: StopSignals, error: BaseException | None
+) -> Settlement | None:
+    if Stop.CANCEL in stops.told:
+        return call.cancelled(stops.reason, ran_for)
+    return _stopped_by(foremost(blamed | stops.told), call, ran_for, stops, error) if blamed else None
+
+
+def _stopped_by(
+    stop: Stop | None,
+    call: Call,
+    ran_for: timedelta | None,
+    stops: StopSignals,
+    error: BaseException | None = None,
+) -> Settlement:
+    match stop:
+        case Stop.CANCEL:
+            return call.cancelled(stops.reason, ran_for)
+        case Stop.TIMEOUT:
+            ran_for = ran_for or timedelta(0)
+            late = TimeoutError(_how_late(call, ran_for, stops.timeout))
+            # Where the code was when its time was over.
+            return call.broken_off(late if error is None else late.with_traceback(error.__traceback__), ran_for)
+    return call.released(SHUTTING_DOWN, ran_for=ran_for)
+
+
+def _how_late(call: Call, ran_for: timedelta, timeout: timedelta | None) -> str:
+    timeout = timeout or timedelta(0)
+    longer = ran_for - timeout
+    by = f"ran {_seconds(ran_for)}, {_seconds(longer)} longer" if longer >= _WORTH_TELLING else "ran longer"
+    return f"{by} than its timeout of {_seconds(timeout)}, in {place_of(call)}"
+
+
+def place_of(call: Call) -> str:
+    """Return the file and line at which a call's handler stands."""
+    function = call.task.function
+    code = getattr(inspect.unwrap(function), "__code__", function.__code__)
+    return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+
+
+def _seconds(duration: timedelta) -> str:
+    seconds = duration.total_seconds()
+    return f"{seconds:.3g} s" if seconds < _WHOLE_SECONDS else f"{seconds:.0f} s"
