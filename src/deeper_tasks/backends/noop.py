@@ -29,7 +29,7 @@ from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry, first_run
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
-from deeper_tasks.domain.settlement import Report, Settled, Settlement
+from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
 from deeper_tasks.errors import UnsupportedError
 
 
@@ -100,7 +100,7 @@ class NoopBackend:
     async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
         return Rescue(jobs=(), queues=frozenset(), is_finished=True)
 
-    async def expire(self, *, now: datetime | None = None) -> list[Settled]:
+    async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:
         return []
 
     async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
@@ -131,7 +131,7 @@ class NoopBackend:
 
     # control
 
-    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[Settled]:
+    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[MovedJob]:
         return []
 
     async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:

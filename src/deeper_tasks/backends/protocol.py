@@ -30,7 +30,7 @@ from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import ClaimedJob, Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
-from deeper_tasks.domain.settlement import Report, Settled, Settlement
+from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import TransactionError
 
@@ -136,7 +136,7 @@ class Rescue(Struct, frozen=True, kw_only=True):
     `queues` are those that have new pending jobs by it.
     """
 
-    jobs: tuple[Settled, ...]
+    jobs: tuple[MovedJob, ...]
     queues: frozenset[str]
     is_finished: bool
 
@@ -410,7 +410,7 @@ class Backend(Protocol):
         unknown, loses nothing: the answer is finished and empty.
         """
 
-    async def expire(self, *, now: datetime | None = None) -> list[Settled]:
+    async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:
         """Fail up to `MAX_BATCH` pending or retryable jobs whose `expires_at` has passed; the error is `EXPIRED`."""
 
     async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
@@ -469,7 +469,7 @@ class Backend(Protocol):
 
     # control
 
-    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[Settled]:
+    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[MovedJob]:
         """
         Cancel up to `MAX_BATCH` of the jobs meant, leaving ended ones alone.
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
-from deeper_tasks.domain.job import ErrorReport, Json, Progress
+from deeper_tasks.domain.job import ErrorReport, Job, Json, Progress
 from deeper_tasks.domain.state import State
 
 
@@ -82,6 +82,36 @@ class Settled(Struct, frozen=True, kw_only=True):
 
     id: JobId
     state: State
+
+
+class MovedJob(Struct, frozen=True, kw_only=True):
+    """
+    A job that a rescue, an expiry or a cancel moved, and the state it is in now: what is to be told of it.
+
+    `attempt` is the last one that began, the lost one at a rescue. `error` is
+    why it failed; `cancel_reason` why the job was cancelled, or is to be.
+    """
+
+    id: JobId
+    state: State
+    task: str
+    queue: str
+    attempt: int
+    error: ErrorReport | None = None
+    cancel_reason: str | None = None
+
+    @classmethod
+    def of(cls, job: Job, *, attempt: int | None = None, error: ErrorReport | None = None) -> MovedJob:
+        """Return what is to be told of a job that was moved; `attempt` where that was taken back."""
+        return cls(
+            id=job.id,
+            state=job.state,
+            task=job.task,
+            queue=job.queue,
+            attempt=job.attempt if attempt is None else attempt,
+            error=error,
+            cancel_reason=job.cancel_requested,
+        )
 
 
 class Report(Struct, frozen=True, kw_only=True):

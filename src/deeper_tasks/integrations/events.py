@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from deeper_tasks.domain.ids import JobId, NodeId
-from deeper_tasks.domain.job import ErrorReport
+from deeper_tasks.domain.job import EXPIRED, ErrorReport
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 
@@ -24,10 +24,10 @@ class Event(Struct, frozen=True, kw_only=True):
 
 class JobEvent(Event, frozen=True, kw_only=True):
     """
-    Something that happened to a job.
+    Something that happened to a job. `attempt` is 0 before its first.
 
-    Where the store named only the id (a rescue, an expiry, a cancel from
-    outside), `task` and `queue` are empty and `attempt` is 0.
+    A job that ends is told by exactly one of `JobCompleted`, `JobFailed`, `JobDiscarded` and `JobCancelled`, whatever
+    ended it: its worker, an expiry, the rescue from a dead worker, or a request. `JobExpired` is a `JobFailed`.
     """
 
     job_id: JobId
@@ -105,14 +105,20 @@ class JobCancelled(JobEvent, frozen=True, kw_only=True):
 
 
 class JobRescued(JobEvent, frozen=True, kw_only=True):
-    """A job was taken from the dead worker `node`; `state` is where it stands now."""
+    """
+    A job was taken from the dead worker `node`, and is in `state` now. Where that is an end, its own event follows.
+
+    `attempt` is the one that was lost.
+    """
 
     node: NodeId
     state: State
 
 
-class JobExpired(JobEvent, frozen=True, kw_only=True):
-    """A job was not started in time, and failed."""
+class JobExpired(JobFailed, frozen=True, kw_only=True):
+    """A job was not started in time, and failed: a dead letter. Subscribers to `JobFailed` hear of it too."""
+
+    error: ErrorReport = EXPIRED
 
 
 class SettlementRefused(JobEvent, frozen=True, kw_only=True):

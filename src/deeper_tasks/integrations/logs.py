@@ -183,7 +183,6 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
     events.WorkerStopped: (INFO, lambda e: f"worker {e.node} stopped"),
     events.JobRetried: (WARNING, _retried),
     events.JobRescued: (WARNING, lambda e: f"rescued from the dead worker {e.node}, now {e.state}: {_job(e)}"),
-    events.JobExpired: (WARNING, lambda e: f"expired before it was started: {_job(e)}"),
     events.SettlementRefused: (
         WARNING,
         lambda e: f"the end of attempt {e.attempt} ({e.end}) was refused, the job is another worker's now: {_job(e)}",
@@ -217,6 +216,7 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
     ),
     events.StoreRecovered: (WARNING, lambda e: f"the store answers again, after {_seconds(e.after)}"),
     events.JobFailed: (ERROR, lambda e: f"failed, no retry can mend it: {_job(e)}: {_error(e.error)}"),
+    events.JobExpired: (ERROR, lambda e: f"failed, it expired before it was started: {_job(e)}"),
     events.JobDiscarded: (
         ERROR,
         lambda e: f"discarded after {e.attempt} attempts: {_job(e)}: {_error(e.error)}",

@@ -117,16 +117,17 @@ class Operator:
             place = page.next
 
     async def _cancel(self, target: JobFilter, reason: str) -> dict[JobId, CancelOutcome]:
-        settled = await self._backend.cancel(target, reason=reason)
+        moved = await self._backend.cancel(target, reason=reason)
         outcomes = {
-            job.id: CancelOutcome.REQUESTED if job.state is State.RUNNING else CancelOutcome.CANCELLED
-            for job in settled
+            job.id: CancelOutcome.REQUESTED if job.state is State.RUNNING else CancelOutcome.CANCELLED for job in moved
         }
         if CancelOutcome.REQUESTED in outcomes.values():
             await self._backend.notify([Notification(topic=Topic.CONTROL)])
-        for job_id, outcome in outcomes.items():
-            if outcome is CancelOutcome.CANCELLED:
-                self._bus.emit(JobCancelled(job_id=job_id, reason=reason))
+        for job in moved:
+            if job.state is State.CANCELLED:
+                self._bus.emit(
+                    JobCancelled(job_id=job.id, task=job.task, queue=job.queue, attempt=job.attempt, reason=reason)
+                )
         return outcomes
 
     async def _retry(self, target: JobFilter) -> Sized:

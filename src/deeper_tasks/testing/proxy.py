@@ -32,7 +32,7 @@ from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import ScheduleRun
-from deeper_tasks.domain.settlement import Report, Settled, Settlement
+from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
 
 _BEYOND = ("begin", "compact", "diagnose", "migration_script")
 """What a store may have besides the protocol: `Transacting`, `Compacting`, `Diagnosable`, `Scripting`."""
@@ -115,7 +115,7 @@ class Proxy:
     async def rescue(self, node: NodeId, **options: Any) -> Rescue:
         return await self._pass_on("rescue", node, **options)
 
-    async def expire(self, **options: Any) -> list[Settled]:
+    async def expire(self, **options: Any) -> list[MovedJob]:
         return await self._pass_on("expire", **options)
 
     async def prune(self, retention: Retention, **options: Any) -> int:
@@ -146,7 +146,7 @@ class Proxy:
 
     # control
 
-    async def cancel(self, target: JobFilter, **options: Any) -> list[Settled]:
+    async def cancel(self, target: JobFilter, **options: Any) -> list[MovedJob]:
         return await self._pass_on("cancel", target, **options)
 
     async def retry(self, target: JobFilter, **options: Any) -> list[Retried]:

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 from deeper_tasks.backends.protocol import MAX_BATCH, Backend, NodeRecord, Notification, Topic
 from deeper_tasks.domain.ids import NodeId
+from deeper_tasks.domain.settlement import MovedJob
 from deeper_tasks.domain.state import State
 from deeper_tasks.integrations.events import (
     CleanupRan,
     EventBus,
-    JobExpired,
     JobRescued,
     QueueNearCapacity,
 )
@@ -19,6 +19,7 @@ from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.clock_watch import ClockWatch
 from deeper_tasks.worker.host import is_known_dead
 from deeper_tasks.worker.membership import Membership
+from deeper_tasks.worker.news import announce_end
 from deeper_tasks.worker.settings import WorkerSettings
 
 _AT_ONCE = timedelta(0)
@@ -116,9 +117,15 @@ class Rescuer:
             self._seen.pop(record.node.id, None)
             is_finished = rescue.is_finished
             for job in rescue.jobs:
-                self._bus.emit(JobRescued(job_id=job.id, node=record.node.id, state=job.state))
+                self._tell(job, record.node.id)
             if rescue.queues:
                 await self._backend.notify(jobs_in(rescue.queues))
+
+    def _tell(self, job: MovedJob, node: NodeId) -> None:
+        self._bus.emit(
+            JobRescued(job_id=job.id, task=job.task, queue=job.queue, attempt=job.attempt, node=node, state=job.state)
+        )
+        announce_end(self._bus, job)
 
 
 class Expirer:
@@ -134,7 +141,7 @@ class Expirer:
         """Expire a batch."""
         expired = await self._backend.expire()
         for job in expired:
-            self._bus.emit(JobExpired(job_id=job.id))
+            announce_end(self._bus, job)
         if self._settings.queue_capacity is not None:
             await self._warn(self._settings.queue_capacity)
         return _AT_ONCE if len(expired) == MAX_BATCH else self._settings.poll_interval

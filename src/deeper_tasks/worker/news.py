@@ -1,4 +1,4 @@
-"""The news of a worker: what became of each attempt, as events, once the store has it."""
+"""The news of a worker: what became of each attempt, and of jobs moved for others, as events, once the store has it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import TypedDict
 
 from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.job import ClaimedJob, ErrorReport
-from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.domain.job import EXPIRED, ClaimedJob, ErrorReport
+from deeper_tasks.domain.settlement import End, MovedJob, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.integrations.events import (
     EventBus,
@@ -16,6 +16,7 @@ from deeper_tasks.integrations.events import (
     JobCompleted,
     JobDiscarded,
     JobEvent,
+    JobExpired,
     JobFailed,
     JobReleased,
     JobRetried,
@@ -57,11 +58,25 @@ def announce(bus: EventBus, answered: Iterable[tuple[ClaimedJob, Settlement, Sta
             bus.emit(_event(kind, job, settlement))
 
 
+def announce_end(bus: EventBus, job: MovedJob) -> None:
+    """Emit the event of a job that ended without its worker; none of one that goes on."""
+    about: _About = {"job_id": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt}
+    error = job.error or _NO_ERROR
+    if job.state is State.FAILED:
+        bus.emit(JobExpired(**about) if error == EXPIRED else JobFailed(**about, error=error))
+    elif job.state is State.DISCARDED:
+        bus.emit(JobDiscarded(**about, error=error))
+    elif job.state is State.CANCELLED:
+        bus.emit(JobCancelled(**about, reason=job.cancel_reason or ""))
+
+
 def _kind(settlement: Settlement, state: State | None) -> type[JobEvent]:
     if state is None:
         return SettlementRefused
     if state in _KINDS:
-        return _KINDS[state]
+        # A job that expired in the worker's hands.
+        is_expired = state is State.FAILED and settlement.ran_for is None and settlement.error == EXPIRED
+        return JobExpired if is_expired else _KINDS[state]
     return JobSnoozed if settlement.end is End.SNOOZE else JobReleased
 
 
@@ -71,6 +86,8 @@ def _event(kind: type[JobEvent], job: ClaimedJob, settlement: Settlement) -> Job
         return JobCompleted(**about, ran_for=ran_for or timedelta(0))
     if kind is JobRetried:
         return JobRetried(**about, ran_for=ran_for, max_attempts=job.max_attempts, error=error, delay=settlement.delay)
+    if kind is JobExpired:
+        return JobExpired(**about)
     if kind is JobFailed:
         return JobFailed(**about, ran_for=ran_for, error=error)
     if kind is JobDiscarded:

@@ -6,14 +6,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import islice
 
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport
-from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.domain.settlement import End, MovedJob, Settlement
 from deeper_tasks.domain.state import State
-from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.errors import BackendError, BackendUnavailableError
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.role import backoff
@@ -29,6 +30,8 @@ MOST_UNSETTLED = 5_000
 Answered = tuple[ClaimedJob, Settlement, State | None]
 """What became of a settlement: the job's state now, or None when it was refused."""
 OnSettled = Callable[[Sequence[Answered]], None]
+OnStrayEnded = Callable[[MovedJob], None]
+"""Told of a job that was to be given back without being in anybody's hands here, and has ended by it."""
 
 _Item = tuple[ClaimedJob | None, Settlement]
 """An end, and the job that it is of; None where nobody here holds it."""
@@ -44,11 +47,20 @@ class Settler:
     written, and its job claimed again or deleted since. Nobody is told of it.
     """
 
-    def __init__(self, *, backend: Backend, clock: Clock, health: StoreHealth, on_settled: OnSettled) -> None:
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        clock: Clock,
+        health: StoreHealth,
+        on_settled: OnSettled,
+        on_stray_ended: OnStrayEnded | None = None,
+    ) -> None:
         self._backend = backend
         self._clock = clock
         self._health = health
         self._on_settled = on_settled
+        self._on_stray_ended = on_stray_ended
         self._waiting: deque[_Item] = deque()
         self._aside: deque[tuple[float, _Item]] = deque()
         self._repeats: set[_Attempt] = set()
@@ -80,7 +92,7 @@ class Settler:
         self._on_settled([(job, settlement, state)])
 
     def forget(self, settlement: Settlement) -> None:
-        """Have a job given back that is in nobody's hands here; nobody is told of the outcome."""
+        """Have a job given back that is in nobody's hands here; only its end is told, if a cancel was requested."""
         self._add(None, settlement)
 
     async def wait_until_idle(self) -> None:
@@ -154,7 +166,19 @@ class Settler:
             self._waiting.popleft()
         if self._repeats:
             batch = self._without_unknown(batch, states)
-        self._on_settled([(job, settlement, states.get(job.id)) for job, settlement in batch if job is not None])
+        told = [(job, settlement, states.get(job.id)) for job, settlement in batch if job is not None]
+        self._on_settled(told)
+        if len(told) < len(batch):
+            await self._tell_of_strays([one.id for job, one in batch if job is None], states)
+
+    async def _tell_of_strays(self, ids: Sequence[JobId], states: dict[JobId, State]) -> None:
+        for job_id in ids:
+            if self._on_stray_ended is None or job_id not in states or not states[job_id].is_terminal:
+                continue
+            with suppress(BackendError):
+                job = await self._backend.get(job_id)
+                if job is not None and job.state.is_terminal:
+                    self._on_stray_ended(MovedJob.of(job))
 
     def _without_unknown(self, batch: Sequence[_Item], states: dict[JobId, State]) -> list[_Item]:
         repeats = _attempts(batch) & self._repeats

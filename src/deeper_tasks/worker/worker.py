@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from deeper_tasks.backends.protocol import Backend, Beat
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
@@ -39,7 +40,7 @@ from deeper_tasks.worker.listener import Listener
 from deeper_tasks.worker.loop_watch import LoopWatch
 from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer
 from deeper_tasks.worker.membership import Membership
-from deeper_tasks.worker.news import announce
+from deeper_tasks.worker.news import announce, announce_end
 from deeper_tasks.worker.pulse import TellPulse
 from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.role import Role, RoleLoop, backoff
@@ -83,7 +84,13 @@ class Worker:
         self._hooks = HookRun(hooks or Hooks(), clock=self._clock)
         self._health = StoreHealth(bus=bus, clock=self._clock)
         self._membership = Membership(backend=backend, settings=settings)
-        self._settler = Settler(backend=backend, clock=self._clock, health=self._health, on_settled=self._on_settled)
+        self._settler = Settler(
+            backend=backend,
+            clock=self._clock,
+            health=self._health,
+            on_settled=self._on_settled,
+            on_stray_ended=partial(announce_end, bus),
+        )
         self._reporter = Reporter(backend=backend, clock=self._clock, token_of=self._token_of)
         self._deadlines = Deadlines(running=self._running, clock=self._clock, on_ignored=self._on_ignored)
         self._process_executor = ProcessExecutor(

@@ -83,6 +83,10 @@ async def test_what_waits_is_cancelled_at_once_and_told(manager, jobs, state):
     assert await manager.cancel_task(task_id, reason="not wanted") is CancelOutcome.CANCELLED
     assert await jobs.state(task_id) is State.CANCELLED
     assert [(event.job_id, event.reason) for event in heard] == [(task_id, "not wanted")]
+    status = await manager.get_task_status(task_id)
+    assert [(event.task, event.queue, event.attempt) for event in heard] == [
+        (status.task, status.queue, status.attempts)
+    ]
 
 
 async def test_what_runs_is_asked_to_stop_as_often_as_one_likes(manager, jobs):

@@ -1,5 +1,6 @@
 """The maintainers: jobs come due, the dead are rescued, the old deleted, each by one turn."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -10,17 +11,21 @@ import pytest
 
 from deeper_tasks.backends import protocol
 from deeper_tasks.backends.protocol import MAX_BATCH, Retention, Topic
+from deeper_tasks.domain.job import EXPIRED
 from deeper_tasks.domain.schedule import ScheduleBook
-from deeper_tasks.domain.settlement import End
+from deeper_tasks.domain.settlement import End, worker_lost
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import (
     CleanupRan,
     EventBus,
+    JobCancelled,
+    JobDiscarded,
     JobExpired,
     JobRescued,
     QueueNearCapacity,
 )
+from deeper_tasks.integrations.logs import LogSubscriber
 from deeper_tasks.testing.conformance.scene import (
     DAY,
     HOUR,
@@ -29,6 +34,7 @@ from deeper_tasks.testing.conformance.scene import (
     join,
     look,
     new_node,
+    only,
     put,
     put_many,
     put_running,
@@ -144,6 +150,7 @@ async def test_a_node_is_dead_after_a_whole_lease_of_unchanged_beats(rescue, fla
     [event] = bus.heard
     assert isinstance(event, JobRescued)
     assert (event.job_id, event.node, event.state) == (job.id, node, State.PENDING)
+    assert (event.task, event.queue, event.attempt) == ("shop.mails.send", "default", 1)
     assert [hint.subject for hint in hints(flaky)] == ["default"]
     assert await rescue.others() == []
 
@@ -251,6 +258,28 @@ async def test_a_job_that_keeps_killing_its_worker_ends_in_the_dead_letters(resc
         await rescue.watch(20)
     job = await look(flaky, job_id)
     assert (job.state, job.attempt, len(job.errors)) == (State.DISCARDED, 3, 3)
+    assert kinds(bus) == [JobRescued] * 3 + [JobDiscarded]
+
+
+async def test_a_discard_by_a_rescue_is_told_and_logged_as_any_other(rescue, flaky, bus, caplog):
+    LogSubscriber().subscribe_to(bus)
+    node = await join(flaky)
+    job = await put_running(flaky, node, max_attempts=1, task="shop.pay", queue="till")
+    await rescue.watch(20)
+    [event] = [event for event in bus.heard if isinstance(event, JobDiscarded)]
+    assert (event.job_id, event.task, event.queue, event.attempt) == (job.id, "shop.pay", "till", 1)
+    assert event.error == worker_lost(node)
+    [line] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert (line.job_id, line.task, line.queue, line.attempt) == (job.id, "shop.pay", "till", 1)
+    assert f"discarded after 1 attempts: shop.pay {job.id}: WorkerLost: " in line.getMessage()
+
+
+async def test_a_cancel_by_a_rescue_is_told_with_its_reason(rescue, flaky, bus):
+    job = await put_running(flaky, await join(flaky))
+    await flaky.cancel(only(job.id), reason="enough")
+    await rescue.watch(20)
+    assert kinds(bus) == [JobRescued, JobCancelled]
+    assert (bus.heard[1].job_id, bus.heard[1].attempt, bus.heard[1].reason) == (job.id, 1, "enough")
 
 
 @pytest.fixture
@@ -322,6 +351,8 @@ async def test_the_expirer_fails_what_was_not_started_in_time(store, bus):
     store.expire = later
     assert await expirer.turn() == POLL
     assert [(type(event), event.job_id) for event in bus.heard] == [(JobExpired, job_id)]
+    assert (bus.heard[0].task, bus.heard[0].queue, bus.heard[0].attempt) == ("shop.mails.send", "default", 0)
+    assert bus.heard[0].error == EXPIRED
     assert await state_of(store, job_id) is State.FAILED
 
 

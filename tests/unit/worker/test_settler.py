@@ -8,7 +8,7 @@ from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import EventBus, StoreRecovered, StoreUnavailable
-from deeper_tasks.testing.conformance.scene import join, new_token, put_many, take
+from deeper_tasks.testing.conformance.scene import join, new_token, only, put_many, take
 from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.settler import MOST_TOGETHER, Settler
 
@@ -27,6 +27,7 @@ class Ends:
             clock=clock,
             health=self.health,
             on_settled=lambda answered: self.told.extend((job.id, state) for job, _, state in answered),
+            on_stray_ended=lambda job: self.told.append((job.id, job.task, job.queue, job.attempt, job.cancel_reason)),
         )
         self.running = asyncio.create_task(self.settler.run())
 
@@ -204,6 +205,15 @@ async def test_nobody_is_told_of_a_job_that_was_in_nobodys_hands(ends, flaky):
     await ends.settler.wait_until_idle()
     assert ends.told == []
     assert (await flaky.get(job.id)).state is State.PENDING
+
+
+async def test_the_end_is_told_of_a_job_in_nobodys_hands_whose_cancel_was_requested(ends, flaky):
+    first, second = await claimed(flaky, 2)
+    await flaky.cancel(only(first.id), reason="enough")
+    for job in (first, second):
+        ends.settler.forget(Settlement(id=job.id, token=job.token, end=End.RELEASE))
+    await ends.settler.wait_until_idle()
+    assert ends.told == [(first.id, "shop.mails.send", "default", 1, "enough")]
 
 
 async def test_an_end_that_cannot_be_written_fails_its_job_and_keeps_nobody_back(ends, flaky, caplog):

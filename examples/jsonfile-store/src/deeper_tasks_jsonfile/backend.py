@@ -29,7 +29,7 @@ from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
-from deeper_tasks.domain.settlement import Report, Settled, Settlement
+from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
 from deeper_tasks.errors import BackendUnavailableError, UnsupportedError
 from deeper_tasks_jsonfile import consume, control, look, maintain, produce, schedules
 from deeper_tasks_jsonfile.document import Document
@@ -118,7 +118,7 @@ class JsonFileBackend:
     async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
         return await self._change(maintain.rescue, node, beat=beat, now=_moment(now))
 
-    async def expire(self, *, now: datetime | None = None) -> list[Settled]:
+    async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:
         return await self._change(maintain.expire, now=_moment(now))
 
     async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
@@ -149,7 +149,7 @@ class JsonFileBackend:
 
     # control
 
-    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[Settled]:
+    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[MovedJob]:
         return await self._change(control.cancel, target, reason=reason, now=_moment(now))
 
     async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:

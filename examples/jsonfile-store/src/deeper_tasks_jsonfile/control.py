@@ -7,13 +7,13 @@ from itertools import islice
 
 from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, QueueSettings, Retried
 from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.settlement import Settled
+from deeper_tasks.domain.settlement import MovedJob
 from deeper_tasks.domain.state import MAY_RUN_AGAIN, State
 from deeper_tasks.domain.unique import Unique
 from deeper_tasks_jsonfile.document import Document, Record
 
 
-def cancel(document: Document, target: JobFilter, *, reason: str, now: datetime) -> list[Settled]:
+def cancel(document: Document, target: JobFilter, *, reason: str, now: datetime) -> list[MovedJob]:
     """End the jobs meant that wait, and ask the running ones to end."""
     is_named = target.ids is not None
     live = (
@@ -27,7 +27,7 @@ def cancel(document: Document, target: JobFilter, *, reason: str, now: datetime)
             record.change(cancel_requested=reason)
         if record.job.state is not State.RUNNING:
             document.move(record, State.CANCELLED, now=now)
-    return [Settled(id=record.job.id, state=record.job.state) for record in records]
+    return [MovedJob.of(record.job) for record in records]
 
 
 def retry(document: Document, target: JobFilter, *, now: datetime) -> list[Retried]:

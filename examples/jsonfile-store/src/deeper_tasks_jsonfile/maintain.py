@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Promotion, Rescue, Retention
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED
-from deeper_tasks.domain.settlement import Settled, is_spared_by_rescue, state_after_rescue, worker_lost
+from deeper_tasks.domain.settlement import MovedJob, is_spared_by_rescue, state_after_rescue, worker_lost
 from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_EXPIRE, State
 from deeper_tasks_jsonfile.document import Document, Record
 
@@ -38,25 +38,24 @@ def rescue(document: Document, node: NodeId, *, beat: int, now: datetime) -> Res
         return Rescue(jobs=(), queues=frozenset(), is_finished=True)
     document.nodes[node] = replace(known, is_lost=True)
     held = document.held_by(node)
-    for record in held[:MAX_BATCH]:
-        _take_back(document, record, node, now=now)
+    jobs = tuple(_take_back(document, record, node, now=now) for record in held[:MAX_BATCH])
     is_finished = len(held) <= MAX_BATCH
     if is_finished:
         del document.nodes[node]
     return Rescue(
-        jobs=_settled(held[:MAX_BATCH]),
+        jobs=jobs,
         queues=_queues([record for record in held if record.job.state is State.PENDING]),
         is_finished=is_finished,
     )
 
 
-def expire(document: Document, *, now: datetime) -> list[Settled]:
+def expire(document: Document, *, now: datetime) -> list[MovedJob]:
     """Fail jobs that nobody started in time."""
     expired = [record for record in document.jobs.values() if _is_expired(record, now)][:MAX_BATCH]
     for record in expired:
         record.add_error(EXPIRED, now=now)
         document.move(record, State.FAILED, now=now)
-    return list(_settled(expired))
+    return [MovedJob.of(record.job, error=EXPIRED) for record in expired]
 
 
 def prune(document: Document, retention: Retention, *, now: datetime) -> int:
@@ -79,20 +78,23 @@ def prune(document: Document, retention: Retention, *, now: datetime) -> int:
     return len(old)
 
 
-def _take_back(document: Document, record: Record, node: NodeId, *, now: datetime) -> None:
+def _take_back(document: Document, record: Record, node: NodeId, *, now: datetime) -> MovedJob:
     job = record.job
     attempt, most, has_started = job.attempt, job.max_attempts, job.attempted_at is not None
     is_cancel_requested = job.cancel_requested is not None
     state = state_after_rescue(
         attempt=attempt, max_attempts=most, has_started=has_started, is_cancel_requested=is_cancel_requested
     )
+    error = None
     if is_spared_by_rescue(attempt=attempt, max_attempts=most, has_started=has_started):
         record.change(attempt=attempt - 1)
     else:
-        record.add_error(worker_lost(node), now=now)
+        error = worker_lost(node)
+        record.add_error(error, now=now)
     record.marks = record.marks.after_rescue(has_started=has_started)
     record.token = None
     document.move(record, state, now=now)
+    return MovedJob.of(record.job, attempt=attempt, error=error)
 
 
 def _is_expired(record: Record, now: datetime) -> bool:
@@ -106,7 +108,3 @@ def _kept(state: State, retention: Retention) -> timedelta | None:
 
 def _queues(records: list[Record]) -> frozenset[str]:
     return frozenset(record.job.queue for record in records)
-
-
-def _settled(records: list[Record]) -> tuple[Settled, ...]:
-    return tuple(Settled(id=record.job.id, state=record.job.state) for record in records)

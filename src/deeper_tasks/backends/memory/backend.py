@@ -39,6 +39,7 @@ from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, Schedu
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import (
     UNCOUNTED,
+    MovedJob,
     Report,
     Settled,
     Settlement,
@@ -194,16 +195,16 @@ class MemoryBackend:
                 is_finished=not member.claims,
             )
 
-    async def expire(self, *, now: datetime | None = None) -> list[Settled]:
+    async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:
         with self._lock:
             moment = self._moment(now)
             expiring = self._jobs.expiring
-            expired: list[Settled] = []
+            expired: list[MovedJob] = []
             while (entry := expiring.first()) is not None and entry[0] <= moment and len(expired) < MAX_BATCH:
                 record = self._jobs.records[entry[-1]]
                 record.add_error(EXPIRED, at=moment)
                 self._jobs.move(record, State.FAILED, now=moment)
-                expired.append(Settled(id=record.id, state=State.FAILED))
+                expired.append(record.as_moved(error=EXPIRED))
             return expired
 
     async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
@@ -254,7 +255,7 @@ class MemoryBackend:
 
     # control
 
-    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[Settled]:
+    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[MovedJob]:
         with self._lock:
             moment = self._moment(now)
             is_named = target.ids is not None
@@ -269,7 +270,7 @@ class MemoryBackend:
                     record.cancel_requested = reason
                 if record.state is not State.RUNNING:
                     self._jobs.move(record, State.CANCELLED, now=moment)
-            return [Settled(id=record.id, state=record.state) for record in records]
+            return [record.as_moved() for record in records]
 
     async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:
         with self._lock:
@@ -382,20 +383,22 @@ class MemoryBackend:
         record.led_to = state
         self._jobs.move(record, state, now=now)
 
-    def _take_back(self, record: Record, *, node: NodeId, now: datetime) -> Settled:
+    def _take_back(self, record: Record, *, node: NodeId, now: datetime) -> MovedJob:
         attempt, most, has_started = record.attempt, record.max_attempts, record.attempted_at is not None
         is_cancel_requested = record.cancel_requested is not None
         state = state_after_rescue(
             attempt=attempt, max_attempts=most, has_started=has_started, is_cancel_requested=is_cancel_requested
         )
+        error = None
         if is_spared_by_rescue(attempt=attempt, max_attempts=most, has_started=has_started):
             record.attempt -= 1
         else:
-            record.add_error(worker_lost(node), at=now)
+            error = worker_lost(node)
+            record.add_error(error, at=now)
         record.marks = record.marks.after_rescue(has_started=has_started)
         self._jobs.move(record, state, now=now)
         record.token = None
-        return Settled(id=record.id, state=state)
+        return record.as_moved(attempt=attempt, error=error)
 
 
 def _real_time() -> datetime:

@@ -19,7 +19,7 @@ from deeper_tasks.domain.job import (
     Progress,
 )
 from deeper_tasks.domain.marks import NO_MARKS, Marks
-from deeper_tasks.domain.settlement import Report
+from deeper_tasks.domain.settlement import MovedJob, Report
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
 
@@ -95,6 +95,18 @@ class Record(Struct, kw_only=True, eq=False):
             unfit_since=self.marks.unfit_since,
             is_quarantined=self.marks.is_quarantined,
             options=spec.options,
+        )
+
+    def as_moved(self, *, attempt: int | None = None, error: ErrorReport | None = None) -> MovedJob:
+        """Return what is to be told of it where it was moved without its worker; `attempt` if it was taken back."""
+        return MovedJob(
+            id=self.id,
+            state=self.state,
+            task=self.spec.task,
+            queue=self.spec.queue,
+            attempt=self.attempt if attempt is None else attempt,
+            error=error,
+            cancel_reason=self.cancel_requested,
         )
 
     def as_job(self) -> Job:

@@ -52,7 +52,7 @@ from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
-from deeper_tasks.domain.settlement import Report, Settled, Settlement
+from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
 from deeper_tasks.errors import BackendUnavailableError, UnsupportedError
 
 T = TypeVar("T")
@@ -189,7 +189,7 @@ class PostgresBackend:
     async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
         return await self._run(partial(maintain.rescue, node=node, beat=beat, now=moment_text(now)))
 
-    async def expire(self, *, now: datetime | None = None) -> list[Settled]:
+    async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:
         return await self._run(partial(maintain.expire, now=moment_text(now)))
 
     async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
@@ -226,7 +226,7 @@ class PostgresBackend:
 
     # control
 
-    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[Settled]:
+    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[MovedJob]:
         return await self._run(partial(control.cancel, target=target, reason=reason, now=moment_text(now)))
 
     async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:

@@ -13,7 +13,7 @@ from deeper_tasks.backends.postgres.lines import scope_of
 from deeper_tasks.backends.postgres.maintain import delete_jobs
 from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, QueueSettings, Retried
 from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.settlement import Settled
+from deeper_tasks.domain.settlement import MovedJob
 from deeper_tasks.domain.state import MAY_RUN_AGAIN, TERMINAL, State
 
 _PENDING, _RUNNING, _CANCELLED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.CANCELLED]
@@ -33,7 +33,7 @@ CROSS JOIN LATERAL (
 """
 # In the order of the ids, as they come sorted.
 LOCK_MEANT = """
-SELECT job.id::text, job.queue, job.state, job.unique_key
+SELECT job.id::text, job.queue, job.state, job.unique_key, job.task, job.attempt, job.cancel_requested
 FROM unnest(%(ids)s::uuid[]) WITH ORDINALITY AS meant (id, place)
 JOIN job ON job.id = meant.id
 WHERE job.state + 0 = ANY (%(changeable)s::smallint[])
@@ -84,21 +84,36 @@ class _Meant(NamedTuple):
     queue: str
     state: int
     unique_key: str | None
+    task: str
+    attempt: int
+    cancel_requested: str | None
+
+    def cancelled(self, reason: str) -> MovedJob:
+        """Return what is to be told of it when it was cancelled, or asked to end."""
+        return MovedJob(
+            id=self.id,
+            state=State.RUNNING if self.state == _RUNNING else State.CANCELLED,
+            task=self.task,
+            queue=self.queue,
+            attempt=self.attempt,
+            cancel_reason=reason if self.cancel_requested is None else self.cancel_requested,
+        )
 
 
-async def cancel(transaction: Transaction, target: JobFilter, *, reason: str, now: str | None) -> list[Settled]:
+async def cancel(transaction: Transaction, target: JobFilter, *, reason: str, now: str | None) -> list[MovedJob]:
     """Cancel the jobs meant, or request it; see `Backend.cancel`."""
     jobs = await _select(transaction, target, _CANCELLABLE, is_open=_NOT_ASKED_BEFORE)
     running = [job.id for job in jobs if job.state == _RUNNING]
     waiting = [job for job in jobs if job.state != _RUNNING]
-    values = {"reason": plain(reason), "now": now}
+    reason = plain(reason)
+    values = {"reason": reason, "now": now}
     if running:
         await transaction.execute(REQUEST_CANCEL, {**values, "ids": array(running)})
     if waiting:
         await transaction.execute(CANCEL, {**values, "ids": array(job.id for job in waiting)})
     await counters.move(transaction, ((job.queue, job.state, _CANCELLED) for job in waiting), now=now)
     await unique_keys.release(transaction, [(job.unique_key, job.id) for job in waiting if job.unique_key is not None])
-    return [Settled(id=job.id, state=State.RUNNING if job.state == _RUNNING else State.CANCELLED) for job in jobs]
+    return [job.cancelled(reason) for job in jobs]
 
 
 async def retry(transaction: Transaction, target: JobFilter, *, now: str | None) -> list[Retried]:

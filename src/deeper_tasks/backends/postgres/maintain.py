@@ -21,7 +21,7 @@ from deeper_tasks.backends.postgres.database import Database, Transaction
 from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Promotion, Rescue, Retention
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED, MAX_KEPT_ERRORS
-from deeper_tasks.domain.settlement import Settled, is_spared_by_rescue, state_after_rescue, worker_lost
+from deeper_tasks.domain.settlement import MovedJob, is_spared_by_rescue, state_after_rescue, worker_lost
 from deeper_tasks.domain.state import State
 
 _PENDING, _RUNNING, _FAILED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.FAILED]
@@ -36,7 +36,7 @@ RETURNING number
 """
 """Not the node whose row somebody's transaction holds: its beats wait behind that, and would come too late."""
 SELECT_ABANDONED = """
-SELECT id::text, queue, attempt, max_attempts, attempted_at IS NOT NULL, cancel_requested IS NOT NULL, unique_key
+SELECT id::text, task, queue, attempt, max_attempts, attempted_at IS NOT NULL, cancel_requested, unique_key
 FROM job
 WHERE state = 4 AND node = %(number)s
 ORDER BY token
@@ -48,7 +48,7 @@ DELETE FROM node
 WHERE id = %(node)s AND NOT EXISTS (SELECT FROM job WHERE job.state = 4 AND job.node = node.number)
 """
 SELECT_EXPIRED = """
-SELECT id::text, queue, state, unique_key
+SELECT id::text, task, queue, state, attempt, unique_key
 FROM job
 WHERE expires_at IS NOT NULL AND state IN (3, 5) AND expires_at <= coalesce(%(now)s::timestamptz, now())
 ORDER BY expires_at
@@ -143,15 +143,16 @@ async def rescue(transaction: Transaction, node: NodeId, *, beat: int, now: str 
     if marked is None:
         return Rescue(jobs=(), queues=frozenset(), is_finished=True)
     rows = await transaction.rows(SELECT_ABANDONED, {"number": marked[0], "limit": MAX_BATCH})
-    error = to_json(worker_lost(node))
+    lost = worker_lost(node)
+    error = to_json(lost)
     ends: list[JobEnd] = []
     moves: list[counters.Move] = []
     released: list[unique_keys.Held] = []
-    rescued: list[Settled] = []
-    for job_id, queue, attempt, most, has_started, is_cancel_requested, key in rows:
+    rescued: list[MovedJob] = []
+    for job_id, task, queue, attempt, most, has_started, cancel_reason, key in rows:
         is_spared = is_spared_by_rescue(attempt=attempt, max_attempts=most, has_started=has_started)
         state = state_after_rescue(
-            attempt=attempt, max_attempts=most, has_started=has_started, is_cancel_requested=is_cancel_requested
+            attempt=attempt, max_attempts=most, has_started=has_started, is_cancel_requested=cancel_reason is not None
         )
         code = CODES[state]
         ends.append(
@@ -164,7 +165,17 @@ async def rescue(transaction: Transaction, node: NodeId, *, beat: int, now: str 
             )
         )
         moves.append((queue, _RUNNING, code))
-        rescued.append(Settled(id=job_id, state=state))
+        rescued.append(
+            MovedJob(
+                id=job_id,
+                state=state,
+                task=task,
+                queue=queue,
+                attempt=attempt,
+                error=None if is_spared else lost,
+                cancel_reason=cancel_reason,
+            )
+        )
         if key is not None and state.is_terminal:
             released.append((key, job_id))
     await _write(transaction, ends, now=now)
@@ -178,14 +189,17 @@ async def rescue(transaction: Transaction, node: NodeId, *, beat: int, now: str 
     return Rescue(jobs=tuple(rescued), queues=queues, is_finished=is_finished)
 
 
-async def expire(transaction: Transaction, *, now: str | None) -> list[Settled]:
+async def expire(transaction: Transaction, *, now: str | None) -> list[MovedJob]:
     """Fail jobs that were not started in time; see `Backend.expire`."""
     jobs = await transaction.rows(SELECT_EXPIRED, {"now": now, "limit": MAX_BATCH})
     error = to_json(EXPIRED)
     await _write(transaction, [JobEnd(id=job_id, state=_FAILED, error=error) for job_id, *_ in jobs], now=now)
-    await counters.move(transaction, ((queue, state, _FAILED) for _, queue, state, _ in jobs), now=now)
-    await unique_keys.release(transaction, [(key, job_id) for job_id, _, _, key in jobs if key is not None])
-    return [Settled(id=job_id, state=State.FAILED) for job_id, *_ in jobs]
+    await counters.move(transaction, ((queue, state, _FAILED) for _, _, queue, state, _, _ in jobs), now=now)
+    await unique_keys.release(transaction, [(key, job_id) for job_id, *_, key in jobs if key is not None])
+    return [
+        MovedJob(id=job_id, state=State.FAILED, task=task, queue=queue, attempt=attempt, error=EXPIRED)
+        for job_id, task, queue, _, attempt, _ in jobs
+    ]
 
 
 async def prune(transaction: Transaction, retention: Retention, *, now: str | None) -> int:

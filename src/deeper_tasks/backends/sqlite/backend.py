@@ -60,7 +60,7 @@ from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
-from deeper_tasks.domain.settlement import Report, Settled, Settlement
+from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
 from deeper_tasks.errors import BackendError, BackendUnavailableError, TransactionError, UnsupportedError
 from deeper_tasks.tasks import open_transaction
 
@@ -255,7 +255,7 @@ class SQLiteBackend:
     async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
         return await self._write(partial(maintain.rescue, node=node, beat=beat, now=_clock(now)))
 
-    async def expire(self, *, now: datetime | None = None) -> list[Settled]:
+    async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:
         return await self._write(partial(maintain.expire, now=_clock(now)))
 
     async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
@@ -295,7 +295,7 @@ class SQLiteBackend:
 
     # control
 
-    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[Settled]:
+    async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[MovedJob]:
         return await self._write(partial(control.cancel, target=target, reason=reason, now=_clock(now)))
 
     async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:

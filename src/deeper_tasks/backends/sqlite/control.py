@@ -15,20 +15,20 @@ from deeper_tasks.backends.sqlite.filters import IS_NAMED, where, where_content
 from deeper_tasks.backends.sqlite.lines import counts_of, lines_of
 from deeper_tasks.backends.sqlite.maintain import OldJob, delete_jobs
 from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.settlement import Settled
+from deeper_tasks.domain.settlement import MovedJob
 from deeper_tasks.domain.state import MAY_RUN_AGAIN, TERMINAL, State
 
 _PENDING, _RUNNING, _CANCELLED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.CANCELLED]
 
 SELECT_MEANT = """
-SELECT json_group_array(json_array(rowid, id, queue, state, unique_key)) FROM (
-    SELECT rowid, id, queue, state, unique_key FROM deeper_job INDEXED BY {index}
+SELECT json_group_array(json_array(rowid, id, queue, state, unique_key, task, attempt, cancel_requested)) FROM (
+    SELECT rowid, id, queue, state, unique_key, task, attempt, cancel_requested FROM deeper_job INDEXED BY {index}
     WHERE {scope} AND {condition} AND {is_open} LIMIT :limit
 )
 """
 SELECT_NAMED = f"""
-SELECT json_group_array(json_array(rowid, id, queue, state, unique_key)) FROM (
-    SELECT rowid, id, queue, state, unique_key FROM deeper_job
+SELECT json_group_array(json_array(rowid, id, queue, state, unique_key, task, attempt, cancel_requested)) FROM (
+    SELECT rowid, id, queue, state, unique_key, task, attempt, cancel_requested FROM deeper_job
     WHERE {IS_NAMED} AND {{condition}} AND state IN (SELECT value FROM json_each(:changeable)) LIMIT :limit
 )
 """
@@ -76,12 +76,26 @@ class _Meant(NamedTuple):
     queue: str
     state: int
     unique_key: str | None
+    task: str
+    attempt: int
+    cancel_requested: str | None
+
+    def cancelled(self, reason: str) -> MovedJob:
+        """Return what is to be told of it when it was cancelled, or asked to end."""
+        return MovedJob(
+            id=self.id,
+            state=State.RUNNING if self.state == _RUNNING else State.CANCELLED,
+            task=self.task,
+            queue=self.queue,
+            attempt=self.attempt,
+            cancel_reason=reason if self.cancel_requested is None else self.cancel_requested,
+        )
 
 
 _meant = msgspec.json.Decoder(list[_Meant])
 
 
-def cancel(connection: sqlite3.Connection, target: JobFilter, *, reason: str, now: int) -> list[Settled]:
+def cancel(connection: sqlite3.Connection, target: JobFilter, *, reason: str, now: int) -> list[MovedJob]:
     """Cancel the jobs meant, or request it; see `Backend.cancel`."""
     jobs = _select(connection, target, _CANCELLABLE, is_open=_NOT_ASKED_BEFORE)
     running = [job.rowid for job in jobs if job.state == _RUNNING]
@@ -90,7 +104,7 @@ def cancel(connection: sqlite3.Connection, target: JobFilter, *, reason: str, no
     connection.execute(CANCEL, {"now": now, "reason": reason, "rowids": to_json([job.rowid for job in waiting])})
     counters.move(connection, ((job.queue, job.state, _CANCELLED) for job in waiting), now=now)
     unique_keys.release(connection, [(job.unique_key, job.id) for job in waiting if job.unique_key is not None])
-    return [Settled(id=job.id, state=State.RUNNING if job.state == _RUNNING else State.CANCELLED) for job in jobs]
+    return [job.cancelled(reason) for job in jobs]
 
 
 def retry(connection: sqlite3.Connection, target: JobFilter, *, now: int) -> list[Retried]:
@@ -107,7 +121,7 @@ def retry(connection: sqlite3.Connection, target: JobFilter, *, now: int) -> lis
 def delete(connection: sqlite3.Connection, target: JobFilter, *, now: int) -> list[JobId]:
     """Delete the jobs meant; see `Backend.delete`."""
     jobs = _select(connection, target, _DELETABLE)
-    delete_jobs(connection, [OldJob(*job) for job in jobs], now=now)
+    delete_jobs(connection, [OldJob(job.rowid, job.id, job.queue, job.state, job.unique_key) for job in jobs], now=now)
     return [job.id for job in jobs]
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from deeper_tasks.backends.codes import CODES, STATES, Mark
+from deeper_tasks.backends.codes import CODES, Mark
 from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Promotion, Rescue, Retention
 from deeper_tasks.backends.sqlite import counters, ends, unique_keys
 from deeper_tasks.backends.sqlite.codec import DAY, duration, to_json
@@ -16,7 +16,7 @@ from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
 from deeper_tasks.backends.sqlite.lines import counts_of
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED
-from deeper_tasks.domain.settlement import Settled, is_spared_by_rescue, state_after_rescue, worker_lost
+from deeper_tasks.domain.settlement import MovedJob, is_spared_by_rescue, state_after_rescue, worker_lost
 from deeper_tasks.domain.state import State
 
 _PENDING, _RUNNING, _FAILED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.FAILED]
@@ -36,7 +36,7 @@ SELECT scheduled_at FROM deeper_job INDEXED BY deeper_job_due WHERE state IN (1,
 MARK_LOST = "UPDATE deeper_node SET is_lost = 1 WHERE id = :node AND (is_lost OR beat = :beat)"
 SELECT_ABANDONED = """
 SELECT json_group_array(json_array(
-    rowid, id, queue, attempt, max_attempts, attempted_at IS NOT NULL, cancel_requested IS NOT NULL, unique_key
+    rowid, id, task, queue, attempt, max_attempts, attempted_at IS NOT NULL, cancel_requested, unique_key
 ))
 FROM (
     SELECT rowid, * FROM deeper_job INDEXED BY deeper_job_running WHERE state = 4 AND node = :node LIMIT :limit
@@ -44,7 +44,7 @@ FROM (
 """
 DELETE_NODE = "DELETE FROM deeper_node WHERE id = ?"
 SELECT_EXPIRED = """
-SELECT json_group_array(json_array(rowid, id, queue, state, attempt, unique_key)) FROM (
+SELECT json_group_array(json_array(rowid, id, task, queue, state, attempt, unique_key)) FROM (
     SELECT rowid, * FROM deeper_job INDEXED BY deeper_job_expiring
     WHERE expires_at IS NOT NULL AND state IN (3, 5) AND expires_at <= :now
     ORDER BY expires_at
@@ -79,11 +79,12 @@ class _Abandoned(NamedTuple):
 
     rowid: int
     id: JobId
+    task: str
     queue: str
     attempt: int
     max_attempts: int
     has_started: bool
-    is_cancel_requested: bool
+    cancel_requested: str | None
     unique_key: str | None
 
 
@@ -92,6 +93,7 @@ class _Expired(NamedTuple):
 
     rowid: int
     id: JobId
+    task: str
     queue: str
     state: int
     attempt: int
@@ -144,12 +146,13 @@ def rescue(connection: sqlite3.Connection, node: NodeId, *, beat: int, now: int)
     ended: list[JobEnd] = []
     moves: list[counters.Move] = []
     released: list[tuple[str, str]] = []
-    rescued: list[Settled] = []
+    rescued: list[MovedJob] = []
     for job in jobs:
         attempt, most, has_started = job.attempt, job.max_attempts, job.has_started
         is_spared = is_spared_by_rescue(attempt=attempt, max_attempts=most, has_started=has_started)
+        is_cancel_requested = job.cancel_requested is not None
         state = state_after_rescue(
-            attempt=attempt, max_attempts=most, has_started=has_started, is_cancel_requested=job.is_cancel_requested
+            attempt=attempt, max_attempts=most, has_started=has_started, is_cancel_requested=is_cancel_requested
         )
         document = None if is_spared else error_document(error, attempt=job.attempt, now=now)
         ended.append(
@@ -164,7 +167,17 @@ def rescue(connection: sqlite3.Connection, node: NodeId, *, beat: int, now: int)
             )
         )
         moves.append((job.queue, _RUNNING, CODES[state]))
-        rescued.append(Settled(id=job.id, state=state))
+        rescued.append(
+            MovedJob(
+                id=job.id,
+                state=state,
+                task=job.task,
+                queue=job.queue,
+                attempt=attempt,
+                error=None if is_spared else error,
+                cancel_reason=job.cancel_requested,
+            )
+        )
         if job.unique_key is not None and state.is_terminal:
             released.append((job.unique_key, job.id))
     ends.write(connection, ended, now=now)
@@ -177,7 +190,7 @@ def rescue(connection: sqlite3.Connection, node: NodeId, *, beat: int, now: int)
     return Rescue(jobs=tuple(rescued), queues=queues, is_finished=is_finished)
 
 
-def expire(connection: sqlite3.Connection, *, now: int) -> list[Settled]:
+def expire(connection: sqlite3.Connection, *, now: int) -> list[MovedJob]:
     """Fail jobs that were not started in time; see `Backend.expire`."""
     jobs = _expired.decode(connection.execute(SELECT_EXPIRED, {"now": now, "limit": MAX_BATCH}).fetchone()[0])
     if not jobs:
@@ -194,7 +207,10 @@ def expire(connection: sqlite3.Connection, *, now: int) -> list[Settled]:
     ends.write(connection, ended, now=now)
     counters.move(connection, ((job.queue, job.state, _FAILED) for job in jobs), now=now)
     unique_keys.release(connection, [(job.unique_key, job.id) for job in jobs if job.unique_key is not None])
-    return [Settled(id=job.id, state=STATES[_FAILED]) for job in jobs]
+    return [
+        MovedJob(id=job.id, state=State.FAILED, task=job.task, queue=job.queue, attempt=job.attempt, error=EXPIRED)
+        for job in jobs
+    ]
 
 
 def prune(connection: sqlite3.Connection, retention: Retention, *, now: int) -> Pruned:

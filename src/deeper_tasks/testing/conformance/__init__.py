@@ -41,6 +41,7 @@ from deeper_tasks.testing.conformance.job_transactions import (
 from deeper_tasks.testing.conformance.life import LifeConformance
 from deeper_tasks.testing.conformance.look import LookConformance
 from deeper_tasks.testing.conformance.maintain import MaintainConformance
+from deeper_tasks.testing.conformance.moved import MovedConformance
 from deeper_tasks.testing.conformance.nodes import NodeConformance
 from deeper_tasks.testing.conformance.produce import ProduceConformance
 from deeper_tasks.testing.conformance.repeats import RepeatConformance
@@ -75,6 +76,7 @@ class BackendConformance(
     EarlierAttemptsConformance,
     NodeConformance,
     MaintainConformance,
+    MovedConformance,
     SchedulesConformance,
     ScheduleRunsConformance,
     ControlConformance,

@@ -12,7 +12,7 @@ from uuid import uuid4
 from deeper_tasks.backends.protocol import MAX_BATCH, Backend, JobFilter, JobQuery, Node, NodeRecord
 from deeper_tasks.domain.ids import ClaimToken, IdGenerator, JobId, NodeId
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport, Job, JobOptions, JobSpec, NewJob
-from deeper_tasks.domain.settlement import End, Settled, Settlement
+from deeper_tasks.domain.settlement import End, MovedJob, Settled, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
 
@@ -197,14 +197,19 @@ async def node_record(backend: Backend, node: NodeId) -> NodeRecord:
 
 
 async def rescue_all(backend: Backend, node: NodeId, *, now: datetime = NOW) -> list[Settled]:
-    """Take a node for dead and rescue every job it holds."""
+    """Take a node for dead and rescue every job it holds; returns the states they are in by it."""
     beat = (await node_record(backend, node)).beat
-    settled: list[Settled] = []
+    moved: list[MovedJob] = []
     while True:
         rescue = await backend.rescue(node, beat=beat, now=now)
-        settled.extend(rescue.jobs)
+        moved.extend(rescue.jobs)
         if rescue.is_finished:
-            return settled
+            return states_in(moved)
+
+
+def states_in(moved: Iterable[MovedJob]) -> list[Settled]:
+    """Return the ids and states of what a rescue, an expiry or a cancel answered."""
+    return [Settled(id=job.id, state=job.state) for job in moved]
 
 
 def only(*ids: JobId) -> JobFilter:
