@@ -24,6 +24,7 @@ from deeper_tasks.manager.stores import make_backend
 from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.worker_settings import worker_settings
 from deeper_tasks.tasks import Task, TaskOptions, make_task
+from deeper_tasks.worker.forks import handle_here
 from deeper_tasks.worker.hooks import Hook, Hooks, check_hook
 from deeper_tasks.worker.runner import Middleware
 from deeper_tasks.worker.worker import Worker
@@ -231,6 +232,7 @@ class BackgroundTaskManager(Facade):
         if handle_signals:
             for number in handled:
                 loop.add_signal_handler(number, worker.stop)
+                handle_here(number)
         if on_start is not None:
             on_start(worker)
         try:

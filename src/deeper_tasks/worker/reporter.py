@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Callable
 
@@ -35,6 +36,7 @@ class Reporter:
         self._token_of = token_of
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        self._pid = os.getpid()
         self._news: dict[JobId, Report] = {}
         self._kept: set[JobId] = set()
         self._awake = asyncio.Event()
@@ -92,6 +94,9 @@ class Reporter:
             _logger.debug("news of %d jobs were not written: %s", len(reports), error)
 
     def _take(self, job_id: JobId, progress: Progress | None, line: str | None) -> None:
+        if os.getpid() != self._pid:
+            # A copy of this process that the job has forked: its loop is not there.
+            return
         # On the loop itself at once: a handler's last words must be here before its attempt is settled.
         if threading.get_ident() == self._thread:
             self._gather(job_id, progress, line)

@@ -32,6 +32,7 @@ from deeper_tasks.worker.executors import Executor
 from deeper_tasks.worker.executors.coroutine import CoroutineExecutor
 from deeper_tasks.worker.executors.process import ProcessExecutor
 from deeper_tasks.worker.executors.thread import ThreadExecutor
+from deeper_tasks.worker.forks import watch_forks
 from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.heartbeat import Heartbeat
 from deeper_tasks.worker.hook_names import names_of
@@ -191,6 +192,7 @@ class Worker:
         Raises:
             HookError: a start hook failed; nothing was claimed.
         """
+        watch_forks()
         await self._join()
         self._heartbeat.start()
         self._loop_watch.start()

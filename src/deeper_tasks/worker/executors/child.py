@@ -24,6 +24,7 @@ from deeper_tasks.worker.executors.child_hooks import ChildHooks
 from deeper_tasks.worker.executors.child_stops import ChildStops
 from deeper_tasks.worker.executors.family import children_of, has_ended
 from deeper_tasks.worker.executors.frames import Done, Logged, ProgressMade, Run, Started, Told, encode, receive
+from deeper_tasks.worker.forks import hang_up_in_copies, leave_if_copy, watch_forks
 from deeper_tasks.worker.hook_names import HookNames
 
 
@@ -33,6 +34,7 @@ class _News:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._lock = threading.Lock()
+        self._pid = os.getpid()
 
     def progress(self, job_id: JobId, progress: Progress) -> None:  # noqa: ARG002 - one job at a time
         self.send(encode(ProgressMade(progress=progress)))
@@ -41,6 +43,9 @@ class _News:
         self.send(encode(Logged(line=line)))
 
     def send(self, data: bytes) -> None:
+        if os.getpid() != self._pid:
+            # A copy that the job has forked: it would talk into what this process says.
+            return
         with self._lock:
             self._connection.sendall(data)
 
@@ -48,6 +53,8 @@ class _News:
 def serve(connection: socket.socket, names: HookNames | None = None) -> None:
     """Run jobs until the worker closes the socket, or is gone: then there is nobody to tell."""
     news, hooks = _News(connection), ChildHooks(names)
+    watch_forks()
+    hang_up_in_copies(connection)
     try:
         with suppress(BrokenPipeError, ConnectionResetError):
             if _start(hooks, news, are_there=names is not None):
@@ -92,13 +99,15 @@ def _run(frame: Run, news: _News, stops: ChildStops, hooks: ChildHooks) -> Settl
         args, kwargs = call.arguments()
     except InvalidArgumentsError as error:
         return call.refused(type(error).__name__, str(error))
-    started = time.monotonic()
+    started, pid = time.monotonic(), os.getpid()
     try:
         with running_job(CurrentJob(frame.job, timeout=frame.timeout, reporter=news, state=hooks.state, stops=stops)):
             value = _call(task.function, args, kwargs, hooks)
     except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
+        leave_if_copy(pid, error)
         stops.refresh()
         return verdict.raised(call, error, timedelta(seconds=time.monotonic() - started), stops)
+    leave_if_copy(pid)
     stops.refresh()
     return verdict.returned(call, value, timedelta(seconds=time.monotonic() - started), stops)
 

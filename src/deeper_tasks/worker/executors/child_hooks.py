@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from deeper_tasks.tasks import WorkerState
 from deeper_tasks.worker.base_context import BaseContext
+from deeper_tasks.worker.forks import leave_if_copy
 from deeper_tasks.worker.hook_names import HookNames
 from deeper_tasks.worker.hooks import STOP_SECONDS, Ended, Hook, Hooks, arguments_of, describe, log_failed_stop, take
 
@@ -56,6 +57,7 @@ class ChildHooks:
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Run a job's coroutine in this context. What it leaves running on the loop is cancelled."""
+        coroutine = _to_its_end(coroutine)
         if self._runner is None:
             return asyncio.run(coroutine)
         loop, context = self._runner.get_loop(), contextvars.copy_context()
@@ -98,6 +100,17 @@ class ChildHooks:
         except BaseException as error:  # noqa: BLE001 - whatever a hook raises is told to the worker
             return None, error
         return value, None
+
+
+async def _to_its_end(coroutine: Coroutine[Any, Any, R]) -> R:
+    pid = os.getpid()
+    try:
+        value = await coroutine
+    except BaseException as error:
+        leave_if_copy(pid, error)
+        raise
+    leave_if_copy(pid)
+    return value
 
 
 async def _awaited(value: Any) -> object:

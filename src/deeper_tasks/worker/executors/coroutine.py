@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,6 +13,7 @@ from deeper_tasks.tasks import enter_job, leave_job
 from deeper_tasks.worker import verdict
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call
+from deeper_tasks.worker.forks import leave_if_copy
 
 
 class CoroutineExecutor:
@@ -19,6 +21,7 @@ class CoroutineExecutor:
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
+        self._pid = os.getpid()
 
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
         """Await the handler."""
@@ -32,9 +35,11 @@ class CoroutineExecutor:
         try:
             value = await call.task.function(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - what a handler raises, SystemExit too, ends its attempt only
+            leave_if_copy(self._pid, error)
             ran_for = timedelta(seconds=self._now() - started)
             return verdict.raised(call, error, ran_for, attempt)
         else:
+            leave_if_copy(self._pid)
             ran_for = timedelta(seconds=self._now() - started)
             if attempt.forced:
                 # It caught the cancellation.

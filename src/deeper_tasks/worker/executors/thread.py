@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from deeper_tasks.tasks import enter_job
 from deeper_tasks.worker import verdict
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call
+from deeper_tasks.worker.forks import leave_if_copy
 
 
 class ThreadExecutor:
@@ -27,6 +29,7 @@ class ThreadExecutor:
 
     def __init__(self, *, threads: int, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
+        self._pid = os.getpid()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="deeper-task")
 
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
@@ -40,10 +43,12 @@ class ThreadExecutor:
             started = self._now()
             try:
                 value = context.run(call.task.function, *args, **kwargs)
+                leave_if_copy(self._pid)
                 if inspect.iscoroutine(value):
                     value.close()
                     raise TypeError("a def returned a coroutine, which nothing runs: make it an async def")  # noqa: TRY301 - as an error of the handler's
             except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
+                leave_if_copy(self._pid, error)
                 ran_for = timedelta(seconds=self._now() - started)
                 return verdict.raised(call, error, ran_for, attempt)
             ran_for = timedelta(seconds=self._now() - started)

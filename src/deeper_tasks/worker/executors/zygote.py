@@ -36,6 +36,7 @@ from deeper_tasks.worker.executors.frames import (
     encode,
     receive,
 )
+from deeper_tasks.worker.executors.signals import HeldSignals, reset_signals
 from deeper_tasks.worker.hook_names import HookNames
 
 _PR_SET_PDEATHSIG = 1
@@ -64,9 +65,9 @@ class Zygote:
 
     def run(self) -> None:
         """Serve until the worker is gone."""
-        # The worker alone decides when this ends: Ctrl-C reaches the whole group.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        reset_signals()
+        # The worker alone decides when this ends, though a service manager may signal all processes of a service.
+        self._signals = HeldSignals(signal.SIGINT, signal.SIGTERM)
         _hear_of_parent()
         setup, _ = receive(self._control)
         try:
@@ -85,8 +86,8 @@ class Zygote:
             self._helpers = children_of(os.getpid())
             _adopt_orphans()
             self._send(Ready(error=error))
+            self._signals.hold(signal.SIGCHLD)
             signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
-            signal.signal(signal.SIGCHLD, lambda *_: None)
             while self._serve_once():
                 pass
 
@@ -148,8 +149,8 @@ class Zygote:
             _end_with_parent()
             _adopt_orphans()
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGTERM):
-                signal.signal(number, signal.SIG_DFL)
+            self._signals.give_back()
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
             self._control.close()
             os.close(self._wake_reader)
             os.close(self._wake_writer)

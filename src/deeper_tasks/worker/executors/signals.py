@@ -1,0 +1,50 @@
+"""Signals of the processes for jobs: as a fresh interpreter has them, whatever the worker was started with."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any
+
+_OF_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+"""Ignored by every interpreter, which gives the programs that `subprocess` starts the default back."""
+_OF_THE_SYSTEM = frozenset({signal.SIGKILL, signal.SIGSTOP})
+
+
+def reset_signals() -> None:
+    """Undo what is inherited: block nothing, and ignore nothing, as a shell has a program in the background do."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in signal.valid_signals() - _OF_PYTHON - _OF_THE_SYSTEM:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class HeldSignals:
+    """
+    Signals that this process takes and passes over, until `give_back`.
+
+    By a handler, not by ignoring them: what is ignored stays so in every program that is started.
+    """
+
+    def __init__(self, *numbers: int) -> None:
+        self._before: dict[int, Any] = {}
+        self.hold(*numbers)
+
+    def hold(self, *numbers: int) -> None:
+        """Hold these too; and again those for which the application has set handlers since, to be given back later."""
+        for number in {*self._before, *numbers}:
+            current = signal.getsignal(number)
+            if current is not _pass_over:
+                self._before[number] = current
+                signal.signal(number, _pass_over)
+
+    def give_back(self) -> None:
+        """Restore what was there."""
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _pass_over(number: int, frame: FrameType | None) -> None:
+    """Do nothing, and wake whatever waits."""

@@ -1,0 +1,149 @@
+"""Forks: a copy of this process that a job's code made runs that code to its end, and then ends itself."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections import deque
+from concurrent.futures.thread import _WorkItem
+from contextlib import suppress
+from contextvars import copy_context
+from functools import cache
+from types import FrameType
+from typing import NoReturn
+
+from deeper_tasks.tasks.context import job_in
+
+_FAILED = 1
+
+
+class _Fork(threading.local):
+    """What a fork that this thread makes is told of the moment before."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+    mask: set[int] | None = None
+
+
+_fork = _Fork()
+_handled: set[int] = set()
+
+
+@cache
+def watch_forks() -> None:
+    """
+    See to it, from now on, that copies of this process which a job forks stay out of what is the original's.
+
+    A copy that goes back to the event loop it shares with the original ends there.
+    """
+    os.register_at_fork(before=_before, after_in_parent=_after_in_original, after_in_child=_after_in_copy)
+
+
+def hang_up_in_copies(connection: socket.socket) -> None:
+    """Close a connection in every copy of this process, so that none of them uses it, or keeps it open."""
+    os.register_at_fork(after_in_child=connection.close)
+
+
+def handle_here(number: int) -> None:
+    """Take note that this process handles a signal by its event loop, which no copy has."""
+    _handled.add(number)
+
+
+def leave_if_copy(pid: int, error: BaseException | None = None) -> None:
+    """
+    End this process, unless it is `pid`, the one where the attempt began: its handler has returned or raised `error`.
+
+    Of a copy that its handler forked nobody takes a result, and its stack leads into what the original does.
+    """
+    if os.getpid() != pid:
+        _leave(error)
+
+
+def _before() -> None:
+    _fork.loop = None
+    if job_in(copy_context()) is not None:
+        with suppress(RuntimeError):
+            _fork.loop = asyncio.get_running_loop()
+    if _handled:
+        # One that comes at once waits until the copy takes it as its own.
+        _fork.mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, _handled)}
+
+
+def _after_in_original() -> None:
+    mask, _fork.mask = _fork.mask, None
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _after_in_copy() -> None:
+    if _handled:
+        # A signal to the copy would be told to the original, through a pipe that they share, and not end the copy.
+        signal.set_wakeup_fd(-1)
+        for number in _handled:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        _handled.clear()
+    _after_in_original()
+    if _fork.loop is not None:
+        _end_before_anything_else(_fork.loop)
+    elif job_in(copy_context()) is not None:
+        _end_instead_of_waiting_for_calls()
+
+
+def _end_before_anything_else(loop: asyncio.AbstractEventLoop) -> None:
+    ready = getattr(loop, "_ready", None)
+    if isinstance(ready, deque):
+        # Before all that waits for its turn there: the roles of a worker, the other jobs.
+        ready.appendleft(asyncio.Handle(_refuse_to_wait, (), loop))
+    else:
+        loop.call_soon(_refuse_to_wait)
+
+
+def _end_instead_of_waiting_for_calls() -> None:
+    """Where a thread of a pool made the copy, as `asyncio.to_thread` has one: end when its call is over."""
+    frame: FrameType | None = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code is _WorkItem.run.__code__:
+            # In the copy nobody has a call for that thread, or waits for its result.
+            frame.f_locals["self"].future = _EndOfCopy()
+        frame = frame.f_back
+
+
+class _EndOfCopy:
+    """Takes the place of a call's result."""
+
+    def set_result(self, _: object) -> NoReturn:
+        _leave(None)
+
+    def set_exception(self, error: BaseException) -> NoReturn:
+        _leave(error)
+
+
+def _refuse_to_wait() -> NoReturn:
+    _leave(RuntimeError("a copy of this process that a job's coroutine forked cannot await anything; it ends"))
+
+
+def _leave(error: BaseException | None) -> NoReturn:
+    code = 0
+    try:
+        if isinstance(error, SystemExit):
+            code = _exit_code(error)
+        elif error is not None:
+            code = _FAILED
+            traceback.print_exception(error)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    finally:
+        os._exit(code)
+
+
+def _exit_code(error: SystemExit) -> int:
+    """Return what the interpreter would make of it."""
+    if error.code is None or isinstance(error.code, int):
+        return (error.code or 0) & 0xFF
+    sys.stderr.write(f"{error.code}\n")
+    return _FAILED
