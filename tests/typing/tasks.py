@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from typing import assert_type
 
@@ -15,7 +16,13 @@ async def send(user_id: int, greeting: str = "hello") -> str:
 
 
 @task(
-    queue="images", max_attempts=3, timeout_seconds=None, retry_on=(OSError,), executor="process", memory_limit_mb=512
+    queue="images",
+    max_attempts=3,
+    timeout_seconds=math.inf,
+    retry_delay_seconds=None,
+    retry_on=(OSError,),
+    executor="process",
+    memory_limit_mb=512,
 )
 def resize(path: str, *sizes: int) -> bytes:
     return path.encode()

@@ -37,6 +37,9 @@ Examples:
 @click.option(
     "--retry-delay", "retry_delay_seconds", type=duration, metavar="TIME", help="The delay after the first failure."
 )
+@click.option(
+    "--max-retry-delay", "max_retry_delay_seconds", type=duration, metavar="TIME", help="Where its doubling ends."
+)
 @click.option("--timeout", "timeout_seconds", type=duration, metavar="TIME", help="How long an attempt may take.")
 @click.option(
     "--expires-in", "expires_in_seconds", type=duration, metavar="TIME", help="Fail it if it has not started by then."

@@ -35,6 +35,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How often a job is tried before it is discarded, the first attempt included."""
     default_retry_delay_seconds: Seconds = 15.0
     """The delay after the first failed attempt; it doubles from there."""
+    default_max_retry_delay_seconds: Seconds = 3600.0
+    """Where the doubling ends. A first delay that is longer stays as it is."""
     default_timeout_seconds: PositiveSeconds | None = 3600.0
     """How long an attempt may take. None: no limit."""
     check_arguments: Literal["values", "signature"] = "values"

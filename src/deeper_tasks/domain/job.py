@@ -22,6 +22,7 @@ class JobOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What only the worker and the reader of a job look at; stores keep it as one document."""
 
     retry_delay: timedelta | None = None
+    max_retry_delay: timedelta | None = None
     timeout: timedelta | None = None
     tags: tuple[str, ...] = ()
     meta: dict[str, Any] = {}

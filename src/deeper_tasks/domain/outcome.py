@@ -70,8 +70,12 @@ class Stopped(Exception):  # noqa: N818 - control flow, not an error
 
 
 def as_delay(value: timedelta | float) -> timedelta:
-    """Return a delay given as a `timedelta` or in seconds; a negative one is a ValueError."""
-    delay = value if isinstance(value, timedelta) else timedelta(seconds=value)
+    """Return a delay given as a `timedelta` or in seconds; one that is negative or no time at all is a ValueError."""
+    try:
+        delay = value if isinstance(value, timedelta) else timedelta(seconds=value)
+    except (OverflowError, ValueError) as error:
+        message = f"a delay cannot be {value!r} seconds; give a number of them, at most 36500 days"
+        raise ValueError(message) from error
     if delay < timedelta(0):
         message = f"a delay cannot be negative: {value!r}"
         raise ValueError(message)

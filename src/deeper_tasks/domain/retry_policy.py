@@ -11,16 +11,24 @@ from msgspec import Struct
 from deeper_tasks.domain.outcome import as_delay
 
 DelayFunction = Callable[[int, BaseException], timedelta | float | None]
-"""Given the attempt that failed (from 1) and its exception: the delay, or None to fail at once."""
+"""
+Given the attempt that failed and its exception: the delay, or None to fail at once.
+
+The attempt counts from 1, and from 1 again once an operator has retried the job.
+"""
+
+_LONGEST = timedelta(days=36_500)
+"""A moment so far ahead can be stored still."""
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
     """
     Exponential backoff: attempt n is followed after `delay * factor ** (n - 1)`.
 
-    The delay is at most `max_delay`, then spread by `jitter` (0.1: a tenth more
-    or less) so that jobs that failed together do not come back together.
-    `fail_on` wins over `retry_on`; an exception in neither fails the job.
+    `delay` is what the first one is, however long; growth ends at `max_delay`, and
+    never goes below `delay`. Each is then spread by `jitter` (0.1: a tenth more or
+    less), the first and the longest too, so that jobs that failed together do not
+    come back together. `fail_on` wins over `retry_on`; an exception in neither fails the job.
     `function` takes the place of the whole calculation.
     """
 
@@ -37,13 +45,19 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         return isinstance(error, self.retry_on) and not isinstance(error, self.fail_on)
 
     def delay_after(
-        self, attempt: int, error: BaseException, *, random: float, base: timedelta | None = None
+        self,
+        attempt: int,
+        error: BaseException,
+        *,
+        random: float,
+        base: timedelta | None = None,
+        longest: timedelta | None = None,
     ) -> timedelta | None:
         """
         Return how long to wait after `attempt` (from 1) failed with `error`; None: do not retry.
 
-        `random` lies in [0, 1) and places the delay within the jitter; `base`,
-        where given, is the job's own `retry_delay_seconds`.
+        `random` lies in [0, 1) and places the delay within the jitter; `base` and
+        `longest`, where given, take the places of `delay` and `max_delay`.
         """
         if not self.is_retryable(error):
             return None
@@ -51,8 +65,10 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
             delay = self.function(attempt, error)
             return None if delay is None else as_delay(delay)
         first = self.delay if base is None else base
-        seconds = min(first.total_seconds() * self._growth(attempt - 1), self.max_delay.total_seconds())
-        return timedelta(seconds=seconds * (1 + self.jitter * (2 * random - 1)))
+        cap = max(first, self.max_delay if longest is None else longest)
+        seconds = min(first.total_seconds() * self._growth(attempt - 1), cap.total_seconds())
+        spread = seconds * (1 + self.jitter * (2 * random - 1))
+        return timedelta(seconds=min(spread, _LONGEST.total_seconds()))
 
     def _growth(self, exponent: int) -> float:
         try:

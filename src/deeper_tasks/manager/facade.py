@@ -208,7 +208,7 @@ class Facade:
                 "schedule_task needs scheduled_at: an aware datetime, a timedelta or seconds; or use enqueue_task"
             )
         moment = parse_moment(scheduled_at)
-        if "delay_seconds" in options:
+        if options.get("delay_seconds") is not None:
             raise InvalidOptionError("schedule_task takes scheduled_at, so delay_seconds has no place; leave one out")
         request = parse_options(options, base=task.request)
         await self._ready()
@@ -250,19 +250,19 @@ class Facade:
         cron_expression: str = "",
         *,
         kwargs: Mapping[str, Any] | None = None,
-        timezone: str = "UTC",
-        missed_runs: str = "once",
-        overlap: str = "allow",
+        timezone: str | None = None,
+        missed_runs: str | None = None,
+        overlap: str | None = None,
         **options: Unpack[EnqueueOptions],
     ) -> RecurringTask:
         """
         Have a call enqueued again and again, once per due time however many workers there are.
 
         `cron_expression` has five fields, or six with seconds in front, or is
-        `@daily` and the like, or `@every 30s`; it is read in `timezone`.
-        `missed_runs`: of runs while no worker was there, make up for `once`
-        (the last), `all` (up to 100) or `skip`. `overlap`: `skip` a run while
-        a job of the entry has not ended, or `allow` it; of missed runs only the
+        `@daily` and the like, or `@every 30s`; it is read in `timezone`, by
+        default UTC. `missed_runs`: of runs while no worker was there, make up for
+        `once` (the last, as by default), `all` (up to 100) or `skip`. `overlap`:
+        `skip` a run while a job of the entry has not ended, or `allow` it, as by default; of missed runs only the
         last is made up for then. `options` are those of an enqueue, for each job
         that is made; where another job holds the unique key, a run makes none.
         The same name updates the entry; with the same times it keeps its next
@@ -668,6 +668,7 @@ class Facade:
 
     async def _set_pause(self, queue: str, paused_at: datetime | None) -> None:
         name = parse_options({"queue": queue}).queue
-        assert name is not None
+        if name is None:
+            raise InvalidOptionError("option 'queue' cannot be None: name the queue")
         await self._ready()
         await self._operator.set_queue(name, paused_at=paused_at)

@@ -83,9 +83,16 @@ def _options(task: AnyTask, request: JobRequest) -> JobOptions:
     timeout = None if isinstance(request.timeout, UnsetType) or request.timeout == own.timeout else request.timeout
     if timeout is None and request.timeout is None and own.timeout is not None:
         timeout = _NO_TIMEOUT
-    if retry_delay is None and timeout is None and not request.tags and not request.meta:
+    longest = None if request.max_retry_delay == own.max_retry_delay else request.max_retry_delay
+    if retry_delay is None and longest is None and timeout is None and not request.tags and not request.meta:
         return _NO_OPTIONS
-    return JobOptions(retry_delay=retry_delay, timeout=timeout, tags=request.tags or (), meta=request.meta or {})
+    return JobOptions(
+        retry_delay=retry_delay,
+        max_retry_delay=longest,
+        timeout=timeout,
+        tags=request.tags or (),
+        meta=request.meta or {},
+    )
 
 
 def to_unique(spec: JobSpec, request: JobRequest) -> Unique | None:

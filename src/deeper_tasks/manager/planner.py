@@ -43,21 +43,21 @@ class Planner:
         request: JobRequest,
         *,
         cron_expression: str,
-        timezone: str,
-        missed_runs: str,
-        overlap: str,
+        timezone: str | None,
+        missed_runs: str | None,
+        overlap: str | None,
     ) -> ScheduleEntry:
-        """Register a recurring task."""
+        """Register a recurring task; None means the default."""
         _refuse_per_job_options(request)
         spec = self._jobs.spec(task, args, kwargs, request)
         entry = await self._backend.put_schedule(
             Schedule(
                 name=_checked_name(name),
-                recurrence=parse_recurrence(cron_expression, timezone),
+                recurrence=parse_recurrence(cron_expression, "UTC" if timezone is None else timezone),
                 spec=spec,
                 unique=to_unique(spec, request),
-                missed_runs=parse_policy(MissedRuns, "missed_runs", missed_runs),
-                overlap=parse_policy(Overlap, "overlap", overlap),
+                missed_runs=parse_policy(MissedRuns, "missed_runs", missed_runs, default=MissedRuns.ONCE),
+                overlap=parse_policy(Overlap, "overlap", overlap, default=Overlap.ALLOW),
             )
         )
         await self._wake_schedulers()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from msgspec import UNSET, UnsetType
@@ -13,7 +13,7 @@ from deeper_tasks.domain.retry_policy import DelayFunction, RetryPolicy
 from deeper_tasks.domain.schedule import MissedRuns, Overlap
 from deeper_tasks.errors import InvalidOptionError, TaskError
 from deeper_tasks.tasks.naming import check_name, default_name, module_of
-from deeper_tasks.tasks.options import JobRequest, Seconds, parse_options, unknown_option
+from deeper_tasks.tasks.options import LONGEST_DURATION, JobRequest, Seconds, parse_options, unknown_option
 from deeper_tasks.tasks.quoting import quoted
 from deeper_tasks.tasks.schedule import SCHEDULE_OPTIONS, parse_schedule
 from deeper_tasks.tasks.task import ArgumentCheck, ExecutorKind, Task
@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 class TaskOptions(TypedDict, total=False):
     """
-    What may be said about a task. Those named as in `EnqueueOptions` are its defaults.
+    What may be said about a task. Those named as in `EnqueueOptions` are its defaults; None means the settings'.
 
     `executor`: where it runs; by default a coroutine on the loop, another function
     in a thread. `retry_on` and `fail_on`: exceptions that another attempt may mend,
@@ -33,7 +33,7 @@ class TaskOptions(TypedDict, total=False):
 
     `cron` has the workers enqueue the task by itself when it is due, without
     arguments: five fields, or six with seconds in front, or `@daily` and the
-    like, or `@every 30s`; None: not at all. With it go `timezone`, which it is read
+    like, or `@every 30s`. With it go `timezone`, which it is read
     in (UTC), and `missed_runs` and `overlap` as in `schedule_recurring_task`.
 
     `transactional=True` gives the task its job's transaction: what it writes through
@@ -50,33 +50,34 @@ class TaskOptions(TypedDict, total=False):
     arrive as another value than was passed; `"signature"` checks only names and types.
 
     `memory_limit_mb`, with `executor="process"` only: how much memory its process and
-    all that this starts may use together before they are killed; None: no limit.
+    all that this starts may use together before they are killed; `math.inf`: no limit.
     """
 
-    name: str
-    executor: ExecutorKind | Literal["coroutine", "thread", "process"]
-    queue: str
-    priority: int
-    max_attempts: int
+    name: str | None
+    executor: ExecutorKind | Literal["coroutine", "thread", "process"] | None
+    queue: str | None
+    priority: int | None
+    max_attempts: int | None
     timeout_seconds: Seconds | None
-    retry_delay_seconds: Seconds
-    retry_on: type[BaseException] | Sequence[type[BaseException]]
-    fail_on: type[BaseException] | Sequence[type[BaseException]]
-    retry: RetryPolicy | DelayFunction
-    jitter: float
-    transactional: bool
-    late_result: Literal["fail", "accept"]
-    memory_limit_mb: int | None
+    retry_delay_seconds: Seconds | None
+    max_retry_delay_seconds: Seconds | None
+    retry_on: type[BaseException] | Sequence[type[BaseException]] | None
+    fail_on: type[BaseException] | Sequence[type[BaseException]] | None
+    retry: RetryPolicy | DelayFunction | None
+    jitter: float | None
+    transactional: bool | None
+    late_result: Literal["fail", "accept"] | None
+    memory_limit_mb: float | None
     check_arguments: ArgumentCheck | Literal["values", "signature"] | None
-    unique_for_seconds: Seconds
-    unique: Literal["until_done"]
-    tags: Sequence[str]
-    meta: Mapping[str, Any]
-    expires_in_seconds: Seconds
+    unique_for_seconds: Seconds | None
+    unique: Literal["until_done"] | None
+    tags: Sequence[str] | None
+    meta: Mapping[str, Any] | None
+    expires_in_seconds: Seconds | None
     cron: str | None
-    timezone: str
-    missed_runs: MissedRuns | Literal["once", "all", "skip"]
-    overlap: Overlap | Literal["allow", "skip"]
+    timezone: str | None
+    missed_runs: MissedRuns | Literal["once", "all", "skip"] | None
+    overlap: Overlap | Literal["allow", "skip"] | None
 
 
 _OF_THE_TASK = frozenset(
@@ -95,7 +96,7 @@ _OF_THE_TASK = frozenset(
     }
 )
 _MOST_MEMORY = 2**31 - 1
-_POLICY_PARTS = ("retry_delay_seconds", "retry_on", "fail_on", "jitter")
+_POLICY_PARTS = ("retry_delay_seconds", "max_retry_delay_seconds", "retry_on", "fail_on", "jitter")
 
 
 @overload
@@ -123,10 +124,11 @@ def task(function: Callable[..., Any] | None = None, /, **options: Unpack[TaskOp
 
 def make_task(function: Callable[P, R], /, **options: Unpack[TaskOptions]) -> Task[P, R]:
     """Make a task of a function; raises as `task` does."""
-    given: dict[str, Any] = dict(options)
-    for option in given:
+    for option in options:
         if option not in TaskOptions.__annotations__:
             raise InvalidOptionError(unknown_option(option, TaskOptions.__annotations__))
+    # A cron that is turned off leaves its timezone and policies standing.
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None or name == "cron"}
     function = _checked(function)
     executor = _executor(function, given.get("executor"))
     if executor is ExecutorKind.PROCESS and ("<" in function.__qualname__ or module_of(function) is None):
@@ -223,11 +225,13 @@ def _memory_limit(given: object, executor: ExecutorKind) -> int | UnsetType | No
             "the worker's memory; add executor='process'"
         )
         raise InvalidOptionError(message)
-    if given is None or (isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= _MOST_MEMORY):
+    if given == math.inf:
+        return None
+    if isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= _MOST_MEMORY:
         return given
     message = (
         f"option 'memory_limit_mb' cannot be {quoted(given)}: "
-        f"give a whole number from 1 to {_MOST_MEMORY}, or None for no limit"
+        f"give a whole number from 1 to {_MOST_MEMORY}, or math.inf for no limit"
     )
     raise InvalidOptionError(message)
 
@@ -249,7 +253,8 @@ def _request(given: Mapping[str, Any]) -> JobRequest:
     options = {option: value for option, value in given.items() if option not in _OF_THE_TASK}
     retry = given.get("retry")
     if isinstance(retry, RetryPolicy) and retry.function is None:
-        options.setdefault("retry_delay_seconds", retry.delay)
+        options["retry_delay_seconds"] = retry.delay
+        options["max_retry_delay_seconds"] = min(retry.max_delay, LONGEST_DURATION)
     return parse_options(options)
 
 
@@ -264,9 +269,10 @@ def _retry_policy(given: Mapping[str, Any]) -> RetryPolicy:
         message = f"option 'retry' cannot be {quoted(retry)}: give a RetryPolicy, or a function of attempt and error"
         raise InvalidOptionError(message)
     default = RetryPolicy()
-    delay = parse_options({"retry_delay_seconds": given.get("retry_delay_seconds", default.delay)}).retry_delay
+    asked = parse_options({option: given.get(option) for option in ("retry_delay_seconds", "max_retry_delay_seconds")})
     return RetryPolicy(
-        delay=delay or timedelta(0),
+        delay=default.delay if asked.retry_delay is None else asked.retry_delay,
+        max_delay=default.max_delay if asked.max_retry_delay is None else asked.max_retry_delay,
         jitter=_jitter(given.get("jitter", default.jitter)),
         retry_on=_exceptions("retry_on", given.get("retry_on", default.retry_on)),
         fail_on=_exceptions("fail_on", given.get("fail_on", default.fail_on)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -34,12 +35,13 @@ Seconds = float | timedelta
 
 class EnqueueOptions(TypedDict, total=False):
     """
-    What may be said about one enqueue. Durations are seconds or a `timedelta`.
+    What may be said about one enqueue. Durations are seconds or a `timedelta`; None means the default.
 
     `queue`: 1 to 128 characters without spaces, commas and colons; it is made by its
     first job. `priority`: -100 to 100, lower runs first. `max_attempts`: 1 to 1000, the
-    first included. `timeout_seconds` is for one attempt; None: no limit.
-    `retry_delay_seconds` is the first delay of the backoff. `tags`: at most 50, for
+    first included. `timeout_seconds` is for one attempt; `math.inf`: no limit.
+    `retry_delay_seconds` is the first delay of the backoff, which doubles up to
+    `max_retry_delay_seconds`. `tags`: at most 50, for
     lists; `meta`: JSON of at most 64 KiB, for the handler. `expires_in_seconds`: a job
     that has not started so long after it was due fails. `unique_for_seconds`
     and `unique="until_done"` let only one such job be enqueued; `unique_key`
@@ -48,19 +50,20 @@ class EnqueueOptions(TypedDict, total=False):
     connection to the store's database, inside whose transaction the job is enqueued.
     """
 
-    queue: str
-    priority: int
-    max_attempts: int
-    retry_delay_seconds: Seconds
+    queue: str | None
+    priority: int | None
+    max_attempts: int | None
+    retry_delay_seconds: Seconds | None
+    max_retry_delay_seconds: Seconds | None
     timeout_seconds: Seconds | None
-    unique_for_seconds: Seconds
-    unique: Literal["until_done"]
-    unique_key: str
-    tags: Sequence[str]
-    meta: Mapping[str, Any]
-    expires_in_seconds: Seconds
-    task_id: str | UUID
-    delay_seconds: Seconds
+    unique_for_seconds: Seconds | None
+    unique: Literal["until_done"] | None
+    unique_key: str | None
+    tags: Sequence[str] | None
+    meta: Mapping[str, Any] | None
+    expires_in_seconds: Seconds | None
+    task_id: str | UUID | None
+    delay_seconds: Seconds | None
     connection: object
 
 
@@ -76,6 +79,7 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     priority: int | None = None
     max_attempts: int | None = None
     retry_delay: timedelta | None = None
+    max_retry_delay: timedelta | None = None
     timeout: timedelta | UnsetType | None = UNSET
     unique_for: timedelta | None = None
     until_done: bool | None = None
@@ -98,7 +102,7 @@ NOTHING_ASKED = JobRequest()
 
 def parse_options(given: Mapping[str, object], *, base: JobRequest = NOTHING_ASKED) -> JobRequest:
     """
-    Check options and lay them over those of `base`, a task's own for example.
+    Check options and lay them over those of `base`, a task's own for example. None is as if not given.
 
     Raises:
         InvalidOptionError: names the option, its value and the way out.
@@ -108,8 +112,9 @@ def parse_options(given: Mapping[str, object], *, base: JobRequest = NOTHING_ASK
         parse = _PARSERS.get(option)
         if parse is None:
             raise InvalidOptionError(unknown_option(option, _PARSERS))
-        field, parser = parse
-        fields[field] = parser(option, value)
+        if value is not None:
+            field, parser = parse
+            fields[field] = parser(option, value)
     return merge(base, JobRequest(**fields))
 
 
@@ -207,7 +212,7 @@ def _positive(option: str, value: object) -> timedelta:
 
 
 def _positive_or_unlimited(option: str, value: object) -> timedelta | None:
-    return None if value is None else _positive(option, value)
+    return None if value == math.inf else _positive(option, value)
 
 
 def _duration(option: str, value: object) -> timedelta:
@@ -282,6 +287,7 @@ _PARSERS: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "priority": ("priority", _whole_number(HIGHEST_PRIORITY, LOWEST_PRIORITY)),
     "max_attempts": ("max_attempts", _whole_number(1, MAX_ATTEMPTS)),
     "retry_delay_seconds": ("retry_delay", _not_negative),
+    "max_retry_delay_seconds": ("max_retry_delay", _not_negative),
     "timeout_seconds": ("timeout", _positive_or_unlimited),
     "unique_for_seconds": ("unique_for", _positive),
     "unique": ("until_done", _until_done),

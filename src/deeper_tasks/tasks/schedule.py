@@ -44,13 +44,15 @@ def parse_schedule(function: Callable[..., Any], given: Mapping[str, Any]) -> Ta
     _refuse_required_parameters(function)
     return TaskSchedule(
         recurrence=parse_recurrence(given["cron"], given.get("timezone", "UTC")),
-        missed_runs=parse_policy(MissedRuns, "missed_runs", given.get("missed_runs", MissedRuns.ONCE)),
-        overlap=parse_policy(Overlap, "overlap", given.get("overlap", Overlap.ALLOW)),
+        missed_runs=parse_policy(MissedRuns, "missed_runs", given.get("missed_runs"), default=MissedRuns.ONCE),
+        overlap=parse_policy(Overlap, "overlap", given.get("overlap"), default=Overlap.ALLOW),
     )
 
 
-def parse_policy(kind: type[Policy], option: str, value: object) -> Policy:
-    """Return the policy of this name. Raises InvalidOptionError."""
+def parse_policy(kind: type[Policy], option: str, value: object, *, default: Policy) -> Policy:
+    """Return the policy of this name, or for None the default. Raises InvalidOptionError."""
+    if value is None:
+        return default
     try:
         return kind(cast("str", value))
     except ValueError as error:

@@ -363,6 +363,7 @@ class SoloWorker:
         return CallSettings(
             max_result_bytes=self._settings.max_result_bytes,
             default_retry_delay=self._settings.default_retry_delay,
+            default_max_retry_delay=self._settings.default_max_retry_delay,
             random=self._clock.random(),
         )
 

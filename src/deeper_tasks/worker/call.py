@@ -30,6 +30,7 @@ class CallSettings(Struct, frozen=True, kw_only=True):
 
     max_result_bytes: int
     default_retry_delay: timedelta
+    default_max_retry_delay: timedelta
     random: float = 0.5
 
 
@@ -121,9 +122,11 @@ class Call:
         return self._end(End.RETRY, ran_for, error=report, delay=delay)
 
     def _delay(self, error: BaseException, policy: RetryPolicy) -> timedelta | None:
-        base = self._base_delay()
+        base, settings = self._base_delay(), self._settings()
         try:
-            return policy.delay_after(self.job.attempt, error, random=self._settings().random, base=base)
+            return policy.delay_after(
+                self.job.attempt, error, random=settings.random, base=base, longest=self._longest_delay(settings)
+            )
         except Exception:  # noqa: BLE001 - a broken delay function must not cost the job
             return base
 
@@ -133,6 +136,13 @@ class Call:
         if options is not None and options.retry_delay is not None:
             return options.retry_delay
         return self._settings().default_retry_delay if request.retry_delay is None else request.retry_delay
+
+    def _longest_delay(self, settings: CallSettings) -> timedelta:
+        """Where the growth of the backoff ends: by the job, or the task, or the settings."""
+        options, request = self.job.options, self.task.request
+        if options is not None and options.max_retry_delay is not None:
+            return options.max_retry_delay
+        return settings.default_max_retry_delay if request.max_retry_delay is None else request.max_retry_delay
 
     def _result(self, value: object) -> tuple[Json | None, str | None]:
         try:

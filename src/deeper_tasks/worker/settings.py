@@ -27,6 +27,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     shutdown_grace: timedelta = timedelta(seconds=30)
     default_timeout: timedelta | None = timedelta(hours=1)
     default_retry_delay: timedelta = timedelta(seconds=15)
+    default_max_retry_delay: timedelta = timedelta(hours=1)
     unknown_task_grace: timedelta = timedelta(hours=24)
     max_result_bytes: int = 1024 * 1024
     loop_stall_warning: timedelta | None = timedelta(seconds=1)

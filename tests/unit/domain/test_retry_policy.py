@@ -44,6 +44,40 @@ def test_a_job_s_own_delay_takes_the_place_of_the_policy_s():
     assert delays(policy, (1, 2, 3), base=20 * SECOND) == [20 * SECOND, 40 * SECOND, 60 * SECOND]
 
 
+@pytest.mark.parametrize(
+    ("first", "longest", "expected"),
+    [
+        (7200, 3600, [7200, 7200, 7200]),
+        (3600, 3600, [3600, 3600, 3600]),
+        (2000, 3600, [2000, 3600, 3600]),
+        (15, 0, [15, 15, 15]),
+        (7200, 86_400, [7200, 14_400, 28_800]),
+        (0, 60, [0, 0, 0]),
+    ],
+)
+def test_the_first_delay_is_what_was_asked_and_the_longest_bounds_growth_alone(first, longest, expected):
+    policy = RetryPolicy(delay=first * SECOND, max_delay=longest * SECOND)
+    assert [delay.total_seconds() for delay in delays(policy, (1, 2, 3))] == expected
+    other = RetryPolicy(delay=SECOND, max_delay=SECOND)
+    by_job = delays(other, (1, 2, 3), base=first * SECOND, longest=longest * SECOND)
+    assert [delay.total_seconds() for delay in by_job] == expected
+
+
+def test_jitter_spreads_the_first_and_the_longest_delay_alike():
+    policy = RetryPolicy(delay=100 * SECOND, max_delay=300 * SECOND, jitter=0.5)
+    assert [policy.delay_after(n, ValueError(), random=0.0) for n in (1, 2, 3)] == [
+        50 * SECOND,
+        100 * SECOND,
+        150 * SECOND,
+    ]
+    assert policy.delay_after(9, ValueError(), random=0.75) == 375 * SECOND
+
+
+@pytest.mark.parametrize("policy", [{"delay": timedelta.max}, {"max_delay": timedelta.max, "factor": 1e300}])
+def test_no_delay_is_longer_than_can_be_stored(policy):
+    assert RetryPolicy(jitter=1, **policy).delay_after(9, ValueError(), random=0.9) == timedelta(days=36_500)
+
+
 @pytest.mark.parametrize(("random", "seconds"), [(0.0, 80), (0.25, 90), (0.5, 100), (0.75, 110)])
 def test_jitter_spreads_the_delay_evenly_around_it(random, seconds):
     policy = RetryPolicy(delay=100 * SECOND, jitter=0.2)

@@ -1,5 +1,6 @@
 """Enqueueing: by whatever name, with every option, once, together, later and again and again."""
 
+import math
 import os
 import sys
 import textwrap
@@ -12,8 +13,15 @@ import pytest
 
 from deeper_tasks import BackgroundTaskManager, task
 from deeper_tasks.domain.state import State
-from deeper_tasks.errors import DuplicateJobError, InvalidArgumentsError, TaskError, UnsupportedError
+from deeper_tasks.errors import (
+    DuplicateJobError,
+    InvalidArgumentsError,
+    InvalidOptionError,
+    TaskError,
+    UnsupportedError,
+)
 from deeper_tasks.integrations.events import JobEnqueued
+from deeper_tasks.tasks.options import EnqueueOptions
 
 
 @pytest.fixture
@@ -123,6 +131,7 @@ async def test_every_option_reaches_the_job(manager, send):
         priority=-5,
         max_attempts=7,
         retry_delay_seconds=3,
+        max_retry_delay_seconds=90,
         timeout_seconds=60,
         tags=["urgent", "invoice"],
         meta={"tenant": "acme"},
@@ -136,6 +145,7 @@ async def test_every_option_reaches_the_job(manager, send):
     assert status.expires_at == status.scheduled_at + timedelta(minutes=10)
     job = await manager.backend.get(task_id)
     assert job.options.retry_delay == timedelta(seconds=3)
+    assert job.options.max_retry_delay == timedelta(seconds=90)
     assert job.options.timeout == timedelta(minutes=1)
 
 
@@ -143,10 +153,10 @@ async def test_no_timeout_is_told_from_none_given(manager):
     @manager.task(name="shop.limited", timeout_seconds=5)
     async def limited(): ...
 
-    unlimited = await limited.with_options(timeout_seconds=None).enqueue()
+    unlimited = await limited.with_options(timeout_seconds=math.inf).enqueue()
     assert (await manager.backend.get(unlimited)).options.timeout == timedelta(0)
-    usual = await limited.enqueue()
-    assert (await manager.backend.get(usual)).options.timeout is None
+    for usual in (await limited.enqueue(), await limited.with_options(timeout_seconds=None).enqueue()):
+        assert (await manager.backend.get(usual)).options.timeout is None
 
 
 async def test_the_tasks_own_options_hold_unless_others_are_given(manager):
@@ -371,3 +381,28 @@ async def test_a_module_object_may_have_no_package(manager):
     odd = types.ModuleType("odd")
     with pytest.raises(TaskError, match="odd"):
         await manager.enqueue_task(odd, "nothing")
+
+
+@pytest.mark.parametrize("option", sorted(EnqueueOptions.__annotations__))
+async def test_an_option_of_none_is_as_if_it_were_not_given(manager, option):
+    @manager.task(name="shop.own", queue="mail", priority=3, timeout_seconds=5, retry_delay_seconds=7, tags=["a"])
+    async def own(): ...
+
+    async def made(task_id):
+        job = await manager.backend.get(task_id)
+        return job.queue, job.priority, job.max_attempts, job.options, job.unique_key, job.expires_at, job.state
+
+    expected = await made(await own.enqueue())
+    nothing = {option: None}
+    for task_id in (
+        await manager.enqueue_task(own, **nothing),
+        await manager.schedule_task(own, scheduled_at=0, **nothing),
+        await own.with_options(**nothing).enqueue(),
+        (await manager.enqueue_many([own.with_options(**nothing).call()]))[0],
+    ):
+        assert await made(task_id) == expected
+
+
+async def test_a_pause_of_no_queue_is_refused(manager):
+    with pytest.raises(InvalidOptionError, match="option 'queue' cannot be None"):
+        await manager.pause_queue(None)

@@ -349,6 +349,7 @@ OPTIONS = {
     "max_attempts": 3,
     "timeout_seconds": 12.5,
     "retry_delay_seconds": 7200,
+    "max_retry_delay_seconds": 86_400,
     "tags": ["night", "mail"],
     "meta": {"by": "cron"},
     "expires_in_seconds": 600,
@@ -445,3 +446,15 @@ async def test_entries_with_one_unique_key_make_one_job_between_them(manager, se
     assert await manager.run_recurring_task("2") == first
     with pytest.raises(InvalidOptionError, match="does nothing alone"):
         await put(manager, send, unique_key="mail")
+
+
+@pytest.mark.parametrize("option", sorted({*EnqueueOptions.__annotations__, "timezone", "missed_runs", "overlap"}))
+async def test_an_option_of_none_is_as_if_it_were_not_given(manager, option):
+    @manager.task(name="shop.own", queue="mail", priority=3, timeout_seconds=5, unique="until_done", tags=["a"])
+    async def own(number: int = 1): ...
+
+    plain = await put(manager, own)
+    [stored] = (await manager.backend.schedules()).entries
+    assert await put(manager, own, **{option: None}) == plain
+    assert [entry.schedule for entry in (await manager.backend.schedules()).entries] == [stored.schedule]
+    assert (plain.timezone, plain.missed_runs, plain.overlap) == ("UTC", "once", "allow")

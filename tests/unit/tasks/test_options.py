@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -10,7 +11,7 @@ import pytest
 from msgspec import UNSET
 
 from deeper_tasks.errors import InvalidOptionError
-from deeper_tasks.tasks.options import NOTHING_ASKED, JobRequest, merge, parse_moment, parse_options
+from deeper_tasks.tasks.options import NOTHING_ASKED, EnqueueOptions, JobRequest, merge, parse_moment, parse_options
 
 _ID = "0190a4b2-7c3d-7e5f-8a9b-0c1d2e3f4a5b"
 
@@ -27,6 +28,7 @@ def test_every_option_is_converted():
             "priority": -1,
             "max_attempts": 3,
             "retry_delay_seconds": 1.5,
+            "max_retry_delay_seconds": timedelta(hours=3),
             "timeout_seconds": 30,
             "unique_for_seconds": timedelta(minutes=1),
             "unique_key": "user:42",
@@ -42,6 +44,7 @@ def test_every_option_is_converted():
         priority=-1,
         max_attempts=3,
         retry_delay=timedelta(seconds=1.5),
+        max_retry_delay=timedelta(hours=3),
         timeout=timedelta(seconds=30),
         unique_for=timedelta(minutes=1),
         unique_key="user:42",
@@ -62,7 +65,6 @@ def test_every_option_is_converted():
         ("queue", "a:b"),
         ("queue", "a\n"),
         ("queue", "x" * 129),
-        ("queue", None),
         ("queue", 7),
         ("priority", True),
         ("priority", 101),
@@ -71,10 +73,11 @@ def test_every_option_is_converted():
         ("priority", "high"),
         ("max_attempts", 0),
         ("max_attempts", 1001),
-        ("max_attempts", None),
         ("retry_delay_seconds", -1),
         ("retry_delay_seconds", float("nan")),
         ("retry_delay_seconds", float("inf")),
+        ("max_retry_delay_seconds", -1),
+        ("max_retry_delay_seconds", timedelta(days=40_000)),
         ("retry_delay_seconds", True),
         ("retry_delay_seconds", "5"),
         ("retry_delay_seconds", 10**400),
@@ -84,8 +87,9 @@ def test_every_option_is_converted():
         ("delay_seconds", -1e-9),
         ("timeout_seconds", 0),
         ("timeout_seconds", -5),
+        ("timeout_seconds", float("-inf")),
+        ("timeout_seconds", float("nan")),
         ("unique_for_seconds", 0),
-        ("unique_for_seconds", None),
         ("expires_in_seconds", 0),
         ("unique", "for_ever"),
         ("unique", True),
@@ -133,9 +137,46 @@ def test_an_unknown_option_far_from_all_lists_them():
         parse_options({"zzz": 1})
 
 
-def test_a_timeout_of_none_means_no_limit_and_is_kept_apart_from_none_given():
-    assert parse_options({"timeout_seconds": None}).timeout is None
+def test_an_endless_timeout_means_no_limit_and_is_kept_apart_from_none_given():
+    assert parse_options({"timeout_seconds": math.inf}).timeout is None
     assert parse_options({}).timeout is UNSET
+
+
+EVERY_OPTION = {
+    "queue": "emails",
+    "priority": 3,
+    "max_attempts": 2,
+    "retry_delay_seconds": 60,
+    "max_retry_delay_seconds": 7200,
+    "timeout_seconds": 30,
+    "unique_for_seconds": 10,
+    "unique": "until_done",
+    "unique_key": "k",
+    "tags": ["a"],
+    "meta": {"a": 1},
+    "expires_in_seconds": 5,
+    "task_id": _ID,
+    "delay_seconds": 7,
+    "connection": object(),
+}
+
+
+@pytest.mark.parametrize("option", sorted(EnqueueOptions.__annotations__))
+def test_none_is_as_if_the_option_were_not_given(option):
+    assert set(EVERY_OPTION) == set(EnqueueOptions.__annotations__)
+    given = {name: value for name, value in EVERY_OPTION.items() if name != "unique"}
+    del given["unique_key"]
+    base = parse_options(given)
+    assert parse_options({option: None}) == NOTHING_ASKED
+    assert parse_options({option: None}, base=base) == base
+    for others in ({}, {"queue": "other"}, given):
+        without = {name: value for name, value in others.items() if name != option}
+        assert parse_options({**others, option: None}) == parse_options(without)
+
+
+def test_an_unknown_option_of_none_is_refused():
+    with pytest.raises(InvalidOptionError, match="unknown option 'zzz'"):
+        parse_options({"zzz": None})
 
 
 def test_a_meta_is_copied():
@@ -168,7 +209,7 @@ def test_what_a_call_gives_wins_over_what_its_task_says():
 
 def test_a_call_can_lift_the_timeout_of_its_task():
     base = parse_options({"timeout_seconds": 10})
-    assert parse_options({"timeout_seconds": None}, base=base).timeout is None
+    assert parse_options({"timeout_seconds": math.inf}, base=base).timeout is None
 
 
 @pytest.mark.parametrize(

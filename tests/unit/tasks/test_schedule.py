@@ -49,7 +49,7 @@ def test_a_cron_that_cannot_be_used_is_refused_by_the_decorator(cron):
     assert repr(cron) in str(caught.value)
 
 
-@pytest.mark.parametrize("zone", ["Mars/Base", "", None, 1])
+@pytest.mark.parametrize("zone", ["Mars/Base", "", 1])
 def test_a_zone_that_cannot_be_used_is_refused_by_the_decorator(zone):
     with pytest.raises(InvalidOptionError) as caught:
         make_task(report, cron="@daily", timezone=zone)
@@ -57,7 +57,7 @@ def test_a_zone_that_cannot_be_used_is_refused_by_the_decorator(zone):
 
 
 @pytest.mark.parametrize("option", ["missed_runs", "overlap"])
-@pytest.mark.parametrize("value", ["sometimes", None, [], 1])
+@pytest.mark.parametrize("value", ["sometimes", [], 1])
 def test_a_policy_that_there_is_not_is_refused_by_the_decorator(option, value):
     with pytest.raises(InvalidOptionError, match=r"use one of .*'skip'") as caught:
         make_task(report, cron="@daily", **{option: value})

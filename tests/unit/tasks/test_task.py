@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
+import math
 import sys
 import types
 from datetime import timedelta
@@ -15,6 +16,7 @@ from msgspec import UNSET
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.errors import InvalidArgumentsError, InvalidOptionError, TaskError
 from deeper_tasks.tasks import ArgumentCheck, ExecutorKind, Task, TaskId, make_task, task
+from deeper_tasks.tasks.definition import TaskOptions
 
 
 class Recorder:
@@ -70,7 +72,7 @@ class TestDefinition:
         made = make_task(send, name="emails.send")
         assert (made.name, made.path) == ("emails.send", f"{__name__}.send")
 
-    @pytest.mark.parametrize("name", ["", "a b", "a\n", "x" * 513, 7, None])
+    @pytest.mark.parametrize("name", ["", "a b", "a\n", "x" * 513, 7])
     def test_refuses_a_name_that_cannot_be_used(self, name):
         with pytest.raises(TaskError, match="a task's name is"):
             make_task(send, name=name)
@@ -104,20 +106,20 @@ class TestDefinition:
         with pytest.raises(InvalidOptionError, match="option 'executor' cannot be"):
             make_task(function, executor=executor)
 
-    @pytest.mark.parametrize("limit", [1, 512, None])
-    def test_limits_the_memory_of_a_task_in_a_process(self, limit):
-        assert make_task(resize, executor="process", memory_limit_mb=limit).memory_limit_mb == limit
+    @pytest.mark.parametrize(("limit", "kept"), [(1, 1), (512, 512), (math.inf, None)])
+    def test_limits_the_memory_of_a_task_in_a_process(self, limit, kept):
+        assert make_task(resize, executor="process", memory_limit_mb=limit).memory_limit_mb == kept
 
     def test_leaves_the_limit_of_memory_to_the_settings(self):
         assert make_task(resize, executor="process").memory_limit_mb is UNSET
 
     @pytest.mark.parametrize("limit", [0, -1, 1.5, True, "512", 2**31])
     def test_refuses_a_limit_of_memory_that_is_none(self, limit):
-        with pytest.raises(InvalidOptionError, match=r"option 'memory_limit_mb' cannot be .* or None for no limit"):
+        with pytest.raises(InvalidOptionError, match=r"'memory_limit_mb' cannot be .* or math\.inf for no limit"):
             make_task(resize, executor="process", memory_limit_mb=limit)
 
     @pytest.mark.parametrize(("function", "where"), [(send, "coroutine"), (resize, "thread")])
-    @pytest.mark.parametrize("limit", [512, None])
+    @pytest.mark.parametrize("limit", [512, math.inf])
     def test_refuses_a_limit_of_memory_where_the_memory_is_the_worker_s(self, function, where, limit):
         with pytest.raises(InvalidOptionError, match=f"cannot be .* for a task in a {where}.*; add executor='process'"):
             make_task(function, memory_limit_mb=limit)
@@ -227,12 +229,22 @@ class TestRetry:
         assert made.retry is policy
         assert made.request.retry_delay == timedelta(seconds=7)
 
+    def test_the_longest_delay_of_a_policy_or_of_the_options_is_the_task_s(self):
+        assert make_task(send).request.max_retry_delay is None
+        made = make_task(send, retry_delay_seconds=7200, max_retry_delay_seconds=86_400)
+        assert (made.retry.delay, made.retry.max_delay) == (timedelta(hours=2), timedelta(days=1))
+        assert made.request.max_retry_delay == timedelta(days=1)
+        policy = RetryPolicy(max_delay=timedelta(days=2))
+        assert make_task(send, retry=policy).request.max_retry_delay == timedelta(days=2)
+        endless = RetryPolicy(max_delay=timedelta.max)
+        assert make_task(send, retry=endless).request.max_retry_delay == timedelta(days=36_500)
+
     def test_a_function_decides_the_delay(self):
         made = make_task(send, retry=lambda attempt, _: attempt * 10, retry_on=(ValueError,))
         assert made.retry.delay_after(2, ValueError(), random=0.5) == timedelta(seconds=20)
         assert made.retry.delay_after(2, KeyError(), random=0.5) is None
 
-    @pytest.mark.parametrize("beside", [{"jitter": 0.1}, {"retry_on": OSError}, {"retry_delay_seconds": 1}])
+    @pytest.mark.parametrize("beside", [{"jitter": 0.1}, {"retry_on": OSError}, {"max_retry_delay_seconds": 1}])
     def test_parts_of_a_policy_beside_a_whole_one_are_refused(self, beside):
         with pytest.raises(InvalidOptionError, match="put it into the policy"):
             make_task(send, retry=RetryPolicy(), **beside)
@@ -253,6 +265,27 @@ class TestRetry:
     def test_wrong_settings_are_refused(self, options):
         with pytest.raises(InvalidOptionError, match=f"option '{next(iter(options))}' cannot"):
             make_task(send, **options)
+
+
+class TestNone:
+    @pytest.mark.parametrize("option", sorted(TaskOptions.__annotations__))
+    @pytest.mark.parametrize("others", [{}, {"queue": "mail", "executor": "process", "tags": ["a"], "jitter": 0.5}])
+    def test_none_is_as_if_the_option_were_not_given(self, option, others):
+        others = {name: value for name, value in others.items() if name != option}
+        expected, made = make_task(send, **others), make_task(send, **others, **{option: None})
+        assert vars(made).keys() == vars(expected).keys()
+        for name, value in vars(expected).items():
+            if name != "signature":
+                assert getattr(made, name) == value
+
+    def test_none_beside_a_policy_is_nothing_beside_it(self):
+        parts = ("retry_delay_seconds", "max_retry_delay_seconds", "retry_on", "fail_on", "jitter")
+        policy = RetryPolicy(delay=timedelta(seconds=7))
+        assert make_task(send, retry=policy, **dict.fromkeys(parts)).retry is policy
+
+    def test_endless_is_the_word_for_no_limit(self):
+        assert make_task(send, timeout_seconds=math.inf).request.timeout is None
+        assert make_task(send, executor="process", memory_limit_mb=math.inf).memory_limit_mb is None
 
 
 class TestEnqueue:

@@ -123,11 +123,13 @@ class Bench:
         self.registry.add(task)
         return task
 
-    async def claim(self, task, *args, slots=1, limit=None, retry_delay=None, **fields):
+    async def claim(self, task, *args, slots=1, limit=None, retry_delay=None, max_retry_delay=None, **fields):
         """Insert a call and claim it."""
         name = task if isinstance(task, str) else task.name
         arguments = "[[],{}]" if isinstance(task, str) else task.signature.encode(args, {}, max_bytes=1_000_000)
-        options = JobOptions(timeout=limit, retry_delay=retry_delay, tags=fields.pop("tags", ()))
+        options = JobOptions(
+            timeout=limit, retry_delay=retry_delay, max_retry_delay=max_retry_delay, tags=fields.pop("tags", ())
+        )
         job = new_job(task=name, **{"arguments": arguments, "options": options, **fields})
         await self.backend.insert([job])
         return await self.claim_again(slots=slots)
@@ -178,6 +180,7 @@ class Bench:
         return CallSettings(
             max_result_bytes=self.settings.max_result_bytes,
             default_retry_delay=self.settings.default_retry_delay,
+            default_max_retry_delay=self.settings.default_max_retry_delay,
             random=self.clock.random(),
         )
 

@@ -22,7 +22,7 @@ from deeper_tasks.worker.clock import SystemClock
 from deeper_tasks.worker.executors import process
 
 TASKS = """
-    import asyncio, contextvars, ctypes, os, re, resource, signal, subprocess, sys, threading, time
+    import asyncio, contextvars, ctypes, math, os, re, resource, signal, subprocess, sys, threading, time
     from pathlib import Path
     from deeper_tasks import Cancel, Fail, Retry, Snooze, current_job, task
 
@@ -147,7 +147,7 @@ TASKS = """
     def has_others_grow():
         subprocess.run([sys.executable, "-c", "big = b'x' * 400 * 2**20; import time; time.sleep(1000)"])
 
-    @task(executor="process", memory_limit_mb=None)
+    @task(executor="process", memory_limit_mb=math.inf)
     def grows_at_will(megabytes: int):
         leak.append(b"x" * (megabytes * 2**20))
         return os.getpid()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import math
 from datetime import timedelta
 
 import msgspec
@@ -198,6 +199,31 @@ async def test_the_jobs_own_delay_goes_before_the_tasks_and_that_before_the_sett
     assert (await bench.run(plain)).delay == timedelta(seconds=15)
     assert (await bench.run(own)).delay == timedelta(seconds=3)
     assert (await bench.run(own, retry_delay=timedelta(seconds=2))).delay == timedelta(seconds=2)
+
+
+async def test_the_growth_of_the_delay_ends_where_the_job_or_its_task_or_the_settings_say(bench):
+    raising = raiser(ValueError("boom"))["coroutine"]
+    long = bench.task(raising, name="shop.long", jitter=0, retry_delay_seconds=7200)
+    capped = bench.task(raising, name="shop.capped", jitter=0, retry_delay_seconds=50, max_retry_delay_seconds=60)
+    policy = RetryPolicy(delay=timedelta(seconds=50), max_delay=timedelta(seconds=70), jitter=0)
+    by_policy = bench.task(raising, name="shop.policy", retry=policy)
+
+    async def delays(task, **fields):
+        first = await bench.run(task, **fields)
+        await bench.backend.settle([msgspec.structs.replace(first, delay=timedelta(0))])
+        await bench.backend.promote()
+        _, running = bench.start(await bench.claim_again())
+        second = await running
+        await bench.backend.settle([msgspec.structs.replace(second, end=End.FAIL)])
+        return [settlement.delay.total_seconds() for settlement in (first, second)]
+
+    assert await delays(long) == [7200, 7200]
+    assert await delays(long, max_retry_delay=timedelta(hours=3)) == [7200, 10_800]
+    assert await delays(capped) == [50, 60]
+    assert await delays(capped, max_retry_delay=timedelta(0)) == [50, 50]
+    assert await delays(capped, retry_delay=timedelta(seconds=90)) == [90, 90]
+    assert await delays(by_policy) == [50, 70]
+    assert await delays(by_policy, max_retry_delay=timedelta(seconds=80)) == [50, 80]
 
 
 async def test_an_error_on_the_last_attempt_discards_the_job(bench, kind):
@@ -460,7 +486,7 @@ async def test_the_jobs_own_timeout_goes_before_the_tasks_and_that_before_the_se
     assert (await running).error.kind == "TimeoutError"
 
 
-@pytest.mark.parametrize(("of_task", "of_job"), [({"timeout_seconds": None}, None), ({}, timedelta(0))])
+@pytest.mark.parametrize(("of_task", "of_job"), [({"timeout_seconds": math.inf}, None), ({}, timedelta(0))])
 async def test_without_a_limit_a_job_runs_as_long_as_it_likes(bench, clock, of_task, of_job):
     finish = asyncio.Event()
 
