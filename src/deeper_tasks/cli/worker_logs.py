@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 
 from deeper_tasks.cli.output import safe
 from deeper_tasks.integrations.logs import JsonFormatter
+from deeper_tasks.tasks.context import job_fields
+from deeper_tasks.worker.executors.log_receiver import OF_THE_COMMAND
 
 TEXT, JSON = "text", "json"
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -22,7 +23,9 @@ def start_logging(form: str, *, index: int | None = None) -> logging.Handler:
     the application is imported, which may then arrange its logs otherwise.
     """
     handler = logging.StreamHandler(sys.stderr)
+    handler.set_name(OF_THE_COMMAND)
     handler.setFormatter(JsonFormatter() if form == JSON else _TextFormatter())
+    handler.addFilter(_add_job)
     if index is not None:
         handler.addFilter(_Origin(index))
     root = logging.getLogger()
@@ -38,6 +41,13 @@ def set_level(handler: logging.Handler, *, asked: str | None, setting: str) -> N
         root.setLevel((asked or setting).upper())
 
 
+def _add_job(record: logging.LogRecord) -> bool:
+    """Write into a record which job's code it comes from; let it pass."""
+    for name, value in job_fields().items():
+        record.__dict__.setdefault(name, value)
+    return True
+
+
 class _Origin(logging.Filter):
     """Writes into each record which of the worker processes it comes from."""
 
@@ -47,8 +57,8 @@ class _Origin(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let it pass."""
-        # The pid of now: a process that a task forks has another.
-        record.__dict__ |= {"process_index": self._index, "pid": os.getpid()}
+        # The pid of where it was logged: a process for jobs has another, and so has one that a task forks.
+        record.__dict__ |= {"process_index": self._index, "pid": record.process}
         return True
 
 
@@ -66,6 +76,8 @@ class _TextFormatter(logging.Formatter):
         parts = [f"{clock} {record.levelname:<7} {origin}{named}{message}"]
         if record.exc_info:
             parts.append(self.formatException(record.exc_info))
+        elif record.exc_text:
+            parts.append(record.exc_text)
         if record.stack_info:
             parts.append(self.formatStack(record.stack_info))
         return "\n".join(parts)

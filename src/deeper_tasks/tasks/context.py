@@ -323,6 +323,12 @@ def job_in(context: Context) -> ClaimedJob | None:
     return None if job is None else job._job  # noqa: SLF001 - this module's own
 
 
+def job_fields() -> dict[str, Any]:
+    """Return what a log record of this code tells of its job, as the events of jobs do; nothing where there is none."""
+    job = _CURRENT.get(None)
+    return {} if job is None else {"job_id": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt}
+
+
 def enter_job(job: CurrentJob) -> Token[CurrentJob]:
     """Make `job` the current one of this context; `leave_job` with the token undoes it."""
     return _CURRENT.set(job)

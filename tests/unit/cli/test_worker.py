@@ -76,6 +76,26 @@ def open_pool():
     sys.exit(0)
 """
 
+LOGGED = """
+import logging
+from deeper_tasks import BackgroundTaskManager
+
+manager = BackgroundTaskManager("sqlite:///tasks.db")
+log = logging.getLogger("logged")
+
+
+@manager.task(executor="process")
+def in_a_process() -> None:
+    log.debug("not wanted")
+    log.info("hello from %s", "there")
+    print("to stdout")
+
+
+@manager.task
+def in_a_thread() -> None:
+    log.info("hello from here")
+"""
+
 
 class Process:
     """A worker process and the lines it writes on stderr."""
@@ -339,3 +359,20 @@ def test_a_start_hook_that_fails_ends_the_worker_with_a_line_and_exit_code_1(sta
     assert worker.end() == 1
     assert worker.lines[-1] == "deeper: the start hook hooked.open_pool failed: SystemExit: 0"
     assert "Traceback (most recent call last):" in worker.lines
+
+
+@pytest.mark.parametrize("task", ["in_a_process", "in_a_thread"])
+def test_what_a_job_logs_is_written_as_the_worker_writes_with_the_id_of_the_job(start, deeper, folder, task):
+    (folder / "logged.py").write_text(LOGGED)
+    job = deeper("enqueue", f"logged.{task}", "--unchecked", *STORE).stdout.strip()
+    worker = start("logged:manager", "--log-format", "json", stdout=subprocess.PIPE)
+    worker.wait_for("completed in")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == 0
+    printed = worker.process.stdout.read()
+    worker.process.stdout.close()
+    lines = [json.loads(line) for line in worker.lines]
+    [line] = [line for line in lines if line["logger"] == "logged"]
+    assert (line["level"], line["job_id"], line["task"], line["attempt"]) == ("info", job, f"logged.{task}", 1)
+    assert line["message"] == f"hello from {'there' if task == 'in_a_process' else 'here'}"
+    assert printed == ("to stdout\n" if task == "in_a_process" else "")

@@ -85,6 +85,7 @@ def _serve(connection: socket.socket, news: _News, hooks: ChildHooks) -> None:
             return
         # What a handler sets in its context ends with it, as it does on the loop and in threads.
         settlement = hooks.base.fresh().run(_run, frame, news, ChildStops(connection), hooks)
+        _flush_output()
         news.send(encode(Done(settlement=settlement, is_worn=_is_worn())))
 
 
@@ -116,6 +117,14 @@ def _call(function: Any, args: list[Any], kwargs: dict[str, Any], hooks: ChildHo
     if inspect.iscoroutinefunction(function):
         return hooks.run(function(*args, **kwargs))
     return function(*args, **kwargs)
+
+
+def _flush_output() -> None:
+    """Write what the job printed: this process may be killed at any time, and the next job may be long."""
+    for stream in (sys.stdout, sys.stderr):
+        # Closed, or never there: a service may be started without.
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
 
 
 def _is_worn() -> bool:

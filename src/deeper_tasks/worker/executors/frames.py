@@ -25,11 +25,17 @@ class GarbledError(Exception):
 
 
 class Setup(Struct, frozen=True, kw_only=True, tag=True):
-    """Worker to zygote, first of all: where modules are found, which to import, and the hooks that each child runs."""
+    """
+    Worker to zygote, first of all: where modules are found, which to import, and the hooks that each child runs.
+
+    `log_levels` are those of the worker's loggers, and `logs_disabled` what `logging.disable` was told there.
+    """
 
     path: list[str]
     modules: list[str]
     hooks: HookNames | None = None
+    log_levels: dict[str, int] = {}
+    logs_disabled: int = 0
 
 
 class Fork(Struct, frozen=True, kw_only=True, tag=True):

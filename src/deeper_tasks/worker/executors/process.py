@@ -48,6 +48,8 @@ from deeper_tasks.worker.executors.frames import (
     Unwatched,
     Watch,
 )
+from deeper_tasks.worker.executors.log_receiver import LogReceiver
+from deeper_tasks.worker.executors.log_sender import levels_here
 from deeper_tasks.worker.hook_names import HookNames
 from deeper_tasks.worker.hooks import STOP_SECONDS
 from deeper_tasks.worker.host import child_mark
@@ -118,6 +120,7 @@ class ProcessExecutor:
         self._idle: list[_Child] = []
         self._starting: asyncio.Task[None] | None = None
         self._has_warned = False
+        self._logs: LogReceiver | None = None
 
     async def warm_up(self) -> None:
         """Start the zygote. What is wrong with it is told by the first job that needs it."""
@@ -186,6 +189,9 @@ class ProcessExecutor:
         if self._starting is not None:
             await asyncio.wait({self._starting})
         self._process = None
+        if self._logs is not None:
+            await run_aside(self._logs.close)
+            self._logs = None
 
     def _memory_limit(self, call: Call) -> int | None:
         own = call.task.memory_limit_mb
@@ -329,12 +335,21 @@ class ProcessExecutor:
 
     async def _start_zygote(self) -> None:
         ours, theirs = socket.socketpair()
+        self._logs = self._logs or LogReceiver()
         with theirs:
-            process = self._process = _start_zygote(theirs.fileno())
+            process = self._process = _start_zygote(theirs.fileno(), logs=self._logs.theirs.fileno())
         reader, control = await asyncio.open_connection(sock=ours)
         self._control = control
         modules = {*self._modules(), *(self._hooks.modules if self._hooks is not None else ())}
-        self._send(Setup(path=sys.path, modules=sorted(modules), hooks=self._hooks))
+        self._send(
+            Setup(
+                path=sys.path,
+                modules=sorted(modules),
+                hooks=self._hooks,
+                log_levels=levels_here(),
+                logs_disabled=logging.root.manager.disable,
+            )
+        )
         reason = await _why_not_ready(reader)
         if reason is not None:
             control.close()
@@ -390,10 +405,10 @@ class ProcessExecutor:
                 self._control.write(frames.encode(frame))
 
 
-def _start_zygote(control: int) -> subprocess.Popen[bytes]:
+def _start_zygote(control: int, *, logs: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", "deeper_tasks.worker.executors.zygote", str(control), str(os.getpid())],
-        pass_fds=[control],
+        [sys.executable, "-m", "deeper_tasks.worker.executors.zygote", str(control), str(os.getpid()), str(logs)],
+        pass_fds=[control, logs],
         stdin=subprocess.DEVNULL,
         env={**os.environ, **child_mark(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         start_new_session=True,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import logging
 import os
 import select
 import signal
@@ -36,6 +37,7 @@ from deeper_tasks.worker.executors.frames import (
     encode,
     receive,
 )
+from deeper_tasks.worker.executors.log_sender import LogSender
 from deeper_tasks.worker.executors.signals import HeldSignals, reset_signals
 from deeper_tasks.worker.hook_names import HookNames
 
@@ -50,9 +52,11 @@ _ORPHAN_ROUNDS, _ORPHAN_PAUSE = 500, 0.002
 class Zygote:
     """Serves one worker, the process of this id, through its control socket."""
 
-    def __init__(self, control: socket.socket, *, worker: int) -> None:
+    def __init__(self, control: socket.socket, *, worker: int, logs: socket.socket) -> None:
         # What the application starts must not look like this process to the worker.
         control.set_inheritable(False)
+        logs.set_inheritable(False)
+        self._logs = logs
         self._control = control
         self._worker = worker
         self._hooks: HookNames | None = None
@@ -81,7 +85,10 @@ class Zygote:
     def _serve(self, setup: Frame | None) -> None:
         if isinstance(setup, Setup):
             self._hooks = setup.hooks
+            sender = LogSender(self._logs, levels=setup.log_levels, disabled=setup.logs_disabled)
+            logging.getLogger().addHandler(sender)
             error = _import(setup)
+            sender.take_part()
             # What the application's import started is its own, and no job's.
             self._helpers = children_of(os.getpid())
             _adopt_orphans()
@@ -244,5 +251,5 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    with socket.socket(fileno=int(sys.argv[1])) as control:
-        Zygote(control, worker=int(sys.argv[2])).run()
+    with socket.socket(fileno=int(sys.argv[1])) as control, socket.socket(fileno=int(sys.argv[3])) as logs:
+        Zygote(control, worker=int(sys.argv[2]), logs=logs).run()

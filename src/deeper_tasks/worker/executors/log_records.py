@@ -1,0 +1,72 @@
+"""Log records between processes: written down in a process for jobs, and made anew in its worker."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+_plain = logging.Formatter()
+_OF_THE_CALL = frozenset({"args", "exc_info", "exc_text", "message", "asctime"})
+_MOST_TEXT = 16_000
+"""Characters that are kept of each text where the whole record is too long to be sent."""
+
+
+HandledBy = dict[str, list[str]]
+
+
+class SentRecord(Struct, frozen=True, kw_only=True):
+    """
+    A record as its fields, with its message and its traceback as text.
+
+    `handled_by` has the kinds of the handlers that have had it where it was made, by the names of their loggers.
+    """
+
+    fields: dict[str, Any]
+    handled_by: HandledBy
+
+
+def encode_record(record: logging.LogRecord, *, handled_by: HandledBy, fields: dict[str, Any]) -> bytes:
+    """Return a record as bytes; what is not JSON appears as its text. `fields` are added where it has no such."""
+    written = fields | {name: value for name, value in vars(record).items() if name not in _OF_THE_CALL}
+    written["msg"] = record.getMessage()
+    written["exc_text"] = _plain.formatException(record.exc_info) if record.exc_info else record.exc_text
+    try:
+        return _encoder.encode(SentRecord(fields=written, handled_by=handled_by))
+    except Exception:  # noqa: BLE001 - a field of the application's: the line must come out
+        plain = {name: _as_text(value) for name, value in written.items()}
+        return _encoder.encode(SentRecord(fields=plain, handled_by=handled_by))
+
+
+def shortened(data: bytes) -> bytes:
+    """Return what was encoded with only the beginning of each long text."""
+    sent = _decoder.decode(data)
+    fields = {name: value[:_MOST_TEXT] if isinstance(value, str) else value for name, value in sent.fields.items()}
+    keeps = {name: value for name, value in fields.items() if isinstance(value, str | int | float | None)}
+    return _encoder.encode(SentRecord(fields=keeps, handled_by=sent.handled_by))
+
+
+def decode_record(data: bytes) -> tuple[logging.LogRecord, HandledBy]:
+    """Return a record and what has handled it. Raises msgspec.MsgspecError."""
+    sent = _decoder.decode(data)
+    return logging.makeLogRecord(sent.fields), sent.handled_by
+
+
+def kind_of(handler: logging.Handler) -> str:
+    """Return what tells handlers of two processes that the same code has set up from others."""
+    return f"{type(handler).__module__}.{type(handler).__qualname__}"
+
+
+def _as_text(value: object) -> object:
+    if value is None or isinstance(value, int | float):
+        return value
+    try:
+        return str(value).encode("utf-8", "replace").decode()
+    except Exception:  # noqa: BLE001 - the same
+        return f"<{type(value).__name__}>"
+
+
+_encoder = msgspec.json.Encoder(enc_hook=str)
+_decoder = msgspec.json.Decoder(SentRecord)
