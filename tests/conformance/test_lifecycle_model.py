@@ -211,7 +211,8 @@ class Model:
                 job.key = None
 
     def forget(self, job: Expected) -> None:
-        self.release(job)
+        if job.key is not None and job.state is not State.COMPLETED and self.holds.get(job.key, (None,))[0] == job.id:
+            del self.holds[job.key]
         del self.jobs[job.id]
 
 

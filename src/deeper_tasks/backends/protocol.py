@@ -417,10 +417,11 @@ class Backend(Protocol):
         """
         Delete up to `MAX_BATCH` ended jobs past their retention; returns how many.
 
-        The first by `finished_at` and id, whatever their states and queues. What
-        is of no use any more goes as well: unique keys that have expired, what
-        counted the ends of past days, and nodes that hold no job and have been
-        silent for `SILENT_NODES_KEPT`.
+        The first by `finished_at` and id, whatever their states and queues. As after
+        `delete`, the unique keys of those that did not complete are free. What is of
+        no use any more goes as well: unique keys that have expired, what counted the
+        ends of past days, and nodes that hold no job and have been silent for
+        `SILENT_NODES_KEPT`.
         """
 
     # schedules
@@ -490,7 +491,12 @@ class Backend(Protocol):
         """
 
     async def delete(self, target: JobFilter) -> list[JobId]:
-        """Delete up to `MAX_BATCH` of the jobs meant, never a running one."""
+        """
+        Delete up to `MAX_BATCH` of the jobs meant, never a running one.
+
+        A deleted job holds no unique key any more, but for one held for a period by a job that has completed
+        (`outlives_deletion`).
+        """
 
     async def put_queue(self, settings: QueueSettings) -> None:
         """Set what holds for a queue. A pause is read inside `claim`."""

@@ -424,7 +424,7 @@ class Facade:
 
     async def delete_task(self, task_id: str) -> None:
         """
-        Delete a job that does not run.
+        Delete a job that does not run. Unless it has completed, its unique key is free.
 
         Raises:
             JobNotFoundError: there is no such job.

@@ -246,6 +246,7 @@ class Day:
         yield "retry of named", backend.retry(JobFilter(ids=tuple(ids)))
         yield "retry", backend.retry(JobFilter(queue="emails", states=frozenset({State.FAILED})))
         yield "delete", backend.delete(JobFilter(queue="emails", states=frozenset({State.RETRYABLE})))
+        yield "cancel of holders of keys", backend.cancel(JobFilter(ids=tuple(others[:100])), reason="enough")
         yield "delete of named", backend.delete(JobFilter(ids=tuple(others)))
 
     def _schedules(self):
@@ -344,6 +345,7 @@ EVERY_CALL = {
     "retry of named": {"job_pkey"},
     "retry": {"job_ended", "job_pkey"},
     "delete": {"job_moved_to", "job_pkey"},
+    "cancel of holders of keys": {"job_pkey"},
     "delete of named": {"job_pkey"},
     "put_schedule": set(),
     "schedules": set(),

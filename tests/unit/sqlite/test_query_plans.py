@@ -84,6 +84,7 @@ OF_OTHER_TABLES = {
     "unique_keys.TAKE": None,
     "unique_keys.SELECT_HOLDER": "SEARCH deeper_unique_key USING PRIMARY KEY (key=?)",
     "unique_keys.RELEASE": "SEARCH deeper_unique_key USING PRIMARY KEY (key=?)",
+    "unique_keys.FREE": "SEARCH deeper_unique_key USING PRIMARY KEY (key=?)",
     "unique_keys.PRUNE": "SEARCH deeper_unique_key USING COVERING INDEX deeper_unique_key_expiring (expires_at<?)",
     "counters.ADD": None,
     "schedules.SELECT_ENTRY": "SEARCH deeper_schedule USING PRIMARY KEY (name=?)",

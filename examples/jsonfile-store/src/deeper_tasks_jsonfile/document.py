@@ -16,7 +16,7 @@ from deeper_tasks.domain.marks import NO_MARKS, Marks
 from deeper_tasks.domain.schedule import ScheduleEntry
 from deeper_tasks.domain.schedule_run import ScheduleRun
 from deeper_tasks.domain.state import State
-from deeper_tasks.domain.unique import Unique
+from deeper_tasks.domain.unique import Unique, outlives_deletion
 
 VERSION = 1
 
@@ -106,9 +106,12 @@ class Document(Struct, kw_only=True, omit_defaults=True):
             self.release_key(record)
 
     def remove(self, record: Record) -> None:
-        """Forget a job. A unique key that is held for a period outlives it."""
-        del self.jobs[record.job.id]
-        self.release_key(record)
+        """Forget a job, and let go of its unique key, unless that outlives it."""
+        job, unique = record.job, record.unique
+        del self.jobs[job.id]
+        hold = None if unique is None else self.keys.get(unique.key)
+        if unique is not None and hold is not None and hold.job == job.id and not outlives_deletion(job.state):
+            del self.keys[unique.key]
 
     # unique keys: apart from the jobs, so that no change of a job's state can fail because of one
 

@@ -14,7 +14,7 @@ from deeper_tasks.backends.memory.unique_keys import UniqueKeys
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
 from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_EXPIRE, State
-from deeper_tasks.domain.unique import Unique
+from deeper_tasks.domain.unique import Unique, outlives_deletion
 
 
 class JobTable:
@@ -100,12 +100,12 @@ class JobTable:
             record.unique = None
 
     def remove(self, record: Record) -> None:
-        """Forget a job. A unique key held for a period outlives it."""
+        """Forget a job, and let go of its unique key, unless that outlives it."""
         self._leave(record)
         del self.records[record.id]
         self.counters.move(record.spec.queue, before=record.state, after=None)
-        if record.unique is not None:
-            self.unique_keys.release(record.unique, record.id)
+        if record.unique is not None and not outlives_deletion(record.state):
+            self.unique_keys.free(record.unique, record.id)
 
     def take_pending(self, queue: str, *, limit: int, now: datetime) -> Iterator[Record]:
         """

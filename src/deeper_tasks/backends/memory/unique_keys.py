@@ -46,6 +46,12 @@ class UniqueKeys:
         if hold is not None and hold.job_id == job_id and hold.until is None:
             del self._holds[unique.key]
 
+    def free(self, unique: Unique, job_id: JobId) -> None:
+        """Let go of a key, also of one held for a period, if this job is its holder."""
+        hold = self._holds.get(unique.key)
+        if hold is not None and hold.job_id == job_id:
+            del self._holds[unique.key]
+
     def _drop_run_out(self, now: datetime) -> None:
         while self._ends and self._ends[0][0] <= now:
             until, key = heappop(self._ends)

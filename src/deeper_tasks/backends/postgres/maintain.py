@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
-from deeper_tasks.backends.codes import CODES
+from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.postgres import counters, unique_keys
 from deeper_tasks.backends.postgres.codec import (
     array,
@@ -23,6 +23,7 @@ from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED, MAX_KEPT_ERRORS
 from deeper_tasks.domain.settlement import MovedJob, is_spared_by_rescue, state_after_rescue, worker_lost
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.unique import outlives_deletion
 
 _PENDING, _RUNNING, _FAILED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.FAILED]
 
@@ -240,7 +241,8 @@ async def delete_jobs(
         return []
     jobs = await transaction.rows(DELETE_JOBS, {"ids": array(sorted(ids)), "states": array(states)})
     await counters.move(transaction, ((queue, state, None) for _, queue, state, _ in jobs), now=now)
-    await unique_keys.release(transaction, [(key, job_id) for job_id, _, _, key in jobs if key is not None])
+    held = [(key, job_id) for job_id, _, state, key in jobs if key is not None and not outlives_deletion(STATES[state])]
+    await unique_keys.free(transaction, held)
     deleted = {job_id for job_id, *_ in jobs}
     return [job_id for job_id in ids if job_id in deleted]
 

@@ -13,6 +13,11 @@ DELETE FROM unique_key
 USING unnest(%(keys)s::text[], %(holders)s::uuid[]) AS held (key, holder)
 WHERE unique_key.key = held.key AND unique_key.holder = held.holder AND unique_key.expires_at IS NULL
 """
+FREE = """
+DELETE FROM unique_key
+USING unnest(%(keys)s::text[], %(holders)s::uuid[]) AS held (key, holder)
+WHERE unique_key.key = held.key AND unique_key.holder = held.holder
+"""
 TAKE_AGAIN = """
 INSERT INTO unique_key (key, holder)
 SELECT wanted.key, wanted.holder
@@ -48,6 +53,12 @@ async def release(transaction: Transaction, held: Sequence[Held]) -> None:
     """Let go of the keys, each with its holder, that were held until the job's end."""
     if held:
         await transaction.execute(RELEASE, _columns(sorted(held)))
+
+
+async def free(transaction: Transaction, held: Sequence[Held]) -> None:
+    """Let go of the keys, each with its holder, also of those held for a period."""
+    if held:
+        await transaction.execute(FREE, _columns(sorted(held)))
 
 
 async def take_again(transaction: Transaction, wanted: Sequence[Held], *, now: str | None) -> frozenset[Held]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from deeper_tasks.backends.codes import CODES, Mark
+from deeper_tasks.backends.codes import CODES, STATES, Mark
 from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Promotion, Rescue, Retention
 from deeper_tasks.backends.sqlite import counters, ends, unique_keys
 from deeper_tasks.backends.sqlite.codec import DAY, duration, to_json
@@ -18,6 +18,7 @@ from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED
 from deeper_tasks.domain.settlement import MovedJob, is_spared_by_rescue, state_after_rescue, worker_lost
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.unique import outlives_deletion
 
 _PENDING, _RUNNING, _FAILED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.FAILED]
 
@@ -250,4 +251,5 @@ def delete_jobs(connection: sqlite3.Connection, jobs: list[OldJob], *, now: int)
     if jobs:
         connection.execute(DELETE_JOBS, (to_json([job.rowid for job in jobs]),))
         counters.move(connection, ((job.queue, job.state, None) for job in jobs), now=now)
-        unique_keys.release(connection, [(job.unique_key, job.id) for job in jobs if job.unique_key is not None])
+        unfinished = [job for job in jobs if not outlives_deletion(STATES[job.state])]
+        unique_keys.free(connection, [(job.unique_key, job.id) for job in unfinished if job.unique_key is not None])

@@ -24,6 +24,11 @@ WHERE expires_at IS NULL
     AND key IN (SELECT json_extract(value, '$[0]') FROM json_each(:batch))
     AND holder IN (SELECT json_extract(value, '$[1]') FROM json_each(:batch))
 """
+FREE = """
+DELETE FROM deeper_unique_key
+WHERE key IN (SELECT json_extract(value, '$[0]') FROM json_each(:batch))
+    AND holder IN (SELECT json_extract(value, '$[1]') FROM json_each(:batch))
+"""
 PRUNE = """
 DELETE FROM deeper_unique_key
 WHERE key IN (SELECT key FROM deeper_unique_key WHERE expires_at <= :now LIMIT :limit)
@@ -41,6 +46,12 @@ def release(connection: Statements, held: Sequence[tuple[str, str]]) -> None:
     """Let go of the keys, each with its holder, that were held until the job's end."""
     if held:
         connection.execute(RELEASE, {"batch": to_json(held)})
+
+
+def free(connection: Statements, held: Sequence[tuple[str, str]]) -> None:
+    """Let go of the keys, each with its holder, also of those held for a period."""
+    if held:
+        connection.execute(FREE, {"batch": to_json(held)})
 
 
 def prune(connection: sqlite3.Connection, *, now: int) -> int:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from deeper_tasks.backends.protocol import Backend, Retention
+from deeper_tasks.backends.protocol import Backend, JobFilter, Retention
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion
 from deeper_tasks.domain.settlement import End
@@ -24,6 +24,7 @@ from deeper_tasks.testing.conformance.scene import (
     new_job,
     only,
     put,
+    put_ended,
     put_running,
     rescue_all,
     settle,
@@ -49,6 +50,14 @@ async def check_holder(backend: Backend, holder: JobId, unique: Unique = UNTIL_D
 async def check_free(backend: Backend, unique: Unique = UNTIL_DONE, *, now: datetime = NOW) -> None:
     """Check that nobody holds the key, by taking it."""
     assert (await ask(backend, unique, now=now)).is_new
+
+
+async def remove(backend: Backend, job_id: JobId, *, is_pruned: bool) -> None:
+    """Have an ended job deleted, by an operator or by the clean-up."""
+    if is_pruned:
+        assert await backend.prune(Retention(completed=SECOND, failed=SECOND), now=NOW + MINUTE) == 1
+    else:
+        assert await backend.delete(only(job_id)) == [job_id]
 
 
 class UniqueConformance:
@@ -152,10 +161,68 @@ class UniqueConformance:
         await settle(backend, [job])
         await check_holder(backend, job.id, FOR_AN_HOUR, now=NOW + HOUR - SECOND)
 
-    async def test_a_key_held_for_a_period_outlives_its_job(self, backend: Backend) -> None:
-        job_id = await put(backend, unique=FOR_AN_HOUR)
-        await backend.delete(only(job_id))
+    @pytest.mark.parametrize("is_pruned", [True, False])
+    async def test_a_key_held_for_a_period_outlives_a_job_that_completed(
+        self,
+        backend: Backend,
+        is_pruned: bool,  # noqa: FBT001
+    ) -> None:
+        job_id = await put_ended(backend, State.COMPLETED, unique=FOR_AN_HOUR)
+        await remove(backend, job_id, is_pruned=is_pruned)
         await check_holder(backend, job_id, FOR_AN_HOUR, now=NOW + HOUR - SECOND)
+        await check_free(backend, FOR_AN_HOUR, now=NOW + HOUR + SECOND)
+
+    @pytest.mark.parametrize("unique", [UNTIL_DONE, FOR_AN_HOUR])
+    @pytest.mark.parametrize("state", [State.CANCELLED, State.FAILED, State.DISCARDED])
+    @pytest.mark.parametrize("is_pruned", [True, False])
+    async def test_a_deleted_job_that_did_not_complete_holds_its_key_no_longer(
+        self,
+        backend: Backend,
+        unique: Unique,
+        state: State,
+        is_pruned: bool,  # noqa: FBT001
+    ) -> None:
+        job_id = await put_ended(backend, state, unique=unique)
+        await remove(backend, job_id, is_pruned=is_pruned)
+        await check_free(backend, unique, now=NOW + MINUTE)
+
+    @pytest.mark.parametrize("unique", [UNTIL_DONE, FOR_AN_HOUR])
+    @pytest.mark.parametrize("delay", [timedelta(0), MINUTE])
+    async def test_a_waiting_job_that_is_deleted_holds_its_key_no_longer(
+        self, backend: Backend, unique: Unique, delay: timedelta
+    ) -> None:
+        await backend.delete(only(await put(backend, unique=unique, delay=delay)))
+        await check_free(backend, unique)
+
+    @pytest.mark.parametrize("unique", [UNTIL_DONE, FOR_AN_HOUR])
+    async def test_a_job_that_was_cancelled_while_it_waited_and_deleted_holds_its_key_no_longer(
+        self, backend: Backend, unique: Unique
+    ) -> None:
+        job_id = await put(backend, unique=unique)
+        await backend.cancel(only(job_id), reason="enough", now=NOW)
+        await backend.delete(only(job_id))
+        await check_free(backend, unique)
+
+    async def test_a_cancel_alone_leaves_a_key_held_for_its_period(self, backend: Backend) -> None:
+        job_id = await put(backend, unique=FOR_AN_HOUR)
+        await backend.cancel(only(job_id), reason="enough", now=NOW)
+        await check_holder(backend, job_id, FOR_AN_HOUR, now=NOW + HOUR - SECOND)
+
+    async def test_many_that_are_deleted_at_once_each_let_go_of_their_key(self, backend: Backend) -> None:
+        kinds = [Unique(key=f"given:{number}", period=HOUR if number % 2 else None) for number in range(6)]
+        jobs = [new_job(unique=unique) for unique in kinds]
+        await backend.insert(jobs, now=NOW)
+        await backend.cancel(JobFilter(), reason="enough", now=NOW)
+        assert len(await backend.delete(JobFilter(states=frozenset({State.CANCELLED})))) == 6
+        for unique in kinds:
+            await check_free(backend, unique)
+
+    async def test_an_earlier_holder_that_is_deleted_leaves_the_key_of_a_later_one(self, backend: Backend) -> None:
+        early = await put(backend, unique=FOR_AN_HOUR)
+        later = await ask(backend, FOR_AN_HOUR, now=NOW + 2 * HOUR)
+        await backend.cancel(only(early), reason="enough", now=NOW + 2 * HOUR)
+        await backend.delete(only(early))
+        await check_holder(backend, later.id, FOR_AN_HOUR, now=NOW + 2 * HOUR)
 
     async def test_a_period_counts_from_the_enqueue_and_not_from_the_due_time(self, backend: Backend) -> None:
         job_id = await put(backend, unique=FOR_AN_HOUR, delay=DAY)
