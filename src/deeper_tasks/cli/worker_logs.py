@@ -7,7 +7,7 @@ import sys
 import time
 
 from deeper_tasks.cli.output import safe
-from deeper_tasks.integrations.logs import JsonFormatter
+from deeper_tasks.integrations.logs import JsonFormatter, TotalFormatter
 from deeper_tasks.tasks.context import job_fields
 from deeper_tasks.worker.executors.log_receiver import OF_THE_COMMAND
 
@@ -62,7 +62,7 @@ class _Origin(logging.Filter):
         return True
 
 
-class _TextFormatter(logging.Formatter):
+class _TextFormatter(TotalFormatter):
     """`2026-01-31 12:00:00.000+0100 WARNING message`; a logger of others, and one of several processes, is named."""
 
     def format(self, record: logging.LogRecord) -> str:

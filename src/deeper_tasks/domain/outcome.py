@@ -71,6 +71,9 @@ class Stopped(Exception):  # noqa: N818 - control flow, not an error
 
 def as_delay(value: timedelta | float) -> timedelta:
     """Return a delay given as a `timedelta` or in seconds; one that is negative or no time at all is a ValueError."""
+    if not isinstance(value, timedelta | int | float | str | bytes):
+        # Of numpy, or a Fraction: no timedelta is made of those.
+        value = float(value)
     try:
         delay = value if isinstance(value, timedelta) else timedelta(seconds=value)
     except (OverflowError, ValueError) as error:

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from msgspec import Struct
 
+from deeper_tasks.domain.exception_groups import exceptions_in
 from deeper_tasks.domain.outcome import as_delay
 
 DelayFunction = Callable[[int, BaseException], timedelta | float | None]
@@ -29,6 +30,8 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     never goes below `delay`. Each is then spread by `jitter` (0.1: a tenth more or
     less), the first and the longest too, so that jobs that failed together do not
     come back together. `fail_on` wins over `retry_on`; an exception in neither fails the job.
+    Of an exception group each exception counts: one in `fail_on` fails the job, and
+    each must be in `retry_on`, unless the group's own class is.
     `function` takes the place of the whole calculation.
     """
 
@@ -42,7 +45,15 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
 
     def is_retryable(self, error: BaseException) -> bool:
         """Whether this error may pass when the job is tried again."""
-        return isinstance(error, self.retry_on) and not isinstance(error, self.fail_on)
+        return not self.is_hopeless(error) and _is_all(error, self.retry_on)
+
+    def is_hopeless(self, error: BaseException) -> bool:
+        """Whether this error is in `fail_on`, or one inside it is, where it is a group."""
+        if isinstance(error, self.fail_on):
+            return True
+        return isinstance(error, BaseExceptionGroup) and any(
+            isinstance(one, self.fail_on) for one in exceptions_in(error)
+        )
 
     def delay_after(
         self,
@@ -75,3 +86,9 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
             return float(self.factor) ** exponent
         except OverflowError:
             return sys.float_info.max
+
+
+def _is_all(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    if isinstance(error, kinds):
+        return True
+    return isinstance(error, BaseExceptionGroup) and all(isinstance(one, kinds) for one in exceptions_in(error))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -320,9 +322,12 @@ class EventBus:
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether somebody wants events of this kind; if not, there is no need to make one."""
-        for each in self._interested(kind):  # noqa: SIM110 - asked for every event, and three times as fast
-            if each.is_wanted is None or each.is_wanted(kind):
-                return True
+        try:
+            for each in self._interested(kind):
+                if each.is_wanted is None or each.is_wanted(kind):
+                    return True
+        except Exception:  # noqa: BLE001 - `emit` meets it again, and tells of it
+            return True
         return False
 
     def emit(self, event: Event) -> None:
@@ -332,12 +337,21 @@ class EventBus:
             try:
                 if subscription.is_wanted is None or subscription.is_wanted(kind):
                     subscription.call(event)
-            except Exception:
-                if not subscription.has_failed:
-                    subscription.has_failed = True
-                    _logger.exception(
-                        "a subscriber to events failed at %s; its further errors are not logged", kind.__name__
-                    )
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and _may_be_interrupted():
+                    raise
+                self._note_failure(subscription, kind, error)
+
+    def _note_failure(self, subscription: _Subscription, kind: type[Event], error: BaseException) -> None:
+        if not subscription.has_failed:
+            subscription.has_failed = True
+            # The subscriber may be the log itself.
+            with suppress(Exception):
+                _logger.error(
+                    "a subscriber to events failed at %s; its further errors are not logged",
+                    kind.__name__,
+                    exc_info=error,
+                )
 
     def _interested(self, kind: type[Event]) -> tuple[_Subscription, ...]:
         table = self._by_kind
@@ -350,3 +364,12 @@ class EventBus:
     def _change(self, subscriptions: tuple[_Subscription, ...]) -> None:
         self._subscriptions = subscriptions
         self._by_kind = {}
+
+
+def _may_be_interrupted() -> bool:
+    """Whether Ctrl-C may be raised here: only in the main thread, and a loop that runs there hears it otherwise."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return threading.current_thread() is threading.main_thread()
+    return False

@@ -11,12 +11,14 @@ from typing import Any
 import msgspec
 
 from deeper_tasks.domain.job import ErrorReport
+from deeper_tasks.domain.text import storable
 from deeper_tasks.integrations import events
 from deeper_tasks.integrations.events import Event, EventBus, JobEvent
+from deeper_tasks.integrations.tracebacks import format_traceback
 
 Phrase = Callable[[Any], str]
 
-_LONGEST_ERROR = 300
+_LONGEST_ERROR, _LONGEST_FIELD = 300, 10_000
 
 
 class LogSubscriber:
@@ -51,7 +53,15 @@ def level_of(kind: type[Event]) -> int | None:
     return None if entry is None else entry[0]
 
 
-class JsonFormatter(logging.Formatter):
+class TotalFormatter(logging.Formatter):
+    """A formatter that also writes exceptions which Python cannot show."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is logging's
+        """Return the lines of a traceback."""
+        return format_traceback(ei[1]).rstrip("\n") if ei[1] is not None else super().formatException(ei)
+
+
+class JsonFormatter(TotalFormatter):
     """Formats a record as one line of JSON: time (UTC), level, logger, message, and the fields it carries."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -79,8 +89,10 @@ _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 def _json_line(line: dict[str, Any]) -> str:
     try:
         return msgspec.json.encode(line, enc_hook=str).decode()
-    except Exception:  # noqa: BLE001 - a field of somebody else's: the line must come out
-        plain = {key: str(value).encode("utf-8", "replace").decode() for key, value in line.items()}
+    except Exception:  # noqa: BLE001 - a field of the application's: the line must come out
+        plain = {
+            storable(key, most=_LONGEST_FIELD): storable(value, most=_LONGEST_FIELD) for key, value in line.items()
+        }
         return msgspec.json.encode(plain).decode()
 
 

@@ -9,19 +9,22 @@ from contextlib import contextmanager
 from contextvars import Context, ContextVar, Token
 from copy import copy
 from datetime import UTC, datetime, timedelta
+from math import inf, isfinite
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsFloat
 
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import ClaimedJob, Progress
 from deeper_tasks.domain.outcome import Stopped
 from deeper_tasks.domain.stop import Stop, foremost
+from deeper_tasks.domain.text import storable
 from deeper_tasks.errors import JobError, TransactionError
+from deeper_tasks.tasks.quoting import quoted
 from deeper_tasks.tasks.stop_signals import StopSignals
 from deeper_tasks.tasks.worker_state import WorkerState
 
 MAX_LOG_LINE = 2000
-"""Characters of a log line that are kept."""
+"""Characters of a log line, or of the message beside a progress, that are kept."""
 
 _ROUNDING = 1e-6
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -249,26 +252,30 @@ class CurrentJob:
             raise TransactionError(message)
         return self._transaction.connection
 
-    def progress(self, done: float, message: str = "", *, total: float | None = None) -> None:
+    def progress(self, done: SupportsFloat, message: object = "", *, total: SupportsFloat | None = None) -> None:
         """
         Tell how far the job is: `progress(0.25, "a quarter")`, or `progress(12, total=48)`.
 
         Never waits; what follows closely on another is dropped in favour of the last.
+        Any number will do, one of numpy, a `Fraction` or a `Decimal` too. Of the message
+        2,000 characters are kept; what is no text is written as `str` gives it.
 
         Raises:
-            ValueError: a fraction that does not lie between 0 and 1.
+            TypeError: `done` or `total` is no number.
+            ValueError: one of them is NaN or infinite, or a fraction does not lie between 0 and 1.
         """
         fraction = _fraction(done, total)
-        self._reporter.progress(self.id, Progress(fraction=fraction, message=_storable(message)))
+        words = "" if message is None else storable(message, most=MAX_LOG_LINE)
+        self._reporter.progress(self.id, Progress(fraction=fraction, message=words))
 
-    def log(self, line: str) -> None:
+    def log(self, line: object) -> None:
         """
         Add a line to the log that is kept with the job; what is longer than 2,000 characters is cut.
 
-        Never waits. It is not the logger: its lines are where `get_task_status` and `deeper status` find them.
+        Never waits, and never fails: what is no text is written as `str` gives it.
+        It is not the logger: its lines are where `get_task_status` and `deeper status` find them.
         """
-        line = _storable(line)
-        self._reporter.log(self.id, line if len(line) <= MAX_LOG_LINE else line[: MAX_LOG_LINE - 1] + "…")
+        self._reporter.log(self.id, storable(line, most=MAX_LOG_LINE))
 
 
 _CURRENT: ContextVar[CurrentJob] = ContextVar("deeper_tasks_current_job")
@@ -349,16 +356,34 @@ def running_job(job: CurrentJob) -> Iterator[CurrentJob]:
         leave_job(token)
 
 
-def _storable(text: str) -> str:
-    # Half a character could not be written by any store.
-    return text.encode("utf-8", "replace").decode()
-
-
-def _fraction(done: float, total: float | None) -> float:
+def _fraction(done: SupportsFloat, total: SupportsFloat | None) -> float:
+    share = _number(done, "done")
     if total is not None:
+        whole = _number(total, "total")
         # A count may drift past its total, and nothing of nothing is all of it.
-        return min(max(done / total, 0.0), 1.0) if total > 0 else 1.0
-    if not -_ROUNDING <= done <= 1 + _ROUNDING:
-        message = f"progress is a fraction from 0 to 1, not {done!r}; for a count give its total=…"
+        return min(max(share / whole, 0.0), 1.0) if whole > 0 else 1.0
+    if not -_ROUNDING <= share <= 1 + _ROUNDING:
+        message = f"progress is a fraction from 0 to 1, not {quoted(done)}; for a count give its total=…"
         raise ValueError(message)
-    return min(max(float(done), 0.0), 1.0)
+    return min(max(share, 0.0), 1.0)
+
+
+def _number(value: SupportsFloat, name: str) -> float:
+    """Return a number as the plain `float` that every store can write."""
+    try:
+        # A text is no number, though `float` would read it.
+        number = None if isinstance(value, str | bytes | bytearray) else float(value)
+    except OverflowError:
+        number = inf
+    except Exception as error:
+        raise TypeError(_no_number(value, name)) from error
+    if number is None:
+        raise TypeError(_no_number(value, name))
+    if not isfinite(number):
+        message = f"progress: {name} must be a finite number, not {quoted(value)}"
+        raise ValueError(message)
+    return number
+
+
+def _no_number(value: object, name: str) -> str:
+    return f"progress: {name} must be a number, not {quoted(value)}"

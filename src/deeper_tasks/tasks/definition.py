@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 from deeper_tasks.domain.retry_policy import DelayFunction, RetryPolicy
 from deeper_tasks.domain.schedule import MissedRuns, Overlap
 from deeper_tasks.errors import InvalidOptionError, TaskError
+from deeper_tasks.tasks.coroutines import leads_to_coroutine
 from deeper_tasks.tasks.naming import check_name, default_name, module_of
 from deeper_tasks.tasks.options import LONGEST_DURATION, JobRequest, Seconds, parse_options, unknown_option
 from deeper_tasks.tasks.quoting import quoted
@@ -144,7 +145,7 @@ def make_task(function: Callable[P, R], /, **options: Unpack[TaskOptions]) -> Ta
         request=_request(given),
         retry=_retry_policy(given),
         schedule=parse_schedule(function, given),
-        is_transactional=_is_transactional(given.get("transactional", False), executor),
+        is_transactional=_is_transactional(given.get("transactional", False), executor, function),
         accepts_late_result=_accepts_late_result(given.get("late_result", "fail")),
         memory_limit_mb=_memory_limit(given.get("memory_limit_mb", UNSET), executor),
         check_arguments=_argument_check(given.get("check_arguments")),
@@ -187,13 +188,13 @@ def _executor(function: Callable[..., Any], given: object) -> ExecutorKind:
     if executor is ExecutorKind.THREAD and is_coroutine:
         message = "option 'executor' cannot be 'thread': an async def runs on the loop, or in a 'process'"
         raise InvalidOptionError(message)
-    if executor is ExecutorKind.COROUTINE and not is_coroutine:
+    if executor is ExecutorKind.COROUTINE and not leads_to_coroutine(function):
         message = "option 'executor' cannot be 'coroutine': a plain def would block the loop; make it an async def"
         raise InvalidOptionError(message)
     return executor
 
 
-def _is_transactional(given: object, executor: ExecutorKind) -> bool:
+def _is_transactional(given: object, executor: ExecutorKind, function: Callable[..., Any]) -> bool:
     if not isinstance(given, bool):
         message = f"option 'transactional' cannot be {quoted(given)}: give True or False"
         raise InvalidOptionError(message)
@@ -201,6 +202,12 @@ def _is_transactional(given: object, executor: ExecutorKind) -> bool:
         message = (
             "option 'transactional' cannot be True with executor='process': a connection cannot go to another "
             "process; leave one of the two out"
+        )
+        raise InvalidOptionError(message)
+    if given and executor is ExecutorKind.THREAD and leads_to_coroutine(function):
+        message = (
+            f"option 'transactional' cannot be True for {function.__qualname__}, a def around an async def: which of "
+            "the two kinds of connection it uses is unknown; add executor='coroutine', or make the wrapper an async def"
         )
         raise InvalidOptionError(message)
     return given

@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.errors import TaskError
 from deeper_tasks.tasks.arguments import Signature
+from deeper_tasks.tasks.coroutines import leads_to_coroutine
 from deeper_tasks.tasks.options import EnqueueOptions, JobRequest, parse_options
 from deeper_tasks.tasks.schedule import TaskSchedule
 from deeper_tasks.tasks.task_id import TaskId
@@ -61,6 +62,7 @@ class Task(Generic[P, R]):
         accepts_late_result: whether what it returns after its timeout counts.
         check_arguments: what an enqueue checks; None where the settings' counts.
         memory_limit_mb: what it may use in a process; None without a limit, UNSET where the settings' counts.
+        leads_to_coroutine: whether it is an `async def`, or wraps one: then what a call gives is meant to be awaited.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Task(Generic[P, R]):
         self.accepts_late_result = accepts_late_result
         self.memory_limit_mb = memory_limit_mb
         self.check_arguments = check_arguments
+        self.leads_to_coroutine = leads_to_coroutine(function)
         self.signature = Signature(function)
         self._enqueuers: tuple[weakref.ref[Enqueuer], ...] = ()
 

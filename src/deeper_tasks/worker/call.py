@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -10,18 +9,23 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from deeper_tasks.domain.exception_groups import exceptions_in, outcome_in
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport, Json
 from deeper_tasks.domain.outcome import Cancel, Done, Fail, Outcome, Retry, Snooze
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.domain.text import storable
+from deeper_tasks.integrations.tracebacks import format_traceback, words_of
 from deeper_tasks.tasks import Task
 from deeper_tasks.tasks.json_values import as_plain, check_json
+from deeper_tasks.worker.unfinished import give_up, is_unfinished, unfinished_in
 
 AnyTask = Task[..., Any]
 
 _MOST_MESSAGE = 2_000
 _MOST_TRACEBACK = 8_000
 _LONGEST_DELAY = timedelta(days=36_500)
+_PLAIN = frozenset({str, int, float, bool, list, dict, tuple})
 _encoder = msgspec.json.Encoder(enc_hook=as_plain)
 
 
@@ -49,14 +53,22 @@ class Call:
         return self.task.signature.decode(self.job.arguments)
 
     def returned(self, value: object, ran_for: timedelta) -> Settlement:
-        """Return the settlement of a call that returned."""
-        if isinstance(value, Outcome):
-            if not isinstance(value, Done):
-                return self.raised(value, ran_for)
-            value = value.value
+        """
+        Return the settlement of a call that returned. Never raises.
+
+        An exception that was returned counts as raised, and so does the promise of
+        code that has not run. Whatever else it is, the job has completed.
+        """
         if value is None:
             return Settlement(id=self.job.id, token=self.job.token, end=End.COMPLETE, ran_for=ran_for)
+        if (error := error_in(value)) is not None:
+            if isinstance(error, Done):
+                return self.returned(getattr(error, "value", None), ran_for)
+            return self.raised(error, ran_for)
         result, omitted = self._result(value)
+        if omitted is not None and (unfinished := _unfinished_in(value)):
+            first, *_ = [give_up(one) for one in unfinished]
+            return self.raised(first, ran_for)
         return Settlement(
             id=self.job.id,
             token=self.job.token,
@@ -67,12 +79,32 @@ class Call:
         )
 
     def raised(self, error: BaseException, ran_for: timedelta) -> Settlement:
-        """Return the settlement of a call that raised."""
-        if isinstance(error, Outcome):
-            return self._decided(error, ran_for)
+        """Return the settlement of a call that raised. Never raises."""
+        try:
+            return self._raised(error, ran_for)
+        except Exception as fault:  # noqa: BLE001 - an outcome of a class of its own, for example, without its reason
+            return self._retry(self._base_delay(), fault, ran_for)
+
+    def _raised(self, error: BaseException, ran_for: timedelta) -> Settlement:
+        if (outcome := self.outcome_in(error)) is not None:
+            return self._decided(outcome, ran_for)
         if isinstance(error, Exception):
             return self._retry(self._delay(error, self.task.retry), error, ran_for)
         return self.broken_off(error, ran_for)
+
+    def outcome_in(self, error: BaseException) -> Outcome | None:
+        """
+        Return the outcome that decides, where the error is one, or a group with one inside.
+
+        What `fail_on` names goes before a `Retry` or `Snooze` beside it.
+        """
+        if not isinstance(error, BaseExceptionGroup):
+            return error if isinstance(error, Outcome) else None
+        outcome, policy = outcome_in(error), self.task.retry
+        if outcome is None or isinstance(outcome, Cancel | Fail):
+            return outcome
+        errors = (one for one in exceptions_in(error) if not isinstance(one, Outcome))
+        return None if any(map(policy.is_hopeless, errors)) else outcome
 
     def broken_off(self, error: BaseException, ran_for: timedelta) -> Settlement:
         """
@@ -150,8 +182,8 @@ class Call:
             if b"null" in document:
                 # NaN would be kept as null.
                 check_json(msgspec.to_builtins(value, str_keys=True, enc_hook=as_plain))
-        except (TypeError, ValueError, NotImplementedError, RecursionError) as error:
-            return None, _clip(f"the result is not JSON: {error}")
+        except BaseException as error:  # noqa: BLE001 - by the value's own code, and the job is done
+            return None, _clip(f"the result is not JSON: {words_of(error) or type(error).__name__}")
         most = self._settings().max_result_bytes
         if len(document) > most:
             return None, f"the result has {len(document)} bytes, more than the {most} that are kept"
@@ -170,22 +202,44 @@ class Call:
         return Settlement(id=self.job.id, token=self.job.token, end=end, ran_for=ran_for, error=error, delay=delay)
 
 
+def error_in(value: object) -> BaseException | None:
+    """Return what a returned value stands for as if it had been raised, an outcome too; None: it is a result."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return None
+    if issubclass(kind, BaseException):
+        assert isinstance(value, BaseException)
+        return value
+    if issubclass(kind, type) and isinstance(value, type) and issubclass(value, BaseException):
+        # As `raise` does with a class.
+        try:
+            return value()
+        except Exception as error:  # noqa: BLE001 - it needs arguments
+            return error
+    return give_up(value) if is_unfinished(value) else None
+
+
+def _unfinished_in(value: object) -> list[object]:
+    try:
+        return unfinished_in(value)
+    except BaseException:  # noqa: BLE001 - the collection's own code
+        return []
+
+
 def report_error(error: BaseException) -> ErrorReport:
-    """Return an exception as it is kept with the job: the end of its traceback, where the cause stands."""
-    text = _storable("".join(traceback.format_exception(error))) if error.__traceback__ is not None else None
-    if text is not None and len(text) > _MOST_TRACEBACK:
-        text = "…" + text[-_MOST_TRACEBACK:]
-    return ErrorReport(kind=_clip(type(error).__name__), message=_clip(error), traceback=text)
+    """Return an exception as it is kept with the job: the end of its traceback says what raised. Never raises."""
+    text = format_traceback(error) if _was_raised(error) else None
+    if text is not None:
+        text = storable(text if len(text) <= _MOST_TRACEBACK else "…" + text[-_MOST_TRACEBACK:], most=len(text) + 1)
+    return ErrorReport(kind=_clip(type(error).__name__), message=words_of(error), traceback=text)
+
+
+def _was_raised(error: BaseException) -> bool:
+    try:
+        return error.__traceback__ is not None
+    except BaseException:  # noqa: BLE001 - a class may make a property of it
+        return False
 
 
 def _clip(words: object) -> str:
-    try:
-        text = _storable(str(words))
-    except Exception:  # noqa: BLE001 - what a handler raised need not be printable
-        text = f"<{type(words).__name__} without words>"
-    return text if len(text) <= _MOST_MESSAGE else text[: _MOST_MESSAGE - 1] + "…"
-
-
-def _storable(text: str) -> str:
-    # What a handler raised may hold half a character, which no store could write.
-    return text.encode("utf-8", "replace").decode()
+    return storable(words, most=_MOST_MESSAGE)

@@ -7,6 +7,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from datetime import timedelta
 
 from deeper_tasks.backends.protocol import Backend, Claim
@@ -14,6 +15,7 @@ from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.stop import Stop
+from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.base_context import BaseContext
 from deeper_tasks.worker.clock import Clock
@@ -34,13 +36,15 @@ _NO_PAUSE, _SETTLE_PAUSE = timedelta(0), timedelta(milliseconds=5)
 _logger = logging.getLogger("deeper_tasks")
 
 Run = Callable[[Attempt], Awaitable[Settlement | None]]
+Fault = Callable[[Attempt, BaseException], Settlement]
 
 
 class Consumer:
     """
     A role whose turn claims once. Slots are filled from what was claimed ahead, without a turn.
 
-    `run` gives the settlement of an attempt, or None where there is nothing to settle.
+    `run` gives the settlement of an attempt, or None where there is nothing to settle; `fault` that of one whose
+    run raised.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Consumer:
         settler: Settler,
         run: Run,
         base: BaseContext,
+        fault: Fault,
         wake: Callable[[], None],
     ) -> None:
         self.queue = queue
@@ -71,6 +76,7 @@ class Consumer:
         self._settler = settler
         self._run = run
         self._base = base
+        self._fault = fault
         self._wake = wake
         self._pace = Pace(slots=slots, horizon=self._horizon)
         self._held: deque[tuple[ClaimedJob, float]] = deque()
@@ -209,13 +215,13 @@ class Consumer:
 
     async def _work(self, attempt: Attempt) -> None:
         job = attempt.job
+        settlement: Settlement | None
         try:
             settlement = await self._run(attempt)
-        except Exception:
-            _logger.exception("the job %s could not be run; it is given back", job.id, extra={"job_id": job.id})
-            settlement = Settlement(
-                id=job.id, token=job.token, end=End.RELEASE, delay=_AFTER_A_FAULT, reason="it could not be run"
-            )
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - an attempt whose end is not written would be run again for ever
+            settlement = self._end_of_fault(attempt, error)
         finally:
             del self.running[job.id]
         if settlement is not None:
@@ -231,3 +237,15 @@ class Consumer:
         # A queue found empty is looked at again when a hint comes or the poll interval has passed.
         if len(self._held) <= self._refill_at and not self._is_dry and not self._is_claiming:
             self._wake()
+
+    def _end_of_fault(self, attempt: Attempt, error: BaseException) -> Settlement | None:
+        """Return how an attempt ends that could not be run: only the store's absence gives the job back."""
+        job = attempt.job
+        with suppress(Exception):
+            _logger.error("the job %s could not be run", job.id, exc_info=error, extra={"job_id": job.id})
+        if attempt.stop is Stop.LOST:
+            return None
+        if isinstance(error, BackendUnavailableError):
+            reason = "it could not be run"
+            return Settlement(id=job.id, token=job.token, end=End.RELEASE, delay=_AFTER_A_FAULT, reason=reason)
+        return self._fault(attempt, error)

@@ -7,14 +7,15 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.ids import ClaimToken, JobId
-from deeper_tasks.domain.job import ClaimedJob, Progress
+from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob, Progress
 from deeper_tasks.domain.settlement import Report
-from deeper_tasks.errors import BackendError
+from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.worker.clock import Clock
 
 _logger = logging.getLogger("deeper_tasks")
@@ -38,6 +39,8 @@ class Reporter:
         self._thread = threading.get_ident()
         self._pid = os.getpid()
         self._news: dict[JobId, Report] = {}
+        self._under_way: dict[JobId, Report] = {}
+        self._written = asyncio.Event()
         self._kept: set[JobId] = set()
         self._awake = asyncio.Event()
 
@@ -67,6 +70,9 @@ class Reporter:
 
     async def flush(self, job_id: JobId) -> None:
         """Write what is known of one job before it is settled, so that its last words are not lost."""
+        if job_id in self._under_way:
+            # The settlement goes by another connection, and would overtake it.
+            await self._written.wait()
         report = self._news.pop(job_id, None)
         if report is not None:
             await self._write([report])
@@ -80,18 +86,39 @@ class Reporter:
             for job_id in self._kept & news.keys():
                 self._news[job_id] = news.pop(job_id)
             if news:
-                await self._write(list(news.values()))
+                await self._write_all(news)
             await self._clock.sleep(_PAUSE, until=asyncio.Event())
 
     def has_news(self, job_id: JobId) -> bool:
-        """Whether something about this job waits to be written."""
-        return job_id in self._news
+        """Whether something about this job waits to be written, or is being written."""
+        return job_id in self._news or job_id in self._under_way
+
+    async def _write_all(self, news: dict[JobId, Report]) -> None:
+        self._under_way = news
+        self._written.clear()
+        try:
+            await self._write(list(news.values()))
+        finally:
+            self._under_way = {}
+            self._written.set()
 
     async def _write(self, reports: list[Report]) -> None:
         try:
             await self._backend.report(reports)
-        except BackendError as error:
+        except BackendUnavailableError as error:
             _logger.debug("news of %d jobs were not written: %s", len(reports), error)
+        except Exception as error:  # noqa: BLE001 - whatever the store refuses, the others' news must go through
+            await self._write_apart(reports, error)
+
+    async def _write_apart(self, reports: list[Report], error: Exception) -> None:
+        if len(reports) > 1:
+            for report in reports:
+                await self._write([report])
+            return
+        job_id = reports[0].id
+        _logger.warning(
+            "news of the job %s could not be stored and are dropped: %r", job_id, error, extra={"job_id": job_id}
+        )
 
     def _take(self, job_id: JobId, progress: Progress | None, line: str | None) -> None:
         if os.getpid() != self._pid:
@@ -101,7 +128,9 @@ class Reporter:
         if threading.get_ident() == self._thread:
             self._gather(job_id, progress, line)
         else:
-            self._loop.call_soon_threadsafe(self._gather, job_id, progress, line)
+            # A thread that runs on when its worker has ended has nobody to tell.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._gather, job_id, progress, line)
 
     def _gather(self, job_id: JobId, progress: Progress | None, line: str | None) -> None:
         token = self._token_of(job_id)
@@ -111,6 +140,6 @@ class Reporter:
         self._news[job_id] = msgspec.structs.replace(
             report,
             progress=progress or report.progress,
-            lines=report.lines if line is None else (*report.lines, line),
+            lines=report.lines if line is None else (*report.lines[1 - MAX_KEPT_LOG_LINES :], line),
         )
         self._awake.set()

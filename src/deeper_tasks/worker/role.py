@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Protocol
 
@@ -90,7 +91,8 @@ class RoleLoop:
                 self._health.mark_failing(error)
                 pause = self._next_backoff()
             except Exception:
-                _logger.exception("the %s met an unexpected error and goes on", self.name)
+                with suppress(Exception):
+                    _logger.exception("the %s met an unexpected error and goes on", self.name)
                 pause = self._next_backoff()
             self._turn_began, self._is_succeeding = None, has_succeeded
             await self._clock.sleep(pause, until=self._awake)
@@ -109,6 +111,28 @@ class RoleLoop:
     def _wake_if_failing(self) -> None:
         if self._failures:
             self.wake()
+
+
+async def keep_running(name: str, run: Callable[[], Awaitable[None]], *, clock: Clock) -> None:
+    """Run a part of the worker until cancelled, and begin it again if anything else ends it: no other would notice."""
+    while True:
+        try:
+            await run()
+        except asyncio.CancelledError as error:
+            this = asyncio.current_task()
+            if this is None or this.cancelling():
+                raise
+            # Raised by what the part called, for a future that was cancelled there.
+            _tell_of_end(name, error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is logged
+            _tell_of_end(name, error)
+        await clock.sleep(_LONGEST_BACKOFF, until=asyncio.Event())
+
+
+def _tell_of_end(name: str, error: BaseException) -> None:
+    # The application's own log handler may be what failed.
+    with suppress(Exception):
+        _logger.error("the %s was ended by an unexpected error and begins again", name, exc_info=error)
 
 
 def backoff(failures: int) -> float:

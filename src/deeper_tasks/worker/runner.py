@@ -24,7 +24,7 @@ from deeper_tasks.tasks import (
 )
 from deeper_tasks.worker import verdict
 from deeper_tasks.worker.attempt import Attempt
-from deeper_tasks.worker.call import AnyTask, Call, CallSettings
+from deeper_tasks.worker.call import AnyTask, Call, CallSettings, report_error
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.deadlines import Deadlines
 from deeper_tasks.worker.executors import Executor
@@ -103,6 +103,19 @@ class Runner:
         if attempt.stop is Stop.CANCEL and settlement.end is not End.COMPLETE:
             return call.cancelled(attempt.reason, settlement.ran_for)
         return settlement
+
+    def fault(self, attempt: Attempt, error: BaseException) -> Settlement:
+        """Return the settlement of an attempt that could not be run, by a fault outside its handler: it has failed."""
+        job = attempt.job
+        try:
+            task = self._registry.resolve_for_run(job.task)
+        except Exception:  # noqa: BLE001 - this may be what failed
+            task = None
+        if task is not None:
+            return Call(job, task, self._call_settings).broken_off(error, timedelta(0))
+        end = End.DISCARD if job.is_last_attempt else End.RETRY
+        delay = self._settings.default_retry_delay
+        return Settlement(id=job.id, token=job.token, end=end, delay=delay, error=report_error(error))
 
     def _resolved(self, name: str) -> AnyTask | None:
         try:

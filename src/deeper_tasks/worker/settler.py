@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 
@@ -14,7 +14,7 @@ from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport
 from deeper_tasks.domain.settlement import End, MovedJob, Settlement
 from deeper_tasks.domain.state import State
-from deeper_tasks.errors import BackendError, BackendUnavailableError
+from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.role import backoff
@@ -24,6 +24,7 @@ _logger = logging.getLogger("deeper_tasks")
 MOST_TOGETHER = 500
 _ASIDE = 2.0
 """Seconds after which an end is tried again whose job somebody's transaction in the store holds."""
+_NOT_STORED = "what this attempt ended with could not be stored"
 MOST_UNSETTLED = 5_000
 """Above this the worker claims no more: the store cannot keep up, or is gone."""
 
@@ -89,7 +90,7 @@ class Settler:
 
     def tell(self, job: ClaimedJob, settlement: Settlement, state: State | None) -> None:
         """Tell of the end of an attempt that the store has already, as of those that are written here."""
-        self._on_settled([(job, settlement, state)])
+        self._answer([(job, settlement, state)])
 
     def forget(self, settlement: Settlement) -> None:
         """Have a job given back that is in nobody's hands here; only its end is told, if a cancel was requested."""
@@ -118,7 +119,8 @@ class Settler:
                 self._back.clear()
                 await self._clock.sleep(backoff(failures), until=self._back)
             except Exception:
-                _logger.exception("%d settlements were refused as a whole; each is tried by itself", len(batch))
+                with suppress(Exception):
+                    _logger.exception("%d settlements were refused as a whole; each is tried by itself", len(batch))
                 await self._write_one_by_one(len(batch))
 
     async def _next_batch(self) -> list[_Item]:
@@ -167,7 +169,7 @@ class Settler:
         if self._repeats:
             batch = self._without_unknown(batch, states)
         told = [(job, settlement, states.get(job.id)) for job, settlement in batch if job is not None]
-        self._on_settled(told)
+        self._answer(told)
         if len(told) < len(batch):
             await self._tell_of_strays([one.id for job, one in batch if job is None], states)
 
@@ -175,7 +177,8 @@ class Settler:
         for job_id in ids:
             if self._on_stray_ended is None or job_id not in states or not states[job_id].is_terminal:
                 continue
-            with suppress(BackendError):
+            # It is written, whatever goes wrong with telling of it.
+            with suppress(Exception):
                 job = await self._backend.get(job_id)
                 if job is not None and job.state.is_terminal:
                     self._on_stray_ended(MovedJob.of(job))
@@ -185,22 +188,36 @@ class Settler:
         self._repeats -= repeats
         return [item for item in batch if item[1].id in states or (item[1].id, item[1].token) not in repeats]
 
+    def _answer(self, answered: Sequence[Answered]) -> None:
+        """Tell what is written. It stays so, whatever goes wrong with those who are told."""
+        try:
+            self._on_settled(answered)
+        except Exception:
+            with suppress(Exception):
+                _logger.exception("%d ends of attempts are stored, and could not be told", len(answered))
+
     async def _write_one_by_one(self, count: int) -> None:
-        """Write the first `count` so that one which the store cannot take keeps nobody back: its job fails instead."""
+        """Write the first `count` so that one which the store cannot take keeps none back: a plainer one is written."""
         for _ in range(count):
             job, settlement = self._waiting[0]
-            try:
-                await self._write([(job, settlement)])
-            except BackendUnavailableError:
-                self._repeats.add((settlement.id, settlement.token))
-                return
-            except Exception as error:
-                _logger.exception("the end of an attempt of %s could not be stored", settlement.id)
-                self._waiting.popleft()
-                if settlement.end is not End.FAIL or settlement.ran_for is not None:
-                    self._waiting.append((job, _failed(settlement, error)))
+            for form in (settlement, *_plainer(settlement)):
+                self._waiting[0] = (job, form)
+                try:
+                    await self._write([(job, form)])
+                except BackendUnavailableError:
+                    self._repeats.add((settlement.id, settlement.token))
+                    return
+                except Exception:
+                    with suppress(Exception):
+                        _logger.exception(
+                            "the end of an attempt of %s could not be stored", form.id, extra={"job_id": form.id}
+                        )
                 else:
-                    self._repeats.discard((settlement.id, settlement.token))
+                    break
+            else:
+                # Refused however little it says: the beat will find the job in no worker's hands, and give it back.
+                self._waiting.popleft()
+                self._repeats.discard((settlement.id, settlement.token))
 
 
 def _attempts(items: Iterable[_Item]) -> set[_Attempt]:
@@ -219,6 +236,14 @@ def _each_job_once(batch: list[_Item]) -> list[_Item]:
     return batch
 
 
-def _failed(settlement: Settlement, error: Exception) -> Settlement:
-    report = ErrorReport(kind=type(error).__name__, message="how this attempt ended could not be stored")
-    return Settlement(id=settlement.id, token=settlement.token, end=End.FAIL, error=report)
+def _plainer(settlement: Settlement) -> Iterator[Settlement]:
+    """Yield what may be stored instead of a settlement that was refused, each with less in it than the one before."""
+    if settlement.end is End.COMPLETE:
+        yield Settlement(id=settlement.id, token=settlement.token, end=End.COMPLETE, result_omitted=_NOT_STORED)
+        yield Settlement(id=settlement.id, token=settlement.token, end=End.COMPLETE)
+        return
+    report = None if settlement.error is None else ErrorReport(kind="NotStored", message=_NOT_STORED)
+    yield Settlement(id=settlement.id, token=settlement.token, end=settlement.end, error=report, delay=settlement.delay)
+    # A delay that cannot be stored, or errors of before that cannot be added to.
+    yield Settlement(id=settlement.id, token=settlement.token, end=End.FAIL, error=report)
+    yield Settlement(id=settlement.id, token=settlement.token, end=End.FAIL)

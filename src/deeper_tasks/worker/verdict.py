@@ -6,11 +6,11 @@ import inspect
 from datetime import timedelta
 from pathlib import Path
 
-from deeper_tasks.domain.outcome import Done, Outcome
+from deeper_tasks.domain.outcome import Done
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.domain.stop import Stop, foremost
 from deeper_tasks.tasks import StopSignals
-from deeper_tasks.worker.call import Call
+from deeper_tasks.worker.call import Call, error_in
 
 SHUTTING_DOWN = "worker shutting down"
 
@@ -28,10 +28,11 @@ def returned(call: Call, value: object, ran_for: timedelta, stops: StopSignals) 
     is_late = stops.timeout is not None and ran_for > stops.timeout
     if not (is_late or stops.told):
         return call.returned(value, ran_for)
-    if isinstance(value, Outcome) and not isinstance(value, Done):
-        return raised(call, value, ran_for, stops)
+    error = error_in(value)
+    if error is not None and not isinstance(error, Done):
+        return raised(call, error, ran_for, stops)
     seen = stops.seen | _TIMEOUT if is_late else stops.seen
-    if isinstance(value, Done):
+    if error is not None:
         # It knew of what it saw. A timeout that it did not see it cannot have meant.
         seen -= stops.seen
     told = stops.told
@@ -42,7 +43,7 @@ def returned(call: Call, value: object, ran_for: timedelta, stops: StopSignals) 
 
 def raised(call: Call, error: BaseException, ran_for: timedelta, stops: StopSignals) -> Settlement:
     """
-    Return the settlement of a handler that raised `error`, or returned an outcome.
+    Return the settlement of a handler that raised `error`, or returned it.
 
     After a stop that it has seen, or by which it was interrupted, an error is what the stop brought
     about; what the handler decides itself counts, unless its job was cancelled.
@@ -52,7 +53,7 @@ def raised(call: Call, error: BaseException, ran_for: timedelta, stops: StopSign
         return call.raised(error, ran_for)
     if isinstance(error, Done):
         return returned(call, error, ran_for, stops)
-    if isinstance(error, Outcome):
+    if call.outcome_in(error) is not None:
         if Stop.CANCEL in stops.told:
             return call.cancelled(stops.reason, ran_for)
         return call.raised(error, ran_for)

@@ -44,7 +44,7 @@ from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.news import announce, announce_end
 from deeper_tasks.worker.pulse import TellPulse
 from deeper_tasks.worker.reporter import Reporter
-from deeper_tasks.worker.role import Role, RoleLoop, backoff
+from deeper_tasks.worker.role import Role, RoleLoop, backoff, keep_running
 from deeper_tasks.worker.runner import Middleware, Runner
 from deeper_tasks.worker.scheduler import Declare, Scheduler
 from deeper_tasks.worker.settings import WorkerSettings
@@ -214,9 +214,17 @@ class Worker:
     async def _serve(self) -> None:
         """Claim and run jobs until `stop`, and until all that ran is settled or given back."""
         self._bus.emit(WorkerStarted(node=self.node_id, queues=self._settings.queues))
-        helpers = [self._settler.run(), self._reporter.run(), self._deadlines.run(), self._listener.run()]
-        tasks = [asyncio.create_task(helper) for helper in (*helpers, self._warm_up())]
-        roles = [asyncio.create_task(loop.run(), name=loop.name) for loop in self._loops.values()]
+        helpers = {
+            "settler": self._settler.run,
+            "reporter": self._reporter.run,
+            "deadlines": self._deadlines.run,
+            "listener": self._listener.run,
+        }
+        parts = helpers | {loop.name: loop.run for loop in self._loops.values()}
+        tasks = [
+            asyncio.create_task(keep_running(name, run, clock=self._clock), name=name) for name, run in parts.items()
+        ]
+        tasks.append(asyncio.create_task(self._warm_up()))
         winding_down = asyncio.create_task(self._wind_down())
         try:
             await asyncio.shield(winding_down)
@@ -226,9 +234,9 @@ class Worker:
             await winding_down
             raise
         finally:
-            for task in (*roles, *tasks):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*roles, *tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _warm_up(self) -> None:
         """Have the application imported where its jobs will be forked, before the first one's timeout runs."""
@@ -392,6 +400,7 @@ class Worker:
             settler=self._settler,
             run=self._runner.run,
             base=self._base,
+            fault=self._runner.fault,
             wake=lambda: self._loops[name].wake(),  # noqa: PLW0108 - the loop is made for the consumer
         )
         self._add(name, consumer, always_asks=False)

@@ -2,6 +2,8 @@
 
 import math
 from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
@@ -14,6 +16,7 @@ def test_a_delay_is_a_timedelta_or_a_number_of_seconds():
     assert as_delay(SECOND) is SECOND
     assert as_delay(1) == as_delay(1.0) == SECOND
     assert as_delay(0) == timedelta(0)
+    assert as_delay(Decimal("1.5")) == as_delay(Fraction(3, 2)) == 1.5 * SECOND
 
 
 @pytest.mark.parametrize("value", [-1, -0.001, timedelta(microseconds=-1), float("nan"), math.inf, 1e300])

@@ -126,3 +126,14 @@ def test_a_function_is_not_asked_about_what_fails_at_once():
 def test_a_function_cannot_return_a_negative_delay():
     with pytest.raises(ValueError, match="negative"):
         delays(RetryPolicy(function=lambda *_: -1), (1,))
+
+
+def test_of_a_group_each_exception_counts():
+    policy = RetryPolicy(retry_on=(ConnectionError,), fail_on=(ConnectionResetError,))
+    refused, reset = ConnectionRefusedError(), ConnectionResetError()
+    inner = ExceptionGroup("inner", [refused])
+    assert policy.is_retryable(ExceptionGroup("outer", [inner, refused]))
+    assert not policy.is_retryable(ExceptionGroup("outer", [inner, reset]))
+    assert not policy.is_retryable(ExceptionGroup("outer", [inner, ValueError()]))
+    assert not RetryPolicy(fail_on=(ExceptionGroup,)).is_retryable(inner)
+    assert RetryPolicy(retry_on=(ExceptionGroup,)).is_retryable(ExceptionGroup("any", [ValueError()]))

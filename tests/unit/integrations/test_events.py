@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import timedelta
 
@@ -105,3 +106,48 @@ def test_one_that_unsubscribes_while_it_is_called_disturbs_nobody(bus):
     bus.subscribe(got.append)
     bus.emit(STARTED)
     assert got == [STARTED]
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), asyncio.CancelledError(), MemoryError()])
+def test_not_even_what_ends_programs_gets_out_of_a_subscriber(bus, caplog, error):
+    def fail(event):
+        raise error
+
+    bus.subscribe(fail)
+    bus.emit(COMPLETED)
+    assert "a subscriber to events failed" in caplog.text
+
+
+def test_ctrl_c_in_a_program_without_a_loop_gets_out(bus):
+    def interrupted(event):
+        raise KeyboardInterrupt
+
+    bus.subscribe(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bus.emit(COMPLETED)
+
+
+def test_one_that_cannot_say_what_it_wants_harms_nobody(bus, caplog):
+    heard = []
+
+    def fail(kind):
+        raise RuntimeError("undecided")
+
+    bus.subscribe(heard.append, is_wanted=fail)
+    assert bus.wants(JobCompleted)
+    bus.emit(COMPLETED)
+    assert heard == []
+    assert "a subscriber to events failed" in caplog.text
+
+
+def test_a_log_that_fails_too_harms_nobody(bus, monkeypatch):
+    def fail(record):
+        raise RuntimeError("no paper")
+
+    bus.subscribe(fail)
+    logger = logging.getLogger("deeper_tasks")
+    logger.addFilter(fail)
+    try:
+        bus.emit(COMPLETED)
+    finally:
+        logger.removeFilter(fail)

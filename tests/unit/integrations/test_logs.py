@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from datetime import UTC, datetime, timedelta
 from logging import ERROR, INFO, WARNING
 
@@ -242,3 +243,19 @@ class TestJsonFormatter:
     def test_writes_fields_of_any_kind(self, lines, field):
         logging.getLogger("deeper_tasks").warning("odd", extra={"field": field})
         assert "field" in json.loads(lines[0])
+
+    def test_writes_exceptions_that_python_cannot_show_and_fields_without_words(self):
+        try:
+            raise SyntaxError("odd", ("file", 1, 1, b"bytes"))  # noqa: TRY301 - to have a traceback
+        except SyntaxError:
+            # Not through a logger: what pytest writes down of it would fail.
+            record = logging.makeLogRecord({"msg": "failed", "exc_info": sys.exc_info(), "field": Wordless()})
+        line = json.loads(JsonFormatter().format(record))
+        assert "SyntaxError: odd" in line["exception"]
+        assert "raise SyntaxError" in line["exception"]
+        assert line["field"] == "<Wordless without words>"
+
+
+class Wordless:
+    def __str__(self):
+        raise RuntimeError("no words")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
 
+import msgspec
 import pytest
 
 from deeper_tasks.domain.job import ClaimedJob, JobOptions, Progress
@@ -112,10 +115,92 @@ def test_progress_is_a_fraction_or_a_count_of_a_total(job, news, done, total, fr
     assert news.told == [("id", Progress(fraction=fraction, message="so far"))]
 
 
-@pytest.mark.parametrize("done", [50, -0.5, float("nan")])
+class Half:
+    """A number that is none of Python's, as numpy has them."""
+
+    def __float__(self):
+        return 0.5
+
+
+class Silent:
+    def __float__(self):
+        raise RuntimeError("no number")
+
+    def __str__(self):
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
+class Shout(str):
+    """A text that is not quite one."""
+
+    __slots__ = ()
+
+    def encode(self, *_):
+        raise RuntimeError("no bytes")
+
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("done", [Half(), Fraction(1, 2), Decimal("0.5"), type("Sub", (float,), {})(0.5)])
+@pytest.mark.parametrize("total", [None, 1, Fraction(1), Decimal(1), True])
+def test_any_number_tells_progress_as_a_plain_float(job, news, done, total):
+    job.progress(done, total=total)
+    [(_, progress)] = news.told
+    assert (progress.fraction, type(progress.fraction)) == (0.5, float)
+    assert msgspec.json.decode(msgspec.json.encode(progress), type=Progress) == progress
+
+
+@pytest.mark.parametrize("done", [50, -0.5])
 def test_a_fraction_beyond_its_bounds_is_refused(job, done):
     with pytest.raises(ValueError, match="give its total="):
         job.progress(done)
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), Decimal("NaN"), Decimal("-Infinity"), 10**400])
+def test_a_number_without_end_is_refused_at_the_call(job, news, odd):
+    for call in (lambda: job.progress(odd), lambda: job.progress(odd, total=2), lambda: job.progress(1, total=odd)):
+        with pytest.raises(ValueError, match=r"progress: (done|total) must be a finite number, not"):
+            call()
+    assert news.told == []
+
+
+@pytest.mark.parametrize("odd", ["0.5", b"0.5", None, 1j, [0.5], Silent()])
+def test_what_is_no_number_is_refused_at_the_call_by_its_value(job, news, odd):
+    with pytest.raises(TypeError, match="progress: done must be a number, not"):
+        job.progress(odd)
+    if odd is not None:
+        with pytest.raises(TypeError, match="progress: total must be a number, not"):
+            job.progress(1, total=odd)
+    assert news.told == []
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (42, "42"),
+        (["a", 1], "['a', 1]"),
+        ("half \ud800", "half ?"),
+        ("zero \0", "zero \0"),
+        (b"bytes", "b'bytes'"),
+        (Silent(), "<Silent without words>"),
+        (Shout("loud"), "loud"),
+        ("x" * 5000, "x" * 1999 + "…"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_message_and_a_line_become_text_that_can_be_stored(job, news, given, kept):
+    job.progress(0.5, given)
+    job.log(given)
+    assert news.told == [("id", Progress(fraction=0.5, message=kept)), ("id", kept)]
+    assert all(type(text) is str for text in (news.told[0][1].message, news.told[1][1]))
+
+
+def test_no_message_is_an_empty_one(job, news):
+    job.progress(0.5, None)
+    assert news.told == [("id", Progress(fraction=0.5))]
 
 
 def test_long_log_lines_are_cut(job, news):

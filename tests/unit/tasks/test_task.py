@@ -99,6 +99,21 @@ class TestDefinition:
     def test_lets_both_run_in_a_process(self, function):
         assert make_task(function, executor="process").executor is ExecutorKind.PROCESS
 
+    def test_a_def_around_an_async_def_runs_in_a_thread_unless_it_is_told_to_run_on_the_loop(self):
+        wrapper = functools.wraps(send)(lambda user_id: send(user_id, "hi"))
+        partial = functools.wraps(send)(functools.wraps(functools.partial(send, 1))(lambda: send(1, "hi")))
+        for function in (wrapper, partial):
+            assert make_task(function).executor is ExecutorKind.THREAD
+            assert make_task(function, executor="coroutine").executor is ExecutorKind.COROUTINE
+            assert make_task(function).leads_to_coroutine
+        assert not make_task(resize).leads_to_coroutine
+
+    def test_refuses_a_transaction_for_what_may_use_either_kind_of_connection(self):
+        wrapper = functools.wraps(send)(lambda user_id: send(user_id, "hi"))
+        with pytest.raises(InvalidOptionError, match=r"option 'transactional' cannot be True for send.* executor='cor"):
+            make_task(wrapper, transactional=True)
+        assert make_task(wrapper, transactional=True, executor="coroutine").is_transactional
+
     @pytest.mark.parametrize(
         ("function", "executor"), [(send, "thread"), (resize, "coroutine"), (resize, "gpu"), (resize, 3)]
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deeper_tasks import Cancel, Fail
+from deeper_tasks import Cancel, Fail, current_job
 from deeper_tasks.domain.state import State
 from deeper_tasks.testing import TooManyRunsError
 
@@ -163,3 +163,30 @@ async def test_a_job_of_an_unknown_task_is_given_back(kit, note):
     kit.manager.registry._by_path.clear()
     summary = await kit.drain()
     assert [run.end for run in summary.runs] == ["released"]
+
+
+async def test_odd_values_end_a_job_here_as_in_a_worker(kit):
+    @kit.manager.task(name="shop.odd", max_attempts=1)
+    async def odd(how: str):
+        match how:
+            case "error":
+                return ValueError("no")
+            case "generator":
+                return (number for number in [1])
+            case "group":
+                raise ExceptionGroup("both", [ValueError("a"), Fail("never")])
+            case "progress":
+                current_job().progress("half")
+        return {object(): object()}
+
+    for how in ("error", "generator", "group", "progress", "result"):
+        await odd.enqueue(how)
+    summary = await kit.drain()
+    assert [run.end for run in summary.runs] == ["discarded", "discarded", "failed", "discarded", "completed"]
+    assert [(run.error or "").partition(":")[0] for run in summary.runs] == [
+        "ValueError",
+        "TypeError",
+        "Fail",
+        "TypeError",
+        "",
+    ]

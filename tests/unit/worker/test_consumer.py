@@ -54,6 +54,7 @@ class Stage:
             settler=self.settler,
             run=self.run,
             base=BaseContext(),
+            fault=self.fault,
             wake=self.wake,
         )
         self.settling = asyncio.create_task(self.settler.run())
@@ -71,6 +72,10 @@ class Stage:
             return None
         end = End.COMPLETE if attempt.stop is None else End.RELEASE
         return Settlement(id=job.id, token=job.token, end=end, ran_for=self.ran_for)
+
+    def fault(self, attempt, error):
+        job = attempt.job
+        return Settlement(id=job.id, token=job.token, end=End.DISCARD if job.is_last_attempt else End.RETRY)
 
     async def end(self, job_id):
         self.finish[job_id].set()
@@ -303,19 +308,41 @@ async def test_a_claim_of_a_node_that_was_taken_for_dead_is_told(stage, flaky):
         await stage.consumer.turn()
 
 
-async def test_a_run_that_fails_by_our_own_fault_frees_its_slot_and_gives_the_job_back(stage, flaky, clock, caplog):
-    ids = await put_many(flaky, 3)
+@pytest.mark.parametrize("error", [RuntimeError("our own fault"), asyncio.CancelledError("by itself"), SystemExit(0)])
+async def test_a_run_that_fails_by_a_fault_of_ours_frees_its_slot_and_uses_an_attempt(stage, flaky, clock, error):
+    ids = await put_many(flaky, 2)
+    [last] = await put_many(flaky, 1, max_attempts=1)
 
     async def fail(attempt):
-        raise RuntimeError("our own fault")
+        raise error
 
     stage.consumer._run = fail
     await stage.consumer.turn()
     await clock.settle()
     await stage.settler.wait_until_idle()
     assert stage.consumer.running == {}
-    assert {await stage.state(job_id) for job_id in ids[:2]} <= {State.SCHEDULED, State.RETRYABLE, State.PENDING}
-    assert "our own fault" in caplog.text
+    jobs = [await flaky.get(job_id) for job_id in ids]
+    assert [(job.state, job.attempt) for job in jobs] == [(State.RETRYABLE, 1)] * 2
+    await stage.consumer.turn()
+    await clock.settle()
+    await stage.settler.wait_until_idle()
+    assert await stage.state(last) is State.DISCARDED
+
+
+async def test_a_run_that_fails_because_the_store_is_gone_gives_its_job_back(stage, flaky, clock, caplog):
+    [job_id] = await put_many(flaky, 1)
+
+    async def fail(attempt):
+        raise BackendUnavailableError("gone")
+
+    stage.consumer._run = fail
+    await stage.consumer.turn()
+    await clock.settle()
+    await stage.settler.wait_until_idle()
+    assert stage.consumer.running == {}
+    job = await flaky.get(job_id)
+    assert (job.state, job.attempt) == (State.SCHEDULED, 0)
+    assert "could not be run" in caplog.text
 
 
 async def test_a_lost_attempt_frees_its_slot_without_a_settlement(stage, flaky, clock):

@@ -22,7 +22,8 @@ from deeper_tasks.worker.clock import SystemClock
 from deeper_tasks.worker.executors import process
 
 TASKS = """
-    import asyncio, contextvars, ctypes, math, os, re, resource, signal, subprocess, sys, threading, time
+    import asyncio, contextvars, ctypes, decimal, functools, math, os, re, resource, signal, subprocess, sys, threading
+    import time
     from pathlib import Path
     from deeper_tasks import Cancel, Fail, Retry, Snooze, current_job, task
 
@@ -69,6 +70,56 @@ TASKS = """
             case "bytes": [scribble(int(fd)) for fd in os.listdir("/proc/self/fd") if int(fd) > 2]; forever()
             case "no frame": os.write(connection(), b"\\0\\0\\0\\2{}"); forever()
             case "print": print("to nobody", flush=True)
+            case "a syntax error of bytes": raise SyntaxError("odd", ("file.py", 1, 1, b"bytes"))
+            case "words that exit": raise Exiting
+            case "an outcome without its parts": raise Partless
+            case "a group": raise ExceptionGroup("both", [ValueError("a"), Fail("never")])
+            case "a returned error": return ValueError("no")
+            case "a coroutine": return on_a_loop.function(1)
+            case "a generator": return (number for number in [1])
+            case "progress that is no number": current_job().progress("0.5")
+            case "progress without end": current_job().progress(float("nan"))
+            case "a result that raises": return {"a": [Raising()]}
+            case "a result that exits": return {Exiting(): 1}
+
+    class Exiting(Exception):
+        def __str__(self): raise SystemExit(0)
+        __repr__ = __str__
+
+    class Raising:
+        def __iter__(self): raise RuntimeError("odd")
+        __str__ = __repr__ = __len__ = __iter__
+
+    class Partless(Fail):
+        def __init__(self): pass
+
+    def passes_on(function):
+        @functools.wraps(function)
+        def wrapper(*args): return function(*args)
+        return wrapper
+
+    def runs(function):
+        @functools.wraps(function)
+        def wrapper(*args): return asyncio.run(function(*args))
+        return wrapper
+
+    @task(executor="process")
+    @passes_on
+    async def wrapped(number: int):
+        await asyncio.sleep(0)
+        return number
+
+    @task(executor="process")
+    @runs
+    async def run_by_its_wrapper(number: int):
+        await asyncio.sleep(0)
+        return number
+
+    @task(executor="process")
+    async def has_a_part_exit(is_awaited: bool):
+        async def leave(): sys.exit(0)
+        part = asyncio.create_task(leave())
+        await (part if is_awaited else asyncio.sleep(0.001))
 
     class Wordless(Exception):
         def __str__(self): raise RuntimeError("no words")
@@ -155,7 +206,7 @@ TASKS = """
     @task(executor="process")
     def tells():
         job = current_job()
-        job.progress(0.25, "a quarter")
+        job.progress(decimal.Decimal("0.25"), "a quarter")
         job.log("from the child")
         threading.Thread(target=job.log, args=("from its thread",)).start()
         return [job.task, job.deadline is not None]
@@ -240,6 +291,15 @@ async def test_an_async_def_runs_there_on_a_loop_of_its_own(bench, tasks):
         ("huge", End.RETRY, "ValueError"),
         ("deep", End.RETRY, "RecursionError"),
         ("memory", End.RETRY, "MemoryError"),
+        ("a syntax error of bytes", End.RETRY, "SyntaxError"),
+        ("words that exit", End.RETRY, "Exiting"),
+        ("an outcome without its parts", End.RETRY, "AttributeError"),
+        ("a group", End.FAIL, "Fail"),
+        ("a returned error", End.RETRY, "ValueError"),
+        ("a coroutine", End.RETRY, "TypeError"),
+        ("a generator", End.RETRY, "TypeError"),
+        ("progress that is no number", End.RETRY, "TypeError"),
+        ("progress without end", End.RETRY, "ValueError"),
     ],
 )
 async def test_an_attempt_ends_there_as_it_would_here(bench, tasks, how, end, kind):
@@ -250,11 +310,23 @@ async def test_an_attempt_ends_there_as_it_would_here(bench, tasks, how, end, ki
     assert settled.state in State
 
 
-@pytest.mark.parametrize("how", ["result", "large"])
+@pytest.mark.parametrize("how", ["result", "large", "a result that raises", "a result that exits"])
 async def test_a_result_that_cannot_be_kept_is_left_out(bench, tasks, how):
     settlement = await bench.run(tasks["ends"], how)
     assert (settlement.end, settlement.result) == (End.COMPLETE, None)
     assert "the result" in settlement.result_omitted
+
+
+async def test_what_wraps_an_async_def_is_awaited_there(bench, tasks):
+    for name in ("wrapped", "run_by_its_wrapper"):
+        settlement = await bench.run(tasks[name], 42)
+        assert (settlement.end, settlement.result) == (End.COMPLETE, "42")
+
+
+async def test_what_a_part_of_a_handler_exits_by_fails_its_attempt_there(bench, tasks):
+    for is_awaited in (True, False):
+        settlement = await bench.run(tasks["has_a_part_exit"], is_awaited)
+        assert (settlement.end, settlement.error.kind) == (End.RETRY, "SystemExit")
 
 
 async def test_what_a_handler_prints_does_not_get_in_the_way(bench, tasks):

@@ -5,13 +5,15 @@ import threading
 
 import pytest
 
-from deeper_tasks.domain.job import Progress
+from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, Progress
+from deeper_tasks.errors import BackendError
 from deeper_tasks.testing.conformance.scene import join, look, put_running, rescue_all
 from deeper_tasks.worker.reporter import Reporter
 
 
 class Desk:
     def __init__(self, backend, clock):
+        self.backend = backend
         self.tokens = {}
         self.reporter = Reporter(backend=backend, clock=clock, token_of=self.tokens.get)
         self.running = asyncio.create_task(self.reporter.run())
@@ -87,6 +89,21 @@ async def test_news_of_one_job_are_written_when_it_is_about_to_end(desk, jobs, f
     assert (await look(flaky, jobs[1].id)).progress is None
 
 
+async def test_a_job_that_is_about_to_end_waits_for_news_of_it_that_are_being_written(desk, jobs, flaky, clock):
+    gate = flaky.hold("report")
+    desk.reporter.log(jobs[0].id, "last words")
+    await clock.settle()
+    assert desk.reporter.has_news(jobs[0].id)
+    assert not desk.reporter.has_news(jobs[1].id)
+    flushing = asyncio.create_task(desk.reporter.flush(jobs[0].id))
+    await clock.settle()
+    assert not flushing.done()
+    gate.end()
+    await asyncio.wait_for(flushing, 10)
+    assert not desk.reporter.has_news(jobs[0].id)
+    assert (await look(flaky, jobs[0].id)).log == ("last words",)
+
+
 async def test_without_news_nothing_is_written(desk, jobs, flaky, clock):
     await desk.reporter.flush(jobs[0].id)
     await clock.advance(10)
@@ -122,3 +139,64 @@ async def test_a_start_is_marked_only_for_a_job_that_is_still_ours(desk, flaky):
     assert (await look(flaky, waiting.id)).attempted_at is not None
     await rescue_all(flaky.backend, node)
     assert not await desk.reporter.mark_started(waiting)
+
+
+@pytest.fixture
+def refuse(flaky):
+    """Have the store refuse news of a job for what they say, by this error."""
+
+    def refuse(job, error):
+        report = flaky.backend.report
+
+        async def report_if_it_may(reports, *, now=None):
+            if any(news.id == job.id for news in reports):
+                raise error
+            return await report(reports, now=now)
+
+        flaky.backend.report = report_if_it_may
+
+    return refuse
+
+
+@pytest.mark.parametrize("error", [TypeError("no JSON"), BackendError("invalid byte sequence")])
+async def test_news_that_the_store_refuses_are_dropped_alone_and_the_reporter_goes_on(desk, jobs, clock, refuse, error):
+    refuse(jobs[1], error)
+    desk.reporter.log(jobs[0].id, "first")
+    await clock.settle()
+    for job in jobs:
+        desk.reporter.log(job.id, "news")
+    await clock.advance(1)
+    desk.reporter.log(jobs[1].id, "its last words")
+    await desk.reporter.flush(jobs[1].id)
+    desk.reporter.log(jobs[2].id, "more")
+    await clock.advance(1)
+    assert [(await look(desk.backend, job.id)).log for job in jobs] == [("first", "news"), (), ("news", "more")]
+
+
+async def test_of_many_lines_the_newest_are_kept_and_no_more_are_held(desk, jobs, flaky, clock):
+    desk.reporter.log(jobs[0].id, "first")
+    await clock.settle()
+    for number in range(MAX_KEPT_LOG_LINES * 3):
+        desk.reporter.log(jobs[0].id, str(number))
+    await clock.advance(1)
+    assert len(flaky.called("report")[-1].args[0][0].lines) == MAX_KEPT_LOG_LINES
+    assert (await look(flaky, jobs[0].id)).log[-1] == str(MAX_KEPT_LOG_LINES * 3 - 1)
+
+
+async def test_a_thread_that_outlives_its_worker_s_loop_has_nobody_to_tell_and_is_not_harmed(memory, clock):
+    reporter, failures = await asyncio.to_thread(lambda: asyncio.run(_reporter_of(memory, clock))), []
+
+    def report():
+        try:
+            reporter.log("id", "late")
+        except RuntimeError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=report)
+    thread.start()
+    thread.join()
+    assert failures == []
+
+
+async def _reporter_of(memory, clock):
+    return Reporter(backend=memory, clock=clock, token_of=lambda _: None)

@@ -1,6 +1,7 @@
 """The loop of a role: turns, pauses, and what an error changes about them."""
 
 import asyncio
+import logging
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from deeper_tasks.integrations.events import EventBus, StoreRecovered, StoreUnav
 from deeper_tasks.worker.clock import SystemClock
 from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.listener import Listener
-from deeper_tasks.worker.role import RoleLoop, backoff
+from deeper_tasks.worker.role import RoleLoop, backoff, keep_running
 
 
 class Script:
@@ -233,3 +234,37 @@ async def test_the_pauses_of_all_roles_end_when_one_finds_the_store_back(play, c
     assert script.taken == 2
     # Each rests once; nobody is woken who was not failing.
     assert clock.pauses.count(3600.0) == 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), SystemExit(0), asyncio.CancelledError("of another future")])
+async def test_a_part_of_the_worker_that_ends_by_an_error_begins_again(clock, caplog, error):
+    begun = []
+
+    async def part():
+        begun.append(1)
+        if len(begun) == 1:
+            raise error
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(keep_running("reporter", part, clock=clock))
+    await clock.settle()
+    await clock.advance(5)
+    assert len(begun) == 2
+    assert "the reporter was ended by an unexpected error and begins again" in caplog.text
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_a_log_that_fails_does_not_end_a_role(play, clock):
+    def fail(record):
+        raise RuntimeError("no paper")
+
+    logger = logging.getLogger("deeper_tasks")
+    logger.addFilter(fail)
+    try:
+        script, _ = await play(ValueError("boom"), timedelta(hours=1))
+        await clock.advance(5)
+    finally:
+        logger.removeFilter(fail)
+    assert script.taken == 2

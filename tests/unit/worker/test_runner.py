@@ -1,15 +1,21 @@
 """The runner: whatever a handler does, its attempt ends in exactly one way, and that can be stored."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import contextvars
+import dataclasses
+import enum
+import functools
+import gc
 import math
+import threading
 from datetime import timedelta
 
 import msgspec
 import pytest
 
-from deeper_tasks import Cancel, Fail, Retry, Snooze, current_job
+from deeper_tasks import Cancel, Done, Fail, Retry, Snooze, current_job
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
@@ -23,6 +29,16 @@ HALF_A_CHARACTER = "before \ud800 after"
 class UnprintableError(Exception):
     def __str__(self):
         raise RuntimeError("no words")
+
+
+class FailWithoutReason(Fail):
+    def __init__(self):
+        pass
+
+
+class SnoozeWithoutDelay(Snooze):
+    def __init__(self):
+        pass
 
 
 def raiser(error):
@@ -95,6 +111,88 @@ async def test_a_result_that_is_too_large_is_left_out_with_its_size(bench, kind)
     settlement = await bench.run(bench.task(returner("x" * 1000)[kind]))
     assert (settlement.end, settlement.result) == (End.COMPLETE, None)
     assert settlement.result_omitted == "the result has 1002 bytes, more than the 1000 that are kept"
+
+
+class Awkward:
+    """A result whose code raises whatever it is asked."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def _fail(self, *_):
+        raise self._error
+
+    __iter__ = __str__ = __repr__ = __len__ = __getitem__ = __hash__ = __bool__ = __eq__ = _fail
+
+
+class AwkwardText(str):
+    """A text that is not quite one."""
+
+    __slots__ = ()
+
+    def __str__(self):
+        raise RuntimeError("odd words")
+
+
+class AwkwardClass(Awkward):
+    @property
+    def __class__(self):
+        self._fail()
+
+
+class Part(msgspec.Struct):
+    number: int
+
+
+def without_its_field():
+    part = Part(number=1)
+    del part.number
+    return part
+
+
+@dataclasses.dataclass
+class Holder:
+    value: object
+
+
+class Level(enum.Enum):
+    ODD = object()
+
+
+ODD_RESULTS = {
+    "code that raises": lambda: Awkward(RuntimeError("odd words")),
+    "code that ends programs": lambda: Awkward(SystemExit(0)),
+    "a class that raises": lambda: AwkwardClass(RuntimeError("odd words")),
+    "inside a list": lambda: [Awkward(KeyError("odd words"))],
+    "a field of a dataclass": lambda: Holder(Awkward(RuntimeError("odd words"))),
+    "a struct without its field": without_its_field,
+    "a key": lambda: {(1, 2): 3},
+    "an enum": lambda: Level.ODD,
+    "a text that raises": lambda: [AwkwardText("text"), object()],
+    "a set without order": lambda: {object()},
+    "an integer too large": lambda: 10**5000,
+    "an exception inside": lambda: [ValueError(UnprintableError())],
+}
+
+
+@pytest.mark.parametrize("odd", ODD_RESULTS.values(), ids=ODD_RESULTS)
+async def test_a_job_whose_result_raises_while_it_is_encoded_has_completed(bench, kind, odd):
+    settlement = await bench.run(bench.task(returner(odd())[kind]))
+    assert (settlement.end, settlement.result) == (End.COMPLETE, None)
+    assert settlement.result_omitted.startswith("the result is not JSON")
+    assert (await settled(bench, settlement)).state is State.COMPLETED
+
+
+@pytest.mark.parametrize("error", [RuntimeError("odd"), SystemExit(0), asyncio.CancelledError(), UnprintableError()])
+async def test_whatever_is_raised_while_a_result_is_encoded_the_job_has_completed(bench, kind, error, monkeypatch):
+    def fail(value):
+        raise error
+
+    encoder = msgspec.json.Encoder(enc_hook=fail)
+    monkeypatch.setattr("deeper_tasks.worker.call._encoder", encoder)
+    settlement = await bench.run(bench.task(returner(object())[kind]))
+    assert settlement.end is End.COMPLETE
+    assert settlement.result_omitted.startswith("the result is not JSON: ")
 
 
 @pytest.mark.parametrize("value", [float("nan"), [float("inf")]])
@@ -281,6 +379,109 @@ async def test_an_error_without_words_is_kept_by_its_kind(bench, kind):
     assert (await settled(bench, settlement)).state is State.RETRYABLE
 
 
+def syntax_error_of_bytes():
+    return SyntaxError("odd words", ("file.py", 1, 1, b"bytes"))
+
+
+def noted(notes):
+    error = ValueError("odd words")
+    error.__notes__ = notes
+    return error
+
+
+class OddCauseError(Exception):
+    @property
+    def __cause__(self):
+        raise RuntimeError("no cause")
+
+
+class OddTraceError(Exception):
+    @property
+    def __traceback__(self):
+        raise RuntimeError("no trace")
+
+
+class EvilError(Exception):
+    """One that ends programs when it is asked anything."""
+
+    def __str__(self):
+        raise SystemExit(0)
+
+    __repr__ = __str__
+
+
+class Wordless:
+    def __str__(self):
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
+def chained(length):
+    error = ValueError("odd words")
+    for _ in range(length):
+        following = ValueError("odd words")
+        following.__cause__ = error
+        error = following
+    return error
+
+
+def cyclic():
+    first, second = ValueError("odd words"), KeyError("odd words")
+    first.__cause__, second.__cause__ = second, first
+    return first
+
+
+def nested(depth):
+    error = ValueError("odd words")
+    for _ in range(depth):
+        error = ExceptionGroup("odd words", [error])
+    return error
+
+
+ODD_ERRORS = {
+    "a syntax error of bytes": syntax_error_of_bytes,
+    "notes that are no list": lambda: noted(42),
+    "notes without words": lambda: noted([Wordless()]),
+    "notes that are no text": lambda: noted([b"bytes", None]),
+    "half a character in a note": lambda: noted([HALF_A_CHARACTER]),
+    "a cause that raises": lambda: OddCauseError("odd words"),
+    "a trace that raises": lambda: OddTraceError("odd words"),
+    "words that end programs": EvilError,
+    "no words": UnprintableError,
+    "arguments without words": lambda: ValueError(Wordless()),
+    "a long chain": lambda: chained(3000),
+    "a chain without end": cyclic,
+    "a group of thousands": lambda: ExceptionGroup("odd words", [ValueError(number) for number in range(3000)]),
+    "a deep group": lambda: nested(2000),
+    "an odd key": lambda: KeyError(Wordless()),
+    "a decoding error": lambda: UnicodeDecodeError("utf-8", b"\xff" * 100_000, 0, 1, HALF_A_CHARACTER),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_ERRORS.values(), ids=ODD_ERRORS)
+async def test_an_exception_that_python_cannot_show_fails_its_attempt_like_any_other(store, make_bench, kind, odd):
+    bench = await make_bench(store)
+    error = odd()
+    job = await settled(bench, await bench.run(bench.task(raiser(error)[kind])))
+    assert (job.state, job.attempt) == (State.RETRYABLE, 1)
+    assert job.errors[-1].kind == type(error).__name__
+    assert "odd words" in job.errors[-1].message or "without words" in job.errors[-1].message or "\\xff" in repr(error)
+
+
+async def test_of_an_exception_that_python_cannot_show_whole_the_readable_is_kept(bench, kind):
+    settlement = await bench.run(bench.task(raiser(syntax_error_of_bytes())[kind]))
+    assert "raise error" in settlement.error.traceback
+    assert "SyntaxError: odd words" in settlement.error.traceback
+    assert "the rest cannot be shown: TypeError" in settlement.error.traceback
+
+
+@pytest.mark.parametrize("words", [FailWithoutReason, SnoozeWithoutDelay], ids=lambda kind: kind.__name__)
+async def test_an_outcome_that_lacks_its_parts_is_an_error(bench, kind, ending, words):
+    settlement = await bench.run(bench.task(ending(words())[kind]))
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "AttributeError")
+
+
 async def test_half_a_character_in_an_error_can_be_stored(store, clock, make_bench, kind):
     bench = await make_bench(store)
     job = await settled(bench, await bench.run(bench.task(raiser(ValueError(HALF_A_CHARACTER))[kind])))
@@ -320,15 +521,287 @@ async def test_an_exception_group_is_an_error(bench, kind):
     assert (settlement.end, settlement.error.kind) == (End.RETRY, "ExceptionGroup")
 
 
-async def test_a_plain_function_that_returns_a_coroutine_is_told(bench):
-    async def inner(): ...
+def group(*errors):
+    """Return these errors as two tasks of a group might have raised them, the last one a group deeper."""
+    *first, last = errors
+    inner = BaseExceptionGroup("inner", [last])
+    return BaseExceptionGroup("outer", [*first, BaseExceptionGroup("middle", [inner])])
 
-    def outer():
-        return inner()
 
-    settlement = await bench.run(bench.task(outer))
+@pytest.mark.parametrize(
+    ("errors", "end"),
+    [
+        ([Cancel("no"), Fail("no"), Retry(after=9), Snooze(9)], End.CANCEL),
+        ([Fail("no"), Retry(after=9), Snooze(9)], End.FAIL),
+        ([Fail("no"), KeyError("in fail_on")], End.FAIL),
+        ([KeyError("in fail_on"), Retry(after=9)], End.FAIL),
+        ([KeyError("in fail_on"), ValueError("a")], End.FAIL),
+        ([Retry(after=9), Snooze(5)], End.RETRY),
+        ([Retry(after=9), ValueError("a")], End.RETRY),
+        ([Snooze(9), ValueError("a")], End.SNOOZE),
+        ([ValueError("a"), ValueError("b")], End.RETRY),
+        ([ValueError("a"), SystemExit(0)], End.RETRY),
+        ([Done(1), ValueError("a")], End.RETRY),
+        ([Done(1), Done(1)], End.COMPLETE),
+    ],
+)
+async def test_in_a_group_the_weightiest_decides_wherever_it_stands(bench, kind, errors, end):
+    for number, order in enumerate((errors, errors[::-1])):
+        task = bench.task(raiser(group(*order))[kind], name=f"shop.task{number}", fail_on=KeyError)
+        settlement = await bench.run(task)
+        assert settlement.end is end
+        if any(isinstance(error, Retry | Snooze) for error in errors) and end in {End.RETRY, End.SNOOZE}:
+            assert settlement.delay == timedelta(seconds=9)
+
+
+async def test_in_a_task_group_an_outcome_counts(bench):
+    async def give_up():
+        raise Fail("no such user")
+
+    async def on_loop():
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(give_up())
+            tasks.create_task(asyncio.sleep(60))
+
+    settlement = await bench.run(bench.task(on_loop))
+    assert (settlement.end, settlement.error.kind, settlement.error.message) == (End.FAIL, "Fail", "no such user")
+
+
+async def test_fail_on_everything_leaves_an_outcome_in_a_group_what_it_is(bench, kind):
+    settlement = await bench.run(bench.task(raiser(group(Snooze(9)))[kind], fail_on=Exception))
+    assert settlement.end is End.SNOOZE
+
+
+@pytest.mark.parametrize(
+    ("errors", "end"),
+    [
+        ([ConnectionError("a"), ConnectionResetError("b")], End.RETRY),
+        ([ConnectionError("a"), ValueError("b")], End.FAIL),
+    ],
+)
+async def test_a_group_is_retried_if_each_of_its_errors_would_be(bench, kind, errors, end):
+    settlement = await bench.run(bench.task(raiser(group(*errors))[kind], retry_on=ConnectionError))
+    assert settlement.end is end
+
+
+# What it returns without having done it.
+
+
+@pytest.mark.parametrize("returned", [ValueError("no"), ValueError], ids=["an instance", "a class"])
+async def test_a_returned_exception_is_a_failure_just_as_a_raised_one(bench, kind, returned):
+    settlement = await bench.run(bench.task(returner(returned)[kind], retry_delay_seconds=8, jitter=0))
+    assert (settlement.end, settlement.delay) == (End.RETRY, timedelta(seconds=8))
+    assert (settlement.error.kind, settlement.error.message) == (
+        "ValueError",
+        "no" if returned is not ValueError else "",
+    )
+    failed = await bench.run(bench.task(returner(returned)[kind], name="shop.failing", fail_on=ValueError))
+    assert failed.end is End.FAIL
+    last = await bench.run(bench.task(returner(returned)[kind], name="shop.last"), max_attempts=1)
+    assert last.end is End.DISCARD
+
+
+async def test_a_returned_class_of_an_outcome_is_that_outcome(bench, kind):
+    assert (await bench.run(bench.task(returner(Retry)[kind]))).end is End.RETRY
+    missing = await bench.run(bench.task(returner(Cancel)[kind], name="shop.missing"))
+    assert (missing.end, missing.error.kind) == (End.RETRY, "TypeError")
+
+
+async def test_a_returned_group_counts_as_raised(bench, kind):
+    assert (await bench.run(bench.task(returner(group(Fail("no")))[kind]))).end is End.FAIL
+
+
+async def fetch():
+    pytest.fail("this must not run")
+
+
+def count():
+    pytest.fail("this must not run")
+    yield 1
+
+
+async def count_slowly():
+    pytest.fail("this must not run")
+    yield 1
+
+
+class Promise:
+    def __await__(self):
+        pytest.fail("this must not run")
+        yield
+
+
+UNFINISHED = {
+    "coroutine": (fetch, "a coroutine (fetch), whose code has not run: await it"),
+    "generator": (count, "a generator (count), whose code has not run: use all that it yields"),
+    "async generator": (count_slowly, "an async generator (count_slowly), whose code has not run: use all"),
+    "thread's future": (concurrent.futures.Future, "a Future (<Future at "),
+    "awaitable": (Promise, "a Promise (<"),
+    "map": (lambda: map(count, [1]), "a map (<map object"),
+    "inside a list": (lambda: [1, fetch(), fetch()], "a coroutine (fetch), whose code has not run: await it"),
+    "inside a dict": (lambda: {"a": count()}, "a generator (count), whose code has not run"),
+}
+
+
+@pytest.mark.parametrize(("make", "words"), UNFINISHED.values(), ids=UNFINISHED)
+async def test_what_has_not_run_is_no_result_but_an_error_that_names_it(bench, kind, make, words):
+    async def on_loop():
+        return make()
+
+    def in_thread():
+        return make()
+
+    settlement = await bench.run(bench.task({"coroutine": on_loop, "thread": in_thread}[kind]))
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "TypeError")
+    assert f"the task returned {words}" in settlement.error.message
+    gc.collect()  # A warning that it was never awaited would fail this test.
+
+
+async def test_a_task_that_is_returned_unawaited_is_an_error_and_goes_on_no_more(bench):
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def work():
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def on_loop():
+        working = asyncio.create_task(work())
+        await begun.wait()
+        return working
+
+    settlement = await bench.run(bench.task(on_loop))
     assert settlement.end is End.RETRY
-    assert "make it an async def" in settlement.error.message
+    assert "a Task (<Task pending" in settlement.error.message
+    await asyncio.wait_for(ended.wait(), 5)
+
+
+@pytest.mark.parametrize(
+    ("make", "end"),
+    [
+        (lambda: ValueError("no"), End.RELEASE),
+        (lambda: Fail("no"), End.FAIL),
+        (lambda: group(Snooze(9)), End.SNOOZE),
+        (fetch, End.RELEASE),
+    ],
+)
+async def test_after_a_seen_stop_what_is_returned_counts_as_if_it_had_been_raised(bench, kind, make, end):
+    begun, may_look = threading.Event(), threading.Event()
+
+    async def on_loop():
+        begun.set()
+        await asyncio.to_thread(may_look.wait, 10)
+        return make() if current_job().stopping else None
+
+    def in_thread():
+        begun.set()
+        may_look.wait(10)
+        return make() if current_job().stopping else None
+
+    attempt, running = bench.start(await bench.claim(bench.task({"coroutine": on_loop, "thread": in_thread}[kind])))
+    await asyncio.to_thread(begun.wait, 10)
+    attempt.announce(Stop.SHUTDOWN, "the worker shuts down")
+    may_look.set()
+    settlement = await asyncio.wait_for(running, 10)
+    assert settlement.end is end
+    gc.collect()
+
+
+# Wrappers of an `async def`.
+
+
+def passing_on(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        REGION.set("wrapped")
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def running(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return asyncio.run(function(*args, **kwargs))
+
+    return wrapper
+
+
+class Callable:
+    __name__ = __qualname__ = "Callable"
+
+    async def __call__(self, number):
+        return REGION.get() * number
+
+
+REGION = contextvars.ContextVar("region", default="none ")
+
+
+async def multiply(number):
+    await asyncio.sleep(0)
+    return f"{REGION.get()} {number} {current_job().attempt}"
+
+
+@pytest.mark.parametrize(
+    ("wrap", "result"),
+    [
+        (passing_on, '"wrapped 2 1"'),
+        (lambda function: passing_on(passing_on(function)), '"wrapped 2 1"'),
+        (lambda function: passing_on(functools.partial(function)), '"wrapped 2 1"'),
+        (lambda _: passing_on(Callable()), '"wrappedwrapped"'),
+        (running, '"none  2 1"'),
+    ],
+)
+async def test_what_wraps_an_async_def_is_awaited_unless_it_does_so_itself(bench, wrap, result):
+    settlement = await bench.run(bench.task(wrap(multiply), name="shop.multiply"), 2)
+    assert (settlement.end, settlement.result) == (End.COMPLETE, result)
+
+
+async def test_a_wrapper_may_be_told_to_run_on_the_loop(bench):
+    task = bench.task(passing_on(multiply), name="shop.multiply", executor="coroutine")
+    settlement = await bench.run(task, 2)
+    assert (settlement.end, settlement.result) == (End.COMPLETE, '"wrapped 2 1"')
+
+
+async def test_what_a_wrapper_gives_can_be_stopped_while_it_is_awaited(bench):
+    begun = asyncio.Event()
+
+    async def wait():
+        begun.set()
+        await asyncio.Event().wait()
+
+    attempt, running = bench.start(await bench.claim(bench.task(passing_on(wait), name="shop.wait")))
+    await asyncio.wait_for(begun.wait(), 10)
+    attempt.tell_to_stop(Stop.TIMEOUT, "took too long")
+    settlement = await asyncio.wait_for(running, 10)
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "TimeoutError")
+
+
+async def test_what_a_wrapper_gives_after_a_stop_does_not_begin(bench):
+    may_go = threading.Event()
+
+    @functools.wraps(fetch)
+    def wrapper():
+        may_go.wait(10)
+        return fetch()
+
+    attempt, running = bench.start(await bench.claim(bench.task(wrapper, name="shop.fetch")))
+    await bench.clock.settle()
+    attempt.tell_to_stop(Stop.CANCEL, "not wanted")
+    may_go.set()
+    settlement = await asyncio.wait_for(running, 10)
+    assert settlement.end is End.CANCEL
+    gc.collect()
+
+
+async def test_what_exits_behind_a_wrapper_ends_its_attempt_only(bench):
+    async def leave():
+        raise SystemExit(0)
+
+    settlement = await bench.run(bench.task(passing_on(leave), name="shop.leave"))
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "SystemExit")
 
 
 # before the start

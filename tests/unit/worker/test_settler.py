@@ -1,9 +1,11 @@
 """The settler: every end is written, in order, in batches, however long the store is away."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
+from deeper_tasks.domain.job import ErrorReport
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
@@ -216,25 +218,93 @@ async def test_the_end_is_told_of_a_job_in_nobodys_hands_whose_cancel_was_reques
     assert ends.told == [(first.id, "shop.mails.send", "default", 1, "enough")]
 
 
-async def test_an_end_that_cannot_be_written_fails_its_job_and_keeps_nobody_back(ends, flaky, caplog):
-    jobs = await claimed(flaky, 3)
+@pytest.fixture
+def refuse(flaky):
+    """Have the store refuse the settlements of which this is true."""
     settle = flaky.backend.settle
 
-    async def refuse_results(settlements, *, now=None):
-        if any(settlement.result == '"bad"' for settlement in settlements):
-            raise UnicodeEncodeError("utf-8", "x", 0, 1, "surrogates not allowed")
-        return await settle(settlements, now=now)
+    def refuse(is_refused):
+        async def settle_if_it_may(settlements, *, now=None):
+            if any(map(is_refused, settlements)):
+                raise UnicodeEncodeError("utf-8", "x", 0, 1, "surrogates not allowed")
+            return await settle(settlements, now=now)
 
-    flaky.backend.settle = refuse_results
+        flaky.backend.settle = settle_if_it_may
+
+    return refuse
+
+
+BAD = ErrorReport(kind="Bad", message="\ud800")
+
+
+def of(job, end, **fields):
+    return Settlement(id=job.id, token=job.token, end=end, **fields)
+
+
+async def test_a_result_that_the_store_refuses_is_left_out_with_the_reason_and_keeps_no_other_back(
+    ends, flaky, refuse, caplog
+):
+    jobs = await claimed(flaky, 3)
+    refuse(lambda settlement: settlement.result == '"bad"')
     for job, result in zip(jobs, ('"good"', '"bad"', '"good"'), strict=True):
-        ends.settler.put(job, Settlement(id=job.id, token=job.token, end=End.COMPLETE, result=result))
+        ends.settler.put(job, of(job, End.COMPLETE, result=result))
     await ends.settler.wait_until_idle()
-    assert [(await flaky.get(job.id)).state for job in jobs] == [State.COMPLETED, State.FAILED, State.COMPLETED]
-    assert (await flaky.get(jobs[1].id)).errors[-1].kind == "UnicodeEncodeError"
-    assert sorted(ends.told) == sorted(
-        [(jobs[0].id, State.COMPLETED), (jobs[1].id, State.FAILED), (jobs[2].id, State.COMPLETED)]
-    )
+    assert ends.told == [(job.id, State.COMPLETED) for job in jobs]
+    stored = [await flaky.get(job.id) for job in jobs]
+    assert [job.result for job in stored] == ['"good"', None, '"good"']
+    assert stored[1].result_omitted == "what this attempt ended with could not be stored"
     assert "could not be stored" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        (End.RETRY, State.RETRYABLE),
+        (End.FAIL, State.FAILED),
+        (End.DISCARD, State.DISCARDED),
+        (End.CANCEL, State.CANCELLED),
+    ],
+)
+async def test_an_error_that_the_store_refuses_is_replaced_by_a_plain_one_of_the_same_end(
+    ends, flaky, refuse, end, state
+):
+    jobs = await claimed(flaky, 3)
+    refuse(lambda settlement: settlement.error == BAD)
+    for job, error in zip(jobs, (None, None, BAD), strict=True):
+        ends.settler.put(job, of(job, end, error=error, delay=timedelta(minutes=5)))
+    await ends.settler.wait_until_idle()
+    assert ends.told == [(job.id, state) for job in jobs]
+    stored = await flaky.get(jobs[2].id)
+    assert [(error.kind, error.message) for error in stored.errors] == [
+        ("NotStored", "what this attempt ended with could not be stored")
+    ]
+    assert flaky.called("settle")[-1].args[0][0].delay == timedelta(minutes=5)
+
+
+async def test_a_job_whose_errors_cannot_be_added_to_fails_and_is_not_run_for_ever(ends, flaky, refuse):
+    [job] = await claimed(flaky, 1)
+    refuse(lambda settlement: settlement.error is not None)
+    ends.settler.put(job, of(job, End.RETRY, error=BAD))
+    await ends.settler.wait_until_idle()
+    assert ends.told == [(job.id, State.FAILED)]
+
+
+async def test_an_end_that_cannot_be_told_is_stored_all_the_same_and_the_next_ones_are_written(ends, flaky, caplog):
+    first, second = await claimed(flaky, 2)
+    tell = ends.settler._on_settled
+
+    def fail_once(answered):
+        ends.settler._on_settled = tell
+        raise RuntimeError("no ears")
+
+    ends.settler._on_settled = fail_once
+    ends.put([first])
+    await ends.settler.wait_until_idle()
+    ends.put([second])
+    await ends.settler.wait_until_idle()
+    assert ends.told == [(second.id, State.COMPLETED)]
+    assert (await flaky.get(first.id)).state is State.COMPLETED
+    assert "could not be told" in caplog.text
 
 
 async def test_an_end_that_can_never_be_written_is_dropped_in_the_end(ends, flaky, caplog):

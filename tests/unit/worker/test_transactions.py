@@ -79,6 +79,37 @@ async def test_every_other_end_is_left_to_the_settler(bench, ledger):
     assert ledger() == []
 
 
+class Awkward:
+    def __iter__(self):
+        raise RuntimeError("odd")
+
+    __str__ = __repr__ = __len__ = __iter__
+
+
+async def test_a_result_that_raises_while_it_is_encoded_takes_nothing_back(bench, ledger):
+    async def pay():
+        write("paid")
+        return [Awkward()]
+
+    job = await bench.claim(bench.task(pay, transactional=True))
+    attempt, running = bench.start(job)
+    await running
+    assert (attempt.is_settled, attempt.state) == (True, State.COMPLETED)
+    assert (await bench.backend.get(job.id)).result_omitted.startswith("the result is not JSON")
+    assert ledger() == ["paid"]
+
+
+@pytest.mark.parametrize("returned", [ValueError("no"), (entry for entry in "ab")], ids=["an error", "a generator"])
+async def test_what_is_returned_and_stands_for_a_failure_rolls_back(bench, ledger, returned):
+    async def pay():
+        write("paid")
+        return returned
+
+    settlement = await bench.run(bench.task(pay, transactional=True))
+    assert settlement.end is End.RETRY
+    assert ledger() == []
+
+
 async def test_one_that_cannot_be_begun_gives_the_job_back_and_says_so(bench, caplog):
     async def pay():
         pytest.fail("nothing was begun")

@@ -51,6 +51,11 @@ def to_json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
+def plain(text: str) -> str:
+    """Return text without the one character at which SQLite's JSON functions end a text, whatever follows it."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 def options_document(options: JobOptions) -> str | None:
     """Return a job's options as JSON text; NULL where none is set, the usual case."""
     return None if options == NO_OPTIONS else to_json(options)

@@ -18,7 +18,7 @@ import msgspec
 from deeper_tasks.backends.codes import CODES, STATES, mark_of
 from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node
 from deeper_tasks.backends.sqlite import counters, ends, unique_keys
-from deeper_tasks.backends.sqlite.codec import claimed_jobs, duration, to_json
+from deeper_tasks.backends.sqlite.codec import claimed_jobs, duration, plain, to_json
 from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
@@ -214,7 +214,8 @@ def settle(connection: Statements, settlements: Sequence[Settlement], *, now: in
             if settlement.result is None and settlement.result_omitted is None:
                 completed_without_result[job.rowid] = ran_for
             else:
-                completed.append((job.rowid, ran_for, settlement.result, settlement.result_omitted))
+                omitted = None if settlement.result_omitted is None else plain(settlement.result_omitted)
+                completed.append((job.rowid, ran_for, settlement.result, omitted))
         else:
             ended.append(_ended(job, settlement, state, now))
         if job.unique_key is not None and state.is_terminal:
@@ -252,7 +253,7 @@ def report(connection: Statements, reports: Sequence[Report], *, now: int) -> li
     held = []
     for news in reports:
         progress = None if news.progress is None else to_json(news.progress)
-        lines = to_json(news.lines) if news.lines else None
+        lines = to_json([plain(line) for line in news.lines]) if news.lines else None
         values = {
             "id": news.id,
             "token": news.token,

@@ -73,6 +73,14 @@ class ControlConformance:
         await backend.cancel(only(job.id), reason="again", now=NOW)
         assert (await look(backend, job.id)).cancel_requested == "enough"
 
+    async def test_a_reason_may_hold_any_character(self, backend: Backend) -> None:
+        node, odd = await join(backend), "a\0b \x01 \\u0000 \" ' \u202e \U0001f701"
+        running, waiting = await put_running(backend, node), await put(backend)
+        await backend.cancel(JobFilter(ids=(running.id, waiting)), reason=odd, now=NOW)
+        reasons = {*(await backend.beat(node, now=NOW)).cancels.values()}
+        reasons |= {(await look(backend, job_id)).cancel_requested or "" for job_id in (running.id, waiting)}
+        assert reasons <= {odd, odd.replace("\0", "\N{REPLACEMENT CHARACTER}")}
+
     async def test_names_and_states_together_mean_what_both_mean(self, backend: Backend) -> None:
         now, later = await put(backend), await put(backend, delay=HOUR)
         target = JobFilter(ids=(now, later), states=frozenset({State.SCHEDULED}))

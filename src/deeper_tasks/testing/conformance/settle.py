@@ -39,6 +39,9 @@ from deeper_tasks.testing.conformance.scene import (
     take,
 )
 
+ODD = "a\0b \x01\x1f\x7f \\u0000 \\ ' \" {} NULL é \u202e \U0001f701 \uffff"
+"""Text that asks for every kind of escape."""
+
 
 class SettleConformance:
     """What holds for `settle` and `report`."""
@@ -264,6 +267,34 @@ class SettleConformance:
         await backend.report([Report(id=job.id, token=job.token, lines=lines[:100])], now=NOW)
         await backend.report([Report(id=job.id, token=job.token, lines=lines[100:])], now=NOW)
         assert (await look(backend, job.id)).log == lines[7:]
+
+    @pytest.mark.parametrize("end", [End.RETRY, End.CANCEL])
+    async def test_text_may_hold_any_character_and_a_zero_byte_no_more_than_a_sign_that_there_was_one(
+        self, backend: Backend, end: End
+    ) -> None:
+        node = await join(backend)
+        jobs = [await put_running(backend, node) for _ in range(2)]
+        news = Report(
+            id=jobs[0].id, token=jobs[0].token, progress=Progress(fraction=0.5, message=ODD), lines=(ODD, ODD)
+        )
+        neighbours = Report(id=jobs[1].id, token=jobs[1].token, lines=("plain",))
+        assert await backend.report([news, neighbours], now=NOW) == [job.id for job in jobs]
+        error = ErrorReport(kind=ODD, message=ODD, traceback=ODD)
+        ends = [settlement(jobs[0], end, error=error), settlement(jobs[1], result_omitted=ODD, ran_for=SECOND)]
+        assert len(await backend.settle(ends, now=NOW)) == len(ends)
+        failed, completed = [await look(backend, job.id) for job in jobs]
+        assert failed.progress is not None
+        kept = failed.errors[0]
+        texts = (
+            *failed.log,
+            failed.progress.message,
+            kept.kind,
+            kept.message,
+            kept.traceback,
+            completed.result_omitted,
+        )
+        assert set(texts) <= {ODD, ODD.replace("\0", "\N{REPLACEMENT CHARACTER}")}
+        assert completed.log == ("plain",)
 
     async def test_a_report_whose_token_holds_no_more_is_left_out(self, backend: Backend) -> None:
         node = await join(backend)

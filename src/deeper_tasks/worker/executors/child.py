@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import socket
 import sys
@@ -26,6 +25,7 @@ from deeper_tasks.worker.executors.family import children_of, has_ended
 from deeper_tasks.worker.executors.frames import Done, Logged, ProgressMade, Run, Started, Told, encode, receive
 from deeper_tasks.worker.forks import hang_up_in_copies, leave_if_copy, watch_forks
 from deeper_tasks.worker.hook_names import HookNames
+from deeper_tasks.worker.unfinished import is_awaitable
 
 
 class _News:
@@ -100,10 +100,12 @@ def _run(frame: Run, news: _News, stops: ChildStops, hooks: ChildHooks) -> Settl
         args, kwargs = call.arguments()
     except InvalidArgumentsError as error:
         return call.refused(type(error).__name__, str(error))
+    except BaseException as error:  # noqa: BLE001 - by a class of the application, which the arguments are made of
+        return call.raised(error, timedelta(0))
     started, pid = time.monotonic(), os.getpid()
     try:
         with running_job(CurrentJob(frame.job, timeout=frame.timeout, reporter=news, state=hooks.state, stops=stops)):
-            value = _call(task.function, args, kwargs, hooks)
+            value = _call(task, args, kwargs, hooks)
     except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
         leave_if_copy(pid, error)
         stops.refresh()
@@ -113,10 +115,15 @@ def _run(frame: Run, news: _News, stops: ChildStops, hooks: ChildHooks) -> Settl
     return verdict.returned(call, value, timedelta(seconds=time.monotonic() - started), stops)
 
 
-def _call(function: Any, args: list[Any], kwargs: dict[str, Any], hooks: ChildHooks) -> object:
-    if inspect.iscoroutinefunction(function):
-        return hooks.run(function(*args, **kwargs))
-    return function(*args, **kwargs)
+def _call(task: Task[..., Any], args: list[Any], kwargs: dict[str, Any], hooks: ChildHooks) -> object:
+    value: object = task.function(*args, **kwargs)
+    if task.leads_to_coroutine and is_awaitable(value):
+        return hooks.run(_await(value))
+    return value
+
+
+async def _await(value: Any) -> object:
+    return await value
 
 
 def _flush_output() -> None:

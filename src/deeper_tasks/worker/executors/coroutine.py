@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextvars import Context
 from datetime import timedelta
 
 from deeper_tasks.domain.settlement import Settlement
@@ -14,6 +15,7 @@ from deeper_tasks.worker import verdict
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call
 from deeper_tasks.worker.forks import leave_if_copy
+from deeper_tasks.worker.unfinished import abandon
 
 
 class CoroutineExecutor:
@@ -53,6 +55,47 @@ class CoroutineExecutor:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+async def await_in(
+    context: Context,
+    attempt: Attempt,
+    call: Call,
+    value: Awaitable[object],
+    *,
+    ran_for: timedelta,
+    now: Callable[[], float],
+) -> Settlement:
+    """Await on this loop, to the call's end, what a handler gave in a thread, in the context that it ran in there."""
+    if attempt.forced:
+        abandon(value)
+        return verdict.raised(call, asyncio.CancelledError(), ran_for, attempt)
+    started, pid = now(), os.getpid()
+
+    async def end() -> Settlement:
+        try:
+            result = await value
+        except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
+            leave_if_copy(pid, error)
+            return verdict.raised(call, error, ran_for + timedelta(seconds=now() - started), attempt)
+        leave_if_copy(pid)
+        if attempt.forced:
+            attempt.mark_seen(attempt.forced)
+        return verdict.returned(call, result, ran_for + timedelta(seconds=now() - started), attempt)
+
+    # Not by the loop's task factory: that is the application's.
+    ending = asyncio.Task(end(), loop=asyncio.get_running_loop(), context=context)
+    attempt.interrupt = lambda: _cancel(ending)
+    try:
+        return await ending
+    except asyncio.CancelledError as error:
+        # Where `end` was not begun, nothing has awaited it.
+        abandon(value)
+        if not attempt.forced:
+            raise
+        return verdict.raised(call, error, ran_for, attempt)
+    finally:
+        attempt.interrupt = None
 
 
 def _cancel(task: asyncio.Task[object]) -> None:

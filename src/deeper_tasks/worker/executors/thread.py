@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.tasks import enter_job
 from deeper_tasks.worker import verdict
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call
+from deeper_tasks.worker.executors.coroutine import await_in
 from deeper_tasks.worker.forks import leave_if_copy
+from deeper_tasks.worker.unfinished import is_awaitable
 
 
 class ThreadExecutor:
     """
-    Holds as many threads as the worker has slots.
+    Holds as many threads as the worker has slots. What a wrapper of an `async def` gives is awaited on the loop.
 
     An interruption turns what `current_job()` tells of stops true, nothing more: a thread that does not look keeps
     its slot.
@@ -39,22 +41,25 @@ class ThreadExecutor:
         assert attempt.context is not None
         context.run(enter_job, attempt.context)
 
-        def run_here() -> Settlement:
+        def run_here() -> Settlement | tuple[Awaitable[object], timedelta]:
             started = self._now()
             try:
-                value = context.run(call.task.function, *args, **kwargs)
+                value: Any = context.run(call.task.function, *args, **kwargs)
                 leave_if_copy(self._pid)
-                if inspect.iscoroutine(value):
-                    value.close()
-                    raise TypeError("a def returned a coroutine, which nothing runs: make it an async def")  # noqa: TRY301 - as an error of the handler's
             except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
                 leave_if_copy(self._pid, error)
                 ran_for = timedelta(seconds=self._now() - started)
                 return verdict.raised(call, error, ran_for, attempt)
             ran_for = timedelta(seconds=self._now() - started)
+            if call.task.leads_to_coroutine and is_awaitable(value):
+                return value, ran_for
             return verdict.returned(call, value, ran_for, attempt)
 
-        return await asyncio.get_running_loop().run_in_executor(self._pool, run_here)
+        ended = await asyncio.get_running_loop().run_in_executor(self._pool, run_here)
+        if isinstance(ended, Settlement):
+            return ended
+        value, ran_for = ended
+        return await await_in(context, attempt, call, value, ran_for=ran_for, now=self._now)
 
     async def close(self) -> None:
         """Let go of the threads; one that still runs its handler is left to it."""

@@ -1,0 +1,20 @@
+"""Text: how words from outside, an error's or a handler's, are cut to what every store can hold."""
+
+from __future__ import annotations
+
+_ELLIPSIS = "…"
+
+
+def storable(words: object, *, most: int) -> str:
+    """
+    Return any object's words as plain text of at most `most` characters. Never raises.
+
+    A lone surrogate becomes a question mark. An object whose `str` fails is told by its type.
+    """
+    try:
+        text = str.__str__(words if isinstance(words, str) else str(words))
+    except BaseException:  # noqa: BLE001 - whatever the words of others do, they must not cost a job
+        text = f"<{type(words).__name__} without words>"
+    if len(text) > most:
+        text = text[: most - 1] + _ELLIPSIS
+    return text.encode("utf-8", "replace").decode()
