@@ -76,6 +76,7 @@ class Expected:
     unknown_since: datetime | None = None
     unfit_since: datetime | None = None
     is_quarantined: bool = False
+    earlier_attempts: int = 0
 
     @property
     def place(self):
@@ -201,6 +202,7 @@ class Model:
     def retry(self, job: Expected) -> None:
         self.move(job, State.PENDING)
         job.max_attempts = job.attempt + job.original_max
+        job.earlier_attempts = job.attempt
         job.due, job.expires_at, job.cancel_requested = self.now, None, None
         job.unknown_since = job.unfit_since = None
         if job.key is not None:
@@ -270,7 +272,7 @@ def foreseen(job):
 
 def claimed(job):
     """What a worker is told of a job: by a store, or by the model."""
-    earlier = (job.unknown_since, job.unfit_since, job.is_quarantined)
+    earlier = (job.unknown_since, job.unfit_since, job.is_quarantined, job.earlier_attempts)
     return (job.id, job.attempt, job.max_attempts, job.has_started, *earlier)
 
 

@@ -83,7 +83,8 @@ class ClaimedJob(Struct, frozen=True, kw_only=True, array_like=True):
     back because it did not know its task, `unfit_since` because its arguments do
     not fit the task's signature; None since its handler ran, or an operator
     retried it. `is_quarantined` says that its last handler was started and lost
-    with the process it ran in, which it may have killed.
+    with the process it ran in, which it may have killed. `earlier_attempts` is how
+    many there were when an operator retried it last.
     """
 
     id: JobId
@@ -102,7 +103,13 @@ class ClaimedJob(Struct, frozen=True, kw_only=True, array_like=True):
     unknown_since: datetime | None = None
     unfit_since: datetime | None = None
     is_quarantined: bool = False
+    earlier_attempts: int = 0
     options: JobOptions | None = None
+
+    @property
+    def attempt_since_retry(self) -> int:
+        """The attempt, from 1, as the delays of its retries count it: from an operator's retry on, if there was one."""
+        return self.attempt - self.earlier_attempts
 
     @property
     def is_last_attempt(self) -> bool:

@@ -403,6 +403,8 @@ class Facade:
         """
         Make a failed, discarded or cancelled job pending again, with as many further attempts as it had at first.
 
+        The delays between them begin anew, with `retry_delay_seconds`.
+
         Raises:
             JobNotFoundError: there is no such job.
             InvalidTransitionError: it has not ended, or completed.

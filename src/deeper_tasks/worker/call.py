@@ -157,7 +157,11 @@ class Call:
         base, settings = self._base_delay(), self._settings()
         try:
             return policy.delay_after(
-                self.job.attempt, error, random=settings.random, base=base, longest=self._longest_delay(settings)
+                self.job.attempt_since_retry,
+                error,
+                random=settings.random,
+                base=base,
+                longest=self._longest_delay(settings),
             )
         except Exception:  # noqa: BLE001 - a broken delay function must not cost the job
             return base

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from deeper_tasks import Cancel, Done, Fail, Retry, Snooze, current_job
+from deeper_tasks.backends.protocol import JobFilter
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
@@ -297,6 +298,30 @@ async def test_the_jobs_own_delay_goes_before_the_tasks_and_that_before_the_sett
     assert (await bench.run(plain)).delay == timedelta(seconds=15)
     assert (await bench.run(own)).delay == timedelta(seconds=3)
     assert (await bench.run(own, retry_delay=timedelta(seconds=2))).delay == timedelta(seconds=2)
+
+
+async def test_a_retry_by_an_operator_starts_the_delays_anew(bench):
+    asked = []
+    raising = raiser(ValueError("boom"))["coroutine"]
+    doubling = bench.task(raising, name="shop.doubling", jitter=0, retry_delay_seconds=10)
+    function = bench.task(raising, name="shop.function", retry=lambda attempt, _: asked.append(attempt) or attempt)
+
+    async def delays(task):
+        settlement = await bench.run(task, max_attempts=3)
+        yield settlement.delay.total_seconds()
+        for end in (End.RETRY, End.RETRY, End.FAIL, End.RETRY):
+            await bench.backend.settle([msgspec.structs.replace(settlement, end=end, delay=timedelta(0))])
+            if end is End.FAIL:
+                await bench.backend.retry(JobFilter(ids=(settlement.id,)))
+            await bench.backend.promote()
+            _, running = bench.start(await bench.claim_again())
+            settlement = await running
+            yield settlement.delay.total_seconds()
+        await bench.backend.settle([msgspec.structs.replace(settlement, end=End.FAIL)])
+
+    assert [delay async for delay in delays(doubling)] == [10, 20, 0, 10, 20]
+    assert [delay async for delay in delays(function)] == [1, 2, 0, 1, 2]
+    assert asked == [1, 2, 3, 1, 2]
 
 
 async def test_the_growth_of_the_delay_ends_where_the_job_or_its_task_or_the_settings_say(bench):

@@ -148,5 +148,6 @@ def _claimed(record: Record) -> ClaimedJob:
         unknown_since=record.marks.unknown_since,
         unfit_since=record.marks.unfit_since,
         is_quarantined=record.marks.is_quarantined,
+        earlier_attempts=job.max_attempts - record.original_max_attempts,
         options=job.options,
     )

@@ -94,6 +94,7 @@ class Record(Struct, kw_only=True, eq=False):
             unknown_since=self.marks.unknown_since,
             unfit_since=self.marks.unfit_since,
             is_quarantined=self.marks.is_quarantined,
+            earlier_attempts=self.max_attempts - spec.max_attempts,
             options=spec.options,
         )
 

@@ -41,7 +41,8 @@ WHERE id = %(node)s AND NOT EXISTS (SELECT FROM job WHERE job.state = 4 AND job.
 """
 CLAIM = (
     "SELECT id, task, arguments, priority, attempt, max_attempts, inserted_at, scheduled_at, claimed_at, expires_at, "
-    "has_started, unknown_since, unfit_since, is_quarantined, options, obstacle, passed_by FROM {schema}.claim("
+    "has_started, unknown_since, unfit_since, is_quarantined, earlier_attempts, options, obstacle, passed_by "
+    "FROM {schema}.claim("
     "%(queue)s::text, %(limit)s::text::integer, %(slots)s::text::integer, %(node)s::text, %(token)s::text, "
     "%(now)s::timestamptz, %(priorities)s::smallint[], %(floors)s::timestamptz[])"
 )
@@ -111,9 +112,9 @@ async def claim(
         "floors": None if floors is None else text_array(moment_text(floor) for floor in floors.values()),
     }
     rows = await database.call(CLAIM, values, is_urgent=True)
-    passed_by = rows[0][16]
+    passed_by = rows[0][17]
     if rows[0][0] is None:
-        obstacle = rows[0][15]
+        obstacle = rows[0][16]
         if obstacle == "lost":
             raise _lost(node)
         if obstacle is None:
@@ -140,6 +141,7 @@ def _claimed(row: Row, queue: str, token: ClaimToken) -> ClaimedJob:
         unknown_since,
         unfit_since,
         is_quarantined,
+        earlier_attempts,
         options,
         _,
         _,
@@ -161,6 +163,7 @@ def _claimed(row: Row, queue: str, token: ClaimToken) -> ClaimedJob:
         unknown_since=unknown_since,
         unfit_since=unfit_since,
         is_quarantined=is_quarantined,
+        earlier_attempts=earlier_attempts,
         options=to_options(options) if options else None,
     )
 

@@ -51,7 +51,7 @@ _CLAIMED = f"""json_array(
     {_SECONDS.format(column="inserted_at")}, {_SECONDS.format(column="scheduled_at")}, {_SECONDS.format(column=":now")},
     {_OPTIONAL_SECONDS.format(column="expires_at")}, {{has_started}},
     {_OPTIONAL_SECONDS.format(column="unknown_since")}, {_OPTIONAL_SECONDS.format(column="unfit_since")},
-    is_quarantined IS NOT NULL, json(options)
+    is_quarantined IS NOT NULL, max_attempts - original_max_attempts, json(options)
 )"""
 SELECT_CLAIMABLE = f"""
 SELECT

@@ -171,6 +171,28 @@ class ControlConformance:
         [again] = await take(backend, node)
         assert (again.attempt, again.max_attempts) == (4, 6)
 
+    async def test_a_claim_tells_how_many_attempts_there_were_before_the_last_retry_by_an_operator(
+        self, backend: Backend
+    ) -> None:
+        node = await join(backend)
+        job_id = await put(backend, max_attempts=2)
+        told: list[tuple[int, int, int]] = []
+
+        async def run(end: End) -> None:
+            token = new_token()
+            [job] = (await backend.claim(QUEUE, limit=1, slots=1, node=node, token=token, now=NOW)).jobs
+            assert (await backend.claim(QUEUE, limit=1, slots=1, node=node, token=token, now=NOW)).jobs == (job,)
+            told.append((job.attempt, job.earlier_attempts, job.attempt_since_retry))
+            await settle(backend, [job], end, error=BOOM, now=NOW)
+            await backend.promote(now=NOW)
+
+        for ends in ([End.RETRY, End.DISCARD], [End.SNOOZE, End.RETRY, End.DISCARD], [End.FAIL], [End.COMPLETE]):
+            for end in ends:
+                await run(end)
+            if end is not End.COMPLETE:
+                await backend.retry(only(job_id), now=NOW)
+        assert told == [(1, 0, 1), (2, 0, 2), (3, 2, 1), (3, 2, 1), (4, 2, 2), (5, 4, 1), (6, 5, 1)]
+
     async def test_a_retry_clears_the_expiry(self, backend: Backend) -> None:
         job_id = await put(backend, expires_in=MINUTE)
         await backend.expire(now=NOW + HOUR)

@@ -35,6 +35,7 @@ RETURNS TABLE (
     unknown_since timestamptz,
     unfit_since timestamptz,
     is_quarantined boolean,
+    earlier_attempts integer,
     options text,
     obstacle text,
     passed_by bigint
@@ -63,7 +64,8 @@ BEGIN
         SELECT
             job.id::text, job.task, job.arguments, job.priority, job.attempt, job.max_attempts, job.inserted_at,
             job.scheduled_at, _moment, job.expires_at, job.attempted_at IS NOT NULL, job.unknown_since, job.unfit_since,
-            job.is_quarantined IS NOT NULL, job.options, NULL::text, 0::bigint
+            job.is_quarantined IS NOT NULL, job.max_attempts - job.original_max_attempts, job.options, NULL::text,
+            0::bigint
         FROM job
         WHERE job.state = 4 AND job.node = _number AND job.token = _token
         ORDER BY job.priority, job.scheduled_at, job.id;
@@ -112,7 +114,7 @@ BEGIN
         RETURN QUERY SELECT
             NULL::text, NULL::text, NULL::text, NULL::smallint, NULL::integer, NULL::integer, NULL::timestamptz,
             NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::boolean, NULL::timestamptz,
-            NULL::timestamptz, NULL::boolean, NULL::text, _obstacle, _passed_by;
+            NULL::timestamptz, NULL::boolean, NULL::integer, NULL::text, _obstacle, _passed_by;
         RETURN;
     END IF;
 
@@ -130,15 +132,15 @@ BEGIN
         RETURNING
             job.id::text, job.task, job.arguments, job.priority, job.attempt, job.max_attempts, job.inserted_at,
             job.scheduled_at, job.expires_at, job.unknown_since, job.unfit_since, job.is_quarantined, job.options,
-            chosen.place
+            job.original_max_attempts, chosen.place
     ), counted AS (
         INSERT INTO move (queue, before, after, day, count) SELECT _queue, 3, 4, 0, count(*) FROM claimed
     )
     SELECT
         claimed.id, claimed.task, claimed.arguments, claimed.priority, claimed.attempt, claimed.max_attempts,
         claimed.inserted_at, claimed.scheduled_at, _moment, claimed.expires_at, claimed.place <= _slots,
-        claimed.unknown_since, claimed.unfit_since, claimed.is_quarantined IS NOT NULL, claimed.options, NULL::text,
-        _passed_by
+        claimed.unknown_since, claimed.unfit_since, claimed.is_quarantined IS NOT NULL,
+        claimed.max_attempts - claimed.original_max_attempts, claimed.options, NULL::text, _passed_by
     FROM claimed
     ORDER BY claimed.place;
 END;
