@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from typing import assert_type
+from collections.abc import Coroutine
+from typing import Any, assert_type
 
-from deeper_tasks import BackgroundTaskManager
+from deeper_tasks import BackgroundTaskManager, WorkerState
 from deeper_tasks.tasks import BoundTask, Task, TaskId, make_task, task
 
 
@@ -71,6 +72,23 @@ async def any_stores_connection_is_an_option() -> None:
     await send.enqueue(42, connection=connection)  # type: ignore[call-arg]
     await manager.enqueue_task(send, args=[42], conection=connection)  # type: ignore[call-arg]
     task(connection=connection)  # type: ignore[call-overload]
+
+
+def hooks_keep_their_types_and_the_state_holds_anything() -> None:
+    manager = BackgroundTaskManager("memory://")
+
+    @manager.on_worker_start
+    async def open_pool(state: WorkerState, size: int = 3) -> dict[str, int]:
+        state.pool = size
+        return {"more": state.pool}
+
+    @manager.on_worker_stop
+    def close_pool() -> None: ...
+
+    assert_type(close_pool(), None)
+    opening: Coroutine[Any, Any, dict[str, int]] = open_pool(WorkerState(), size=4)
+    opening.close()
+    manager.on_worker_start("open_pool")  # type: ignore[type-var]
 
 
 def a_decorator_refuses_wrong_options() -> None:

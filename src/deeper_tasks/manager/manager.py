@@ -24,7 +24,7 @@ from deeper_tasks.manager.stores import make_backend
 from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.worker_settings import worker_settings
 from deeper_tasks.tasks import Task, TaskOptions, make_task
-from deeper_tasks.worker.forks import handle_here
+from deeper_tasks.worker.forks import handle_here, no_longer_handle
 from deeper_tasks.worker.hooks import Hook, Hooks, check_hook
 from deeper_tasks.worker.runner import Middleware
 from deeper_tasks.worker.worker import Worker
@@ -239,6 +239,7 @@ class BackgroundTaskManager(Facade):
             await worker.run()
         finally:
             for number in handled if handle_signals else ():
+                no_longer_handle(number)
                 with suppress(ValueError):
                     loop.remove_signal_handler(number)
         return worker

@@ -54,6 +54,11 @@ def handle_here(number: int) -> None:
     _handled.add(number)
 
 
+def no_longer_handle(number: int) -> None:
+    """Undo `handle_here`."""
+    _handled.discard(number)
+
+
 def leave_if_copy(pid: int, error: BaseException | None = None) -> None:
     """
     End this process, unless it is `pid`, the one where the attempt began: its handler has returned or raised `error`.

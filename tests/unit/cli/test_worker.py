@@ -66,6 +66,7 @@ several = BackgroundTaskManager("sqlite:///tasks.db", processes=4)
 
 HOOKED = """
 import sys
+from pathlib import Path
 from deeper_tasks import BackgroundTaskManager
 
 manager = BackgroundTaskManager("sqlite:///tasks.db")
@@ -73,7 +74,13 @@ manager = BackgroundTaskManager("sqlite:///tasks.db")
 
 @manager.on_worker_start
 def open_pool():
-    sys.exit(0)
+    if not Path("database").exists():
+        sys.exit(0)
+
+
+@manager.on_worker_stop
+def close_pool():
+    Path("closed").touch()
 """
 
 LOGGED = """
@@ -359,6 +366,18 @@ def test_a_start_hook_that_fails_ends_the_worker_with_a_line_and_exit_code_1(sta
     assert worker.end() == 1
     assert worker.lines[-1] == "deeper: the start hook hooked.open_pool failed: SystemExit: 0"
     assert "Traceback (most recent call last):" in worker.lines
+
+
+def test_a_supervisor_starts_a_worker_again_whose_start_hook_fails(start, folder):
+    (folder / "hooked.py").write_text(HOOKED)
+    worker = start("hooked:manager", "--processes", "1")
+    worker.wait_for("the start hook hooked.open_pool failed")
+    (folder / "database").touch()
+    worker.wait_for("started, serving")
+    assert not (folder / "closed").exists()
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == 0
+    assert (folder / "closed").exists()
 
 
 @pytest.mark.parametrize("task", ["in_a_process", "in_a_thread"])

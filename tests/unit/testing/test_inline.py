@@ -1,5 +1,6 @@
 """Inline: an enqueue that returns has run its job, through all that a worker does."""
 
+from contextvars import ContextVar
 from datetime import date, datetime
 from functools import partial
 
@@ -9,6 +10,8 @@ from deeper_tasks import Fail, Retry, Snooze, current_job
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import InvalidArgumentsError, JobNotCompletedError
 from deeper_tasks.integrations.events import JobCompleted, JobEnqueued, JobStarted
+
+tenant = ContextVar("tenant", default="none")
 
 
 @pytest.fixture
@@ -249,3 +252,20 @@ async def test_many_are_run_in_order_until_one_fails(kit):
         await enqueue()
     assert ran == [1, 2]
     assert len(await kit.all_enqueued(picky)) == 3
+
+
+async def test_a_job_that_runs_inside_another_does_not_find_what_that_set_in_its_context(kit):
+    seen = []
+
+    @kit.manager.task(name="shop.inner")
+    async def inner():
+        seen.append(tenant.get())
+
+    @kit.manager.task(name="shop.outer")
+    async def outer():
+        tenant.set("of the outer job")
+        await inner.enqueue()
+
+    with kit.inline():
+        await outer.enqueue()
+    assert seen == ["none"]

@@ -28,6 +28,8 @@ TASKS = """
     from deeper_tasks import Cancel, Fail, Retry, Snooze, current_job, task
 
     colour = contextvars.ContextVar("colour", default="none")
+    # From here on there is a decimal context, which copies of this code's context share.
+    decimal.getcontext()
 
     def forever():
         while True:
@@ -213,8 +215,9 @@ TASKS = """
 
     @task(executor="process")
     def paints():
-        before = colour.get()
+        before = [colour.get(), decimal.getcontext().prec]
         colour.set("red")
+        decimal.getcontext().prec = 5
         return before
 
     @task(executor="process")
@@ -450,7 +453,7 @@ async def test_progress_and_log_lines_come_from_there(bench, tasks):
 
 
 async def test_a_context_does_not_last_from_one_job_to_the_next(bench, tasks):
-    assert [(await bench.run(tasks["paints"])).result for _ in range(2)] == ['"none"', '"none"']
+    assert [(await bench.run(tasks["paints"])).result for _ in range(2)] == ['["none",28]'] * 2
 
 
 async def test_arguments_that_do_not_fit_fail_the_job(bench, tasks):
