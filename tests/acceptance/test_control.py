@@ -1,10 +1,13 @@
 """Control from another process: cancel, pause, timeouts."""
 
+import re
+
 import pytest
 from workshop import tasks
 from workshop.crew import STORES, is_alive
 
 from deeper_tasks import CancelOutcome, State
+from deeper_tasks.errors import JobNotCompletedError
 
 SLOW_BEAT = {"heartbeat_seconds": 300, "lease_seconds": 1200}
 """A beat so seldom that only the notification can bring a cancel or a pause to the worker in time."""
@@ -110,6 +113,26 @@ async def test_a_timeout_ends_the_attempt_and_the_job_is_retried(crew, manager, 
     status = await manager.get_task_status(job)
     assert (status.status, status.attempts) == (State.DISCARDED, 2)
     assert [error.kind for error in status.errors] == ["TimeoutError"] * 2
+
+
+@pytest.mark.parametrize("crew", STORES, indirect=True)
+async def test_a_return_after_the_timeout_has_failed_by_it_unless_the_task_accepts_it(crew, manager):
+    worker = crew.worker()
+    late = [await manager.enqueue_task(task) for task in (tasks.block_too_long, tasks.sleep_too_long)]
+    accepted = await manager.enqueue_task(tasks.sleep_too_long_and_be_accepted)
+    assert await manager.result(accepted, timeout=30) == "late"
+    for job in late:
+        with pytest.raises(JobNotCompletedError):
+            await manager.result(job, timeout=30)
+        status = await manager.get_task_status(job)
+        assert (status.status, status.attempts) == (State.DISCARDED, 1)
+        assert re.fullmatch(
+            r"TimeoutError: ran \S+ m?s, \S+ s longer than its timeout of 0.1 s, in tasks.py:\d+", status.last_error
+        )
+        assert worker.says(f"{job}: {status.last_error}")
+    # Neither has cost the worker a slot.
+    await manager.result(await manager.enqueue_task(tasks.nap), timeout=30)
+    assert worker.stop() == 0
 
 
 async def _counts(manager, *, pending, running):

@@ -87,11 +87,12 @@ async def test_a_supervisor_that_was_stopped_itself_blames_no_process(crew, mana
 
 
 async def test_a_process_whose_slot_is_lost_to_a_thread_is_replaced(crew, manager, wait_until, make_fleet):
-    made = await make_fleet("--processes", "1", "--grace", "0.5")
+    made = await make_fleet("--processes", "1", "--grace", "0.5", stuck_seconds=0.5)
     (before,) = made.children
     await manager.enqueue_task(fleet.ignore_timeout, args=[str(crew.folder / "never")])
-    words = "ended because a task ignored its timeout, or blocked the event loop for too long; another starts at once"
-    await wait_until(lambda: made.member.says(words))
+    words = "ended because jobs ignored their timeouts and kept its slots, or blocked the event loop for too long; "
+    await wait_until(lambda: made.member.says(f"{words}another starts at once"))
+    assert made.member.says("is stuck, the job ")
     await wait_until(made.is_ready)
     assert made.children != [before]
     await manager.result(await manager.enqueue_task(tasks.nap), timeout=30)

@@ -75,6 +75,31 @@ async def test_a_worker_killed_before_it_heard_of_its_commit_has_done_all_and_no
     assert len(crew.journal("booked")) == 1
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
+async def test_a_return_that_is_late_or_because_the_worker_stops_leaves_nothing_unless_it_is_done(
+    crew, manager, worker, wait_until
+):
+    # One after the other: SQLite runs one at a time.
+    late = [await manager.enqueue_task(task, args=[1]) for task in (payments.pay_late, payments.pay_late_in_thread)]
+    given_back = await manager.enqueue_task(payments.pay_until_stopped_in_thread, args=[2, "return"])
+    first = worker("default:1")
+    await wait_until(lambda: len(crew.journal("booked")) == len(late) + 1)
+    assert first.stop() == 0
+    for job in late:
+        status = await manager.get_task_status(job)
+        assert (status.status, [error.kind for error in status.errors]) == (State.DISCARDED, ["TimeoutError"])
+    status = await manager.get_task_status(given_back)
+    assert (status.status, status.attempts) == (State.PENDING, 0)
+    assert _payments(crew) == []
+    await manager.cancel_task(given_back)
+    done = await manager.enqueue_task(payments.pay_until_stopped, args=[3, "done"])
+    second = worker("default:1")
+    await wait_until(lambda: len(crew.journal("booked")) == len(late) + 2)
+    assert second.stop() == 0
+    assert await manager.result(done, timeout=30) == 3
+    assert _payments(crew) == [3]
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("crew", STORES, indirect=True)
 async def test_200_payments_are_each_booked_once_though_workers_are_killed_at_random(crew, manager, worker, wait_until):

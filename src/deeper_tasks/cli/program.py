@@ -46,7 +46,7 @@ Exit codes:
   2    the command line or a setting is wrong
   3    there is no such job, task or recurring task
   4    the store cannot be reached, or its schema does not fit
-  75   of a worker: a task ignored its timeout, or blocked the event loop
+  75   of a worker: jobs ignored their timeouts, or blocked the event loop
        longer than loop_stall_limit_seconds; start the worker again
   130  interrupted by Ctrl-C
   141  nobody reads the answer any more, as in 'deeper list | head'"""

@@ -28,10 +28,10 @@ Examples:
 
 \b
 Supervised worker processes, by --processes or --reload, are replaced when they
-end, when a task that cannot be stopped takes one of their slots, and when they
-give no sign of life for 30 s (setting silence_limit_seconds). SIGHUP to the
-supervisor restarts them one after the other. One process alone is supervised
-only if --processes 1 says so.
+end, when jobs that ignore their timeouts keep too many of their slots (settings
+stuck_slots_limit, stuck_seconds), and when they give no sign of life for 30 s
+(setting silence_limit_seconds). SIGHUP to the supervisor restarts them one
+after the other. One process alone is supervised only if --processes 1 says so.
 
 \b
 Health: /live, /ready and /health answer 200, or 503. Live: the process gives
@@ -47,10 +47,10 @@ DEEPER_TASKS_HEALTH_PORT, …) and deeper_tasks.toml, not from its code.
 \b
 Exit codes: 0 stopped in order; 1 a supervised process had to be killed, or a
 start hook failed (a supervisor keeps trying); 2 wrong usage, or the application
-cannot be imported; 4 the store cannot be used (a supervisor keeps trying); 75 a
-task ignored its timeout, and only a new process has its slot back, or blocked
-the event loop longer than the setting loop_stall_limit_seconds allows (a
-supervisor starts another)."""
+cannot be imported; 4 the store cannot be used (a supervisor keeps trying);
+75 jobs ignored their timeouts, and only a new process has their slots back, or
+one blocked the event loop longer than the setting loop_stall_limit_seconds
+allows (a supervisor starts another)."""
 )
 @click.argument("application", metavar="MODULE:MANAGER")
 @click.option(

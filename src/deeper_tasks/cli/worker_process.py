@@ -111,6 +111,8 @@ async def _work(
         await manager.close()
     code = ExitCode.STUCK if ended.is_stuck else ExitCode.DONE
     if ended.is_stuck:
-        _logger.error("a task ignored its timeout and cannot be stopped; this process ends, start the worker again")
+        _logger.error(
+            "jobs that cannot be stopped have taken too many slots; this process ends, start the worker again"
+        )
     await end_loop(code)
     return code

@@ -136,9 +136,25 @@ class TaskUnknown(JobEvent, frozen=True, kw_only=True):
 
 
 class TaskIgnoresTimeout(JobEvent, frozen=True, kw_only=True):
-    """A thread runs on after its timeout, which nothing can end: it keeps its slot."""
+    """
+    An attempt runs on after its timeout, which nothing can end: it keeps its slot. Told once for each.
+
+    `place` is the line where it is. `lost` of the worker's `slots` are lost in this way now; the worker
+    goes on with the others.
+    """
 
     timeout: timedelta | None = None
+    place: str = ""
+    lost: int = 0
+    slots: int = 0
+
+
+class SlotFreed(JobEvent, frozen=True, kw_only=True):
+    """An attempt that ran on after its timeout has ended at last, `after` that long: its slot is free again."""
+
+    after: timedelta
+    lost: int = 0
+    slots: int = 0
 
 
 class ResultOmitted(JobEvent, frozen=True, kw_only=True):
@@ -225,6 +241,14 @@ class WorkerStopped(Event, frozen=True, kw_only=True):
 
     node: NodeId
     queues: dict[str, int]
+
+
+class WorkerStuck(Event, frozen=True, kw_only=True):
+    """A worker has lost too many slots, or one for too long: it drains and ends, for another to take its place."""
+
+    node: NodeId
+    queues: dict[str, int]
+    reason: str
 
 
 class NodeLost(Event, frozen=True, kw_only=True):

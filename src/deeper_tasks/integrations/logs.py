@@ -166,6 +166,14 @@ def _culprit(event: events.LoopStalled | events.LoopRecovered) -> str:
     return f"the job {event.task} {event.job_id} (queue {event.queue!r}, attempt {event.attempt})"
 
 
+def _ignoring(event: events.TaskIgnoresTimeout) -> str:
+    where = f", at {event.place}" if event.place else ""
+    return (
+        f"job runs on after its timeout and keeps its slot ({event.lost} of {event.slots} lost, "
+        f"the worker goes on with the others): {_job(event)}{where}"
+    )
+
+
 def _stalled(event: events.LoopStalled) -> str:
     way_out = "" if event.job_id is None else "; await there, or make the task a plain def or executor='process'"
     return (
@@ -224,6 +232,11 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
             "if it is gone for good, remove it with cancel_recurring_task"
         ),
     ),
+    events.TaskIgnoresTimeout: (WARNING, _ignoring),
+    events.SlotFreed: (
+        WARNING,
+        lambda e: f"job ended {_seconds(e.after)} after its timeout, its slot is free again: {_job(e)}",
+    ),
     events.LoopStalled: (WARNING, _stalled),
     events.LoopRecovered: (
         WARNING,
@@ -236,7 +249,10 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
         ERROR,
         lambda e: f"discarded after {e.attempt} attempts: {_job(e)}: {_error(e.error)}",
     ),
-    events.TaskIgnoresTimeout: (ERROR, lambda e: f"runs on after its timeout and keeps its slot: {_job(e)}"),
+    events.WorkerStuck: (
+        ERROR,
+        lambda e: f"worker {e.node} is stuck, {e.reason}; it claims no more and ends, for another to take its place",
+    ),
     events.NodeLost: (ERROR, lambda e: f"worker {e.node} was taken for dead; it registers anew"),
     events.StoreUnavailable: (ERROR, lambda e: f"the store does not answer, trying again: {e.error}"),
 }

@@ -212,7 +212,8 @@ class BackgroundTaskManager(Facade):
         `name` is what the lists of workers call it; `shutdown_grace_seconds` too takes the place of the setting.
         Signals are handled in the main thread only: elsewhere say `handle_signals=False`, and stop it by the
         `Worker.stop` of the worker that `on_start` is given.
-        Returns the worker, stopped; its `is_stuck` tells whether a thread ignored its timeout.
+        Returns the worker, stopped; its `is_stuck` tells whether it stopped by itself, because jobs that ignore their
+        timeouts kept its slots.
 
         Raises:
             HookError: a start hook failed; nothing was claimed.

@@ -44,6 +44,8 @@ def worker_settings(
         max_result_bytes=settings.max_result_bytes,
         loop_stall_warning=_duration(settings.loop_stall_warning_seconds),
         loop_stall_limit=_duration(settings.loop_stall_limit_seconds),
+        stuck_slots_limit=settings.stuck_slots_limit,
+        stuck_after=timedelta(seconds=settings.stuck_seconds),
         process_memory_limit_mb=settings.process_memory_limit_mb,
         retention=retention_of(settings),
         cleanup_interval=timedelta(seconds=settings.cleanup_interval_seconds),

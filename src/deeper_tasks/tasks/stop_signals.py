@@ -7,6 +7,7 @@ from datetime import timedelta
 from deeper_tasks.domain.stop import Stop
 
 _NONE: frozenset[Stop] = frozenset()
+_NOTHING = timedelta(0)
 
 
 class StopSignals:
@@ -15,6 +16,7 @@ class StopSignals:
 
     Attributes:
         timeout: how long the handler may run; None without a limit.
+        held: how much of its time other code than its own has kept it from running, by blocking the loop.
         told: the stops that are in force, those without an interruption too: a worker that stops
             says so at once, and interrupts at the end of its grace period.
         forced: those by which the code was interrupted.
@@ -22,12 +24,17 @@ class StopSignals:
         reason: the words that came with the stop that decides.
     """
 
-    __slots__ = ("forced", "reason", "seen", "timeout", "told")
+    __slots__ = ("forced", "held", "reason", "seen", "timeout", "told")
 
     def __init__(self) -> None:
         self.told = self.forced = self.seen = _NONE
         self.reason = ""
         self.timeout: timedelta | None = None
+        self.held = _NOTHING
+
+    def is_late(self, ran_for: timedelta) -> bool:
+        """Whether a handler that ran so long has ended after its timeout, by no fault of others."""
+        return self.timeout is not None and ran_for > self.timeout and ran_for - self.held > self.timeout
 
     def refresh(self) -> None:
         """Take in what was told since; where the worker shares its memory there is nothing to do."""

@@ -21,6 +21,8 @@ class Attempt(StopSignals):
     gets it, `onlooker` the same for middleware. `claimed` is the worker's monotonic
     time when the claim's answer came. `is_settled`: the store has its end
     already, and `state` is what that led to, None where it was refused.
+    `thread` is the id of the thread that runs it, None elsewhere than in a thread. `overdue_since` is the worker's
+    monotonic time when it was interrupted because of its timeout, and `ignored` how often that has been in vain since.
     `may_be_settled`: the store was sent an end, and its answer was lost.
     """
 
@@ -28,15 +30,17 @@ class Attempt(StopSignals):
         "claimed",
         "context",
         "deadline",
+        "ignored",
         "interrupt",
-        "is_overdue",
         "is_settled",
         "job",
         "may_be_settled",
         "onlooker",
+        "overdue_since",
         "pass_on",
         "state",
         "task",
+        "thread",
     )
 
     def __init__(self, job: ClaimedJob, *, claimed: float) -> None:
@@ -45,7 +49,9 @@ class Attempt(StopSignals):
         self.context: CurrentJob | None = None
         self.onlooker: CurrentJob | None = None
         self.deadline: float | None = None
-        self.is_overdue = False
+        self.overdue_since: float | None = None
+        self.ignored = 0
+        self.thread: int | None = None
         self.claimed = claimed
         self.interrupt: Callable[[], object] | None = None
         self.pass_on: Callable[[Stop, str], object] | None = None

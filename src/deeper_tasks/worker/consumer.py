@@ -44,7 +44,7 @@ class Consumer:
     A role whose turn claims once. Slots are filled from what was claimed ahead, without a turn.
 
     `run` gives the settlement of an attempt, or None where there is nothing to settle; `fault` that of one whose
-    run raised.
+    run raised. `on_freed` is called when one that ignored its timeout has ended at last.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Consumer:
         base: BaseContext,
         fault: Fault,
         wake: Callable[[], None],
+        on_freed: Callable[[Attempt], None] = lambda _: None,
     ) -> None:
         self.queue = queue
         self.is_draining = False
@@ -78,6 +79,7 @@ class Consumer:
         self._base = base
         self._fault = fault
         self._wake = wake
+        self._on_freed = on_freed
         self._pace = Pace(slots=slots, horizon=self._horizon)
         self._held: deque[tuple[ClaimedJob, float]] = deque()
         self._unanswered: ClaimToken | None = None
@@ -94,6 +96,11 @@ class Consumer:
     def is_busy(self) -> bool:
         """Whether something runs here, its settlement is being made, or a claim is under way."""
         return bool(self.running) or self._is_claiming
+
+    @property
+    def is_claiming(self) -> bool:
+        """Whether a claim is under way."""
+        return self._is_claiming
 
     @property
     def claiming(self) -> ClaimToken | None:
@@ -224,9 +231,11 @@ class Consumer:
             settlement = self._end_of_fault(attempt, error)
         finally:
             del self.running[job.id]
+            if attempt.ignored:
+                # This is the context of the attempt, in which no subscriber may run.
+                self._base.fresh().run(self._on_freed, attempt)
         if settlement is not None:
             if attempt.is_settled:
-                # This is the context of the attempt, in which no subscriber may run.
                 self._base.fresh().run(self._settler.tell, job, settlement, attempt.state)
             else:
                 self._settler.put(job, settlement, is_repeat=attempt.may_be_settled)

@@ -13,6 +13,8 @@ from deeper_tasks.worker.clock import Clock
 
 _PATIENCE = 10.0
 """Seconds between two interruptions of code that does not stop."""
+_LAG, _TURNS = 0.05, 5
+"""Seconds after which the timer itself is late, and how many turns of the loop others get before it then."""
 
 
 class Deadlines:
@@ -20,15 +22,22 @@ class Deadlines:
     Watches the running attempts through one timer, armed for the earliest deadline.
 
     Looking through all that run costs less than a timer for each: they are as
-    few as the slots, and nearly all end long before their deadline.
+    few as the slots, and nearly all end long before their deadline. What does not stop is
+    interrupted again and again, and `on_ignored` is called each time; once also `stuck_after` its deadline.
     """
 
     def __init__(
-        self, *, running: Callable[[], Iterable[Attempt]], clock: Clock, on_ignored: Callable[[Attempt], None]
+        self,
+        *,
+        running: Callable[[], Iterable[Attempt]],
+        clock: Clock,
+        on_ignored: Callable[[Attempt], None],
+        stuck_after: timedelta = timedelta.max,
     ) -> None:
         self._running = running
         self._clock = clock
         self._on_ignored = on_ignored
+        self._stuck_after = stuck_after.total_seconds()
         self._armed_for = math.inf
         self._awake = asyncio.Event()
 
@@ -47,6 +56,10 @@ class Deadlines:
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
+            if self._armed_for < self._clock.monotonic() - _LAG:
+                # The loop was blocked. A handler whose answer is there, and only its turn is not, returns first.
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
             pause = self.turn()
             self._awake.clear()
             await self._clock.sleep(pause, until=self._awake)
@@ -65,11 +78,13 @@ class Deadlines:
         self._armed_for = min((attempt.deadline or math.inf for attempt in self._running()), default=math.inf)
 
     def _stop(self, attempt: Attempt, now: float) -> None:
-        if attempt.is_overdue:
+        if attempt.overdue_since is None:
+            attempt.overdue_since = now
+        else:
             self._on_ignored(attempt)
-        attempt.is_overdue = True
-        attempt.tell_to_stop(Stop.TIMEOUT, "ran longer than its timeout")
-        attempt.deadline = now + _PATIENCE
+        attempt.tell_to_stop(Stop.TIMEOUT)
+        stuck_at = attempt.overdue_since + self._stuck_after
+        attempt.deadline = min(now + _PATIENCE, stuck_at) if now < stuck_at else now + _PATIENCE
 
 
 def _is_due(attempt: Attempt, now: float) -> bool:

@@ -19,6 +19,7 @@ from deeper_tasks.integrations.events import EventBus, LoopRecovered, LoopStalle
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.snapshot import Snapshot, take_snapshot
+from deeper_tasks.worker.stalls import Stalls
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -82,6 +83,7 @@ class LoopWatch:
         self._loop_thread = threading.get_ident()
         self._asked = self._answered = 0
         self._stalled: Snapshot | None = None
+        self.stalls = Stalls()
         self._stopping = threading.Event()
         self._timer = StallTimer(widest_gap=2 * self._pause, now=time.monotonic(), cpu=time.process_time())
         self._thread = threading.Thread(target=self._run, name="deeper-loop-watch", daemon=True)
@@ -105,6 +107,7 @@ class LoopWatch:
 
     def _answer(self, asked: int) -> None:
         self._answered = asked
+        self.stalls.end(time.monotonic())
 
     @property
     def _is_answered(self) -> bool:
@@ -147,6 +150,7 @@ class LoopWatch:
                 self._timer.reset()
                 return
             self._stalled = seen
+            self.stalls.begin(time.monotonic() - self._timer.seconds, None if seen.job is None else seen.job.id)
             stalled_for = timedelta(seconds=self._timer.seconds)
             self._tell(
                 lambda: self._bus.emit(LoopStalled(stalled_for=stalled_for, stack=seen.stack, **_about(seen.job)))

@@ -35,4 +35,6 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     process_memory_limit_mb: int | None = None
     retention: Retention = Retention()
     cleanup_interval: timedelta = timedelta(seconds=60)
+    stuck_slots_limit: int | None = None
+    stuck_after: timedelta = timedelta(hours=1)
     queue_capacity: int | None = None

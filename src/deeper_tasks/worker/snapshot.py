@@ -6,12 +6,14 @@ import asyncio
 import os
 import selectors
 import sys
+import sysconfig
 from asyncio.events import Handle
 from collections.abc import Iterable, Iterator
 from contextvars import Context
 from pathlib import Path
 from traceback import FrameSummary, StackSummary
 from types import FrameType
+from typing import Any
 
 from msgspec import Struct
 
@@ -21,6 +23,9 @@ from deeper_tasks.worker.attempt import Attempt
 
 _PLUMBING = tuple(f"{Path(file).parent}{os.sep}" for file in (asyncio.__file__, __file__))
 """Where the frames between the loop and the user's code come from."""
+
+_LIBRARY, _INSTALLED = (f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "purelib"))
+"""Where the frames that start a thread come from, and where an application's may."""
 
 _MOST_FRAMES = 30
 
@@ -55,6 +60,34 @@ def take_snapshot(loop: asyncio.AbstractEventLoop, thread: int, running: Iterabl
         job=_job(asyncio.current_task(loop), frames, running),
         places=_places(frames),
     )
+
+
+def place_in_handler(attempt: Attempt) -> str:
+    """
+    Return the file and line at which the handler of an attempt is; empty where that cannot be seen, as in a process.
+
+    To be called in the loop: a coroutine is looked at while it waits.
+    """
+    if attempt.thread is not None:
+        frames = reversed([*_outwards(sys._current_frames().get(attempt.thread))])  # noqa: SLF001 - as above
+    else:
+        frames = iter(_waiting_frames(attempt.task))
+    handlers = (frame for frame in frames if not _is_plumbing(frame.f_code.co_filename))
+    frame = next(handlers, None)
+    return "" if frame is None else f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+
+
+def _waiting_frames(task: asyncio.Task[object] | None) -> Iterator[FrameType]:
+    """Yield the frames of a task that waits, outermost first."""
+    waiting: Any = None if task is None else task.get_coro()
+    while (frame := getattr(waiting, "cr_frame", None)) is not None:
+        yield frame
+        waiting = waiting.cr_await
+
+
+def _is_plumbing(file: str) -> bool:
+    # What is installed lies below the standard library.
+    return file.startswith(_PLUMBING) or (file.startswith(_LIBRARY) and not file.startswith(_INSTALLED))
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:

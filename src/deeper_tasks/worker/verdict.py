@@ -25,7 +25,7 @@ def returned(call: Call, value: object, ran_for: timedelta, stops: StopSignals) 
 
     One that has seen a stop, or ran longer than its timeout, has not completed.
     """
-    is_late = stops.timeout is not None and ran_for > stops.timeout
+    is_late = stops.is_late(ran_for)
     if not (is_late or stops.told):
         return call.returned(value, ran_for)
     error = error_in(value)
@@ -48,7 +48,7 @@ def raised(call: Call, error: BaseException, ran_for: timedelta, stops: StopSign
     After a stop that it has seen, or by which it was interrupted, an error is what the stop brought
     about; what the handler decides itself counts, unless its job was cancelled.
     """
-    is_late = stops.timeout is not None and ran_for > stops.timeout
+    is_late = stops.is_late(ran_for)
     if not (is_late or stops.told):
         return call.raised(error, ran_for)
     if isinstance(error, Done):
@@ -92,15 +92,15 @@ def _stopped_by(
             return call.cancelled(stops.reason, ran_for)
         case Stop.TIMEOUT:
             ran_for = ran_for or timedelta(0)
-            late = TimeoutError(_how_late(call, ran_for, stops.timeout))
+            late = TimeoutError(_how_late(call, ran_for, stops))
             # Where the code was when its time was over.
             return call.broken_off(late if error is None else late.with_traceback(error.__traceback__), ran_for)
     return call.released(SHUTTING_DOWN, ran_for=ran_for)
 
 
-def _how_late(call: Call, ran_for: timedelta, timeout: timedelta | None) -> str:
-    timeout = timeout or timedelta(0)
-    longer = ran_for - timeout
+def _how_late(call: Call, ran_for: timedelta, stops: StopSignals) -> str:
+    timeout = stops.timeout or timedelta(0)
+    longer = ran_for - stops.held - timeout
     by = f"ran {_seconds(ran_for)}, {_seconds(longer)} longer" if longer >= _WORTH_TELLING else "ran longer"
     return f"{by} than its timeout of {_seconds(timeout)}, in {place_of(call)}"
 

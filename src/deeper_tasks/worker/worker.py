@@ -16,10 +16,10 @@ from deeper_tasks.errors import BackendError, BackendUnavailableError
 from deeper_tasks.integrations.events import (
     EventBus,
     NodeLost,
-    TaskIgnoresTimeout,
     WorkerStarted,
     WorkerStopped,
     WorkerStopping,
+    WorkerStuck,
 )
 from deeper_tasks.tasks import ExecutorKind, TaskRegistry, WorkerState
 from deeper_tasks.worker.attempt import Attempt
@@ -49,6 +49,7 @@ from deeper_tasks.worker.runner import Middleware, Runner
 from deeper_tasks.worker.scheduler import Declare, Scheduler
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.settler import Answered, Settler
+from deeper_tasks.worker.stuck_slots import StuckSlots
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -93,7 +94,15 @@ class Worker:
             on_stray_ended=partial(announce_end, bus),
         )
         self._reporter = Reporter(backend=backend, clock=self._clock, token_of=self._token_of)
-        self._deadlines = Deadlines(running=self._running, clock=self._clock, on_ignored=self._on_ignored)
+        self._stuck_slots = StuckSlots(
+            settings=settings, running=self._running, clock=self._clock, bus=bus, on_stuck=self._on_stuck
+        )
+        self._deadlines = Deadlines(
+            running=self._running,
+            clock=self._clock,
+            on_ignored=self._stuck_slots.note_ignored,
+            stuck_after=settings.stuck_after,
+        )
         self._process_executor = ProcessExecutor(
             modules=lambda: (task.module for task in self._registry if task.module is not None),
             reporter=self._reporter,
@@ -102,6 +111,7 @@ class Worker:
             memory_limit_mb=settings.process_memory_limit_mb,
             hooks=names_of(hooks) if hooks else None,
         )
+        self._loop_watch = LoopWatch(settings=settings, running=self._running, bus=bus)
         self._executors = self._make_executors()
         self._runner = Runner(
             backend=backend,
@@ -124,7 +134,6 @@ class Worker:
             on_beat=self._on_beat,
             on_lost=self._on_beat_refused,
         )
-        self._loop_watch = LoopWatch(settings=settings, running=self._running, bus=bus)
         self._loops: dict[str, RoleLoop] = {}
         self._consumers = {queue: self._make_consumer(queue, slots) for queue, slots in settings.queues.items()}
         consuming = tuple(self._loops.values())
@@ -155,7 +164,7 @@ class Worker:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether this worker was told to stop, or stops because a task keeps a slot for ever."""
+        """Whether this worker was told to stop, or stops because jobs that ignore their timeouts keep its slots."""
         return self._stopping.is_set()
 
     @property
@@ -265,10 +274,17 @@ class Worker:
 
     async def _until_idle(self, seconds: float, *, hurry: asyncio.Event | None = None) -> None:
         deadline = self._clock.monotonic() + seconds
-        while any(consumer.is_busy for consumer in self._consumers.values()):
+        while self._is_busy:
             if self._clock.monotonic() >= deadline or (hurry is not None and hurry.is_set()):
                 return
             await self._clock.sleep(_STOPPING_PAUSE, until=asyncio.Event())
+
+    @property
+    def _is_busy(self) -> bool:
+        if self.is_stuck and all(attempt.ignored for attempt in self._running()):
+            # What is left does not end, and would use up the grace period.
+            return any(consumer.is_claiming for consumer in self._consumers.values())
+        return any(consumer.is_busy for consumer in self._consumers.values())
 
     async def _close_executors(self) -> None:
         for executor in self._executors.values():
@@ -350,13 +366,11 @@ class Worker:
             else:
                 return
 
-    def _on_ignored(self, attempt: Attempt) -> None:
-        job = attempt.job
-        self._bus.emit(TaskIgnoresTimeout(job_id=job.id, task=job.task, queue=job.queue, attempt=job.attempt))
-        task = self._registry.resolve_for_run(job.task)
-        if not self.is_stuck and task is not None and task.executor is ExecutorKind.THREAD:
-            # Its slot is lost until this process ends: let the rest finish and be restarted.
+    def _on_stuck(self, reason: str) -> None:
+        if not self._stopping.is_set():
+            # Only a new process has the lost slots back: let the rest finish, and be restarted.
             self.is_stuck = True
+            self._bus.emit(WorkerStuck(node=self.node_id, queues=self._settings.queues, reason=reason))
             self.stop()
 
     # parts
@@ -382,7 +396,7 @@ class Worker:
 
     def _make_executors(self) -> dict[ExecutorKind, Executor]:
         return {
-            ExecutorKind.COROUTINE: CoroutineExecutor(now=self._clock.monotonic),
+            ExecutorKind.COROUTINE: CoroutineExecutor(now=self._clock.monotonic, stalls=self._loop_watch.stalls),
             ExecutorKind.THREAD: ThreadExecutor(threads=sum(self._settings.queues.values()), now=self._clock.monotonic),
             ExecutorKind.PROCESS: self._process_executor,
         }
@@ -402,6 +416,7 @@ class Worker:
             base=self._base,
             fault=self._runner.fault,
             wake=lambda: self._loops[name].wake(),  # noqa: PLW0108 - the loop is made for the consumer
+            on_freed=self._stuck_slots.note_end,
         )
         self._add(name, consumer, always_asks=False)
         return consumer

@@ -136,7 +136,24 @@ LEVELS = [
         ERROR,
         "discarded after 2 attempts: shop.send id: ValueError: no number",
     ),
-    (events.TaskIgnoresTimeout(**JOB), ERROR, "runs on after its timeout and keeps its slot: shop.send id"),
+    (
+        events.TaskIgnoresTimeout(**JOB, place="shop.py:7", lost=1, slots=10),
+        WARNING,
+        (
+            "job runs on after its timeout and keeps its slot "
+            "(1 of 10 lost, the worker goes on with the others): shop.send id, at shop.py:7"
+        ),
+    ),
+    (
+        events.SlotFreed(**JOB, after=7 * SECOND, slots=10),
+        WARNING,
+        "job ended 7 s after its timeout, its slot is free again: shop.send id",
+    ),
+    (
+        events.WorkerStuck(node="n", queues={}, reason="5 of its 10 slots are lost"),
+        ERROR,
+        "worker n is stuck, 5 of its 10 slots are lost; it claims no more and ends, for another to take its place",
+    ),
     (events.NodeLost(node="n1"), ERROR, "worker n1 was taken for dead; it registers anew"),
     (events.StoreUnavailable(error="gone"), ERROR, "the store does not answer, trying again: gone"),
 ]

@@ -15,6 +15,12 @@ def test_a_worker_guards_itself_as_the_settings_say():
     assert settings.process_memory_limit_mb == 512
 
 
+def test_a_worker_gives_up_stuck_slots_as_the_settings_say():
+    by_default, settings = worker_settings(Settings()), worker_settings(Settings(stuck_slots_limit=3, stuck_seconds=60))
+    assert (by_default.stuck_slots_limit, by_default.stuck_after) == (None, timedelta(hours=1))
+    assert (settings.stuck_slots_limit, settings.stuck_after) == (3, timedelta(minutes=1))
+
+
 def test_what_is_switched_off_is_off_in_the_worker_too():
     settings = worker_settings(Settings(loop_stall_warning_seconds=None))
     assert (settings.loop_stall_warning, settings.loop_stall_limit) == (None, None)

@@ -108,7 +108,7 @@ async def stage_with():
     [
         (0, "ended with exit code 0"),
         (2, "ended with exit code 2"),
-        (75, "ended because a task ignored its timeout, or blocked the event loop for too long"),
+        (75, "ended because jobs ignored their timeouts and kept its slots, or blocked the event loop for too long"),
         (-signal.SIGSEGV, "was killed by SIGSEGV"),
         (-40, "was killed by signal 40"),
     ],

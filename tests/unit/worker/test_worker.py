@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -15,14 +16,18 @@ from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import (
     EventBus,
     JobCompleted,
+    JobDiscarded,
     JobReleased,
+    LoopStalled,
     NodeLost,
     SettlementRefused,
+    SlotFreed,
     StoreUnavailable,
     TaskIgnoresTimeout,
     WorkerStarted,
     WorkerStopped,
     WorkerStopping,
+    WorkerStuck,
 )
 from deeper_tasks.tasks import TaskRegistry, make_task
 from deeper_tasks.testing.conformance.scene import NOW, new_job, new_token, node_record, rescue_all
@@ -445,10 +450,151 @@ async def test_a_thread_that_ignores_its_timeout_makes_the_worker_drain_and_say_
     finally:
         finish.set()
     assert worker.is_stuck
-    assert {event.job_id for event in shop.heard(TaskIgnoresTimeout)} == {job_id}
+    [ignored] = shop.heard(TaskIgnoresTimeout)
+    assert (ignored.job_id, ignored.lost, ignored.slots) == (job_id, 1, 2)
+    assert ignored.place == f"test_worker.py:{deaf.__code__.co_firstlineno + 1}"
+    assert [event.reason for event in shop.heard(WorkerStuck)] == ["1 of its 2 slots are lost"]
     # Not settled while its code runs: it is left to be rescued.
     assert await shop.states([job_id]) == [State.RUNNING]
     assert [record.node.id for record in await shop.backend.nodes()] == [worker.node_id]
+
+
+async def test_a_worker_goes_on_beside_a_thread_that_ignores_its_timeout_and_has_its_slot_back_in_the_end(
+    open_shop, wait_until, monkeypatch
+):
+    monkeypatch.setattr(deadlines, "_PATIENCE", 0.02)
+    shop = await open_shop(queues={"default": 3})
+    finish = threading.Event()
+
+    def deaf():
+        finish.wait(20)
+
+    shop.add(deaf, timeout_seconds=0.01, max_attempts=1)
+    [job_id] = await shop.enqueue("deaf", max_attempts=1)
+    worker = shop.start()
+    try:
+        await wait_until(lambda: shop.heard(TaskIgnoresTimeout))
+        await shop.enqueue(number=3)
+        # With the slots that are left.
+        await wait_until(lambda: len(shop.begun) == 2)
+        assert await shop.states([job_id]) == [State.RUNNING]
+        assert worker.is_ready
+    finally:
+        finish.set()
+    await wait_until(lambda: len(shop.begun) == 3)
+    [freed] = shop.heard(SlotFreed)
+    assert (freed.job_id, freed.lost, freed.slots) == (job_id, 0, 3)
+    await wait_until(lambda: shop.heard(JobDiscarded))
+    [discarded] = shop.heard(JobDiscarded)
+    assert discarded.error.kind == "TimeoutError"
+    assert "longer than its timeout of 0.01 s, in test_worker.py:" in discarded.error.message
+    assert not worker.is_stopping
+
+
+async def test_what_runs_beside_a_stuck_thread_may_end_before_its_worker_does(open_shop, wait_until, monkeypatch):
+    monkeypatch.setattr(deadlines, "_PATIENCE", 0.02)
+    monkeypatch.setattr(worker_module, "_LAST_WORDS", 0.05)
+    shop = await open_shop(queues={"default": 2}, shutdown_grace=timedelta(hours=1), stuck_slots_limit=1)
+    finish, may_begin = threading.Event(), asyncio.Event()
+
+    def deaf():
+        finish.wait(20)
+
+    async def slow():
+        may_begin.set()
+        await shop.may_finish.wait()
+
+    shop.add(deaf, timeout_seconds=0.01)
+    shop.add(slow)
+    [stuck], [other] = await shop.enqueue("deaf"), await shop.enqueue("slow")
+    worker = shop.start()
+    try:
+        await wait_until(lambda: worker.is_stuck and may_begin.is_set())
+        assert not shop.running.done()
+        # The grace period is not spent on what does not end.
+        shop.may_finish.set()
+        await asyncio.wait_for(shop.running, 20)
+    finally:
+        finish.set()
+    assert await shop.states([stuck, other]) == [State.RUNNING, State.COMPLETED]
+
+
+async def test_a_worker_that_stops_anyway_is_not_stuck_and_does_not_hurry(open_shop, wait_until, monkeypatch):
+    monkeypatch.setattr(deadlines, "_PATIENCE", 0.02)
+    shop = await open_shop(queues={"default": 2}, shutdown_grace=timedelta(hours=1))
+    finish = threading.Event()
+
+    def deaf():
+        finish.wait(20)
+
+    shop.add(deaf, timeout_seconds=0.01)
+    await shop.enqueue()
+    worker = shop.start()
+    await wait_until(lambda: shop.begun)
+    [job_id] = await shop.enqueue("deaf")
+    await wait_until(lambda: worker.busy == 2)
+    worker.stop()
+    try:
+        await wait_until(lambda: shop.heard(TaskIgnoresTimeout))
+        assert not worker.is_stuck
+        assert shop.cancelled == []
+    finally:
+        finish.set()
+    shop.may_finish.set()
+    await asyncio.wait_for(shop.running, 20)
+    assert len(shop.finished) == 1
+    assert (await shop.backend.get(job_id)).state is not State.RUNNING
+
+
+async def test_a_coroutine_that_stood_in_line_behind_one_that_blocked_the_loop_is_not_late(open_shop, wait_until):
+    shop = await open_shop(loop_stall_warning=timedelta(milliseconds=50))
+    is_waiting, stalled = asyncio.Event(), threading.Event()
+    shop.bus.subscribe(lambda _: stalled.set(), LoopStalled)
+    answered = asyncio.get_running_loop().create_future()
+
+    async def waits():
+        is_waiting.set()
+        await answered
+
+    async def blocks():
+        await is_waiting.wait()
+        # Its answer is there, and its turn does not come.
+        answered.set_result(None)
+        stalled.wait(20)
+        time.sleep(0.3)  # noqa: ASYNC251 - it is meant to block
+
+    shop.add(waits, timeout_seconds=0.2)
+    shop.add(blocks, timeout_seconds=0.2)
+    [waiting], [blocking] = await shop.enqueue("waits", max_attempts=1), await shop.enqueue("blocks", max_attempts=1)
+    shop.start()
+    await wait_until(lambda: len(shop.heard(JobCompleted)) + len(shop.heard(JobDiscarded)) == 2)
+    assert await shop.states([waiting, blocking]) == [State.COMPLETED, State.DISCARDED]
+
+
+async def test_a_coroutine_that_blocked_the_loop_itself_is_late_wherever_it_did(open_shop, wait_until):
+    shop = await open_shop(loop_stall_warning=timedelta(milliseconds=20), queues={"default": 1})
+
+    async def block():
+        time.sleep(0.1)  # noqa: ASYNC251 - it is meant to block
+
+    async def at_once():
+        await block()
+
+    async def between():
+        await asyncio.sleep(0)
+        await block()
+        await asyncio.sleep(0)
+
+    async def in_a_task():
+        await asyncio.gather(block())
+
+    for function in (at_once, between, in_a_task):
+        shop.add(function, timeout_seconds=0.05)
+        await shop.enqueue(function.__name__, max_attempts=1)
+    shop.start()
+    await wait_until(lambda: len(shop.heard(JobDiscarded)) == 3)
+    assert shop.heard(JobCompleted) == []
+    assert {event.error.kind for event in shop.heard(JobDiscarded)} == {"TimeoutError"}
 
 
 async def test_a_coroutine_that_is_slow_to_stop_does_not_end_the_worker(shop, wait_until, monkeypatch):

@@ -43,7 +43,7 @@ def _overdue(scene: Scene) -> Iterator[Finding]:
             yield warning(
                 "overdue job",
                 f"{job.id} ({job.task}) has run for {span(ran)}, beyond its timeout of {span(limit)}",
-                f"its worker is dead or its thread cannot be stopped; restart the worker {job.node}",
+                f"its worker is dead, or its thread does not stop and keeps a slot; restart the worker {job.node}",
             )
 
 

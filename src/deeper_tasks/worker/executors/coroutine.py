@@ -15,15 +15,17 @@ from deeper_tasks.worker import verdict
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call
 from deeper_tasks.worker.forks import leave_if_copy
+from deeper_tasks.worker.stalls import Stalls
 from deeper_tasks.worker.unfinished import abandon
 
 
 class CoroutineExecutor:
     """Runs in the asyncio task, and so in the context, that the attempt has for itself."""
 
-    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, now: Callable[[], float] = time.monotonic, stalls: Stalls | None = None) -> None:
         self._now = now
         self._pid = os.getpid()
+        self._stalls = stalls
 
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
         """Await the handler."""
@@ -38,11 +40,11 @@ class CoroutineExecutor:
             value = await call.task.function(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - what a handler raises, SystemExit too, ends its attempt only
             leave_if_copy(self._pid, error)
-            ran_for = timedelta(seconds=self._now() - started)
+            ran_for = self._ran_for(attempt, started)
             return verdict.raised(call, error, ran_for, attempt)
         else:
             leave_if_copy(self._pid)
-            ran_for = timedelta(seconds=self._now() - started)
+            ran_for = self._ran_for(attempt, started)
             if attempt.forced:
                 # It caught the cancellation.
                 attempt.mark_seen(attempt.forced)
@@ -52,6 +54,15 @@ class CoroutineExecutor:
             leave_job(token)
             while this.cancelling():
                 this.uncancel()
+
+    def _ran_for(self, attempt: Attempt, started: float) -> timedelta:
+        now = self._now()
+        ran_for = timedelta(seconds=now - started)
+        if self._stalls is not None and attempt.is_late(ran_for):
+            # Not late if it only stood in line behind others.
+            held = self._stalls.held_by_others(attempt.job.id, started, now)
+            attempt.held = timedelta(seconds=held)
+        return ran_for
 
     async def close(self) -> None:
         """Nothing is held."""

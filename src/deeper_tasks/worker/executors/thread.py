@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,7 @@ class ThreadExecutor:
         context.run(enter_job, attempt.context)
 
         def run_here() -> Settlement | tuple[Awaitable[object], timedelta]:
+            attempt.thread = threading.get_ident()
             started = self._now()
             try:
                 value: Any = context.run(call.task.function, *args, **kwargs)
@@ -58,6 +60,7 @@ class ThreadExecutor:
         ended = await asyncio.get_running_loop().run_in_executor(self._pool, run_here)
         if isinstance(ended, Settlement):
             return ended
+        attempt.thread = None
         value, ran_for = ended
         return await await_in(context, attempt, call, value, ran_for=ran_for, now=self._now)
 

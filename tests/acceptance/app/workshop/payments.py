@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from deeper_tasks import current_job, task
+from deeper_tasks import Done, current_job, task
 from workshop import journal
 
 
@@ -108,3 +108,39 @@ async def pay_slowly(number: int) -> int:
     await _book(number)
     await asyncio.sleep(1)
     return number
+
+
+@task(transactional=True, timeout_seconds=0.1, max_attempts=1)
+async def pay_late(number: int) -> int:
+    """Book a payment, and return after the timeout."""
+    await _book(number)
+    time.sleep(0.2)  # noqa: ASYNC251 - it is meant to block
+    return number
+
+
+@task(transactional=True, timeout_seconds=0.1, max_attempts=1)
+def pay_late_in_thread(number: int) -> int:
+    """Do the same in a thread."""
+    _insert(number)
+    journal.write("booked")
+    time.sleep(0.2)
+    return number
+
+
+@task(transactional=True)
+async def pay_until_stopped(number: int, how: str) -> object:
+    """Book a payment, and return as soon as the worker stops."""
+    await _book(number)
+    while not current_job().stopping:  # noqa: ASYNC110 - the stop comes from the worker
+        await asyncio.sleep(0.005)
+    return Done(number) if how == "done" else number
+
+
+@task(transactional=True)
+def pay_until_stopped_in_thread(number: int, how: str) -> object:
+    """Do the same in a thread."""
+    _insert(number)
+    journal.write("booked")
+    while not current_job().stopping:
+        time.sleep(0.005)
+    return Done(number) if how == "done" else number

@@ -113,6 +113,27 @@ def finish_early_in_process(how: str) -> object:
     return _finish_early_elsewhere(how)
 
 
+@task(timeout_seconds=0.1, max_attempts=1)
+async def block_too_long() -> str:
+    """Block the loop beyond the timeout."""
+    time.sleep(0.2)  # noqa: ASYNC251 - it is meant to block
+    return "late"
+
+
+@task(timeout_seconds=0.1, max_attempts=1)
+def sleep_too_long() -> str:
+    """Sleep in a thread beyond the timeout."""
+    time.sleep(0.2)
+    return "late"
+
+
+@task(timeout_seconds=0.1, late_result="accept")
+def sleep_too_long_and_be_accepted() -> str:
+    """Sleep in a thread beyond the timeout, which does not matter."""
+    time.sleep(0.2)
+    return "late" if current_job().timed_out else "never told"
+
+
 @task
 async def leave_a_fork() -> None:
     """Fork the worker, as multiprocessing does; what was forked outlives it, with all that it had open."""
