@@ -24,6 +24,7 @@ async def send(user_id: int, greeting: str = "hello") -> str:
     retry_on=(OSError,),
     executor="process",
     memory_limit_mb=512,
+    quarantine=False,
 )
 def resize(path: str, *sizes: int) -> bytes:
     return path.encode()

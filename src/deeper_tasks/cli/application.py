@@ -32,6 +32,7 @@ def load_manager(place: str) -> BackgroundTaskManager:
         raise ConfigError(f"{name!r} has no {attribute!r}; {_managers_in(module)}") from None
     if not isinstance(found, BackgroundTaskManager):
         raise ConfigError(f"{place!r} is {type(found).__name__}, not a BackgroundTaskManager; {_managers_in(module)}")
+    found.place = place
     return found
 
 

@@ -78,6 +78,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     process_memory_limit_mb: Count | None = None
     """Memory that a job in a process may use, unless its task says otherwise; 1 MB is 2**20 bytes. None: no limit."""
 
+    quarantine_slots: Count = 1
+    """How many jobs run at a time in a worker's quarantine: the attempts after those that were lost with a worker."""
+
     retention_days_completed: Days | None = 7.0
     """How long completed jobs are kept. None: for ever."""
     retention_days_failed: Days | None = 30.0

@@ -57,6 +57,16 @@ class JobStarted(JobEvent, frozen=True, kw_only=True):
     wait: timedelta
 
 
+class JobQuarantined(JobEvent, frozen=True, kw_only=True):
+    """
+    The attempt after one that was lost with its worker runs apart from the others.
+
+    It runs in a process of its own, or, if `is_alone`, in its worker with no other beside it.
+    """
+
+    is_alone: bool
+
+
 class JobCompleted(JobEvent, frozen=True, kw_only=True):
     """A handler returned, and that is stored."""
 

@@ -149,6 +149,11 @@ def _retried(event: events.JobRetried) -> str:
     )
 
 
+def _quarantined(event: events.JobQuarantined) -> str:
+    where = "with no other job beside it" if event.is_alone else "in a process of its own"
+    return f"job runs in quarantine after its worker died, {where}: {_job(event)}"
+
+
 def _fired(event: events.ScheduleFired) -> str:
     if not event.jobs:
         return f"recurring task {event.name!r} was due and held back: its last job has not ended, or the run was missed"
@@ -189,6 +194,7 @@ def _queues(queues: dict[str, int]) -> str:
 _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
     events.JobEnqueued: (INFO, _enqueued),
     events.JobStarted: (INFO, lambda e: f"started attempt {e.attempt} after {_seconds(e.wait)} in queue: {_job(e)}"),
+    events.JobQuarantined: (INFO, _quarantined),
     events.JobCompleted: (INFO, lambda e: f"completed in {_seconds(e.ran_for)}: {_job(e)}"),
     events.JobSnoozed: (INFO, lambda e: f"snoozed for {_seconds(e.delay)}: {_job(e)}"),
     events.JobReleased: (INFO, lambda e: f"job released ({e.reason}): {_job(e)}"),

@@ -25,7 +25,9 @@ from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.worker_settings import worker_settings
 from deeper_tasks.tasks import Task, TaskOptions, make_task
 from deeper_tasks.worker.forks import handle_here, no_longer_handle
+from deeper_tasks.worker.home import Home, NoHomeError, find_place
 from deeper_tasks.worker.hooks import Hook, Hooks, check_hook
+from deeper_tasks.worker.outfit import Outfit
 from deeper_tasks.worker.runner import Middleware
 from deeper_tasks.worker.worker import Worker
 
@@ -57,6 +59,8 @@ class BackgroundTaskManager(Facade):
         self._sync = BlockingFacade(self)
         self._middleware: list[Middleware] = []
         self._hooks = Hooks()
+        self.place: str | None = None
+        """Where it was imported from, `module:attribute`, if the command knows; child processes import it there."""
         for module in self.settings.include:
             self.include(module)
 
@@ -227,6 +231,7 @@ class BackgroundTaskManager(Facade):
             settings=settings,
             middleware=self._middleware,
             hooks=self._hooks,
+            home=self._home,
             declare=lambda: self.declare_recurring_tasks(queues=settings.queues),
         )
         loop, handled = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
@@ -244,3 +249,29 @@ class BackgroundTaskManager(Facade):
                 with suppress(ValueError):
                     loop.remove_signal_handler(number)
         return worker
+
+    # inside
+
+    def _home(self) -> Home:
+        """Return where another process can import this manager. Raises NoHomeError."""
+        if not self.backend.capabilities.is_shared:
+            raise NoHomeError(f"{redacted(self.settings.url)} lives inside one process")
+        modules = dict.fromkeys(task.module for task in self.registry if task.module is not None)
+        place = self.place or find_place(self, first=modules)
+        if place is None:
+            raise NoHomeError("its manager is no attribute of a module that another process can import")
+        return Home(place=place, url=self.settings.url, listen_url=self.settings.listen_url)
+
+    def _outfit(self, home: Home) -> Outfit:
+        """Return what a child process, which has imported this manager from `home`, needs to run a job."""
+        if (self.settings.url, self.settings.listen_url) != (home.url, home.listen_url):
+            self.use_store(home.url, listen_url=home.listen_url)
+        return Outfit(
+            backend=self.backend,
+            registry=self.registry,
+            bus=self.events,
+            settings=worker_settings(self.settings),
+            middleware=tuple(self._middleware),
+            hooks=self._hooks,
+            close=self.close,
+        )

@@ -47,6 +47,7 @@ def worker_settings(
         stuck_slots_limit=settings.stuck_slots_limit,
         stuck_after=timedelta(seconds=settings.stuck_seconds),
         process_memory_limit_mb=settings.process_memory_limit_mb,
+        quarantine_slots=settings.quarantine_slots,
         retention=retention_of(settings),
         cleanup_interval=timedelta(seconds=settings.cleanup_interval_seconds),
         queue_capacity=settings.queue_capacity,

@@ -52,6 +52,10 @@ class TaskOptions(TypedDict, total=False):
 
     `memory_limit_mb`, with `executor="process"` only: how much memory its process and
     all that this starts may use together before they are killed; `math.inf`: no limit.
+
+    `quarantine=False` has the attempt after one that was lost with its worker run beside
+    other jobs, as every other attempt does. By default it runs apart, in a process of its
+    own, so that a job that kills its process takes no others along.
     """
 
     name: str | None
@@ -70,6 +74,7 @@ class TaskOptions(TypedDict, total=False):
     late_result: Literal["fail", "accept"] | None
     memory_limit_mb: float | None
     check_arguments: ArgumentCheck | Literal["values", "signature"] | None
+    quarantine: bool | None
     unique_for_seconds: Seconds | None
     unique: Literal["until_done"] | None
     tags: Sequence[str] | None
@@ -93,6 +98,7 @@ _OF_THE_TASK = frozenset(
         "late_result",
         "memory_limit_mb",
         "check_arguments",
+        "quarantine",
         *SCHEDULE_OPTIONS,
     }
 )
@@ -149,6 +155,7 @@ def make_task(function: Callable[P, R], /, **options: Unpack[TaskOptions]) -> Ta
         accepts_late_result=_accepts_late_result(given.get("late_result", "fail")),
         memory_limit_mb=_memory_limit(given.get("memory_limit_mb", UNSET), executor),
         check_arguments=_argument_check(given.get("check_arguments")),
+        has_quarantine=_has_quarantine(given.get("quarantine", True)),
     )
 
 
@@ -254,6 +261,13 @@ def _argument_check(given: object) -> ArgumentCheck | None:
             "and types"
         )
         raise InvalidOptionError(message) from error
+
+
+def _has_quarantine(given: object) -> bool:
+    if isinstance(given, bool):
+        return given
+    message = f"option 'quarantine' cannot be {quoted(given)}: give True or False"
+    raise InvalidOptionError(message)
 
 
 def _request(given: Mapping[str, Any]) -> JobRequest:

@@ -63,6 +63,7 @@ class Task(Generic[P, R]):
         check_arguments: what an enqueue checks; None where the settings' counts.
         memory_limit_mb: what it may use in a process; None without a limit, UNSET where the settings' counts.
         leads_to_coroutine: whether it is an `async def`, or wraps one: then what a call gives is meant to be awaited.
+        has_quarantine: whether the attempt after one that was lost with its worker runs apart from other jobs.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Task(Generic[P, R]):
         accepts_late_result: bool = False,
         memory_limit_mb: int | UnsetType | None = UNSET,
         check_arguments: ArgumentCheck | None = None,
+        has_quarantine: bool = True,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -94,6 +96,7 @@ class Task(Generic[P, R]):
         self.memory_limit_mb = memory_limit_mb
         self.check_arguments = check_arguments
         self.leads_to_coroutine = leads_to_coroutine(function)
+        self.has_quarantine = has_quarantine
         self.signature = Signature(function)
         self._enqueuers: tuple[weakref.ref[Enqueuer], ...] = ()
 

@@ -24,6 +24,7 @@ from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.pace import Pace
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.settler import MOST_UNSETTLED, Settler
+from deeper_tasks.worker.solitude import Solitude
 from deeper_tasks.worker.verdict import SHUTTING_DOWN
 
 _MOST_AT_ONCE = 500
@@ -61,6 +62,7 @@ class Consumer:
         run: Run,
         base: BaseContext,
         fault: Fault,
+        solitude: Solitude,
         wake: Callable[[], None],
         on_freed: Callable[[Attempt], None] = lambda _: None,
     ) -> None:
@@ -78,6 +80,7 @@ class Consumer:
         self._run = run
         self._base = base
         self._fault = fault
+        self._solitude = solitude
         self._wake = wake
         self._on_freed = on_freed
         self._pace = Pace(slots=slots, horizon=self._horizon)
@@ -112,7 +115,7 @@ class Consumer:
         if self.is_draining:
             await self._give_back_unanswered()
             return self._poll_interval
-        if self._membership.is_in_doubt:
+        if self._is_at_rest():
             self.give_back_held()
             return self._poll_interval
         if self._settler.unsettled > MOST_UNSETTLED:
@@ -121,7 +124,7 @@ class Consumer:
         if wanted <= 0:
             return self._rest()
         claim = await self._claim(wanted, slots=max(0, free - len(self._held)))
-        if self.is_draining:
+        if self._solitude.is_wanted or self.is_draining:
             self._give_back(claim.jobs)
             return self._poll_interval
         claimed = self._clock.monotonic()
@@ -209,7 +212,7 @@ class Consumer:
     def _fill(self) -> None:
         loop = asyncio.get_running_loop()
         # Who was stopped past its lease would run what others have done meanwhile.
-        while self._held and len(self.running) < self._slots and not self._membership.is_in_doubt:
+        while self._held and len(self.running) < self._slots and not self._is_at_rest():
             job, claimed = self._held.popleft()
             if job.id in self.running:
                 # Lost to others and come back, while its code has not stopped here: not beside itself.
@@ -219,6 +222,10 @@ class Consumer:
             # Not by the loop's task factory: an eager one would run the job inside this loop.
             # Called at the end of another attempt, in its context, which must not become this one's.
             attempt.task = asyncio.Task(self._work(attempt), loop=loop, context=self._base.fresh())
+
+    def _is_at_rest(self) -> bool:
+        """Whether nothing may start: this worker may have lost its jobs, or one of them has it for itself."""
+        return self._solitude.is_wanted or self._membership.is_in_doubt
 
     async def _work(self, attempt: Attempt) -> None:
         job = attempt.job

@@ -29,6 +29,7 @@ from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.deadlines import Deadlines
 from deeper_tasks.worker.executors import Executor
 from deeper_tasks.worker.executors.process import ProcessDiedError
+from deeper_tasks.worker.quarantine import Apart, Quarantine
 from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.transactions import Transactions
@@ -58,6 +59,7 @@ class Runner:
         deadlines: Deadlines,
         bus: EventBus,
         state: WorkerState | None = None,
+        quarantine: Quarantine | None = None,
     ) -> None:
         self._registry = registry
         self._executors = executors
@@ -69,11 +71,12 @@ class Runner:
         self._deadlines = deadlines
         self._bus = bus
         self._state = WorkerState() if state is None else state
+        self._quarantine = quarantine
         self._transactions = Transactions(backend=backend, reporter=reporter, lease=settings.lease)
         self._unknown = UnknownTask(grace=settings.unknown_task_grace, bus=bus)
 
-    async def run(self, attempt: Attempt) -> Settlement | None:
-        """Return how the attempt ended; None when the job is not ours to settle."""
+    async def run(self, attempt: Attempt, apart: Apart | None = None) -> Settlement | None:
+        """Return how the attempt ended; None when the job is not ours to settle. `apart`: in quarantine, and where."""
         job = attempt.job
         task = self._resolved(job.task)
         if task is None:
@@ -81,7 +84,10 @@ class Runner:
         call = Call(job, task, self._call_settings)
         if job.expires_at is not None and self._is_past(job.expires_at, attempt):
             return call.refused(EXPIRED.kind, EXPIRED.message)
-        if not job.has_started and job.is_last_attempt and not await self._may_start(attempt):
+        if job.is_quarantined and apart is None and task.has_quarantine and self._quarantine is not None:
+            return await self._quarantine.run(attempt, call, partial(self.run, attempt))
+        is_told_of = job.has_started or (job.attempt == 1 and not job.is_last_attempt)
+        if not is_told_of and not await self._may_start(attempt):
             return None
         if attempt.forced:
             return None if attempt.stop is Stop.LOST else verdict.unbegun(call, attempt)
@@ -89,7 +95,7 @@ class Runner:
             settlement = await self._transactions.run(attempt, call, partial(self._inside, attempt, call))
         else:
             self._start(attempt, task)
-            settlement = await self._executed(attempt, call)
+            settlement = await self._executed(attempt, call, child=None if apart is None else apart.child)
         if self._reporter.has_news(job.id):
             await self._reporter.flush(job.id)
         return self._with_late_news(attempt, call, settlement) if attempt.forced else settlement
@@ -134,8 +140,10 @@ class Runner:
         """
         Whether the job may start now.
 
-        Before the last attempt of a job that waited here the store must know that it starts:
-        if this process is killed, one that did not start is given back, one that did is discarded.
+        Before a job that waited here starts on its last attempt the store must know it: if this process is killed,
+        one that did not start is given back, one that did is discarded. Before any attempt but the first too: one
+        that is lost once more goes into quarantine only if the store knows that it had started. First attempts are
+        spared this write, for they are nearly all.
         """
         try:
             return await self._reporter.mark_started(attempt.job)
@@ -195,10 +203,11 @@ class Runner:
         timeout = task.request.timeout
         return timeout if timeout is None or isinstance(timeout, timedelta) else self._settings.default_timeout
 
-    async def _executed(self, attempt: Attempt, call: Call) -> Settlement:
-        executor = self._executors[call.task.executor]
+    async def _executed(self, attempt: Attempt, call: Call, *, child: Executor | None = None) -> Settlement:
+        executor = self._executors[call.task.executor] if child is None else child
         try:
-            if not self._middleware:
+            # A child has the middleware with it.
+            if not self._middleware or child is not None:
                 return await executor.run(attempt, call)
             return await self._within_middleware(attempt, call, executor)
         except InvalidArgumentsError as error:

@@ -33,6 +33,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     loop_stall_warning: timedelta | None = timedelta(seconds=1)
     loop_stall_limit: timedelta | None = None
     process_memory_limit_mb: int | None = None
+    quarantine_slots: int = 1
     retention: Retention = Retention()
     cleanup_interval: timedelta = timedelta(seconds=60)
     stuck_slots_limit: int | None = None

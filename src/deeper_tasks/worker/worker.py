@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -30,11 +30,13 @@ from deeper_tasks.worker.consumer import Consumer
 from deeper_tasks.worker.deadlines import Deadlines
 from deeper_tasks.worker.executors import Executor
 from deeper_tasks.worker.executors.coroutine import CoroutineExecutor
+from deeper_tasks.worker.executors.nursery import Nursery
 from deeper_tasks.worker.executors.process import ProcessExecutor
 from deeper_tasks.worker.executors.thread import ThreadExecutor
 from deeper_tasks.worker.forks import watch_forks
 from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.heartbeat import Heartbeat
+from deeper_tasks.worker.home import Home, no_home
 from deeper_tasks.worker.hook_names import names_of
 from deeper_tasks.worker.hooks import HookRun, Hooks
 from deeper_tasks.worker.listener import Listener
@@ -43,12 +45,14 @@ from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer
 from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.news import announce, announce_end
 from deeper_tasks.worker.pulse import TellPulse
+from deeper_tasks.worker.quarantine import Quarantine
 from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.role import Role, RoleLoop, backoff, keep_running
 from deeper_tasks.worker.runner import Middleware, Runner
 from deeper_tasks.worker.scheduler import Declare, Scheduler
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.settler import Answered, Settler
+from deeper_tasks.worker.solitude import Solitude
 from deeper_tasks.worker.stuck_slots import StuckSlots
 
 _logger = logging.getLogger("deeper_tasks")
@@ -76,6 +80,7 @@ class Worker:
         hooks: Hooks | None = None,
         clock: Clock | None = None,
         declare: Declare | None = None,
+        home: Callable[[], Home] = no_home,
     ) -> None:
         self._backend = backend
         self._registry = registry
@@ -113,6 +118,13 @@ class Worker:
         )
         self._loop_watch = LoopWatch(settings=settings, running=self._running, bus=bus)
         self._executors = self._make_executors()
+        self._solitude = Solitude(
+            running=self._running,
+            clock=self._clock,
+            is_stopping=lambda: self.is_stopping,
+            on_change=self._on_solitude,
+        )
+        self._quarantine = self._make_quarantine(home)
         self._runner = Runner(
             backend=backend,
             registry=registry,
@@ -125,6 +137,7 @@ class Worker:
             deadlines=self._deadlines,
             bus=bus,
             state=self._hooks.state,
+            quarantine=self._quarantine,
         )
         self._heartbeat = Heartbeat(
             backend=backend,
@@ -287,6 +300,7 @@ class Worker:
         return any(consumer.is_busy for consumer in self._consumers.values())
 
     async def _close_executors(self) -> None:
+        await self._quarantine.close()
         for executor in self._executors.values():
             await executor.close()
 
@@ -295,6 +309,13 @@ class Worker:
     def _on_jobs(self, queue: str) -> None:
         for name, consumer in self._consumers.items():
             if queue in {name, ""}:
+                consumer.hint()
+
+    def _on_solitude(self) -> None:
+        for consumer in self._consumers.values():
+            if self._solitude.is_wanted:
+                consumer.give_back_held()
+            else:
                 consumer.hint()
 
     def _on_schedules(self) -> None:
@@ -401,6 +422,22 @@ class Worker:
             ExecutorKind.PROCESS: self._process_executor,
         }
 
+    def _make_quarantine(self, home: Callable[[], Home]) -> Quarantine:
+        processes = ProcessExecutor(
+            modules=lambda: (),
+            reporter=self._reporter,
+            settings=self._call_settings,
+            deadlines=self._deadlines,
+            memory_limit_mb=self._settings.process_memory_limit_mb,
+        )
+        return Quarantine(
+            slots=self._settings.quarantine_slots,
+            nursery=Nursery(processes=processes, home=home),
+            solitude=self._solitude,
+            clock=self._clock,
+            bus=self._bus,
+        )
+
     def _make_consumer(self, queue: str, slots: int) -> Consumer:
         name = f"consumer of {queue}"
         consumer = Consumer(
@@ -413,6 +450,7 @@ class Worker:
             membership=self._membership,
             settler=self._settler,
             run=self._runner.run,
+            solitude=self._solitude,
             base=self._base,
             fault=self._runner.fault,
             wake=lambda: self._loops[name].wake(),  # noqa: PLW0108 - the loop is made for the consumer

@@ -194,6 +194,7 @@ def test_a_setting_under_two_names_is_refused():
         ("stuck_seconds", "none"),
         ("process_memory_limit_mb", 0),
         ("process_memory_limit_mb", 1.5),
+        ("quarantine_slots", 0),
         ("log_level", "loud"),
         ("check_arguments", "none"),
     ],

@@ -30,6 +30,16 @@ LEVELS = [
     (events.JobEnqueued(**JOB, scheduled_at=NOW), INFO, "enqueued for 2026-01-01T00:00:00+00:00: shop.send id"),
     (events.JobEnqueued(**JOB, delay=SECOND), INFO, "enqueued, due in 1 s: shop.send id"),
     (events.JobStarted(**JOB, wait=SECOND), INFO, "started attempt 2 after 1 s in queue: shop.send id"),
+    (
+        events.JobQuarantined(**JOB, is_alone=False),
+        INFO,
+        "job runs in quarantine after its worker died, in a process of its own: shop.send id",
+    ),
+    (
+        events.JobQuarantined(**JOB, is_alone=True),
+        INFO,
+        "job runs in quarantine after its worker died, with no other job beside it: shop.send id",
+    ),
     (events.JobCompleted(**JOB, ran_for=SECOND), INFO, "completed in 1 s: shop.send id"),
     (events.JobSnoozed(**JOB, delay=SECOND), INFO, "snoozed for 1 s: shop.send id"),
     (events.JobReleased(**JOB, reason="shutdown"), INFO, "job released (shutdown): shop.send id"),

@@ -8,11 +8,14 @@ from deeper_tasks.manager.worker_settings import worker_settings
 
 def test_a_worker_guards_itself_as_the_settings_say():
     settings = worker_settings(
-        Settings(loop_stall_warning_seconds=0.5, loop_stall_limit_seconds=60, process_memory_limit_mb=512)
+        Settings(
+            loop_stall_warning_seconds=0.5, loop_stall_limit_seconds=60, process_memory_limit_mb=512, quarantine_slots=3
+        )
     )
     assert settings.loop_stall_warning == timedelta(milliseconds=500)
     assert settings.loop_stall_limit == timedelta(minutes=1)
     assert settings.process_memory_limit_mb == 512
+    assert settings.quarantine_slots == 3
 
 
 def test_a_worker_gives_up_stuck_slots_as_the_settings_say():

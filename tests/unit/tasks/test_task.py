@@ -139,6 +139,16 @@ class TestDefinition:
         with pytest.raises(InvalidOptionError, match=f"cannot be .* for a task in a {where}.*; add executor='process'"):
             make_task(function, memory_limit_mb=limit)
 
+    @pytest.mark.parametrize("function", [send, resize])
+    def test_has_a_quarantine_unless_told_otherwise(self, function):
+        assert make_task(function).has_quarantine
+        assert not make_task(function, quarantine=False).has_quarantine
+
+    @pytest.mark.parametrize("quarantine", [0, "no", 1])
+    def test_refuses_a_quarantine_that_is_neither_on_nor_off(self, quarantine):
+        with pytest.raises(InvalidOptionError, match=r"option 'quarantine' cannot be .*: give True or False"):
+            make_task(send, quarantine=quarantine)
+
     def test_refuses_an_unknown_option_and_names_the_nearest(self):
         with pytest.raises(InvalidOptionError, match="did you mean 'max_attempts'"):
             make_task(send, max_atempts=3)

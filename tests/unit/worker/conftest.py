@@ -105,6 +105,7 @@ class Bench:
         }
         self.watching = asyncio.create_task(self.deadlines.run())
         self.node = new_node()
+        self.quarantine = None
 
     async def open(self):
         await self.backend.register(self.node)
@@ -161,6 +162,7 @@ class Bench:
             reporter=self.reporter,
             deadlines=self.deadlines,
             bus=self.bus,
+            quarantine=self.quarantine,
         )
 
     def of_kind(self, kind):

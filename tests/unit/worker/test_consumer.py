@@ -18,6 +18,7 @@ from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.settler import MOST_UNSETTLED, Settler
+from deeper_tasks.worker.solitude import Solitude
 
 POLL = timedelta(seconds=1)
 AT_ONCE = timedelta(0)
@@ -43,6 +44,12 @@ class Stage:
         self.finish = {}
         self.ran_for = timedelta(milliseconds=1)
         self.wakes = 0
+        self.solitude = Solitude(
+            running=lambda: list(self.consumer.running.values()),
+            clock=clock,
+            is_stopping=lambda: False,
+            on_change=lambda: None,
+        )
         self.consumer = Consumer(
             "default",
             slots=slots,
@@ -53,6 +60,7 @@ class Stage:
             membership=self.membership,
             settler=self.settler,
             run=self.run,
+            solitude=self.solitude,
             base=BaseContext(),
             fault=self.fault,
             wake=self.wake,
@@ -382,3 +390,49 @@ async def test_without_an_answer_to_its_beats_for_a_lease_it_starts_nothing_that
     await stage.consumer.turn()
     await clock.settle()
     assert len(stage.started) > len(before)
+
+
+# One job has the worker for itself.
+
+
+async def test_nothing_is_claimed_while_a_job_waits_to_run_alone(stage, flaky):
+    await put_many(flaky, 2)
+    stage.solitude.is_wanted = True
+    assert await stage.consumer.turn() == POLL
+    assert flaky.called("claim") == []
+    stage.solitude.is_wanted = False
+    await stage.consumer.turn()
+    assert len(stage.consumer.running) == 2
+
+
+async def test_what_was_claimed_ahead_goes_back_and_does_not_start(stage, flaky, clock):
+    ids = await put_many(flaky, 20)
+    await stage.consumer.turn()
+    await clock.settle()
+    await stage.end(ids[0])
+    await stage.consumer.turn()
+    await clock.settle()
+    assert len(stage.consumer.holds) > 2
+    stage.solitude.is_wanted = True
+    for job_id in stage.started[1:]:
+        await stage.end(job_id)
+    assert stage.consumer.running == {}
+    await stage.consumer.turn()
+    await stage.settler.wait_until_idle()
+    assert stage.consumer.holds == set()
+    assert await stage.state(ids[-1]) is State.PENDING
+
+
+async def test_what_a_claim_brings_meanwhile_is_given_back_at_once(stage, flaky, clock):
+    [job_id] = await put_many(flaky, 1)
+    claim = flaky.claim
+
+    async def claims_and_then_one_wants_to_be_alone(*arguments, **options):
+        answer = await claim(*arguments, **options)
+        stage.solitude.is_wanted = True
+        return answer
+
+    flaky.claim = claims_and_then_one_wants_to_be_alone
+    await stage.consumer.turn()
+    await stage.settler.wait_until_idle()
+    assert (stage.started, await stage.state(job_id)) == ([], State.PENDING)

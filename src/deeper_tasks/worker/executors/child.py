@@ -22,7 +22,17 @@ from deeper_tasks.worker.call import Call, report_error
 from deeper_tasks.worker.executors.child_hooks import ChildHooks
 from deeper_tasks.worker.executors.child_stops import ChildStops
 from deeper_tasks.worker.executors.family import children_of, has_ended
-from deeper_tasks.worker.executors.frames import Done, Logged, ProgressMade, Run, Started, Told, encode, receive
+from deeper_tasks.worker.executors.frames import (
+    Done,
+    Logged,
+    Prepare,
+    ProgressMade,
+    Run,
+    Started,
+    Told,
+    encode,
+    receive,
+)
 from deeper_tasks.worker.forks import hang_up_in_copies, leave_if_copy, watch_forks
 from deeper_tasks.worker.hook_names import HookNames
 from deeper_tasks.worker.unfinished import is_awaitable
@@ -81,6 +91,12 @@ def _serve(connection: socket.socket, news: _News, hooks: ChildHooks) -> None:
         if isinstance(frame, Told):
             # Of a job that has ended without having asked.
             continue
+        if isinstance(frame, Prepare):
+            # Not imported where no job is in quarantine.
+            from deeper_tasks.worker.executors import quarantined
+
+            quarantined.serve(connection, frame)
+            return
         if not isinstance(frame, Run):
             return
         # What a handler sets in its context ends with it, as it does on the loop and in threads.

@@ -14,6 +14,7 @@ from deeper_tasks.domain.job import ClaimedJob, ErrorReport, Progress
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.worker.call import CallSettings
+from deeper_tasks.worker.home import Home
 from deeper_tasks.worker.hook_names import HookNames
 
 _HEADER = struct.Struct("!I")
@@ -120,6 +121,20 @@ class Told(Struct, frozen=True, kw_only=True, tag=True):
     reason: str = ""
 
 
+class Prepare(Struct, frozen=True, kw_only=True, tag=True):
+    """Worker to child, first of all: be a worker of the manager that is at home there, for a job of this task."""
+
+    home: Home
+    task: str
+    module: str | None
+
+
+class Prepared(Struct, frozen=True, kw_only=True, tag=True):
+    """Child to worker: it is ready to run the job, or why it cannot be."""
+
+    error: str | None = None
+
+
 class ProgressMade(Struct, frozen=True, kw_only=True, tag=True):
     """Child to worker: how far the job is."""
 
@@ -153,6 +168,8 @@ Frame = (
     | Started
     | Run
     | Told
+    | Prepare
+    | Prepared
     | ProgressMade
     | Logged
     | Done

@@ -73,7 +73,7 @@ class MemoryLimitError(ProcessDiedError, MemoryError):
     """The job, with all that it started, used more memory than its limit, and was killed."""
 
 
-class _Child:
+class ForkedChild:
     """A child as the worker sees it."""
 
     def __init__(self, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -115,9 +115,9 @@ class ProcessExecutor:
         self._control: asyncio.StreamWriter | None = None
         self._listening: asyncio.Task[None] | None = None
         self._forks: deque[asyncio.Future[int]] = deque()
-        self._children: dict[int, _Child] = {}
+        self._children: dict[int, ForkedChild] = {}
         self._early_exits: dict[int, Exited] = {}
-        self._idle: list[_Child] = []
+        self._idle: list[ForkedChild] = []
         self._starting: asyncio.Task[None] | None = None
         self._has_warned = False
         self._logs: LogReceiver | None = None
@@ -129,35 +129,18 @@ class ProcessExecutor:
 
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
         """Run a call in a child and wait until it answered or its process is gone."""
-        limit = self._memory_limit(call)
+        limit = self.memory_limit(call)
         # The application's import is not the job's time.
         self._deadlines.hold(attempt)
-        child = self._take_idle(limit) or await self._fork_for(attempt)
+        child = await self.obtain(attempt, limit=limit)
         if child is None:
             return verdict.unbegun(call, attempt)
         assert attempt.context is not None
         self._deadlines.watch(attempt, attempt.context.timeout)
-        if limit is not None:
-            self._send(Watch(pid=child.pid, memory_limit=limit * _MEGABYTE))
-        attempt.interrupt = lambda: self._send(Kill(pid=child.pid))
-        if attempt.forced:
-            attempt.interrupt()
-        started = time.monotonic()
-        try:
-            done = await self._converse(child, attempt, call)
-        except asyncio.CancelledError:
-            # By the middleware, at a timeout of its own: its code must not go on with nobody to listen.
-            self._send(Kill(pid=child.pid))
-            await _until(child.exited)
-            child.writer.close()
-            raise
-        finally:
-            attempt.interrupt = attempt.pass_on = None
-        if done is None:
-            error = await self._death(child, limit)
-            ran_for = timedelta(seconds=time.monotonic() - started)
-            return verdict.broken_off(call, error, ran_for, attempt) or call.broken_off(error, ran_for)
-        if attempt.forced or done.is_worn:
+        end = await self.run_in(child, attempt, call, limit=limit)
+        if isinstance(end, Settlement):
+            return end
+        if attempt.forced or end.is_worn:
             # Told to stop, an order to kill it may still be under way, and would hit the next job.
             child.writer.close()
         elif limit is None:
@@ -165,7 +148,48 @@ class ProcessExecutor:
         else:
             # Idle only when the zygote has let go of it: its limit is not the next job's.
             self._send(Unwatch(pid=child.pid))
-        return done.settlement
+        return end.settlement
+
+    async def obtain(self, attempt: Attempt, *, limit: int | None = None) -> ForkedChild | None:
+        """
+        Return a child for a job that may use so many bytes of memory; None: its attempt was told to stop meanwhile.
+
+        Raises:
+            ProcessDiedError: none can be forked.
+        """
+        return self._take_idle(limit) or await self._fork_for(attempt)
+
+    async def run_in(self, child: ForkedChild, attempt: Attempt, call: Call, *, limit: int | None) -> Done | Settlement:
+        """
+        Run a call in this child, which may use so many bytes of memory.
+
+        Returns what the child said at the end, or, when its process is gone, the settlement of that.
+        """
+        if limit is not None:
+            self._send(Watch(pid=child.pid, memory_limit=limit))
+        attempt.interrupt = lambda: self.kill(child)
+        if attempt.forced:
+            attempt.interrupt()
+        started = time.monotonic()
+        try:
+            done = await self._converse(child, attempt, call)
+        except asyncio.CancelledError:
+            # By the middleware, at a timeout of its own: its code must not go on with nobody to listen.
+            self.kill(child)
+            await _until(child.exited)
+            child.writer.close()
+            raise
+        finally:
+            attempt.interrupt = attempt.pass_on = None
+        if done is not None:
+            return done
+        error = await self.death(child, limit)
+        ran_for = timedelta(seconds=time.monotonic() - started)
+        return verdict.broken_off(call, error, ran_for, attempt) or call.broken_off(error, ran_for)
+
+    def kill(self, child: ForkedChild) -> None:
+        """Have a child killed with all it started; that it is done shows in its `exited`."""
+        self._send(Kill(pid=child.pid))
 
     async def close(self) -> None:
         """Kill the children and the zygote."""
@@ -174,7 +198,7 @@ class ProcessExecutor:
         for child in self._children.values():
             child.writer.close()
             if not child.is_started:
-                self._send(Kill(pid=child.pid))
+                self.kill(child)
         if self._hooks is not None and self._children:
             # Their stop hooks run now, and the zygote kills what is left when its socket is closed.
             await asyncio.wait({child.exited for child in self._children.values()}, timeout=STOP_SECONDS)
@@ -193,22 +217,22 @@ class ProcessExecutor:
             await run_aside(self._logs.close)
             self._logs = None
 
-    def _memory_limit(self, call: Call) -> int | None:
+    def memory_limit(self, call: Call) -> int | None:
+        """Return how many bytes of memory a job in a process may use; None: as many as it likes."""
         own = call.task.memory_limit_mb
         limit = self._memory_limit_mb if own is UNSET else own
         if limit is not None and not self._has_warned and not is_told():
             self._has_warned = True
             _logger.warning("this system does not tell what memory a process uses: limits of memory are not kept")
-        return limit
+        return None if limit is None else limit * _MEGABYTE
 
-    async def _converse(self, child: _Child, attempt: Attempt, call: Call) -> Done | None:
+    async def _converse(self, child: ForkedChild, attempt: Attempt, call: Call) -> Done | None:
         """Hand the job over and listen until its end; None when there is nobody to hear from any more."""
         assert attempt.context is not None
-        assert call.task.module is not None
         child.writer.write(
             frames.encode(
                 frames.Run(
-                    module=call.task.module,
+                    module=call.task.module or "",
                     qualname=call.task.qualname,
                     job=call.job,
                     timeout=attempt.context.timeout,
@@ -235,7 +259,7 @@ class ProcessExecutor:
             self._give_up(child, "wrote something of its own to the worker's connection")
             return None
 
-    async def _death(self, child: _Child, limit: int | None) -> ProcessDiedError:
+    async def death(self, child: ForkedChild, limit: int | None = None) -> ProcessDiedError:
         """Return why nothing more is heard of a child, once it is gone."""
         await asyncio.wait({child.exited}, timeout=_LAST_WORDS)
         if not child.exited.done():
@@ -244,16 +268,16 @@ class ProcessExecutor:
         exited = await child.exited
         child.writer.close()
         if exited.is_over_limit:
-            return MemoryLimitError(f"used more than {limit} MB of memory")
+            return MemoryLimitError(f"used more than {(limit or 0) // _MEGABYTE} MB of memory")
         is_ours = child.fault is not None and exited.code == -signal.SIGKILL
         reason = f"{child.fault} and was killed" if is_ours else _describe(exited.code)
         return ProcessDiedError(f"the process that ran this job {reason}")
 
-    def _give_up(self, child: _Child, fault: str) -> None:
+    def _give_up(self, child: ForkedChild, fault: str) -> None:
         child.fault = child.fault or fault
-        self._send(Kill(pid=child.pid))
+        self.kill(child)
 
-    def _take_idle(self, limit: int | None) -> _Child | None:
+    def _take_idle(self, limit: int | None) -> ForkedChild | None:
         while self._idle:
             child = self._idle.pop()
             if not child.exited.done() and not _is_too_big(child, limit):
@@ -261,7 +285,7 @@ class ProcessExecutor:
             child.writer.close()
         return None
 
-    async def _fork_for(self, attempt: Attempt) -> _Child | None:
+    async def _fork_for(self, attempt: Attempt) -> ForkedChild | None:
         """Return a new child; None when the attempt was told to stop before there was one, as during the import."""
         told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         forking = asyncio.create_task(self._fork(), context=Context())
@@ -275,12 +299,12 @@ class ProcessExecutor:
                 forking.add_done_callback(self._put_aside)
         return forking.result() if forking.done() else None
 
-    def _put_aside(self, forking: asyncio.Task[_Child]) -> None:
+    def _put_aside(self, forking: asyncio.Task[ForkedChild]) -> None:
         """Keep a child that came too late for who wanted it."""
         if not forking.cancelled() and forking.exception() is None:
             self._idle.append(forking.result())
 
-    async def _fork(self) -> _Child:
+    async def _fork(self) -> ForkedChild:
         await self._ensure_zygote()
         assert self._control is not None
         ours, theirs = socket.socketpair()
@@ -298,7 +322,7 @@ class ProcessExecutor:
             ours.close()
             raise
         reader, writer = await asyncio.open_connection(sock=ours)
-        child = self._children[pid] = _Child(pid, reader, writer)
+        child = self._children[pid] = ForkedChild(pid, reader, writer)
         if (exited := self._early_exits.pop(pid, None)) is not None:
             self._note_exit(exited)
         if self._hooks is not None:
@@ -306,7 +330,7 @@ class ProcessExecutor:
         child.is_started = True
         return child
 
-    async def _until_started(self, child: _Child) -> None:
+    async def _until_started(self, child: ForkedChild) -> None:
         """Wait until a child's start hooks have run. Raises HookError where they failed."""
         try:
             async with asyncio.timeout(_LONGEST_IMPORT):
@@ -317,7 +341,7 @@ class ProcessExecutor:
         if isinstance(frame, Started) and frame.error is None:
             return
         if not isinstance(frame, Started) or frame.error is None:
-            raise HookError(f"a process for jobs did not start: {await self._death(child, None)}")
+            raise HookError(f"a process for jobs did not start: {await self.death(child)}")
         child.writer.close()
         _logger.error("a process for jobs did not start: %s\n%s", frame.error.message, frame.error.traceback)
         raise HookError(frame.error.message)
@@ -431,9 +455,9 @@ async def _why_not_ready(zygote: asyncio.StreamReader) -> str | None:
     return ready.error if isinstance(ready, Ready) else "it ended at once"
 
 
-def _is_too_big(child: _Child, limit: int | None) -> bool:
+def _is_too_big(child: ForkedChild, limit: int | None) -> bool:
     """Whether earlier jobs have left a child so big that the next might be killed for it."""
-    return limit is not None and memory_above(child.pid, limit * _MEGABYTE // 2) is not None
+    return limit is not None and memory_above(child.pid, limit // 2) is not None
 
 
 async def _until(exited: asyncio.Future[Exited]) -> None:

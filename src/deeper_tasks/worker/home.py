@@ -1,0 +1,59 @@
+"""The home of a manager: where another process imports it from, to work as a worker of it does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from types import ModuleType
+
+from msgspec import Struct
+
+_PROGRAMS = frozenset({"__main__", "__mp_main__"})
+"""Modules whose import anew would run the program once more."""
+
+
+class NoHomeError(Exception):
+    """A manager cannot be imported by another process; the message says why."""
+
+
+class Home(Struct, frozen=True, kw_only=True):
+    """
+    A manager's place, `module:attribute`, and the store that it works on now.
+
+    The URL may hold a password: a home is sent to child processes and written nowhere.
+    """
+
+    place: str
+    url: str
+    listen_url: str | None = None
+
+
+def find_place(manager: object, *, first: Iterable[str] = ()) -> str | None:
+    """
+    Return `module:attribute` of a manager that is an attribute of an imported module; None: it is of none.
+
+    The modules named in `first` are looked at before all others. The program that runs here does not count.
+    """
+    names = dict.fromkeys((*first, *sorted(sys.modules)))
+    for name in names:
+        module = sys.modules.get(name)
+        if name in _PROGRAMS or module is None:
+            continue
+        attribute = _attribute_of(module, manager)
+        if attribute is not None:
+            return f"{name}:{attribute}"
+    return None
+
+
+def _attribute_of(module: ModuleType, value: object) -> str | None:
+    # What is in sys.modules need not be a module, and may import something for each attribute that it is asked for.
+    held = getattr(module, "__dict__", None)
+    if not isinstance(held, dict):
+        return None
+    return next((name for name, each in [*held.items()] if each is value and isinstance(name, str)), None)
+
+
+def no_home() -> Home:
+    """Raise NoHomeError: nothing is known of where the manager is."""
+    message = "it is not known where its manager can be imported"
+    raise NoHomeError(message)

@@ -1,0 +1,26 @@
+"""The outfit: what a manager gives to those who run its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.integrations.events import EventBus
+from deeper_tasks.tasks import TaskRegistry
+from deeper_tasks.worker.hooks import Hooks
+from deeper_tasks.worker.settings import WorkerSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outfit:
+    """The parts of a manager that an attempt needs. `close` lets go of what was opened for it."""
+
+    backend: Backend
+    registry: TaskRegistry
+    bus: EventBus
+    settings: WorkerSettings
+    middleware: tuple[Any, ...]
+    hooks: Hooks
+    close: Callable[[], Awaitable[None]]
