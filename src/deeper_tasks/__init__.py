@@ -5,6 +5,7 @@ One facade, `BackgroundTaskManager`, over interchangeable stores. See the README
 """
 
 from deeper_tasks.config import Settings
+from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.finding import Finding, Severity
 from deeper_tasks.domain.outcome import Cancel, Done, Fail, Retry, Snooze, Stopped
 from deeper_tasks.domain.retry_policy import RetryPolicy
@@ -29,6 +30,7 @@ __all__ = [
     "Cancel",
     "CancelOutcome",
     "CurrentJob",
+    "Damage",
     "Done",
     "Fail",
     "Finding",

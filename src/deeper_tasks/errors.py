@@ -15,6 +15,7 @@ Errors: every exception that deeper_tasks raises on purpose.
     │   └── TransactionError
     ├── ScheduleNotFoundError
     ├── HookError
+    ├── DamagedError
     └── BackendError
         ├── BackendUnavailableError     safe to try again
         ├── NodeLostError
@@ -79,6 +80,10 @@ class ScheduleNotFoundError(DeeperTasksError, LookupError):
 
 class HookError(DeeperTasksError):
     """A start hook failed, so the worker, or the process for its jobs, did not start. The hook's error is the cause."""
+
+
+class DamagedError(DeeperTasksError):
+    """What was asked for is in the store, and cannot be read there. The message says what, and the way out."""
 
 
 class BackendError(DeeperTasksError):

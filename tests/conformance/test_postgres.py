@@ -5,9 +5,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from callers import KINDS, new_ledger
+from damage import damage_postgres
 from deeper_tasks.backends.postgres import Address, Pooler, PostgresBackend
 from deeper_tasks.testing import (
     BackendConformance,
+    DamageConformance,
     JobTransactionConformance,
     SharedConformance,
     Transaction,
@@ -58,6 +60,14 @@ class TestPostgresBackend(JobTransactionConformance, TransactionConformance, Sha
     def ledger(self, database_url):
         with new_ledger(database_url) as ledger:
             yield ledger
+
+
+class TestPostgresDamage(DamageConformance):
+    """Of which other sessions need none."""
+
+    @pytest.fixture
+    def damage(self, database_url):
+        return damage_postgres(database_url)
 
 
 class TestPostgresTransactions(TransactionConformance):

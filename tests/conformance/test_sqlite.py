@@ -5,9 +5,11 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 
+from damage import damage_sqlite
 from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.testing import (
     BackendConformance,
+    DamageConformance,
     JobTransactionConformance,
     Ledger,
     SharedConformance,
@@ -16,7 +18,9 @@ from deeper_tasks.testing import (
 )
 
 
-class TestSQLiteBackend(JobTransactionConformance, TransactionConformance, SharedConformance, BackendConformance):
+class TestSQLiteBackend(
+    JobTransactionConformance, TransactionConformance, SharedConformance, DamageConformance, BackendConformance
+):
     @pytest.fixture
     async def backend(self, tmp_path):
         backend = SQLiteBackend(tmp_path / "tasks.db")
@@ -30,6 +34,10 @@ class TestSQLiteBackend(JobTransactionConformance, TransactionConformance, Share
         await other.open()
         yield other
         await other.close()
+
+    @pytest.fixture
+    def damage(self, tmp_path):
+        return damage_sqlite(tmp_path / "tasks.db")
 
     @pytest.fixture(params=["begun by hand", "begun by the insert"])
     def begin(self, request, tmp_path):

@@ -12,6 +12,11 @@ It holds for every method:
 - **Time is the store's.** `now` is for tests; without it the store's own clock decides
   what is due, expired, or finished when.
 - **Batches.** A call costs about the same for one job as for many.
+- **One bad row never stops the others.** A row whose content cannot be read (a document
+  that is no JSON or of another shape, a moment outside of the calendar) makes no call
+  fail. What returns it says so in its `damage`, with stand-ins for what cannot be read; a claim
+  hands such a job out, and the worker fails it. What is written to a damaged
+  field starts anew. A damaged schedule stays as it is, fires and runs nothing, until it is put anew or removed.
 - **Any loop.** The methods may be called from several event loops and threads of one process.
 
 `BackendConformance` in `deeper_tasks.testing` checks all of this for any store.
@@ -26,6 +31,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import ClaimedJob, Insertion, Job, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
@@ -88,7 +94,11 @@ class Node(Struct, frozen=True, kw_only=True):
 
 
 class NodeRecord(Struct, frozen=True, kw_only=True):
-    """A registered node. `beat` is a count: who sees it unchanged through a lease may call `rescue`."""
+    """
+    A registered node. `beat` is a count: a worker that sees it unchanged through a lease may call `rescue`.
+
+    `damage` is what of it cannot be read: then `node` has its id, and tells nothing else.
+    """
 
     node: Node
     beat: int
@@ -96,6 +106,7 @@ class NodeRecord(Struct, frozen=True, kw_only=True):
     registered_at: datetime
     beat_at: datetime
     is_lost: bool = False
+    damage: tuple[Damage, ...] = ()
 
 
 class Claim(Struct, frozen=True, kw_only=True):
@@ -186,10 +197,15 @@ class JobFilter(Struct, frozen=True, kw_only=True):
 
 
 class Cursor(Struct, frozen=True, kw_only=True):
-    """A place in a sorted list: the sort key's value and the id of the last job seen."""
+    """
+    A place in a sorted list: the sort key's value and the id of the last job seen.
+
+    `stored` is the value as the store writes it, given only where no `datetime` can hold it.
+    """
 
     value: datetime | None
     id: JobId
+    stored: str | None = None
 
 
 class JobQuery(Struct, frozen=True, kw_only=True):
@@ -226,10 +242,11 @@ class Retried(Struct, frozen=True, kw_only=True):
 
 
 class QueueSettings(Struct, frozen=True, kw_only=True):
-    """What is set for a queue at run time, for all workers."""
+    """What is set for a queue at run time, for all workers. `damage` is what of it cannot be read."""
 
     name: str
     paused_at: datetime | None = None
+    damage: tuple[Damage, ...] = ()
 
 
 class QueueCounts(Struct, frozen=True, kw_only=True):
@@ -242,6 +259,7 @@ class QueueCounts(Struct, frozen=True, kw_only=True):
     by_state: dict[State, int]
     ended_today: dict[State, int]
     paused_at: datetime | None = None
+    damage: tuple[Damage, ...] = ()
 
 
 class Counts(Struct, frozen=True, kw_only=True):

@@ -28,7 +28,9 @@ Examples:
 Exit codes: 0 nothing wrong, or warnings only; 1 an error was found."""
 )
 @click.option(
-    "--deep", is_flag=True, help="Read the whole store: the indexes of a file, or the counters of a database."
+    "--deep",
+    is_flag=True,
+    help="Read the whole store: every job, the indexes of a file, or the counters of a database.",
 )
 @takes_target
 def doctor(target: Target, *, deep: bool) -> ExitCode:
@@ -38,7 +40,8 @@ def doctor(target: Target, *, deep: bool) -> ExitCode:
     It looks at Python and the settings, the store and its place, the workers
     and the queues they serve, pauses, jobs that wait or run for too long, dead
     letters, recurring tasks and the clock; with --app also at tasks that jobs
-    wait for and the application does not have. It changes nothing.
+    wait for and the application does not have. With --deep it reads every job,
+    and names those that are damaged. It changes nothing.
     """
     findings = [*examine_python(), *examine_settings(target)]
     try:

@@ -26,6 +26,8 @@ _STYLES = {
     State.DISCARDED: "bold red",
     State.CANCELLED: "magenta",
 }
+DAMAGED = "bold magenta"
+"""The style of what cannot be read."""
 _COUNTS = tuple(field.name for field in msgspec.structs.fields(QueueStatistics) if field.type is int)
 _ALWAYS = frozenset({"pending", "running", "completed_today", "failed_today"})
 _WIDE = 130
@@ -37,6 +39,8 @@ def draw_job(job: TaskStatus) -> RenderableType:
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
     facts.add_row("state", draw_state(job.status))
+    for each in job.damage:
+        facts.add_row("damaged", Text(safe(f"{each.field} cannot be read: {each.reason}"), style=DAMAGED))
     for name, fact in _facts(job):
         facts.add_row(name, Text(safe(fact)))
     parts: list[RenderableType] = [facts]
@@ -93,7 +97,7 @@ def draw_page(page: Page, *, width: int, with_errors: bool = False) -> Renderabl
     if is_wide or with_errors:
         table.add_column("last error", overflow="fold")
     for job in page.entries:
-        row = [Text(job.id), draw_state(job.status), Text(safe(job.task)), Text(_when(job))]
+        row = [Text(job.id), _marked(draw_state(job.status), job), Text(safe(job.task)), Text(_when(job))]
         if is_wide:
             attempts = f"{job.attempts}/{job.max_attempts}"
             row += [Text(safe(job.queue)), Text(attempts)]
@@ -129,6 +133,10 @@ def _number(count: int) -> Text:
 def draw_state(state: State) -> Text:
     """Return a state in its colour."""
     return Text(state.value, style=_STYLES[state])
+
+
+def _marked(text: Text, job: TaskStatus) -> Text:
+    return Text.assemble(text, (" damaged", DAMAGED)) if job.damage else text
 
 
 def _when(job: TaskStatus) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
+from deeper_tasks.cli.drawing import DAMAGED
 from deeper_tasks.cli.output import ago, safe
+from deeper_tasks.domain.damage import described
 from deeper_tasks.manager import Overview, QueueOverview, WorkerOverview
 
 
@@ -30,7 +32,9 @@ def draw_queues(overview: Overview) -> Table:
 
 
 def queue_state(queue: QueueOverview) -> Text:
-    """Return what an operator should know: paused since when, or served by nobody."""
+    """Return what an operator should know: damaged, paused since when, or served by nobody."""
+    if queue.damage:
+        return Text(safe(f"damaged: {described(queue.damage)}"), style=DAMAGED)
     if queue.paused_at is not None:
         return Text(f"paused {ago(queue.paused_at)}", style="yellow")
     if not queue.workers:
@@ -49,7 +53,9 @@ def draw_workers(overview: Overview) -> Table:
     for worker in sorted(overview.workers, key=lambda each: (not each.is_alive, each.id)):
         slots = ", ".join(f"{safe(name)}:{count}" for name, count in worker.queues.items())
         busy = Text(f"{worker.busy}/{worker.slots}")
-        table.add_row(Text(safe(worker.id)), busy, Text(slots), _beat(worker))
+        if worker.damage:
+            slots = f"damaged: {safe(described(worker.damage))}"
+        table.add_row(Text(safe(worker.id)), busy, Text(slots, style=DAMAGED if worker.damage else ""), _beat(worker))
     return table
 
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from rich.table import Table
 from rich.text import Text
 
-from deeper_tasks.cli.drawing import draw_state
+from deeper_tasks.cli.drawing import DAMAGED, draw_state
 from deeper_tasks.cli.output import ago, local_time, safe
+from deeper_tasks.domain.damage import described
 from deeper_tasks.manager import RecurringRun, RecurringTask
 
 
@@ -36,12 +37,14 @@ def draw_history(runs: Iterable[RecurringRun]) -> Table:
     table.add_column("state", no_wrap=True)
     for run in runs:
         state = Text("", style="dim") if run.status is None else draw_state(run.status)
-        outcome = run.outcome.replace("_", " ")
+        outcome = run.outcome.replace("_", " ") + (" (damaged)" if run.damage else "")
         table.add_row(Text(local_time(run.due_at)), Text(outcome), Text(run.task_id or ""), state)
     return table
 
 
 def _next(entry: RecurringTask) -> Text:
+    if entry.damage:
+        return Text(safe(f"damaged: {described(entry.damage)}"), style=DAMAGED)
     if not entry.next_runs:
         return Text("never", style="red")
     if entry.is_paused:

@@ -68,12 +68,20 @@ def first_line(text: object) -> str:
 
 def local_time(moment: datetime) -> str:
     """Return a time in the local zone, and how far away it is."""
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z} ({ago(moment)})"
+    return f"{_localized(moment):%Y-%m-%d %H:%M:%S %Z} ({ago(moment)})"
 
 
 def local_clock(moment: datetime) -> str:
     """Return a time of today in the local zone."""
-    return f"{moment.astimezone():%H:%M:%S}"
+    return f"{_localized(moment):%H:%M:%S}"
+
+
+def _localized(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone()
+    except (OverflowError, ValueError):
+        # Within hours of the calendar's ends.
+        return moment
 
 
 def ago(moment: datetime) -> str:

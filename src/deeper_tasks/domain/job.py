@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
@@ -85,6 +86,9 @@ class ClaimedJob(Struct, frozen=True, kw_only=True, array_like=True):
     retried it. `is_quarantined` says that its last handler was started and lost
     with the process it ran in, which it may have killed. `earlier_attempts` is how
     many there were when an operator retried it last.
+
+    `damage` is what of its row cannot be read: the worker fails such a job without
+    a start.
     """
 
     id: JobId
@@ -105,6 +109,7 @@ class ClaimedJob(Struct, frozen=True, kw_only=True, array_like=True):
     is_quarantined: bool = False
     earlier_attempts: int = 0
     options: JobOptions | None = None
+    damage: tuple[Damage, ...] = ()
 
     @property
     def attempt_since_retry(self) -> int:
@@ -144,10 +149,16 @@ class AttemptError(Struct, frozen=True, kw_only=True):
 
 
 class Progress(Struct, frozen=True, kw_only=True):
-    """How far a running job has come: `fraction` between 0 and 1, and a word about it."""
+    """How far a running job has come: `fraction` between 0 and 1, and a word about it. Another is a ValueError."""
 
     fraction: float
     message: str = ""
+
+    def __post_init__(self) -> None:
+        # NaN too: as JSON it would be null, which cannot be read again.
+        if not 0 <= self.fraction <= 1:
+            message = f"progress is a fraction from 0 to 1, not {self.fraction!r}"
+            raise ValueError(message)
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -156,7 +167,10 @@ class Job(Struct, frozen=True, kw_only=True):
 
     `errors` holds the newest 100 failed attempts, oldest first. `attempted_at`
     is the start of the last attempt, None while a worker holds the job unstarted.
-    `result_omitted` says why a completed job has no result.
+    `result_omitted` says why a completed job has no result. `damage` is what of
+    the row cannot be read: such a field has its default or, without one, a
+    stand-in (`EARLIEST` or `LATEST` for a moment, `blocked` for a state).
+    `arguments` and `result` are as they are stored, readable or not.
     """
 
     id: JobId
@@ -181,6 +195,7 @@ class Job(Struct, frozen=True, kw_only=True):
     log: tuple[str, ...] = ()
     result: Json | None = None
     result_omitted: str | None = None
+    damage: tuple[Damage, ...] = ()
 
 
 MAX_KEPT_ERRORS = 100

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from deeper_tasks.domain.cron import Recurrence
 from deeper_tasks.domain.cron_fields import END_OF_TIME
+from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.ids import JobId, derived_id
 from deeper_tasks.domain.job import Insertion, JobSpec, NewJob
 from deeper_tasks.domain.schedule_run import PlannedRun, RunOutcome, ScheduleRun
@@ -63,13 +64,19 @@ class Schedule(Struct, frozen=True, kw_only=True):
 
 
 class ScheduleEntry(Struct, frozen=True, kw_only=True):
-    """A schedule as the store keeps it. `next_run` is when it fires next, by the store's clock; END_OF_TIME: never."""
+    """
+    A schedule as the store keeps it. `next_run` is when it fires next, by the store's clock; END_OF_TIME: never.
+
+    `damage` is what of it cannot be read. Such an entry fires nothing until it is
+    registered again. One whose document cannot be read has only its name.
+    """
 
     schedule: Schedule
     next_run: datetime
     last_run: datetime | None = None
     last_job: JobId | None = None
     paused_at: datetime | None = None
+    damage: tuple[Damage, ...] = ()
 
 
 class ScheduleBook(Struct, frozen=True, kw_only=True):
@@ -105,6 +112,8 @@ class Firing(Struct, frozen=True, kw_only=True):
 
     def fits(self, entry: ScheduleEntry, *, now: datetime) -> bool:
         """Whether the entry still is as it was when this was planned, and due by this clock."""
+        if entry.damage:
+            return False
         is_same = entry.schedule == self.schedule and entry.next_run == self.expected and entry.paused_at is None
         return is_same and (self.is_repair or self.expected <= now)
 
@@ -153,7 +162,7 @@ def first_run(schedule: Schedule, known: ScheduleEntry | None, *, now: datetime)
     Raises:
         InvalidOptionError: its recurrence has a fault.
     """
-    if known is None:
+    if known is None or known.damage:
         return _next_run(schedule.recurrence, after=now)
     if known.schedule.recurrence == schedule.recurrence:
         return known.next_run
@@ -174,12 +183,12 @@ def resumed_run(entry: ScheduleEntry, *, now: datetime) -> datetime:
 
 def plan_firing(entry: ScheduleEntry, *, now: datetime) -> Firing | None:
     """
-    Return what is to be done about an entry at `now`; None when it is paused or not due.
+    Return what is to be done about an entry at `now`; None when it is paused, damaged or not due.
 
     Raises:
         InvalidOptionError: its recurrence has a fault: it is never due.
     """
-    if entry.paused_at is not None or now >= END_OF_TIME:
+    if entry.paused_at is not None or entry.damage or now >= END_OF_TIME:
         return None
     schedule = entry.schedule
     if entry.next_run > now:

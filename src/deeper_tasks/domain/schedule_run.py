@@ -9,6 +9,7 @@ from enum import StrEnum
 from msgspec import Struct
 from msgspec.structs import replace
 
+from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
 from deeper_tasks.domain.state import State
@@ -32,6 +33,8 @@ class RunOutcome(StrEnum):
     """It was asked for, apart from the due times."""
     REPAIRED = "repaired"
     """It lay impossibly far ahead (a clock was wrong) and was put back; it made no job."""
+    UNREADABLE = "unreadable"
+    """What became of it cannot be read: the row of the history is damaged."""
 
 
 class PlannedRun(Struct, frozen=True, kw_only=True):
@@ -48,7 +51,7 @@ class ScheduleRun(Struct, frozen=True, kw_only=True):
 
     `fired_at` is when a worker dealt with it, by the store's clock. `state` is
     the job's when the history was read: None without a job, and when it is no
-    longer there.
+    longer there. `damage` is what of the row cannot be read.
     """
 
     due: datetime
@@ -56,6 +59,7 @@ class ScheduleRun(Struct, frozen=True, kw_only=True):
     outcome: RunOutcome
     job: JobId | None = None
     state: State | None = None
+    damage: tuple[Damage, ...] = ()
 
 
 def inserted(runs: Sequence[PlannedRun], answers: Sequence[Insertion]) -> tuple[PlannedRun, ...]:

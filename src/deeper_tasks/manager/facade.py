@@ -12,9 +12,11 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
 from deeper_tasks.backends.protocol import Backend, JobQuery, Retention, Scripting
 from deeper_tasks.config import Settings, redacted
+from deeper_tasks.domain.damage import described
 from deeper_tasks.domain.ids import JobId, parse_id
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.errors import (
+    DamagedError,
     InvalidOptionError,
     JobNotCompletedError,
     JobNotFoundError,
@@ -577,7 +579,8 @@ class Facade:
         Examine the store and what goes on in it; returns what was found, good and bad.
 
         A store that cannot be reached, or does not fit, is a finding and no error.
-        None is made. `deep` reads the whole store, which takes its time.
+        None is made. `deep` reads the whole store, every job too, which takes its time,
+        and names the rows that cannot be read.
         `on_check` is called with the name of each check before it begins.
         """
         return await examine(self.backend, settings=self.settings, registry=self.registry, deep=deep, on_check=on_check)
@@ -590,6 +593,7 @@ class Facade:
             TimeoutError: it had not ended after `timeout` seconds; it goes on.
             JobNotCompletedError: it ended otherwise than completed; the message says how.
             JobNotFoundError: there is no such job.
+            DamagedError: its result is stored, and cannot be read.
         """
         pause = _FIRST_LOOK
         async with asyncio.timeout(timeout):
@@ -597,6 +601,9 @@ class Facade:
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, _LONGEST_LOOK)
         if status.status is State.COMPLETED:
+            unreadable = [each for each in status.damage if each.field == "result"]
+            if unreadable:
+                raise DamagedError(f"the result of the job {task_id} cannot be read: {described(unreadable)}")
             return status.result
         raise JobNotCompletedError(f"the job {task_id} ended as {status.status}: {status.last_error or 'no error'}")
 

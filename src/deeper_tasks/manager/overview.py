@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from deeper_tasks.backends.protocol import Counts, NodeRecord, QueueCounts
+from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.worker.host import is_known_dead
 
@@ -17,7 +18,8 @@ class QueueOverview(Struct, frozen=True, kw_only=True):
     """
     One queue. `later` counts jobs that are scheduled, blocked or to be retried; `today` is the day in UTC.
 
-    `workers` and `slots` are those of living workers that serve it.
+    `workers` and `slots` are those of living workers that serve it. `damage` names
+    what is stored of its settings and cannot be read.
     """
 
     name: str
@@ -30,6 +32,7 @@ class QueueOverview(Struct, frozen=True, kw_only=True):
     paused_at: datetime | None
     workers: int
     slots: int
+    damage: tuple[Damage, ...] = ()
 
 
 class WorkerOverview(Struct, frozen=True, kw_only=True):
@@ -37,6 +40,7 @@ class WorkerOverview(Struct, frozen=True, kw_only=True):
     One worker process. `queues` has the slots of each queue; `busy` is as of its last beat.
 
     It is not alive when its process has ended, or its beat is older than a lease by the store's clock.
+    `damage` names what is stored of it and cannot be read.
     """
 
     id: str
@@ -49,6 +53,7 @@ class WorkerOverview(Struct, frozen=True, kw_only=True):
     started_at: datetime
     beat_at: datetime
     is_alive: bool
+    damage: tuple[Damage, ...] = ()
 
 
 class Overview(Struct, frozen=True, kw_only=True):
@@ -95,6 +100,7 @@ def _worker(record: NodeRecord, *, now: datetime, lease: timedelta) -> WorkerOve
         started_at=record.registered_at,
         beat_at=record.beat_at,
         is_alive=not record.is_lost and now - record.beat_at <= lease and not is_known_dead(node),
+        damage=record.damage,
     )
 
 
@@ -113,4 +119,5 @@ def _queue(name: str, counts: QueueCounts, *, workers: int, slots: int) -> Queue
         paused_at=counts.paused_at,
         workers=workers,
         slots=slots,
+        damage=counts.damage,
     )

@@ -8,9 +8,10 @@ from typing import Any
 
 from deeper_tasks.backends.protocol import Backend, Notification, Topic
 from deeper_tasks.domain.cron import parse_recurrence
+from deeper_tasks.domain.damage import described
 from deeper_tasks.domain.schedule import MissedRuns, Overlap, Schedule, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
-from deeper_tasks.errors import InvalidOptionError, ScheduleNotFoundError, TaskNotFoundError
+from deeper_tasks.errors import DamagedError, InvalidOptionError, ScheduleNotFoundError, TaskNotFoundError
 from deeper_tasks.integrations.events import (
     EventBus,
     JobEnqueued,
@@ -27,7 +28,11 @@ _LONGEST_NAME = 200
 
 
 class Planner:
-    """What can be done about the entries of recurring tasks. Where an entry must be there, ScheduleNotFoundError."""
+    """
+    What can be done about the entries of recurring tasks.
+
+    Where an entry must be there, ScheduleNotFoundError; where it must be sound too, DamagedError.
+    """
 
     def __init__(self, *, backend: Backend, jobs: JobFactory, bus: EventBus) -> None:
         self._backend = backend
@@ -107,13 +112,13 @@ class Planner:
 
     async def pause(self, name: str) -> ScheduleEntry:
         """Hold an entry's runs."""
-        entry = _found(name, await self._backend.pause_schedule(_known(name), is_paused=True))
+        entry = _sound(name, await self._backend.pause_schedule(_known(name), is_paused=True))
         self._bus.emit(SchedulePaused(name=name))
         return entry
 
     async def resume(self, name: str) -> ScheduleEntry:
         """Let an entry's runs go on."""
-        entry = _found(name, await self._backend.pause_schedule(_known(name), is_paused=False))
+        entry = _sound(name, await self._backend.pause_schedule(_known(name), is_paused=False))
         await self._wake_schedulers()
         self._bus.emit(ScheduleResumed(name=name, next_run=entry.next_run))
         return entry
@@ -130,7 +135,7 @@ class Planner:
         done = await self._backend.run_schedule(_known(name), job_id=job_id)
         if done is None:
             raise _not_found(name)
-        spec, job = done.entry.schedule.spec, done.job
+        spec, job = _sound(name, done.entry).schedule.spec, done.job
         if job.is_new:
             await self._backend.notify([Notification(topic=Topic.JOBS, subject=spec.queue)])
         self._bus.emit(JobEnqueued(job_id=job.id, task=spec.task, queue=spec.queue, is_new=job.is_new))
@@ -146,9 +151,14 @@ class Planner:
         await self._backend.notify([Notification(topic=Topic.SCHEDULES)])
 
 
-def _found(name: str, entry: ScheduleEntry | None) -> ScheduleEntry:
+def _sound(name: str, entry: ScheduleEntry | None) -> ScheduleEntry:
     if entry is None:
         raise _not_found(name)
+    if entry.damage:
+        raise DamagedError(
+            f"the recurring task {name!r} cannot be read in the store ({described(entry.damage)}); register it again, "
+            "or remove it"
+        )
     return entry
 
 
@@ -163,7 +173,8 @@ def _not_found(name: object) -> ScheduleNotFoundError:
 
 
 def _is_as(entry: ScheduleEntry | None, schedule: Schedule) -> bool:
-    return entry is not None and entry.schedule == schedule
+    # A damaged one is put right by being registered again.
+    return entry is not None and entry.schedule == schedule and not entry.damage
 
 
 def _is_known(task: str, registry: TaskRegistry) -> bool:

@@ -12,12 +12,19 @@ import msgspec
 from msgspec import Struct
 
 from deeper_tasks.backends.protocol import Counts, Cursor, JobList, QueueCounts
+from deeper_tasks.backends.reading import Reading
 from deeper_tasks.domain.cron_fields import END_OF_TIME
-from deeper_tasks.domain.job import AttemptError, Job, Progress
+from deeper_tasks.domain.damage import Damage
+from deeper_tasks.domain.job import AttemptError, Job, Json, Progress
+from deeper_tasks.domain.nesting import MAX_READABLE_NESTING, nests_too_deep, too_deep
 from deeper_tasks.domain.schedule import MissedRuns, Overlap, ScheduleEntry
 from deeper_tasks.domain.schedule_run import RunOutcome, ScheduleRun
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.errors import InvalidOptionError
+
+_anything = msgspec.json.Decoder()
+_call = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]])
+_NO_ARGUMENTS: tuple[list[Any], dict[str, Any]] = ([], {})
 
 
 class CancelOutcome(StrEnum):
@@ -37,6 +44,8 @@ class TaskStatus(Struct, frozen=True, kw_only=True):
     is, due; `attempted_at` the start of the last attempt; `node` the worker that has
     it now. `cancel_requested` is the reason given, once a running one is to stop.
     `result` is None unless completed with one; `result_omitted` says why there is none.
+    `damage` names what is stored of it and cannot be read, and why: of such a field the
+    rest is here, or a stand-in. It is empty for a sound job.
     """
 
     id: str
@@ -65,12 +74,15 @@ class TaskStatus(Struct, frozen=True, kw_only=True):
     kwargs: dict[str, Any]
     result: Any
     result_omitted: str | None
+    damage: tuple[Damage, ...] = ()
 
 
 def to_status(job: Job) -> TaskStatus:
     """Return a job as its user sees it."""
     worker, _, function = job.task.rpartition(".")
-    args, kwargs = msgspec.json.decode(job.arguments)
+    reading = Reading()
+    args, kwargs = reading.field("arguments", lambda: _arguments(job.arguments), instead=_NO_ARGUMENTS)
+    result = None if job.result is None else reading.field("result", lambda: _read(job.result or ""), instead=None)
     last = job.errors[-1] if job.errors else None
     return TaskStatus(
         id=job.id,
@@ -97,9 +109,21 @@ def to_status(job: Job) -> TaskStatus:
         meta=job.options.meta,
         args=args,
         kwargs=kwargs,
-        result=None if job.result is None else msgspec.json.decode(job.result),
+        result=result,
         result_omitted=job.result_omitted,
+        damage=(*job.damage, *reading.damage),
     )
+
+
+def _arguments(document: Json) -> tuple[list[Any], dict[str, Any]]:
+    call: tuple[list[Any], dict[str, Any]] = _read(document, _call)
+    return call
+
+
+def _read(document: Json, decoder: msgspec.json.Decoder[Any] = _anything) -> Any:
+    if nests_too_deep(document, most=MAX_READABLE_NESTING):
+        raise ValueError(too_deep(MAX_READABLE_NESTING))
+    return decoder.decode(document)
 
 
 class Page(Struct, frozen=True, kw_only=True):
@@ -209,6 +233,8 @@ class RecurringTask(Struct, frozen=True, kw_only=True):
     Of a paused one, `next_run` is the run at which it stopped. `fault` says why it
     is never due, where its expression or zone cannot be used here; then it has no
     `next_runs`. There are fewer of them than asked for where the calendar ends.
+    `damage` names what is stored of it and cannot be read: such an entry fires
+    nothing until it is registered again, or removed.
     """
 
     name: str
@@ -227,12 +253,14 @@ class RecurringTask(Struct, frozen=True, kw_only=True):
     kwargs: dict[str, Any]
     is_declared: bool
     fault: str | None = None
+    damage: tuple[Damage, ...] = ()
 
 
 def to_recurring_task(entry: ScheduleEntry, *, runs: int) -> RecurringTask:
     """Return an entry as its user sees it, with its next `runs` due times."""
     schedule, recurrence = entry.schedule, entry.schedule.recurrence
-    args, kwargs = msgspec.json.decode(schedule.spec.arguments)
+    reading = Reading()
+    args, kwargs = reading.field("arguments", lambda: _arguments(schedule.spec.arguments), instead=_NO_ARGUMENTS)
     return RecurringTask(
         name=schedule.name,
         task=schedule.spec.task,
@@ -245,11 +273,12 @@ def to_recurring_task(entry: ScheduleEntry, *, runs: int) -> RecurringTask:
         last_run=entry.last_run,
         last_task_id=entry.last_job,
         is_paused=entry.paused_at is not None,
-        next_runs=_next_runs(entry, runs),
+        next_runs=() if entry.damage else _next_runs(entry, runs),
         args=args,
         kwargs=kwargs,
         is_declared=schedule.is_declared,
-        fault=recurrence.fault,
+        fault=None if entry.damage else recurrence.fault,
+        damage=(*entry.damage, *reading.damage),
     )
 
 
@@ -266,7 +295,8 @@ class RecurringRun(Struct, frozen=True, kw_only=True):
 
     `due_at` is its due time, `fired_at` when a worker dealt with it. `task_id` is
     the job it made: None where `outcome` says that it was held back. `status` is
-    the job's state now: None once it has been cleaned up.
+    the job's state now: None once it has been cleaned up. `damage` names what is
+    stored of it and cannot be read.
     """
 
     due_at: datetime
@@ -274,8 +304,16 @@ class RecurringRun(Struct, frozen=True, kw_only=True):
     outcome: RunOutcome
     task_id: str | None
     status: State | None
+    damage: tuple[Damage, ...] = ()
 
 
 def to_recurring_run(run: ScheduleRun) -> RecurringRun:
     """Return a run as its user sees it."""
-    return RecurringRun(due_at=run.due, fired_at=run.fired_at, outcome=run.outcome, task_id=run.job, status=run.state)
+    return RecurringRun(
+        due_at=run.due,
+        fired_at=run.fired_at,
+        outcome=run.outcome,
+        task_id=run.job,
+        status=run.state,
+        damage=run.damage,
+    )

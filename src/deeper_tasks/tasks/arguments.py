@@ -12,11 +12,14 @@ import msgspec
 from msgspec import Struct
 
 from deeper_tasks.domain.job import Json
+from deeper_tasks.domain.nesting import MAX_NESTING, nests_too_deep, too_deep
 from deeper_tasks.errors import InvalidArgumentsError
 from deeper_tasks.tasks.annotations import Codec, annotations_of, codec_for
 from deeper_tasks.tasks.json_values import PlacedError, encode_json
 from deeper_tasks.tasks.quoting import quoted
 
+_OWN_NESTING = 2
+"""The levels of a document of arguments around each of them."""
 _DECODER = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]])
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _FAULTS = (TypeError, ValueError, RecursionError, NotImplementedError, msgspec.MsgspecError)
@@ -86,6 +89,9 @@ class Signature:
                 f"the arguments of {self._name} take {len(document)} bytes as JSON, more than {max_bytes}; "
                 "pass a reference, such as a key or a path, instead of the data"
             )
+            raise InvalidArgumentsError(message)
+        if nests_too_deep(document, most=MAX_NESTING + _OWN_NESTING):
+            message = f"the arguments of {self._name} are {too_deep()}; pass a reference, or a flat form of the data"
             raise InvalidArgumentsError(message)
         return document.decode()
 

@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from deeper_tasks.domain.ids import JobId, parse_id
 from deeper_tasks.domain.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
+from deeper_tasks.domain.nesting import nests_too_deep, too_deep
 from deeper_tasks.errors import InvalidOptionError
 from deeper_tasks.tasks.json_values import NotJsonError, check_json, encode_json
 from deeper_tasks.tasks.quoting import quoted
@@ -25,6 +26,9 @@ MAX_TAG_LENGTH = 100
 MAX_UNIQUE_KEY_LENGTH = 1000
 MAX_META_BYTES = 65_536
 LONGEST_DURATION = timedelta(days=36_500)
+LATEST_MOMENT = datetime(9000, 1, 1, tzinfo=UTC)
+"""So far from the calendar's end that an expiry and all delays that follow still lie in it."""
+_EARLIEST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_SECONDS = LONGEST_DURATION.total_seconds()
 
 _QUEUE_NAME = re.compile(r"[^\s,:\x00-\x1f\x7f]{1,128}")
@@ -141,7 +145,7 @@ def parse_moment(scheduled_at: datetime | Seconds) -> datetime | timedelta:
     Check when a job is to run: an aware datetime, or a delay. A datetime that has passed means now.
 
     Raises:
-        InvalidOptionError: a datetime without a zone, a negative delay, or neither.
+        InvalidOptionError: a datetime without a zone or beyond `LATEST_MOMENT`, a negative delay, or neither.
     """
     if not isinstance(scheduled_at, datetime):
         return _not_negative("scheduled_at", scheduled_at)
@@ -151,7 +155,9 @@ def parse_moment(scheduled_at: datetime | Seconds) -> datetime | timedelta:
             scheduled_at,
             "a datetime needs a time zone: datetime(…, tzinfo=UTC), or tzinfo=ZoneInfo('Europe/Berlin')",
         )
-    return scheduled_at
+    if scheduled_at >= LATEST_MOMENT:
+        raise _refused("scheduled_at", scheduled_at, f"give a moment before the year {LATEST_MOMENT.year}")
+    return max(scheduled_at, _EARLIEST_MOMENT)
 
 
 def unknown_option(option: str, known: Mapping[str, object]) -> str:
@@ -264,6 +270,8 @@ def _meta(option: str, value: object) -> dict[str, Any]:
         raise _refused(option, value, f"{error.reason} (at meta{error.path})") from error
     except RecursionError as error:
         raise _refused(option, "…", "it is nested too deeply, or inside itself") from error
+    if nests_too_deep(document):
+        raise _refused(option, "…", f"it is {too_deep()}")
     if len(document) > MAX_META_BYTES:
         raise _refused(option, value, f"it has {len(document)} bytes as JSON, more than {MAX_META_BYTES}")
     copy: dict[str, Any] = msgspec.json.decode(document)

@@ -4,8 +4,8 @@ Testing: what the tests of an application, and the author of a store, need of us
 `use_memory(manager)` puts a manager on a store in memory whose time belongs to
 the test, and gives a `TaskKit`; the pytest plugin has it as the fixture
 `task_kit`. `FaultyBackend` breaks any store; `BackendConformance` checks one,
-with `SharedConformance`, `TransactionConformance` and `JobTransactionConformance`
-for what not every store can.
+with `SharedConformance`, `TransactionConformance`, `JobTransactionConformance` and
+`DamageConformance` for what not every store can.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from deeper_tasks.testing.summary import Run, RunEnd, Summary
 if TYPE_CHECKING:
     from deeper_tasks.testing.conformance import (
         BackendConformance,
+        DamageConformance,
+        Damager,
+        Harm,
         JobTransactionConformance,
         Ledger,
         SharedConformance,
@@ -33,8 +36,11 @@ __all__ = [
     "BackendConformance",
     "Call",
     "ClockError",
+    "DamageConformance",
+    "Damager",
     "Fault",
     "FaultyBackend",
+    "Harm",
     "JobTransactionConformance",
     "Ledger",
     "ManualClock",
@@ -54,6 +60,9 @@ __all__ = [
 _OF_THE_SUITE = frozenset(
     {
         "BackendConformance",
+        "DamageConformance",
+        "Damager",
+        "Harm",
         "JobTransactionConformance",
         "Ledger",
         "SharedConformance",

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from deeper_tasks.domain.exception_groups import exceptions_in, outcome_in
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport, Json
+from deeper_tasks.domain.nesting import nests_too_deep, too_deep
 from deeper_tasks.domain.outcome import Cancel, Done, Fail, Outcome, Retry, Snooze
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.settlement import End, Settlement
@@ -188,6 +189,8 @@ class Call:
                 check_json(msgspec.to_builtins(value, str_keys=True, enc_hook=as_plain))
         except BaseException as error:  # noqa: BLE001 - by the value's own code, and the job is done
             return None, _clip(f"the result is not JSON: {words_of(error) or type(error).__name__}")
+        if nests_too_deep(document):
+            return None, f"the result is {too_deep()}"
         most = self._settings().max_result_bytes
         if len(document) > most:
             return None, f"the result has {len(document)} bytes, more than the {most} that are kept"

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from deeper_tasks.backends.protocol import Backend, JobTransaction
-from deeper_tasks.domain.job import EXPIRED, ClaimedJob
+from deeper_tasks.domain.damage import described
+from deeper_tasks.domain.job import EXPIRED, ClaimedJob, ErrorReport
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendUnavailableError, HookError, InvalidArgumentsError, TaskNotFoundError
@@ -78,9 +79,9 @@ class Runner:
     async def run(self, attempt: Attempt, apart: Apart | None = None) -> Settlement | None:
         """Return how the attempt ended; None when the job is not ours to settle. `apart`: in quarantine, and where."""
         job = attempt.job
-        task = self._resolved(job.task)
+        task = None if job.damage else self._resolved(job.task)
         if task is None:
-            return self._unknown.settle(job)
+            return _unreadable(job) if job.damage else self._unknown.settle(job)
         call = Call(job, task, self._call_settings)
         if job.expires_at is not None and self._is_past(job.expires_at, attempt):
             return call.refused(EXPIRED.kind, EXPIRED.message)
@@ -233,6 +234,12 @@ class Runner:
         for middleware in reversed(self._middleware):
             around = _wrapped(middleware, attempt, around)
         return await around()
+
+
+def _unreadable(job: ClaimedJob) -> Settlement:
+    """Fail a job whose row is damaged: no attempt can mend that, and it must not hold up its queue."""
+    error = ErrorReport(kind="DamagedError", message=f"its row in the store cannot be read: {described(job.damage)}")
+    return Settlement(id=job.id, token=job.token, end=End.FAIL, error=error)
 
 
 def _wrapped(middleware: Middleware, attempt: Attempt, proceed: Proceed) -> Proceed:

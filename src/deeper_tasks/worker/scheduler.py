@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.domain.damage import described
 from deeper_tasks.domain.schedule import Firing, ScheduleEntry, plan_firing
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import EventBus, ScheduleFired, ScheduleRepaired
@@ -59,6 +60,16 @@ class Scheduler:
     async def _attend(self, entry: ScheduleEntry, *, now: datetime) -> timedelta:
         """Fire one entry if it is due; returns when it wants to be looked at again."""
         name = entry.schedule.name
+        if entry.damage:
+            if name not in self._failing:
+                _logger.error(
+                    "the recurring task %r cannot be read (%s) and fires nothing until it is registered again; "
+                    "the others go on",
+                    name,
+                    described(entry.damage),
+                )
+            self._failing.add(name)
+            return self._longest
         try:
             firing = plan_firing(entry, now=now)
             if firing is not None:

@@ -53,6 +53,25 @@ async def refused(attempt, kind, *parts):
 # arguments
 
 
+@pytest.mark.parametrize("levels", [101, 900, 20_000])
+async def test_an_argument_nested_too_deep_is_refused(manager, levels):
+    @manager.task(name="shop.keep")
+    async def keep(value, *, named=None): ...
+
+    value = []
+    for _ in range(levels - 1):
+        value = [value]
+    await refused(keep.enqueue(value), InvalidArgumentsError, "nested")
+    await refused(keep.enqueue(1, named=value), InvalidArgumentsError, "nested")
+
+
+@pytest.mark.parametrize("aware", [datetime.max.replace(tzinfo=UTC), datetime(9000, 1, 2, tzinfo=UTC)])
+async def test_a_moment_near_the_end_of_the_calendar_is_refused(manager, send, aware):
+    for options in ({}, {"expires_in_seconds": 3600}):
+        attempt = manager.schedule_task(send, args=[1], scheduled_at=aware, **options)
+        await refused(attempt, InvalidOptionError, "'scheduled_at'", "before the year 9000")
+
+
 @pytest.mark.parametrize("value", [object(), {1, 2}, 1j, datetime(2026, 1, 1, tzinfo=UTC), b"bytes"])
 async def test_an_argument_that_is_not_json_is_refused(manager, value):
     @manager.task(name="shop.keep")

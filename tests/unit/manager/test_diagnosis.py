@@ -194,7 +194,7 @@ async def test_a_manager_finds_what_is_wrong_and_says_what_it_looks_at(manager, 
     found = wrong(await manager.diagnose(on_check=looked_at.append))
     assert "unserved queue" in found
     assert "workers" in found
-    assert looked_at[-5:] == ["workers", "queues", "jobs", "recurring tasks", "clock"]
+    assert looked_at[-6:] == ["workers", "queues", "jobs", "recurring tasks", "clock", "damaged rows"]
     async with working(manager, {"emails": 1}):
         await wait_until(manager.backend.nodes)
         assert not {"unserved queue", "workers"} & wrong(await manager.diagnose()).keys()

@@ -39,8 +39,10 @@ BY_INDEX = {
     "consume.DEREGISTER": f"SEARCH {BY_NODE}",
     "consume.SELECT_CLAIMANT": f"SEARCH {BY_CLAIM}",
     "consume.SELECT_CLAIMABLE": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
+    "consume.SELECT_CLAIMABLE_ROWS": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
     "consume.CLAIM": f"SEARCH {BY_ROWID}",
     "consume.SELECT_CLAIMED": f"SEARCH {BY_CLAIM}",
+    "consume.SELECT_CLAIMED_ROWS": f"SEARCH {BY_CLAIM}",
     "consume.SELECT_SETTLED": f"SEARCH {BY_ID_AS_JOB}",
     "consume.COMPLETE": f"SEARCH {BY_ROWID}",
     "consume.COMPLETE_WITHOUT_RESULT": f"SEARCH {BY_ROWID}",
@@ -106,7 +108,7 @@ OF_OTHER_TABLES = {
 EXPECTED = BY_INDEX | OF_OTHER_TABLES
 
 # A repeated claim sorts what it has claimed, a report the lines of one job's log, a firing its runs: at most a batch.
-MAY_SORT = {"consume.SELECT_CLAIMED", "consume.REPORT", "schedules.ADD_RUNS"}
+MAY_SORT = {"consume.SELECT_CLAIMED", "consume.SELECT_CLAIMED_ROWS", "consume.REPORT", "schedules.ADD_RUNS"}
 # The first of a partial index that holds only what waits.
 MAY_WALK_THE_INDEX = {"maintain.SELECT_NEXT_DUE"}
 

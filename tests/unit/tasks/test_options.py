@@ -233,6 +233,27 @@ def test_a_moment_is_an_aware_datetime_a_timedelta_or_seconds():
 
 def test_a_moment_that_has_passed_is_fine():
     assert parse_moment(datetime(2000, 1, 1, tzinfo=UTC)).year == 2000
+    assert parse_moment(datetime(8999, 12, 31, tzinfo=UTC)).year == 8999
+
+
+def test_a_moment_before_all_stores_counts_as_passed_and_one_near_the_end_of_the_calendar_is_refused():
+    for zone in (UTC, ZoneInfo("Pacific/Kiritimati"), ZoneInfo("America/Los_Angeles")):
+        assert parse_moment(datetime.min.replace(tzinfo=zone)) == datetime(1970, 1, 1, tzinfo=UTC)
+        for late in (datetime.max.replace(tzinfo=zone), datetime(9000, 1, 2, tzinfo=zone)):
+            with pytest.raises(InvalidOptionError, match="before the year 9000"):
+                parse_moment(late)
+
+
+@pytest.mark.parametrize("levels", [100, 101, 900, 100_000])
+def test_meta_nests_at_most_a_hundred_levels(levels):
+    meta = {}
+    for _ in range(levels - 1):
+        meta = {"a": meta}
+    if levels <= 100:
+        assert parse_options({"meta": meta}).meta == meta
+    else:
+        with pytest.raises(InvalidOptionError, match="nested"):
+            parse_options({"meta": meta})
 
 
 @pytest.mark.parametrize("moment", [-1, timedelta(seconds=-1), float("nan"), True, "tomorrow", None])

@@ -114,6 +114,16 @@ async def test_a_result_that_is_too_large_is_left_out_with_its_size(bench, kind)
     assert settlement.result_omitted == "the result has 1002 bytes, more than the 1000 that are kept"
 
 
+@pytest.mark.parametrize("levels", [100, 101, 500])
+async def test_a_result_that_is_nested_too_deep_is_left_out(bench, kind, levels):
+    value = []
+    for _ in range(levels - 1):
+        value = [value]
+    settlement = await bench.run(bench.task(returner(value)[kind]))
+    assert settlement.end is End.COMPLETE
+    assert settlement.result_omitted == (None if levels == 100 else "the result is nested deeper than 100 levels")
+
+
 class Awkward:
     """A result whose code raises whatever it is asked."""
 

@@ -13,6 +13,7 @@ import msgspec
 
 from deeper_tasks.errors import BackendUnavailableError, SchemaError
 from deeper_tasks_jsonfile.document import VERSION, Document
+from deeper_tasks_jsonfile.salvage import salvage
 
 _decoder = msgspec.json.Decoder(Document)
 
@@ -124,14 +125,22 @@ class DocumentFile:
 
     def _decoded(self, text: bytes) -> Document:
         try:
-            document = _decoder.decode(text)
-        except msgspec.DecodeError as error:
+            document = _read(text)
+        except (msgspec.DecodeError, RecursionError) as error:
             raise SchemaError(f"{str(self._path)!r} is no file of this store: {error}") from error
         if document.version > VERSION:
             raise SchemaError(
                 f"{str(self._path)!r} is of version {document.version}, newer than this code, which knows {VERSION}"
             )
         return document
+
+
+def _read(text: bytes) -> Document:
+    try:
+        return _decoder.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        # A part of it is damaged. Whatever is JSON can be read part by part.
+        return salvage(text)
 
 
 def _sync_folder(folder: Path) -> None:

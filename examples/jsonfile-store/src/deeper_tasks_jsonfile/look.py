@@ -59,6 +59,7 @@ def statistics(document: Document, *, now: datetime) -> Counts:
             by_state={state: count for (queue, state), count in counted.items() if queue == name},
             ended_today=ended.get(name, {}),
             paused_at=document.queues[name].paused_at if name in document.queues else None,
+            damage=document.queues[name].damage if name in document.queues else (),
         )
         for name in sorted(names)
     }

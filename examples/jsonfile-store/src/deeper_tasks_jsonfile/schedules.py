@@ -29,14 +29,19 @@ def put_schedule(document: Document, schedule: Schedule, *, now: datetime) -> Sc
     known = document.entries.get(schedule.name)
     next_run = first_run(schedule, known, now=now)
     entry = ScheduleEntry(schedule=schedule, next_run=next_run)
-    document.entries[schedule.name] = entry if known is None else replace(known, schedule=schedule, next_run=next_run)
+    if known is not None and known.damage:
+        # What cannot be read is put right; a pause stays one.
+        entry = replace(entry, paused_at=None if known.paused_at is None else now)
+    elif known is not None:
+        entry = replace(known, schedule=schedule, next_run=next_run)
+    document.entries[schedule.name] = entry
     return document.entries[schedule.name]
 
 
 def pause_schedule(document: Document, name: str, *, is_paused: bool, now: datetime) -> ScheduleEntry | None:
     """Hold an entry's runs, or let them go on."""
     entry = document.entries.get(name)
-    if entry is None or (entry.paused_at is not None) == is_paused:
+    if entry is None or entry.damage or (entry.paused_at is not None) == is_paused:
         return entry
     next_run = entry.next_run if is_paused else resumed_run(entry, now=now)
     document.entries[name] = replace(entry, paused_at=now if is_paused else None, next_run=next_run)
@@ -79,7 +84,7 @@ def run_schedule(document: Document, name: str, *, job_id: JobId, now: datetime)
     entry = document.entries.get(name)
     if entry is None:
         return None
-    if job_id in document.jobs:
+    if entry.damage or job_id in document.jobs:
         return RunNow(entry=entry, job=Insertion(id=job_id, is_new=False))
     [answer] = insert(document, [entry.schedule.job(job_id)], now=now)
     _note(document, name, run_now(answer, now=now))

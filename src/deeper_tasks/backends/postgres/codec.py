@@ -9,19 +9,20 @@ from typing import Any
 import msgspec
 
 from deeper_tasks.backends.codes import CODES, STATES
+from deeper_tasks.backends.postgres.moments import BeyondCalendar
+from deeper_tasks.backends.reading import NO_OPTIONS, UNREADABLE, Reading, to_options, to_progress
 from deeper_tasks.domain.ids import JobId, NodeId
-from deeper_tasks.domain.job import AttemptError, ErrorReport, Job, JobOptions, Progress
+from deeper_tasks.domain.job import AttemptError, ClaimedJob, ErrorReport, Job, JobOptions
 from deeper_tasks.domain.state import State
 
-NO_OPTIONS = JobOptions()
 _MICROSECOND = timedelta(microseconds=1)
 _NULL = "NULL"
 
 Row = Sequence[Any]
 
-_options = msgspec.json.Decoder(JobOptions)
-_progress = msgspec.json.Decoder(Progress)
 _error = msgspec.json.Decoder(tuple[int, datetime, ErrorReport])
+_line = msgspec.json.Decoder(str)
+_BEYOND_CALENDAR = frozenset({BeyondCalendar})
 
 
 def to_json(value: Any) -> str:
@@ -86,9 +87,17 @@ def options_document(options: JobOptions) -> str | None:
     return None if options == NO_OPTIONS else to_json(options)
 
 
-def to_options(document: str | None) -> JobOptions:
-    """Read a job's options."""
-    return _options.decode(document) if document else NO_OPTIONS
+def read_moment(field: str, moment: datetime, reading: Reading) -> datetime:
+    """Return the moment, or the end of the calendar beyond which it lies."""
+    if isinstance(moment, BeyondCalendar):
+        reading.note(field, f"{moment.stored} lies outside of the calendar")
+        return datetime.combine(moment.date(), moment.time(), moment.tzinfo)
+    return moment
+
+
+def read_optional_moment(field: str, moment: datetime | None, reading: Reading) -> datetime | None:
+    """The same for a moment that may be NULL."""
+    return None if moment is None else read_moment(field, moment, reading)
 
 
 JOB_COLUMNS = (
@@ -101,7 +110,16 @@ JOB_COLUMNS = (
 
 
 def to_job(row: Row) -> Job:
-    """Read a whole job from a row of `JOB_COLUMNS`."""
+    """Read a whole job from a row of `JOB_COLUMNS`; see `Job.damage` for what cannot be read."""
+    if _BEYOND_CALENDAR.isdisjoint(map(type, row)):
+        try:
+            return _to_sound_job(row)
+        except UNREADABLE:
+            pass
+    return _to_damaged_job(row)
+
+
+def _to_sound_job(row: Row) -> Job:
     errors, progress, log = row[17], row[18], row[19]
     is_running = row[1] == CODES[State.RUNNING]
     return Job(
@@ -123,13 +141,61 @@ def to_job(row: Row) -> Job:
         unique_key=row[15],
         cancel_requested=row[16],
         errors=tuple(map(_to_error, errors)) if errors else (),
-        progress=_progress.decode(progress) if progress else None,
-        log=tuple(msgspec.json.decode(line, type=str) for line in log) if log else (),
+        progress=to_progress(progress),
+        log=tuple(map(_to_line, log)) if log else (),
         result=row[20],
         result_omitted=row[21],
     )
 
 
+def _to_damaged_job(row: Row) -> Job:
+    reading = Reading()
+    job = Job(
+        id=JobId(row[0]),
+        state=reading.state(row[1]),
+        task=row[2],
+        arguments=row[3],
+        queue=row[4],
+        priority=row[5],
+        attempt=row[6],
+        max_attempts=row[7],
+        inserted_at=read_moment("inserted_at", row[8], reading),
+        scheduled_at=read_moment("scheduled_at", row[9], reading),
+        attempted_at=read_optional_moment("attempted_at", row[10], reading),
+        finished_at=read_optional_moment("finished_at", row[11], reading),
+        expires_at=read_optional_moment("expires_at", row[12], reading),
+        node=NodeId(row[13]) if row[1] == CODES[State.RUNNING] and row[13] is not None else None,
+        options=reading.options(row[14]),
+        unique_key=row[15],
+        cancel_requested=row[16],
+        errors=reading.parts("errors", row[17] or (), _to_error),
+        progress=reading.progress(row[18]),
+        log=reading.parts("log", row[19] or (), _to_line),
+        result=row[20],
+        result_omitted=row[21],
+    )
+    return msgspec.structs.replace(job, damage=tuple(reading.damage))
+
+
 def _to_error(entry: str) -> AttemptError:
     attempt, at, error = _error.decode(entry)
     return error.kept(attempt=attempt, at=at)
+
+
+def _to_line(entry: str) -> str:
+    return _line.decode(entry)
+
+
+def to_damaged_claim(job: ClaimedJob, options: str | None) -> ClaimedJob:
+    """Return a claimed job whose row cannot be read as a whole, with what can, and its damage."""
+    reading = Reading()
+    return msgspec.structs.replace(
+        job,
+        inserted_at=read_moment("inserted_at", job.inserted_at, reading),
+        scheduled_at=read_moment("scheduled_at", job.scheduled_at, reading),
+        expires_at=read_optional_moment("expires_at", job.expires_at, reading),
+        unknown_since=read_optional_moment("unknown_since", job.unknown_since, reading),
+        unfit_since=read_optional_moment("unfit_since", job.unfit_since, reading),
+        options=reading.options(options) if options else None,
+        damage=tuple(reading.damage),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 from deeper_tasks.backends.codes import CODES, STATES, mark_of
@@ -15,13 +16,15 @@ from deeper_tasks.backends.postgres.codec import (
     optional_array,
     optional_text_array,
     text_array,
+    to_damaged_claim,
     to_json,
-    to_options,
 )
 from deeper_tasks.backends.postgres.database import Database, Transaction
 from deeper_tasks.backends.postgres.frontier import Frontier
+from deeper_tasks.backends.postgres.moments import DamagedRows
 from deeper_tasks.backends.postgres.refusals import RowLockedError
 from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node
+from deeper_tasks.backends.reading import UNREADABLE, to_options
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob
 from deeper_tasks.domain.settlement import UNCOUNTED, End, Report, Settled, Settlement, state_after
@@ -74,6 +77,9 @@ _COMPLETE, _COMPLETED = End.COMPLETE, CODES[State.COMPLETED]
 _Key = tuple[JobId, ClaimToken]
 """What a token settles."""
 
+_OPTIONS = -3
+"""The place of the options in a row of `CLAIM`: before what is told of the claim as a whole."""
+
 _PUT_OFF = frozenset({End.RETRY, End.SNOOZE})
 
 
@@ -120,9 +126,22 @@ async def claim(
         if obstacle is None:
             frontier.note((), passed_by=passed_by, is_whole=floors is None)
         return Claim(is_paused=obstacle == "paused")
-    jobs = tuple([_claimed(row, queue, token) for row in rows])
+    jobs = _claimed_jobs(rows, queue, token)
     frontier.note(jobs, passed_by=passed_by, is_whole=floors is None)
     return Claim(jobs=jobs)
+
+
+def _claimed_jobs(rows: list[Row], queue: str, token: ClaimToken) -> tuple[ClaimedJob, ...]:
+    if not isinstance(rows, DamagedRows):
+        with suppress(*UNREADABLE):
+            return tuple([_claimed(row, queue, token) for row in rows])
+    # One of the rows cannot be read: each by itself, so that it harms no other.
+    return tuple(
+        [
+            to_damaged_claim(_claimed((*row[:_OPTIONS], None, *row[_OPTIONS + 1 :]), queue, token), row[_OPTIONS])
+            for row in rows
+        ]
+    )
 
 
 def _claimed(row: Row, queue: str, token: ClaimToken) -> ClaimedJob:
@@ -184,7 +203,7 @@ async def settle(database: Database, settlements: Sequence[Settlement], *, now: 
     return [
         Settled(id=settlement.id, state=STATES[states[settlement.id, settlement.token]])
         for settlement in settlements
-        if (settlement.id, settlement.token) in states
+        if states.get((settlement.id, settlement.token)) in STATES
     ]
 
 
@@ -297,7 +316,8 @@ async def beat(database: Database, node: NodeId, *, busy: int, now: str | None) 
         if kind == "paused":
             paused.add(name)
             continue
-        held[JobId(name)] = ClaimToken(token)
+        if token is not None:
+            held[JobId(name)] = ClaimToken(token)
         if reason is not None:
             cancels[JobId(name)] = reason
     return Beat(cancels=cancels, held=held, paused=frozenset(paused))

@@ -14,6 +14,7 @@ from psycopg import AsyncCursor
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import Row
 from deeper_tasks.backends.postgres.connections import Connection, Connections, connect, cut
+from deeper_tasks.backends.postgres.moments import read_tolerantly
 from deeper_tasks.backends.postgres.refusals import is_of_lost_connection, is_worth_another_try, translate
 from deeper_tasks.errors import BackendUnavailableError
 
@@ -43,19 +44,27 @@ class Transaction:
         self._cursor = cursor
 
     async def rows(self, statement: str, values: Values | None = None) -> list[Row]:
-        """Run a statement; returns all its rows."""
+        """Run a statement; returns all its rows. A moment outside of the calendar is a `BeyondCalendar`."""
         await self._cursor.execute(statement, values)
-        return cast("list[Row]", await self._cursor.fetchall())
+        return await _fetched(self._cursor)
 
     async def row(self, statement: str, values: Values | None = None) -> Row | None:
         """Run a statement; returns its first row."""
-        await self._cursor.execute(statement, values)
-        return await self._cursor.fetchone()
+        rows = await self.rows(statement, values)
+        return rows[0] if rows else None
 
     async def execute(self, statement: str, values: Values | None = None) -> int:
         """Run a statement; returns how many rows it changed."""
         await self._cursor.execute(statement, values)
         return self._cursor.rowcount
+
+
+async def _fetched(cursor: AsyncCursor[tuple[Any, ...]]) -> list[Row]:
+    try:
+        return cast("list[Row]", await cursor.fetchall())
+    except psycopg.DataError:
+        # Not the server's: it has carried the statement out, and one of the rows has a moment that cannot be read.
+        return read_tolerantly(cursor)
 
 
 Operation = Callable[[Transaction], Awaitable[T]]
@@ -86,7 +95,7 @@ class Database:
 
     async def call(self, statement: str, values: Values, *, is_urgent: bool = False) -> list[Row]:
         """
-        Run one statement by itself; `{schema}` in it stands for the schema's name. Returns its rows.
+        Run one statement by itself; `{schema}` in it stands for the schema's name. Returns its rows, as `rows` does.
 
         An urgent one takes a connection that others of its kind use again and again: a session that has never run a
         function takes some milliseconds to prepare it.
@@ -100,7 +109,7 @@ class Database:
         async def run(connection: Connection) -> list[Row]:
             async with connection.cursor(binary=True) as cursor:
                 await cursor.execute(text, values)
-                return cast("list[Row]", await cursor.fetchall())
+                return await _fetched(cursor)
 
         return await self._repeated(run, most_losses=1, is_urgent=is_urgent)
 

@@ -14,8 +14,8 @@ IS_IN_STATES: str = "job.state + 0 = ANY (%(states)s::smallint[])"
 _IS_IN_QUEUE: str = "job.queue = %(queue)s"
 _IS_OF_TASK: str = "job.task = %(task)s"
 _IS_OF_MODULE: str = "starts_with(job.task, %(module)s)"
-# As JSON texts: out of their quotes some could not be text here.
-_HAS_TAG: str = "%(tag)s IN (SELECT tag.value::text FROM json_array_elements(job.options::json -> 'tags') AS tag)"
+# As JSON texts: out of their quotes some could not be text here. Damaged options have none.
+_HAS_TAG: str = "%(tag)s = ANY (tags_of(job.options))"
 
 
 def where(condition: JobFilter) -> tuple[str, dict[str, Any]]:

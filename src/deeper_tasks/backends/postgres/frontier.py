@@ -45,5 +45,5 @@ class Frontier:
             self._is_slow = passed_by > _MANY
             self._until = self._monotonic() + min(_REST_FOR_EACH * passed_by, _LONGEST_REST)
         # Of each priority the last, which is the one due last.
-        for priority, reached in {job.priority: job.scheduled_at for job in jobs}.items():
+        for priority, reached in {job.priority: job.scheduled_at for job in jobs if not job.damage}.items():
             self._floors[priority] = max(reached, self._floors.get(priority, reached))

@@ -10,10 +10,11 @@ order by `finished_at` those that have not ended, are gathered and sorted.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from deeper_tasks.backends.codes import CODES
-from deeper_tasks.backends.postgres.codec import JOB_COLUMNS, array, moment_text, to_job
+from deeper_tasks.backends.postgres.codec import JOB_COLUMNS, array, moment_text, read_moment, to_job
 from deeper_tasks.backends.postgres.counters import Counts, counts_of
 from deeper_tasks.backends.postgres.database import Transaction
 from deeper_tasks.backends.postgres.filters import IS_NAMED, where, where_content
@@ -38,7 +39,9 @@ from deeper_tasks.backends.postgres.lines import (
     values_of,
     within,
 )
+from deeper_tasks.backends.postgres.moments import BeyondCalendar
 from deeper_tasks.backends.protocol import Cursor, JobList, JobQuery, SortKey
+from deeper_tasks.backends.reading import Reading
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job
 
@@ -141,8 +144,14 @@ async def find(transaction: Transaction, query: JobQuery) -> JobList:
         jobs=jobs,
         total=max(total, query.offset + len(jobs)) if jobs and not is_exact else total,
         total_is_exact=is_exact,
-        next=None if following is None else Cursor(value=following[0], id=JobId(following[1])),
+        next=None if following is None else _cursor_of(*following),
     )
+
+
+def _cursor_of(key: datetime | None, job_id: str) -> Cursor:
+    if isinstance(key, BeyondCalendar):
+        return Cursor(value=read_moment("key", key, Reading()), id=JobId(job_id), stored=key.stored)
+    return Cursor(value=key, id=JobId(job_id))
 
 
 def _meant(counts: Counts, query: JobQuery) -> Counts:
@@ -170,7 +179,7 @@ class _Search:
         after = query.after
         self._values = {
             **values,
-            "at": None if after is None else moment_text(after.value),
+            "at": None if after is None else after.stored or moment_text(after.value),
             "after_id": None if after is None else after.id,
             "offset": query.offset,
             "limit": query.limit + 1,

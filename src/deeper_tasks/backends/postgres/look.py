@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-import msgspec
-
 from deeper_tasks.backends.codes import STATES
-from deeper_tasks.backends.postgres.codec import JOB_COLUMNS, to_job
+from deeper_tasks.backends.postgres.codec import JOB_COLUMNS, Row, read_moment, read_optional_moment, to_job
 from deeper_tasks.backends.postgres.database import Transaction
-from deeper_tasks.backends.protocol import Counts, Node, NodeRecord, QueueCounts, QueueSettings
+from deeper_tasks.backends.protocol import Counts, NodeRecord, QueueCounts, QueueSettings
+from deeper_tasks.backends.reading import Reading, read_node
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import State
@@ -31,9 +30,7 @@ SELECT queue, state, day, sum(count)::bigint FROM (
 GROUP BY queue, state, day
 """
 SELECT_QUEUES = "SELECT name, paused_at FROM queue ORDER BY name"
-SELECT_NODES = "SELECT document, beat, busy, registered_at, beat_at, is_lost FROM node ORDER BY id"
-
-_node = msgspec.json.Decoder(Node)
+SELECT_NODES = "SELECT id, document, beat, busy, registered_at, beat_at, is_lost FROM node ORDER BY id"
 
 
 async def get(transaction: Transaction, job_id: JobId) -> Job | None:
@@ -48,16 +45,18 @@ async def statistics(transaction: Transaction, *, now: str | None) -> Counts:
     by_state: defaultdict[str, dict[State, int]] = defaultdict(dict)
     ended_today: defaultdict[str, dict[State, int]] = defaultdict(dict)
     for queue, state, day, count in await transaction.rows(SELECT_COUNTERS, {"today": today}):
-        (ended_today if day else by_state)[queue][STATES[state]] = count
-    paused = {settings.name: settings.paused_at for settings in await queues(transaction)}
+        if state in STATES:
+            (ended_today if day else by_state)[queue][STATES[state]] = count
+    known = {settings.name: settings for settings in await queues(transaction)}
     return Counts(
         queues={
             name: QueueCounts(
                 by_state={state: by_state[name].get(state, 0) for state in State},
                 ended_today={state: by for state, by in ended_today[name].items() if by},
-                paused_at=paused.get(name),
+                paused_at=known[name].paused_at if name in known else None,
+                damage=known[name].damage if name in known else (),
             )
-            for name in sorted(by_state.keys() | paused.keys())
+            for name in sorted(by_state.keys() | known.keys())
         },
         nodes=tuple(await nodes(transaction)),
         now=moment,
@@ -66,19 +65,30 @@ async def statistics(transaction: Transaction, *, now: str | None) -> Counts:
 
 async def nodes(transaction: Transaction) -> list[NodeRecord]:
     """Return the registered nodes."""
-    return [
-        NodeRecord(
-            node=_node.decode(document),
-            beat=beat,
-            busy=busy,
-            registered_at=registered_at,
-            beat_at=beat_at,
-            is_lost=is_lost,
-        )
-        for document, beat, busy, registered_at, beat_at, is_lost in await transaction.rows(SELECT_NODES)
-    ]
+    return list(map(_to_node, await transaction.rows(SELECT_NODES)))
 
 
 async def queues(transaction: Transaction) -> list[QueueSettings]:
     """Return the queues for which something is set."""
-    return [QueueSettings(name=name, paused_at=paused_at) for name, paused_at in await transaction.rows(SELECT_QUEUES)]
+    return list(map(_to_queue, await transaction.rows(SELECT_QUEUES)))
+
+
+def _to_node(row: Row) -> NodeRecord:
+    node, document, beat, busy, registered_at, beat_at, is_lost = row
+    reading = Reading()
+    return NodeRecord(
+        node=read_node(node, document, reading),
+        beat=beat,
+        busy=busy,
+        registered_at=read_moment("registered_at", registered_at, reading),
+        beat_at=read_moment("beat_at", beat_at, reading),
+        is_lost=is_lost,
+        damage=tuple(reading.damage),
+    )
+
+
+def _to_queue(row: Row) -> QueueSettings:
+    name, stored = row
+    reading = Reading()
+    paused_at = read_optional_moment("paused_at", stored, reading)
+    return QueueSettings(name=name, paused_at=paused_at, damage=tuple(reading.damage))

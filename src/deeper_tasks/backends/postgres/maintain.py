@@ -64,7 +64,7 @@ UPDATE job SET
     errors = CASE
         WHEN ended.error IS NULL THEN job.errors
         ELSE newest_of(
-            job.errors || error_entry(job.attempt, coalesce(%(now)s::timestamptz, now()), ended.error),
+            listed(job.errors) || error_entry(job.attempt, coalesce(%(now)s::timestamptz, now()), ended.error),
             {MAX_KEPT_ERRORS}
         )
     END,

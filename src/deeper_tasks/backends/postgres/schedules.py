@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-import msgspec
-
-from deeper_tasks.backends.codes import CODES, STATES
-from deeper_tasks.backends.postgres.codec import Row, array, moment_text, text_array, to_json
+from deeper_tasks.backends.codes import CODES
+from deeper_tasks.backends.postgres.codec import (
+    Row,
+    array,
+    moment_text,
+    read_moment,
+    read_optional_moment,
+    text_array,
+    to_json,
+)
 from deeper_tasks.backends.postgres.database import Transaction
 from deeper_tasks.backends.postgres.produce import insert_inside
+from deeper_tasks.backends.reading import Reading, read_schedule, to_outcome
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion
 from deeper_tasks.domain.schedule import (
@@ -28,7 +35,7 @@ from deeper_tasks.domain.state import TERMINAL
 
 _ENDED = array(CODES[state] for state in sorted(TERMINAL))
 
-_ENTRY_COLUMNS = "document, next_run, last_run, last_job::text, paused_at"
+_ENTRY_COLUMNS = "name, document, next_run, last_run, last_job::text, paused_at"
 LOCK_NAME = "SELECT pg_advisory_xact_lock(hashtextextended(%(name)s, 1))"
 """One at a time with an entry, also with one that is not there yet."""
 SELECT_NOW = "SELECT coalesce(%(now)s::timestamptz, clock_timestamp())"
@@ -82,15 +89,19 @@ ORDER BY run.number DESC
 LIMIT %(limit)s
 """
 
-_schedule = msgspec.json.Decoder(Schedule)
-
 
 async def put_schedule(transaction: Transaction, schedule: Schedule, *, now: str | None) -> ScheduleEntry:
     """Register or change an entry; see `Backend.put_schedule`."""
     moment = await _locked(transaction, schedule.name, now=now)
-    next_run = first_run(schedule, await _entry(transaction, schedule.name), now=moment)
+    known = await _entry(transaction, schedule.name)
+    next_run = first_run(schedule, known, now=moment)
     values = {"name": schedule.name, "document": to_json(schedule), "next_run": moment_text(next_run)}
+    if known is not None and known.damage:
+        # Nothing of it is kept but that it is paused.
+        await transaction.execute(REMOVE, values)
     await transaction.execute(PUT, values)
+    if known is not None and known.damage and known.paused_at is not None:
+        await transaction.execute(PAUSE, {**values, "paused_at": moment_text(moment)})
     entry = await _entry(transaction, schedule.name)
     assert entry is not None
     return entry
@@ -102,7 +113,7 @@ async def pause_schedule(
     """Hold an entry's runs, or let them go on; see `Backend.pause_schedule`."""
     moment = await _locked(transaction, name, now=now)
     entry = await _entry(transaction, name)
-    if entry is None or (entry.paused_at is not None) == is_paused:
+    if entry is None or entry.damage or (entry.paused_at is not None) == is_paused:
         return entry
     next_run = entry.next_run if is_paused else resumed_run(entry, now=moment)
     paused_at = moment_text(moment) if is_paused else None
@@ -155,7 +166,7 @@ async def run_schedule(
     entry = await _entry(transaction, name)
     if entry is None:
         return None
-    if await _known(transaction, name, [job_id]):
+    if entry.damage or await _known(transaction, name, [job_id]):
         return RunNow(entry=entry, job=Insertion(id=job_id, is_new=False))
     job = entry.schedule.job(job_id)
     [answer] = await insert_inside(transaction, [job], store=store, now=moment_text(moment))
@@ -185,24 +196,28 @@ async def _entry(transaction: Transaction, name: str) -> ScheduleEntry | None:
 
 
 def _to_entry(row: Row) -> ScheduleEntry:
-    document, next_run, last_run, last_job, paused_at = row
+    name, document, next_run, last_run, last_job, paused_at = row
+    reading = Reading()
     return ScheduleEntry(
-        schedule=_schedule.decode(document),
-        next_run=next_run,
-        last_run=last_run,
+        schedule=read_schedule(name, document, reading),
+        next_run=read_moment("next_run", next_run, reading),
+        last_run=read_optional_moment("last_run", last_run, reading),
         last_job=last_job,
-        paused_at=paused_at,
+        paused_at=read_optional_moment("paused_at", paused_at, reading),
+        damage=tuple(reading.damage),
     )
 
 
 def _to_run(row: Row) -> ScheduleRun:
     due_at, fired_at, outcome, job, state = row
+    reading = Reading()
     return ScheduleRun(
-        due=due_at,
-        fired_at=fired_at,
-        outcome=RunOutcome(outcome),
+        due=read_moment("due_at", due_at, reading),
+        fired_at=read_moment("fired_at", fired_at, reading),
+        outcome=reading.field("outcome", lambda: to_outcome(outcome), instead=RunOutcome.UNREADABLE),
         job=job,
-        state=None if state is None else STATES[state],
+        state=None if state is None else reading.state(state),
+        damage=tuple(reading.damage),
     )
 
 

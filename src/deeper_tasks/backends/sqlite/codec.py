@@ -9,21 +9,25 @@ from typing import Any
 import msgspec
 
 from deeper_tasks.backends.codes import CODES, STATES
-from deeper_tasks.domain.ids import JobId, NodeId
-from deeper_tasks.domain.job import AttemptError, ClaimedJob, Job, JobOptions, Progress
+from deeper_tasks.backends.reading import (
+    NO_OPTIONS,
+    UNREADABLE,
+    Reading,
+    to_errors,
+    to_lines,
+    to_options,
+    to_progress,
+)
+from deeper_tasks.domain.damage import EARLIEST, LATEST
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.job import ClaimedJob, Job, JobOptions
 from deeper_tasks.domain.state import State
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 DAY = 86_400_000_000
 
-NO_OPTIONS = JobOptions()
-
 _claimed = msgspec.json.Decoder(tuple[ClaimedJob, ...], strict=False)
-_options = msgspec.json.Decoder(JobOptions)
-_progress = msgspec.json.Decoder(Progress)
-_errors = msgspec.json.Decoder(tuple[AttemptError, ...])
-_lines = msgspec.json.Decoder(tuple[str, ...])
 
 
 def micros(moment: datetime) -> int:
@@ -44,6 +48,16 @@ def moment(value: int) -> datetime:
 def optional_moment(value: int | None) -> datetime | None:
     """Return the moment, or None for NULL."""
     return None if value is None else moment(value)
+
+
+def read_moment(field: str, value: int, reading: Reading) -> datetime:
+    """Return the moment, or the end of the calendar beyond which it lies."""
+    return reading.field(field, lambda: moment(value), instead=LATEST if value > 0 else EARLIEST)
+
+
+def read_optional_moment(field: str, value: int | None, reading: Reading) -> datetime | None:
+    """The same for a value that may be NULL."""
+    return None if value is None else read_moment(field, value, reading)
 
 
 def to_json(value: Any) -> str:
@@ -75,7 +89,14 @@ JOB_COLUMNS = (
 
 
 def to_job(row: sqlite3.Row) -> Job:
-    """Read a whole job from a row of `JOB_COLUMNS`."""
+    """Read a whole job from a row of `JOB_COLUMNS`; see `Job.damage` for what cannot be read."""
+    try:
+        return _to_sound_job(row)
+    except UNREADABLE:
+        return _to_damaged_job(row)
+
+
+def _to_sound_job(row: sqlite3.Row) -> Job:
     is_running = row["state"] == CODES[State.RUNNING]
     return Job(
         id=JobId(row["id"]),
@@ -92,12 +113,82 @@ def to_job(row: sqlite3.Row) -> Job:
         finished_at=optional_moment(row["finished_at"]),
         expires_at=optional_moment(row["expires_at"]),
         node=NodeId(row["node"]) if is_running else None,
-        options=_options.decode(row["options"]) if row["options"] else NO_OPTIONS,
+        options=to_options(row["options"]),
         unique_key=row["unique_key"],
         cancel_requested=row["cancel_requested"],
-        errors=_errors.decode(row["errors"]) if row["errors"] else (),
-        progress=_progress.decode(row["progress"]) if row["progress"] else None,
-        log=_lines.decode(row["log"]) if row["log"] else (),
+        errors=to_errors(row["errors"]),
+        progress=to_progress(row["progress"]),
+        log=to_lines(row["log"]),
         result=row["result"],
         result_omitted=row["result_omitted"],
     )
+
+
+def _to_damaged_job(row: sqlite3.Row) -> Job:
+    reading = Reading()
+
+    def optional(field: str) -> datetime | None:
+        return read_optional_moment(field, row[field], reading)
+
+    job = Job(
+        id=JobId(row["id"]),
+        state=reading.state(row["state"]),
+        task=row["task"],
+        arguments=row["arguments"],
+        queue=row["queue"],
+        priority=row["priority"],
+        attempt=row["attempt"],
+        max_attempts=row["max_attempts"],
+        inserted_at=read_moment("inserted_at", row["inserted_at"], reading),
+        scheduled_at=read_moment("scheduled_at", row["scheduled_at"], reading),
+        attempted_at=optional("attempted_at"),
+        finished_at=optional("finished_at"),
+        expires_at=optional("expires_at"),
+        node=NodeId(row["node"] or "") if row["state"] == CODES[State.RUNNING] else None,
+        options=reading.options(row["options"]),
+        unique_key=row["unique_key"],
+        cancel_requested=row["cancel_requested"],
+        errors=reading.errors(row["errors"]),
+        progress=reading.progress(row["progress"]),
+        log=reading.log(row["log"]),
+        result=row["result"],
+        result_omitted=row["result_omitted"],
+    )
+    return msgspec.structs.replace(job, damage=tuple(reading.damage))
+
+
+CLAIMED_COLUMNS = (
+    "id, task, arguments, queue, priority, attempt, max_attempts, inserted_at, scheduled_at, attempted_at, "
+    "expires_at, unknown_since, unfit_since, is_quarantined, original_max_attempts, options"
+)
+"""The columns that `to_claimed_job` reads, in its order."""
+
+
+def to_claimed_job(row: sqlite3.Row, *, attempts: int, has_started: bool, token: ClaimToken, now: int) -> ClaimedJob:
+    """
+    Read a claimed job from a row of `CLAIMED_COLUMNS`; see `ClaimedJob.damage` for what cannot be read.
+
+    `attempts` is how many more the job has than the row says.
+    """
+    reading = Reading()
+    job = ClaimedJob(
+        id=JobId(row["id"]),
+        token=token,
+        task=row["task"],
+        arguments=row["arguments"],
+        queue=row["queue"],
+        priority=row["priority"],
+        attempt=row["attempt"] + attempts,
+        max_attempts=row["max_attempts"],
+        inserted_at=read_moment("inserted_at", row["inserted_at"], reading),
+        scheduled_at=read_moment("scheduled_at", row["scheduled_at"], reading),
+        claimed_at=moment(now),
+        expires_at=read_optional_moment("expires_at", row["expires_at"], reading),
+        has_started=has_started,
+        unknown_since=read_optional_moment("unknown_since", row["unknown_since"], reading),
+        unfit_since=read_optional_moment("unfit_since", row["unfit_since"], reading),
+        is_quarantined=row["is_quarantined"] is not None,
+        earlier_attempts=row["max_attempts"] - row["original_max_attempts"],
+        options=reading.options(row["options"]) if row["options"] else None,
+    )
+    return msgspec.structs.replace(job, damage=tuple(reading.damage))

@@ -11,18 +11,18 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from deeper_tasks.backends.codes import CODES, STATES, mark_of
 from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node
 from deeper_tasks.backends.sqlite import counters, ends, unique_keys
-from deeper_tasks.backends.sqlite.codec import claimed_jobs, duration, plain, to_json
-from deeper_tasks.backends.sqlite.database import Statements
+from deeper_tasks.backends.sqlite.codec import CLAIMED_COLUMNS, claimed_jobs, duration, plain, to_claimed_job, to_json
+from deeper_tasks.backends.sqlite.database import UNREADABLE, Statements, raise_unless_of_content
 from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
-from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES
+from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob
 from deeper_tasks.domain.settlement import UNCOUNTED, End, Report, Settled, Settlement, state_after
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import NodeLostError
@@ -64,6 +64,12 @@ FROM (
     LIMIT :limit
 )
 """
+SELECT_CLAIMABLE_ROWS = f"""
+SELECT rowid, {CLAIMED_COLUMNS} FROM deeper_job INDEXED BY deeper_job_pending
+WHERE state = 3 AND queue = :queue AND (expires_at IS NULL OR expires_at > :now)
+ORDER BY priority, scheduled_at, id
+LIMIT :limit
+"""
 CLAIM = """
 UPDATE deeper_job SET
     state = 4,
@@ -82,6 +88,11 @@ FROM (
     WHERE state = 4 AND node = :node AND token = :token
     ORDER BY priority, scheduled_at, id
 )
+"""
+SELECT_CLAIMED_ROWS = f"""
+SELECT {CLAIMED_COLUMNS} FROM deeper_job INDEXED BY deeper_job_running
+WHERE state = 4 AND node = :node AND token = :token
+ORDER BY priority, scheduled_at, id
 """
 SELECT_SETTLED = """
 SELECT json_group_array(json_array(
@@ -116,7 +127,10 @@ UPDATE deeper_job SET
         SELECT json_group_array(line) FROM (
             SELECT line FROM (
                 SELECT * FROM (
-                    SELECT 0 AS part, key, value AS line FROM json_each(coalesce(log, '[]'))
+                    SELECT 0 AS part, key, value AS line
+                    FROM json_each(CASE
+                        WHEN NOT json_valid(log) THEN '[]' WHEN json_type(log) = 'array' THEN log ELSE '[]'
+                    END)
                     UNION ALL SELECT 1, key, value FROM json_each(:lines)
                 )
                 ORDER BY part DESC, key DESC LIMIT {MAX_KEPT_LOG_LINES}
@@ -150,7 +164,7 @@ class _Found(NamedTuple):
 
 
 _found = msgspec.json.Decoder(list[_Found], strict=False)
-_held = msgspec.json.Decoder(list[tuple[JobId, ClaimToken, str | None]])
+_held = msgspec.json.Decoder(list[tuple[JobId, ClaimToken | None, str | None]])
 
 
 def register(connection: sqlite3.Connection, node: Node, *, now: int) -> None:
@@ -172,11 +186,10 @@ def claim(
     if is_lost is None or is_lost:
         raise NodeLostError(f"the node {node!r} is not registered or was taken for dead")
     if is_repeated:
-        return Claim(jobs=claimed_jobs(connection.execute(SELECT_CLAIMED, values).fetchone()[0]))
+        return Claim(jobs=_claimed_before(connection, values, token=token, now=now))
     if paused_at is not None:
         return Claim(is_paused=True)
-    document, rowids = connection.execute(SELECT_CLAIMABLE, values).fetchone()
-    jobs = claimed_jobs(document)
+    jobs, rowids = _claimable(connection, values, token=token, now=now)
     if not jobs:
         return Claim()
     connection.execute(CLAIM, {**values, "slots": slots, "rowids": rowids})
@@ -185,6 +198,36 @@ def claim(
         # Nobody else has seen them yet, and a copy of each would cost ten times as much.
         msgspec.structs.force_setattr(job, "has_started", False)
     return Claim(jobs=jobs)
+
+
+def _claimable(
+    connection: sqlite3.Connection, values: dict[str, Any], *, token: ClaimToken, now: int
+) -> tuple[tuple[ClaimedJob, ...], str]:
+    """Return the jobs to claim, as they will be, and the JSON list of their rowids."""
+    try:
+        document, rowids = connection.execute(SELECT_CLAIMABLE, values).fetchone()
+        return claimed_jobs(document), rowids
+    except UNREADABLE as error:
+        raise_unless_of_content(error)
+    # One of the rows cannot be read: each by itself, so that it harms no other.
+    rows = connection.execute(SELECT_CLAIMABLE_ROWS, values).fetchall()
+    jobs = tuple(to_claimed_job(row, attempts=1, has_started=True, token=token, now=now) for row in rows)
+    return jobs, to_json([row["rowid"] for row in rows])
+
+
+def _claimed_before(
+    connection: sqlite3.Connection, values: dict[str, Any], *, token: ClaimToken, now: int
+) -> tuple[ClaimedJob, ...]:
+    """Return what this token has claimed."""
+    try:
+        return claimed_jobs(connection.execute(SELECT_CLAIMED, values).fetchone()[0])
+    except UNREADABLE as error:
+        raise_unless_of_content(error)
+    rows = connection.execute(SELECT_CLAIMED_ROWS, values).fetchall()
+    return tuple(
+        to_claimed_job(row, attempts=0, has_started=row["attempted_at"] is not None, token=token, now=now)
+        for row in rows
+    )
 
 
 def settle(connection: Statements, settlements: Sequence[Settlement], *, now: int) -> list[Settled]:
@@ -201,7 +244,8 @@ def settle(connection: Statements, settlements: Sequence[Settlement], *, now: in
     for job in found:
         settlement = settlements[job.place]
         if job.led_to is not None:
-            settled.append(Settled(id=settlement.id, state=STATES[job.led_to]))
+            if job.led_to in STATES:
+                settled.append(Settled(id=settlement.id, state=STATES[job.led_to]))
             continue
         if job.rowid in states:
             settled.append(Settled(id=settlement.id, state=states[job.rowid]))
@@ -275,6 +319,6 @@ def beat(connection: sqlite3.Connection, node: NodeId, *, busy: int, now: int) -
     held = _held.decode(connection.execute(SELECT_HELD, (node,)).fetchone()[0])
     return Beat(
         cancels={job_id: reason for job_id, _, reason in held if reason is not None},
-        held={job_id: token for job_id, token, _ in held},
+        held={job_id: token for job_id, token, _ in held if token is not None},
         paused=frozenset(row[0] for row in connection.execute(SELECT_PAUSED)),
     )

@@ -10,10 +10,14 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
+from deeper_tasks.backends import reading
 from deeper_tasks.backends.sqlite.guard import GuardedConnection
 from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError, UnsupportedError
 
 C = TypeVar("C", bound=sqlite3.Connection)
+
+UNREADABLE = (*reading.UNREADABLE, sqlite3.OperationalError)
+"""What a statement that reads many rows at once, or the reading of its answer, raises because of a damaged one."""
 
 OLDEST_SQLITE = (3, 37, 0)
 
@@ -139,6 +143,12 @@ class Database(Struct, frozen=True, kw_only=True):
             sqlite3.Connection.close(connection)
             raise
         return connection
+
+
+def raise_unless_of_content(error: Exception) -> None:
+    """Raise an error again unless it is the content of a row that SQLite could not make sense of."""
+    if isinstance(error, sqlite3.OperationalError) and "JSON" not in str(error):
+        raise error
 
 
 def translate(error: sqlite3.Error, database: Database) -> BackendError:

@@ -19,6 +19,9 @@ UPDATE deeper_job SET
     attempted_at = coalesce(:now - json_extract(ended.value, '$[5]'), attempted_at),
     errors = CASE
         WHEN json_extract(ended.value, '$[6]') IS NULL THEN errors
+        -- damaged: they begin anew
+        WHEN NOT json_valid(errors) THEN json_array(json(json_extract(ended.value, '$[6]')))
+        WHEN json_type(errors) <> 'array' THEN json_array(json(json_extract(ended.value, '$[6]')))
         WHEN json_array_length(errors) >= {MAX_KEPT_ERRORS}
             THEN json_insert(json_remove(errors, '$[0]'), '$[#]', json(json_extract(ended.value, '$[6]')))
         ELSE json_insert(coalesce(errors, '[]'), '$[#]', json(json_extract(ended.value, '$[6]')))

@@ -14,7 +14,8 @@ _IS_IN_QUEUE = "queue = :queue"
 _IS_OF_TASK = "task = :task"
 # A range, not LIKE: it needs no escaping and respects case. '/' follows '.'.
 _IS_OF_MODULE = "task >= :module AND task < :past_module"
-_HAS_TAG = ":tag IN (SELECT value FROM json_each(options, '$.tags'))"
+# A CASE is evaluated in its order: options that are no JSON would fail the whole list.
+_HAS_TAG = "CASE WHEN json_valid(options) THEN :tag IN (SELECT value FROM json_each(options, '$.tags')) ELSE FALSE END"
 
 
 def where(condition: JobFilter) -> tuple[str, dict[str, Any]]:

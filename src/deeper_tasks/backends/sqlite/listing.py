@@ -21,14 +21,16 @@ import msgspec
 
 from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.protocol import Cursor, JobList, JobQuery, SortKey
+from deeper_tasks.backends.reading import Reading
 from deeper_tasks.backends.sqlite import lines
-from deeper_tasks.backends.sqlite.codec import JOB_COLUMNS, micros, optional_moment, to_job, to_json
+from deeper_tasks.backends.sqlite.codec import JOB_COLUMNS, micros, read_moment, to_job, to_json
 from deeper_tasks.backends.sqlite.filters import IS_IN_STATES, IS_NAMED, where, where_content
 from deeper_tasks.backends.sqlite.lines import Line
-from deeper_tasks.backends.sqlite.places import DOWN, UP, Content, Place, Places, Walk
+from deeper_tasks.backends.sqlite.places import BEFORE_ALL, BEYOND_ALL, DOWN, UP, Content, Place, Places, Walk
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import AWAITS_ITS_TIME
+from deeper_tasks.errors import InvalidOptionError
 
 MOST_COUNTED = 10_000
 MOST_LOOKED_AT = 50_000
@@ -65,7 +67,7 @@ def find(connection: sqlite3.Connection, query: JobQuery) -> JobList:
         jobs=jobs,
         total=max(total, query.offset + len(jobs)) if jobs and not is_exact else total,
         total_is_exact=is_exact,
-        next=None if following is None else Cursor(value=optional_moment(following[0]), id=JobId(following[1])),
+        next=None if following is None else _cursor_of(following),
     )
 
 
@@ -212,5 +214,23 @@ class _Search:
         return lines.lines_of(self._counts, frozenset(states), queue=self._filter.queue)
 
 
+def _cursor_of(place: Place) -> Cursor:
+    value, job_id, _ = place
+    if value is None:
+        return Cursor(value=None, id=JobId(job_id))
+    reading = Reading()
+    at = read_moment("key", value, reading)
+    return Cursor(value=at, id=JobId(job_id), stored=str(value) if reading.damage else None)
+
+
 def _place_of(cursor: Cursor | None) -> Place | None:
-    return None if cursor is None else (None if cursor.value is None else micros(cursor.value), cursor.id, 0)
+    if cursor is None or cursor.value is None:
+        return None if cursor is None else (None, cursor.id, 0)
+    return micros(cursor.value) if cursor.stored is None else _stored(cursor.stored), cursor.id, 0
+
+
+def _stored(text: str) -> int:
+    try:
+        return min(max(int(text), BEFORE_ALL), BEYOND_ALL)
+    except ValueError as error:
+        raise InvalidOptionError(f"the cursor's value {text!r} is no number of microseconds") from error

@@ -5,27 +5,30 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 
-import msgspec
-
 from deeper_tasks.backends.codes import STATES
 from deeper_tasks.backends.protocol import (
     Counts,
-    Node,
     NodeRecord,
     QueueCounts,
     QueueSettings,
 )
-from deeper_tasks.backends.sqlite.codec import DAY, JOB_COLUMNS, moment, optional_moment, to_job
-from deeper_tasks.domain.ids import JobId
+from deeper_tasks.backends.reading import Reading, read_node
+from deeper_tasks.backends.sqlite.codec import (
+    DAY,
+    JOB_COLUMNS,
+    moment,
+    read_moment,
+    read_optional_moment,
+    to_job,
+)
+from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import State
 
 GET = f"SELECT {JOB_COLUMNS} FROM deeper_job WHERE id = ?"
 SELECT_COUNTERS = "SELECT queue, state, day, count FROM deeper_counter WHERE day IN (0, ?)"
 SELECT_QUEUES = "SELECT name, paused_at FROM deeper_queue ORDER BY name"
-SELECT_NODES = "SELECT document, beat, busy, registered_at, beat_at, is_lost FROM deeper_node ORDER BY id"
-
-_node = msgspec.json.Decoder(Node)
+SELECT_NODES = "SELECT id, document, beat, busy, registered_at, beat_at, is_lost FROM deeper_node ORDER BY id"
 
 
 def get(connection: sqlite3.Connection, job_id: JobId) -> Job | None:
@@ -40,16 +43,18 @@ def statistics(connection: sqlite3.Connection, *, now: int) -> Counts:
     by_state: defaultdict[str, dict[State, int]] = defaultdict(dict)
     ended_today: defaultdict[str, dict[State, int]] = defaultdict(dict)
     for queue, state, day, count in connection.execute(SELECT_COUNTERS, (today,)):
-        (ended_today if day else by_state)[queue][STATES[state]] = count
-    paused = {settings.name: settings.paused_at for settings in queues(connection)}
+        if state in STATES:
+            (ended_today if day else by_state)[queue][STATES[state]] = count
+    known = {settings.name: settings for settings in queues(connection)}
     return Counts(
         queues={
             name: QueueCounts(
                 by_state={state: by_state[name].get(state, 0) for state in State},
                 ended_today={state: by for state, by in ended_today[name].items() if by},
-                paused_at=paused.get(name),
+                paused_at=known[name].paused_at if name in known else None,
+                damage=known[name].damage if name in known else (),
             )
-            for name in sorted(by_state.keys() | paused.keys())
+            for name in sorted(by_state.keys() | known.keys())
         },
         nodes=tuple(nodes(connection)),
         now=moment(now),
@@ -58,22 +63,28 @@ def statistics(connection: sqlite3.Connection, *, now: int) -> Counts:
 
 def nodes(connection: sqlite3.Connection) -> list[NodeRecord]:
     """Return the registered nodes."""
-    return [
-        NodeRecord(
-            node=_node.decode(row["document"]),
-            beat=row["beat"],
-            busy=row["busy"],
-            registered_at=moment(row["registered_at"]),
-            beat_at=moment(row["beat_at"]),
-            is_lost=bool(row["is_lost"]),
-        )
-        for row in connection.execute(SELECT_NODES)
-    ]
+    return list(map(_to_node, connection.execute(SELECT_NODES)))
 
 
 def queues(connection: sqlite3.Connection) -> list[QueueSettings]:
     """Return the queues for which something is set."""
-    return [
-        QueueSettings(name=name, paused_at=optional_moment(paused_at))
-        for name, paused_at in connection.execute(SELECT_QUEUES)
-    ]
+    return list(map(_to_queue, connection.execute(SELECT_QUEUES)))
+
+
+def _to_node(row: sqlite3.Row) -> NodeRecord:
+    reading = Reading()
+    return NodeRecord(
+        node=read_node(NodeId(row["id"]), row["document"], reading),
+        beat=row["beat"],
+        busy=row["busy"],
+        registered_at=read_moment("registered_at", row["registered_at"], reading),
+        beat_at=read_moment("beat_at", row["beat_at"], reading),
+        is_lost=bool(row["is_lost"]),
+        damage=tuple(reading.damage),
+    )
+
+
+def _to_queue(row: sqlite3.Row) -> QueueSettings:
+    reading = Reading()
+    paused_at = read_optional_moment("paused_at", row["paused_at"], reading)
+    return QueueSettings(name=row["name"], paused_at=paused_at, damage=tuple(reading.damage))

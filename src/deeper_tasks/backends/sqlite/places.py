@@ -38,7 +38,7 @@ SELECT json_group_array(json_array({{key}}, id, rowid)) FROM deeper_job WHERE {I
 
 _CONDITIONAL = ("state", "task", "options", "scheduled_at")
 """Columns that a condition may read."""
-_BEYOND_ALL = 1 << 62
+BEFORE_ALL, BEYOND_ALL = -(1 << 63), (1 << 63) - 1
 _FIRST_ROUND, _LONGER_EACH_ROUND = 16, 8
 
 Place = tuple[int | None, str, int]
@@ -65,9 +65,9 @@ class Direction(Struct, frozen=True, kw_only=True):
         return f"({column}, id) {self.follows} (:at, :after_id) AND {column} {self.reaches} :bound"
 
 
-UP = Direction(is_descending=False, order="ASC", follows=">", reaches="<=", first=(-1, ""), last=_BEYOND_ALL)
+UP = Direction(is_descending=False, order="ASC", follows=">", reaches="<=", first=(BEFORE_ALL, ""), last=BEYOND_ALL)
 # '~' follows all letters that an id has.
-DOWN = Direction(is_descending=True, order="DESC", follows="<", reaches=">=", first=(_BEYOND_ALL, "~"), last=-1)
+DOWN = Direction(is_descending=True, order="DESC", follows="<", reaches=">=", first=(BEYOND_ALL, "~"), last=BEFORE_ALL)
 
 
 class Content(Struct, frozen=True, kw_only=True):

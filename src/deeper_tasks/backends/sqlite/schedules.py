@@ -5,11 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-import msgspec
-
-from deeper_tasks.backends.codes import CODES, STATES
+from deeper_tasks.backends.codes import CODES
+from deeper_tasks.backends.reading import Reading, read_schedule, to_outcome
 from deeper_tasks.backends.sqlite import produce
-from deeper_tasks.backends.sqlite.codec import micros, moment, optional_moment, to_json
+from deeper_tasks.backends.sqlite.codec import micros, moment, read_moment, read_optional_moment, to_json
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion
 from deeper_tasks.domain.schedule import (
@@ -27,7 +26,7 @@ from deeper_tasks.domain.state import TERMINAL
 
 _ENDED = ", ".join(str(CODES[state]) for state in sorted(TERMINAL))
 
-_ENTRY_COLUMNS = "document, next_run, last_run, last_job, paused_at"
+_ENTRY_COLUMNS = "name, document, next_run, last_run, last_job, paused_at"
 SELECT_ENTRY = f"SELECT {_ENTRY_COLUMNS} FROM deeper_schedule WHERE name = ?"
 SELECT_ENTRIES = f"SELECT {_ENTRY_COLUMNS} FROM deeper_schedule ORDER BY name"
 PUT = """
@@ -75,13 +74,17 @@ ORDER BY run.number DESC
 LIMIT :limit
 """
 
-_schedule = msgspec.json.Decoder(Schedule)
-
 
 def put_schedule(connection: sqlite3.Connection, schedule: Schedule, *, now: int) -> ScheduleEntry:
     """Register or change an entry; see `Backend.put_schedule`."""
-    next_run = first_run(schedule, _entry(connection, schedule.name), now=moment(now))
+    known = _entry(connection, schedule.name)
+    next_run = first_run(schedule, known, now=moment(now))
+    if known is not None and known.damage:
+        # Nothing of it is kept but that it is paused.
+        connection.execute(REMOVE, (schedule.name,))
     connection.execute(PUT, (schedule.name, to_json(schedule), micros(next_run)))
+    if known is not None and known.damage and known.paused_at is not None:
+        connection.execute(PAUSE, {"name": schedule.name, "paused_at": now, "next_run": micros(next_run)})
     entry = _entry(connection, schedule.name)
     assert entry is not None
     return entry
@@ -90,7 +93,7 @@ def put_schedule(connection: sqlite3.Connection, schedule: Schedule, *, now: int
 def pause_schedule(connection: sqlite3.Connection, name: str, *, is_paused: bool, now: int) -> ScheduleEntry | None:
     """Hold an entry's runs, or let them go on; see `Backend.pause_schedule`."""
     entry = _entry(connection, name)
-    if entry is None or (entry.paused_at is not None) == is_paused:
+    if entry is None or entry.damage or (entry.paused_at is not None) == is_paused:
         return entry
     next_run = entry.next_run if is_paused else resumed_run(entry, now=moment(now))
     connection.execute(PAUSE, {"name": name, "paused_at": now if is_paused else None, "next_run": micros(next_run)})
@@ -132,7 +135,7 @@ def run_schedule(connection: sqlite3.Connection, name: str, *, job_id: JobId, no
     entry = _entry(connection, name)
     if entry is None:
         return None
-    if _known(connection, name, [job_id]):
+    if entry.damage or _known(connection, name, [job_id]):
         return RunNow(entry=entry, job=Insertion(id=job_id, is_new=False))
     [answer] = produce.insert(connection, [entry.schedule.job(job_id)], now=now)
     run = run_now(answer, now=moment(now))
@@ -153,22 +156,26 @@ def _entry(connection: sqlite3.Connection, name: str) -> ScheduleEntry | None:
 
 
 def _to_entry(row: sqlite3.Row) -> ScheduleEntry:
+    reading = Reading()
     return ScheduleEntry(
-        schedule=_schedule.decode(row["document"]),
-        next_run=moment(row["next_run"]),
-        last_run=optional_moment(row["last_run"]),
+        schedule=read_schedule(row["name"], row["document"], reading),
+        next_run=read_moment("next_run", row["next_run"], reading),
+        last_run=read_optional_moment("last_run", row["last_run"], reading),
         last_job=None if row["last_job"] is None else JobId(row["last_job"]),
-        paused_at=optional_moment(row["paused_at"]),
+        paused_at=read_optional_moment("paused_at", row["paused_at"], reading),
+        damage=tuple(reading.damage),
     )
 
 
 def _to_run(row: sqlite3.Row) -> ScheduleRun:
+    reading = Reading()
     return ScheduleRun(
-        due=moment(row["due_at"]),
-        fired_at=moment(row["fired_at"]),
-        outcome=RunOutcome(row["outcome"]),
+        due=read_moment("due_at", row["due_at"], reading),
+        fired_at=read_moment("fired_at", row["fired_at"], reading),
+        outcome=reading.field("outcome", lambda: to_outcome(row["outcome"]), instead=RunOutcome.UNREADABLE),
         job=None if row["job"] is None else JobId(row["job"]),
-        state=None if row["state"] is None else STATES[row["state"]],
+        state=None if row["state"] is None else reading.state(row["state"]),
+        damage=tuple(reading.damage),
     )
 
 

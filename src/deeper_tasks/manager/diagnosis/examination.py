@@ -9,7 +9,7 @@ from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.config import Settings, redacted
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError
-from deeper_tasks.manager.diagnosis import clock, jobs, queues, schedules, workers
+from deeper_tasks.manager.diagnosis import clock, damage, jobs, queues, schedules, workers
 from deeper_tasks.manager.diagnosis.scene import Scene, look_around
 from deeper_tasks.tasks import TaskRegistry
 
@@ -50,7 +50,16 @@ async def examine(
     for name, check in _CHECKS.items():
         on_check(name)
         findings += check(scene)
+    on_check("damaged rows")
+    findings += await _examine_damage(backend, scene) if deep else damage.examine(scene)
     return findings
+
+
+async def _examine_damage(backend: Backend, scene: Scene) -> list[Finding]:
+    try:
+        return await damage.examine_deeply(backend, scene)
+    except BackendError as error:
+        return [_refused(error)]
 
 
 def _refused(error: BackendError) -> Finding:

@@ -20,6 +20,8 @@ def examine(scene: Scene) -> list[Finding]:
 
 
 def _of_entry(scene: Scene, entry: ScheduleEntry) -> Iterator[Finding]:
+    if entry.damage:
+        return  # told with the damaged rows
     name, late = entry.schedule.name, scene.book.now - entry.next_run
     reason = entry.schedule.recurrence.fault
     if reason is not None:

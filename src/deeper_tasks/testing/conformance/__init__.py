@@ -19,6 +19,7 @@ What the store's `Capabilities` say decides about the rest:
 - one that is shared takes `SharedConformance` too, and gives it the fixture `other`;
 - one that has transactions takes `TransactionConformance` too, and gives it the fixture `begin`;
 - one that has transactions of jobs takes `JobTransactionConformance` too, and gives it the fixture `ledger`;
+- one whose rows can be damaged takes `DamageConformance` too, and gives it the fixture `damage`;
 - one without hints is not asked to be heard.
 """
 
@@ -32,6 +33,7 @@ from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.testing.conformance.claim import ClaimConformance
 from deeper_tasks.testing.conformance.control import ControlConformance
 from deeper_tasks.testing.conformance.crowd import CrowdConformance
+from deeper_tasks.testing.conformance.damage import DamageConformance, Damager, Harm
 from deeper_tasks.testing.conformance.earlier_attempts import EarlierAttemptsConformance
 from deeper_tasks.testing.conformance.job_transactions import (
     JobTransactionConformance,
@@ -56,6 +58,9 @@ from deeper_tasks.testing.conformance.wake import WakeConformance
 
 __all__ = [
     "BackendConformance",
+    "DamageConformance",
+    "Damager",
+    "Harm",
     "JobTransactionConformance",
     "Ledger",
     "SharedConformance",

@@ -51,7 +51,8 @@ async def _recounted(connection: Connection, schema: str) -> Finding:
     if not wrong:
         return fine("counters", "they equal a recount of all jobs")
     told = [
-        f"{counted:,} {STATES[state]} in {queue!r} and there are {there:,}" for queue, state, counted, there in wrong
+        f"{counted:,} {STATES.get(state, f'of the unknown state {state}')} in {queue!r} and there are {there:,}"
+        for queue, state, counted, there in wrong
     ]
     # What is said of `before` touches no count of a day, and the difference stays right while jobs move on.
     values = ", ".join(f"({_literal(queue)}, {state}, 0, {counted - there})" for queue, state, counted, there in wrong)

@@ -139,6 +139,17 @@ CREATE TABLE schedule_run (
 
 CREATE INDEX schedule_run_newest ON schedule_run (name, number);
 
+-- The tags in a job's options, each as a JSON string. NULL: it has no options, or they cannot be read.
+CREATE FUNCTION tags_of(_options text) RETURNS text[]
+LANGUAGE plpgsql IMMUTABLE STRICT
+AS $$
+BEGIN
+    RETURN ARRAY (SELECT tag.value::text FROM json_array_elements(_options::json -> 'tags') AS tag);
+EXCEPTION WHEN others THEN
+    RETURN NULL;
+END;
+$$;
+
 -- Tells this store from every other: a transaction of an application's may be in another database.
 CREATE TABLE store (
     id         uuid        NOT NULL PRIMARY KEY DEFAULT gen_random_uuid(),

@@ -12,6 +12,11 @@ AS $$
     )
 $$;
 
+-- A list to append to; NULL, an empty one, for an array of another shape, to which nothing can be appended.
+CREATE FUNCTION listed(_entries text[]) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS 'SELECT CASE WHEN array_ndims(_entries) = 1 THEN _entries END';
+
 -- Writes the ends of attempts, each fenced by its token; see the protocol's settle.
 --
 -- The ids come sorted, and the join walks them in their order: so two that settle or cancel the same jobs wait for
@@ -82,8 +87,8 @@ BEGIN
             END,
             errors = CASE
                 WHEN sent.error IS NULL THEN job.errors
-                ELSE (job.errors || error_entry(job.attempt, _moment, sent.error))[
-                    greatest(1, coalesce(array_length(job.errors, 1), 0) - 98) :
+                ELSE (listed(job.errors) || error_entry(job.attempt, _moment, sent.error))[
+                    greatest(1, coalesce(array_length(listed(job.errors), 1), 0) - 98) :
                 ]
             END,
             result = sent.result,

@@ -25,7 +25,7 @@ BEGIN
             progress = coalesce(_progress[_place], job.progress),
             log = CASE
                 WHEN _lines[_place] IS NULL THEN job.log
-                ELSE newest_of(job.log || ARRAY (
+                ELSE newest_of(listed(job.log) || ARRAY (
                     SELECT line.value::text FROM json_array_elements(_lines[_place]::json) AS line
                 ), _most_lines)
             END

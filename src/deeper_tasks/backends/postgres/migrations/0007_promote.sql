@@ -33,7 +33,10 @@ BEGIN
     SELECT
         NULL::text,
         0::bigint,
-        greatest(0, ceil(extract(epoch FROM job.scheduled_at - _moment) * 1000000))::bigint
+        -- A day at most: the difference to infinity is no number.
+        greatest(0, ceil(
+            extract(epoch FROM least(job.scheduled_at, _moment + interval '1 day') - _moment) * 1000000
+        ))::bigint
     FROM job
     WHERE job.state IN (1, 5)
     ORDER BY job.scheduled_at, job.id

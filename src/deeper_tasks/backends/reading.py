@@ -1,0 +1,195 @@
+"""The reading of a damaged row: what is readable is read, and what is not is noted and stood in for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from deeper_tasks.backends.codes import STATES
+from deeper_tasks.backends.protocol import Node
+from deeper_tasks.domain.cron import Recurrence
+from deeper_tasks.domain.damage import Damage
+from deeper_tasks.domain.ids import NodeId
+from deeper_tasks.domain.job import AttemptError, JobOptions, JobSpec, Json, Progress
+from deeper_tasks.domain.nesting import MAX_READABLE_NESTING, nests_too_deep, too_deep
+from deeper_tasks.domain.schedule import Schedule
+from deeper_tasks.domain.schedule_run import RunOutcome
+from deeper_tasks.domain.state import State
+
+T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
+
+UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError, LookupError, OverflowError, RecursionError)
+"""What reading a damaged row raises."""
+
+_options = msgspec.json.Decoder(JobOptions)
+_progress = msgspec.json.Decoder(Progress)
+_errors = msgspec.json.Decoder(tuple[AttemptError, ...])
+_error = msgspec.json.Decoder(AttemptError)
+_lines = msgspec.json.Decoder(tuple[str, ...])
+_line = msgspec.json.Decoder(str)
+_node = msgspec.json.Decoder(Node)
+_schedule = msgspec.json.Decoder(Schedule)
+_parts = msgspec.json.Decoder(list[msgspec.Raw])
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+NO_OPTIONS = JobOptions()
+
+
+class Reading:
+    """
+    Reads the fields of one row. A store begins one when reading the row as a whole has failed.
+
+    `damage` has what could not be read so far.
+    """
+
+    def __init__(self) -> None:
+        self.damage: list[Damage] = []
+
+    def note(self, field: str, reason: str) -> None:
+        """Note a field that cannot be read."""
+        self.damage.append(Damage(field=field, reason=reason))
+
+    def field(self, field: str, read: Callable[[], T], *, instead: T) -> T:
+        """Return what `read` returns, and `instead` where that fails."""
+        try:
+            return read()
+        except UNREADABLE as error:
+            self.note(field, reason_of(error))
+            return instead
+
+    def parts(self, field: str, parts: Iterable[Any], read: Callable[[Any], T]) -> tuple[T, ...]:
+        """Return the parts of a field that can be read. Those that cannot are noted together."""
+        found: list[T] = []
+        lost: list[str] = []
+        for part in parts:
+            try:
+                found.append(read(part))
+            except UNREADABLE as error:
+                lost.append(reason_of(error))
+        if lost:
+            self.note(field, f"{len(lost)} of {len(lost) + len(found)} entries: {lost[0]}")
+        return tuple(found)
+
+    def struct(self, kind: type[S], document: bytes | str | msgspec.Raw, **stand_ins: Any) -> S:
+        """
+        Return what a JSON object says of a struct, field by field.
+
+        A field that cannot be read, or is not there, has its stand-in, or its default; one of them there must be.
+        """
+        nothing: dict[str, msgspec.Raw] = {}
+        parts = self.field("document", lambda: _object.decode(document), instead=nothing)
+        values: dict[str, Any] = {}
+        for field in msgspec.structs.fields(kind):
+            stand_in = stand_ins.get(field.name, _default_of(field))
+            part = parts.get(field.encode_name)
+            if part is not None:
+                values[field.name] = self.field(field.name, partial(_converted, part, field.type), instead=stand_in)
+            elif field.required:
+                self.note(field.name, "it is not there")
+                values[field.name] = stand_in
+        return kind(**values)
+
+    # the documents of a job
+
+    def state(self, code: int) -> State:
+        """Return the state of a code. One that is unknown reads as blocked: such a job does not run."""
+        return self.field("state", lambda: to_state(code), instead=State.BLOCKED)
+
+    def options(self, document: Json | None) -> JobOptions:
+        """Return a job's options, without any where they cannot be read."""
+        return self.field("options", lambda: to_options(document), instead=NO_OPTIONS)
+
+    def progress(self, document: Json | None) -> Progress | None:
+        """Return a job's progress, None where it cannot be read."""
+        return self.field("progress", lambda: to_progress(document), instead=None)
+
+    def errors(self, document: Json | None) -> tuple[AttemptError, ...]:
+        """Return those of a job's errors that can be read."""
+        return self.parts("errors", self._listed("errors", document), _error.decode)
+
+    def log(self, document: Json | None) -> tuple[str, ...]:
+        """Return those lines of a job's log that can be read."""
+        return self.parts("log", self._listed("log", document), _line.decode)
+
+    def _listed(self, field: str, document: Json | None) -> list[msgspec.Raw]:
+        return self.field(field, lambda: _parts.decode(document) if document else [], instead=[])
+
+
+def _default_of(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default_factory() if field.default is msgspec.NODEFAULT and not field.required else field.default
+
+
+def _converted(part: msgspec.Raw, kind: Any) -> Any:
+    if nests_too_deep(bytes(part), most=MAX_READABLE_NESTING):
+        raise ValueError(too_deep(MAX_READABLE_NESTING))
+    return msgspec.json.decode(part, type=kind)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return in words why something cannot be read."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, OverflowError):
+        return "it lies outside of the calendar"
+    if isinstance(error, LookupError):
+        return "it is none of the known values"
+    return str(error) or type(error).__name__
+
+
+def to_state(code: int) -> State:
+    """Return the state of a code. Raises ValueError."""
+    try:
+        return STATES[code]
+    except KeyError:
+        message = f"the code {code} is that of no state"
+        raise ValueError(message) from None
+
+
+def to_options(document: Json | None) -> JobOptions:
+    """Read a job's options."""
+    if not document:
+        return NO_OPTIONS
+    if nests_too_deep(document, most=MAX_READABLE_NESTING):
+        raise ValueError(too_deep(MAX_READABLE_NESTING))
+    return _options.decode(document)
+
+
+def to_progress(document: Json | None) -> Progress | None:
+    """Read a job's progress."""
+    return _progress.decode(document) if document else None
+
+
+def to_errors(document: Json | None) -> tuple[AttemptError, ...]:
+    """Read a job's errors from one document."""
+    return _errors.decode(document) if document else ()
+
+
+def to_lines(document: Json | None) -> tuple[str, ...]:
+    """Read a job's log from one document."""
+    return _lines.decode(document) if document else ()
+
+
+def to_outcome(value: str) -> RunOutcome:
+    """Return the outcome of a run. Raises ValueError."""
+    return RunOutcome(value)
+
+
+def read_node(node: NodeId, document: Json, reading: Reading) -> Node:
+    """Return the node that a document describes; one that cannot be read has its id, and no place of its own."""
+    unknown = Node(id=node, name=node, host="", boot="", pid=0, pid_started="", queues={})
+    return reading.field("node", lambda: _node.decode(document), instead=unknown)
+
+
+def read_schedule(name: str, document: Json, reading: Reading) -> Schedule:
+    """Return the schedule that a document describes; one that cannot be read has its name, and is of no task."""
+    return reading.field("document", lambda: _schedule.decode(document), instead=unknown_schedule(name))
+
+
+def unknown_schedule(name: str) -> Schedule:
+    """Return what stands in for a schedule of which only the name can be read."""
+    spec = JobSpec(task="", arguments="[[],{}]", queue="")
+    return Schedule(name=name, recurrence=Recurrence(expression=""), spec=spec)

@@ -1,0 +1,27 @@
+"""Damage: a part of a stored row that cannot be read, and what stands in for it where a value is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+"""
+What stands in for a moment before, or after, all that a `datetime` can hold.
+
+A day within the calendar's ends, so that every time zone can show them.
+"""
+
+
+class Damage(Struct, frozen=True, kw_only=True):
+    """A field of a row that cannot be read, and why. The reason never quotes the field's content."""
+
+    field: str
+    reason: str
+
+
+def described(damage: Iterable[Damage]) -> str:
+    """Return damage as one line: `options: JSON is malformed; expires_at: it lies outside of the calendar`."""
+    return "; ".join(f"{each.field}: {each.reason}" for each in damage)

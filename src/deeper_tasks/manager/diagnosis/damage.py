@@ -1,0 +1,118 @@
+"""Damaged rows: what the store holds and nothing can read; a few of them by name, and how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from shlex import quote
+
+from msgspec import Struct
+
+from deeper_tasks.backends.protocol import MAX_BATCH, Backend, JobQuery
+from deeper_tasks.domain.damage import Damage, described
+from deeper_tasks.domain.finding import Finding, fine, warning
+from deeper_tasks.domain.job import Job
+from deeper_tasks.manager.diagnosis.scene import Scene
+from deeper_tasks.manager.diagnosis.wording import count
+from deeper_tasks.manager.views import to_status
+
+MOST_NAMED = 20
+
+_CHECK = "damaged rows"
+_OF_JOB = (
+    "a worker fails such a job when it claims it; see what can be read: deeper status {name}; then mend the row, or "
+    "remove it: deeper delete {name}"
+)
+_OF_ENTRY = (
+    "it fires nothing: register it again, by a start of the worker that declares it or by schedule_recurring_task, or "
+    "remove it: deeper schedules remove {name}"
+)
+_OF_HISTORY = "it changes nothing: removing the recurring task removes its history too"
+_OF_QUEUE = "set it anew: deeper queues resume {name}, or deeper queues pause {name}"
+_OF_WORKER = "its jobs are given to others if it falls silent for a lease; a restart of the worker registers it anew"
+
+
+class Damaged(Struct, frozen=True, kw_only=True):
+    """A damaged row: what it is, by which name, and how it can be mended."""
+
+    what: str
+    name: str
+    damage: tuple[Damage, ...]
+    remedy: str
+
+    def finding(self) -> Finding:
+        """Return what there is to say of it."""
+        return warning(
+            _CHECK, f"{self.what} {self.name}: {described(self.damage)}", self.remedy.format(name=quote(self.name))
+        )
+
+
+def examine(scene: Scene) -> list[Finding]:
+    """Return what is found among the rows that the other checks read, so that none of them misleads unseen."""
+    jobs = {job.id: job for job in (*scene.running, *scene.waiting, *scene.oldest.values()) if job.damage}
+    damaged = [*_of_scene(scene), *(_job(job, job.damage) for job in jobs.values())]
+    return _told(damaged[:MOST_NAMED], more=max(0, len(damaged) - MOST_NAMED))
+
+
+async def examine_deeply(backend: Backend, scene: Scene) -> list[Finding]:
+    """Return what is found among all rows, read a batch at a time."""
+    named = list(_of_scene(scene))
+    number = len(named)
+    jobs = 0
+    async for job in _all_jobs(backend):
+        jobs += 1
+        # As a reader sees it: the store looks neither into arguments nor into results.
+        damage = to_status(job).damage
+        if damage:
+            number += 1
+            if len(named) < MOST_NAMED:
+                named.append(_job(job, damage))
+    for entry in scene.book.entries:
+        damage = tuple(each for run in await backend.schedule_runs(entry.schedule.name) for each in run.damage)
+        if damage:
+            number += 1
+            named.append(
+                Damaged(
+                    what="the history of the recurring task",
+                    name=entry.schedule.name,
+                    damage=damage[:1],
+                    remedy=_OF_HISTORY,
+                )
+            )
+    named = named[:MOST_NAMED]
+    return _told(named, more=number - len(named)) or [fine(_CHECK, f"none: {count(jobs, 'job')} can be read")]
+
+
+async def _all_jobs(backend: Backend) -> AsyncIterator[Job]:
+    query = JobQuery(is_descending=False, limit=MAX_BATCH)
+    while True:
+        page = await backend.find(query)
+        for job in page.jobs:
+            yield job
+        if page.next is None:
+            return
+        query = JobQuery(is_descending=False, limit=MAX_BATCH, after=page.next)
+
+
+def _of_scene(scene: Scene) -> Iterator[Damaged]:
+    for entry in scene.book.entries:
+        if entry.damage:
+            yield Damaged(what="the recurring task", name=entry.schedule.name, damage=entry.damage, remedy=_OF_ENTRY)
+    for queue in scene.overview.queues:
+        if queue.damage:
+            yield Damaged(what="the settings of the queue", name=queue.name, damage=queue.damage, remedy=_OF_QUEUE)
+    for worker in scene.overview.workers:
+        if worker.damage:
+            yield Damaged(what="the worker", name=worker.id, damage=worker.damage, remedy=_OF_WORKER)
+
+
+def _job(job: Job, damage: tuple[Damage, ...]) -> Damaged:
+    return Damaged(what=f"the {job.state} job", name=job.id, damage=damage, remedy=_OF_JOB)
+
+
+def _told(named: list[Damaged], *, more: int) -> list[Finding]:
+    findings = [each.finding() for each in named]
+    if more:
+        findings.append(
+            warning(_CHECK, f"and {count(more, 'damaged row')} more", "mend or remove these, and look again")
+        )
+    return findings

@@ -1,0 +1,300 @@
+"""Rows that were damaged behind the store's back: every reader goes on, and a claim fails such a job alone."""
+
+import asyncio
+import json
+import sqlite3
+from contextlib import closing
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from deeper_tasks import BackgroundTaskManager, State
+from deeper_tasks.cli import main
+from deeper_tasks.errors import DamagedError, InvalidOptionError, ScheduleNotFoundError
+from deeper_tasks.integrations.events import JobFailed
+
+DEEP = "[" * 900 + "]" * 900
+ABYSS = "[" * 50_000 + "]" * 50_000
+LATE, EARLY = object(), object()
+
+# Field, content, and whether a job with it can be run. Lists are written as one document where a store keeps one.
+DAMAGE = [
+    ("options", '{"tags":["re', False),
+    ("options", "", True),
+    ("options", "nonsense", False),
+    ("options", "[7]", False),
+    ("options", '"text"', False),
+    ("options", '{"tags":7}', False),
+    ("options", '{"tags":["red"],"timeout":"soon"}', False),
+    ("options", '{"meta":{"a":NaN}}', False),
+    ("options", '{"meta":null}', False),
+    ("options", f'{{"meta":{{"a":{DEEP}}}}}', False),
+    ("options", f'{{"meta":{{"a":{ABYSS}}}}}', False),
+    ("arguments", '[[1],{"a"', False),
+    ("arguments", "", False),
+    ("arguments", "7", False),
+    ("arguments", "[]", False),
+    ("arguments", '[{"a":1},[]]', False),
+    ("arguments", "[[NaN],{}]", False),
+    ("arguments", f"[[{ABYSS}],{{}}]", False),
+    ("errors", ["nonsense"], True),
+    ("errors", ["[1,2"], True),
+    ("errors", ["7"], True),
+    ("errors", ['{"attempt":1,"at":"never","kind":"E","message":"m"}'], True),
+    ("errors", [ABYSS], True),
+    ("progress", '{"fraction":null}', True),
+    ("progress", '{"fraction":NaN}', True),
+    ("progress", '{"fraction":7}', True),
+    ("progress", '"half"', True),
+    ("progress", ABYSS, True),
+    ("log", ["nonsense"], True),
+    ("log", ["7"], True),
+    ("log", ["null"], True),
+    ("log", [ABYSS], True),
+    ("result", '{"a', True),
+    ("result", "NaN", True),
+    ("result", DEEP, True),
+    ("result", ABYSS, True),
+    ("inserted_at", LATE, False),
+    ("inserted_at", EARLY, False),
+    ("scheduled_at", LATE, False),
+    ("scheduled_at", EARLY, False),
+    ("attempted_at", LATE, True),
+    ("expires_at", LATE, False),
+]
+UNREADABLE = [case for case in DAMAGE if case[:2] != ("options", "")]
+
+
+class SQLiteStore:
+    """A database file, and what is written to it by hand."""
+
+    def __init__(self, path):
+        self.path = path
+        self.url = f"sqlite:///{path}"
+
+    def write(self, table, changes):
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            for key, field, value in changes:
+                written = {LATE: 1 << 62, EARLY: -(1 << 62)}.get(value) if not isinstance(value, list | str) else value
+                if isinstance(value, list):
+                    written = f"[{','.join(value)}]"
+                name = "name" if table in {"schedule", "queue"} else "id"
+                statement = f"UPDATE deeper_{table} SET {field} = ? WHERE {name} = ?"
+                assert connection.execute(statement, (written, key)).rowcount == 1
+
+
+class PostgresStore:
+    """A database of a server, and what is written to it by hand."""
+
+    def __init__(self, url):
+        self.url = url
+
+    def write(self, table, changes):
+        with psycopg.connect(self.url) as connection:
+            for key, field, value in changes:
+                moments = {LATE: "infinity", EARLY: "0044-03-15 12:00:00+00 BC"}
+                written = value if isinstance(value, list | str) else moments[value]
+                name = "name" if table in {"schedule", "queue"} else "id::text"
+                statement = f"UPDATE deeper.{table} SET {field} = %s WHERE {name} = %s"
+                assert connection.execute(statement, (written, key)).rowcount == 1
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request, tmp_path):
+    if request.param == "sqlite":
+        return SQLiteStore(tmp_path / "tasks.db")
+    return PostgresStore(request.getfixturevalue("store_url"))
+
+
+@pytest.fixture
+async def manager(store):
+    manager = BackgroundTaskManager(store.url, poll_interval_seconds=0.05)
+
+    @manager.task(tags=["red"], name="shop.add")
+    async def add(number: int) -> int:
+        return number
+
+    manager.add = add
+    async with manager:
+        yield manager
+
+
+async def enqueue_damaged(manager, store):
+    """Enqueue a job for each kind of damage and do it; returns the ids by case, and those of two sound jobs."""
+    ids = [str(job) for job in await manager.enqueue_many([manager.add.call(1) for _ in range(len(DAMAGE) + 2)])]
+    store.write("job", [(job_id, field, value) for job_id, (field, value, _) in zip(ids[1:-1], DAMAGE, strict=True)])
+    return dict(zip(ids[1:-1], DAMAGE, strict=True)), {ids[0], ids[-1]}
+
+
+async def every_page(manager, **conditions):
+    page = await manager.list_tasks(per_page=7, **conditions)
+    yield page
+    while page.next_cursor is not None:
+        page = await manager.list_tasks(per_page=7, cursor=page.next_cursor, **conditions)
+        yield page
+
+
+def run(store, *words):
+    result = CliRunner().invoke(main, [*words, "--url", store.url])
+    assert result.exception is None or isinstance(result.exception, SystemExit), words
+    return result.stdout
+
+
+def fields_of(damage):
+    return [each.field for each in damage]
+
+
+async def test_every_reader_shows_what_it_can_and_marks_what_it_cannot(manager, store):
+    hurt, sound = await enqueue_damaged(manager, store)
+    for sort_by in ("inserted_at", "scheduled_at", "finished_at"):
+        for descending in (True, False):
+            listed = [
+                job
+                async for page in every_page(manager, sort_by=sort_by, descending=descending)
+                for job in page.entries
+            ]
+            assert sorted(job.id for job in listed) == sorted(hurt.keys() | sound)
+    for job in listed:
+        field = hurt[job.id][0] if job.id in hurt and hurt[job.id] in UNREADABLE else None
+        assert fields_of(job.damage) == ([] if field is None else [field])
+        assert (job.status, job.task, job.queue) == (State.PENDING, "shop.add", "default")
+        assert await manager.get_task_status(job.id) == job
+    assert (await manager.list_dead_letters()).entries == ()
+    assert (await manager.get_statistics()).queues["default"].pending == len(hurt) + 2
+    assert (await manager.get_overview()).queues[0].pending == len(hurt) + 2
+    tagged = await manager.list_tasks(tag="red", per_page=1000)
+    assert sound <= {job.id for job in tagged.entries}
+
+
+async def test_the_command_shows_them_too_and_the_doctor_names_them(manager, store):
+    hurt, sound = await enqueue_damaged(manager, store)
+
+    def ask(*words):
+        return json.loads(run(store, *words, "--json"))
+
+    def look():
+        assert {job["id"] for job in ask("list", "--per-page", "1000")["entries"]} == hurt.keys() | sound
+        assert run(store, "list", "--per-page", "1000").count("damaged") == len(UNREADABLE)
+        for job_id, case in {case[0]: (job_id, case) for job_id, case in hurt.items()}.values():
+            told = [each["field"] for each in ask("status", job_id)["damage"]]
+            assert told == ([case[0]] if case in UNREADABLE else [])
+        some = next(iter(hurt))
+        assert "options cannot be read" in run(store, "status", some)
+        assert ask("stats")["queues"]["default"]["pending"] == len(hurt) + 2
+        assert "default" in run(store, "queues")
+        assert "default" in run(store, "stats")
+        shallow = [each for each in ask("doctor")["findings"] if each["check"] == "damaged rows"]
+        deep = [each for each in ask("doctor", "--deep")["findings"] if each["check"] == "damaged rows"]
+        assert all(each["severity"] == "warning" and each["remedy"] for each in deep)
+        assert len(shallow) == len(deep) == 21
+        assert deep[-1]["message"] == f"and {len(UNREADABLE) - 20} damaged rows more"
+        named = {job_id for job_id in hurt if any(job_id in each["message"] for each in deep)}
+        assert len(named) == 20
+        assert "damaged rows" in run(store, "doctor", "--deep")
+
+    await asyncio.to_thread(look)
+
+
+async def test_a_worker_fails_what_cannot_be_run_and_runs_all_else(manager, store, working, wait_until):
+    hurt, sound = await enqueue_damaged(manager, store)
+    failed = {}
+    manager.subscribe(lambda event: failed.setdefault(event.job_id, event.error), JobFailed)
+    async with working(manager):
+
+        async def is_done():
+            statistics = await manager.get_statistics()
+            return statistics.queues["default"].completed_today + statistics.queues["default"].failed_today == (
+                len(hurt) + 2
+            )
+
+        await wait_until(is_done)
+    unfit = {job_id for job_id, (_, _, runs) in hurt.items() if not runs}
+    assert failed.keys() == unfit
+    for job_id in hurt.keys() | sound:
+        job = await manager.get_task_status(job_id)
+        assert job.status is (State.FAILED if job_id in unfit else State.COMPLETED)
+        if job_id in unfit:
+            field = hurt[job_id][0]
+            [error] = job.errors
+            assert error.kind == ("InvalidArgumentsError" if field == "arguments" else "DamagedError")
+            assert failed[job_id].message == error.message
+            assert field in error.message
+    assert await manager.retry_tasks() == len(unfit)
+    assert await manager.cancel_tasks() == len(unfit)
+    assert await manager.delete_tasks() == len(hurt) + 2
+    assert (await manager.list_tasks()).total_entries == 0
+
+
+async def test_the_result_of_a_completed_job_that_cannot_be_read_is_an_error(manager, store, working):
+    job, late, early = [str(job) for job in await manager.enqueue_many([manager.add.call(1) for _ in range(3)])]
+    async with working(manager):
+        for each in (job, late, early):
+            assert await manager.result(each, timeout=30) == 1
+    store.write("job", [(job, "result", '{"a'), (late, "finished_at", LATE), (early, "finished_at", EARLY)])
+    with pytest.raises(DamagedError, match="result"):
+        await manager.result(job)
+    assert (await manager.get_task_status(job)).result is None
+    ended = [entry async for page in every_page(manager, sort_by="finished_at") for entry in page.entries]
+    assert [entry.id for entry in ended] == [late, job, early]
+    assert [fields_of(entry.damage) for entry in ended] == [["finished_at"], ["result"], ["finished_at"]]
+
+
+async def test_damaged_recurring_tasks_queues_and_workers_are_shown_and_hold_up_no_other(
+    manager, store, working, wait_until
+):
+    for name in ("broken", "late", "sound"):
+        await manager.schedule_recurring_task(name, manager.add, cron_expression="@every 1s", args=[1])
+    await manager.pause_queue("letters")
+    store.write("schedule", [("broken", "document", '{"name":"bro'), ("late", "next_run", LATE)])
+    store.write("queue", [("letters", "paused_at", LATE)])
+    damaged = {entry.name: fields_of(entry.damage) for entry in await manager.list_recurring_tasks()}
+    assert damaged == {"broken": ["document"], "late": ["next_run"], "sound": []}
+    for change in (manager.pause_recurring_task, manager.run_recurring_task):
+        with pytest.raises(DamagedError, match="register it again, or remove it"):
+            await change("broken")
+    async with working(manager) as worker:
+        await wait_until(manager.backend.nodes)
+        store.write("node", [(worker.node_id, "document", "nonsense")])
+        await wait_until(lambda: has_run(manager, "sound"))
+        overview = await manager.get_overview()
+        assert [(worker.id, fields_of(worker.damage)) for worker in overview.workers] == [(worker.node_id, ["node"])]
+        assert [fields_of(queue.damage) for queue in overview.queues if queue.name == "letters"] == [["paused_at"]]
+        assert (await manager.get_statistics()).workers_summary.workers == 1
+        told = [finding for finding in await manager.diagnose() if finding.check == "damaged rows"]
+        assert len(told) == 4
+
+        def look():
+            assert "damaged" in run(store, "schedules", "list")
+            assert run(store, "queues").count("damaged") == 1
+            assert [fields_of_json(entry) for entry in json.loads(run(store, "schedules", "list", "--json"))] == [
+                ["document"],
+                ["next_run"],
+                [],
+            ]
+
+        await asyncio.to_thread(look)
+    assert not await has_run(manager, "late")
+    await manager.schedule_recurring_task("broken", manager.add, cron_expression="@every 1s", args=[1])
+    assert (await manager.get_recurring_task("broken")).damage == ()
+    await manager.cancel_recurring_task("late")
+    with pytest.raises(ScheduleNotFoundError):
+        await manager.get_recurring_task("late")
+    await manager.resume_queue("letters")
+
+
+async def has_run(manager, name):
+    return (await manager.get_recurring_task(name)).last_run is not None
+
+
+def fields_of_json(entry):
+    return [each["field"] for each in entry["damage"]]
+
+
+async def test_a_cursor_made_by_hand_is_refused(manager):
+    await manager.enqueue_many([manager.add.call(1) for _ in range(3)])
+    page = await manager.list_tasks(per_page=1)
+    assert page.next_cursor is not None
+    for cursor in ("eyJ2YWx1ZSI6bnVsbH0=", "é", "x"):
+        with pytest.raises(InvalidOptionError, match="no cursor"):
+            await manager.list_tasks(cursor=cursor)
