@@ -65,6 +65,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long a worker that stops waits for the jobs that run."""
     unknown_task_grace_seconds: Seconds = 86_400.0
     """How long a job whose task no worker knows is kept before it fails."""
+    deploy_grace_seconds: Seconds = 900.0
+    """How long a job whose arguments fit no worker's code is kept before it fails."""
 
     loop_stall_warning_seconds: PositiveSeconds | None = 1.0
     """An event loop that is blocked so long is worth a WARNING that says by what. None: never."""

@@ -145,6 +145,13 @@ class TaskUnknown(JobEvent, frozen=True, kw_only=True):
     delay: timedelta
 
 
+class ArgumentsUnfit(JobEvent, frozen=True, kw_only=True):
+    """The arguments do not fit the task as this worker knows it; the job was given back for `delay`."""
+
+    delay: timedelta
+    reason: str
+
+
 class TaskIgnoresTimeout(JobEvent, frozen=True, kw_only=True):
     """
     An attempt runs on after its timeout, which nothing can end: it keeps its slot. Told once for each.

@@ -220,6 +220,10 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
         WARNING,
         lambda e: f"task {e.task!r} is not known here, given back for {_seconds(e.delay)}: {e.job_id}",
     ),
+    events.ArgumentsUnfit: (
+        WARNING,
+        lambda e: f"the arguments do not fit the task here, given back for {_seconds(e.delay)}: {_job(e)}: {e.reason}",
+    ),
     events.ResultOmitted: (WARNING, lambda e: f"completed without its result, {e.reason}: {_job(e)}"),
     events.QueueNearCapacity: (
         WARNING,

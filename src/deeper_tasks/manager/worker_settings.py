@@ -41,6 +41,7 @@ def worker_settings(
         default_retry_delay=timedelta(seconds=settings.default_retry_delay_seconds),
         default_max_retry_delay=timedelta(seconds=settings.default_max_retry_delay_seconds),
         unknown_task_grace=timedelta(seconds=settings.unknown_task_grace_seconds),
+        deploy_grace=timedelta(seconds=settings.deploy_grace_seconds),
         max_result_bytes=settings.max_result_bytes,
         loop_stall_warning=_duration(settings.loop_stall_warning_seconds),
         loop_stall_limit=_duration(settings.loop_stall_limit_seconds),

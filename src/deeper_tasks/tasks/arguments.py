@@ -22,12 +22,16 @@ _OWN_NESTING = 2
 """The levels of a document of arguments around each of them."""
 _DECODER = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]])
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_FAULTS = (TypeError, ValueError, RecursionError, NotImplementedError, msgspec.MsgspecError)
+_EXPECTED = (TypeError, ValueError, RecursionError, NotImplementedError, msgspec.MsgspecError)
 
 # msgspec shows the value that is no member of an Enum or a Literal, or no tag.
 _SHOWN_VALUE = re.compile(r"^(Invalid (?:enum )?value)(?: '.*'| -?\d+)(?= - at `|$)", re.DOTALL)
 
 T = TypeVar("T")
+
+
+class UnfitArgumentsError(InvalidArgumentsError):
+    """Stored arguments do not fit the function as it is here; it may be another elsewhere, during a deploy."""
 
 
 class _Once(Generic[T]):
@@ -105,17 +109,20 @@ class Signature:
         Return the positional and the named arguments of a document.
 
         Raises:
-            InvalidArgumentsError: it is no such document, or does not fit the
-                function or its annotations as they are now.
+            UnfitArgumentsError: it does not fit the function or its annotations as they are now.
+            InvalidArgumentsError: it is no such document.
         """
         try:
             args, kwargs = _DECODER.decode(document)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             message = f"the stored arguments of {self._name} cannot be read: {_reason(error)}"
             raise InvalidArgumentsError(message) from error
-        if kwargs or not self._fewest <= len(args) <= self._most:
-            self._bound(args, kwargs)
-        return self._converted(self._loads, args, kwargs)
+        try:
+            if kwargs or not self._fewest <= len(args) <= self._most:
+                self._bound(args, kwargs)
+            return self._converted(self._loads, args, kwargs)
+        except InvalidArgumentsError as error:
+            raise UnfitArgumentsError(str(error)) from error.__cause__
 
     def by_parameter(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """
@@ -183,19 +190,19 @@ class Signature:
         try:
             for convert, value in zip(conversions.first(len(args)), args, strict=True):
                 positional.append(convert(value))
-        except _FAULTS as error:
-            raise self._unfit(conversions.name_of(len(positional)), error) from None
+        except Exception as error:  # noqa: BLE001 - a validator's, for example
+            raise self._unfit(conversions.name_of(len(positional)), error) from _unexpected(error)
         for name, value in kwargs.items():
             try:
                 named[name] = conversions.named(name)(value)
-            except _FAULTS as error:
-                raise self._unfit(repr(name), error) from None
+            except Exception as error:  # noqa: BLE001 - a validator's, for example
+                raise self._unfit(repr(name), error) from _unexpected(error)
         return positional, named
 
     def _text(self, positional: list[Any], named: dict[str, Any]) -> bytes:
         try:
             return encode_json((positional, named))
-        except _FAULTS as error:
+        except _EXPECTED as error:
             message = f"the arguments of {self._name} are not JSON: {_reason(error)}"
             raise InvalidArgumentsError(message) from error
 
@@ -253,7 +260,14 @@ def _is_required(parameter: inspect.Parameter) -> bool:
     return parameter.default is inspect.Parameter.empty
 
 
+def _unexpected(error: Exception) -> Exception | None:
+    """Return an error that a developer must look at; the others' causes would show values in a traceback."""
+    return None if isinstance(error, _EXPECTED) else error
+
+
 def _reason(error: Exception) -> str:
+    if not isinstance(error, _EXPECTED):
+        return f"{type(error).__name__} while it was read"
     if isinstance(error, PlacedError):
         return error.reason
     if isinstance(error, RecursionError):

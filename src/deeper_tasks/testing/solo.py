@@ -94,7 +94,10 @@ class SoloWorker:
         self._base = base
         self._bus = manager.events
         settings = worker_settings(manager.settings, {manager.settings.default_queue: 1})
-        self._settings = msgspec.structs.replace(settings, poll_interval=_FOR_EVER, cleanup_interval=_FOR_EVER)
+        # A test has no other worker, whose code the arguments may fit.
+        self._settings = msgspec.structs.replace(
+            settings, poll_interval=_FOR_EVER, cleanup_interval=_FOR_EVER, deploy_grace=timedelta(0)
+        )
         self._node = describe_node(_NAME, {})
         self._running: dict[JobId, Attempt] = {}
         self._raised: dict[JobId, BaseException] = {}

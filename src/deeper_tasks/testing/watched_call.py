@@ -22,6 +22,7 @@ class WatchedCall(Call):
     def __init__(self, call: Call, settings: Callable[[], CallSettings], on_raised: OnRaised) -> None:
         super().__init__(call.job, call.task, settings)
         self._on_raised = on_raised
+        self._arguments = call._arguments  # noqa: SLF001 - read already
 
     def raised(self, error: BaseException, ran_for: timedelta) -> Settlement:
         """Tell, and return the settlement of a call that raised."""

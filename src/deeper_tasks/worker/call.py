@@ -42,16 +42,25 @@ class CallSettings(Struct, frozen=True, kw_only=True):
 class Call:
     """One run of a job's task. The same rules hold where it runs: on the loop, in a thread or in a process."""
 
-    __slots__ = ("_settings", "job", "task")
+    __slots__ = ("_arguments", "_settings", "job", "task")
 
     def __init__(self, job: ClaimedJob, task: AnyTask, settings: Callable[[], CallSettings]) -> None:
         self.job = job
         self.task = task
         self._settings = settings
+        self._arguments: tuple[list[Any], dict[str, Any]] | None = None
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        """Return what to call the function with. Raises InvalidArgumentsError."""
-        return self.task.signature.decode(self.job.arguments)
+        """
+        Return what to call the function with. It is read once, however often it is asked for.
+
+        Raises:
+            UnfitArgumentsError: it does not fit the function as it is here.
+            InvalidArgumentsError: it cannot be read at all.
+        """
+        if self._arguments is None:
+            self._arguments = self.task.signature.decode(self.job.arguments)
+        return self._arguments
 
     def returned(self, value: object, ran_for: timedelta) -> Settlement:
         """
@@ -119,6 +128,10 @@ class Call:
     def refused(self, kind: str, message: str) -> Settlement:
         """Return the settlement of a job that cannot be run at all: it fails without a try."""
         return self._end(End.FAIL, None, error=ErrorReport(kind=kind, message=_clip(message)))
+
+    def unfit(self, reason: str) -> Settlement:
+        """Return the settlement of a job whose arguments do not fit the function as it is here."""
+        return Settlement(id=self.job.id, token=self.job.token, end=End.RELEASE, reason=_clip(reason), is_unfit=True)
 
     def released(self, reason: str, *, delay: timedelta = timedelta(0), ran_for: timedelta | None = None) -> Settlement:
         """Return the settlement that gives the job back, attempt and all; `ran_for` if its handler was started."""

@@ -23,6 +23,7 @@ from deeper_tasks.tasks import (
     onlookers_view,
     running_job,
 )
+from deeper_tasks.tasks.arguments import UnfitArgumentsError
 from deeper_tasks.worker import verdict
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import AnyTask, Call, CallSettings, report_error
@@ -32,9 +33,9 @@ from deeper_tasks.worker.executors import Executor
 from deeper_tasks.worker.executors.process import ProcessDiedError
 from deeper_tasks.worker.quarantine import Apart, Quarantine
 from deeper_tasks.worker.reporter import Reporter
+from deeper_tasks.worker.rolling_deploy import RollingDeploy
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.transactions import Transactions
-from deeper_tasks.worker.unknown_task import UnknownTask
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -74,19 +75,24 @@ class Runner:
         self._state = WorkerState() if state is None else state
         self._quarantine = quarantine
         self._transactions = Transactions(backend=backend, reporter=reporter, lease=settings.lease)
-        self._unknown = UnknownTask(grace=settings.unknown_task_grace, bus=bus)
+        self._deploy = RollingDeploy(
+            unknown_grace=settings.unknown_task_grace, unfit_grace=settings.deploy_grace, bus=bus
+        )
 
     async def run(self, attempt: Attempt, apart: Apart | None = None) -> Settlement | None:
         """Return how the attempt ended; None when the job is not ours to settle. `apart`: in quarantine, and where."""
         job = attempt.job
         task = None if job.damage else self._resolved(job.task)
         if task is None:
-            return _unreadable(job) if job.damage else self._unknown.settle(job)
+            return _unreadable(job) if job.damage else self._deploy.unknown(job)
         call = Call(job, task, self._call_settings)
-        if job.expires_at is not None and self._is_past(job.expires_at, attempt):
-            return call.refused(EXPIRED.kind, EXPIRED.message)
-        if job.is_quarantined and apart is None and task.has_quarantine and self._quarantine is not None:
-            return await self._quarantine.run(attempt, call, partial(self.run, attempt))
+        quarantine = self._quarantine if job.is_quarantined and apart is None and task.has_quarantine else None
+        child = None if apart is None else apart.child
+        refusal = self._refusal(attempt, call, are_read_here=quarantine is None and child is None)
+        if refusal is not None:
+            return refusal
+        if quarantine is not None:
+            return await quarantine.run(attempt, call, partial(self.run, attempt))
         is_told_of = job.has_started or (job.attempt == 1 and not job.is_last_attempt)
         if not is_told_of and not await self._may_start(attempt):
             return None
@@ -96,7 +102,7 @@ class Runner:
             settlement = await self._transactions.run(attempt, call, partial(self._inside, attempt, call))
         else:
             self._start(attempt, task)
-            settlement = await self._executed(attempt, call, child=None if apart is None else apart.child)
+            settlement = await self._executed(attempt, call, child=child)
         if self._reporter.has_news(job.id):
             await self._reporter.flush(job.id)
         return self._with_late_news(attempt, call, settlement) if attempt.forced else settlement
@@ -123,6 +129,23 @@ class Runner:
         end = End.DISCARD if job.is_last_attempt else End.RETRY
         delay = self._settings.default_retry_delay
         return Settlement(id=job.id, token=job.token, end=end, delay=delay, error=report_error(error))
+
+    def _refusal(self, attempt: Attempt, call: Call, *, are_read_here: bool) -> Settlement | None:
+        """Return the settlement of a job that is late or whose arguments cannot be used, before anything is started."""
+        if call.job.expires_at is not None and self._is_past(call.job.expires_at, attempt):
+            return call.refused(EXPIRED.kind, EXPIRED.message)
+        if call.task.executor is ExecutorKind.PROCESS or not are_read_here:
+            # The arguments are read in the process where it runs, once.
+            return None
+        try:
+            call.arguments()
+        except UnfitArgumentsError as error:
+            return self._deploy.unfit(call.job, str(error))
+        except InvalidArgumentsError as error:
+            return call.refused(InvalidArgumentsError.__name__, str(error))
+        except BaseException as error:  # noqa: BLE001 - a validator's: it fails the attempt like the handler's own
+            return call.raised(error, timedelta(0))
+        return None
 
     def _resolved(self, name: str) -> AnyTask | None:
         try:
@@ -211,8 +234,8 @@ class Runner:
             if not self._middleware or child is not None:
                 return await executor.run(attempt, call)
             return await self._within_middleware(attempt, call, executor)
-        except InvalidArgumentsError as error:
-            return call.refused(type(error).__name__, str(error))
+        except UnfitArgumentsError as error:
+            return self._deploy.unfit(call.job, str(error))
         except (ProcessDiedError, HookError) as error:
             ran_for = timedelta(0)
             ended = verdict.broken_off(call, error, ran_for, attempt)
@@ -222,10 +245,13 @@ class Runner:
 
     async def _within_middleware(self, attempt: Attempt, call: Call, executor: Executor) -> Settlement:
         async def proceed() -> Settlement:
-            # Told to stop while the middleware took its time: the code is not begun.
             if attempt.forced:
+                # Told to stop while the middleware took its time: the code is not begun.
                 return verdict.unbegun(call, attempt)
-            return await executor.run(attempt, call)
+            try:
+                return await executor.run(attempt, call)
+            except UnfitArgumentsError as error:
+                return self._deploy.unfit(call.job, str(error))
 
         assert attempt.onlooker is not None
         # The attempt's task has a context of its own, which ends with it.

@@ -29,6 +29,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     default_retry_delay: timedelta = timedelta(seconds=15)
     default_max_retry_delay: timedelta = timedelta(hours=1)
     unknown_task_grace: timedelta = timedelta(hours=24)
+    deploy_grace: timedelta = timedelta(minutes=15)
     max_result_bytes: int = 1024 * 1024
     loop_stall_warning: timedelta | None = timedelta(seconds=1)
     loop_stall_limit: timedelta | None = None

@@ -185,6 +185,8 @@ def test_a_setting_under_two_names_is_refused():
         ("poll_interval_seconds", "none"),
         ("unknown_task_grace_seconds", 1e300),
         ("prefetch_milliseconds", -1),
+        ("deploy_grace_seconds", -1),
+        ("deploy_grace_seconds", "none"),
         ("queue_capacity", 0),
         ("loop_stall_warning_seconds", 0),
         ("loop_stall_limit_seconds", -1),

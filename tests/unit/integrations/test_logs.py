@@ -92,6 +92,11 @@ LEVELS = [
         WARNING,
         "the end of attempt 2 (complete) was refused, the job is another worker's now: shop.send id",
     ),
+    (
+        events.ArgumentsUnfit(**JOB, delay=SECOND, reason="missing 'name'"),
+        WARNING,
+        "the arguments do not fit the task here, given back for 1 s: shop.send id: missing 'name'",
+    ),
     (events.TaskUnknown(**JOB, delay=SECOND), WARNING, "task 'shop.send' is not known here, given back for 1 s: id"),
     (events.ResultOmitted(**JOB, reason="too large"), WARNING, "completed without its result, too large: shop.send id"),
     (

@@ -24,6 +24,12 @@ def test_a_worker_gives_up_stuck_slots_as_the_settings_say():
     assert (settings.stuck_slots_limit, settings.stuck_after) == (3, timedelta(minutes=1))
 
 
+def test_each_grace_is_as_the_settings_say():
+    settings = worker_settings(Settings(unknown_task_grace_seconds=60, deploy_grace_seconds=0))
+    assert (settings.unknown_task_grace, settings.deploy_grace) == (timedelta(minutes=1), timedelta(0))
+    assert worker_settings(Settings()).deploy_grace == timedelta(minutes=15)
+
+
 def test_what_is_switched_off_is_off_in_the_worker_too():
     settings = worker_settings(Settings(loop_stall_warning_seconds=None))
     assert (settings.loop_stall_warning, settings.loop_stall_limit) == (None, None)

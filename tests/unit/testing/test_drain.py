@@ -4,6 +4,8 @@ import pytest
 
 from deeper_tasks import Cancel, Fail, current_job
 from deeper_tasks.domain.state import State
+from deeper_tasks.errors import InvalidArgumentsError, JobNotCompletedError
+from deeper_tasks.tasks import make_task
 from deeper_tasks.testing import TooManyRunsError
 
 
@@ -155,6 +157,24 @@ async def test_an_error_ends_a_drain_that_raises(kit, note):
     assert note.noted == []
     await kit.drain(raise_errors=True)
     assert note.noted == ["after"]
+
+
+async def test_arguments_that_do_not_fit_fail_at_once(kit, note):
+    for executor in ("thread", "process"):
+        name = f"shop.{executor}"
+        kit.manager.task(name=name)(_before)
+        task_id = await kit.manager.enqueue_task(name.partition(".")[0], executor, ["x"])
+        kit.manager.registry._by_name[name] = make_task(_after, name=name, executor=executor)
+        with pytest.raises((JobNotCompletedError, InvalidArgumentsError), match="missing a required argument: 'b'"):
+            await kit.drain(raise_errors=True)
+        status = await kit.manager.get_task_status(task_id)
+        assert (status.status, status.errors[-1].kind) == (State.FAILED, "InvalidArgumentsError")
+
+
+def _before(a: str) -> None: ...
+
+
+def _after(a: str, b: str) -> None: ...
 
 
 async def test_a_job_of_an_unknown_task_is_given_back(kit, note):

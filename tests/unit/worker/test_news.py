@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from deeper_tasks.worker.unknown_task import UnknownTask
 
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import EXPIRED, ErrorReport
@@ -18,7 +19,6 @@ from deeper_tasks.integrations.events import (
 )
 from deeper_tasks.testing.conformance.scene import BOOM, NOW, SECOND, join, put_running
 from deeper_tasks.worker.news import announce, announce_end
-from deeper_tasks.worker.unknown_task import UnknownTask
 
 ENDS = (JobCompleted, JobFailed, JobDiscarded, JobCancelled)
 LOST = worker_lost("node")

@@ -17,6 +17,7 @@ from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.stop import Stop
+from deeper_tasks.integrations.events import ArgumentsUnfit
 from deeper_tasks.tasks import ExecutorKind, TaskRegistry
 from deeper_tasks.worker.clock import SystemClock
 from deeper_tasks.worker.executors import process
@@ -456,8 +457,28 @@ async def test_a_context_does_not_last_from_one_job_to_the_next(bench, tasks):
     assert [(await bench.run(tasks["paints"])).result for _ in range(2)] == ['["none",28]'] * 2
 
 
-async def test_arguments_that_do_not_fit_fail_the_job(bench, tasks):
-    settlement = await bench.run(tasks["takes"].name, arguments='[["x"],{}]')
+@pytest.mark.parametrize("has_middleware", [False, True])
+async def test_arguments_that_do_not_fit_are_given_back_for_the_grace(bench, tasks, has_middleware):
+    seen = []
+
+    async def around(job, proceed):
+        seen.append(await proceed())
+        return seen[-1]
+
+    bench.middleware += [around] * has_middleware
+    settlement = await bench.run(tasks["takes"].name, arguments='[["x"],{}]', max_attempts=1)
+    assert (settlement.end, settlement.is_unfit, settlement.error) == (End.RELEASE, True, None)
+    assert seen == [settlement] * has_middleware
+    [event] = bench.of_kind(ArgumentsUnfit)
+    assert event.reason.endswith("expected `int`, got `str`")
+    job = await bench.claim(tasks["takes"].name, arguments="[[],{}]")
+    _, running = bench.start(msgspec.structs.replace(job, unfit_since=job.claimed_at - timedelta(minutes=15)))
+    settlement = await running
+    assert (settlement.end, settlement.error.kind) == (End.FAIL, "InvalidArgumentsError")
+
+
+async def test_a_document_that_is_none_fails_the_job_at_once(bench, tasks):
+    settlement = await bench.run(tasks["takes"].name, arguments="not json")
     assert (settlement.end, settlement.error.kind) == (End.FAIL, "InvalidArgumentsError")
 
 

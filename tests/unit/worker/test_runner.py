@@ -13,6 +13,7 @@ import threading
 from datetime import timedelta
 
 import msgspec
+import pydantic
 import pytest
 
 from deeper_tasks import Cancel, Done, Fail, Retry, Snooze, current_job
@@ -21,7 +22,8 @@ from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.stop import Stop
-from deeper_tasks.integrations.events import JobStarted, TaskUnknown
+from deeper_tasks.errors import InvalidArgumentsError
+from deeper_tasks.integrations.events import ArgumentsUnfit, JobStarted, TaskUnknown
 from deeper_tasks.testing.conformance.scene import SECOND
 
 HALF_A_CHARACTER = "before \ud800 after"
@@ -842,16 +844,95 @@ async def test_what_exits_behind_a_wrapper_ends_its_attempt_only(bench):
 # before the start
 
 
-async def test_arguments_that_no_longer_fit_fail_the_job(bench, kind):
-    async def on_loop(user_id: int): ...
+UNFIT = ['[["hidden"],{}]', "[[1,2],{}]", "[[],{}]", '[[],{"no":1}]']
 
-    def in_thread(user_id: int): ...
+
+@pytest.fixture
+def takes_a_number(bench, kind):
+    started = []
+
+    async def on_loop(user_id: int):
+        started.append(user_id)
+
+    def in_thread(user_id: int):
+        started.append(user_id)
 
     task = bench.task({"coroutine": on_loop, "thread": in_thread}[kind])
-    for arguments in ('[["x"],{}]', "[[1,2],{}]", "[[],{}]", '[[],{"no":1}]', "{}", "not json"):
-        job = await settled(bench, await bench.run(task.name, arguments=arguments))
+    yield task
+    assert started == []
+
+
+async def test_arguments_that_do_not_fit_here_are_given_back_without_an_attempt_and_told(bench, takes_a_number):
+    for arguments in UNFIT:
+        for max_attempts in (5, 1):
+            settlement = await bench.run(takes_a_number.name, arguments=arguments, max_attempts=max_attempts)
+            assert (settlement.end, settlement.delay, settlement.is_unfit) == (End.RELEASE, SECOND, True)
+            job = await settled(bench, settlement)
+            assert (job.state, job.attempt, job.errors) == (State.SCHEDULED, 0, ())
+            event = bench.of_kind(ArgumentsUnfit)[-1]
+            assert (event.job_id, event.delay) == (job.id, SECOND)
+            assert "user_id" in event.reason
+            assert "hidden" not in event.reason
+    assert bench.of_kind(JobStarted) == []
+
+
+async def test_arguments_that_fit_nowhere_wait_ever_longer_and_fail_after_the_grace(bench, takes_a_number):
+    job = await bench.claim(takes_a_number.name, arguments='[["hidden"],{}]')
+    delays = []
+    for seconds in (0, 0.5, 2, 30, 90, 899.9):
+        _, running = bench.start(msgspec.structs.replace(job, unfit_since=job.claimed_at - seconds * SECOND))
+        settlement = await running
+        assert settlement.end is End.RELEASE
+        delays.append(settlement.delay.total_seconds())
+    assert delays == [1, 1, 2, 30, 60, 60]
+    _, running = bench.start(msgspec.structs.replace(job, unfit_since=job.claimed_at - timedelta(minutes=15)))
+    settlement = await running
+    assert (settlement.end, settlement.error.kind) == (End.FAIL, "InvalidArgumentsError")
+    assert "expected `int`, got `str`, and for 0:15:00 no worker had code that they fit" in settlement.error.message
+    assert "deploy code that takes these arguments, then retry the job" in settlement.error.message
+    assert "hidden" not in settlement.error.message
+
+
+async def test_unfit_arguments_and_an_unknown_task_have_a_grace_each(bench, takes_a_number):
+    job = await bench.claim(takes_a_number.name, arguments="[[],{}]")
+    _, running = bench.start(msgspec.structs.replace(job, unknown_since=job.claimed_at - timedelta(hours=48)))
+    settlement = await running
+    assert (settlement.end, settlement.is_unfit, settlement.is_task_unknown) == (End.RELEASE, True, False)
+
+
+async def test_a_document_that_is_none_fails_the_job_at_once(bench, takes_a_number):
+    for arguments in ("{}", "not json"):
+        job = await settled(bench, await bench.run(takes_a_number.name, arguments=arguments))
         assert (job.state, job.errors[-1].kind) == (State.FAILED, "InvalidArgumentsError")
         assert job.attempt == 1
+
+
+async def test_a_validator_that_raises_of_its_own_gives_the_arguments_back(bench):
+    class Order(pydantic.BaseModel):
+        number: int
+
+        @pydantic.field_validator("number")
+        @classmethod
+        def _known(cls, number):
+            return {}[number]
+
+    async def ship(order): ...
+
+    ship.__annotations__["order"] = Order
+    settlement = await bench.run(bench.task(ship).name, arguments='[[{"number":7}],{}]')
+    assert settlement.is_unfit
+    assert bench.of_kind(ArgumentsUnfit)[-1].reason.endswith(": KeyError while it was read")
+
+
+async def test_arguments_that_the_middleware_cannot_enqueue_are_an_error_of_its_own(bench):
+    async def run(): ...
+
+    async def around(job, proceed):
+        raise InvalidArgumentsError
+
+    bench.middleware.append(around)
+    settlement = await bench.run(bench.task(run))
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "InvalidArgumentsError")
 
 
 async def test_a_job_that_expired_in_the_workers_hands_is_not_started(bench):

@@ -17,7 +17,7 @@ class Executor(Protocol):
     """
 
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
-        """Run a call to its end. Raises InvalidArgumentsError before anything ran."""
+        """Run a call to its end. Raises UnfitArgumentsError before anything ran."""
 
     async def close(self) -> None:
         """Give back what the executor holds. Code that still runs is abandoned, or killed where it can be."""

@@ -17,6 +17,7 @@ from deeper_tasks.domain.job import Progress
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.errors import HookError, InvalidArgumentsError
 from deeper_tasks.tasks import CurrentJob, Task, make_task, running_job
+from deeper_tasks.tasks.arguments import UnfitArgumentsError
 from deeper_tasks.worker import verdict
 from deeper_tasks.worker.call import Call, report_error
 from deeper_tasks.worker.executors.child_hooks import ChildHooks
@@ -114,6 +115,8 @@ def _run(frame: Run, news: _News, stops: ChildStops, hooks: ChildHooks) -> Settl
     call = Call(frame.job, task, lambda: frame.settings)
     try:
         args, kwargs = call.arguments()
+    except UnfitArgumentsError as error:
+        return call.unfit(str(error))
     except InvalidArgumentsError as error:
         return call.refused(type(error).__name__, str(error))
     except BaseException as error:  # noqa: BLE001 - by a class of the application, which the arguments are made of

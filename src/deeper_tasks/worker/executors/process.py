@@ -24,6 +24,7 @@ from deeper_tasks.domain.job import Progress
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.errors import HookError
 from deeper_tasks.tasks import Reporter
+from deeper_tasks.tasks.arguments import UnfitArgumentsError
 from deeper_tasks.worker import verdict
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call, CallSettings
@@ -148,6 +149,8 @@ class ProcessExecutor:
         else:
             # Idle only when the zygote has let go of it: its limit is not the next job's.
             self._send(Unwatch(pid=child.pid))
+        if end.settlement.is_unfit:
+            raise UnfitArgumentsError(end.settlement.reason)
         return end.settlement
 
     async def obtain(self, attempt: Attempt, *, limit: int | None = None) -> ForkedChild | None:
