@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import decimal
+from collections.abc import Callable
 from contextvars import Context, copy_context
+from functools import partial
 
 
 class BaseContext:
@@ -11,18 +13,19 @@ class BaseContext:
 
     def __init__(self) -> None:
         self.context = copy_context()
-        self._decimal: decimal.Context | None = None
+        self.fresh: Callable[[], Context] = self.context.copy
+        """Return a context of its own for an attempt."""
         self.freeze()
 
     def freeze(self) -> None:
         """Take note of what was set in `context` since it was made, by the start hooks."""
         # A copied context shares its values, and this one is changed in place: getcontext().prec = 50.
         held = [value for value in self.context.values() if isinstance(value, decimal.Context)]
-        self._decimal = held[0].copy() if held else None
+        if held:
+            self.fresh = partial(_with_own_decimal, self.context, held[0].copy())
 
-    def fresh(self) -> Context:
-        """Return a context of its own for an attempt."""
-        context = self.context.copy()
-        if self._decimal is not None:
-            context.run(decimal.setcontext, self._decimal.copy())
-        return context
+
+def _with_own_decimal(model: Context, own: decimal.Context) -> Context:
+    context = model.copy()
+    context.run(decimal.setcontext, own.copy())
+    return context

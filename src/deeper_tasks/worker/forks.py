@@ -30,6 +30,10 @@ class _Fork(threading.local):
     mask: set[int] | None = None
 
 
+class _Process:
+    is_copy = False
+
+
 _fork = _Fork()
 _handled: set[int] = set()
 
@@ -59,13 +63,19 @@ def no_longer_handle(number: int) -> None:
     _handled.discard(number)
 
 
+def is_copy_of(pid: int) -> bool:
+    """Whether this process was forked from `pid`, which has called `watch_forks` before."""
+    # The system is asked of nothing in a process that nobody has forked: jobs ask this, and to it that is much.
+    return _Process.is_copy and os.getpid() != pid
+
+
 def leave_if_copy(pid: int, error: BaseException | None = None) -> None:
     """
-    End this process, unless it is `pid`, the one where the attempt began: its handler has returned or raised `error`.
+    End this process if it was forked from `pid`, where the attempt began: its handler has returned or raised `error`.
 
     Of a copy that its handler forked nobody takes a result, and its stack leads into what the original does.
     """
-    if os.getpid() != pid:
+    if _Process.is_copy and os.getpid() != pid:
         _leave(error)
 
 
@@ -86,6 +96,7 @@ def _after_in_original() -> None:
 
 
 def _after_in_copy() -> None:
+    _Process.is_copy = True
     if _handled:
         # A signal to the copy would be told to the original, through a pipe that they share, and not end the copy.
         signal.set_wakeup_fd(-1)

@@ -17,6 +17,7 @@ from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob, Progress
 from deeper_tasks.domain.settlement import Report
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.worker.clock import Clock
+from deeper_tasks.worker.forks import is_copy_of
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -121,7 +122,7 @@ class Reporter:
         )
 
     def _take(self, job_id: JobId, progress: Progress | None, line: str | None) -> None:
-        if os.getpid() != self._pid:
+        if is_copy_of(self._pid):
             # A copy of this process that the job has forked: its loop is not there.
             return
         # On the loop itself at once: a handler's last words must be here before its attempt is settled.

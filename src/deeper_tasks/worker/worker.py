@@ -33,7 +33,6 @@ from deeper_tasks.worker.executors.coroutine import CoroutineExecutor
 from deeper_tasks.worker.executors.nursery import Nursery
 from deeper_tasks.worker.executors.process import ProcessExecutor
 from deeper_tasks.worker.executors.thread import ThreadExecutor
-from deeper_tasks.worker.forks import watch_forks
 from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.heartbeat import Heartbeat
 from deeper_tasks.worker.home import Home, no_home
@@ -214,7 +213,6 @@ class Worker:
         Raises:
             HookError: a start hook failed; nothing was claimed.
         """
-        watch_forks()
         await self._join()
         self._heartbeat.start()
         self._loop_watch.start()

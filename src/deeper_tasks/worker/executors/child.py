@@ -34,7 +34,7 @@ from deeper_tasks.worker.executors.frames import (
     encode,
     receive,
 )
-from deeper_tasks.worker.forks import hang_up_in_copies, leave_if_copy, watch_forks
+from deeper_tasks.worker.forks import hang_up_in_copies, is_copy_of, leave_if_copy, watch_forks
 from deeper_tasks.worker.hook_names import HookNames
 from deeper_tasks.worker.unfinished import is_awaitable
 
@@ -54,7 +54,7 @@ class _News:
         self.send(encode(Logged(line=line)))
 
     def send(self, data: bytes) -> None:
-        if os.getpid() != self._pid:
+        if is_copy_of(self._pid):
             # A copy that the job has forked: it would talk into what this process says.
             return
         with self._lock:

@@ -14,7 +14,7 @@ from deeper_tasks.tasks import enter_job, leave_job
 from deeper_tasks.worker import verdict
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call
-from deeper_tasks.worker.forks import leave_if_copy
+from deeper_tasks.worker.forks import leave_if_copy, watch_forks
 from deeper_tasks.worker.stalls import Stalls
 from deeper_tasks.worker.unfinished import abandon
 
@@ -25,6 +25,7 @@ class CoroutineExecutor:
     def __init__(self, *, now: Callable[[], float] = time.monotonic, stalls: Stalls | None = None) -> None:
         self._now = now
         self._pid = os.getpid()
+        watch_forks()
         self._stalls = stalls
 
     async def run(self, attempt: Attempt, call: Call) -> Settlement:

@@ -43,7 +43,7 @@ from deeper_tasks.worker.executors.frames import (
 )
 from deeper_tasks.worker.executors.log_sender import take_part
 from deeper_tasks.worker.executors.thread import ThreadExecutor
-from deeper_tasks.worker.forks import leave_if_copy
+from deeper_tasks.worker.forks import hang_up_in_copies, is_copy_of, leave_if_copy, watch_forks
 from deeper_tasks.worker.hooks import HookRun
 from deeper_tasks.worker.outfit import Outfit
 from deeper_tasks.worker.reporter import Reporter
@@ -60,7 +60,7 @@ class _Line:
         self._pid = os.getpid()
 
     def send(self, frame: Frame) -> None:
-        if os.getpid() != self._pid:
+        if is_copy_of(self._pid):
             # A copy that the job has forked: it would talk into what this process says.
             return
         data = encode(frame)
@@ -80,6 +80,8 @@ class _Line:
 def serve(connection: socket.socket, prepare: Prepare) -> None:
     """Get ready for the one job, run it, and return when the stop hooks are through."""
     line = _Line(connection)
+    watch_forks()
+    hang_up_in_copies(connection)
     try:
         outfit = _equip(prepare)
     except BaseException as error:  # noqa: BLE001 - whatever an import raises is told to the worker

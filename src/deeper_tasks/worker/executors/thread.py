@@ -18,7 +18,7 @@ from deeper_tasks.worker import verdict
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call
 from deeper_tasks.worker.executors.coroutine import await_in
-from deeper_tasks.worker.forks import leave_if_copy
+from deeper_tasks.worker.forks import leave_if_copy, watch_forks
 from deeper_tasks.worker.unfinished import is_awaitable
 
 
@@ -33,6 +33,7 @@ class ThreadExecutor:
     def __init__(self, *, threads: int, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._pid = os.getpid()
+        watch_forks()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="deeper-task")
 
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
