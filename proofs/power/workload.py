@@ -24,7 +24,7 @@ from deeper_tasks.domain.cron import Recurrence
 from deeper_tasks.domain.ids import ClaimToken, IdGenerator, JobId, NodeId
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport, JobSpec, NewJob, Progress
 from deeper_tasks.domain.schedule import Schedule, plan_firing
-from deeper_tasks.domain.settlement import End, Report, Settled, Settlement
+from deeper_tasks.domain.settlement import End, MovedJob, Report, Settled, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
 from deeper_tasks.errors import NodeLostError
@@ -291,8 +291,8 @@ class _Workload:
         self._known |= jobs
         self._recorder.note(Promised(jobs))
 
-    def _promise_ends(self, settled: Iterable[Settled]) -> None:
-        self._promise({job.id: job.state if job.state.is_terminal else None for job in settled})
+    def _promise_ends(self, jobs: Iterable[Settled | MovedJob]) -> None:
+        self._promise({job.id: job.state if job.state.is_terminal else None for job in jobs})
 
     def _take_back(self, jobs: tuple[JobId, ...]) -> None:
         for job in jobs:

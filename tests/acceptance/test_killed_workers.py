@@ -84,6 +84,23 @@ async def test_a_job_that_kills_its_worker_is_discarded_and_costs_those_beside_i
         assert status.attempts == 1
 
 
+async def test_a_job_that_is_discarded_with_its_worker_is_logged_as_every_dead_letter(crew, manager, wait_until):
+    worker = crew.worker("default:1")
+    task_id = await manager.enqueue_task(tasks.kill_worker, max_attempts=1)
+    await wait_until(lambda: worker.process.poll() is not None)
+    # One that does not serve its queue.
+    other = crew.worker("other:1")
+    await wait_until(lambda: other.says("discarded after 1 attempts"))
+    [line] = [event for event in other.events() if event.get("level") == "error"]
+    assert (line["job_id"], line["task"], line["queue"], line["attempt"]) == (
+        task_id,
+        tasks.kill_worker.name,
+        "default",
+        1,
+    )
+    assert "WorkerLost" in line["message"]
+
+
 async def _are(standing, ids, wanted):
     return await standing(ids) == {wanted}
 

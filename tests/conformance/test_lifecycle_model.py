@@ -276,6 +276,16 @@ def claimed(job):
     return (job.id, job.attempt, job.max_attempts, job.has_started, *earlier)
 
 
+def told(moved):
+    """What a store tells of a job that it moved for another than its worker."""
+    return (moved.id, moved.queue, moved.attempt, moved.cancel_reason, moved.state)
+
+
+def about(job):
+    """The same of a job of the model, but for where it is moved to."""
+    return (job.id, job.queue, job.attempt, job.cancel_requested)
+
+
 class LifeCycle(RuleBasedStateMachine):
     """One call a step, its answer as the model predicts it; after each step every job is compared."""
 
@@ -435,7 +445,7 @@ class LifeCycle(RuleBasedStateMachine):
     def expire(self):
         expired = self.run(self.backend.expire(now=self.now))
         jobs = self.model.expired()
-        assert {one.id for one in expired} == {job.id for job in jobs}
+        assert {told(one) for one in expired} == {(*about(job), State.FAILED) for job in jobs}
         for job in jobs:
             job.errors += 1
             self.model.move(job, State.FAILED)
@@ -452,7 +462,8 @@ class LifeCycle(RuleBasedStateMachine):
         assert rescue.is_finished
         held = [] if is_late else self.model.held_by(node)
         self.sent.extend(Settlement(id=job.id, token=job.token, end=End.COMPLETE) for job in held)
-        assert {one.id: one.state for one in rescue.jobs} == {job.id: self.model.rescue(job) for job in held}
+        expected = {(*about(job), self.model.rescue(job)) for job in held}
+        assert {told(one) for one in rescue.jobs} == expected
         if not is_late:
             del self.model.beats[node]
             with pytest.raises(NodeLostError):
@@ -553,7 +564,7 @@ class LifeCycle(RuleBasedStateMachine):
             job.cancel_requested = "enough"
             if job.state is not State.RUNNING:
                 self.model.move(job, State.CANCELLED)
-        assert {one.id: one.state for one in settled} == {job.id: job.state for job in jobs}
+        assert {told(one) for one in settled} == {(*about(job), job.state) for job in jobs}
 
     @precondition(lambda self: self.model.in_state(*TERMINAL))
     @rule(which=some)

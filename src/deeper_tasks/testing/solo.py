@@ -318,7 +318,8 @@ class SoloWorker:
         await asyncio.wait((running,), timeout=self._demands.patience)
         job = attempt.job
         with suppress(BackendError):
-            await self._store.settle([Settlement(id=job.id, token=job.token, end=End.RELEASE)])
+            ran_for = None if attempt.context is None else timedelta(0)
+            await self._store.settle([Settlement(id=job.id, token=job.token, end=End.RELEASE, ran_for=ran_for)])
 
     async def _settle(self, job: ClaimedJob, settlement: Settlement) -> State | None:
         settled = await self._store.settle([settlement])

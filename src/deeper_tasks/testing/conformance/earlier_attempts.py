@@ -35,7 +35,7 @@ Fields = dict[str, Any]
 _KINDS = pytest.mark.parametrize(
     ("mark", "since"), [({"is_task_unknown": True}, "unknown_since"), ({"is_unfit": True}, "unfit_since")]
 )
-_COMES_BACK = pytest.mark.parametrize("end", [End.RELEASE, End.SNOOZE, End.RETRY])
+_COMES_BACK = (End.RELEASE, End.SNOOZE, End.RETRY)
 """Ends after which the job comes back by itself."""
 
 
@@ -68,15 +68,17 @@ class EarlierAttemptsConformance:
         assert (job.unknown_since, job.unfit_since) == (NOW, NOW + MINUTE)
 
     @_KINDS
-    @_COMES_BACK
-    async def test_the_moment_stays_over_an_attempt_whose_handler_was_not_started(
-        self, backend: Backend, mark: Fields, since: str, end: End
+    async def test_the_moment_stays_over_attempts_whose_handler_was_not_started(
+        self, backend: Backend, mark: Fields, since: str
     ) -> None:
         node = await join(backend)
-        await settle(backend, [await put_running(backend, node)], End.RELEASE, **mark)
-        await settle(backend, await take(backend, node), end, now=NOW + SECOND)
-        job = await take_again(backend, node, now=NOW + MINUTE)
-        assert getattr(job, since) == NOW
+        job = await put_running(backend, node)
+        await settle(backend, [job], End.RELEASE, **mark)
+        for end in _COMES_BACK:
+            job = await take_again(backend, node, now=NOW + MINUTE)
+            assert getattr(job, since) == NOW
+            await settle(backend, [job], end, now=NOW + MINUTE)
+        assert getattr(await take_again(backend, node, now=NOW + MINUTE), since) == NOW
 
     @_KINDS
     async def test_the_moment_stays_over_the_loss_of_a_worker(self, backend: Backend, mark: Fields, since: str) -> None:
@@ -87,17 +89,20 @@ class EarlierAttemptsConformance:
         assert getattr(await take_again(backend, await join(backend)), since) == NOW
 
     @_KINDS
-    @_COMES_BACK
     async def test_the_moment_is_forgotten_once_the_handler_ran(
-        self, backend: Backend, mark: Fields, since: str, end: End
+        self, backend: Backend, mark: Fields, since: str
     ) -> None:
         node = await join(backend)
-        await settle(backend, [await put_running(backend, node)], End.RELEASE, **mark)
-        await settle(backend, await take(backend, node), end, ran_for=timedelta(0))
-        job = await take_again(backend, node)
+        job = await put_running(backend, node)
+        for hour, end in enumerate(_COMES_BACK):
+            now = NOW + hour * HOUR
+            assert getattr(job, since) is None
+            await settle(backend, [job], End.RELEASE, now=now, **mark)
+            job = await take_again(backend, node, now=now)
+            assert getattr(job, since) == now
+            await settle(backend, [job], end, ran_for=timedelta(0), now=now)
+            job = await take_again(backend, node, now=now)
         assert getattr(job, since) is None
-        await settle(backend, [job], End.RELEASE, now=NOW + HOUR, **mark)
-        assert getattr(await take_again(backend, node, now=NOW + HOUR), since) == NOW + HOUR
 
     @_KINDS
     async def test_a_manual_retry_forgets_the_moment(self, backend: Backend, mark: Fields, since: str) -> None:
@@ -156,21 +161,26 @@ class EarlierAttemptsConformance:
         await rescue_all(backend, node)
         assert (await take_again(backend, await join(backend))).is_quarantined
 
-    @_COMES_BACK
-    async def test_a_quarantine_stays_over_an_attempt_whose_handler_was_not_started(
-        self, backend: Backend, end: End
-    ) -> None:
+    async def test_a_quarantine_stays_over_attempts_whose_handler_was_not_started(self, backend: Backend) -> None:
         await lose(backend, await put(backend))
         node = await join(backend)
-        await settle(backend, await take(backend, node), end)
+        for end in _COMES_BACK:
+            job = await take_again(backend, node)
+            assert job.is_quarantined
+            await settle(backend, [job], end)
         assert (await take_again(backend, node)).is_quarantined
 
-    @_COMES_BACK
-    async def test_a_quarantine_ends_once_the_handler_ran(self, backend: Backend, end: End) -> None:
-        await lose(backend, await put(backend))
-        node = await join(backend)
-        await settle(backend, await take(backend, node), end, ran_for=timedelta(0))
-        assert not (await take_again(backend, node)).is_quarantined
+    async def test_a_quarantine_ends_once_the_handler_ran(self, backend: Backend) -> None:
+        job_id = await put(backend, max_attempts=9)
+        for end in _COMES_BACK:
+            await lose(backend, job_id)
+            node = await join(backend)
+            [job] = await take(backend, node)
+            assert job.is_quarantined
+            await settle(backend, [job], end, ran_for=timedelta(0))
+            job = await take_again(backend, node)
+            assert not job.is_quarantined
+            await settle(backend, [job], End.RELEASE)
 
     async def test_a_manual_retry_of_a_job_that_was_discarded_with_its_worker_keeps_the_quarantine(
         self, backend: Backend

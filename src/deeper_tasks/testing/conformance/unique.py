@@ -172,26 +172,25 @@ class UniqueConformance:
         await check_holder(backend, job_id, FOR_AN_HOUR, now=NOW + HOUR - SECOND)
         await check_free(backend, FOR_AN_HOUR, now=NOW + HOUR + SECOND)
 
-    @pytest.mark.parametrize("unique", [UNTIL_DONE, FOR_AN_HOUR])
-    @pytest.mark.parametrize("state", [State.CANCELLED, State.FAILED, State.DISCARDED])
     @pytest.mark.parametrize("is_pruned", [True, False])
     async def test_a_deleted_job_that_did_not_complete_holds_its_key_no_longer(
         self,
         backend: Backend,
-        unique: Unique,
-        state: State,
         is_pruned: bool,  # noqa: FBT001
     ) -> None:
-        job_id = await put_ended(backend, state, unique=unique)
-        await remove(backend, job_id, is_pruned=is_pruned)
-        await check_free(backend, unique, now=NOW + MINUTE)
+        for state in (State.CANCELLED, State.FAILED, State.DISCARDED):
+            for unique in (Unique(key=f"given:{state}"), Unique(key=f"given:hourly-{state}", period=HOUR)):
+                job_id = await put_ended(backend, state, unique=unique)
+                await remove(backend, job_id, is_pruned=is_pruned)
+                await check_free(backend, unique, now=NOW + MINUTE)
 
     @pytest.mark.parametrize("unique", [UNTIL_DONE, FOR_AN_HOUR])
-    @pytest.mark.parametrize("delay", [timedelta(0), MINUTE])
     async def test_a_waiting_job_that_is_deleted_holds_its_key_no_longer(
-        self, backend: Backend, unique: Unique, delay: timedelta
+        self, backend: Backend, unique: Unique
     ) -> None:
-        await backend.delete(only(await put(backend, unique=unique, delay=delay)))
+        for delay in (timedelta(0), MINUTE):
+            job_id = await put(backend, unique=unique, delay=delay)
+            await backend.delete(only(job_id))
         await check_free(backend, unique)
 
     @pytest.mark.parametrize("unique", [UNTIL_DONE, FOR_AN_HOUR])
