@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 
+from msgspec.structs import replace
+
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport
@@ -239,11 +241,12 @@ def _each_job_once(batch: list[_Item]) -> list[_Item]:
 def _plainer(settlement: Settlement) -> Iterator[Settlement]:
     """Yield what may be stored instead of a settlement that was refused, each with less in it than the one before."""
     if settlement.end is End.COMPLETE:
-        yield Settlement(id=settlement.id, token=settlement.token, end=End.COMPLETE, result_omitted=_NOT_STORED)
+        yield replace(settlement, result=None, result_omitted=_NOT_STORED)
         yield Settlement(id=settlement.id, token=settlement.token, end=End.COMPLETE)
         return
     report = None if settlement.error is None else ErrorReport(kind="NotStored", message=_NOT_STORED)
-    yield Settlement(id=settlement.id, token=settlement.token, end=settlement.end, error=report, delay=settlement.delay)
+    # As long as it can be: what it says of a run, or marks, counts for the attempts to come.
+    yield replace(settlement, error=report)
     # A delay that cannot be stored, or errors of before that cannot be added to.
     yield Settlement(id=settlement.id, token=settlement.token, end=End.FAIL, error=report)
     yield Settlement(id=settlement.id, token=settlement.token, end=End.FAIL)

@@ -271,14 +271,15 @@ async def test_an_error_that_the_store_refuses_is_replaced_by_a_plain_one_of_the
     jobs = await claimed(flaky, 3)
     refuse(lambda settlement: settlement.error == BAD)
     for job, error in zip(jobs, (None, None, BAD), strict=True):
-        ends.settler.put(job, of(job, end, error=error, delay=timedelta(minutes=5)))
+        ends.settler.put(job, of(job, end, error=error, delay=timedelta(minutes=5), ran_for=timedelta(seconds=1)))
     await ends.settler.wait_until_idle()
     assert ends.told == [(job.id, state) for job in jobs]
     stored = await flaky.get(jobs[2].id)
     assert [(error.kind, error.message) for error in stored.errors] == [
         ("NotStored", "what this attempt ended with could not be stored")
     ]
-    assert flaky.called("settle")[-1].args[0][0].delay == timedelta(minutes=5)
+    [plain] = flaky.called("settle")[-1].args[0]
+    assert (plain.delay, plain.ran_for) == (timedelta(minutes=5), timedelta(seconds=1))
 
 
 async def test_a_job_whose_errors_cannot_be_added_to_fails_and_is_not_run_for_ever(ends, flaky, refuse):
