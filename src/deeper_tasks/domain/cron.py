@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSimError
 from msgspec import Struct
 
-from deeper_tasks.domain.cron_fields import END_OF_TIME, CronFields
+from deeper_tasks.domain.cron_fields import CronFields
+from deeper_tasks.domain.end_of_time import END_OF_TIME
 from deeper_tasks.errors import InvalidOptionError
 
 ALIASES = {

@@ -9,10 +9,8 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
+from deeper_tasks.domain.end_of_time import END_OF_TIME
 from deeper_tasks.domain.wall_clock import first_shown, latest_shown, stretches
-
-END_OF_TIME = datetime(9999, 12, 30, tzinfo=UTC)
-"""No due time lies here or later: the calendar ends, in some zones a day before it does in others."""
 
 _ANY_MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
@@ -43,7 +41,7 @@ class CronFields:
         self._is_fixed = not minute.startswith("*") and not hour.startswith("*")
 
     def next_after(self, moment: datetime, zone: ZoneInfo) -> datetime | None:
-        """Return the first due time after `moment`, in UTC; None when 41 years have none, and so no years have."""
+        """Return the first due time after `moment`, in UTC; None when neither 41 years nor the calendar have one."""
         moment = moment.astimezone(UTC)
         if moment >= END_OF_TIME:
             return None

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from deeper_tasks.domain.damage import Damage
+from deeper_tasks.domain.end_of_time import END_OF_TIME, later
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
@@ -46,7 +47,8 @@ class NewJob(Struct, frozen=True, kw_only=True):
     A job to insert.
 
     It is due at `due`, or `delay` after the insert by the store's clock. A time
-    that has passed counts as now. `expires_in` of the spec counts from then.
+    that has passed counts as now, one after the end of time as that. `expires_in`
+    of the spec counts from then.
     """
 
     id: JobId
@@ -57,7 +59,8 @@ class NewJob(Struct, frozen=True, kw_only=True):
 
     def due_at(self, now: datetime) -> datetime:
         """Return when it is due, if it is inserted at `now`; never before that."""
-        return max(now, now + self.delay if self.due is None else self.due)
+        due = later(now, self.delay) if self.due is None else min(self.due, END_OF_TIME)
+        return max(now, due)
 
 
 class Insertion(Struct, frozen=True, kw_only=True):

@@ -10,8 +10,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from deeper_tasks.domain.cron import Recurrence
-from deeper_tasks.domain.cron_fields import END_OF_TIME
 from deeper_tasks.domain.damage import Damage
+from deeper_tasks.domain.end_of_time import END_OF_TIME
 from deeper_tasks.domain.ids import JobId, derived_id
 from deeper_tasks.domain.job import Insertion, JobSpec, NewJob
 from deeper_tasks.domain.schedule_run import PlannedRun, RunOutcome, ScheduleRun

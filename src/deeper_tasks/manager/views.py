@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from deeper_tasks.backends.protocol import Counts, Cursor, JobList, QueueCounts
 from deeper_tasks.backends.reading import Reading
-from deeper_tasks.domain.cron_fields import END_OF_TIME
 from deeper_tasks.domain.damage import Damage
+from deeper_tasks.domain.end_of_time import END_OF_TIME
 from deeper_tasks.domain.job import AttemptError, Job, Json, Progress
 from deeper_tasks.domain.nesting import MAX_READABLE_NESTING, nests_too_deep, too_deep
 from deeper_tasks.domain.schedule import MissedRuns, Overlap, ScheduleEntry

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from deeper_tasks.domain.cron import ALIASES, Recurrence, parse_recurrence
-from deeper_tasks.domain.cron_fields import END_OF_TIME
+from deeper_tasks.domain.end_of_time import END_OF_TIME
 from deeper_tasks.errors import InvalidOptionError
 
 BERLIN = ZoneInfo("Europe/Berlin")

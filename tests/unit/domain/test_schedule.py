@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from deeper_tasks.domain.cron import Recurrence, parse_recurrence
-from deeper_tasks.domain.cron_fields import END_OF_TIME
+from deeper_tasks.domain.end_of_time import END_OF_TIME
 from deeper_tasks.domain.ids import derived_id
 from deeper_tasks.domain.job import JobSpec
 from deeper_tasks.domain.schedule import (

@@ -8,6 +8,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node, NodeRecord
+from deeper_tasks.domain.end_of_time import later
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob, Job
 from deeper_tasks.domain.settlement import UNCOUNTED, Report, Settled, Settlement, state_after
@@ -117,7 +118,7 @@ def _end(document: Document, record: Record, settlement: Settlement, *, now: dat
     if state is State.COMPLETED:
         record.change(result=settlement.result, result_omitted=settlement.result_omitted)
     if state in AWAITS_ITS_TIME:
-        record.change(scheduled_at=now + settlement.delay)
+        record.change(scheduled_at=later(now, settlement.delay))
     if settlement.ran_for is not None:
         record.change(attempted_at=now - settlement.ran_for)
     if end in UNCOUNTED and not state.is_terminal:

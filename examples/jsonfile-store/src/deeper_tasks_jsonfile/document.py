@@ -10,6 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from deeper_tasks.backends.protocol import JobFilter, NodeRecord, QueueSettings
+from deeper_tasks.domain.end_of_time import later
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_ERRORS, ErrorReport, Job
 from deeper_tasks.domain.marks import NO_MARKS, Marks
@@ -119,7 +120,7 @@ class Document(Struct, kw_only=True, omit_defaults=True):
         """Return the job that holds a key: this one, if it was free."""
         hold = self.keys.get(unique.key)
         if hold is None or (hold.until is not None and hold.until <= now):
-            hold = Hold(job, None if unique.period is None else now + unique.period)
+            hold = Hold(job, None if unique.period is None else later(now, unique.period))
             self.keys[unique.key] = hold
         return hold.job
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from deeper_tasks.domain.end_of_time import later
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.state import State
@@ -44,7 +45,7 @@ def _record(new: NewJob, *, now: datetime) -> Record:
         max_attempts=spec.max_attempts,
         inserted_at=now,
         scheduled_at=due,
-        expires_at=None if spec.expires_in is None else due + spec.expires_in,
+        expires_at=None if spec.expires_in is None else later(due, spec.expires_in),
         options=spec.options,
         unique_key=None if new.unique is None else new.unique.key,
     )

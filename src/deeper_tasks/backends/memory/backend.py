@@ -33,6 +33,7 @@ from deeper_tasks.backends.protocol import (
     Retention,
     Retried,
 )
+from deeper_tasks.domain.end_of_time import later
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED, Insertion, Job, JobSpec, NewJob
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
@@ -378,7 +379,7 @@ class MemoryBackend:
         if state is State.COMPLETED:
             record.result, record.result_omitted = settlement.result, settlement.result_omitted
         if state in AWAITS_ITS_TIME:
-            record.scheduled_at = now + delay
+            record.scheduled_at = later(now, delay)
         record.marks = record.marks.after(settlement, now=now)
         record.led_to = state
         self._jobs.move(record, state, now=now)

@@ -11,6 +11,7 @@ from deeper_tasks.backends.memory.line import Line
 from deeper_tasks.backends.memory.nodes import Nodes
 from deeper_tasks.backends.memory.record import Record
 from deeper_tasks.backends.memory.unique_keys import UniqueKeys
+from deeper_tasks.domain.end_of_time import later
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
 from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_EXPIRE, State
@@ -55,7 +56,7 @@ class JobTable:
             scheduled_at=due,
             max_attempts=job.spec.max_attempts,
             state=State.SCHEDULED if due > now else State.PENDING,
-            expires_at=None if expires_in is None else due + expires_in,
+            expires_at=None if expires_in is None else later(due, expires_in),
             unique=unique,
         )
         self.records[job.id] = record

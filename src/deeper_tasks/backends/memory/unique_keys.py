@@ -7,6 +7,7 @@ from heapq import heappop, heappush
 
 from msgspec import Struct
 
+from deeper_tasks.domain.end_of_time import later
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.unique import Unique
 
@@ -35,7 +36,7 @@ class UniqueKeys:
     def take(self, unique: Unique, job_id: JobId, *, now: datetime) -> None:
         """Give a free key to a job that is being enqueued."""
         self._drop_run_out(now)
-        until = None if unique.period is None else now + unique.period
+        until = None if unique.period is None else later(now, unique.period)
         self._holds[unique.key] = Hold(job_id, until)
         if until is not None:
             heappush(self._ends, (until, unique.key))

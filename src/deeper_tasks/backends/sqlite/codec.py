@@ -19,6 +19,7 @@ from deeper_tasks.backends.reading import (
     to_progress,
 )
 from deeper_tasks.domain.damage import EARLIEST, LATEST
+from deeper_tasks.domain.end_of_time import END_OF_TIME
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import ClaimedJob, Job, JobOptions
 from deeper_tasks.domain.state import State
@@ -38,6 +39,14 @@ def micros(moment: datetime) -> int:
 def duration(delay: timedelta) -> int:
     """Return a duration in microseconds."""
     return delay // MICROSECOND
+
+
+LAST_MOMENT = micros(END_OF_TIME)
+
+
+def later(now: int, by: timedelta) -> int:
+    """Return a stored moment so much later, the last that there is at the latest."""
+    return min(now + duration(by), LAST_MOMENT)
 
 
 def moment(value: int) -> datetime:

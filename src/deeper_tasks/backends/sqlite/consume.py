@@ -18,7 +18,15 @@ import msgspec
 from deeper_tasks.backends.codes import CODES, STATES, mark_of
 from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node
 from deeper_tasks.backends.sqlite import counters, ends, unique_keys
-from deeper_tasks.backends.sqlite.codec import CLAIMED_COLUMNS, claimed_jobs, duration, plain, to_claimed_job, to_json
+from deeper_tasks.backends.sqlite.codec import (
+    CLAIMED_COLUMNS,
+    claimed_jobs,
+    duration,
+    later,
+    plain,
+    to_claimed_job,
+    to_json,
+)
 from deeper_tasks.backends.sqlite.database import UNREADABLE, Statements, raise_unless_of_content
 from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
@@ -284,7 +292,7 @@ def _ended(job: _Found, settlement: Settlement, state: State, now: int) -> JobEn
         state=CODES[state],
         attempts_taken_back=1 if is_uncounted else 0,
         finished_at=now if state.is_terminal else None,
-        scheduled_at=now + duration(settlement.delay) if is_put_off else None,
+        scheduled_at=later(now, settlement.delay) if is_put_off else None,
         ran_for=None if settlement.ran_for is None else duration(settlement.ran_for),
         error=None if settlement.error is None else error_document(settlement.error, attempt=job.attempt, now=now),
         mark=mark_of(settlement),

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.sqlite import counters, unique_keys
-from deeper_tasks.backends.sqlite.codec import duration, micros, options_document, to_json
+from deeper_tasks.backends.sqlite.codec import LAST_MOMENT, later, micros, options_document, to_json
 from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
@@ -72,8 +72,8 @@ def _existing(job: NewJob, *, is_same: bool) -> Insertion:
 
 def _due(job: NewJob, now: int) -> int:
     if job.due is not None:
-        return max(micros(job.due), now)
-    return now + duration(job.delay)
+        return max(min(micros(job.due), LAST_MOMENT), now)
+    return later(now, job.delay)
 
 
 def _row(job: NewJob, state: int, due: int, now: int) -> Row:
@@ -89,7 +89,7 @@ def _row(job: NewJob, state: int, due: int, now: int) -> Row:
         spec.max_attempts,
         now,
         due,
-        None if spec.expires_in is None else due + duration(spec.expires_in),
+        None if spec.expires_in is None else later(due, spec.expires_in),
         options_document(spec.options),
         None if job.unique is None else job.unique.key,
     )

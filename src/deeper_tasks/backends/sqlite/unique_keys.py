@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from deeper_tasks.backends.protocol import MAX_BATCH
-from deeper_tasks.backends.sqlite.codec import duration, to_json
+from deeper_tasks.backends.sqlite.codec import later, to_json
 from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.unique import Unique
@@ -37,7 +37,7 @@ WHERE key IN (SELECT key FROM deeper_unique_key WHERE expires_at <= :now LIMIT :
 
 def take(connection: Statements, unique: Unique, holder: JobId, *, now: int) -> JobId:
     """Take a key if it is free or has expired; returns who holds it now."""
-    expires_at = None if unique.period is None else now + duration(unique.period)
+    expires_at = None if unique.period is None else later(now, unique.period)
     connection.execute(TAKE, {"key": unique.key, "holder": holder, "expires_at": expires_at, "now": now})
     return JobId(connection.execute(SELECT_HOLDER, (unique.key,)).fetchone()[0])
 

@@ -8,11 +8,14 @@ import pytest
 from msgspec.structs import replace
 
 from deeper_tasks.backends.protocol import Backend, JobQuery
+from deeper_tasks.domain.end_of_time import END_OF_TIME
 from deeper_tasks.domain.job import Insertion, Job, JobOptions
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.unique import Unique
 from deeper_tasks.errors import DuplicateJobError, UnsupportedError
 from deeper_tasks.testing.conformance.scene import (
+    DAY,
     HOUR,
     MINUTE,
     NOW,
@@ -26,6 +29,7 @@ from deeper_tasks.testing.conformance.scene import (
     put_running,
     settle,
     state_of,
+    take,
 )
 
 
@@ -79,6 +83,23 @@ class ProduceConformance:
     async def test_a_job_due_in_the_future_is_scheduled(self, backend: Backend) -> None:
         job = await look(backend, await put(backend, due=NOW + HOUR))
         assert (job.state, job.scheduled_at) == (State.SCHEDULED, NOW + HOUR)
+
+    async def test_by_a_clock_far_ahead_no_moment_lies_beyond_the_end_of_time(self, backend: Backend) -> None:
+        far, long, unique = END_OF_TIME - 400 * DAY, 36_500 * DAY, Unique(key="given:long", period=36_500 * DAY)
+        beyond = END_OF_TIME.replace(day=31, hour=23)
+        delayed = await put(backend, now=far, delay=long)
+        expiring = await put(backend, now=far, expires_in=long, unique=unique)
+        both = await put(backend, now=far, due=beyond, expires_in=long)
+        assert (await look(backend, delayed)).scheduled_at == END_OF_TIME
+        assert (await look(backend, expiring)).expires_at == END_OF_TIME
+        job = await look(backend, both)
+        assert (job.scheduled_at, job.expires_at) == (END_OF_TIME, END_OF_TIME)
+        [answer] = await backend.insert([new_job(unique=unique)], now=END_OF_TIME - DAY)
+        assert answer == Insertion(id=expiring, is_new=False)
+        [running] = await take(backend, await join(backend), now=far)
+        await settle(backend, [running], End.RETRY, delay=long, now=far)
+        assert (await look(backend, expiring)).scheduled_at == END_OF_TIME
+        assert (await backend.find(JobQuery())).total == 3
 
     async def test_a_due_time_in_any_zone_means_the_same_moment(self, backend: Backend) -> None:
         due = (NOW + HOUR).astimezone(timezone(timedelta(hours=-7)))

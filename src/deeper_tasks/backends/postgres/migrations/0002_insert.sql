@@ -62,7 +62,10 @@ BEGIN
     IF _keys IS NOT NULL THEN
         DELETE FROM unique_key WHERE unique_key.key = ANY (_keys) AND unique_key.expires_at <= _moment;
         INSERT INTO unique_key (key, holder, expires_at)
-        SELECT DISTINCT ON (sent.key) sent.key, sent.id, _moment + sent.period * interval '1 microsecond'
+        SELECT DISTINCT ON (sent.key) sent.key, sent.id,
+            CASE WHEN sent.period IS NOT NULL
+                THEN least(_moment + sent.period * interval '1 microsecond', '9999-12-30 00:00+00')
+            END
         FROM unnest(_ids, _keys, _periods) WITH ORDINALITY AS sent (id, key, period, place)
         WHERE sent.key IS NOT NULL AND _is_fresh[sent.place]
         ORDER BY sent.key, sent.place
@@ -86,7 +89,11 @@ BEGIN
     END IF;
 
     WITH fresh AS MATERIALIZED (
-        SELECT sent.*, greatest(_moment, coalesce(sent.due, _moment + sent.delay * interval '1 microsecond')) AS due_at
+        -- No moment lies beyond the last that Python's datetime has in every zone (end_of_time.py).
+        SELECT sent.*, greatest(
+            _moment,
+            least(coalesce(sent.due, _moment + sent.delay * interval '1 microsecond'), '9999-12-30 00:00+00')
+        ) AS due_at
         FROM unnest(
             _ids, _tasks, _arguments, _queues, _priorities, _max_attempts, _dues, _delays, _expiries, _options, _keys
         ) WITH ORDINALITY AS sent (
@@ -100,7 +107,10 @@ BEGIN
             task, arguments, options, unique_key
         )
         SELECT
-            fresh.id, _moment, fresh.due_at, fresh.due_at + fresh.expiry * interval '1 microsecond',
+            fresh.id, _moment, fresh.due_at,
+            CASE WHEN fresh.expiry IS NOT NULL
+                THEN least(fresh.due_at + fresh.expiry * interval '1 microsecond', '9999-12-30 00:00+00')
+            END,
             fresh.max_attempts, fresh.max_attempts, CASE WHEN fresh.due_at <= _moment THEN 3 ELSE 1 END, fresh.priority,
             fresh.queue, fresh.task, fresh.arguments, fresh.options, fresh.key
         FROM fresh

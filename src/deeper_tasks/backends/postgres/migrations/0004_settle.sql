@@ -70,7 +70,7 @@ BEGIN
             scheduled_at = CASE
                 WHEN sent.delay IS NULL OR (job.cancel_requested IS NOT NULL AND sent.state_if_cancelled >= 6)
                 THEN job.scheduled_at
-                ELSE _moment + sent.delay * interval '1 microsecond'
+                ELSE least(_moment + sent.delay * interval '1 microsecond', '9999-12-30 00:00+00')
             END,
             attempted_at = coalesce(_moment - sent.run_time * interval '1 microsecond', job.attempted_at),
             unknown_since = CASE
