@@ -15,20 +15,29 @@ from deeper_tasks.cli.program import ExitCode, tell
 
 _logger = logging.getLogger("deeper_tasks")
 
+_CODES = 256
+"""What the system keeps of an exit code: 256 would be taken for 0."""
 _LAST_WORDS = 2.0
 """Seconds that tasks, threads and log handlers get to end after the worker has stopped."""
 
 
-def run_to_the_end(run: Callable[[], ExitCode], *, as_json: bool) -> ExitCode:
+def run_to_the_end(run: Callable[[], ExitCode], *, as_json: bool) -> int:
     """
     Call `run`, which has a worker process do its work, and return its exit code, or that of its failure.
 
     The interpreter would wait for threads of the application for ever: where
-    one does not end, the process ends here.
+    one does not end, the process ends here. An application that exits by itself,
+    at its import for example, was not asked to: then the code is never 0.
     """
     others = set(threading.enumerate())
+    code: int
     try:
         code = run()
+    except SystemExit as error:
+        code = _code_of(error)
+    except asyncio.CancelledError as error:
+        _logger.critical("the worker process ends because its own task was cancelled", exc_info=error)
+        code = ExitCode.REFUSED
     except Exception as error:  # noqa: BLE001 - a process that does not end for it is never replaced
         code = _told(error, as_json=as_json)
     deadline = time.monotonic() + (0 if code is ExitCode.STUCK else _LAST_WORDS)
@@ -51,7 +60,7 @@ async def end_loop(code: ExitCode) -> None:
         leave(code)
 
 
-def leave(code: ExitCode) -> None:
+def leave(code: int) -> None:
     """End the process now. What is stuck may hold the lock of a log handler, or nobody may read the output."""
     try:
         speaker = threading.Thread(target=_flush, name="deeper-last-words", daemon=True)
@@ -67,6 +76,18 @@ def _flush() -> None:
         # Closed, or never there: a service may be started without.
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
+
+
+def _code_of(error: SystemExit) -> int:
+    """Return the code with which an exit of the application's own ends the process."""
+    if isinstance(error.code, str):
+        # As the interpreter does.
+        sys.stderr.write(f"{error.code}\n")
+        return ExitCode.REFUSED
+    if isinstance(error.code, int) and error.code % _CODES:
+        return error.code
+    _logger.critical("the application ended this worker process, by sys.exit(%r)", error.code, exc_info=error)
+    return ExitCode.REFUSED
 
 
 def _told(error: Exception, *, as_json: bool) -> ExitCode:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 
@@ -17,6 +16,7 @@ from deeper_tasks.cli.health_outlets import HealthOutlets
 from deeper_tasks.cli.monitor import Monitor
 from deeper_tasks.cli.program import ExitCode
 from deeper_tasks.cli.worker_logs import set_level, start_logging
+from deeper_tasks.cli.worker_loop import run_on_loop
 from deeper_tasks.cli.worker_options import WorkerOptions
 from deeper_tasks.config import Settings, parse_queues, redacted
 from deeper_tasks.errors import ConfigError
@@ -49,7 +49,7 @@ def run_alone(options: WorkerOptions, settings: Settings) -> ExitCode:
             # The signals are handled now: who reads it may stop the worker in order.
             greet(options.application, loaded, log_format=options.log_format, health=outlets.url)
 
-        return asyncio.run(_work(manager, loaded, on_start=on_start))
+        return run_on_loop(_work(manager, loaded, on_start=on_start))
 
 
 def run_supervised(options: WorkerOptions, settings: Settings, place: Place) -> ExitCode:
@@ -68,7 +68,7 @@ def run_supervised(options: WorkerOptions, settings: Settings, place: Place) -> 
     lifeline.send(loaded)
     monitor = Monitor(silence_limit=settings.silence_limit_seconds)
     monitor.on_pulse = lambda: lifeline.send(monitor.report())
-    return asyncio.run(_work(manager, loaded, on_start=monitor.watch, name=f"worker-{place.index}"))
+    return run_on_loop(_work(manager, loaded, on_start=monitor.watch, name=f"worker-{place.index}"))
 
 
 def _load(options: WorkerOptions, *, logging_to: logging.Handler) -> tuple[BackgroundTaskManager, Loaded]:
@@ -110,6 +110,9 @@ async def _work(
     finally:
         await manager.close()
     code = ExitCode.STUCK if ended.is_stuck else ExitCode.DONE
+    if not ended.is_stopping:
+        _logger.error("the worker ended without having been asked to; this process ends, start the worker again")
+        code = ExitCode.REFUSED
     if ended.is_stuck:
         _logger.error(
             "jobs that cannot be stopped have taken too many slots; this process ends, start the worker again"

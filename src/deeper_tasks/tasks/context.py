@@ -330,6 +330,15 @@ def job_in(context: Context) -> ClaimedJob | None:
     return None if job is None else job._job  # noqa: SLF001 - this module's own
 
 
+def note_exit(context: Context, error: BaseException) -> ClaimedJob | None:
+    """Note that code in this context tried to end the program; returns the job that it runs for, or None."""
+    job = context.get(_CURRENT)
+    if job is None:
+        return None
+    job._stops.exit = error  # noqa: SLF001 - this module's own
+    return job._job  # noqa: SLF001 - the same
+
+
 def job_fields() -> dict[str, Any]:
     """Return what a log record of this code tells of its job, as the events of jobs do; nothing where there is none."""
     job = _CURRENT.get(None)

@@ -22,14 +22,16 @@ class StopSignals:
         forced: those by which the code was interrupted.
         seen: those that the handler's own code has read as true, or caught the cancellation of.
         reason: the words that came with the stop that decides.
+        exit: what a task or a callback of the handler's tried to end the program by; None: nothing did.
     """
 
-    __slots__ = ("forced", "held", "reason", "seen", "timeout", "told")
+    __slots__ = ("exit", "forced", "held", "reason", "seen", "timeout", "told")
 
     def __init__(self) -> None:
         self.told = self.forced = self.seen = _NONE
         self.reason = ""
         self.timeout: timedelta | None = None
+        self.exit: BaseException | None = None
         self.held = _NOTHING
 
     def is_late(self, ran_for: timedelta) -> bool:

@@ -23,14 +23,17 @@ def returned(call: Call, value: object, ran_for: timedelta, stops: StopSignals) 
     """
     Return the settlement of a handler that returned `value` after it ran for `ran_for`.
 
-    One that has seen a stop, or ran longer than its timeout, has not completed.
+    One that has seen a stop, or ran longer than its timeout, has not completed; nor has one
+    a part of which tried to end the program.
     """
     is_late = stops.is_late(ran_for)
-    if not (is_late or stops.told):
+    if not (is_late or stops.told or stops.exit):
         return call.returned(value, ran_for)
     error = error_in(value)
     if error is not None and not isinstance(error, Done):
         return raised(call, error, ran_for, stops)
+    if stops.exit is not None:
+        return raised(call, stops.exit, ran_for, stops)
     seen = stops.seen | _TIMEOUT if is_late else stops.seen
     if error is not None:
         # It knew of what it saw. A timeout that it did not see it cannot have meant.

@@ -7,8 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
+from functools import partial
 
 import pytest
+
+from deeper_tasks import BackgroundTaskManager
+from deeper_tasks.cli.ending import run_to_the_end
+from deeper_tasks.errors import JobNotCompletedError
 
 STORE = ("--url", "sqlite:///tasks.db")
 
@@ -57,7 +63,7 @@ async def run_worker(queues, *, on_start, **_):
         logging.disable()
         threading.Thread(target=hold_on).start()
         holds.wait()
-    return SimpleNamespace(is_stuck=True)
+    return SimpleNamespace(is_stuck=True, is_stopping=True)
 
 
 stuck.run_worker = run_worker
@@ -81,6 +87,106 @@ def open_pool():
 @manager.on_worker_stop
 def close_pool():
     Path("closed").touch()
+"""
+
+LEAVER = """
+import asyncio
+import contextvars
+import os
+import signal
+import sys
+import threading
+from types import SimpleNamespace
+
+from deeper_tasks import BackgroundTaskManager
+
+manager = BackgroundTaskManager("sqlite:///tasks.db")
+may_end = asyncio.Event()
+
+
+def leave(kind=SystemExit):
+    raise kind(0)
+
+
+async def leave_soon(kind=SystemExit):
+    leave(kind)
+
+
+async def leave_together():
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(leave_soon())
+        tasks.create_task(asyncio.sleep(60))
+
+
+async def leave_unawaited(how):
+    loop = asyncio.get_running_loop()
+    match how:
+        case "task":
+            leaving = loop.create_task(leave_soon())
+        case "callback":
+            loop.call_soon(leave)
+        case "timer":
+            loop.call_later(0, leave)
+        case "thread":
+            threading.Thread(target=contextvars.copy_context().run, args=(loop.call_soon_threadsafe, leave)).start()
+        case "done":
+            loop.create_task(asyncio.sleep(0)).add_done_callback(leave_it)
+    await asyncio.sleep(0.1)
+
+
+def leave_it(_):
+    leave(KeyboardInterrupt)
+
+
+@manager.task(max_attempts=1)
+async def leaves(how: str) -> None:
+    match how:
+        case "itself":
+            leave()
+        case "gather":
+            await asyncio.gather(leave_soon(), leave_soon(KeyboardInterrupt))
+        case "kept":
+            await asyncio.gather(leave_soon(), return_exceptions=True)
+        case "group":
+            await leave_together()
+        case "to_thread":
+            await asyncio.gather(asyncio.to_thread(leave))
+        case _:
+            await leave_unawaited(how)
+
+
+@manager.task(max_attempts=1)
+async def stops_the_loop() -> None:
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(leave, context=contextvars.Context())
+    await asyncio.sleep(0)
+
+
+@manager.task(max_attempts=1)
+async def neighbour() -> str:
+    await may_end.wait()
+    return "undisturbed"
+
+
+@manager.task(max_attempts=1)
+async def last() -> None:
+    may_end.set()
+
+
+async def return_at_once(queues, *, on_start, **_):
+    on_start(SimpleNamespace(on_pulse=lambda tell: None))
+    return SimpleNamespace(is_stuck=False, is_stopping=False)
+
+
+async def be_cancelled(queues, *, on_start, **_):
+    raise asyncio.CancelledError
+
+
+unasked = BackgroundTaskManager("sqlite:///tasks.db")
+unasked.run_worker = return_at_once
+cancelled = BackgroundTaskManager("sqlite:///tasks.db")
+cancelled.run_worker = be_cancelled
 """
 
 LOGGED = """
@@ -395,3 +501,73 @@ def test_what_a_job_logs_is_written_as_the_worker_writes_with_the_id_of_the_job(
     assert (line["level"], line["job_id"], line["task"], line["attempt"]) == ("info", job, f"logged.{task}", 1)
     assert line["message"] == f"hello from {'there' if task == 'in_a_process' else 'here'}"
     assert printed == ("to stdout\n" if task == "in_a_process" else "")
+
+
+LEAVES = ["itself", "gather", "kept", "group", "to_thread", "task", "callback", "timer", "thread", "done"]
+
+
+@pytest.fixture
+def leaver(folder):
+    """The store of the leaver's worker, and its tasks to enqueue them by."""
+    manager = BackgroundTaskManager("sqlite:///tasks.db")
+    names = ("leaves", "stops_the_loop", "neighbour", "last")
+    tasks = {name: manager.task(name=f"leaver.{name}", max_attempts=1)(lambda *how: None) for name in names}
+    with manager.sync as calls:
+
+        def enqueue(name, *how):
+            return calls.enqueue_task(tasks[name], args=list(how))
+
+        yield enqueue, calls.result, calls.get_task_status
+
+
+@pytest.mark.parametrize("loops", ["asyncio", "uvloop"])
+def test_what_a_part_of_a_job_exits_by_fails_its_attempt_and_neither_the_worker_nor_its_neighbours(
+    start, folder, leaver, loops
+):
+    enqueue, result, status = leaver
+    install = "import uvloop\nuvloop.install()\n" if loops == "uvloop" else ""
+    (folder / "leaver.py").write_text(install + LEAVER)
+    neighbour = enqueue("neighbour")
+    worker = start("leaver:manager")
+    worker.wait_for("started attempt 1")
+    jobs = {how: enqueue("leaves", how) for how in LEAVES}
+    for job in jobs.values():
+        with suppress(JobNotCompletedError):
+            result(job, timeout=20)
+    result(enqueue("stops_the_loop"), timeout=20)
+    result(enqueue("last"), timeout=20)
+    assert result(neighbour, timeout=20) == "undisturbed"
+    worker.process.send_signal(signal.SIGINT)
+    assert worker.end() == 0
+    ends = {how: status(job) for how, job in jobs.items()}
+    # uvloop does not tell whose callback it was.
+    blamed = set(LEAVES) if loops == "asyncio" else {"itself", "gather", "group", "to_thread"}
+    assert {how for how, job in ends.items() if job.status == "discarded"} == blamed
+    assert {ends[how].errors[-1].kind for how in blamed} <= {"SystemExit", "KeyboardInterrupt"}
+    assert any("was raised on the event loop by no job's code" in line for line in worker.lines)
+    assert any("the event loop was stopped" in line for line in worker.lines)
+
+
+@pytest.mark.parametrize("name", ["unasked", "cancelled"])
+def test_a_worker_that_ends_without_having_been_asked_to_never_says_that_all_is_well(start, folder, name):
+    (folder / "leaver.py").write_text(LEAVER)
+    worker = start(f"leaver:{name}")
+    assert worker.end() == 1
+    assert any("ended without having been asked to" in line or "was cancelled" in line for line in worker.lines)
+
+
+def test_an_application_that_exits_by_itself_never_ends_its_worker_with_code_0(start, folder):
+    (folder / "leaver.py").write_text("import sys\nsys.exit(0)")
+    worker = start("leaver:manager")
+    assert worker.end() == 1
+    assert "the application ended this worker process, by sys.exit(0)" in "\n".join(worker.lines)
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [(0, 1), (None, 1), (256, 1), (3, 3), (-1, -1), ("no settings", 1)],
+    ids=repr,
+)
+def test_the_code_of_an_application_s_own_exit_is_kept_unless_it_would_be_0(given, code, capsys):
+    assert run_to_the_end(partial(sys.exit, given), as_json=False) == code
+    assert ("no settings" in capsys.readouterr().err) is (given == "no settings")

@@ -24,6 +24,7 @@ from deeper_tasks.domain.state import State
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import InvalidArgumentsError
 from deeper_tasks.integrations.events import ArgumentsUnfit, JobStarted, TaskUnknown
+from deeper_tasks.tasks.context import note_exit
 from deeper_tasks.testing.conformance.scene import SECOND
 
 HALF_A_CHARACTER = "before \ud800 after"
@@ -744,6 +745,17 @@ async def test_after_a_seen_stop_what_is_returned_counts_as_if_it_had_been_raise
     settlement = await asyncio.wait_for(running, 10)
     assert settlement.end is end
     gc.collect()
+
+
+async def test_a_part_that_tried_to_end_the_program_has_failed_the_attempt_that_returned(bench, kind):
+    def note():
+        note_exit(contextvars.copy_context(), SystemExit(0))
+
+    async def on_loop():
+        note()
+
+    settlement = await bench.run(bench.task({"coroutine": on_loop, "thread": note}[kind]))
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "SystemExit")
 
 
 # Wrappers of an `async def`.
