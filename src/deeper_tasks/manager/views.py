@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -22,6 +23,8 @@ from deeper_tasks.domain.schedule_run import RunOutcome, ScheduleRun
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.errors import InvalidOptionError
 
+_STORED = re.compile(r"-?infinity|-?\d{1,19}|\d{4,6}-[-:. 0-9]{1,30}\+00( BC)?")
+"""Moments as a store writes those that no `datetime` can hold."""
 _anything = msgspec.json.Decoder()
 _call = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]])
 _NO_ARGUMENTS: tuple[list[Any], dict[str, Any]] = ([], {})
@@ -160,9 +163,10 @@ def read_cursor(text: str) -> Cursor:
     try:
         cursor = msgspec.json.decode(base64.urlsafe_b64decode(text.encode()), type=Cursor)
         is_naive = cursor.value is not None and cursor.value.tzinfo is None
+        is_stored = cursor.stored is None or _STORED.fullmatch(cursor.stored) is not None
     except (AttributeError, binascii.Error, msgspec.DecodeError, ValueError) as error:
         raise InvalidOptionError(f"{text!r} is no cursor; give the next_cursor of the page before") from error
-    if is_naive:
+    if is_naive or not is_stored:
         raise InvalidOptionError(f"{text!r} is no cursor; give the next_cursor of the page before")
     return cursor
 

@@ -1,6 +1,7 @@
 """Rows that were damaged behind the store's back: every reader goes on, and a claim fails such a job alone."""
 
 import asyncio
+import base64
 import json
 import sqlite3
 from contextlib import closing
@@ -291,10 +292,42 @@ def fields_of_json(entry):
     return [each["field"] for each in entry["damage"]]
 
 
+async def test_a_number_that_cannot_grow_holds_up_no_queue(manager, store, working):
+    highest = str(2**63 - 1) if isinstance(store, SQLiteStore) else str(2**31 - 1)
+    hurt, sound = [str(job) for job in await manager.enqueue_many([manager.add.call(1) for _ in range(2)])]
+    store.write("job", [(hurt, "attempt", highest), (hurt, "max_attempts", highest)])
+    async with working(manager):
+        assert await manager.result(sound, timeout=30) == 1
+        assert await manager.result(hurt, timeout=30) == 1
+    late = str(await manager.enqueue_task(manager.add, args=[1], queue="other"))
+    await manager.cancel_task(late)
+    store.write("job", [(late, "attempt", highest)])
+    await manager.retry_task(late)
+
+
+async def test_a_state_that_is_none_is_refused_by_the_store_and_can_be_changed_where_it_is_there(manager, store):
+    ids = [str(job) for job in await manager.enqueue_many([manager.add.call(1) for _ in range(3)])]
+    with pytest.raises((sqlite3.IntegrityError, psycopg.errors.CheckViolation)):
+        store.write("job", [(ids[0], "state", "42")])
+    if not isinstance(store, SQLiteStore):
+        return
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute("UPDATE deeper_job SET state = 42 WHERE id IN (?, ?)", ids[:2])
+    page = await manager.list_tasks()
+    assert {job.id: fields_of(job.damage) for job in page.entries} == {ids[0]: ["state"], ids[1]: ["state"], ids[2]: []}
+    assert (await manager.get_task_status(ids[0])).status is State.BLOCKED
+    await manager.cancel_task(ids[0])
+    await manager.delete_task(ids[1])
+    assert (await manager.get_task_status(ids[0])).status is State.CANCELLED
+    assert [finding.check for finding in await manager.diagnose(deep=True)].count("damaged rows") == 1
+
+
 async def test_a_cursor_made_by_hand_is_refused(manager):
     await manager.enqueue_many([manager.add.call(1) for _ in range(3)])
     page = await manager.list_tasks(per_page=1)
     assert page.next_cursor is not None
-    for cursor in ("eyJ2YWx1ZSI6bnVsbH0=", "é", "x"):
+    document = b'{"value":"9999-12-30T00:00:00Z","id":"01900000-0000-7000-8000-000000000001","stored":"\'; drop"}'
+    for cursor in ("eyJ2YWx1ZSI6bnVsbH0=", "é", "x", base64.urlsafe_b64encode(document).decode()):
         with pytest.raises(InvalidOptionError, match="no cursor"):
             await manager.list_tasks(cursor=cursor)

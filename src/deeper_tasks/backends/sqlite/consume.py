@@ -81,7 +81,8 @@ LIMIT :limit
 CLAIM = """
 UPDATE deeper_job SET
     state = 4,
-    attempt = attempt + 1,
+    -- Of a damaged row: a number that cannot grow would fail the whole batch, for ever.
+    attempt = min(attempt, 2147483646) + 1,
     node = :node,
     token = :token,
     progress = NULL,

@@ -29,7 +29,7 @@ SELECT json_group_array(json_array(rowid, id, queue, state, unique_key, task, at
 SELECT_NAMED = f"""
 SELECT json_group_array(json_array(rowid, id, queue, state, unique_key, task, attempt, cancel_requested)) FROM (
     SELECT rowid, id, queue, state, unique_key, task, attempt, cancel_requested FROM deeper_job
-    WHERE {IS_NAMED} AND {{condition}} AND state IN (SELECT value FROM json_each(:changeable)) LIMIT :limit
+    WHERE {IS_NAMED} AND {{condition}} AND state NOT IN (SELECT value FROM json_each(:kept)) LIMIT :limit
 )
 """
 _NOT_ASKED_BEFORE = "NOT (state = 4 AND cancel_requested IS NOT NULL)"
@@ -48,7 +48,7 @@ WHERE rowid IN (SELECT value FROM json_each(:rowids))
 RETRY = """
 UPDATE deeper_job SET
     state = 3,
-    max_attempts = attempt + original_max_attempts,
+    max_attempts = min(attempt, 2147483647) + min(original_max_attempts, 2147483647),
     scheduled_at = :now,
     finished_at = NULL,
     expires_at = NULL,
@@ -137,7 +137,9 @@ def _select(
     """Return the first of the jobs meant: by their ids, or along the lines that hold them and few others."""
     if target.ids is not None:
         condition, values = where(msgspec.structs.replace(target, ids=None))
-        values |= {"ids": to_json(target.ids), "changeable": to_json(sorted(changeable)), "limit": MAX_BATCH}
+        # One whose state is damaged may be changed into any: that is the way out.
+        kept = to_json(sorted(frozenset(CODES.values()) - changeable))
+        values |= {"ids": to_json(target.ids), "kept": kept, "limit": MAX_BATCH}
         return _meant.decode(connection.execute(SELECT_NAMED.format(condition=condition), values).fetchone()[0])
     states = changeable if target.states is None else changeable & {CODES[state] for state in target.states}
     condition, values = where_content(target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from deeper_tasks.backends.codes import CODES
+from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.sqlite.codec import DAY
 from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.state import TERMINAL
@@ -31,7 +31,7 @@ def count_moves(connection: Statements, moves: Counter[Move], *, now: int) -> No
     """The same for moves that are counted already: what a batch of like jobs costs is one row."""
     changes: Counter[tuple[str, int, int]] = Counter()
     for (queue, before, after), count in moves.items():
-        if before is not None:
+        if before in STATES:
             changes[queue, before, _EVER] -= count
         if after is not None:
             changes[queue, after, _EVER] += count

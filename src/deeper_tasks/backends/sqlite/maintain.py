@@ -251,5 +251,5 @@ def delete_jobs(connection: sqlite3.Connection, jobs: list[OldJob], *, now: int)
     if jobs:
         connection.execute(DELETE_JOBS, (to_json([job.rowid for job in jobs]),))
         counters.move(connection, ((job.queue, job.state, None) for job in jobs), now=now)
-        unfinished = [job for job in jobs if not outlives_deletion(STATES[job.state])]
+        unfinished = [job for job in jobs if not outlives_deletion(STATES.get(job.state, State.BLOCKED))]
         unique_keys.free(connection, [(job.unique_key, job.id) for job in unfinished if job.unique_key is not None])

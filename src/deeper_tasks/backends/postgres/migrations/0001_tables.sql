@@ -17,7 +17,7 @@ CREATE TABLE job (
     unique_key            text,
     expires_at            timestamptz,
     scheduled_at          timestamptz NOT NULL,
-    state                 smallint    NOT NULL,
+    state                 smallint    NOT NULL CHECK (state BETWEEN 1 AND 9),
     attempt               integer     NOT NULL DEFAULT 0,
     -- the number of the node that claimed it last
     node                  integer,

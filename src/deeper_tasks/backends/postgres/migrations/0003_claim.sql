@@ -122,7 +122,8 @@ BEGIN
     WITH claimed AS (
         UPDATE job SET
             state = 4,
-            attempt = job.attempt + 1,
+            -- Of a damaged row: a number that cannot grow would fail the whole batch, for ever.
+            attempt = least(job.attempt, 2147483646) + 1,
             node = _number,
             token = _token,
             progress = NULL,

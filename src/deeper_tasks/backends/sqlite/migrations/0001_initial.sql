@@ -3,7 +3,7 @@
 
 CREATE TABLE deeper_job (
     id                    TEXT    NOT NULL PRIMARY KEY,
-    state                 INTEGER NOT NULL,
+    state                 INTEGER NOT NULL CHECK (state BETWEEN 1 AND 9),
     task                  TEXT    NOT NULL,
     arguments             TEXT    NOT NULL,
     queue                 TEXT    NOT NULL,
