@@ -141,13 +141,13 @@ class CurrentJob:
             Stopped: it should stop; let it pass, and the attempt ends as that asks.
         """
         if self.should_stop:
-            stop = foremost(self._stops.told)
+            stop = foremost(self._stops.in_force())
             assert stop is not None
-            raise Stopped(self._stops.reason or _REASONS[stop])
+            raise Stopped((stop is Stop.CANCEL and self._stops.reason) or _REASONS[stop])
 
     def _is_told(self, kinds: frozenset[Stop]) -> bool:
         self._stops.refresh()
-        told = self._stops.told & kinds
+        told = self._stops.in_force() & kinds
         if told and self._is_handlers:
             self._stops.mark_seen(told)
         return bool(told)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from deeper_tasks.domain.stop import Stop
 
 _NONE: frozenset[Stop] = frozenset()
+_TIMEOUT = frozenset({Stop.TIMEOUT})
 _NOTHING = timedelta(0)
 
 
@@ -16,6 +18,7 @@ class StopSignals:
 
     Attributes:
         timeout: how long the handler may run; None without a limit.
+        now, started: the clock of where it runs, in seconds, and what that showed at its start.
         held: how much of its time other code than its own has kept it from running, by blocking the loop.
         told: the stops that are in force, those without an interruption too: a worker that stops
             says so at once, and interrupts at the end of its grace period.
@@ -25,7 +28,7 @@ class StopSignals:
         exit: what a task or a callback of the handler's tried to end the program by; None: nothing did.
     """
 
-    __slots__ = ("exit", "forced", "held", "reason", "seen", "timeout", "told")
+    __slots__ = ("exit", "forced", "held", "now", "reason", "seen", "started", "timeout", "told")
 
     def __init__(self) -> None:
         self.told = self.forced = self.seen = _NONE
@@ -33,10 +36,22 @@ class StopSignals:
         self.timeout: timedelta | None = None
         self.exit: BaseException | None = None
         self.held = _NOTHING
+        self.now: Callable[[], float] | None = None
+        self.started = 0.0
 
     def is_late(self, ran_for: timedelta) -> bool:
         """Whether a handler that ran so long has ended after its timeout, by no fault of others."""
         return self.timeout is not None and ran_for > self.timeout and ran_for - self.held > self.timeout
+
+    def in_force(self) -> frozenset[Stop]:
+        """
+        Return the stops that are in force at this moment.
+
+        Among them is the timeout as soon as it has passed: what keeps the loop from turning is told nothing.
+        """
+        if self.timeout is None or self.now is None or Stop.TIMEOUT in self.told:
+            return self.told
+        return self.told | _TIMEOUT if self.now() - self.started > self.timeout.total_seconds() else self.told
 
     def refresh(self) -> None:
         """Take in what was told since; where the worker shares its memory there is nothing to do."""

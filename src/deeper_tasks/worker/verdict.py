@@ -27,7 +27,7 @@ def returned(call: Call, value: object, ran_for: timedelta, stops: StopSignals) 
     a part of which tried to end the program.
     """
     is_late = stops.is_late(ran_for)
-    if not (is_late or stops.told or stops.exit):
+    if not (is_late or stops.told or stops.seen or stops.exit):
         return call.returned(value, ran_for)
     error = error_in(value)
     if error is not None and not isinstance(error, Done):
@@ -52,7 +52,7 @@ def raised(call: Call, error: BaseException, ran_for: timedelta, stops: StopSign
     about; what the handler decides itself counts, unless its job was cancelled.
     """
     is_late = stops.is_late(ran_for)
-    if not (is_late or stops.told):
+    if not (is_late or stops.told or stops.seen):
         return call.raised(error, ran_for)
     if isinstance(error, Done):
         return returned(call, error, ran_for, stops)

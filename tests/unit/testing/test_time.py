@@ -222,6 +222,19 @@ def test_a_plain_function_is_told_that_its_time_is_over(kit):
     assert seen == [timedelta(seconds=40)]
 
 
+@pytest.mark.parametrize(("late_result", "end"), [("fail", "discarded"), ("accept", "completed")])
+def test_a_plain_function_that_returns_after_its_timeout_ends_as_in_a_worker(kit, late_result, end):
+    @kit.manager.task(name="shop.slow", timeout_seconds=30, max_attempts=1, late_result=late_result)
+    def slow():
+        kit.sync.sleep(40)
+
+    kit.manager.sync.enqueue_task(slow)
+    summary = kit.sync.drain()
+    assert getattr(summary, end) == 1
+    error = "TimeoutError: ran 40 s, 10 s longer than its timeout of 30 s, in test_time.py:"
+    assert late_result == "accept" or summary.runs[0].error.startswith(error)
+
+
 async def test_asyncio_s_own_sleep_can_be_the_kit_s(kit, monkeypatch):
     monkeypatch.setattr(asyncio, "sleep", kit.sleep)
 

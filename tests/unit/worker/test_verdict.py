@@ -308,6 +308,25 @@ async def test_a_thread_that_returned_in_time_is_not_late_because_the_loop_was_b
     assert (await running).end is End.COMPLETE
 
 
+async def test_a_handler_that_keeps_the_loop_from_turning_sees_its_timeout_all_the_same(bench, clock, kind):
+    looks = []
+
+    def compute():
+        while not current_job().timed_out:
+            looks.append(clock.now)
+            clock.now += 1
+        with pytest.raises(Stopped, match="the attempt runs longer than its timeout"):
+            current_job().check()
+
+    async def on_loop():
+        compute()
+
+    task = bench.task({"coroutine": on_loop, "thread": compute}[kind], name="shop.task", timeout_seconds=LIMIT)
+    settlement = await bench.run(task)
+    assert is_as_told(settlement, LATE)
+    assert len(looks) == LIMIT + 1
+
+
 # In a process.
 
 TASKS = """
@@ -327,6 +346,11 @@ TASKS = """
 
     @task(executor="process", timeout_seconds=0.05)
     def is_late(): time.sleep(0.1)
+
+    @task(executor="process", timeout_seconds=0.05)
+    def looks():
+        while not current_job().timed_out:
+            time.sleep(0.005)
 
     @task(executor="process", timeout_seconds=0.05, late_result="accept")
     def is_late_and_accepted(): time.sleep(0.1); return current_job().should_stop
@@ -379,7 +403,9 @@ async def test_a_process_measures_its_lateness_by_itself(bench, process_tasks):
     settlement = await bench.run(process_tasks["is_late"])
     assert (settlement.end, settlement.error.kind) == (End.RETRY, "TimeoutError")
     assert settlement.error.message.endswith("longer than its timeout of 0.05 s, in verdict_tasks.py:16")
-    assert (await bench.run(process_tasks["is_late_and_accepted"])).end is End.COMPLETE
+    assert is_as_told(await bench.run(process_tasks["looks"]), LATE)
+    accepted = await bench.run(process_tasks["is_late_and_accepted"])
+    assert (accepted.end, accepted.result) == (End.COMPLETE, "true")
 
 
 # The signals.

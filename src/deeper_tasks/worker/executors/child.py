@@ -121,17 +121,18 @@ def _run(frame: Run, news: _News, stops: ChildStops, hooks: ChildHooks) -> Settl
         return call.refused(type(error).__name__, str(error))
     except BaseException as error:  # noqa: BLE001 - by a class of the application, which the arguments are made of
         return call.raised(error, timedelta(0))
-    started, pid = time.monotonic(), os.getpid()
+    stops.now, stops.started = time.monotonic, time.monotonic()
+    pid = os.getpid()
     try:
         with running_job(CurrentJob(frame.job, timeout=frame.timeout, reporter=news, state=hooks.state, stops=stops)):
             value = _call(task, args, kwargs, hooks)
     except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
         leave_if_copy(pid, error)
         stops.refresh()
-        return verdict.raised(call, error, timedelta(seconds=time.monotonic() - started), stops)
+        return verdict.raised(call, error, timedelta(seconds=time.monotonic() - stops.started), stops)
     leave_if_copy(pid)
     stops.refresh()
-    return verdict.returned(call, value, timedelta(seconds=time.monotonic() - started), stops)
+    return verdict.returned(call, value, timedelta(seconds=time.monotonic() - stops.started), stops)
 
 
 def _call(task: Task[..., Any], args: list[Any], kwargs: dict[str, Any], hooks: ChildHooks) -> object:

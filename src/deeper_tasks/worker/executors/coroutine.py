@@ -36,16 +36,16 @@ class CoroutineExecutor:
         assert attempt.context is not None
         token = enter_job(attempt.context)
         attempt.interrupt = lambda: _cancel(this)
-        started = self._now()
+        attempt.now, attempt.started = self._now, self._now()
         try:
             value = await call.task.function(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - what a handler raises, SystemExit too, ends its attempt only
             leave_if_copy(self._pid, error)
-            ran_for = self._ran_for(attempt, started)
+            ran_for = self._ran_for(attempt)
             return verdict.raised(call, error, ran_for, attempt)
         else:
             leave_if_copy(self._pid)
-            ran_for = self._ran_for(attempt, started)
+            ran_for = self._ran_for(attempt)
             if attempt.forced:
                 # It caught the cancellation.
                 attempt.mark_seen(attempt.forced)
@@ -56,12 +56,12 @@ class CoroutineExecutor:
             while this.cancelling():
                 this.uncancel()
 
-    def _ran_for(self, attempt: Attempt, started: float) -> timedelta:
+    def _ran_for(self, attempt: Attempt) -> timedelta:
         now = self._now()
-        ran_for = timedelta(seconds=now - started)
+        ran_for = timedelta(seconds=now - attempt.started)
         if self._stalls is not None and attempt.is_late(ran_for):
             # Not late if it only stood in line behind others.
-            held = self._stalls.held_by_others(attempt.job.id, started, now)
+            held = self._stalls.held_by_others(attempt.job.id, attempt.started, now)
             attempt.held = timedelta(seconds=held)
         return ran_for
 

@@ -45,15 +45,15 @@ class ThreadExecutor:
 
         def run_here() -> Settlement | tuple[Awaitable[object], timedelta]:
             attempt.thread = threading.get_ident()
-            started = self._now()
+            attempt.now, attempt.started = self._now, self._now()
             try:
                 value: Any = context.run(call.task.function, *args, **kwargs)
                 leave_if_copy(self._pid)
             except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
                 leave_if_copy(self._pid, error)
-                ran_for = timedelta(seconds=self._now() - started)
+                ran_for = timedelta(seconds=self._now() - attempt.started)
                 return verdict.raised(call, error, ran_for, attempt)
-            ran_for = timedelta(seconds=self._now() - started)
+            ran_for = timedelta(seconds=self._now() - attempt.started)
             if call.task.leads_to_coroutine and is_awaitable(value):
                 return value, ran_for
             return verdict.returned(call, value, ran_for, attempt)
