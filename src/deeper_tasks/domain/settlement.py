@@ -49,9 +49,9 @@ class Settlement(Struct, frozen=True, kw_only=True):
     Some settlements mark the job for the attempts to come. `is_task_unknown`: it
     is released because the worker does not know its task; `is_unfit`: because its
     arguments do not fit the signature that the worker knows. The store keeps the
-    moment of the first such release of each kind. `is_process_lost`: the process
-    in which the handler ran died during the attempt, which quarantines the job as
-    the loss of its worker does. A settlement with `ran_for` clears all marks but
+    moment of the first such release of each kind. `is_process_lost`: the
+    quarantine process in which the handler ran died or was killed before the
+    handler ended, which keeps the job in quarantine. A settlement with `ran_for` clears all marks but
     the one it sets; one without keeps them.
 
     `reason` is why a release gives the job back: it is for the event, and no store keeps it.

@@ -23,7 +23,8 @@ class Attempt(StopSignals):
     already, and `state` is what that led to, None where it was refused.
     `thread` is the id of the thread that runs it, None elsewhere than in a thread. `overdue_since` is the worker's
     monotonic time when it was interrupted because of its timeout, and `ignored` how often that has been in vain since.
-    `may_be_settled`: the store was sent an end, and its answer was lost.
+    `may_be_settled`: the store was sent an end, and its answer was lost. `must_tell`: the store must know that it
+    starts, before it does.
     """
 
     __slots__ = (
@@ -35,6 +36,7 @@ class Attempt(StopSignals):
         "is_settled",
         "job",
         "may_be_settled",
+        "must_tell",
         "onlooker",
         "overdue_since",
         "pass_on",
@@ -46,6 +48,7 @@ class Attempt(StopSignals):
     def __init__(self, job: ClaimedJob, *, claimed: float) -> None:
         super().__init__()
         self.job = job
+        self.must_tell = not job.has_started and (job.is_last_attempt or job.attempt > 1)
         self.context: CurrentJob | None = None
         self.onlooker: CurrentJob | None = None
         self.deadline: float | None = None

@@ -219,6 +219,8 @@ class Consumer:
                 self._give_back([job], delay=_UNTIL_IT_STOPS)
                 continue
             attempt = self.running[job.id] = Attempt(job, claimed=claimed)
+            if self._pace.is_slow and not job.has_started:
+                attempt.must_tell = True
             # Not by the loop's task factory: an eager one would run the job inside this loop.
             # Called at the end of another attempt, in its context, which must not become this one's.
             attempt.task = asyncio.Task(self._work(attempt), loop=loop, context=self._base.fresh())

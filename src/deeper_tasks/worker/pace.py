@@ -6,6 +6,8 @@ _MOST_AHEAD = 1000
 """Two claims of the largest size: one is worked off while the next is made."""
 _SHORTEST = 0.00002
 _FORGETTING = 0.1
+_WORTH_A_WRITE = 0.05
+"""Seconds of work from which on a write more for each job does not matter."""
 
 
 class Pace:
@@ -35,3 +37,8 @@ class Pace:
         if self._seconds is None:
             return 0
         return min(_MOST_AHEAD, int(self._slots * self._horizon / max(self._seconds, _SHORTEST)))
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether these jobs are long enough that the start of each may be written before it."""
+        return self._seconds is not None and self._seconds >= _WORTH_A_WRITE

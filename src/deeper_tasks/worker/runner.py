@@ -93,8 +93,7 @@ class Runner:
             return refusal
         if quarantine is not None:
             return await quarantine.run(attempt, call, partial(self.run, attempt))
-        is_told_of = job.has_started or (job.attempt == 1 and not job.is_last_attempt)
-        if not is_told_of and not await self._may_start(attempt):
+        if attempt.must_tell and not await self._may_start(attempt):
             return None
         if attempt.forced:
             return None if attempt.stop is Stop.LOST else verdict.unbegun(call, attempt)
@@ -164,10 +163,9 @@ class Runner:
         """
         Whether the job may start now.
 
-        Before a job that waited here starts on its last attempt the store must know it: if this process is killed,
-        one that did not start is given back, one that did is discarded. Before any attempt but the first too: one
-        that is lost once more goes into quarantine only if the store knows that it had started. First attempts are
-        spared this write, for they are nearly all.
+        Where this process is killed, a job that the store knows to have started goes into quarantine, or is discarded
+        if that was its last attempt. So the start of one that waited here is written first; only the first attempts
+        of short jobs are spared that, which are nearly all.
         """
         try:
             return await self._reporter.mark_started(attempt.job)

@@ -298,9 +298,7 @@ class Worker:
         return any(consumer.is_busy for consumer in self._consumers.values())
 
     async def _close_executors(self) -> None:
-        await self._quarantine.close()
-        for executor in self._executors.values():
-            await executor.close()
+        await asyncio.gather(self._quarantine.close(), *(executor.close() for executor in self._executors.values()))
 
     # what others ask of this worker
 

@@ -436,3 +436,22 @@ async def test_what_a_claim_brings_meanwhile_is_given_back_at_once(stage, flaky,
     await stage.consumer.turn()
     await stage.settler.wait_until_idle()
     assert (stage.started, await stage.state(job_id)) == ([], State.PENDING)
+
+
+@pytest.mark.parametrize(("milliseconds", "told"), [(1, False), (49, False), (51, True)])
+async def test_the_start_of_what_was_claimed_ahead_is_told_first_where_jobs_are_long(
+    make_stage, flaky, clock, milliseconds, told
+):
+    stage = await make_stage(10)
+    stage.ran_for = timedelta(milliseconds=milliseconds)
+    ids = await put_many(flaky, 40)
+    await stage.consumer.turn()
+    await clock.settle()
+    assert {attempt.must_tell for attempt in stage.consumer.running.values()} == {False}
+    await stage.end(ids[0])
+    await stage.consumer.turn()
+    await clock.settle()
+    for job_id in ids[1:10]:
+        await stage.end(job_id)
+    ahead = [attempt for attempt in stage.consumer.running.values() if not attempt.job.has_started]
+    assert {attempt.must_tell for attempt in ahead} == {told}

@@ -98,6 +98,10 @@ APPLICATION = """
         return "the job"
 
     @manager.task
+    async def oom_score():
+        return int(Path("/proc/self/oom_score_adj").read_text())
+
+    @manager.task
     async def chains():
         return await on_loop.enqueue()
 
@@ -262,6 +266,11 @@ async def test_a_handler_sees_there_that_its_worker_is_stopping(ward, tasks, tmp
     settlement = await asyncio.wait_for(running, 20)
     assert (settlement.end, settlement.reason) == (End.RELEASE, "worker shutting down")
     assert not settlement.is_process_lost
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another kernel kills otherwise")
+async def test_where_memory_runs_out_the_kernel_takes_the_child_first(ward, tasks):
+    assert (await run(ward, tasks["oom_score"])).result == "1000"
 
 
 async def test_what_a_handler_forks_does_not_end_its_attempt(ward, tasks):

@@ -6,6 +6,8 @@ from datetime import timedelta
 import msgspec
 import pytest
 
+from deeper_tasks import current_job
+from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.stop import Stop
@@ -244,6 +246,38 @@ async def test_what_waits_for_the_worker_alone_holds_no_place_of_the_others(ward
     ended.set()
     await clock.advance(1)
     assert (await first).end is End.COMPLETE
+
+
+async def test_a_lost_job_whose_task_is_unknown_now_takes_no_place_in_quarantine(ward, nursery):
+    settlement = await ward.start(await lost(ward, "gone.away"))[1]
+    assert (settlement.end, settlement.is_task_unknown, settlement.ran_for) == (End.RELEASE, True, None)
+    assert nursery.children == []
+
+
+async def test_a_transactional_task_runs_alone_in_the_worker_and_no_process_is_made(make_bench, tmp_path, nursery):
+    store = SQLiteBackend(tmp_path / "tasks.db")
+    await store.open()
+    bench = await make_bench(store)
+    solitude = Solitude(
+        running=lambda: list(bench.attempts.values()),
+        clock=bench.clock,
+        is_stopping=lambda: False,
+        on_change=lambda: None,
+    )
+    bench.quarantine = Quarantine(slots=1, nursery=nursery, solitude=solitude, clock=bench.clock, bus=bench.bus)
+
+    @bench.task(transactional=True)
+    async def writes():
+        current_job().connection.execute("CREATE TABLE note AS SELECT 1")
+        return solitude.is_wanted
+
+    attempt, running = bench.start(await lost(bench, writes))
+    settlement = await asyncio.wait_for(running, 20)
+    assert (settlement.end, settlement.result, attempt.is_settled) == (End.COMPLETE, "true", True)
+    assert not solitude.is_wanted
+    assert nursery.children == []
+    assert [told.is_alone for told in bench.of_kind(JobQuarantined)] == [True]
+    await store.close()
 
 
 async def test_a_job_that_starts_for_the_second_time_is_told_to_the_store_first(bench):

@@ -12,6 +12,7 @@ import traceback
 from contextlib import suppress
 from datetime import timedelta
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -50,6 +51,8 @@ from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.runner import Runner
 from deeper_tasks.worker.unfinished import is_awaitable
 
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+
 
 class _Line:
     """The connection to the worker; any thread may send."""
@@ -82,6 +85,9 @@ def serve(connection: socket.socket, prepare: Prepare) -> None:
     line = _Line(connection)
     watch_forks()
     hang_up_in_copies(connection)
+    # Where memory runs out, the kernel kills this process and what it starts, and not the worker beside it.
+    with suppress(OSError):
+        _OOM_SCORE.write_text("1000")
     try:
         outfit = _equip(prepare)
     except BaseException as error:  # noqa: BLE001 - whatever an import raises is told to the worker
