@@ -223,8 +223,12 @@ class Worker:
             if not self._stopping.is_set():
                 await self._serve()
         finally:
-            await self._close_executors()
-            await self._hooks.stop()
+            # Beside each other: the processes for jobs have stop hooks of their own, and all have one time for them.
+            closing = asyncio.create_task(self._close_executors())
+            try:
+                await self._hooks.stop()
+            finally:
+                await closing
             await self._heartbeat.stop()
             await self._loop_watch.stop()
             with suppress(BackendError):
