@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 import pytest
-from deeper_tasks.worker.unknown_task import UnknownTask
 
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import EXPIRED, ErrorReport
@@ -19,6 +18,7 @@ from deeper_tasks.integrations.events import (
 )
 from deeper_tasks.testing.conformance.scene import BOOM, NOW, SECOND, join, put_running
 from deeper_tasks.worker.news import announce, announce_end
+from deeper_tasks.worker.rolling_deploy import RollingDeploy
 
 ENDS = (JobCompleted, JobFailed, JobDiscarded, JobCancelled)
 LOST = worker_lost("node")
@@ -81,7 +81,7 @@ async def test_a_handler_that_fails_with_words_of_an_expiry_has_not_expired(bus,
 
 async def test_a_task_that_nobody_knew_for_its_grace_is_told_as_failed(bus, heard, store):
     job = await put_running(store, await join(store), now=NOW, task="shop.pay", queue="till")
-    settlement = UnknownTask(grace=timedelta(0), bus=bus).settle(job)
+    settlement = RollingDeploy(unknown_grace=timedelta(0), unfit_grace=timedelta(0), bus=bus).unknown(job)
     announce(bus, [(job, settlement, State.FAILED)])
     [event] = heard
     assert (type(event), event.task, event.queue, event.attempt) == (JobFailed, "shop.pay", "till", 1)
