@@ -22,7 +22,7 @@ import msgspec
 import pydantic
 import pydantic.dataclasses
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deeper_tasks.errors import InvalidArgumentsError
@@ -774,6 +774,7 @@ def plain(value):  # noqa: C901, PLR0911 - one case a type
 
 
 @given(records)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_what_is_not_refused_arrives_equal(value):
     signature = signature_for(type(value))
     try:

@@ -3,7 +3,9 @@
 from contextvars import ContextVar
 from datetime import date, datetime
 from functools import partial
+from typing import ClassVar
 
+import pydantic
 import pytest
 
 from deeper_tasks import Fail, Retry, Snooze, current_job
@@ -67,6 +69,34 @@ async def test_the_arguments_go_through_json(kit):
         with pytest.raises(InvalidArgumentsError):
             await kit.manager.enqueue_task(take, args=[1])
     assert got == [([1, 2], date(2031, 5, 14))]
+
+
+@pytest.mark.parametrize("executor", ["coroutine", "thread", "process"])
+async def test_validators_run_once_at_the_enqueue_and_once_at_the_run(kit, executor):
+    run = _take_on_loop if executor == "coroutine" else _take
+    task = kit.manager.task(name="shop.take", executor=executor)(run)
+    Counted.reads = 0
+    with kit.inline():
+        await task.enqueue(Counted(number=1))
+    # Once more for the one that is made here.
+    assert Counted.reads == 3
+
+
+class Counted(pydantic.BaseModel):
+    reads: ClassVar[int] = 0
+    number: int
+
+    @pydantic.field_validator("number")
+    @classmethod
+    def _count(cls, number):
+        cls.reads += 1
+        return number
+
+
+async def _take_on_loop(it: Counted) -> None: ...
+
+
+def _take(it: Counted) -> None: ...
 
 
 async def test_the_middleware_and_the_context_are_there(kit):

@@ -25,7 +25,9 @@ from deeper_tasks.worker.executors import process
 TASKS = """
     import asyncio, contextvars, ctypes, decimal, functools, math, os, re, resource, signal, subprocess, sys, threading
     import time
+    from dataclasses import dataclass
     from pathlib import Path
+    from typing import ClassVar
     from deeper_tasks import Cancel, Fail, Retry, Snooze, current_job, task
 
     colour = contextvars.ContextVar("colour", default="none")
@@ -38,6 +40,15 @@ TASKS = """
 
     @task(executor="process")
     def pid(): return os.getpid()
+
+    @dataclass
+    class Counted:
+        made: ClassVar[int] = 0
+        number: int
+        def __post_init__(self): Counted.made += 1
+
+    @task(executor="process")
+    def made(it: Counted): return Counted.made
 
     @task(executor="process")
     async def on_a_loop(number: int):
@@ -475,6 +486,11 @@ async def test_arguments_that_do_not_fit_are_given_back_for_the_grace(bench, tas
     _, running = bench.start(msgspec.structs.replace(job, unfit_since=job.claimed_at - timedelta(minutes=15)))
     settlement = await running
     assert (settlement.end, settlement.error.kind) == (End.FAIL, "InvalidArgumentsError")
+
+
+async def test_arguments_are_read_once(bench, tasks):
+    settlement = await bench.run(tasks["made"].name, arguments='[[{"number":1}],{}]')
+    assert settlement.result == "1"
 
 
 async def test_a_document_that_is_none_fails_the_job_at_once(bench, tasks):

@@ -11,7 +11,7 @@ from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.stop import Stop
-from deeper_tasks.integrations.events import JobQuarantined, JobStarted
+from deeper_tasks.integrations.events import ArgumentsUnfit, JobQuarantined, JobStarted
 from deeper_tasks.worker.quarantine import NoChildError, Quarantine
 from deeper_tasks.worker.solitude import Solitude
 
@@ -148,6 +148,17 @@ async def test_the_middleware_runs_in_the_child_and_not_in_the_worker(ward, noop
     _, running = await begin(ward, clock, noop)
     await end(clock, nursery.children[0], running)
     assert seen == []
+
+
+async def test_the_arguments_are_read_in_the_child_and_not_in_the_worker(ward, noop, nursery, clock):
+    _, running = await begin(ward, clock, "shop.noop", arguments="[[1],{}]")
+    await end(clock, nursery.children[0], running)
+    assert ward.of_kind(ArgumentsUnfit) == []
+    nursery.refusal = "no memory"
+    _, running = await begin(ward, clock, "shop.noop", arguments="[[1],{}]")
+    settlement = await running
+    assert (settlement.end, settlement.is_unfit) == (End.RELEASE, True)
+    assert len(ward.of_kind(ArgumentsUnfit)) == 1
 
 
 async def test_a_second_one_is_given_back_until_the_first_and_its_process_have_ended(ward, noop, nursery, clock):
