@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+from deeper_tasks.domain.end_of_time import END_OF_TIME
+
+EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), END_OF_TIME
 """
 What stands in for a moment before, or after, all that a `datetime` can hold.
 

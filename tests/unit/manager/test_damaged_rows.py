@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from deeper_tasks import BackgroundTaskManager, State
 from deeper_tasks.cli import main
-from deeper_tasks.errors import DamagedError, InvalidOptionError, ScheduleNotFoundError
+from deeper_tasks.errors import DamagedError, InvalidOptionError, JobNotCompletedError, ScheduleNotFoundError
 from deeper_tasks.integrations.events import JobFailed
 
 DEEP = "[" * 900 + "]" * 900
@@ -303,6 +303,33 @@ async def test_a_number_that_cannot_grow_holds_up_no_queue(manager, store, worki
     await manager.cancel_task(late)
     store.write("job", [(late, "attempt", highest)])
     await manager.retry_task(late)
+
+
+async def test_a_text_that_is_no_unicode_fails_its_job_alone_and_hides_no_other(tmp_path, working):
+    """Only in SQLite can another program write one."""
+    store = SQLiteStore(tmp_path / "tasks.db")
+    async with BackgroundTaskManager(store.url, poll_interval_seconds=0.05) as manager:
+
+        @manager.task(name="shop.say")
+        async def say(text: str) -> str:
+            return text
+
+        fields = ["arguments", "task", "options", "unique_key", "errors", "log", "progress", "cancel_requested"]
+        calls = [say.with_options(meta={"a": 1}).call("\N{REPLACEMENT CHARACTER}") for _ in [*fields, "none"]]
+        ids = [str(job) for job in await manager.enqueue_many(calls)]
+        with closing(sqlite3.connect(store.path)) as connection, connection:
+            for job_id, field in zip(ids, fields, strict=False):
+                broken = "CAST(x'5b5b22ff225d2c7b7d5d' AS TEXT)"
+                connection.execute(f"UPDATE deeper_job SET {field} = {broken} WHERE id = ?", (job_id,))
+        assert {job.id for job in (await manager.list_tasks()).entries} == set(ids)
+        async with working(manager):
+            assert await manager.result(ids[-1], timeout=30) == "\N{REPLACEMENT CHARACTER}"
+            for job_id, field in zip(ids, fields, strict=False):
+                if field in {"arguments", "task", "options"}:
+                    with pytest.raises(JobNotCompletedError, match=f"{field}: .*utf-8"):
+                        await manager.result(job_id, timeout=30)
+        assert await asyncio.to_thread(run, store, "list")
+        assert json.loads(await asyncio.to_thread(run, store, "list", "--json"))["total_entries"] == len(ids)
 
 
 async def test_a_state_that_is_none_is_refused_by_the_store_and_can_be_changed_where_it_is_there(manager, store):

@@ -177,15 +177,20 @@ def to_claimed_job(row: sqlite3.Row, *, attempts: int, has_started: bool, token:
     """
     Read a claimed job from a row of `CLAIMED_COLUMNS`; see `ClaimedJob.damage` for what cannot be read.
 
-    `attempts` is how many more the job has than the row says.
+    Its texts are bytes. `attempts` is how many more the job has than the row says.
     """
     reading = Reading()
+
+    def text(field: str) -> str:
+        stored: bytes = row[field]
+        return reading.field(field, stored.decode, instead=stored.decode("utf-8", "replace"))
+
     job = ClaimedJob(
-        id=JobId(row["id"]),
+        id=JobId(text("id")),
         token=token,
-        task=row["task"],
-        arguments=row["arguments"],
-        queue=row["queue"],
+        task=text("task"),
+        arguments=text("arguments"),
+        queue=text("queue"),
         priority=row["priority"],
         attempt=row["attempt"] + attempts,
         max_attempts=row["max_attempts"],
@@ -198,6 +203,6 @@ def to_claimed_job(row: sqlite3.Row, *, attempts: int, has_started: bool, token:
         unfit_since=read_optional_moment("unfit_since", row["unfit_since"], reading),
         is_quarantined=row["is_quarantined"] is not None,
         earlier_attempts=row["max_attempts"] - row["original_max_attempts"],
-        options=reading.options(row["options"]) if row["options"] else None,
+        options=reading.options(text("options")) if row["options"] else None,
     )
     return msgspec.structs.replace(job, damage=tuple(reading.damage))

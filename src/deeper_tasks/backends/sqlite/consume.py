@@ -27,7 +27,7 @@ from deeper_tasks.backends.sqlite.codec import (
     to_claimed_job,
     to_json,
 )
-from deeper_tasks.backends.sqlite.database import UNREADABLE, Statements, raise_unless_of_content
+from deeper_tasks.backends.sqlite.database import UNREADABLE, Statements, raise_unless_of_content, to_text
 from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob
@@ -156,6 +156,10 @@ SELECT json_group_array(json_array(id, token, cancel_requested)) FROM deeper_job
 SELECT_PAUSED = "SELECT name FROM deeper_queue WHERE paused_at IS NOT NULL"
 
 
+_MAY_BE_DAMAGED = "\N{REPLACEMENT CHARACTER}"
+"""What a text that is no valid UTF-8 reads with, and some that are whole."""
+
+
 class _Found(NamedTuple):
     """
     A job whose token matches a settlement's: where that stands in the call, and what the job is now.
@@ -215,11 +219,12 @@ def _claimable(
     """Return the jobs to claim, as they will be, and the JSON list of their rowids."""
     try:
         document, rowids = connection.execute(SELECT_CLAIMABLE, values).fetchone()
-        return claimed_jobs(document), rowids
+        if _MAY_BE_DAMAGED not in document:
+            return claimed_jobs(document), rowids
     except UNREADABLE as error:
         raise_unless_of_content(error)
     # One of the rows cannot be read: each by itself, so that it harms no other.
-    rows = connection.execute(SELECT_CLAIMABLE_ROWS, values).fetchall()
+    rows = _rows(connection, SELECT_CLAIMABLE_ROWS, values)
     jobs = tuple(to_claimed_job(row, attempts=1, has_started=True, token=token, now=now) for row in rows)
     return jobs, to_json([row["rowid"] for row in rows])
 
@@ -229,14 +234,25 @@ def _claimed_before(
 ) -> tuple[ClaimedJob, ...]:
     """Return what this token has claimed."""
     try:
-        return claimed_jobs(connection.execute(SELECT_CLAIMED, values).fetchone()[0])
+        document = connection.execute(SELECT_CLAIMED, values).fetchone()[0]
+        if _MAY_BE_DAMAGED not in document:
+            return claimed_jobs(document)
     except UNREADABLE as error:
         raise_unless_of_content(error)
-    rows = connection.execute(SELECT_CLAIMED_ROWS, values).fetchall()
+    rows = _rows(connection, SELECT_CLAIMED_ROWS, values)
     return tuple(
         to_claimed_job(row, attempts=0, has_started=row["attempted_at"] is not None, token=token, now=now)
         for row in rows
     )
+
+
+def _rows(connection: sqlite3.Connection, statement: str, values: dict[str, Any]) -> list[sqlite3.Row]:
+    """Return rows whose texts are bytes, as they are stored."""
+    connection.text_factory = bytes
+    try:
+        return connection.execute(statement, values).fetchall()
+    finally:
+        connection.text_factory = to_text
 
 
 def settle(connection: Statements, settlements: Sequence[Settlement], *, now: int) -> list[Settled]:

@@ -99,6 +99,7 @@ class Database(Struct, frozen=True, kw_only=True):
             factory=sqlite3.Connection,
         )
         connection.row_factory = sqlite3.Row
+        connection.text_factory = to_text
         return connection
 
     def connect_to_read(self) -> sqlite3.Connection:
@@ -106,6 +107,7 @@ class Database(Struct, frozen=True, kw_only=True):
         self._check_file()
         connection = self._connect("query_only = ON", factory=sqlite3.Connection)
         connection.row_factory = sqlite3.Row
+        connection.text_factory = to_text
         return connection
 
     def connect_for_job(self) -> GuardedConnection:
@@ -143,6 +145,11 @@ class Database(Struct, frozen=True, kw_only=True):
             sqlite3.Connection.close(connection)
             raise
         return connection
+
+
+def to_text(stored: bytes) -> str:
+    """Read a text. Other programs can write what is none: it reads with a sign where it is damaged."""
+    return stored.decode("utf-8", "replace")
 
 
 def raise_unless_of_content(error: Exception) -> None:
