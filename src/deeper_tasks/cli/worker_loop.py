@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from deeper_tasks.tasks.context import note_exit
+from deeper_tasks.worker.exits import mark_robust
 
 R = TypeVar("R")
 
@@ -29,6 +30,7 @@ def run_on_loop(main: Coroutine[Any, Any, R]) -> R:
     """
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
+        mark_robust(loop)
         working = loop.create_task(main)
         with _Interrupts(loop, working) as interrupts:
             while not working.done():

@@ -24,6 +24,7 @@ from deeper_tasks.manager.stores import make_backend
 from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.worker_settings import worker_settings
 from deeper_tasks.tasks import Task, TaskOptions, make_task
+from deeper_tasks.worker.exits import confined_exits
 from deeper_tasks.worker.forks import handle_here, no_longer_handle
 from deeper_tasks.worker.home import Home, NoHomeError, find_place
 from deeper_tasks.worker.hooks import Hook, Hooks, check_hook
@@ -216,6 +217,8 @@ class BackgroundTaskManager(Facade):
         `name` is what the lists of workers call it; `shutdown_grace_seconds` too takes the place of the setting.
         Signals are handled in the main thread only: elsewhere say `handle_signals=False`, and stop it by the
         `Worker.stop` of the worker that `on_start` is given.
+        A SystemExit in a task that a job has started fails that job; in a callback, by `call_soon` or `call_later`, it
+        ends your loop, as always in asyncio. Under `deeper worker` the loop goes on then too.
         Returns the worker, stopped; its `is_stuck` tells whether it stopped by itself, because jobs that ignore their
         timeouts kept its slots.
 
@@ -242,7 +245,8 @@ class BackgroundTaskManager(Facade):
         if on_start is not None:
             on_start(worker)
         try:
-            await worker.run()
+            with confined_exits(loop):
+                await worker.run()
         finally:
             for number in handled if handle_signals else ():
                 no_longer_handle(number)

@@ -32,6 +32,7 @@ from deeper_tasks.worker.call import CallSettings
 from deeper_tasks.worker.deadlines import Deadlines
 from deeper_tasks.worker.executors.coroutine import CoroutineExecutor
 from deeper_tasks.worker.executors.thread import ThreadExecutor
+from deeper_tasks.worker.exits import confined_exits
 from deeper_tasks.worker.host import describe_node
 from deeper_tasks.worker.listener import Listener
 from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner
@@ -258,7 +259,8 @@ class SoloWorker:
         self._raised.pop(job.id, None)
         running = attempt.task = asyncio.Task(self._runner.run(attempt), context=self._base.fresh())
         try:
-            await self._wait_for(running, attempt)
+            with confined_exits(asyncio.get_running_loop()):
+                await self._wait_for(running, attempt)
         finally:
             if not running.done():
                 await self._break_off(running, attempt)

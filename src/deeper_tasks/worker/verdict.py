@@ -51,6 +51,9 @@ def raised(call: Call, error: BaseException, ran_for: timedelta, stops: StopSign
     After a stop that it has seen, or by which it was interrupted, an error is what the stop brought
     about; what the handler decides itself counts, unless its job was cancelled.
     """
+    if stops.exit is not None and not isinstance(error, Exception):
+        # Told by what the part raised, not by what that became on its way here.
+        error = stops.exit
     is_late = stops.is_late(ran_for)
     if not (is_late or stops.told or stops.seen):
         return call.raised(error, ran_for)

@@ -1,12 +1,14 @@
 """Odd values: whatever a handler tells, returns or raises, its job ends and is counted, and its neighbours run on."""
 
 import asyncio
+import contextlib
 import functools
 from decimal import Decimal
 
 import pytest
 
 from deeper_tasks import BackgroundTaskManager, State, current_job
+from deeper_tasks.errors import JobNotCompletedError
 
 ODD_TEXT = "a\0b \ud800 \x01 \\u0000 \" ' {} \U0001f701"
 
@@ -104,3 +106,41 @@ async def test_every_job_ends_and_is_counted_on_every_store(manager, working, wh
     assert told.progress.fraction == 0.5
     assert {told.progress.message, told.log[0]} <= {kept, kept.replace("\0", "\N{REPLACEMENT CHARACTER}")}
     assert told.log[1] == "<Wordless without words>"
+
+
+async def leave(kind=SystemExit):
+    raise kind(0)
+
+
+async def leave_together(how):
+    match how:
+        case "gather":
+            await asyncio.gather(leave(), asyncio.sleep(0))
+        case "kept":
+            await asyncio.gather(leave(), return_exceptions=True)
+        case "group":
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(leave(KeyboardInterrupt))
+                tasks.create_task(asyncio.sleep(60))
+        case "unawaited":
+            leaving = asyncio.create_task(leave())
+            await asyncio.wait({leaving})
+        case "cancelled":
+            idle = asyncio.create_task(leave())
+            idle.cancel()
+
+
+@pytest.mark.parametrize("manager", ["memory"], indirect=True)
+async def test_in_a_loop_of_the_application_s_own_a_task_of_a_job_that_exits_fails_the_job_alone(manager, working):
+    manager.task(name="odd.leave", max_attempts=1)(leave_together)
+    before = asyncio.get_running_loop().get_task_factory()
+    cases = ["gather", "kept", "group", "unawaited", "cancelled"]
+    async with working(manager):
+        ids = [await manager.registry.get("odd.leave").enqueue(how) for how in cases]
+        for task_id in ids:
+            with contextlib.suppress(JobNotCompletedError):
+                await manager.result(task_id, timeout=20)
+        ended = [await manager.get_task_status(task_id) for task_id in ids]
+    assert [job.status for job in ended] == [*[State.DISCARDED] * 4, State.COMPLETED]
+    assert [job.errors[-1].kind for job in ended[:4]] == [*["SystemExit"] * 2, "KeyboardInterrupt", "SystemExit"]
+    assert asyncio.get_running_loop().get_task_factory() is before

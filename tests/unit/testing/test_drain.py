@@ -1,5 +1,7 @@
 """A drain: what is pending runs, and what that enqueues, until nothing is left."""
 
+import asyncio
+
 import pytest
 
 from deeper_tasks import Cancel, Fail, current_job
@@ -197,13 +199,26 @@ async def test_odd_values_end_a_job_here_as_in_a_worker(kit):
                 raise ExceptionGroup("both", [ValueError("a"), Fail("never")])
             case "progress":
                 current_job().progress("half")
+            case "exit":
+                await asyncio.gather(asyncio.create_task(leave()))
         return {object(): object()}
 
-    for how in ("error", "generator", "group", "progress", "result"):
+    async def leave():
+        raise SystemExit(0)
+
+    for how in ("exit", "error", "generator", "group", "progress", "result"):
         await odd.enqueue(how)
     summary = await kit.drain()
-    assert [run.end for run in summary.runs] == ["discarded", "discarded", "failed", "discarded", "completed"]
+    assert [run.end for run in summary.runs] == [
+        "discarded",
+        "discarded",
+        "discarded",
+        "failed",
+        "discarded",
+        "completed",
+    ]
     assert [(run.error or "").partition(":")[0] for run in summary.runs] == [
+        "SystemExit",
         "ValueError",
         "TypeError",
         "Fail",

@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-_plain = logging.Formatter()
+from deeper_tasks.integrations.logs import TotalFormatter
+
+_formatter = TotalFormatter()
 _OF_THE_CALL = frozenset({"args", "exc_info", "exc_text", "message", "asctime"})
 _MOST_TEXT = 16_000
 """Characters that are kept of each text where the whole record is too long to be sent."""
@@ -32,7 +34,7 @@ def encode_record(record: logging.LogRecord, *, handled_by: HandledBy, fields: d
     """Return a record as bytes; what is not JSON appears as its text. `fields` are added where it has no such."""
     written = fields | {name: value for name, value in vars(record).items() if name not in _OF_THE_CALL}
     written["msg"] = record.getMessage()
-    written["exc_text"] = _plain.formatException(record.exc_info) if record.exc_info else record.exc_text
+    written["exc_text"] = _formatter.formatException(record.exc_info) if record.exc_info else record.exc_text
     try:
         return _encoder.encode(SentRecord(fields=written, handled_by=handled_by))
     except Exception:  # noqa: BLE001 - a field of the application's: the line must come out

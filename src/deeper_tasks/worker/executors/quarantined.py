@@ -8,7 +8,6 @@ import os
 import socket
 import threading
 import time
-import traceback
 from contextlib import suppress
 from datetime import timedelta
 from operator import attrgetter
@@ -22,6 +21,7 @@ from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Progress
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.integrations.events import Event, EventBus, JobStarted
+from deeper_tasks.integrations.tracebacks import words_of
 from deeper_tasks.tasks import ExecutorKind, WorkerState, enter_job
 from deeper_tasks.worker import verdict
 from deeper_tasks.worker.attempt import Attempt
@@ -211,4 +211,4 @@ class _MainThread:
 
 
 def _words(error: BaseException) -> str:
-    return "".join(traceback.format_exception_only(error)).strip()
+    return f"{type(error).__name__}: {words_of(error)}"

@@ -17,9 +17,9 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from contextlib import suppress
 
+from deeper_tasks.integrations.tracebacks import format_traceback
 from deeper_tasks.worker.executors import child
 from deeper_tasks.worker.executors.family import children_of, memory_above
 from deeper_tasks.worker.executors.frames import (
@@ -166,8 +166,8 @@ class Zygote:
             with socket.socket(fileno=descriptor) as connection:
                 child.serve(connection, self._hooks)
             code = 0
-        except BaseException:  # noqa: BLE001 - nothing may unwind into the zygote's own code
-            traceback.print_exc()
+        except BaseException as error:  # noqa: BLE001 - nothing may unwind into the zygote's own code
+            sys.stderr.write(format_traceback(error))
         finally:
             with suppress(Exception):
                 sys.stdout.flush()
@@ -211,8 +211,8 @@ def _import(setup: Setup) -> str | None:
     try:
         for module in setup.modules:
             importlib.import_module(module)
-    except BaseException:  # noqa: BLE001 - whatever a module raises is reported to the worker
-        return traceback.format_exc()
+    except BaseException as error:  # noqa: BLE001 - whatever a module raises is reported to the worker
+        return format_traceback(error)
     return None
 
 

@@ -1,0 +1,86 @@
+"""Exits: a SystemExit or KeyboardInterrupt in a task of a job's ends that job's attempt, and not the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.events import AbstractEventLoop
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
+from contextvars import Context, copy_context
+from typing import Any
+from weakref import WeakSet
+
+from deeper_tasks.tasks.context import job_in, note_exit
+
+_robust: WeakSet[AbstractEventLoop] = WeakSet()
+
+
+class PartExited(BaseException):
+    """A part of a handler, a task that it started, has tried to end the program."""
+
+
+def mark_robust(loop: AbstractEventLoop) -> None:
+    """Say of a loop that it goes on by itself after a SystemExit: nothing needs to be held back from it."""
+    _robust.add(loop)
+
+
+@contextmanager
+def confined_exits(loop: AbstractEventLoop) -> Iterator[None]:
+    """
+    Inside the `with`, let no SystemExit or KeyboardInterrupt of a task that a job's code starts reach the loop.
+
+    asyncio would let it through, out of a loop that belongs to the application. The task
+    ends by `PartExited` instead. Callbacks are not held back: a loop has no hook for them.
+    """
+    if loop in _robust:
+        yield
+        return
+    before = loop.get_task_factory()
+
+    def make(loop: AbstractEventLoop, coroutine: Any, *, context: Context | None = None, **options: Any) -> Any:
+        if job_in(copy_context() if context is None else context) is not None and asyncio.iscoroutine(coroutine):
+            coroutine = _Part(coroutine)
+        if context is not None:
+            options["context"] = context
+        return before(loop, coroutine, **options) if before else asyncio.Task(coroutine, loop=loop, **options)
+
+    loop.set_task_factory(make)
+    try:
+        yield
+    finally:
+        if loop.get_task_factory() is make:
+            loop.set_task_factory(before)
+
+
+class _Part(Coroutine[Any, Any, Any]):
+    """A coroutine that raises `PartExited` where its own code exits."""
+
+    def __init__(self, inner: Coroutine[Any, Any, Any]) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        # Its name, its code and its frame, by which tasks are shown.
+        return getattr(self._inner, name)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return (yield from self._inner.__await__())
+
+    def send(self, value: Any) -> Any:
+        """Go on."""
+        return _held_back(self._inner.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        """Go on with an error."""
+        return _held_back(self._inner.throw, *error)
+
+    def close(self) -> None:
+        """End it."""
+        self._inner.close()
+
+
+def _held_back(step: Callable[..., Any], *values: Any) -> Any:
+    try:
+        return step(*values)
+    except (SystemExit, KeyboardInterrupt) as error:
+        note_exit(copy_context(), error)
+        raise PartExited(f"{type(error).__name__} in a task of the job's") from error
