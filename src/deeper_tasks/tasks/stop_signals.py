@@ -7,9 +7,7 @@ from datetime import timedelta
 
 from deeper_tasks.domain.stop import Stop
 
-_NONE: frozenset[Stop] = frozenset()
 _TIMEOUT = frozenset({Stop.TIMEOUT})
-_NOTHING = timedelta(0)
 
 
 class StopSignals:
@@ -28,16 +26,16 @@ class StopSignals:
         exit: what a task or a callback of the handler's tried to end the program by; None: nothing did.
     """
 
-    __slots__ = ("exit", "forced", "held", "now", "reason", "seen", "started", "timeout", "told")
-
-    def __init__(self) -> None:
-        self.told = self.forced = self.seen = _NONE
-        self.reason = ""
-        self.timeout: timedelta | None = None
-        self.exit: BaseException | None = None
-        self.held = _NOTHING
-        self.now: Callable[[], float] | None = None
-        self.started = 0.0
+    # As the class's own, what most attempts never set costs none of them anything.
+    timeout: timedelta | None = None
+    now: Callable[[], float] | None = None
+    started = 0.0
+    held = timedelta(0)
+    told: frozenset[Stop] = frozenset()
+    forced: frozenset[Stop] = frozenset()
+    seen: frozenset[Stop] = frozenset()
+    reason = ""
+    exit: BaseException | None = None
 
     def is_late(self, ran_for: timedelta) -> bool:
         """Whether a handler that ran so long has ended after its timeout, by no fault of others."""

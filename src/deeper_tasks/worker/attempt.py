@@ -27,41 +27,23 @@ class Attempt(StopSignals):
     starts, before it does.
     """
 
-    __slots__ = (
-        "claimed",
-        "context",
-        "deadline",
-        "ignored",
-        "interrupt",
-        "is_settled",
-        "job",
-        "may_be_settled",
-        "must_tell",
-        "onlooker",
-        "overdue_since",
-        "pass_on",
-        "state",
-        "task",
-        "thread",
-    )
+    context: CurrentJob | None = None
+    onlooker: CurrentJob | None = None
+    deadline: float | None = None
+    overdue_since: float | None = None
+    ignored = 0
+    thread: int | None = None
+    interrupt: Callable[[], object] | None = None
+    pass_on: Callable[[Stop, str], object] | None = None
+    task: asyncio.Task[object] | None = None
+    is_settled = False
+    may_be_settled = False
+    state: State | None = None
 
     def __init__(self, job: ClaimedJob, *, claimed: float) -> None:
-        super().__init__()
         self.job = job
         self.must_tell = not job.has_started and (job.is_last_attempt or job.attempt > 1)
-        self.context: CurrentJob | None = None
-        self.onlooker: CurrentJob | None = None
-        self.deadline: float | None = None
-        self.overdue_since: float | None = None
-        self.ignored = 0
-        self.thread: int | None = None
         self.claimed = claimed
-        self.interrupt: Callable[[], object] | None = None
-        self.pass_on: Callable[[Stop, str], object] | None = None
-        self.task: asyncio.Task[object] | None = None
-        self.is_settled = False
-        self.may_be_settled = False
-        self.state: State | None = None
 
     @property
     def stop(self) -> Stop | None:

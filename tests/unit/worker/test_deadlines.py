@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +19,7 @@ class Watch:
         self.task = asyncio.create_task(self.deadlines.run())
 
     def start(self, seconds):
-        attempt = Attempt(None, claimed=0)
+        attempt = Attempt(SimpleNamespace(has_started=True), claimed=0)
         self.running.append(attempt)
         self.deadlines.watch(attempt, None if seconds is None else timedelta(seconds=seconds))
         return attempt

@@ -20,6 +20,8 @@ LIMIT = timedelta(seconds=1)
 class Claimed:
     """What is asked of a job here."""
 
+    has_started = True
+
     def __init__(self, queue):
         self.id, self.task, self.queue, self.attempt = f"job {id(self)}", "shop.send", queue, 1
 
@@ -184,7 +186,7 @@ async def test_the_place_of_a_coroutine_is_the_line_of_its_handler(clock):
     async def deaf():
         await waits()
 
-    attempt = Attempt(None, claimed=0)
+    attempt = Attempt(Claimed("default"), claimed=0)
     assert place_in_handler(attempt) == ""
     attempt.task = asyncio.create_task(deaf())
     await clock.settle()

@@ -19,10 +19,7 @@ class ChildStops(StopSignals):
     before the next job.
     """
 
-    __slots__ = ("_connection", "_lock")
-
     def __init__(self, connection: socket.socket) -> None:
-        super().__init__()
         self._connection = connection
         self._lock = threading.Lock()
 
