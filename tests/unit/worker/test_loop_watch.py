@@ -65,7 +65,9 @@ async def scene():
 @pytest.fixture
 def claimed():
     job = new_job(task="shop.send", arguments="[[],{}]")
-    return type("Claimed", (), {"id": job.id, "task": "shop.send", "queue": "emails", "attempt": 2})()
+    return type(
+        "Claimed", (), {"id": job.id, "task": "shop.send", "queue": "emails", "attempt": 2, "has_started": True}
+    )()
 
 
 async def test_a_block_is_told_once_with_its_place_and_again_when_it_is_over(scene):
