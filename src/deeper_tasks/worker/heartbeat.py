@@ -95,9 +95,11 @@ class Heartbeat:
         except BackendUnavailableError:
             # The roles report it; here only the next beat counts.
             return
-        except Exception:
-            # Without a beat this worker would be taken for dead while it runs jobs.
-            _logger.exception("a heartbeat met an unexpected error; the next one follows")
+        except (Exception, asyncio.CancelledError):
+            # Without a beat this worker would be taken for dead while it runs jobs. Nothing cancels this thread's
+            # task: a cancellation is of something that the store waited for.
+            with suppress(Exception):
+                _logger.exception("a heartbeat met an unexpected error; the next one follows")
         else:
             self._membership.confirm(at)
             self._tell(self._on_beat, node, beat)

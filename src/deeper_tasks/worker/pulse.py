@@ -34,7 +34,9 @@ class Pulse:
             try:
                 self._tell(self._lag())
             except Exception:
-                _logger.exception("a sign of life could not be given; the next one follows")
+                # The log may be what fails.
+                with suppress(Exception):
+                    _logger.exception("a sign of life could not be given; the next one follows")
             await asyncio.sleep(_INTERVAL)
 
     def _lag(self) -> float:

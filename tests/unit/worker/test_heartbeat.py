@@ -138,8 +138,9 @@ async def test_a_store_that_is_gone_does_not_end_it(make_beating, flaky):
     await beating.next()
 
 
-async def test_any_other_error_does_not_end_it_either(make_beating, flaky, caplog, wait_until):
-    flaky.fail("beat", error=RuntimeError("damaged"))
+@pytest.mark.parametrize("error", [RuntimeError("damaged"), asyncio.CancelledError("of what it waited for")])
+async def test_any_other_error_does_not_end_it_either(make_beating, flaky, wait_until, error):
+    flaky.fail("beat", error=error)
     beating = await make_beating(interval=0.001)
     await wait_until(lambda: flaky.called("beat"))
     flaky.restore()
