@@ -274,6 +274,8 @@ def _wrapped(middleware: Middleware, attempt: Attempt, proceed: Proceed) -> Proc
         settlement: object = await middleware(onlooker, proceed)
         if not isinstance(settlement, Settlement):
             raise TypeError(f"the middleware {middleware!r} must return what proceed() gave, not {settlement!r}")
+        if (settlement.id, settlement.token) != (attempt.job.id, attempt.job.token):
+            raise TypeError(f"the middleware {middleware!r} returned the end of another attempt: {settlement.id}")
         return settlement
 
     return around

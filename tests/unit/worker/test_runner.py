@@ -1283,6 +1283,21 @@ async def test_middleware_that_forgets_to_return_the_settlement_fails_the_attemp
     assert "proceed()" in settlement.error.message
 
 
+async def test_middleware_that_returns_the_end_of_another_attempt_fails_its_own(bench):
+    ends = []
+
+    async def around(job, proceed):
+        ends.append(await proceed())
+        return ends[0]
+
+    bench.middleware.append(around)
+    task = bench.task(returner(1)["coroutine"])
+    first, second = await bench.run(task), await bench.run(task)
+    assert first.end is End.COMPLETE
+    assert (second.end, second.id) == (End.RETRY, ends[1].id)
+    assert "returned the end of another attempt" in second.error.message
+
+
 async def test_middleware_sees_the_same_current_job_as_the_handler(bench, kind):
     seen = []
 
