@@ -16,12 +16,12 @@ from deeper_tasks.cli.health_outlets import HealthOutlets
 from deeper_tasks.cli.monitor import Monitor
 from deeper_tasks.cli.program import ExitCode
 from deeper_tasks.cli.worker_logs import set_level, start_logging
-from deeper_tasks.cli.worker_loop import run_on_loop
 from deeper_tasks.cli.worker_options import WorkerOptions
 from deeper_tasks.config import Settings, parse_queues, redacted
 from deeper_tasks.errors import ConfigError
 from deeper_tasks.supervisor import Lifeline, Loaded
 from deeper_tasks.worker.worker import Worker
+from deeper_tasks.worker.worker_loop import run_on_loop
 
 _logger = logging.getLogger("deeper_tasks")
 

@@ -98,6 +98,12 @@ APPLICATION = """
         return "the job"
 
     @manager.task
+    async def exits_in_a_part():
+        async def part():
+            sys.exit(3)
+        await asyncio.gather(part())
+
+    @manager.task
     async def oom_score():
         return int(Path("/proc/self/oom_score_adj").read_text())
 
@@ -266,6 +272,11 @@ async def test_a_handler_sees_there_that_its_worker_is_stopping(ward, tasks, tmp
     settlement = await asyncio.wait_for(running, 20)
     assert (settlement.end, settlement.reason) == (End.RELEASE, "worker shutting down")
     assert not settlement.is_process_lost
+
+
+async def test_a_part_of_a_job_that_exits_fails_its_attempt_as_it_would_in_the_worker(ward, tasks):
+    settlement = await run(ward, tasks["exits_in_a_part"])
+    assert (settlement.end, settlement.error.kind, settlement.is_process_lost) == (End.RETRY, "SystemExit", False)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another kernel kills otherwise")

@@ -50,6 +50,7 @@ from deeper_tasks.worker.outfit import Outfit
 from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.runner import Runner
 from deeper_tasks.worker.unfinished import is_awaitable
+from deeper_tasks.worker.worker_loop import run_on_loop
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
@@ -94,7 +95,7 @@ def serve(connection: socket.socket, prepare: Prepare) -> None:
         line.send(Prepared(error=_words(error)))
     else:
         take_part()
-        asyncio.run(_work(line, outfit))
+        run_on_loop(_work(line, outfit))
 
 
 def _equip(prepare: Prepare) -> Outfit:
