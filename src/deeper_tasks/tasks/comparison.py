@@ -65,13 +65,22 @@ def check_unaltered(sent: object, arrived: object) -> None:
 
 
 class _Position(msgspec.Struct, frozen=True):
-    """Where the comparison stands: among JSON values as they were passed or not, and inside which objects."""
+    """
+    Where the comparison stands: among JSON values as they were passed or not, and inside which objects.
+
+    `is_private`: in a model's private attributes. A lock or a cache there, of which nothing can be
+    seen, is made anew where the model arrives.
+    """
 
     is_json: bool
     above: set[tuple[int, int]]
+    is_private: bool = False
 
     def inside_object(self) -> _Position:
-        return _Position(is_json=False, above=self.above) if self.is_json else self
+        return _Position(is_json=False, above=self.above, is_private=self.is_private) if self.is_json else self
+
+    def inside_private(self) -> _Position:
+        return _Position(is_json=False, above=self.above, is_private=True)
 
 
 def _check(sent: Any, arrived: Any, position: _Position) -> None:
@@ -220,8 +229,10 @@ def _check_record(sent: object, fields: dict[str, Any], arrived: object, positio
     if class_of(sent) is not class_of(arrived):
         raise _altered(sent, arrived)
     others = fields_of(arrived) or {}
+    has_private = is_model(type(sent))
     for name in fields | others:
-        _check_at(f".{name}", fields.get(name, MISSING), others.get(name, MISSING), position)
+        inside = position.inside_private() if has_private and name.startswith("_") else position
+        _check_at(f".{name}", fields.get(name, MISSING), others.get(name, MISSING), inside)
 
 
 def _check_entries(sent: Mapping[Any, Any], arrived: Mapping[Any, Any], position: _Position) -> None:
@@ -233,15 +244,19 @@ def _check_entries(sent: Mapping[Any, Any], arrived: Mapping[Any, Any], position
                 _check_at(key_step(key), key, other, position)
             _check_at(key_step(key), value, arrived_value, position)
         return
-    keys = {key: key for key in arrived}
+    left = {_value_of(key): key for key in arrived}
     for key, value in sent.items():
-        if key not in keys:
-            raise _altered_key(key, (each for each in keys if each not in sent)).at(key_step(key))
-        _check_at(key_step(key), key, keys[key], position.inside_object())
-        _check_at(key_step(key), value, arrived[key], position)
-    for key in keys:
-        if key not in sent:
-            raise _altered(MISSING, arrived[key]).at(key_step(key))
+        other = left.pop(_value_of(key), MISSING)
+        if other is MISSING:
+            raise _altered_key(key, left.values()).at(key_step(key))
+        _check_at(key_step(key), key, other, position.inside_object())
+        _check_at(key_step(key), value, arrived[other], position)
+    for key in left.values():
+        raise _altered(MISSING, arrived[key]).at(key_step(key))
+
+
+def _value_of(key: Any) -> Any:
+    return key.value if isinstance(key, Enum) else key
 
 
 def _are_keys_texts(sent: Mapping[Any, Any], arrived: Mapping[Any, Any]) -> bool:
@@ -317,7 +332,7 @@ def _check_object(sent: Any, arrived: Any, position: _Position) -> None:
             _is_unaltered(value, others[name], position) for name, value in attributes.items()
         )
     else:
-        is_same = not has_equality or _is_equal(sent, arrived)
+        is_same = _is_equal(sent, arrived) if has_equality else position.is_private
     _demand(is_same, sent, arrived)
 
 

@@ -9,6 +9,7 @@ import re
 import threading
 import uuid
 from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -355,6 +356,25 @@ class TestModels:
         order._seen = 7
         assert refusal(Order, order).startswith("argument 'it'._seen of")
 
+    def test_an_object_of_which_nothing_can_be_seen_is_refused(self):
+        class Stream(pydantic.BaseModel):
+            numbers: Iterable[int]
+
+        class Order(pydantic.BaseModel):
+            tool: Any
+
+            @pydantic.field_serializer("tool")
+            def _written(self, _):
+                return "tool"
+
+            @pydantic.field_validator("tool")
+            @classmethod
+            def _read(cls, _):
+                return object()
+
+        assert "a `ValidatorIterator` would arrive as another" in refusal(Stream, Stream(numbers=[1]))
+        assert "a `object` would arrive as another `object`" in refusal(Order, Order(tool=1))
+
     @pytest.mark.parametrize("mode", ["before", "after", "wrap"])
     def test_a_validator_that_changes_the_value_a_second_time_is_refused(self, mode):
         class Order(pydantic.BaseModel):
@@ -657,6 +677,7 @@ class TestEqualByAgreement:
             (datetime, datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))),
             (Box, Box(Colour.RED)),
             (Box, Box(Level.HIGH)),
+            (Box, Box({Colour.RED: 1})),
             (Box, Box([Text("a"), Share(1.5), OrderedDict(a=defaultdict(int, b=1)), Counter("a")])),
             (list[Decimal], [Decimal("NaN"), Decimal("sNaN"), Decimal("1.50"), Decimal("-0")]),
         ],
