@@ -195,6 +195,21 @@ async def test_a_coroutine_that_catches_its_cancellation_has_seen_the_stop(bench
     assert is_as_told(await running, row[COLUMNS.index(stop)])
 
 
+@pytest.mark.parametrize(("late_result", "cell"), [("accept", End.COMPLETE), ("fail", LATE)])
+async def test_what_a_cancelled_coroutine_has_in_its_hands_is_a_late_result(bench, clock, late_result, cell):
+    async def slow():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "half of it"
+
+    task = bench.task(slow, timeout_seconds=LIMIT, late_result=late_result)
+    _, running = bench.start(await bench.claim(task))
+    await clock.settle()
+    await clock.advance(LIMIT + 1)
+    assert is_as_told(await running, cell)
+
+
 async def test_a_read_by_middleware_is_not_the_handlers(bench, kind):
     seen = []
 
