@@ -8,11 +8,12 @@ from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from deeper_tasks.tasks.context import job_in, note_exit
 
 _robust: WeakSet[AbstractEventLoop] = WeakSet()
+_workers: WeakKeyDictionary[AbstractEventLoop, int] = WeakKeyDictionary()
 
 
 class PartExited(BaseException):
@@ -35,21 +36,34 @@ def confined_exits(loop: AbstractEventLoop) -> Iterator[None]:
     if loop in _robust:
         yield
         return
-    before = loop.get_task_factory()
+    # Several workers may share a loop.
+    _workers[loop] = _workers.get(loop, 0) + 1
+    if _workers[loop] == 1:
+        loop.set_task_factory(_Confining(loop.get_task_factory()))
+    try:
+        yield
+    finally:
+        _workers[loop] -= 1
+        factory = loop.get_task_factory()
+        if not _workers[loop] and isinstance(factory, _Confining):
+            loop.set_task_factory(factory.before)
 
-    def make(loop: AbstractEventLoop, coroutine: Any, *, context: Context | None = None, **options: Any) -> Any:
+
+class _Confining:
+    """A task factory that holds back the exits of jobs' tasks, and makes all others as the one before it does."""
+
+    def __init__(self, before: Any) -> None:
+        self.before = before
+
+    def __call__(
+        self, loop: AbstractEventLoop, coroutine: Any, *, context: Context | None = None, **options: Any
+    ) -> Any:
         if job_in(copy_context() if context is None else context) is not None and asyncio.iscoroutine(coroutine):
             coroutine = _Part(coroutine)
         if context is not None:
             options["context"] = context
-        return before(loop, coroutine, **options) if before else asyncio.Task(coroutine, loop=loop, **options)
-
-    loop.set_task_factory(make)
-    try:
-        yield
-    finally:
-        if loop.get_task_factory() is make:
-            loop.set_task_factory(before)
+        make = self.before
+        return asyncio.Task(coroutine, loop=loop, **options) if make is None else make(loop, coroutine, **options)
 
 
 class _Part(Coroutine[Any, Any, Any]):

@@ -135,7 +135,7 @@ async def test_in_a_loop_of_the_application_s_own_a_task_of_a_job_that_exits_fai
     manager.task(name="odd.leave", max_attempts=1)(leave_together)
     before = asyncio.get_running_loop().get_task_factory()
     cases = ["gather", "kept", "group", "unawaited", "cancelled"]
-    async with working(manager):
+    async with working(manager), working(manager):
         ids = [await manager.registry.get("odd.leave").enqueue(how) for how in cases]
         for task_id in ids:
             with contextlib.suppress(JobNotCompletedError):
