@@ -15,6 +15,7 @@ from deeper_tasks.domain.job import (
     JobOptions,
     JobSpec,
     NewJob,
+    Progress,
 )
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -73,3 +74,9 @@ def test_an_error_is_kept_with_its_attempt():
     report = ErrorReport(kind="ValueError", message="boom", traceback="Traceback")
     kept = AttemptError(attempt=2, at=NOON, kind="ValueError", message="boom", traceback="Traceback")
     assert report.kept(attempt=2, at=NOON) == kept
+
+
+@pytest.mark.parametrize("fraction", [float("nan"), float("inf"), -0.1, 1.1])
+def test_progress_is_a_fraction(fraction):
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        Progress(fraction=fraction)

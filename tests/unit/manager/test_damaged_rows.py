@@ -10,10 +10,11 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from deeper_tasks import BackgroundTaskManager, State
+from deeper_tasks import BackgroundTaskManager, RunOutcome, State
 from deeper_tasks.cli import main
 from deeper_tasks.errors import DamagedError, InvalidOptionError, JobNotCompletedError, ScheduleNotFoundError
 from deeper_tasks.integrations.events import JobFailed
+from deeper_tasks.testing.conformance.scene import new_job
 
 DEEP = "[" * 900 + "]" * 900
 ABYSS = "[" * 50_000 + "]" * 50_000
@@ -67,6 +68,9 @@ DAMAGE = [
 UNREADABLE = [case for case in DAMAGE if case[:2] != ("options", "")]
 
 
+KEYS = {"schedule": "name", "queue": "name", "schedule_run": "job"}
+
+
 class SQLiteStore:
     """A database file, and what is written to it by hand."""
 
@@ -80,7 +84,7 @@ class SQLiteStore:
                 written = {LATE: 1 << 62, EARLY: -(1 << 62)}.get(value) if not isinstance(value, list | str) else value
                 if isinstance(value, list):
                     written = f"[{','.join(value)}]"
-                name = "name" if table in {"schedule", "queue"} else "id"
+                name = KEYS.get(table, "id")
                 statement = f"UPDATE deeper_{table} SET {field} = ? WHERE {name} = ?"
                 assert connection.execute(statement, (written, key)).rowcount == 1
 
@@ -96,7 +100,7 @@ class PostgresStore:
             for key, field, value in changes:
                 moments = {LATE: "infinity", EARLY: "0044-03-15 12:00:00+00 BC"}
                 written = value if isinstance(value, list | str) else moments[value]
-                name = "name" if table in {"schedule", "queue"} else "id::text"
+                name = f"{KEYS.get(table, 'id')}::text"
                 statement = f"UPDATE deeper.{table} SET {field} = %s WHERE {name} = %s"
                 assert connection.execute(statement, (written, key)).rowcount == 1
 
@@ -282,6 +286,41 @@ async def test_damaged_recurring_tasks_queues_and_workers_are_shown_and_hold_up_
     with pytest.raises(ScheduleNotFoundError):
         await manager.get_recurring_task("late")
     await manager.resume_queue("letters")
+
+
+async def test_a_run_in_the_history_that_cannot_be_read_is_shown_as_that(manager, store):
+    await manager.schedule_recurring_task("sound", manager.add, cron_expression="@daily", args=[1])
+    for _ in range(3):
+        await manager.run_recurring_task("sound")
+    _, lost, late = await manager.recurring_task_history("sound")
+    store.write("schedule_run", [(lost.task_id, "outcome", "lost"), (late.task_id, "fired_at", LATE)])
+    history = await manager.recurring_task_history("sound")
+    assert [run.outcome for run in history] == [RunOutcome.RUN_NOW, RunOutcome.UNREADABLE, RunOutcome.RUN_NOW]
+    assert [fields_of(run.damage) for run in history] == [[], ["outcome"], ["fired_at"]]
+    assert "unreadable" in await asyncio.to_thread(run, store, "schedules", "history", "sound")
+    [told] = [finding for finding in await manager.diagnose(deep=True) if finding.check == "damaged rows"]
+    assert "the history of the recurring task sound" in told.message
+
+
+async def test_a_store_in_memory_that_was_given_what_cannot_be_read_shows_it_too(working):
+    manager = BackgroundTaskManager("memory://", poll_interval_seconds=0.05)
+
+    @manager.task(name="shop.add")
+    async def add(number: int) -> int:
+        return number
+
+    async with manager:
+        hurt = new_job(task="shop.add", arguments='[[1],{"a"')
+        await manager.backend.insert([hurt])
+        sound = await manager.enqueue_task(add, args=[1])
+        assert {job.id: fields_of(job.damage) for job in (await manager.list_tasks()).entries} == {
+            hurt.id: ["arguments"],
+            sound: [],
+        }
+        async with working(manager):
+            assert await manager.result(sound, timeout=30) == 1
+            with pytest.raises(JobNotCompletedError, match="arguments"):
+                await manager.result(hurt.id, timeout=30)
 
 
 async def has_run(manager, name):
