@@ -46,7 +46,7 @@ class EnqueueOptions(TypedDict, total=False):
     first included. `timeout_seconds` is for one attempt; `math.inf`: no limit.
     `retry_delay_seconds` is the first delay of the backoff, which doubles up to
     `max_retry_delay_seconds`. `tags`: at most 50, for
-    lists; `meta`: JSON of at most 64 KiB, for the handler. `expires_in_seconds`: a job
+    lists; `meta`: JSON of at most 64 KiB and 100 levels, for the handler. `expires_in_seconds`: a job
     that has not started so long after it was due fails. `unique_for_seconds`
     and `unique="until_done"` let only one such job be enqueued; `unique_key`
     takes the place of task and arguments in telling which are the same.
