@@ -22,7 +22,8 @@ class Attempt(StopSignals):
     time when the claim's answer came. `is_settled`: the store has its end
     already, and `state` is what that led to, None where it was refused.
     `thread` is the id of the thread that runs it, None elsewhere than in a thread. `overdue_since` is the worker's
-    monotonic time when it was interrupted because of its timeout, and `ignored` how often that has been in vain since.
+    monotonic time at which its timeout passed, once it was interrupted for that, and `ignored` how often that has been
+    in vain since.
     `may_be_settled`: the store was sent an end, and its answer was lost. `must_tell`: the store must know that it
     starts, before it does.
     """

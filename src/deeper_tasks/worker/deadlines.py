@@ -79,7 +79,8 @@ class Deadlines:
 
     def _stop(self, attempt: Attempt, now: float) -> None:
         if attempt.overdue_since is None:
-            attempt.overdue_since = now
+            # A blocked loop may have kept the timer from ringing then.
+            attempt.overdue_since = now if attempt.deadline is None else attempt.deadline
         else:
             self._on_ignored(attempt)
         attempt.tell_to_stop(Stop.TIMEOUT)

@@ -96,6 +96,14 @@ async def test_code_that_does_not_stop_is_interrupted_again_and_told_of(watch, c
     assert (len(interrupted), watch.ignored) == (2, [attempt])
 
 
+async def test_its_time_is_over_when_it_was_and_not_when_the_timer_got_round_to_it(watch, clock):
+    attempt = watch.start(10)
+    over = clock.now + 10
+    await clock.settle()
+    await clock.advance(25)
+    assert (attempt.stop, attempt.overdue_since, watch.ignored) == (Stop.TIMEOUT, over, [])
+
+
 async def test_a_cancelled_one_gets_its_patience_when_its_deadline_comes(watch, clock):
     attempt = watch.start(10)
     await clock.settle()
