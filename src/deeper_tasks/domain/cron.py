@@ -149,7 +149,7 @@ def _unreadable(expression: str, error: CronSimError) -> str:
 
 def _never_due(expression: str) -> str:
     return (
-        f"{expression!r} is never due: no day has this date and weekday, or the clock of the zone skips its time; "
+        f"cron expression {expression!r} is never due: no day has this date and weekday, or the zone skips its time; "
         "'0 3 1 * *', for example, is due on the first of each month at 03:00"
     )
 

@@ -338,10 +338,7 @@ async def test_a_name_that_cannot_be_used_is_refused(manager, send, name):
     await refused(call, InvalidOptionError, repr(name), "printable")
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"task_id": str(uuid4())}, {"delay_seconds": 5}, {"unique": "until_done", "unique_key": "k"}],
-)
+@pytest.mark.parametrize("options", [{"task_id": str(uuid4())}, {"delay_seconds": 5}])
 async def test_an_option_for_one_job_is_refused_for_a_recurring_task(manager, send, options):
     call = manager.schedule_recurring_task("nightly", "shop", "send", [1], "@daily", **options)
     await refused(call, InvalidOptionError, "a recurring task makes many", "leave it out")
