@@ -1,6 +1,7 @@
 """The nursery: children that start as a worker does, run one attempt, and can be killed with all they started."""
 
 import asyncio
+import errno
 import os
 import sys
 import textwrap
@@ -14,7 +15,7 @@ from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.worker.clock import SystemClock
-from deeper_tasks.worker.executors import nursery
+from deeper_tasks.worker.executors import nursery, process
 from deeper_tasks.worker.executors.nursery import Nursery
 from deeper_tasks.worker.executors.process import ProcessExecutor
 from deeper_tasks.worker.home import Home, NoHomeError
@@ -360,6 +361,20 @@ async def test_a_manager_that_is_nowhere_has_its_jobs_run_in_the_worker(ward, ca
 
     assert (await run(ward, here)).result == str(os.getpid())
     assert "it is defined in a test" in caplog.text
+
+
+async def test_where_the_system_has_no_process_to_give_the_job_runs_in_the_worker(ward, tasks, monkeypatch, caplog):
+    def start(*arguments, **options):
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(process, "_start_zygote", start)
+
+    @ward.task
+    async def here():
+        return os.getpid()
+
+    assert (await run(ward, here)).result == str(os.getpid())
+    assert "no process can be made for it: no process can be started now: [Errno 11] no more" in caplog.text
 
 
 async def test_a_stop_while_the_child_gets_ready_ends_it_without_an_attempt(ward, application, tmp_path, wait_until):

@@ -899,3 +899,15 @@ async def test_a_middleware_that_breaks_off_before_there_is_a_process_harms_no_o
     assert (await asyncio.wait_for(running, 30)).error.kind == "TimeoutError"
     (tmp_path / "go").touch()
     assert (await bench.run(slow_task)).end is End.COMPLETE
+
+
+async def test_where_no_process_can_be_started_the_attempt_fails_and_the_next_may_have_one(bench, tasks, monkeypatch):
+    def start(*arguments, **options):
+        raise BlockingIOError("no more processes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "_start_zygote", start)
+        settlement = await bench.run(tasks["pid"])
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "ProcessDiedError")
+    assert settlement.error.message == "no process can be started now: no more processes"
+    assert (await bench.run(tasks["pid"])).end is End.COMPLETE

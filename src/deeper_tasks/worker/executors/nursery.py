@@ -45,7 +45,8 @@ class Nursery:
         try:
             home = self._home()
             child = await self._processes.obtain(attempt)
-        except (NoHomeError, ProcessDiedError) as error:
+        except (NoHomeError, ProcessDiedError, OSError) as error:
+            # The system's own: no process, no memory or no file descriptor to be had.
             raise NoChildError(str(error)) from error
         if child is None:
             return None

@@ -196,8 +196,14 @@ class ProcessExecutor:
 
     async def close(self) -> None:
         """Kill the children and the zygote."""
-        if self._process is None:
-            return
+        if self._process is not None:
+            await self._end(self._process)
+            self._process = None
+        if self._logs is not None:
+            await run_aside(self._logs.close)
+            self._logs = None
+
+    async def _end(self, zygote: subprocess.Popen[bytes]) -> None:
         for child in self._children.values():
             child.writer.close()
             if not child.is_started:
@@ -209,16 +215,12 @@ class ProcessExecutor:
             self._control.close()
         if self._listening is None:
             # Still at its import, and with no children: it would not hear before its end.
-            self._process.kill()
+            zygote.kill()
         else:
             self._listening.cancel()
-        await run_aside(self._process.wait)
+        await run_aside(zygote.wait)
         if self._starting is not None:
             await asyncio.wait({self._starting})
-        self._process = None
-        if self._logs is not None:
-            await run_aside(self._logs.close)
-            self._logs = None
 
     def memory_limit(self, call: Call) -> int | None:
         """Return how many bytes of memory a job in a process may use; None: as many as it likes."""
@@ -362,9 +364,13 @@ class ProcessExecutor:
 
     async def _start_zygote(self) -> None:
         ours, theirs = socket.socketpair()
-        self._logs = self._logs or LogReceiver()
-        with theirs:
-            process = self._process = _start_zygote(theirs.fileno(), logs=self._logs.theirs.fileno())
+        try:
+            with theirs:
+                self._logs = self._logs or LogReceiver()
+                process = self._process = _start_zygote(theirs.fileno(), logs=self._logs.theirs.fileno())
+        except OSError as error:
+            ours.close()
+            raise ProcessDiedError(f"no process can be started now: {error}") from error
         reader, control = await asyncio.open_connection(sock=ours)
         self._control = control
         modules = {*self._modules(), *(self._hooks.modules if self._hooks is not None else ())}
