@@ -50,8 +50,8 @@ class Settlement(Struct, frozen=True, kw_only=True):
     is released because the worker does not know its task; `is_unfit`: because its
     arguments do not fit the signature that the worker knows. The store keeps the
     moment of the first such release of each kind. `is_process_lost`: the
-    quarantine process in which the handler ran died or was killed before the
-    handler ended, which keeps the job in quarantine. A settlement with `ran_for` clears all marks but
+    handler was lost with its process and what ran beside it, or with its process in
+    quarantine, which puts or keeps the job in quarantine. A settlement with `ran_for` clears all marks but
     the one it sets; one without keeps them.
 
     `reason` is why a release gives the job back: it is for the event, and no store keeps it.

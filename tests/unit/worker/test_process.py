@@ -78,6 +78,7 @@ TASKS = """
             case "segfault": ctypes.string_at(0)
             case "abort": os.abort()
             case "memory": return b"x" * 2**62
+            case "parent": os.kill(os.getppid(), signal.SIGKILL); forever()
             case "close": os.close(connection())
             case "close and go on": os.close(connection()); forever()
             case "babble": os.write(connection(), b"hello, is anybody there?"); forever()
@@ -911,3 +912,21 @@ async def test_where_no_process_can_be_started_the_attempt_fails_and_the_next_ma
     assert (settlement.end, settlement.error.kind) == (End.RETRY, "ProcessDiedError")
     assert settlement.error.message == "no process can be started now: no more processes"
     assert (await bench.run(tasks["pid"])).end is End.COMPLETE
+
+
+async def test_jobs_that_end_with_the_process_which_forked_them_go_into_quarantine(bench, tasks, tmp_path, wait_until):
+    _, neighbour = bench.start(await bench.claim(tasks["stubborn"], str(tmp_path)))
+    await wait_until((tmp_path / "pids").exists)
+    killer = await bench.run(tasks["ends"], "parent")
+    # Nothing is left that would end what the neighbour had started.
+    _, helper = (tmp_path / "pids").read_text().split()
+    with suppress(ProcessLookupError):
+        os.kill(int(helper), signal.SIGKILL)
+    for settlement in (killer, await neighbour):
+        assert (settlement.end, settlement.error.kind, settlement.is_process_lost) == (
+            End.RETRY,
+            "ProcessDiedError",
+            True,
+        )
+    alone = await bench.run(tasks["ends"], "kill")
+    assert (alone.error.kind, alone.is_process_lost) == ("ProcessDiedError", False)

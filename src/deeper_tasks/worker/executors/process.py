@@ -17,6 +17,7 @@ from contextvars import Context
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
 from deeper_tasks.aside import run_aside
@@ -75,13 +76,14 @@ class MemoryLimitError(ProcessDiedError, MemoryError):
 
 
 class ForkedChild:
-    """A child as the worker sees it."""
+    """A child as the worker sees it. `is_orphaned`: it ended with the zygote, and all others with it."""
 
     def __init__(self, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.pid = pid
         self.reader = reader
         self.writer = writer
         self.is_started = False
+        self.is_orphaned = False
         self.fault: str | None = None
         self.exited: asyncio.Future[Exited] = asyncio.get_running_loop().create_future()
 
@@ -188,7 +190,11 @@ class ProcessExecutor:
             return done
         error = await self.death(child, limit)
         ran_for = timedelta(seconds=time.monotonic() - started)
-        return verdict.broken_off(call, error, ran_for, attempt) or call.broken_off(error, ran_for)
+        settlement = verdict.broken_off(call, error, ran_for, attempt) or call.broken_off(error, ran_for)
+        if child.is_orphaned:
+            # One of them may have killed the zygote, and would do so again.
+            settlement = msgspec.structs.replace(settlement, is_process_lost=True)
+        return settlement
 
     def kill(self, child: ForkedChild) -> None:
         """Have a child killed with all it started; that it is done shows in its `exited`."""
@@ -418,7 +424,8 @@ class ProcessExecutor:
         self._listening = None
         if self._control is not None:
             self._control.close()
-        for pid in list(self._children):
+        for pid, child in list(self._children.items()):
+            child.is_orphaned = True
             self._note_exit(Exited(pid=pid, code=-signal.SIGKILL))
         while self._forks:
             self._forks.popleft().set_exception(ProcessDiedError("the process that forks the others has died"))
