@@ -32,7 +32,7 @@ def draw_queues(overview: Overview) -> Table:
 
 
 def queue_state(queue: QueueOverview) -> Text:
-    """Return what an operator should know: damaged, paused since when, or served by nobody."""
+    """Return what an operator should know: damaged, paused since when, or served by no worker."""
     if queue.damage:
         return Text(safe(f"damaged: {described(queue.damage)}"), style=DAMAGED)
     if queue.paused_at is not None:

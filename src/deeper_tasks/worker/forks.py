@@ -65,7 +65,7 @@ def no_longer_handle(number: int) -> None:
 
 def is_copy_of(pid: int) -> bool:
     """Whether this process was forked from `pid`, which has called `watch_forks` before."""
-    # The system is asked of nothing in a process that nobody has forked: jobs ask this, and to it that is much.
+    # Each job asks this, and a system call would be dear to it: only a copy makes one.
     return _Process.is_copy and os.getpid() != pid
 
 
@@ -73,7 +73,7 @@ def leave_if_copy(pid: int, error: BaseException | None = None) -> None:
     """
     End this process if it was forked from `pid`, where the attempt began: its handler has returned or raised `error`.
 
-    Of a copy that its handler forked nobody takes a result, and its stack leads into what the original does.
+    The worker takes no result from a copy, whose stack would lead on into what the original does.
     """
     if _Process.is_copy and os.getpid() != pid:
         _leave(error)
@@ -124,7 +124,7 @@ def _end_instead_of_waiting_for_calls() -> None:
     frame: FrameType | None = inspect.currentframe()
     while frame is not None:
         if frame.f_code is _WorkItem.run.__code__:
-            # In the copy nobody has a call for that thread, or waits for its result.
+            # In the copy no code has a call for that thread, or waits for its result.
             frame.f_locals["self"].future = _EndOfCopy()
         frame = frame.f_back
 

@@ -129,7 +129,7 @@ class Reporter:
         if threading.get_ident() == self._thread:
             self._gather(job_id, progress, line)
         else:
-            # A thread that runs on when its worker has ended has nobody to tell.
+            # A thread that runs on after its worker has ended has no reporter to tell.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._gather, job_id, progress, line)
 

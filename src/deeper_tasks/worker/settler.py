@@ -25,7 +25,7 @@ _logger = logging.getLogger("deeper_tasks")
 
 MOST_TOGETHER = 500
 _ASIDE = 2.0
-"""Seconds after which an end is tried again whose job somebody's transaction in the store holds."""
+"""Delay in seconds before a settlement is tried again whose row another transaction has locked."""
 _NOT_STORED = "what this attempt ended with could not be stored"
 MOST_UNSETTLED = 5_000
 """Above this the worker claims no more: the store cannot keep up, or is gone."""
@@ -34,10 +34,10 @@ Answered = tuple[ClaimedJob, Settlement, State | None]
 """What became of a settlement: the job's state now, or None when it was refused."""
 OnSettled = Callable[[Sequence[Answered]], None]
 OnStrayEnded = Callable[[MovedJob], None]
-"""Told of a job that was to be given back without being in anybody's hands here, and has ended by it."""
+"""Called with a job that this worker does not hold, was to give back, and has ended by that."""
 
 _Item = tuple[ClaimedJob | None, Settlement]
-"""An end, and the job that it is of; None where nobody here holds it."""
+"""An end, and the job that it is of; None where this worker does not hold it."""
 _Attempt = tuple[JobId, ClaimToken]
 
 
@@ -47,7 +47,7 @@ class Settler:
 
     A settlement counts as unsettled until the store answered, so a shutdown can wait for the last. What became of
     one that the store leaves out is unknown if it was sent before, and the answer was lost: it may have been
-    written, and its job claimed again or deleted since. Nobody is told of it.
+    written, and its job claimed again or deleted since. No event tells of it.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Settler:
         self._answer([(job, settlement, state)])
 
     def forget(self, settlement: Settlement) -> None:
-        """Have a job given back that is in nobody's hands here; only its end is told, if a cancel was requested."""
+        """Have a job given back that this worker does not hold; only its end is told, if a cancel was requested."""
         self._add(None, settlement)
 
     async def wait_until_idle(self) -> None:
