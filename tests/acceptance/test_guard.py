@@ -128,9 +128,11 @@ async def test_a_segfault_in_the_worker_costs_its_job_an_attempt_and_its_neighbo
         assert worker.process.returncode == -signal.SIGSEGV
         started = [entry for entry in crew.journal("start") if entry.job == segfault]
         assert [entry.attempt for entry in started] == [*range(1, attempt + 1)]
-    go.touch()
+        # From here on each has a worker to itself, one after the other: this one has no manager that can be imported.
+        go.touch()
     last = crew.worker("default:2")
     await manager.result(neighbour, timeout=60)
+    assert [error.kind for error in (await manager.get_task_status(neighbour)).errors] == ["WorkerLost"]
     await wait_until(lambda: _are_all(manager, [segfault], State.DISCARDED))
     status = await manager.get_task_status(segfault)
     assert [error.kind for error in status.errors] == ["WorkerLost"] * 2
