@@ -115,7 +115,7 @@ async def _work(
         code = ExitCode.REFUSED
     if ended.is_stuck:
         _logger.error(
-            "jobs that cannot be stopped have taken too many slots; this process ends, start the worker again"
+            "jobs that cannot be stopped keep slots of this worker; this process ends, start the worker again"
         )
     await end_loop(code)
     return code

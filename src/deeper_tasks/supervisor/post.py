@@ -19,6 +19,8 @@ USAGE = 2
 """The exit code of a worker process whose application or settings cannot be used."""
 STUCK = 75
 """That of one which a task keeps from going on, in a thread or on its loop: it ended to be started again."""
+_UNSTARTED = frozenset({-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGINT})
+"""Those of one that was told to stop while it was starting, before it could take the signal in order."""
 
 StartChild = Callable[[int, Callable[[], None]], Child]
 """Starts a process for a post, by its index, which has the function called when there is news."""
@@ -65,11 +67,15 @@ class Post:
         )
 
     async def run(self) -> int:
-        """Keep a process here until `close`; returns 0 if it stopped in order, or the code with which it gave up."""
+        """
+        Keep a process here until `close`.
+
+        Returns 0 if it stopped in order, 1 if it did not, or the code with which it gave up before.
+        """
         while not self._is_closing:
             ended = await self._occupy()
             if self._is_closing:
-                return int(ended is not None and ended.was_killed)
+                return int(ended is not None and self._has_failed_to_stop(ended))
             if ended is not None and self._gives_up and _is_unusable(ended):
                 return USAGE
             self._gives_up = self._gives_up and (ended is None or ended.loaded is None)
@@ -120,6 +126,7 @@ class Post:
     async def _pause(self, ended: Child | None) -> None:
         """Wait as long as it takes until another process may start after one that ended."""
         if ended is not None and ended.is_told_to_stop:
+            self._has_failed_to_stop(ended)
             return
         if ended is not None and self._waits_for_change and _is_unusable(ended):
             _logger.error("worker process %d waits for a change of the application", self.index)
@@ -136,6 +143,21 @@ class Post:
                 extra={"child": self.index, "child_pid": ended.pid, "exit_code": ended.code},
             )
         await self._clock.sleep(pause, until=self._awake)
+
+    def _has_failed_to_stop(self, ended: Child) -> bool:
+        """Whether a process that was told to stop has ended otherwise than in order; if so it is logged."""
+        if ended.was_killed:
+            return True
+        if ended.code == 0 or not ended.is_told_to_stop or (ended.report is None and ended.code in _UNSTARTED):
+            return False
+        _logger.error(
+            "worker process %d (pid %d) %s while it was stopping; what it still ran is left to be rescued",
+            self.index,
+            ended.pid,
+            _describe(ended.code or 0),
+            extra={"child": self.index, "child_pid": ended.pid, "exit_code": ended.code},
+        )
+        return True
 
     async def _next_change(self) -> None:
         self._changed.clear()

@@ -70,7 +70,13 @@ class StuckSlots:
             self._on_stuck(reason)
 
     def note_end(self, attempt: Attempt) -> None:
-        """Note that an attempt which ignored its timeout has ended at last, and is not among those that run."""
+        """
+        Note that an attempt which ignored its timeout is no longer among those that run.
+
+        Where its worker has gone away from a thread that runs on, its slot is not free.
+        """
+        if attempt.thread is not None:
+            return
         job = attempt.job
         self._bus.emit(
             SlotFreed(

@@ -332,7 +332,7 @@ def test_the_log_level_keeps_the_rest_out(start):
 def test_a_stuck_worker_ends_with_exit_code_75_although_its_thread_runs_on(start):
     worker = start("shop:stuck")
     assert worker.end() == 75
-    assert "jobs that cannot be stopped have taken too many slots" in worker.lines[-1]
+    assert "jobs that cannot be stopped keep slots of this worker" in worker.lines[-1]
 
 
 def test_a_stuck_worker_ends_although_nobody_reads_what_it_wrote(start):

@@ -187,6 +187,39 @@ async def test_a_process_that_had_to_be_killed_at_the_stop_is_told_by_the_code(s
     assert await stage.running == 1
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(9, "ended with exit code 9"), (75, "ended because jobs ignored"), (-signal.SIGSEGV, "was killed by SIGSEGV")],
+)
+async def test_a_process_that_dies_while_it_stops_is_told_by_a_line_and_the_code(stage_with, caplog, code, words):
+    stage = await stage_with()
+    stage.children[-1].become_ready()
+    stage.post.close()
+    await stage.end(code)
+    assert await stage.running == 1
+    assert f"worker process 1 (pid 1000) {words}" in caplog.text
+    assert "while it was stopping; what it still ran is left to be rescued" in caplog.text
+
+
+@pytest.mark.parametrize("code", [-signal.SIGTERM, -signal.SIGINT, 130])
+async def test_a_process_that_a_signal_ended_before_it_had_started_has_stopped_in_order(stage_with, caplog, code):
+    stage = await stage_with()
+    stage.post.close()
+    await stage.end(code)
+    assert await stage.running == 0
+    assert caplog.text == ""
+
+
+async def test_a_process_that_dies_while_it_is_replaced_is_told_by_a_line(stage_with, caplog):
+    stage = await stage_with()
+    stage.children[-1].become_ready()
+    stage.post.renew()
+    await stage.end(9)
+    assert len(stage.children) == 2
+    assert "ended with exit code 9 while it was stopping" in caplog.text
+    assert stage.clock.pauses == []
+
+
 async def test_closing_while_none_runs_ends_it_at_once(stage_with):
     stage = await stage_with(waits_for_change=True)
     await stage.end(2)

@@ -48,6 +48,7 @@ class Scene:
 
     def end(self, attempt):
         self.running.remove(attempt)
+        attempt.thread = None
         if attempt.ignored:
             self.slots.note_end(attempt)
 
@@ -133,6 +134,15 @@ def test_a_slot_that_is_free_again_counts_no_more(open_scene):
     assert scene.reasons == []
     assert [(event.lost, event.slots) for event in scene.heard(SlotFreed)] == [(0, 4)] * 5
     assert scene.heard(SlotFreed)[0].after == timedelta(seconds=_PATIENCE + 1)
+
+
+def test_a_thread_that_runs_on_when_its_worker_goes_away_frees_no_slot(open_scene):
+    scene = open_scene(queues={"default": 4})
+    attempt = scene.start()
+    scene.pass_time(1 + _PATIENCE + 1)
+    scene.running.remove(attempt)
+    scene.slots.note_end(attempt)
+    assert scene.heard(SlotFreed) == []
 
 
 def test_each_that_ignores_its_timeout_is_told_of_once(open_scene):

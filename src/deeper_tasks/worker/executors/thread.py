@@ -45,6 +45,12 @@ class ThreadExecutor:
 
         def run_here() -> Settlement | tuple[Awaitable[object], timedelta]:
             attempt.thread = threading.get_ident()
+            try:
+                return call_handler()
+            finally:
+                attempt.thread = None
+
+        def call_handler() -> Settlement | tuple[Awaitable[object], timedelta]:
             attempt.now, attempt.started = self._now, self._now()
             try:
                 value: Any = context.run(call.task.function, *args, **kwargs)
@@ -61,7 +67,6 @@ class ThreadExecutor:
         ended = await asyncio.get_running_loop().run_in_executor(self._pool, run_here)
         if isinstance(ended, Settlement):
             return ended
-        attempt.thread = None
         value, ran_for = ended
         return await await_in(context, attempt, call, value, ran_for=ran_for, now=self._now)
 
