@@ -42,9 +42,10 @@ def check_progress(on_progress: object) -> None:
 def to_calls(calls: object) -> list[TaskCall]:
     """Return the calls. Raises InvalidOptionError."""
     listed: list[Any] = list(calls) if isinstance(calls, Iterable) else [calls]
-    for call in listed:
+    for index, call in enumerate(listed):
         if not isinstance(call, TaskCall):
-            raise InvalidOptionError(f"enqueue_many cannot enqueue {call!r}; give a list of calls: [task.call(…), …]")
+            message = f"calls[{index}] cannot be a `{type(call).__qualname__}`; give a list of calls: [task.call(…), …]"
+            raise InvalidOptionError(message)
     return listed
 
 

@@ -224,7 +224,8 @@ class Facade:
 
         All or none are stored. More than the store takes at once (10,000 on
         SQLite and PostgreSQL) needs `atomic=False`, which stores them batch by batch.
-        Answers and errors are those of `enqueue_task`, in the order of the calls; so
+        Answers and errors are those of `enqueue_task`, in the order of the calls; an
+        error begins with the bad call's place, such as `calls[500]`, from 0. So
         is `connection`, which is one for all of them.
         """
         checked = to_calls(calls)

@@ -12,7 +12,7 @@ from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
-from deeper_tasks.errors import InvalidOptionError
+from deeper_tasks.errors import DeeperTasksError, InvalidOptionError
 from deeper_tasks.integrations.events import EventBus, JobEnqueued
 from deeper_tasks.manager.commits import CommitWatch
 from deeper_tasks.manager.jobs import AnyTask, Check, JobFactory
@@ -53,10 +53,15 @@ class Producer:
         self, calls: Sequence[TaskCall], *, atomic: bool, connection: object | None = None
     ) -> list[TaskId]:
         """Enqueue calls, all checked before the first is sent."""
-        jobs = [
-            self.jobs.job(self.jobs.spec(call.task, call.args, call.kwargs, call.request), call.request)
-            for call in calls
-        ]
+        jobs = []
+        for index, call in enumerate(calls):
+            try:
+                spec = self.jobs.spec(call.task, call.args, call.kwargs, call.request)
+                jobs.append(self.jobs.job(spec, call.request))
+            except DeeperTasksError as error:
+                # Its class stays, for the caller to catch.
+                error.args = (f"calls[{index}]: {error}",)
+                raise
         return await self._insert(jobs, atomic=atomic, connection=connection)
 
     async def _insert(self, jobs: list[NewJob], *, atomic: bool, connection: object | None = None) -> list[TaskId]:

@@ -17,6 +17,7 @@ from msgspec import inspect as shapes
 from deeper_tasks.tasks.comparison import check_unaltered
 from deeper_tasks.tasks.json_values import NotJsonError, NotJsonTypeError, as_plain, check_json, encode_json
 from deeper_tasks.tasks.records import holds_model, is_model, path_to, walk
+from deeper_tasks.tasks.refusals import RefusedError, reason_of, reason_of_model
 
 _PLAIN_TYPES: dict[type[shapes.Type], frozenset[type]] = {
     shapes.NoneType: frozenset({type(None)}),
@@ -37,7 +38,7 @@ _UNREADABLE = ", and the annotated type cannot be read from JSON; pass JSON valu
 
 
 class Codec(Protocol):
-    """Turns the value of one parameter into JSON values and back. All raise ValueError or TypeError."""
+    """Turns the value of one parameter into JSON values and back. `refusals.reason_of` knows what they raise."""
 
     def dump(self, value: Any) -> Any:
         """Return the value as JSON values that `load` makes the same value of, or raise."""
@@ -133,7 +134,7 @@ class Rich:
             return plain, self.load(plain)
         except msgspec.ValidationError as error:
             if holds_model(value):
-                raise msgspec.ValidationError(f"{error}{_WRITTEN_SO}") from None
+                raise RefusedError(f"{reason_of(error)}{_WRITTEN_SO}") from None
             raise
 
 
@@ -276,9 +277,14 @@ def _dump_model(model: Any) -> Any:
         # Pydantic's warnings would show values, and the comparison finds what they warn of.
         return model.model_dump(mode="json", by_alias=True, round_trip=True, warnings="none")
     except (ValueError, TypeError) as error:
-        reason = _RAISED_IN_SERIALIZER.sub(r"\1", str(error))
-        message = f"a `{type(model).__qualname__}` cannot be written to JSON: {reason}"
-        raise ValueError(message) from None
+        message = f"a `{type(model).__qualname__}` cannot be written to JSON: {_unwritten(error)}"
+        raise RefusedError(message) from None
+
+
+def _unwritten(error: Exception) -> str:
+    if type(error).__module__ != "pydantic_core._pydantic_core":
+        return reason_of(error)
+    return _RAISED_IN_SERIALIZER.sub(r"\1", str(error))
 
 
 def _load_other(kind: Any, value: Any) -> Any:
@@ -288,19 +294,4 @@ def _load_other(kind: Any, value: Any) -> Any:
     try:
         return kind.model_validate_json(encode_json(value))
     except ValueError as error:
-        raise ValueError(_without_values(error)) from None
-
-
-def _without_values(error: ValueError) -> str:
-    """Return what a model says is wrong, without the values: they may be secret."""
-    faults = getattr(error, "errors", None)
-    if faults is None:
-        return str(error)
-    listed = faults(include_url=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {_message(fault)}" for fault in listed)
-
-
-def _message(fault: dict[str, Any]) -> str:
-    if fault["type"] == "union_tag_invalid":
-        return f"The tag is none of the expected ones: {fault['ctx']['expected_tags']}"
-    return str(fault["msg"])
+        raise RefusedError(reason_of_model(error)) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -16,16 +15,13 @@ from deeper_tasks.domain.nesting import MAX_NESTING, nests_too_deep, too_deep
 from deeper_tasks.errors import InvalidArgumentsError
 from deeper_tasks.tasks.annotations import Codec, annotations_of, codec_for
 from deeper_tasks.tasks.json_values import PlacedError, encode_json
-from deeper_tasks.tasks.quoting import quoted
+from deeper_tasks.tasks.refusals import reason_of
 
 _OWN_NESTING = 2
 """The levels of a document of arguments around each of them."""
 _DECODER = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]])
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_EXPECTED = (TypeError, ValueError, RecursionError, NotImplementedError, msgspec.MsgspecError)
-
-# msgspec shows the value that is no member of an Enum or a Literal, or no tag.
-_SHOWN_VALUE = re.compile(r"^(Invalid (?:enum )?value)(?: '.*'| -?\d+)(?= - at `|$)", re.DOTALL)
+_NOT_JSON = (TypeError, ValueError, RecursionError, NotImplementedError, msgspec.MsgspecError)
 
 T = TypeVar("T")
 
@@ -102,7 +98,10 @@ class Signature:
     def _listed(self, args: object) -> list[Any]:
         if isinstance(args, Sequence) and not isinstance(args, str | bytes):
             return list(args)
-        raise InvalidArgumentsError(f"the arguments of {self._name} cannot be {quoted(args)}: give a list of them")
+        raise InvalidArgumentsError(f"{self._mistyped('arguments', args)}: give a list of them")
+
+    def _mistyped(self, noun: str, value: object) -> str:
+        return f"the {noun} of {self._name} cannot be a `{type(value).__qualname__}`"
 
     def decode(self, document: Json) -> tuple[list[Any], dict[str, Any]]:
         """
@@ -115,14 +114,14 @@ class Signature:
         try:
             args, kwargs = _DECODER.decode(document)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            message = f"the stored arguments of {self._name} cannot be read: {_reason(error)}"
+            message = f"the stored arguments of {self._name} cannot be read: {reason_of(error)}"
             raise InvalidArgumentsError(message) from error
         try:
             if kwargs or not self._fewest <= len(args) <= self._most:
                 self._bound(args, kwargs)
             return self._converted(self._loads, args, kwargs)
         except InvalidArgumentsError as error:
-            raise UnfitArgumentsError(str(error)) from error.__cause__
+            raise UnfitArgumentsError(str(error)) from None
 
     def by_parameter(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """
@@ -175,6 +174,8 @@ class Signature:
         return _conversions(self._signature, {name: codec.load for name, codec in self._codecs.items()})
 
     def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        if not isinstance(kwargs, Mapping):
+            raise InvalidArgumentsError(f"{self._mistyped('keyword arguments', kwargs)}: give a dict of them by name")
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -191,24 +192,24 @@ class Signature:
             for convert, value in zip(conversions.first(len(args)), args, strict=True):
                 positional.append(convert(value))
         except Exception as error:  # noqa: BLE001 - a validator's, for example
-            raise self._unfit(conversions.name_of(len(positional)), error) from _unexpected(error)
+            raise self._unfit(conversions.name_of(len(positional)), error) from None
         for name, value in kwargs.items():
             try:
                 named[name] = conversions.named(name)(value)
             except Exception as error:  # noqa: BLE001 - a validator's, for example
-                raise self._unfit(repr(name), error) from _unexpected(error)
+                raise self._unfit(repr(name), error) from None
         return positional, named
 
     def _text(self, positional: list[Any], named: dict[str, Any]) -> bytes:
         try:
             return encode_json((positional, named))
-        except _EXPECTED as error:
-            message = f"the arguments of {self._name} are not JSON: {_reason(error)}"
-            raise InvalidArgumentsError(message) from error
+        except _NOT_JSON as error:
+            message = f"the arguments of {self._name} are not JSON: {reason_of(error)}"
+            raise InvalidArgumentsError(message) from None
 
     def _unfit(self, parameter: str, error: Exception) -> InvalidArgumentsError:
         place = error.path if isinstance(error, PlacedError) else ""
-        return InvalidArgumentsError(f"argument {parameter}{place} of {self._name}: {_reason(error)}")
+        return InvalidArgumentsError(f"argument {parameter}{place} of {self._name}: {reason_of(error)}")
 
 
 class _Conversions(Struct, frozen=True):
@@ -258,19 +259,3 @@ def _conversions(signature: inspect.Signature, each: Mapping[str, Callable[[Any]
 
 def _is_required(parameter: inspect.Parameter) -> bool:
     return parameter.default is inspect.Parameter.empty
-
-
-def _unexpected(error: Exception) -> Exception | None:
-    """Return an error that a developer must look at; the others' causes would show values in a traceback."""
-    return None if isinstance(error, _EXPECTED) else error
-
-
-def _reason(error: Exception) -> str:
-    if not isinstance(error, _EXPECTED):
-        return f"{type(error).__name__} while it was read"
-    if isinstance(error, PlacedError):
-        return error.reason
-    if isinstance(error, RecursionError):
-        return "nested too deeply, or inside itself"
-    text = _SHOWN_VALUE.sub(r"\1", str(error))
-    return text.replace("Expected", "expected", 1) if text.startswith("Expected") else text

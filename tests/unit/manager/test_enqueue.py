@@ -277,9 +277,14 @@ async def test_many_may_come_from_a_generator_with_options_of_their_own(manager,
 
 
 async def test_an_invalid_call_in_the_middle_enqueues_nothing(manager, send):
-    with pytest.raises(InvalidArgumentsError, match="'user_id'"):
+    with pytest.raises(InvalidArgumentsError, match=r"^calls\[1\]: argument 'user_id'"):
         await manager.enqueue_many([send.call(1), send.call("two"), send.call(3)])
     assert (await manager.list_tasks()).total_entries == 0
+
+
+async def test_an_enqueue_of_many_names_what_is_no_call_by_its_place_and_type(manager, send):
+    with pytest.raises(InvalidOptionError, match=r"^calls\[1\] cannot be a `dict`"):
+        await manager.enqueue_many([send.call(1), {"password": "hunter2"}])
 
 
 async def test_a_duplicate_in_the_middle_enqueues_nothing(manager, send):
