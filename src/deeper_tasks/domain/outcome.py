@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from math import isfinite
 from typing import Any
 
 
@@ -14,7 +15,8 @@ class Retry(Outcome):
     """
     End this attempt as a failure and try again, after `after` instead of the policy's delay.
 
-    `after` is a `timedelta` or seconds. A last attempt still discards the job.
+    `after` is a `timedelta` or seconds, more than 36,500 days count as that many.
+    A last attempt still discards the job.
     """
 
     def __init__(self, reason: str = "retry requested", *, after: timedelta | float | None = None) -> None:
@@ -23,7 +25,11 @@ class Retry(Outcome):
 
 
 class Snooze(Outcome):
-    """Put the job off for `delay`, a `timedelta` or seconds; it does not count as an attempt."""
+    """
+    Put the job off for `delay`; it does not count as an attempt.
+
+    `delay` is a `timedelta` or seconds, more than 36,500 days count as that many.
+    """
 
     def __init__(self, delay: timedelta | float) -> None:
         super().__init__(f"snoozed for {delay}")
@@ -69,17 +75,32 @@ class Stopped(Exception):  # noqa: N818 - control flow, not an error
     """
 
 
+LONGEST_DELAY = timedelta(days=36_500)
+"""A moment so far ahead can be stored still."""
+
+
 def as_delay(value: timedelta | float) -> timedelta:
-    """Return a delay given as a `timedelta` or in seconds; one that is negative or no time at all is a ValueError."""
-    if not isinstance(value, timedelta | int | float | str | bytes):
-        # Of numpy, or a Fraction: no timedelta is made of those.
-        value = float(value)
-    try:
-        delay = value if isinstance(value, timedelta) else timedelta(seconds=value)
-    except (OverflowError, ValueError) as error:
-        message = f"a delay cannot be {value!r} seconds; give a number of them, at most 36500 days"
-        raise ValueError(message) from error
+    """
+    Return a delay given as a `timedelta` or in seconds; a longer one than 36,500 days counts as that.
+
+    Raises:
+        ValueError: it is negative, or no finite number of seconds.
+    """
+    delay = value if isinstance(value, timedelta) else _of_seconds(value)
     if delay < timedelta(0):
         message = f"a delay cannot be negative: {value!r}"
         raise ValueError(message)
-    return delay
+    return min(delay, LONGEST_DELAY)
+
+
+def _of_seconds(value: float) -> timedelta:
+    if not isinstance(value, int | float | str | bytes):
+        # Of numpy, or a Fraction: no timedelta is made of those.
+        value = float(value)
+    if isinstance(value, float) and not isfinite(value):
+        message = f"a delay cannot be {value!r} seconds; give a number of them"
+        raise ValueError(message)
+    try:
+        return timedelta(seconds=value)
+    except OverflowError:
+        return timedelta.max if value > 0 else timedelta.min

@@ -9,7 +9,7 @@ from datetime import timedelta
 from msgspec import Struct
 
 from deeper_tasks.domain.exception_groups import exceptions_in
-from deeper_tasks.domain.outcome import as_delay
+from deeper_tasks.domain.outcome import LONGEST_DELAY, as_delay
 
 DelayFunction = Callable[[int, BaseException], timedelta | float | None]
 """
@@ -18,15 +18,12 @@ Given the attempt that failed and its exception: the delay, or None to fail at o
 The attempt counts from 1, and from 1 again once an operator has retried the job.
 """
 
-_LONGEST = timedelta(days=36_500)
-"""A moment so far ahead can be stored still."""
-
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
     """
     Exponential backoff: attempt n is followed after `delay * factor ** (n - 1)`.
 
-    `delay` is what the first one is, however long; growth ends at `max_delay`, and
+    `factor` is at least 1. `delay` is what the first one is, however long; growth ends at `max_delay`, and
     never goes below `delay`. Each is then spread by `jitter` (0.1: a tenth more or
     less), the first and the longest too, so that jobs that failed together do not
     come back together. `fail_on` wins over `retry_on`; an exception in neither fails the job.
@@ -42,6 +39,18 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     retry_on: tuple[type[BaseException], ...] = (Exception,)
     fail_on: tuple[type[BaseException], ...] = ()
     function: DelayFunction | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where delays would shrink or be negative."""
+        if not self.factor >= 1:
+            message = f"factor cannot be {self.factor!r}: give at least 1, by which each delay is the same"
+            raise ValueError(message)
+        if not 0 <= self.jitter <= 1:
+            message = f"jitter cannot be {self.jitter!r}: give a number from 0 to 1, 0.1 for a tenth more or less"
+            raise ValueError(message)
+        if min(self.delay, self.max_delay) < timedelta(0):
+            message = f"delay and max_delay cannot be negative: {self.delay!r}, {self.max_delay!r}"
+            raise ValueError(message)
 
     def is_retryable(self, error: BaseException) -> bool:
         """Whether this error may pass when the job is tried again."""
@@ -79,7 +88,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         cap = max(first, self.max_delay if longest is None else longest)
         seconds = min(first.total_seconds() * self._growth(attempt - 1), cap.total_seconds())
         spread = seconds * (1 + self.jitter * (2 * random - 1))
-        return timedelta(seconds=min(spread, _LONGEST.total_seconds()))
+        return timedelta(seconds=min(spread, LONGEST_DELAY.total_seconds()))
 
     def _growth(self, exponent: int) -> float:
         try:

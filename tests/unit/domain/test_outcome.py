@@ -19,10 +19,15 @@ def test_a_delay_is_a_timedelta_or_a_number_of_seconds():
     assert as_delay(Decimal("1.5")) == as_delay(Fraction(3, 2)) == 1.5 * SECOND
 
 
-@pytest.mark.parametrize("value", [-1, -0.001, timedelta(microseconds=-1), float("nan"), math.inf, 1e300])
+@pytest.mark.parametrize("value", [-1, -0.001, timedelta(microseconds=-1), float("nan"), math.inf, -1e300])
 def test_a_delay_is_neither_negative_nor_no_number_nor_without_end(value):
     with pytest.raises(ValueError, match=r"a delay cannot be"):
         as_delay(value)
+
+
+@pytest.mark.parametrize("value", [timedelta.max, timedelta(days=36_501), 1e18, 1e300, 10**400])
+def test_a_delay_beyond_what_can_be_stored_is_the_longest_however_it_is_given(value):
+    assert as_delay(value) == Retry(after=value).after == Snooze(value).delay == timedelta(days=36_500)
 
 
 def test_a_retry_follows_the_policy_unless_it_says_when():

@@ -23,6 +23,15 @@ def test_a_factor_of_one_keeps_the_delay():
     assert delays(RetryPolicy(delay=SECOND, factor=1), (1, 50)) == [SECOND, SECOND]
 
 
+@pytest.mark.parametrize(
+    "field",
+    [{"factor": 0.5}, {"factor": float("nan")}, {"jitter": 1.5}, {"jitter": -0.1}, {"delay": -SECOND}],
+)
+def test_a_policy_whose_delays_would_shrink_below_the_first_or_be_negative_is_refused(field):
+    with pytest.raises(ValueError, match=next(iter(field))):
+        RetryPolicy(**field)
+
+
 def test_no_delay_is_longer_than_the_longest_but_for_jitter():
     policy = RetryPolicy(delay=SECOND, max_delay=10 * SECOND)
     assert delays(policy, (4, 5, 6)) == [8 * SECOND, 10 * SECOND, 10 * SECOND]
