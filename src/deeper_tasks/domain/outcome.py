@@ -97,10 +97,10 @@ def _of_seconds(value: float) -> timedelta:
     if not isinstance(value, int | float | str | bytes):
         # Of numpy, or a Fraction: no timedelta is made of those.
         value = float(value)
-    if isinstance(value, float) and not isfinite(value):
-        message = f"a delay cannot be {value!r} seconds; give a number of them"
-        raise ValueError(message)
     try:
-        return timedelta(seconds=value)
+        if isfinite(value):
+            return timedelta(seconds=value)
     except OverflowError:
         return timedelta.max if value > 0 else timedelta.min
+    message = f"a delay cannot be {value!r} seconds; give a number of them"
+    raise ValueError(message)
