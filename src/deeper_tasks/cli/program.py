@@ -42,12 +42,12 @@ Exit codes:
   0    done
   1    the request was refused, for example because of the job's state;
        of doctor: it found an error; of demo: it did not end as it should;
-       of a worker: a start hook failed
+       of a worker: a start hook failed, or it could not stop in order
   2    the command line or a setting is wrong
   3    there is no such job, task or recurring task
   4    the store cannot be reached, or its schema does not fit
   75   of a worker: jobs ignored their timeouts, or blocked the event loop
-       longer than loop_stall_limit_seconds; start the worker again
+       for too long; start the worker again
   130  interrupted by Ctrl-C
   141  nobody reads the answer any more, as in 'deeper list | head'"""
 

@@ -46,12 +46,13 @@ DEEPER_TASKS_HEALTH_PORT, …) and deeper_tasks.toml, not from its code.
 
 \b
 Exit codes: 0 stopped in order; 1 a supervised process had to be killed or did
-not end in order when it was to stop, a start hook failed, or the worker ended
-without having been asked to (a supervisor keeps trying); 2 wrong usage, or the
-application cannot be imported; 4 the store cannot be used (a supervisor keeps
-trying); 75 jobs ignored their timeouts, and only a new process has their slots
-back, or one blocked the event loop longer than the setting
-loop_stall_limit_seconds allows (a supervisor starts another)."""
+not end in order when it was to stop, code that blocks the event loop kept the
+worker from stopping, a start hook failed, or the worker ended without having
+been asked to (a supervisor keeps trying); 2 wrong usage, or the application
+cannot be imported; 4 the store cannot be used (a supervisor keeps trying); 75
+jobs ignored their timeouts, and only a new process has their slots back, or
+one blocked the event loop longer than the settings loop_stall_limit_seconds
+and stuck_seconds allow (a supervisor starts another)."""
 )
 @click.argument("application", metavar="MODULE:MANAGER")
 @click.option(

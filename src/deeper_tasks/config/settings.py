@@ -76,7 +76,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Slots lost to jobs that ignore their timeouts at which a worker drains and ends with exit code 75, for another to
     take its place. None: half of all slots, or all of one queue."""
     stuck_seconds: PositiveSeconds = 3600.0
-    """How long one job may run on after its timeout before its worker drains and ends with exit code 75."""
+    """How long one job may run on after its timeout before its worker drains and ends with exit code 75. One that
+    blocks the event loop of `deeper worker` for so long ends the process at once."""
     process_memory_limit_mb: Count | None = None
     """Memory that a job in a process may use, unless its task says otherwise; 1 MB is 2**20 bytes. None: no limit."""
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from types import ModuleType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
@@ -24,12 +24,13 @@ from deeper_tasks.manager.stores import make_backend
 from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.worker_settings import worker_settings
 from deeper_tasks.tasks import Task, TaskOptions, make_task
-from deeper_tasks.worker.exits import confined_exits
+from deeper_tasks.worker.exits import confined_exits, owns_process
 from deeper_tasks.worker.forks import handle_here, no_longer_handle
 from deeper_tasks.worker.home import Home, NoHomeError, find_place
 from deeper_tasks.worker.hooks import Hook, Hooks, check_hook
 from deeper_tasks.worker.outfit import Outfit
 from deeper_tasks.worker.runner import Middleware
+from deeper_tasks.worker.signal_ear import SignalEar
 from deeper_tasks.worker.worker import Worker
 
 P = ParamSpec("P")
@@ -219,6 +220,8 @@ class BackgroundTaskManager(Facade):
         `Worker.stop` of the worker that `on_start` is given.
         A SystemExit in a task that a job has started fails that job; in a callback, by `call_soon` or `call_later`, it
         ends your loop, as always in asyncio. Under `deeper worker` the loop goes on then too.
+        A coroutine that blocks the loop for good holds up the stop of this worker too: only under `deeper worker` the
+        process, which is the worker's own, is ended then.
         Returns the worker, stopped; its `is_stuck` tells whether it stopped by itself, because jobs that ignore their
         timeouts kept its slots.
 
@@ -244,8 +247,12 @@ class BackgroundTaskManager(Facade):
                 handle_here(number)
         if on_start is not None:
             on_start(worker)
+        is_heard = handle_signals and owns_process(loop)
         try:
-            with confined_exits(loop):
+            with (
+                SignalEar(handled, on_signal=worker.note_signal) if is_heard else nullcontext(),
+                confined_exits(loop),
+            ):
                 await worker.run()
         finally:
             for number in handled if handle_signals else ():

@@ -21,8 +21,13 @@ class PartExited(BaseException):
 
 
 def mark_robust(loop: AbstractEventLoop) -> None:
-    """Say of a loop that it goes on by itself after a SystemExit: nothing needs to be held back from it."""
+    """Say of a loop that it goes on by itself after a SystemExit, and that its process is there for it alone."""
     _robust.add(loop)
+
+
+def owns_process(loop: AbstractEventLoop) -> bool:
+    """Whether a process is there for the worker on this loop, as under `deeper worker`, and ends with it."""
+    return loop in _robust
 
 
 @contextmanager

@@ -59,6 +59,8 @@ class HookRun:
         self._hooks = hooks.copy()
         self._clock = clock
         self._started: int | None = None
+        self.calling = ""
+        """Which hook runs now, in words; empty: none does. Safe to read from any thread."""
 
     async def start(self, *, stopping: asyncio.Event, context: contextvars.Context) -> None:
         """
@@ -71,6 +73,7 @@ class HookRun:
         """
         self._started = 0
         for hook in self._hooks.starts:
+            self.calling = f"the start hook {describe(hook)}"
             calling = asyncio.Task(self._start(hook), context=context)
             telling = asyncio.create_task(stopping.wait())
             try:
@@ -79,6 +82,7 @@ class HookRun:
                     _logger.warning("the worker stops before the start hook %s has ended", describe(hook))
                     return
             finally:
+                self.calling = ""
                 telling.cancel()
                 if not calling.done():
                     calling.cancel()
@@ -109,10 +113,12 @@ class HookRun:
         due = self._hooks.due_stops(self._started)
         for number, hook in enumerate(due):
             share = max(0.0, deadline - self._clock.monotonic()) / (len(due) - number)
+            self.calling = f"the stop hook {describe(hook)}"
             calling = asyncio.create_task(_outcome(hook, self.state))
             try:
                 await asyncio.wait({calling}, timeout=share)
             finally:
+                self.calling = ""
                 is_over = calling.done()
                 calling.cancel()
             if not is_over:

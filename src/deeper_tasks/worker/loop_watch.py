@@ -11,22 +11,21 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from deeper_tasks.aside import run_aside
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.integrations.events import EventBus, LoopRecovered, LoopStalled
 from deeper_tasks.worker.attempt import Attempt
+from deeper_tasks.worker.last_resort import LAST_WORDS, LastResort, Verdict
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.snapshot import Snapshot, take_snapshot
 from deeper_tasks.worker.stalls import Stalls
 
 _logger = logging.getLogger("deeper_tasks")
 
-EXIT_CODE = os.EX_TEMPFAIL
-"""With which a process ends whose loop was blocked too long: start it again."""
-
-_SHORTEST_PAUSE = 0.01
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
 _LAST_WORDS = 2.0
 """Seconds that a message may take: what blocks the loop may hold the lock of a log handler."""
 
@@ -62,7 +61,8 @@ class LoopWatch:
     """
     Asks the loop for a sign every half of `loop_stall_warning`, and tells of each stall once, and of its end.
 
-    A loop blocked for `loop_stall_limit` ends the process: others rescue what it ran. To be made in the loop.
+    A loop blocked for too long, by the `last_resort`, ends the process: others rescue what it ran. `hook` gives the
+    name of the hook that runs, if any. To be made in the loop.
     """
 
     def __init__(
@@ -71,11 +71,16 @@ class LoopWatch:
         settings: WorkerSettings,
         running: Callable[[], Iterable[Attempt]],
         bus: EventBus,
+        last_resort: LastResort,
+        hook: Callable[[], str] = str,
         end_process: Callable[[int], object] = os._exit,
     ) -> None:
-        self._limit = _seconds(settings.loop_stall_limit)
-        self._threshold = _seconds(settings.loop_stall_warning) or self._limit
-        self._pause = max((self._threshold or 0.0) / 2, _SHORTEST_PAUSE)
+        threshold = _seconds(settings.loop_stall_warning) or _seconds(settings.loop_stall_limit)
+        self._is_quiet = threshold is None
+        self._threshold = threshold or LAST_WORDS
+        self._pause = min(max(self._threshold / 2, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+        self._last_resort = last_resort
+        self._hook = hook
         self._running = running
         self._bus = bus
         self._end_process = end_process
@@ -90,7 +95,7 @@ class LoopWatch:
 
     def start(self) -> None:
         """Start the thread, unless the settings want no watch."""
-        if self._threshold is not None:
+        if self._last_resort.is_needed or not self._is_quiet:
             self._thread.start()
 
     async def stop(self) -> None:
@@ -119,23 +124,24 @@ class LoopWatch:
         self._look()
 
     def _look(self) -> None:
-        threshold = self._threshold or 0.0
         counted = self._timer.look(time.monotonic(), time.process_time())
         # Where no thread could run, this one neither, the loop has answered before: now is the moment to see why.
-        if self._is_answered and counted <= threshold:
+        if self._is_answered and counted <= self._threshold:
             self._note_turn()
-        elif self._timer.seconds >= threshold:
-            self._note_stall()
+            return
+        verdict = self._last_resort.verdict(self._timer.seconds)
+        if verdict is not None or self._timer.seconds >= self._threshold:
+            self._note_stall(verdict)
 
     def _note_turn(self) -> None:
         stalled, self._stalled = self._stalled, None
         if stalled is not None:
             after = timedelta(seconds=self._timer.seconds)
-            self._tell(lambda: self._bus.emit(LoopRecovered(after=after, **_about(stalled.job))))
+            self._tell(partial(self._emit, LoopRecovered(after=after, **_about(stalled.job))))
         self._timer.reset()
         self._ask()
 
-    def _note_stall(self) -> None:
+    def _note_stall(self, verdict: Verdict | None) -> None:
         if self._stalled is None:
             answered = self._answered
             seen = take_snapshot(self._loop, self._loop_thread, self._running())
@@ -152,22 +158,33 @@ class LoopWatch:
             self._stalled = seen
             self.stalls.begin(time.monotonic() - self._timer.seconds, None if seen.job is None else seen.job.id)
             stalled_for = timedelta(seconds=self._timer.seconds)
-            self._tell(
-                lambda: self._bus.emit(LoopStalled(stalled_for=stalled_for, stack=seen.stack, **_about(seen.job)))
-            )
-        if self._limit is not None and self._timer.seconds >= self._limit and not self._is_answered:
-            self._tell(self._say_last_words)
-            self._end_process(EXIT_CODE)
+            self._tell(lambda: self._emit(LoopStalled(stalled_for=stalled_for, stack=seen.stack, **_about(seen.job))))
+        if verdict is not None and not self._is_answered:
+            code, why = verdict
+            self._tell(partial(self._say_last_words, why, self._stalled))
+            self._end_process(code)
 
-    def _say_last_words(self) -> None:
+    def _emit(self, event: LoopStalled | LoopRecovered) -> None:
+        if not self._is_quiet:
+            self._bus.emit(event)
+
+    def _say_last_words(self, why: str, seen: Snapshot) -> None:
         _logger.critical(
-            "the event loop was blocked for %.3g s, longer than loop_stall_limit_seconds allows; "
-            "this process ends, its jobs go to others: start the worker again",
+            "the event loop was blocked for %.3g s by %s, %s; "
+            "this process ends, its jobs are left to be rescued: start the worker again where it is wanted",
             self._timer.seconds,
+            self._culprit(seen),
+            why,
+            extra=_about(seen.job),
         )
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
+
+    def _culprit(self, seen: Snapshot) -> str:
+        if seen.job is not None:
+            return f"the job {seen.job.task} {seen.job.id}"
+        return self._hook() or f"code of no job, {seen.innermost}"
 
     def _tell(self, say: Callable[[], object]) -> None:
         speaker = threading.Thread(target=say, name="deeper-loop-watch-speaker", daemon=True)

@@ -46,6 +46,11 @@ class Snapshot(Struct, frozen=True, kw_only=True):
         """The places as a traceback shows them. Reads the sources."""
         return "".join(StackSummary.from_list(self.places).format()).rstrip()
 
+    @property
+    def innermost(self) -> str:
+        """The file and line where it is; empty if nothing was seen."""
+        return f"{Path(self.places[-1].filename).name}:{self.places[-1].lineno}" if self.places else ""
+
 
 def take_snapshot(loop: asyncio.AbstractEventLoop, thread: int, running: Iterable[Attempt]) -> Snapshot:
     """

@@ -33,11 +33,13 @@ from deeper_tasks.worker.executors.coroutine import CoroutineExecutor
 from deeper_tasks.worker.executors.nursery import Nursery
 from deeper_tasks.worker.executors.process import ProcessExecutor
 from deeper_tasks.worker.executors.thread import ThreadExecutor
+from deeper_tasks.worker.exits import owns_process
 from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.heartbeat import Heartbeat
 from deeper_tasks.worker.home import Home, no_home
 from deeper_tasks.worker.hook_names import names_of
 from deeper_tasks.worker.hooks import HookRun, Hooks
+from deeper_tasks.worker.last_resort import LAST_WORDS, LastResort
 from deeper_tasks.worker.listener import Listener
 from deeper_tasks.worker.loop_watch import LoopWatch
 from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer
@@ -57,8 +59,6 @@ from deeper_tasks.worker.stuck_slots import StuckSlots
 _logger = logging.getLogger("deeper_tasks")
 
 _STOPPING_PAUSE = 0.02
-_LAST_WORDS = 5.0
-"""Seconds that code told to stop, and the last settles, get at the end."""
 
 
 class Worker:
@@ -115,7 +115,17 @@ class Worker:
             memory_limit_mb=settings.process_memory_limit_mb,
             hooks=names_of(hooks) if hooks else None,
         )
-        self._loop_watch = LoopWatch(settings=settings, running=self._running, bus=bus)
+        self._owns_process = owns_process(asyncio.get_running_loop())
+        self._last_resort = LastResort(
+            settings=settings, running=self._running, clock=self._clock, owns_process=self._owns_process
+        )
+        self._loop_watch = LoopWatch(
+            settings=settings,
+            running=self._running,
+            bus=bus,
+            last_resort=self._last_resort,
+            hook=lambda: self._hooks.calling,
+        )
         self._executors = self._make_executors()
         self._solitude = Solitude(
             running=self._running,
@@ -162,6 +172,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
         self._losing: asyncio.Task[None] | None = None
+        self._stops = self._signals = 0
         self.is_stuck = False
 
     @property
@@ -199,9 +210,20 @@ class Worker:
 
     def stop(self) -> None:
         """Stop in order: claim no more, let jobs end for the grace period. Called again: give back at once."""
+        self._stops += 1
+        self._last_resort.note_stop(self._stops)
         if self._stopping.is_set():
             self._hurrying.set()
         self._stopping.set()
+
+    def note_signal(self) -> None:
+        """
+        Note a signal that means `stop`, from another thread: the loop, which calls `stop`, may be blocked.
+
+        Where the worker has its process to itself, a loop that stays blocked does not keep that from ending.
+        """
+        self._signals += 1
+        self._last_resort.note_stop(self._signals)
 
     async def run(self) -> None:
         """
@@ -225,6 +247,7 @@ class Worker:
         finally:
             # Beside each other: the processes for jobs have stop hooks of their own, and all have one time for them.
             closing = asyncio.create_task(self._close_executors())
+            self._last_resort.note_hooks()
             try:
                 await self._hooks.stop()
             finally:
@@ -278,13 +301,13 @@ class Worker:
         await self._until_idle(self._settings.shutdown_grace.total_seconds(), hurry=self._hurrying)
         for consumer in self._consumers.values():
             consumer.stop_running(Stop.SHUTDOWN, "the worker shuts down")
-        await self._until_idle(_LAST_WORDS)
+        await self._until_idle(LAST_WORDS)
         for attempt in self._running():
             _logger.error(
                 "the job %s did not stop; it is left to be rescued", attempt.job.id, extra={"job_id": attempt.job.id}
             )
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS):
+            async with asyncio.timeout(LAST_WORDS):
                 await self._settler.wait_until_idle()
 
     async def _until_idle(self, seconds: float, *, hurry: asyncio.Event | None = None) -> None:

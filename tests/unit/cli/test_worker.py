@@ -41,6 +41,11 @@ async def stop_the_worker() -> None:
 
 
 @manager.task
+async def block() -> None:
+    threading.Event().wait()
+
+
+@manager.task
 async def wait() -> None:
     await asyncio.Event().wait()
 
@@ -264,7 +269,7 @@ def test_a_job_from_the_command_line_is_run_and_a_signal_ends_the_worker_in_orde
     assert [line.split(maxsplit=1) for line in worker.lines[1:5]] == [
         ["store", "sqlite:///tasks.db"],
         ["queues", "default:2, emails:1"],
-        ["tasks", "6"],
+        ["tasks", "7"],
         ["pid", str(worker.process.pid)],
     ]
     assert "second one gives them back at once" in worker.lines[5]
@@ -298,6 +303,18 @@ def test_a_thread_that_a_job_left_behind_keeps_no_worker_from_its_end(start, dee
     worker.process.send_signal(signal.SIGTERM)
     assert worker.end() == 0
     assert ask("status", job)["status"] == "pending"
+
+
+def test_a_worker_whose_loop_a_job_blocks_ends_after_the_second_signal_and_names_the_job(start, deeper, ask):
+    job = deeper("enqueue", "shop.block", "--unchecked", *STORE).stdout.strip()
+    worker = start("shop:manager", "--grace", "3600")
+    worker.wait_for("the event loop has been blocked")
+    worker.process.send_signal(signal.SIGTERM)
+    worker.process.send_signal(signal.SIGINT)
+    assert worker.end() == 1
+    assert f"by the job shop.block {job}, and keeps the worker from stopping" in worker.lines[-1]
+    status = ask("status", job)
+    assert (status["status"], status["attempts"]) == ("running", 1)
 
 
 def test_another_store_takes_the_place_of_the_managers_own(start, folder):

@@ -10,8 +10,10 @@ import pytest
 from deeper_tasks.integrations.events import EventBus, LoopRecovered, LoopStalled
 from deeper_tasks.tasks import CurrentJob, enter_job
 from deeper_tasks.testing.conformance.scene import new_job
-from deeper_tasks.worker import loop_watch
+from deeper_tasks.worker import last_resort, loop_watch
 from deeper_tasks.worker.attempt import Attempt
+from deeper_tasks.worker.clock import SystemClock
+from deeper_tasks.worker.last_resort import LastResort
 from deeper_tasks.worker.loop_watch import LoopWatch, StallTimer
 from deeper_tasks.worker.settings import WorkerSettings
 
@@ -31,11 +33,22 @@ class Scene:
         self.end_codes = []
         self.attempts = []
         self.watch = None
+        self.last_resort = None
+        self.hook = ""
 
-    def start(self, **settings):
+    def start(self, *, owns_process=False, **settings):
         settings = WorkerSettings(queues={}, **{"loop_stall_warning": SHORT, **settings})
+        running = lambda: self.attempts  # noqa: E731 - asked by both
+        self.last_resort = LastResort(
+            settings=settings, running=running, clock=SystemClock(), owns_process=owns_process
+        )
         self.watch = LoopWatch(
-            settings=settings, running=lambda: self.attempts, bus=self.bus, end_process=self._end_process
+            settings=settings,
+            running=running,
+            bus=self.bus,
+            last_resort=self.last_resort,
+            hook=lambda: self.hook,
+            end_process=self._end_process,
         )
         self.watch.start()
 
@@ -166,10 +179,45 @@ async def test_a_loop_blocked_beyond_the_limit_ends_the_process_after_a_critical
     await scene.watch.stop()
     assert scene.end_codes[0] == 75
     [first, *_] = [record for record in caplog.records if record.levelno == logging.CRITICAL]
-    assert "this process ends, its jobs go to others" in first.getMessage()
+    assert "this process ends, its jobs are left to be rescued" in first.getMessage()
     assert "this process ends" in flushed[0]
     # It has said first what blocked it.
     assert isinstance(scene.events[0], LoopStalled)
+
+
+async def test_a_job_that_blocks_the_loop_for_good_ends_the_process_when_it_has_run_on_for_stuck_seconds(
+    scene, claimed, caplog, monkeypatch
+):
+    monkeypatch.setattr(logging, "shutdown", lambda: None)
+
+    async def handler():
+        assert scene.ended.wait(PATIENCE)
+
+    attempt = Attempt(claimed, claimed=0.0)
+    attempt.deadline = SystemClock().monotonic()
+    scene.attempts.append(attempt)
+    attempt.task = asyncio.create_task(handler())
+    scene.start(owns_process=True, stuck_after=2 * SHORT)
+    await attempt.task
+    assert scene.end_codes[0] == 75
+    assert f"by the job shop.send {claimed.id}, and a job there has run on for stuck_seconds" in caplog.text
+
+
+async def test_a_loop_that_is_blocked_when_the_worker_should_have_stopped_ends_the_process_and_names_the_hook(
+    scene, caplog, monkeypatch
+):
+    monkeypatch.setattr(logging, "shutdown", lambda: None)
+    monkeypatch.setattr(last_resort, "LAST_WORDS", 0.1)
+    monkeypatch.setattr(last_resort, "STOP_SECONDS", 0.05)
+    scene.hook = "the stop hook shop.close_pool"
+    scene.start(owns_process=True, loop_stall_warning=None)
+    scene.last_resort.note_hooks()
+    assert scene.ended.wait(PATIENCE)
+    await scene.watch.stop()
+    assert scene.end_codes[0] == 1
+    assert "by the stop hook shop.close_pool, and keeps the worker from stopping" in caplog.text
+    # No warning was wanted.
+    assert scene.events == []
 
 
 async def test_the_limit_alone_is_kept_too(scene, monkeypatch):
