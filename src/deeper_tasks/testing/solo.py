@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from secrets import token_hex
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 from msgspec import Struct
@@ -24,6 +25,7 @@ from deeper_tasks.manager import BackgroundTaskManager
 from deeper_tasks.manager.worker_settings import worker_settings
 from deeper_tasks.tasks import CurrentJob, ExecutorKind, WorkerState
 from deeper_tasks.testing.clock import ManualClock, real_sleep
+from deeper_tasks.testing.clocked import ClockedBackend
 from deeper_tasks.testing.summary import Run, RunEnd, Summary, run_end
 from deeper_tasks.testing.watched_call import WatchingExecutor
 from deeper_tasks.worker.attempt import Attempt
@@ -61,11 +63,15 @@ class Demands(Struct, frozen=True, kw_only=True):
     What a call of the kit demands: at most `limit` attempts, each `patience` real seconds at most without an end.
 
     `raise_errors`: the first exception that fails an attempt is raised, once it is recorded.
+    `until`: what becomes due after this moment is not started, however far a job takes the clock.
+    `recurring`: whether `rest` fires recurring tasks.
     """
 
     limit: int
     patience: float
     raise_errors: bool = False
+    until: datetime | None = None
+    recurring: bool = True
 
 
 class SoloWorker:
@@ -127,13 +133,17 @@ class SoloWorker:
             bus=self._bus,
             state=state,
         )
+        # A job that takes the clock past the end makes nothing due that was not due by then.
+        due = ClockedBackend(store, now=self._until_now)
         self._movers: tuple[Role, ...] = (
-            Expirer(backend=store, settings=self._settings, bus=self._bus),
-            Promoter(backend=store, settings=self._settings),
+            Expirer(backend=due, settings=self._settings, bus=self._bus),
+            Promoter(backend=due, settings=self._settings),
         )
-        self._scheduler = Scheduler(
-            backend=store, settings=self._settings, bus=self._bus, declare=manager.declare_recurring_tasks
-        )
+        self._planners: tuple[Role, ...] = ()
+        if demands.recurring:
+            self._planners = (
+                Scheduler(backend=due, settings=self._settings, bus=self._bus, declare=manager.declare_recurring_tasks),
+            )
         self._pruner = Pruner(backend=store, settings=self._settings, clock=clock, bus=self._bus)
         self._beats: set[asyncio.Task[None]] = set()
         self._listener = Listener(
@@ -177,7 +187,7 @@ class SoloWorker:
             await self._beat()
             while await self._pruner.turn() < _FOR_EVER:
                 pass
-            pause = min([await maintainer.turn() for maintainer in (*self._movers, self._scheduler)])
+            pause = min([await maintainer.turn() for maintainer in (*self._movers, *self._planners)])
             before = len(self.runs)
             await self.run_pending()
             if len(self.runs) == before and pause > timedelta(0):
@@ -216,12 +226,14 @@ class SoloWorker:
             and only in {None, name}
             and name not in empty
         ]
-        if len(names) <= 1:
+        until = self._demands.until
+        is_past_the_end = until is not None and self._clock.now() > until
+        if len(names) <= 1 and not is_past_the_end:
             return next(iter(names), None)
         firsts = [(await self._first(name), name) for name in names]
-        return min(firsts)[1]
+        return min((first for first in firsts if until is None or first[0][0] <= until), default=(None, None))[1]
 
-    async def _first(self, queue: str) -> tuple[Any, ...]:
+    async def _first(self, queue: str) -> tuple[datetime, JobId]:
         query = JobQuery(
             filter=JobFilter(queue=queue, states=frozenset({State.PENDING})),
             sort_by=SortKey.SCHEDULED_AT,
@@ -234,10 +246,7 @@ class SoloWorker:
     async def _run(self, job: ClaimedJob) -> None:
         if len(self.runs) >= self._demands.limit:
             await self._settle(job, Settlement(id=job.id, token=job.token, end=End.RELEASE, reason="not started"))
-            raise TooManyRunsError(
-                f"{self._demands.limit} attempts have run and more are pending ({job.task} is next); "
-                "if jobs do not enqueue each other without end, give a higher limit=…"
-            )
+            raise TooManyRunsError(self._too_many(job.task))
         started_at = self._clock.now()
         attempt = self._running[job.id] = Attempt(job, claimed=self._clock.monotonic())
         settlement = await self._attempted(attempt)
@@ -338,6 +347,14 @@ class SoloWorker:
         message = f"attempt {run.attempt} of {run.task} ({run.job_id}) ended as {run.end}: {run.error}"
         raise JobNotCompletedError(message)
 
+    def _too_many(self, next_task: str) -> str:
+        message = f"{self._demands.limit} attempts have run and more are pending ({next_task} is next)"
+        if self.runs:
+            [(task, count)] = Counter(run.task for run in self.runs).most_common(1)
+            message += f", {count} of {task}"
+        leave_out = "leave out recurring tasks with advance(…, recurring=False), or " if self._planners else ""
+        return f"{message}; if jobs do not enqueue each other without end, {leave_out}give a higher limit=…"
+
     def _stuck(self, attempt: Attempt) -> StuckJobError:
         return StuckJobError(
             f"{attempt.job.task} ({attempt.job.id}) has not ended within {self._demands.patience:g} s of real time; "
@@ -345,6 +362,10 @@ class SoloWorker:
         )
 
     # what the parts ask
+
+    def _until_now(self) -> datetime:
+        now, until = self._clock.now(), self._demands.until
+        return now if until is None else min(now, until)
 
     async def _around(self, job: CurrentJob, proceed: Proceed) -> Settlement:
         try:

@@ -67,6 +67,7 @@ class Stage:
         minutes: float = 0,
         seconds: float = 0,
         until: datetime | None = None,
+        recurring: bool = True,
         raise_errors: bool = False,
         limit: int = _MOST_RUNS_IN_TIME,
     ) -> Summary:
@@ -75,7 +76,11 @@ class Stage:
 
         Jobs and retries that become due, recurring tasks, expiry, retention:
         each at its own moment, in the order of time. A job that takes longer
-        (`sleep`) takes the clock along.
+        (`sleep`) takes the clock along, if need be past the end; what becomes
+        due only after the end is not started.
+
+        `recurring=False` fires no recurring task. A later `advance` treats
+        the runs left out as missed ones.
 
         Returns:
             The attempts that ran.
@@ -88,7 +93,7 @@ class Stage:
         """
         span = (by or timedelta(0)) + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
         target = self._target(span, until)
-        async with self.worker(limit=limit, raise_errors=raise_errors) as worker:
+        async with self.worker(limit=limit, raise_errors=raise_errors, until=target, recurring=recurring) as worker:
             due = self.now + await worker.rest()
             while self.now < target:
                 self.clock.move(max(self.now, min(due, target)))
@@ -184,9 +189,13 @@ class Stage:
 
     # inside
 
-    def worker(self, *, limit: int, raise_errors: bool) -> SoloWorker:
+    def worker(
+        self, *, limit: int, raise_errors: bool, until: datetime | None = None, recurring: bool = False
+    ) -> SoloWorker:
         """Return a worker that runs what it is told to, inside `async with`."""
-        demands = Demands(limit=limit, patience=self._patience, raise_errors=raise_errors)
+        demands = Demands(
+            limit=limit, patience=self._patience, raise_errors=raise_errors, until=until, recurring=recurring
+        )
         return SoloWorker(
             self.manager, store=self.store, clock=self.clock, demands=demands, state=self.state, base=self._base
         )

@@ -250,6 +250,19 @@ async def test_asyncio_s_own_sleep_can_be_the_kit_s(kit, monkeypatch):
     assert kit.now - start == HOUR / 2
 
 
+async def test_the_sleep_of_a_plain_function_can_be_the_kit_s(kit, monkeypatch):
+    monkeypatch.setattr(time, "sleep", kit.sync.sleep)
+
+    @kit.manager.task(name="shop.patient")
+    def patient():
+        time.sleep(3600)
+
+    start = kit.now
+    await patient.enqueue()
+    assert str(await kit.drain()) == "1 completed"
+    assert kit.now - start == HOUR
+
+
 async def test_a_job_that_never_ends_is_an_error_that_names_it(manager):
     @manager.task(name="shop.stuck")
     async def stuck():
@@ -359,3 +372,69 @@ async def test_others_can_follow_the_clock(kit, note):
     await note.with_options(delay_seconds=60).enqueue()
     await kit.advance(hours=1)
     assert seen == [start + MINUTE, start + HOUR]
+
+
+@pytest.mark.parametrize(
+    ("cron", "options", "takes", "span"),
+    [
+        ("*/2 * * * * *", {}, 5, timedelta(seconds=30)),
+        ("*/2 * * * * *", {"unique": "until_done"}, 5, timedelta(seconds=30)),
+        ("*/2 * * * * *", {}, 2, timedelta(seconds=30)),
+        ("* * * * *", {}, 90, HOUR),
+    ],
+)
+async def test_a_recurring_task_slower_than_its_period_does_not_run_past_the_end(kit, cron, options, takes, span):
+    @kit.manager.task(name="shop.slow", cron=cron, **options)
+    async def slow():
+        await kit.sleep(takes)
+
+    await kit.manager.declare_recurring_tasks()
+    target = kit.now + span
+    summary = await kit.advance(span, limit=500)
+    assert len(summary) > 1
+    assert target <= kit.now < target + timedelta(seconds=2 * takes)
+    before = len(summary)
+    assert len(await kit.advance(seconds=takes, limit=500)) <= before
+
+
+async def test_what_becomes_due_while_the_last_job_takes_the_clock_past_the_end_waits(kit, note):
+    @kit.manager.task(name="shop.long")
+    async def long():
+        await kit.sleep(600)
+        await note.enqueue("follows")
+
+    await long.enqueue()
+    await note.with_options(delay_seconds=59).enqueue("in time")
+    await note.with_options(delay_seconds=60).enqueue("at the end")
+    await note.with_options(delay_seconds=61).enqueue("too late")
+    assert str(await kit.advance(minutes=1)) == "3 completed"
+    assert note.noted == [(10 * MINUTE, "in time"), (10 * MINUTE, "at the end")]
+    assert str(await kit.advance()) == "2 completed"
+    assert [word for _, word in note.noted[2:]] == ["too late", "follows"]
+
+
+async def test_a_job_that_goes_on_enqueueing_itself_ends_with_the_time(kit):
+    @kit.manager.task(name="shop.poll")
+    async def poll():
+        await kit.sleep(7)
+        await poll.enqueue()
+
+    start = kit.now
+    await poll.enqueue()
+    assert len(await kit.advance(minutes=1)) == 9
+    assert kit.now == start + timedelta(seconds=63)
+
+
+async def test_recurring_tasks_can_be_left_out(kit, note):
+    await kit.manager.schedule_recurring_task("tick", note, cron_expression="@every 10m", args=["tick"])
+    await note.with_options(delay_seconds=7200).enqueue("once")
+    await kit.advance(hours=3, recurring=False)
+    assert note.noted == [(2 * HOUR, "once")]
+    await kit.advance(minutes=10)
+    assert {word for _, word in note.noted[1:]} == {"tick"}
+
+
+async def test_too_many_runs_name_the_task_with_most_and_the_way_to_leave_recurring_ones_out(kit, note):
+    await kit.manager.schedule_recurring_task("tick", note, cron_expression="@every 1s")
+    with pytest.raises(TooManyRunsError, match=r"50 of shop\.note; .*advance\(…, recurring=False\)"):
+        await kit.advance(hours=1, limit=50)
