@@ -299,7 +299,7 @@ async def test_it_can_be_stopped_while_it_waits_for_the_store(shop, wait_until, 
 
 
 async def test_it_stops_although_the_store_is_gone(shop, wait_until, flaky, monkeypatch):
-    monkeypatch.setattr(worker_module, "_LAST_WORDS", 0.05)
+    monkeypatch.setattr(worker_module, "LAST_WORDS", 0.05)
     await shop.enqueue()
     shop.start()
     await wait_until(lambda: shop.begun)
@@ -435,7 +435,7 @@ async def test_a_job_that_was_cancelled_before_the_stop_is_cancelled(open_shop, 
 
 async def test_a_thread_that_ignores_its_timeout_makes_the_worker_drain_and_say_so(shop, wait_until, monkeypatch):
     monkeypatch.setattr(deadlines, "_PATIENCE", 0.02)
-    monkeypatch.setattr(worker_module, "_LAST_WORDS", 0.05)
+    monkeypatch.setattr(worker_module, "LAST_WORDS", 0.05)
     shop.settings = msgspec.structs.replace(shop.settings, shutdown_grace=timedelta(milliseconds=20))
     finish = threading.Event()
 
@@ -493,7 +493,7 @@ async def test_a_worker_goes_on_beside_a_thread_that_ignores_its_timeout_and_has
 
 async def test_what_runs_beside_a_stuck_thread_may_end_before_its_worker_does(open_shop, wait_until, monkeypatch):
     monkeypatch.setattr(deadlines, "_PATIENCE", 0.02)
-    monkeypatch.setattr(worker_module, "_LAST_WORDS", 0.05)
+    monkeypatch.setattr(worker_module, "LAST_WORDS", 0.05)
     shop = await open_shop(queues={"default": 2}, shutdown_grace=timedelta(hours=1), stuck_slots_limit=1)
     finish, may_begin = threading.Event(), asyncio.Event()
 
