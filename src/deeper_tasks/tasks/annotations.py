@@ -71,18 +71,27 @@ class Untyped:
 class Plain:
     """The codec of an annotation made of JSON's own types: values are checked and stay as they are."""
 
-    def __init__(self, annotation: Any, exact: frozenset[type]) -> None:
+    def __init__(self, annotation: Any, exact: frozenset[type], *, has_floats: bool) -> None:
         self._annotation = annotation
         self._exact = exact
+        self._has_floats = has_floats
 
     def dump(self, value: Any) -> Any:
-        """Accept a value of the annotated type."""
-        if type(value) not in self._exact:
-            self._check(value)
+        """Accept a value of the annotated type that arrives as the same."""
+        arrived = value if type(value) in self._exact else self._checked(value)
         _check_json(value, _ANNOTATE)
+        # An integer may become another number in a list[float]. Compared by C first, where only a tuple
+        # is no list; all other values of these types arrive as they are.
+        if self._has_floats and arrived is not value and arrived != value:
+            check_unaltered(value, arrived)
         return value
 
-    dump_uncompared = dump
+    def dump_uncompared(self, value: Any) -> Any:
+        """Accept a value of the annotated type."""
+        if type(value) not in self._exact:
+            self._checked(value)
+        _check_json(value, _ANNOTATE)
+        return value
 
     def load(self, value: Any) -> Any:
         """Return the value if it still has the annotated type."""
@@ -90,16 +99,17 @@ class Plain:
             return value
         return msgspec.convert(value, self._annotation)
 
-    def _check(self, value: Any) -> None:
+    def _checked(self, value: Any) -> Any:
+        """Return what `load` will make of a value."""
         try:
-            msgspec.convert(value, self._annotation)
+            return msgspec.convert(value, self._annotation)
         except msgspec.ValidationError as error:
             try:
                 check_json(value)
             except NotJsonError:
                 raise error from None
             # Subclasses of float, such as NumPy's, are refused as they are and pass as what they become.
-            msgspec.convert(msgspec.json.decode(encode_json(value)), self._annotation)
+            return msgspec.convert(msgspec.json.decode(encode_json(value)), self._annotation)
 
 
 class Rich:
@@ -186,7 +196,7 @@ def codec_for(annotation: Any) -> Codec:
     if not _is_readable(shape):
         return Untyped(_UNREADABLE)
     if _is_plain(shape):
-        return Plain(annotation, _exact_types(shape))
+        return Plain(annotation, _exact_types(shape), has_floats=_has_floats(shape))
     return Rich(annotation)
 
 
@@ -243,6 +253,10 @@ def _is_plain(shape: shapes.Type) -> bool:
     if isinstance(shape, shapes.DictType):
         return isinstance(shape.key_type, shapes.StrType | shapes.AnyType) and _is_plain(shape.value_type)
     return isinstance(shape, shapes.AnyType | shapes.LiteralType) or type(shape) in _PLAIN_TYPES
+
+
+def _has_floats(shape: shapes.Type) -> bool:
+    return isinstance(shape, shapes.FloatType) or any(map(_has_floats, _parts(shape)))
 
 
 def _parts(shape: shapes.Type) -> tuple[shapes.Type, ...]:

@@ -41,6 +41,14 @@ _MEND = (
     "validators): mend the class, or pass what you need as an argument of its own"
 )
 _ANNOTATE = "; annotate its place with `{}`, or pass JSON values"
+_TOO_LARGE = "; a float holds every integer up to 2**53 only: annotate its place with `int`, or pass a near float"
+_ODD_OFFSET = "; JSON keeps an offset from UTC to the minute: pass it in UTC"
+_ZONE_OF_TIME = (
+    "; a time keeps an offset from UTC only, no zone of varying offset: pass it without, and the zone's name as an "
+    "argument of its own"
+)
+_UNNAMED_KEY = "; the annotation names no such key: name it there, or leave it out"
+_ALL_ITEMS = "; give each item, as defaults fill in what is missing"
 _NOT_KEPT = "; a secret is not written to JSON: pass its name or key, and let the task look it up"
 _OPT_OUT = "; check_arguments='signature' lets it pass"
 
@@ -248,7 +256,7 @@ def _check_entries(sent: Mapping[Any, Any], arrived: Mapping[Any, Any], position
     for key, value in sent.items():
         other = left.pop(_value_of(key), MISSING)
         if other is MISSING:
-            raise _altered_key(key, left.values()).at(key_step(key))
+            raise _altered_key(key, left.values(), position).at(key_step(key))
         _check_at(key_step(key), key, other, position.inside_object())
         _check_at(key_step(key), value, arrived[other], position)
     for key in left.values():
@@ -265,10 +273,11 @@ def _are_keys_texts(sent: Mapping[Any, Any], arrived: Mapping[Any, Any]) -> bool
     return has_texts and any(key not in arrived for key in sent)
 
 
-def _altered_key(key: object, others: Iterable[object]) -> AlteredValueError:
+def _altered_key(key: object, others: Iterable[object], position: _Position) -> AlteredValueError:
     other = next(iter(others), MISSING)
     if other is MISSING:
-        return AlteredValueError(f"the key, a `{_name(key)}`, would be lost{_MEND}{_OPT_OUT}")
+        way_out = _UNNAMED_KEY if position.is_json else _MEND
+        return AlteredValueError(f"the key, a `{_name(key)}`, would be lost{way_out}{_OPT_OUT}")
     reason = f"the key, a `{_name(key)}`, would arrive as {_article(key, other)}"
     return AlteredValueError(reason + _way_out(key, other) + _OPT_OUT)
 
@@ -284,7 +293,8 @@ def _check_items(sent: Any, arrived: Any, position: _Position) -> None:
         _check_at(f"[{index}]", item, other, position)
     if len(sent) != len(arrived):
         kept = "more" if len(arrived) > len(sent) else "fewer"
-        raise AlteredValueError(f"a `{_name(sent)}` would arrive with {kept} items{_MEND}{_OPT_OUT}")
+        way_out = _ALL_ITEMS if position.is_json else _MEND
+        raise AlteredValueError(f"a `{_name(sent)}` would arrive with {kept} items{way_out}{_OPT_OUT}")
 
 
 def _check_members(sent: Iterable[Any], arrived: Iterable[Any], position: _Position) -> None:
@@ -391,7 +401,18 @@ def _article(sent: object, arrived: object) -> str:
 def _way_out(sent: object, arrived: object) -> str:
     if hasattr(sent, "get_secret_value"):
         return _NOT_KEPT
-    return _MEND if type(sent) is type(arrived) else _ANNOTATE.format(_name(sent))
+    if isinstance(sent, int) and isinstance(arrived, float):
+        return _TOO_LARGE
+    if type(sent) is not type(arrived):
+        return _ANNOTATE.format(_name(sent))
+    if type(sent) is time and sent.tzinfo is not None:
+        return _ZONE_OF_TIME
+    return _ODD_OFFSET if type(sent) is datetime and _has_odd_offset(sent) else _MEND
+
+
+def _has_odd_offset(moment: datetime) -> bool:
+    offset = moment.utcoffset()
+    return offset is not None and offset % timedelta(minutes=1) != timedelta(0)
 
 
 def _name(value: object) -> str:

@@ -9,7 +9,7 @@ import re
 import threading
 import uuid
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -804,3 +804,81 @@ def test_what_is_not_refused_arrives_equal(value):
         return
     (back,), _ = signature.decode(document)
     assert plain(back) == plain(value)
+
+
+# Large integers where floats are annotated.
+
+LARGE = 2**53 + 1
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "path"),
+    [
+        (list[float], [1.5, LARGE], "[1]"),
+        (dict[str, float], {"a": LARGE}, "['a']"),
+        (list[list[float]], [[], [LARGE]], "[1][0]"),
+        (Sequence[float], (LARGE,), "[0]"),
+        (list[float] | None, [LARGE], "[0]"),
+        (list[float | None], [LARGE], "[0]"),
+        (Annotated[float, msgspec.Meta(ge=0)], LARGE, ""),
+    ],
+)
+def test_an_integer_that_no_float_holds_is_refused(annotation, value, path):
+    message = refusal(annotation, value)
+    assert f"argument 'it'{path} of " in message
+    assert "a `int` would arrive as a `float`" in message
+    assert "a float holds every integer up to 2**53 only" in message
+    assert str(LARGE) not in message
+    assert arrived(annotation, value, are_compared=False) is not None
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "expected"),
+    [
+        (list[float], [1, 2.5, 2**53, 2**60], [1.0, 2.5, 2.0**53, 2.0**60]),
+        (list[float], (1, 2.5), [1.0, 2.5]),
+        (dict[str, list[float]], {"a": (1,)}, {"a": [1.0]}),
+        (list[float | int], [LARGE], [LARGE]),
+        (float, LARGE, LARGE),
+        (float | None, LARGE, LARGE),
+    ],
+)
+def test_a_number_that_stays_the_same_passes_where_a_float_is_annotated(annotation, value, expected):
+    assert arrived(annotation, value) == expected
+
+
+# Refusals that no class of the user's is to blame for.
+
+
+class Limits(TypedDict):
+    low: int
+
+
+class Range(NamedTuple):
+    low: int
+    high: int = 9
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "way_out"),
+    [
+        (
+            datetime,
+            NOW.astimezone(timezone(timedelta(hours=5, seconds=7))),
+            "JSON keeps an offset from UTC to the minute: pass it in UTC",
+        ),
+        (
+            time,
+            time(9, tzinfo=BERLIN),
+            "a time keeps an offset from UTC only, no zone of varying offset: pass it without",
+        ),
+        (time, time(9, tzinfo=timezone(timedelta(seconds=7))), "a time keeps an offset"),
+        (Limits, {"low": 1, "high": 2}, "the annotation names no such key: name it there, or leave it out"),
+        (Range, (1,), "give each item, as defaults fill in what is missing"),
+        (list[datetime], [NOW.astimezone(timezone(timedelta(seconds=7)))], "pass it in UTC"),
+    ],
+)
+def test_a_refusal_blames_no_class_where_the_type_is_not_the_users(annotation, value, way_out):
+    message = refusal(annotation, value)
+    assert way_out in message
+    assert "class" not in message
