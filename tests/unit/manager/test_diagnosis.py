@@ -158,6 +158,25 @@ def test_a_job_is_overdue_by_its_own_timeout_or_its_tasks_or_that_of_the_setting
     assert ("overdue job" in wrong(jobs.examine(there))) is is_overdue
 
 
+def test_the_timeout_of_a_task_that_only_an_allowed_module_has_counts():
+    running = job(
+        state=State.RUNNING,
+        task="tests.unit.manager.test_diagnosis.send",
+        attempted_at=NOW - 3 * HOUR,
+        node=NodeId("h"),
+    )
+    assert "overdue job" in wrong(jobs.examine(scene(running=(running,), registered=[send])))
+
+
+def test_a_job_is_measured_by_the_settings_where_its_task_is_not_known_and_told_so():
+    running = job(state=State.RUNNING, attempted_at=NOW - 3 * HOUR, node=NodeId("host-1"))
+    there = scene(running=(running,), settings=Settings(default_timeout_seconds=3600))
+    told = wrong(jobs.examine(there))["overdue job"].message
+    assert told.endswith("beyond the settings' timeout (its task's own is known only with --app) of 60 minutes")
+    known = scene(running=(running,), registered=[send])
+    assert wrong(jobs.examine(known))["overdue job"].message.endswith("beyond its timeout of 2 hours")
+
+
 def test_dead_letters_of_today_are_told():
     assert "2 dead letters" in wrong(jobs.examine(scene(queues=[queue(failed_today=2)])))["dead letters"].message
 

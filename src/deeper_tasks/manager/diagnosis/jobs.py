@@ -14,6 +14,7 @@ from deeper_tasks.domain.job import Job
 from deeper_tasks.errors import TaskNotFoundError
 from deeper_tasks.manager.diagnosis.scene import MOST_READ, Scene
 from deeper_tasks.manager.diagnosis.wording import count, names, span
+from deeper_tasks.tasks.registry import AnyTask
 
 _TOLERATED = timedelta(seconds=30)
 """How long a job may take to stop, and its worker to say so, after its timeout."""
@@ -42,16 +43,22 @@ def _overdue(scene: Scene) -> Iterator[Finding]:
         if ran > limit + _TOLERATED:
             yield warning(
                 "overdue job",
-                f"{job.id} ({job.task}) has run for {span(ran)}, beyond its timeout of {span(limit)}",
+                f"{job.id} ({job.task}) has run for {span(ran)}, beyond {_whose_timeout(scene, job)} of {span(limit)}",
                 f"its worker is dead, or its thread does not stop and keeps a slot; restart the worker {job.node}",
             )
+
+
+def _whose_timeout(scene: Scene, job: Job) -> str:
+    if job.options.timeout is not None or _task(scene, job.task) is not None:
+        return "its timeout"
+    return "the settings' timeout (its task's own is known only with --app)"
 
 
 def _timeout(scene: Scene, job: Job) -> timedelta | None:
     """Return how long an attempt may take; None: without limit. What the application does not tell, settings do."""
     if job.options.timeout is not None:
         return job.options.timeout or None
-    task = scene.registry.get(job.task)
+    task = _task(scene, job.task)
     if task is not None and task.request.timeout is not UNSET:
         return task.request.timeout or None
     seconds = scene.settings.default_timeout_seconds
@@ -79,6 +86,10 @@ def _unknown(scene: Scene) -> Iterator[Finding]:
 
 def is_known(scene: Scene, task: str) -> bool:
     """Whether the application has a task: registered, or a function of a module that the settings allow."""
+    return _task(scene, task) is not None
+
+
+def _task(scene: Scene, name: str) -> AnyTask | None:
     with suppress(TaskNotFoundError):  # an allowed module that cannot be imported
-        return scene.registry.resolve_for_run(task) is not None
-    return False
+        return scene.registry.resolve_for_run(name)
+    return None
