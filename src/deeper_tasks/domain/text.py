@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _ELLIPSIS = "…"
+_NAME = type.__dict__["__name__"]
 
 
 def storable(words: object, *, most: int) -> str:
@@ -14,7 +15,13 @@ def storable(words: object, *, most: int) -> str:
     try:
         text = str.__str__(words if isinstance(words, str) else str(words))
     except BaseException:  # noqa: BLE001 - whatever the words of others do, they must not cost a job
-        text = f"<{type(words).__name__} without words>"
+        text = f"<{class_name(words)} without words>"
     if len(text) > most:
         text = text[: most - 1] + _ELLIPSIS
     return text.encode("utf-8", "replace").decode()
+
+
+def class_name(value: object) -> str:
+    """Return the name of an object's class, also of one whose metaclass has a name of its own. Never raises."""
+    name: str = _NAME.__get__(type(value))
+    return name

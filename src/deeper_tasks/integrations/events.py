@@ -367,7 +367,10 @@ class EventBus:
             for each in self._interested(kind):
                 if each.is_wanted is None or each.is_wanted(kind):
                     return True
-        except Exception:  # noqa: BLE001 - `emit` meets it again, and tells of it
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and _may_be_interrupted():
+                raise
+            # `emit` meets it again, and tells of it.
             return True
         return False
 
@@ -387,7 +390,7 @@ class EventBus:
         if not subscription.has_failed:
             subscription.has_failed = True
             # The subscriber may be the log itself.
-            with suppress(Exception):
+            with suppress(BaseException):
                 _logger.error(
                     "a subscriber to events failed at %s; its further errors are not logged",
                     kind.__name__,

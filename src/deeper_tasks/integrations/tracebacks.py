@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-from deeper_tasks.domain.text import storable
+from deeper_tasks.domain.text import class_name, storable
 
 _MOST_WORDS = 2_000
 
@@ -18,8 +18,8 @@ def format_traceback(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
     except BaseException as fault:  # noqa: BLE001 - its notes, its cause or its source may be anything
-        last = f"{type(error).__name__}: {words_of(error)}"
-        return f"{_places(error)}{last}\n(the rest cannot be shown: {type(fault).__name__}: {words_of(fault)})\n"
+        last = f"{class_name(error)}: {words_of(error)}"
+        return f"{_places(error)}{last}\n(the rest cannot be shown: {class_name(fault)}: {words_of(fault)})\n"
 
 
 def words_of(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from deeper_tasks.domain.nesting import nests_too_deep, too_deep
 from deeper_tasks.domain.outcome import Cancel, Done, Fail, Outcome, Retry, Snooze
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.settlement import End, Settlement
-from deeper_tasks.domain.text import storable
+from deeper_tasks.domain.text import class_name, storable
 from deeper_tasks.integrations.tracebacks import format_traceback, words_of
 from deeper_tasks.tasks import Task
 from deeper_tasks.tasks.json_values import as_plain, check_json
@@ -71,6 +71,12 @@ class Call:
         """
         if value is None:
             return Settlement(id=self.job.id, token=self.job.token, end=End.COMPLETE, ran_for=ran_for)
+        try:
+            return self._returned(value, ran_for)
+        except BaseException as fault:  # noqa: BLE001 - the code of the value's class
+            return self.plain(fault, ran_for)
+
+    def _returned(self, value: object, ran_for: timedelta) -> Settlement:
         if (error := error_in(value)) is not None:
             if isinstance(error, Done):
                 return self.returned(getattr(error, "value", None), ran_for)
@@ -92,8 +98,16 @@ class Call:
         """Return the settlement of a call that raised. Never raises."""
         try:
             return self._raised(error, ran_for)
-        except Exception as fault:  # noqa: BLE001 - an outcome of a class of its own, for example, without its reason
-            return self._retry(self._base_delay(), fault, ran_for)
+        except BaseException as fault:  # noqa: BLE001 - an outcome of a class of its own, for example, without its reason
+            return self.plain(fault, ran_for)
+
+    def plain(self, fault: BaseException, ran_for: timedelta) -> Settlement:
+        """
+        Return the settlement of an attempt whose end the application's code kept from being known. Never raises.
+
+        It has failed, by `fault`, and is tried again after the base delay: nothing of the task's own is asked.
+        """
+        return self._retry(self._base_delay(), fault, ran_for)
 
     def _raised(self, error: BaseException, ran_for: timedelta) -> Settlement:
         if (outcome := self.outcome_in(error)) is not None:
@@ -177,7 +191,7 @@ class Call:
                 base=base,
                 longest=self._longest_delay(settings),
             )
-        except Exception:  # noqa: BLE001 - a broken delay function must not cost the job
+        except BaseException:  # noqa: BLE001 - a delay function that is broken, or exits, must not cost the job
             return base
 
     def _base_delay(self) -> timedelta:
@@ -201,7 +215,7 @@ class Call:
                 # NaN would be kept as null.
                 check_json(msgspec.to_builtins(value, str_keys=True, enc_hook=as_plain))
         except BaseException as error:  # noqa: BLE001 - by the value's own code, and the job is done
-            return None, _clip(f"the result is not JSON: {words_of(error) or type(error).__name__}")
+            return None, _clip(f"the result is not JSON: {words_of(error) or class_name(error)}")
         if nests_too_deep(document):
             return None, f"the result is {too_deep()}"
         most = self._settings().max_result_bytes
@@ -234,7 +248,7 @@ def error_in(value: object) -> BaseException | None:
         # As `raise` does with a class.
         try:
             return value()
-        except Exception as error:  # noqa: BLE001 - it needs arguments
+        except BaseException as error:  # noqa: BLE001 - it needs arguments, or exits
             return error
     return give_up(value) if is_unfinished(value) else None
 
@@ -251,7 +265,7 @@ def report_error(error: BaseException) -> ErrorReport:
     text = format_traceback(error) if _was_raised(error) else None
     if text is not None:
         text = storable(text if len(text) <= _MOST_TRACEBACK else "…" + text[-_MOST_TRACEBACK:], most=len(text) + 1)
-    return ErrorReport(kind=_clip(type(error).__name__), message=words_of(error), traceback=text)
+    return ErrorReport(kind=_clip(class_name(error)), message=words_of(error), traceback=text)
 
 
 def _was_raised(error: BaseException) -> bool:

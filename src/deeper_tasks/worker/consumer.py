@@ -234,9 +234,11 @@ class Consumer:
         settlement: Settlement | None
         try:
             settlement = await self._run(attempt)
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001 - an attempt whose end is not written would be run again for ever
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) and not _is_under_way(attempt):
+                # Its loop has ended, and the attempt is collected.
+                raise
+            # An attempt whose end is not written would be run again for ever.
             settlement = self._end_of_fault(attempt, error)
         finally:
             del self.running[job.id]
@@ -257,13 +259,25 @@ class Consumer:
             self._wake()
 
     def _end_of_fault(self, attempt: Attempt, error: BaseException) -> Settlement | None:
-        """Return how an attempt ends that could not be run: only the store's absence gives the job back."""
+        """
+        Return how an attempt ends that could not be run.
+
+        Only the store's absence gives the job back, and only before anything of it was started.
+        """
         job = attempt.job
-        with suppress(Exception):
+        with suppress(BaseException):
             _logger.error("the job %s could not be run", job.id, exc_info=error, extra={"job_id": job.id})
         if attempt.stop is Stop.LOST:
             return None
-        if isinstance(error, BackendUnavailableError):
+        if issubclass(type(error), BackendUnavailableError) and attempt.context is None:
             reason = "it could not be run"
             return Settlement(id=job.id, token=job.token, end=End.RELEASE, delay=_AFTER_A_FAULT, reason=reason)
         return self._fault(attempt, error)
+
+
+def _is_under_way(attempt: Attempt) -> bool:
+    """Whether the code that asks runs as a step of the attempt, and not while that is thrown away."""
+    try:
+        return asyncio.current_task() is attempt.task
+    except RuntimeError:
+        return False

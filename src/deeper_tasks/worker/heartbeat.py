@@ -98,7 +98,7 @@ class Heartbeat:
         except (Exception, asyncio.CancelledError):
             # Without a beat this worker would be taken for dead while it runs jobs. Nothing cancels this thread's
             # task: a cancellation is of something that the store waited for.
-            with suppress(Exception):
+            with suppress(BaseException):
                 _logger.exception("a heartbeat met an unexpected error; the next one follows")
         else:
             self._membership.confirm(at)

@@ -35,7 +35,7 @@ class Pulse:
                 self._tell(self._lag())
             except Exception:
                 # The log may be what fails.
-                with suppress(Exception):
+                with suppress(BaseException):
                     _logger.exception("a sign of life could not be given; the next one follows")
             await asyncio.sleep(_INTERVAL)
 

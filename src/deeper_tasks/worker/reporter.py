@@ -107,7 +107,8 @@ class Reporter:
         try:
             await self._backend.report(reports)
         except BackendUnavailableError as error:
-            _logger.debug("news of %d jobs were not written: %s", len(reports), error)
+            with suppress(BaseException):
+                _logger.debug("news of %d jobs were not written: %s", len(reports), error)
         except Exception as error:  # noqa: BLE001 - whatever the store refuses, the others' news must go through
             await self._write_apart(reports, error)
 
@@ -117,9 +118,10 @@ class Reporter:
                 await self._write([report])
             return
         job_id = reports[0].id
-        _logger.warning(
-            "news of the job %s could not be stored and are dropped: %r", job_id, error, extra={"job_id": job_id}
-        )
+        with suppress(BaseException):
+            _logger.warning(
+                "news of the job %s could not be stored and are dropped: %r", job_id, error, extra={"job_id": job_id}
+            )
 
     def _take(self, job_id: JobId, progress: Progress | None, line: str | None) -> None:
         if is_copy_of(self._pid):

@@ -91,7 +91,7 @@ class RoleLoop:
                 self._health.mark_failing(error)
                 pause = self._next_backoff()
             except Exception:
-                with suppress(Exception):
+                with suppress(BaseException):
                     _logger.exception("the %s met an unexpected error and goes on", self.name)
                 pause = self._next_backoff()
             self._turn_began, self._is_succeeding = None, has_succeeded
@@ -131,7 +131,7 @@ async def keep_running(name: str, run: Callable[[], Awaitable[None]], *, clock: 
 
 def _tell_of_end(name: str, error: BaseException) -> None:
     # The application's own log handler may be what failed.
-    with suppress(Exception):
+    with suppress(BaseException):
         _logger.error("the %s was ended by an unexpected error and begins again", name, exc_info=error)
 
 

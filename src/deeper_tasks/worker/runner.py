@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -117,14 +118,16 @@ class Runner:
         return settlement
 
     def fault(self, attempt: Attempt, error: BaseException) -> Settlement:
-        """Return the settlement of an attempt that could not be run, by a fault outside its handler: it has failed."""
+        """
+        Return the settlement of an attempt that could not be run, by a fault outside its handler: it has failed.
+
+        Never raises.
+        """
         job = attempt.job
-        try:
+        with suppress(BaseException):  # this may be what failed
             task = self._registry.resolve_for_run(job.task)
-        except Exception:  # noqa: BLE001 - this may be what failed
-            task = None
-        if task is not None:
-            return Call(job, task, self._call_settings).broken_off(error, timedelta(0))
+            if task is not None:
+                return Call(job, task, self._call_settings).broken_off(error, timedelta(0))
         end = End.DISCARD if job.is_last_attempt else End.RETRY
         delay = self._settings.default_retry_delay
         return Settlement(id=job.id, token=job.token, end=end, delay=delay, error=report_error(error))

@@ -121,7 +121,7 @@ class Settler:
                 self._back.clear()
                 await self._clock.sleep(backoff(failures), until=self._back)
             except Exception:
-                with suppress(Exception):
+                with suppress(BaseException):
                     _logger.exception("%d settlements were refused as a whole; each is tried by itself", len(batch))
                 await self._write_one_by_one(len(batch))
 
@@ -194,8 +194,8 @@ class Settler:
         """Tell what is written. It stays so, whatever goes wrong with those who are told."""
         try:
             self._on_settled(answered)
-        except Exception:
-            with suppress(Exception):
+        except BaseException:
+            with suppress(BaseException):
                 _logger.exception("%d ends of attempts are stored, and could not be told", len(answered))
 
     async def _write_one_by_one(self, count: int) -> None:
@@ -210,7 +210,7 @@ class Settler:
                     self._repeats.add((settlement.id, settlement.token))
                     return
                 except Exception:
-                    with suppress(Exception):
+                    with suppress(BaseException):
                         _logger.exception(
                             "the end of an attempt of %s could not be stored", form.id, extra={"job_id": form.id}
                         )

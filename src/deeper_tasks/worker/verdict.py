@@ -9,6 +9,7 @@ from pathlib import Path
 from deeper_tasks.domain.outcome import Done
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.domain.stop import Stop, foremost
+from deeper_tasks.domain.text import class_name
 from deeper_tasks.tasks import StopSignals
 from deeper_tasks.worker.call import Call, error_in
 
@@ -24,8 +25,15 @@ def returned(call: Call, value: object, ran_for: timedelta, stops: StopSignals) 
     Return the settlement of a handler that returned `value` after it ran for `ran_for`.
 
     One that has seen a stop, or ran longer than its timeout, has not completed; nor has one
-    a part of which tried to end the program.
+    a part of which tried to end the program. Never raises.
     """
+    try:
+        return _returned(call, value, ran_for, stops)
+    except BaseException as fault:  # noqa: BLE001 - the code of the value's class
+        return call.plain(fault, ran_for)
+
+
+def _returned(call: Call, value: object, ran_for: timedelta, stops: StopSignals) -> Settlement:
     is_late = stops.is_late(ran_for)
     if not (is_late or stops.told or stops.seen or stops.exit):
         return call.returned(value, ran_for)
@@ -49,8 +57,15 @@ def raised(call: Call, error: BaseException, ran_for: timedelta, stops: StopSign
     Return the settlement of a handler that raised `error`, or returned it.
 
     After a stop that it has seen, or by which it was interrupted, an error is what the stop brought
-    about; what the handler decides itself counts, unless its job was cancelled.
+    about; what the handler decides itself counts, unless its job was cancelled. Never raises.
     """
+    try:
+        return _raised(call, error, ran_for, stops)
+    except BaseException as fault:  # noqa: BLE001 - the code of the exception's class
+        return call.plain(fault, ran_for)
+
+
+def _raised(call: Call, error: BaseException, ran_for: timedelta, stops: StopSignals) -> Settlement:
     if stops.exit is not None and not isinstance(error, Exception):
         # Told by what the part raised, not by what that became on its way here.
         error = stops.exit
@@ -113,9 +128,16 @@ def _how_late(call: Call, ran_for: timedelta, stops: StopSignals) -> str:
 
 def place_of(call: Call) -> str:
     """Return the file and line at which a call's handler stands."""
-    function = call.task.function
-    code = getattr(inspect.unwrap(function), "__code__", function.__code__)
-    return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+    return place_of_function(call.task.function)
+
+
+def place_of_function(function: object) -> str:
+    """Return the file and line at which a function stands; of what has none, its class. Never raises."""
+    try:
+        code = getattr(inspect.unwrap(function), "__code__", None) or function.__code__  # type: ignore[arg-type, attr-defined]
+        return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+    except BaseException:  # noqa: BLE001 - a wrapper may make anything of its attributes
+        return class_name(function)
 
 
 def _seconds(duration: timedelta) -> str:

@@ -1,6 +1,7 @@
 """The consumer: keeps its slots full, claims ahead where jobs are short, and gives back what it does not start."""
 
 import asyncio
+import logging
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from deeper_tasks.domain.state import State
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendUnavailableError, NodeLostError
 from deeper_tasks.integrations.events import EventBus
+from deeper_tasks.tasks import CurrentJob
 from deeper_tasks.testing.conformance.scene import NOW, put_many, rescue_all
 from deeper_tasks.worker.base_context import BaseContext
 from deeper_tasks.worker.consumer import Consumer
@@ -316,7 +318,9 @@ async def test_a_claim_of_a_node_that_was_taken_for_dead_is_told(stage, flaky):
         await stage.consumer.turn()
 
 
-@pytest.mark.parametrize("error", [RuntimeError("our own fault"), asyncio.CancelledError("by itself"), SystemExit(0)])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("our own fault"), asyncio.CancelledError("by itself"), SystemExit(0), GeneratorExit()]
+)
 async def test_a_run_that_fails_by_a_fault_of_ours_frees_its_slot_and_uses_an_attempt(stage, flaky, clock, error):
     ids = await put_many(flaky, 2)
     [last] = await put_many(flaky, 1, max_attempts=1)
@@ -335,6 +339,44 @@ async def test_a_run_that_fails_by_a_fault_of_ours_frees_its_slot_and_uses_an_at
     await clock.settle()
     await stage.settler.wait_until_idle()
     assert await stage.state(last) is State.DISCARDED
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
+async def test_a_log_filter_that_ends_programs_does_not_keep_a_fault_from_using_an_attempt(stage, flaky, clock, error):
+    [job_id] = await put_many(flaky, 1)
+
+    async def fail(attempt):
+        raise RuntimeError("our own fault")
+
+    def leave(record):
+        raise error
+
+    stage.consumer._run = fail
+    logger = logging.getLogger("deeper_tasks")
+    logger.addFilter(leave)
+    try:
+        await stage.consumer.turn()
+        await clock.settle()
+        await stage.settler.wait_until_idle()
+    finally:
+        logger.removeFilter(leave)
+    job = await flaky.get(job_id)
+    assert (job.state, job.attempt) == (State.RETRYABLE, 1)
+
+
+async def test_a_job_whose_code_was_started_is_not_given_back_because_the_store_is_gone(stage, flaky, clock):
+    [job_id] = await put_many(flaky, 1)
+
+    async def fail(attempt):
+        attempt.context = CurrentJob(attempt.job, timeout=None, reporter=None)
+        raise BackendUnavailableError("gone while the handler ran")
+
+    stage.consumer._run = fail
+    await stage.consumer.turn()
+    await clock.settle()
+    await stage.settler.wait_until_idle()
+    job = await flaky.get(job_id)
+    assert (job.state, job.attempt) == (State.RETRYABLE, 1)
 
 
 async def test_a_run_that_fails_because_the_store_is_gone_gives_its_job_back(stage, flaky, clock, caplog):

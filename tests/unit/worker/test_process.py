@@ -108,6 +108,11 @@ TASKS = """
     class Partless(Fail):
         def __init__(self): pass
 
+    def leave(attempt, error): sys.exit(4)
+
+    @task(executor="process", retry=leave)
+    def fails_by(kind: str): raise {"error": ValueError("boom"), "exit": SystemExit(3)}[kind]
+
     def passes_on(function):
         @functools.wraps(function)
         def wrapper(*args): return function(*args)
@@ -669,6 +674,12 @@ async def test_a_job_does_not_pay_for_the_memory_that_those_before_it_left_in_us
     settlement = await bench.run(tasks["grows"], 1)
     assert settlement.end is End.COMPLETE
     assert msgspec.json.decode(settlement.result) != big
+
+
+@pytest.mark.parametrize(("how", "kind"), [("error", "ValueError"), ("exit", "SystemExit")])
+async def test_a_delay_function_that_exits_ends_no_process_and_costs_no_job(bench, tasks, how, kind):
+    settlement = await bench.run(tasks["fails_by"], how)
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, kind)
 
 
 async def test_fail_on_takes_the_limit_for_the_memory_error_it_is(bench, tasks):

@@ -26,6 +26,7 @@ from deeper_tasks.errors import InvalidArgumentsError
 from deeper_tasks.integrations.events import ArgumentsUnfit, JobStarted, TaskUnknown
 from deeper_tasks.tasks.context import note_exit
 from deeper_tasks.testing.conformance.scene import SECOND
+from deeper_tasks.worker.attempt import Attempt
 
 HALF_A_CHARACTER = "before \ud800 after"
 
@@ -55,6 +56,15 @@ def raiser(error):
         raise error
 
     return {"coroutine": on_loop, "thread": in_thread}
+
+
+def raising(error):
+    """Return a function that raises this, whatever it is called with."""
+
+    def function(*values, **named):
+        raise error
+
+    return function
 
 
 def returner(value):
@@ -384,6 +394,79 @@ async def test_a_delay_function_that_is_wrong_does_not_cost_the_job(bench, answe
     task = bench.task(raiser(ValueError("boom"))["coroutine"], retry=lambda *_: answer)
     settlement = await bench.run(task)
     assert (settlement.end, settlement.delay) == (End.RETRY, timedelta(seconds=15))
+
+
+ENDS_PROGRAMS = [SystemExit(4), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit(), StopIteration()]
+
+
+@pytest.fixture(params=ENDS_PROGRAMS, ids=lambda error: type(error).__name__)
+def odd(request):
+    """What the application's code may raise where only its answer is wanted."""
+    return request.param
+
+
+async def test_a_delay_function_that_ends_programs_does_not_cost_the_job(bench, kind, odd):
+    task = bench.task(raiser(ValueError("boom"))[kind], retry=raising(odd))
+    settlement = await bench.run(task)
+    assert (settlement.end, settlement.delay) == (End.RETRY, timedelta(seconds=15))
+    assert settlement.error.kind == "ValueError"
+    last = await bench.run(task, max_attempts=1)
+    assert (last.end, last.error.kind) == (End.DISCARD, "ValueError")
+
+
+@pytest.mark.parametrize("option", ["fail_on", "retry_on"])
+async def test_an_exception_class_whose_check_ends_programs_does_not_cost_the_job(bench, kind, odd, option):
+    class Checking(type):
+        __instancecheck__ = __subclasscheck__ = raising(odd)
+
+    class CheckedError(Exception, metaclass=Checking):
+        pass
+
+    task = bench.task(raiser(ValueError("boom"))[kind], retry=RetryPolicy(**{option: (CheckedError,)}))
+    settlement = await bench.run(task)
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "ValueError")
+
+
+@pytest.mark.parametrize("is_returned", [True, False], ids=["returned", "raised"])
+@pytest.mark.parametrize("part", ["__class__", "__traceback__", "__cause__", "exceptions", "__str__", "class name"])
+async def test_an_exception_whose_parts_end_programs_fails_its_attempt(bench, odd, part, is_returned):
+    class Named(type):
+        __name__ = property(raising(odd))
+
+    if part == "exceptions":
+        error = type("Odd", (ExceptionGroup,), {part: property(raising(odd))})("odd", [ValueError("boom")])
+    elif part == "class name":
+        error = Named("Odd", (Exception,), {})("boom")
+    else:
+        whole = raising(odd) if part == "__str__" else property(raising(odd))
+        error = type("Odd", (Exception,), {part: whole})("boom")
+    settlement = await bench.run(bench.task((returner if is_returned else raiser)(error)["thread"]))
+    assert settlement.end is End.RETRY
+    assert (await settled(bench, settlement)).attempt == 1
+
+
+@pytest.mark.parametrize("outcome", [Fail, Snooze, Retry, Cancel, Done])
+async def test_an_outcome_whose_parts_end_programs_fails_its_attempt(bench, odd, outcome):
+    part = {Fail: "reason", Cancel: "reason", Snooze: "delay", Retry: "after", Done: "value"}[outcome]
+
+    def ignore(self, value):
+        pass
+
+    partless = type("Partless", (outcome,), {part: property(raising(odd), ignore)})
+    settlement = await bench.run(bench.task(raiser(partless(5))["thread"]))
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, type(odd).__name__)
+
+
+async def test_a_class_that_is_returned_and_ends_programs_where_it_is_called_fails_its_attempt(bench, odd):
+    returned = type("Odd", (Exception,), {"__init__": raising(odd)})
+    settlement = await bench.run(bench.task(returner(returned)["thread"]))
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, type(odd).__name__)
+
+
+async def test_a_fault_of_a_task_whose_policy_ends_programs_fails_the_attempt(bench, odd):
+    job = await bench.claim(bench.task(returner(1)["coroutine"], retry=raising(odd)))
+    settlement = bench.runner().fault(Attempt(job, claimed=0.0), RuntimeError("our own"))
+    assert (settlement.end, settlement.error.kind) == (End.RETRY, "RuntimeError")
 
 
 async def test_a_policy_without_end_still_gives_a_delay_that_can_be_stored(bench):

@@ -335,6 +335,28 @@ async def test_a_stop_lets_running_jobs_finish_and_starts_no_more(shop, wait_unt
     assert [(await shop.backend.get(job_id)).attempt for job_id in ids[2:]] == [0, 0]
 
 
+async def test_an_attempt_that_is_decided_by_code_which_exits_is_used_up_and_the_worker_goes_on(shop, wait_until):
+    runs = []
+
+    def leave(*_):
+        raise SystemExit(4)
+
+    def fail():
+        runs.append(1)
+        raise ValueError("boom")
+
+    shop.add(fail, retry=leave)
+    shop.bus.subscribe(leave, is_wanted=leave)
+    shop.may_finish.set()
+    [failing] = await shop.enqueue("fail", max_attempts=1)
+    shop.start()
+    await wait_until(lambda: shop.heard(JobDiscarded))
+    [later] = await shop.enqueue()
+    await wait_until(lambda: later in shop.finished)
+    assert (await shop.backend.get(failing)).state is State.DISCARDED
+    assert runs == [1]
+
+
 async def test_after_the_grace_jobs_are_given_back_without_using_an_attempt(open_shop, wait_until):
     shop = await open_shop(shutdown_grace=timedelta(milliseconds=20))
     ids = await shop.enqueue(number=2, max_attempts=1)

@@ -150,7 +150,8 @@ def _flush_output() -> None:
     """Write what the job printed: this process may be killed at any time, and the next job may be long."""
     for stream in (sys.stdout, sys.stderr):
         # Closed, or never there: a service may be started without.
-        with suppress(OSError, ValueError, AttributeError):
+        # A stream of the application's own may do anything: the job has ended, and its end is not told yet.
+        with suppress(BaseException):
             stream.flush()
 
 

@@ -169,7 +169,7 @@ class Zygote:
         except BaseException as error:  # noqa: BLE001 - nothing may unwind into the zygote's own code
             sys.stderr.write(format_traceback(error))
         finally:
-            with suppress(Exception):
+            with suppress(BaseException):
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(code)
