@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from workshop import tasks
+from workshop import fleet, tasks
 from workshop.crew import STORES
 
 from deeper_tasks import State
@@ -93,6 +93,18 @@ async def test_a_second_signal_gives_everything_back_at_once(crew, manager, wait
     assert worker.process.wait(30) == 0
     assert all([await _is_given_back(manager, job) for job in [*running, *waiting]])
     assert crew.alive() == []
+
+
+@pytest.mark.parametrize("crew", STORES, indirect=True)
+async def test_a_thread_that_does_not_look_costs_its_job_no_attempt(crew, manager, wait_until):
+    made = fleet.Fleet(crew, "--grace", "0")
+    job = await manager.enqueue_task(fleet.run_on, args=["never"])
+    await wait_until(lambda: crew.journal("start"))
+    assert made.member.stop() == 0
+    status = await manager.get_task_status(job)
+    assert (status.status, status.attempts, status.errors) == (State.SCHEDULED, 0, ())
+    assert made.member.says(f"the job {job} did not stop; its process ends with it")
+    assert await manager.backend.nodes() == []
 
 
 async def test_jobs_that_a_worker_gave_back_run_in_the_next(crew, manager, wait_until):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 
 from deeper_tasks.backends.protocol import Backend, Beat
@@ -25,6 +26,7 @@ from deeper_tasks.tasks import ExecutorKind, TaskRegistry, WorkerState
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.base_context import BaseContext
 from deeper_tasks.worker.call import CallSettings
+from deeper_tasks.worker.certain_end import end_within
 from deeper_tasks.worker.clock import Clock, SystemClock
 from deeper_tasks.worker.consumer import Consumer
 from deeper_tasks.worker.deadlines import Deadlines
@@ -55,10 +57,16 @@ from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.settler import Answered, Settler
 from deeper_tasks.worker.solitude import Solitude
 from deeper_tasks.worker.stuck_slots import StuckSlots
+from deeper_tasks.worker.verdict import SHUTTING_DOWN
 
 _logger = logging.getLogger("deeper_tasks")
 
 _STOPPING_PAUSE = 0.02
+_LAST_SETTLES = 3.0
+"""Seconds for the ends that are written when all else is over."""
+_ENDS_WITHIN, _FREE_AFTER = 8.0, timedelta(seconds=10)
+"""Seconds within which a process ends that gives back what still runs in it, and the delay after which that may start
+elsewhere: it has ended before, so two never run the same job."""
 
 
 class Worker:
@@ -254,6 +262,7 @@ class Worker:
                 await closing
             await self._heartbeat.stop()
             await self._loop_watch.stop()
+            await self._give_back_unstoppable()
             with suppress(BackendError):
                 await self._membership.leave()
             self._bus.emit(WorkerStopped(node=self.node_id, queues=self._settings.queues))
@@ -302,10 +311,6 @@ class Worker:
         for consumer in self._consumers.values():
             consumer.stop_running(Stop.SHUTDOWN, "the worker shuts down")
         await self._until_idle(LAST_WORDS)
-        for attempt in self._running():
-            _logger.error(
-                "the job %s did not stop; it is left to be rescued", attempt.job.id, extra={"job_id": attempt.job.id}
-            )
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 await self._settler.wait_until_idle()
@@ -316,6 +321,43 @@ class Worker:
             if self._clock.monotonic() >= deadline or (hurry is not None and hurry.is_set()):
                 return
             await self._clock.sleep(_STOPPING_PAUSE, until=asyncio.Event())
+
+    async def _give_back_unstoppable(self) -> None:
+        """
+        Give back, as the last write, what runs on in this process, if that is the worker's own and ends with it.
+
+        Also write the ends of what has ended since the settler's. The rest is left to be rescued.
+        """
+        unstoppable = [*self._running()]
+        given = [attempt for attempt in unstoppable if self._owns_process and self._can_be_given_back(attempt)]
+        if given:
+            end_within(_ENDS_WITHIN)
+        for attempt in given:
+            job = attempt.job
+            released = Settlement(id=job.id, token=job.token, end=End.RELEASE, delay=_FREE_AFTER, reason=SHUTTING_DOWN)
+            self._settler.put(job, released)
+        if self._settler.unsettled:
+            settling = asyncio.create_task(self._settler.run())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_SETTLES):
+                    await self._settler.wait_until_idle()
+            settling.cancel()
+            await asyncio.gather(settling, return_exceptions=True)
+        unwritten = self._settler.ends
+        for attempt in unstoppable:
+            job = attempt.job
+            if attempt in given and (job.id, job.token) not in unwritten:
+                level, words = logging.WARNING, "its process ends with it, and it starts again in 10 s at the earliest"
+            else:
+                level, words = logging.ERROR, "it is left to be rescued"
+            _logger.log(level, "the job %s did not stop; %s", job.id, words, extra={"job_id": job.id})
+
+    def _can_be_given_back(self, attempt: Attempt) -> bool:
+        """Whether only the stop of the worker ends an attempt, and its row is not locked by its own transaction."""
+        if attempt.stop is not Stop.SHUTDOWN or attempt.is_settled or attempt.may_be_settled:
+            return False
+        task = self._registry.resolve_for_run(attempt.job.task)
+        return task is not None and not task.is_transactional
 
     @property
     def _is_busy(self) -> bool:

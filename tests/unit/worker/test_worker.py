@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -33,6 +33,7 @@ from deeper_tasks.tasks import TaskRegistry, make_task
 from deeper_tasks.testing.conformance.scene import NOW, new_job, new_token, node_record, rescue_all
 from deeper_tasks.worker import deadlines
 from deeper_tasks.worker import worker as worker_module
+from deeper_tasks.worker.hooks import Hooks
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.worker import Worker
 
@@ -53,6 +54,7 @@ class Shop:
         )
         self.begun, self.finished, self.cancelled = [], [], []
         self.may_finish = asyncio.Event()
+        self.hooks = Hooks()
         self.worker = None
         self.running = None
 
@@ -79,7 +81,9 @@ class Shop:
         return [job.id for job in jobs]
 
     def start(self):
-        self.worker = Worker(backend=self.backend, registry=self.registry, bus=self.bus, settings=self.settings)
+        self.worker = Worker(
+            backend=self.backend, registry=self.registry, bus=self.bus, settings=self.settings, hooks=self.hooks
+        )
         self.running = asyncio.create_task(self.worker.run())
         return self.worker
 
@@ -479,6 +483,64 @@ async def test_a_thread_that_ignores_its_timeout_makes_the_worker_drain_and_say_
     # Not settled while its code runs: it is left to be rescued.
     assert await shop.states([job_id]) == [State.RUNNING]
     assert [record.node.id for record in await shop.backend.nodes()] == [worker.node_id]
+
+
+@pytest.fixture
+def deaf(monkeypatch):
+    """A plain function that runs on until the test is over, in a worker whose process is its own or not."""
+    monkeypatch.setattr(worker_module, "LAST_WORDS", 0.05)
+    finish = threading.Event()
+
+    def deaf():
+        finish.wait(20)
+
+    deaf.finish = finish
+    yield deaf
+    finish.set()
+
+
+async def _stopped_beside(deaf, shop, wait_until, **options):
+    shop.settings = msgspec.structs.replace(shop.settings, shutdown_grace=timedelta(0))
+    shop.add(deaf, **options)
+    [job] = await shop.enqueue("deaf", max_attempts=1)
+    shop.start()
+    await wait_until(lambda: shop.worker.busy)
+    await shop.stop()
+    return await shop.backend.get(job)
+
+
+async def test_a_thread_that_does_not_look_is_given_back_as_the_last_write_of_its_process(
+    shop, wait_until, monkeypatch, caplog, deaf
+):
+    monkeypatch.setattr(worker_module, "owns_process", lambda _: True)
+    ends = []
+    monkeypatch.setattr(worker_module, "end_within", ends.append)
+    before = datetime.now(UTC)
+    job = await _stopped_beside(deaf, shop, wait_until)
+    assert (job.state, job.attempt) == (State.SCHEDULED, 0)
+    # Longer than its process lives.
+    [within] = ends
+    assert timedelta(seconds=within) < job.scheduled_at - before
+    assert f"the job {job.id} did not stop; its process ends with it" in caplog.text
+    assert await shop.backend.nodes() == []
+
+
+async def test_a_thread_that_does_not_look_is_left_where_the_process_is_not_the_worker_s(
+    shop, wait_until, caplog, deaf
+):
+    job = await _stopped_beside(deaf, shop, wait_until)
+    assert (job.state, job.attempt) == (State.RUNNING, 1)
+    assert f"the job {job.id} did not stop; it is left to be rescued" in caplog.text
+
+
+async def test_what_has_ended_during_the_stop_hooks_is_written(shop, wait_until, deaf):
+    async def let_it_end():
+        deaf.finish.set()
+        await wait_until(lambda: not shop.worker.busy)
+
+    shop.hooks.stops.append(let_it_end)
+    job = await _stopped_beside(deaf, shop, wait_until)
+    assert job.state is State.COMPLETED
 
 
 async def test_a_worker_goes_on_beside_a_thread_that_ignores_its_timeout_and_has_its_slot_back_in_the_end(

@@ -31,6 +31,12 @@ def ignore_timeout(path: str) -> None:
         time.sleep(_LOOK)
 
 
+@manager.task(max_attempts=1)
+def run_on(path: str) -> None:
+    """Keep a thread until a file is there, whatever is asked, without a timeout that matters."""
+    ignore_timeout(path)
+
+
 @manager.task
 async def answer() -> str:
     """Return what the application `shop` has to say."""
