@@ -180,4 +180,5 @@ def _goes_on(worker, line):
 
 def _mask(status, name):
     [line] = [line for line in status.splitlines() if line.startswith(name)]
-    return int(line.split()[1], 16)
+    # Without those that the C library keeps for itself, and ignores in what it spawns.
+    return int(line.split()[1], 16) & sum(1 << number - 1 for number in signal.valid_signals())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import socket
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -16,14 +17,16 @@ from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Progress
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.errors import HookError, InvalidArgumentsError
+from deeper_tasks.integrations.tracebacks import words_of
 from deeper_tasks.tasks import CurrentJob, Task, make_task, running_job
 from deeper_tasks.tasks.arguments import UnfitArgumentsError
 from deeper_tasks.worker import verdict
 from deeper_tasks.worker.call import Call, report_error
-from deeper_tasks.worker.executors.child_hooks import ChildHooks
+from deeper_tasks.worker.executors.child_hooks import ChildHooks, run_to_its_end
 from deeper_tasks.worker.executors.child_stops import ChildStops
 from deeper_tasks.worker.executors.family import children_of, has_ended
 from deeper_tasks.worker.executors.frames import (
+    Declined,
     Done,
     Logged,
     Prepare,
@@ -34,6 +37,7 @@ from deeper_tasks.worker.executors.frames import (
     encode,
     receive,
 )
+from deeper_tasks.worker.executors.surroundings import Surroundings
 from deeper_tasks.worker.forks import hang_up_in_copies, is_copy_of, leave_if_copy, watch_forks
 from deeper_tasks.worker.hook_names import HookNames
 from deeper_tasks.worker.unfinished import is_awaitable
@@ -87,6 +91,7 @@ def _start(hooks: ChildHooks, news: _News, *, are_there: bool) -> bool:
 
 
 def _serve(connection: socket.socket, news: _News, hooks: ChildHooks) -> None:
+    surroundings = Surroundings(hooks.loop)
     while True:
         frame, _ = receive(connection)
         if isinstance(frame, Told):
@@ -100,10 +105,18 @@ def _serve(connection: socket.socket, news: _News, hooks: ChildHooks) -> None:
             return
         if not isinstance(frame, Run):
             return
-        # What a handler sets in its context ends with it, as it does on the loop and in threads.
-        settlement = hooks.base.fresh().run(_run, frame, news, ChildStops(connection), hooks)
+        stops = ChildStops(connection)
+        try:
+            # What a handler sets in its context ends with it, as it does on the loop and in threads.
+            settlement = hooks.base.fresh().run(_run, frame, news, stops, hooks)
+        except BaseException as error:
+            if stops.has_begun:
+                raise
+            news.send(encode(Declined(reason=f"{type(error).__name__}: {words_of(error)}")))
+            return
         _flush_output()
-        news.send(encode(Done(settlement=settlement, is_worn=_is_worn())))
+        is_restored = surroundings.restore()
+        news.send(encode(Done(settlement=settlement, is_worn=not is_restored or _is_worn())))
 
 
 def _run(frame: Run, news: _News, stops: ChildStops, hooks: ChildHooks) -> Settlement:
@@ -121,12 +134,16 @@ def _run(frame: Run, news: _News, stops: ChildStops, hooks: ChildHooks) -> Settl
         return call.refused(type(error).__name__, str(error))
     except BaseException as error:  # noqa: BLE001 - by a class of the application, which the arguments are made of
         return call.raised(error, timedelta(0))
-    stops.now, stops.started = time.monotonic, time.monotonic()
+    current = CurrentJob(frame.job, timeout=frame.timeout, reporter=news, state=hooks.state, stops=stops)
     pid = os.getpid()
     try:
-        with running_job(CurrentJob(frame.job, timeout=frame.timeout, reporter=news, state=hooks.state, stops=stops)):
-            value = _call(task, args, kwargs, hooks)
-    except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
+        with hooks.jobs_loop() if task.leads_to_coroutine else nullcontext() as loop, running_job(current):
+            stops.begin()
+            value = _call(task, args, kwargs, loop)
+    except BaseException as error:
+        if not stops.has_begun:
+            # There is no loop for it, for example. Another process may have one.
+            raise
         leave_if_copy(pid, error)
         stops.refresh()
         return verdict.raised(call, error, timedelta(seconds=time.monotonic() - stops.started), stops)
@@ -135,11 +152,11 @@ def _run(frame: Run, news: _News, stops: ChildStops, hooks: ChildHooks) -> Settl
     return verdict.returned(call, value, timedelta(seconds=time.monotonic() - stops.started), stops)
 
 
-def _call(task: Task[..., Any], args: list[Any], kwargs: dict[str, Any], hooks: ChildHooks) -> object:
+def _call(
+    task: Task[..., Any], args: list[Any], kwargs: dict[str, Any], loop: asyncio.AbstractEventLoop | None
+) -> object:
     value: object = task.function(*args, **kwargs)
-    if task.leads_to_coroutine and is_awaitable(value):
-        return hooks.run(_await(value))
-    return value
+    return run_to_its_end(_await(value), loop) if loop is not None and is_awaitable(value) else value
 
 
 async def _await(value: Any) -> object:

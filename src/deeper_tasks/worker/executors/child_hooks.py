@@ -8,8 +8,8 @@ import inspect
 import logging
 import os
 import threading
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from deeper_tasks.tasks import WorkerState
@@ -55,18 +55,25 @@ class ChildHooks:
             self._started += 1
         self.base.freeze()
 
-    def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        """Run a job's coroutine in this context. What it leaves running on the loop is cancelled."""
-        coroutine = _to_its_end(coroutine)
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that the jobs share; None: each has its own."""
+        return None if self._runner is None else self._runner.get_loop()
+
+    @contextmanager
+    def jobs_loop(self) -> Iterator[asyncio.AbstractEventLoop]:
+        """Give a loop for the coroutine of a job. What the job leaves running there is cancelled."""
         if self._runner is None:
-            return asyncio.run(coroutine)
-        loop, context = self._runner.get_loop(), contextvars.copy_context()
+            with asyncio.Runner() as runner:
+                yield runner.get_loop()
+            return
+        loop = self._runner.get_loop()
         # The tasks of pools and clients go on from job to job.
         kept = asyncio.all_tasks(loop)
         try:
-            return self._runner.run(coroutine, context=context)
+            yield loop
         finally:
-            self._runner.run(_cancel(asyncio.all_tasks(loop) - kept), context=context)
+            loop.run_until_complete(_cancel(asyncio.all_tasks(loop) - kept))
 
     def stop(self) -> None:
         """Run the stop hooks that are due; what fails is logged. What takes too long ends this process."""
@@ -96,10 +103,22 @@ class ChildHooks:
         try:
             value = self.base.context.run(hook, *arguments_of(hook, self.state))
             if inspect.isawaitable(value):
-                value = self._runner.run(_awaited(value), context=self.base.context)
+                loop = self._runner.get_loop()
+                value = loop.run_until_complete(loop.create_task(_awaited(value), context=self.base.context))
         except BaseException as error:  # noqa: BLE001 - whatever a hook raises is told to the worker
             return None, error
         return value, None
+
+
+def run_to_its_end(coroutine: Coroutine[Any, Any, R], loop: asyncio.AbstractEventLoop) -> R:
+    """
+    Run a job's coroutine in this context.
+
+    Not by an `asyncio.Runner`: for Ctrl-C, which no child hears, that leaves a handler behind which holds the job's
+    task and makes an error of its own where the repr of an exception there raises.
+    """
+    context = contextvars.copy_context()
+    return loop.run_until_complete(loop.create_task(_to_its_end(coroutine), context=context))
 
 
 async def _to_its_end(coroutine: Coroutine[Any, Any, R]) -> R:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import suppress
 
 from deeper_tasks.domain.stop import foremost
@@ -16,12 +17,18 @@ class ChildStops(StopSignals):
     The stops of the job that runs here, read from the socket whenever its handler asks for them.
 
     So no thread has to wait for them, and a handler that never asks leaves them to be passed over
-    before the next job.
+    before the next job. `has_begun`: the handler was called.
     """
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._lock = threading.Lock()
+        self.has_begun = False
+
+    def begin(self) -> None:
+        """Take note that the handler is called now."""
+        self.now, self.started = time.monotonic, time.monotonic()
+        self.has_begun = True
 
     def refresh(self) -> None:
         """Take in what the worker has sent since. Never waits for it."""

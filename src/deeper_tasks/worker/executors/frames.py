@@ -154,6 +154,12 @@ class Done(Struct, frozen=True, kw_only=True, tag=True):
     is_worn: bool = False
 
 
+class Declined(Struct, frozen=True, kw_only=True, tag=True):
+    """Child to worker: why it cannot run the job, whose handler it has not called; then the child ends."""
+
+    reason: str
+
+
 Frame = (
     Setup
     | Fork
@@ -173,6 +179,7 @@ Frame = (
     | ProgressMade
     | Logged
     | Done
+    | Declined
 )
 
 _encoder = msgspec.json.Encoder()

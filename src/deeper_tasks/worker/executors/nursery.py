@@ -11,7 +11,7 @@ from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call
 from deeper_tasks.worker.executors import frames
 from deeper_tasks.worker.executors.family import memory_above
-from deeper_tasks.worker.executors.frames import Done, GarbledError, Prepare, Prepared
+from deeper_tasks.worker.executors.frames import Declined, Done, GarbledError, Prepare, Prepared
 from deeper_tasks.worker.executors.process import ForkedChild, ProcessDiedError, ProcessExecutor
 from deeper_tasks.worker.home import Home, NoHomeError
 from deeper_tasks.worker.quarantine import NoChildError
@@ -101,6 +101,8 @@ class QuarantineChild:
         if isinstance(end, Done):
             return end.settlement
         self.is_lost = True
+        if isinstance(end, Declined):
+            raise ProcessDiedError(end.reason)
         return end
 
     async def close(self) -> None:

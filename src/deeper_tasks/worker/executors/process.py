@@ -33,6 +33,7 @@ from deeper_tasks.worker.deadlines import Deadlines
 from deeper_tasks.worker.executors import frames
 from deeper_tasks.worker.executors.family import is_told, memory_above
 from deeper_tasks.worker.executors.frames import (
+    Declined,
     Done,
     Exited,
     Fork,
@@ -141,6 +142,15 @@ class ProcessExecutor:
         assert attempt.context is not None
         self._deadlines.watch(attempt, attempt.context.timeout)
         end = await self.run_in(child, attempt, call, limit=limit)
+        if isinstance(end, Declined):
+            # By what an earlier job has left there, most likely.
+            _logger.warning("a process for jobs could not run another job, which a new one runs now: %s", end.reason)
+            child = await self._fork_for(attempt)
+            if child is None:
+                return verdict.unbegun(call, attempt)
+            end = await self.run_in(child, attempt, call, limit=limit)
+        if isinstance(end, Declined):
+            raise ProcessDiedError(f"a new process for jobs could not run it: {end.reason}")
         if isinstance(end, Settlement):
             return end
         if attempt.forced or end.is_worn:
@@ -164,11 +174,14 @@ class ProcessExecutor:
         """
         return self._take_idle(limit) or await self._fork_for(attempt)
 
-    async def run_in(self, child: ForkedChild, attempt: Attempt, call: Call, *, limit: int | None) -> Done | Settlement:
+    async def run_in(
+        self, child: ForkedChild, attempt: Attempt, call: Call, *, limit: int | None
+    ) -> Done | Declined | Settlement:
         """
         Run a call in this child, which may use so many bytes of memory.
 
-        Returns what the child said at the end, or, when its process is gone, the settlement of that.
+        Returns what the child said at the end, or, when its process is gone, the settlement of that. Where it has
+        declined, the child ends.
         """
         if limit is not None:
             self._send(Watch(pid=child.pid, memory_limit=limit))
@@ -186,6 +199,8 @@ class ProcessExecutor:
             raise
         finally:
             attempt.interrupt = attempt.pass_on = None
+        if isinstance(done, Declined):
+            child.writer.close()
         if done is not None:
             return done
         error = await self.death(child, limit)
@@ -237,7 +252,7 @@ class ProcessExecutor:
             _logger.warning("this system does not tell what memory a process uses: limits of memory are not kept")
         return None if limit is None else limit * _MEGABYTE
 
-    async def _converse(self, child: ForkedChild, attempt: Attempt, call: Call) -> Done | None:
+    async def _converse(self, child: ForkedChild, attempt: Attempt, call: Call) -> Done | Declined | None:
         """Hand the job over and listen until its end; None when there is nobody to hear from any more."""
         assert attempt.context is not None
         child.writer.write(
@@ -262,7 +277,7 @@ class ProcessExecutor:
                         self._reporter.progress(call.job.id, progress)
                     case Logged(line=line):
                         self._reporter.log(call.job.id, line)
-                    case Done() as done:
+                    case (Done() | Declined()) as done:
                         return done
                     case _:
                         return None
