@@ -90,7 +90,7 @@ async def test_a_job_that_is_discarded_with_its_worker_is_logged_as_every_dead_l
     await wait_until(lambda: worker.process.poll() is not None)
     # One that does not serve its queue.
     other = crew.worker("other:1")
-    await wait_until(lambda: other.says("discarded after 1 attempts"))
+    await wait_until(lambda: other.says("discarded after 1 attempt:"))
     [line] = [event for event in other.events() if event.get("level") == "error"]
     assert (line["job_id"], line["task"], line["queue"], line["attempt"]) == (
         task_id,

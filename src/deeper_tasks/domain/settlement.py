@@ -34,6 +34,12 @@ STATE_AFTER: dict[End, State] = {
     End.CANCEL: State.CANCELLED,
 }
 
+TASK_UNKNOWN = "its task is unknown here"
+ARGUMENTS_UNFIT = "its arguments do not fit its task here"
+STILL_WAITS = "it still waits for its turn in quarantine"
+TOLD_BEFORE = frozenset({TASK_UNKNOWN, ARGUMENTS_UNFIT, STILL_WAITS})
+"""Reasons of a release that another event, or an earlier release, told already."""
+
 UNCOUNTED = frozenset({End.SNOOZE, End.RELEASE})
 """Ends that take the attempt back."""
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED, ErrorReport
+from deeper_tasks.domain.schedule_run import RunOutcome
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 
@@ -90,7 +91,12 @@ class JobSnoozed(JobEvent, frozen=True, kw_only=True):
 
 
 class JobReleased(JobEvent, frozen=True, kw_only=True):
-    """A worker gave a job back without using an attempt."""
+    """
+    A worker gave a job back without using an attempt.
+
+    The log has it at DEBUG where `TaskUnknown` or `ArgumentsUnfit` told it, or an
+    earlier one of a job that still waits for its turn in quarantine.
+    """
 
     reason: str
 
@@ -189,11 +195,17 @@ class QueueNearCapacity(Event, frozen=True, kw_only=True):
 
 
 class ScheduleFired(Event, frozen=True, kw_only=True):
-    """A recurring task was due. `jobs` is empty where its overlap policy held the run back."""
+    """
+    A recurring task was due. `jobs` is empty where all its runs were held back.
+
+    `held_back` says why runs made no job: `skipped_overlap` (its last job has not ended), `skipped_unique`
+    (another job holds its unique key), `skipped_missed`.
+    """
 
     name: str
     jobs: tuple[JobId, ...]
     next_run: datetime | None = None
+    held_back: tuple[RunOutcome, ...] = ()
 
 
 class ScheduleRepaired(Event, frozen=True, kw_only=True):

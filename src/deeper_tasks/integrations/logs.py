@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from logging import ERROR, INFO, WARNING
+from logging import DEBUG, ERROR, INFO, WARNING
 from typing import Any
 
 import msgspec
 
 from deeper_tasks.domain.job import ErrorReport
+from deeper_tasks.domain.schedule_run import RunOutcome
+from deeper_tasks.domain.settlement import TOLD_BEFORE
 from deeper_tasks.domain.text import storable
 from deeper_tasks.integrations import events
 from deeper_tasks.integrations.events import Event, EventBus, JobEvent
@@ -19,6 +21,8 @@ from deeper_tasks.integrations.tracebacks import format_traceback
 Phrase = Callable[[Any], str]
 
 _LONGEST_ERROR, _LONGEST_FIELD = 300, 10_000
+_TOLD_IN_SECONDS = 99.5
+_UNITS = ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 class LogSubscriber:
@@ -44,6 +48,8 @@ class LogSubscriber:
     def __call__(self, event: Event) -> None:
         """Write one event."""
         level, phrase = _ENTRIES[type(event)]
+        if isinstance(event, events.JobReleased) and event.reason in TOLD_BEFORE:
+            level = DEBUG
         self._logger.log(level, "%s", phrase(event), extra=_fields(event))
 
 
@@ -126,7 +132,16 @@ def _seconds(duration: timedelta | None) -> str:
     if duration is None:
         return "an unknown time"
     seconds = duration.total_seconds()
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < _TOLD_IN_SECONDS else _long(round(seconds))
+
+
+def _long(seconds: int) -> str:
+    """Return a duration in its coarsest unit and the next finer one: `1 h 57 min`."""
+    size, unit, part, finer = next(each for each in _UNITS if seconds >= each[0])
+    units, rest = divmod(seconds // part, size // part)
+    return f"{units} {unit} {rest} {finer}" if rest else f"{units} {unit}"
 
 
 def _error(error: ErrorReport) -> str:
@@ -156,8 +171,16 @@ def _quarantined(event: events.JobQuarantined) -> str:
 
 def _fired(event: events.ScheduleFired) -> str:
     if not event.jobs:
-        return f"recurring task {event.name!r} was due and held back: its last job has not ended, or the run was missed"
+        why = ", ".join(_HELD_BACK.get(outcome, outcome) for outcome in event.held_back)
+        return f"recurring task {event.name!r} was due and held back{': ' + why if why else ''}"
     return f"recurring task {event.name!r} fired: {', '.join(event.jobs)}"
+
+
+_HELD_BACK: dict[RunOutcome, str] = {
+    RunOutcome.SKIPPED_OVERLAP: "its last job has not ended",
+    RunOutcome.SKIPPED_UNIQUE: "another job holds its unique key",
+    RunOutcome.SKIPPED_MISSED: "the run was missed",
+}
 
 
 def _removed(event: events.ScheduleRemoved) -> str:
@@ -193,7 +216,7 @@ def _queues(queues: dict[str, int]) -> str:
 
 _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
     events.JobEnqueued: (INFO, _enqueued),
-    events.JobStarted: (INFO, lambda e: f"started attempt {e.attempt} after {_seconds(e.wait)} in queue: {_job(e)}"),
+    events.JobStarted: (INFO, lambda e: f"started attempt {e.attempt}, {_seconds(e.wait)} after it was due: {_job(e)}"),
     events.JobQuarantined: (INFO, _quarantined),
     events.JobCompleted: (INFO, lambda e: f"completed in {_seconds(e.ran_for)}: {_job(e)}"),
     events.JobSnoozed: (INFO, lambda e: f"snoozed for {_seconds(e.delay)}: {_job(e)}"),
@@ -257,7 +280,7 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
     events.JobExpired: (ERROR, lambda e: f"failed, it expired before it was started: {_job(e)}"),
     events.JobDiscarded: (
         ERROR,
-        lambda e: f"discarded after {e.attempt} attempts: {_job(e)}: {_error(e.error)}",
+        lambda e: f"discarded after {_count(e.attempt, 'attempt')}: {_job(e)}: {_error(e.error)}",
     ),
     events.WorkerStuck: (
         ERROR,

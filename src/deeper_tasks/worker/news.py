@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import EXPIRED, ClaimedJob, ErrorReport
-from deeper_tasks.domain.settlement import End, MovedJob, Settlement
+from deeper_tasks.domain.settlement import ARGUMENTS_UNFIT, TASK_UNKNOWN, End, MovedJob, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.integrations.events import (
     EventBus,
@@ -103,9 +103,9 @@ def _event(kind: type[JobEvent], job: ClaimedJob, settlement: Settlement) -> Job
 
 def _why_released(settlement: Settlement) -> str:
     if settlement.is_task_unknown:
-        return "its task is unknown here"
+        return TASK_UNKNOWN
     if settlement.is_unfit:
-        return "its arguments do not fit its task here"
+        return ARGUMENTS_UNFIT
     return settlement.reason or "not started"
 
 

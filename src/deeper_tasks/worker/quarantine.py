@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from deeper_tasks.domain.job import ClaimedJob
-from deeper_tasks.domain.settlement import Settlement
+from deeper_tasks.domain.settlement import STILL_WAITS, Settlement
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.integrations.events import EventBus, JobQuarantined
 from deeper_tasks.worker import verdict
@@ -148,8 +148,9 @@ class Quarantine:
         self._taken -= 1
 
     def _put_off(self, call: Call) -> Settlement:
+        reason = STILL_WAITS if call.job.id in self._line else "it waits for its turn in quarantine"
         delay = self._line.wait(call.job.id, now=self._clock.monotonic())
-        return call.released("it waits for its turn in quarantine", delay=delay)
+        return call.released(reason, delay=delay)
 
     def _tell(self, job: ClaimedJob, *, is_alone: bool) -> None:
         if self._bus.wants(JobQuarantined):

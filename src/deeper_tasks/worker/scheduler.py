@@ -96,4 +96,8 @@ class Scheduler:
         if firing.is_repair:
             self._bus.emit(ScheduleRepaired(name=firing.name, was=firing.expected, next_run=firing.next_run))
         elif fired.runs:
-            self._bus.emit(ScheduleFired(name=firing.name, jobs=fired.jobs, next_run=firing.next_run))
+            # Each reason once, in the order of the runs.
+            held_back = tuple(dict.fromkeys(run.outcome for run in fired.runs if run.job is None))
+            self._bus.emit(
+                ScheduleFired(name=firing.name, jobs=fired.jobs, next_run=firing.next_run, held_back=held_back)
+            )

@@ -29,6 +29,10 @@ class WaitingLine:
     def __init__(self) -> None:
         self._places: dict[JobId, _Place] = {}
 
+    def __contains__(self, job_id: JobId) -> bool:
+        """Whether a job has been put off, and has not left the line."""
+        return job_id in self._places
+
     def may_leave(self, job_id: JobId, *, free: int, now: float) -> bool:
         """Whether a job that has come (back) is among the first `free` of the line; then it is in it no more."""
         self._places = {each: place for each, place in self._places.items() if place.until >= now}

@@ -273,7 +273,7 @@ def test_a_job_from_the_command_line_is_run_and_a_signal_ends_the_worker_in_orde
         ["pid", str(worker.process.pid)],
     ]
     assert "second one gives them back at once" in worker.lines[5]
-    assert " INFO    started attempt 1 after" in worker.lines[7]
+    assert " INFO    started attempt 1, " in worker.lines[7]
 
 
 def test_a_second_signal_gives_back_at_once_what_runs(start, deeper, ask):

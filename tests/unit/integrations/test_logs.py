@@ -6,13 +6,14 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime, timedelta
-from logging import ERROR, INFO, WARNING
+from logging import DEBUG, ERROR, INFO, WARNING
 
 import msgspec
 import pytest
 
 from deeper_tasks.domain.job import ErrorReport
-from deeper_tasks.domain.settlement import End
+from deeper_tasks.domain.schedule_run import RunOutcome
+from deeper_tasks.domain.settlement import ARGUMENTS_UNFIT, STILL_WAITS, TASK_UNKNOWN, End
 from deeper_tasks.domain.state import State
 from deeper_tasks.integrations import events
 from deeper_tasks.integrations.events import Event, EventBus, JobEvent
@@ -29,7 +30,7 @@ LEVELS = [
     (events.JobEnqueued(**JOB, is_new=False), INFO, "not enqueued, the job is there already: shop.send id"),
     (events.JobEnqueued(**JOB, scheduled_at=NOW), INFO, "enqueued for 2026-01-01T00:00:00+00:00: shop.send id"),
     (events.JobEnqueued(**JOB, delay=SECOND), INFO, "enqueued, due in 1 s: shop.send id"),
-    (events.JobStarted(**JOB, wait=SECOND), INFO, "started attempt 2 after 1 s in queue: shop.send id"),
+    (events.JobStarted(**JOB, wait=SECOND), INFO, "started attempt 2, 1 s after it was due: shop.send id"),
     (
         events.JobQuarantined(**JOB, is_alone=False),
         INFO,
@@ -43,13 +44,40 @@ LEVELS = [
     (events.JobCompleted(**JOB, ran_for=SECOND), INFO, "completed in 1 s: shop.send id"),
     (events.JobSnoozed(**JOB, delay=SECOND), INFO, "snoozed for 1 s: shop.send id"),
     (events.JobReleased(**JOB, reason="shutdown"), INFO, "job released (shutdown): shop.send id"),
+    (
+        events.JobReleased(**JOB, reason=TASK_UNKNOWN),
+        DEBUG,
+        "job released (its task is unknown here): shop.send id",
+    ),
+    (
+        events.JobReleased(**JOB, reason=ARGUMENTS_UNFIT),
+        DEBUG,
+        "job released (its arguments do not fit its task here): shop.send id",
+    ),
+    (
+        events.JobReleased(**JOB, reason=STILL_WAITS),
+        DEBUG,
+        "job released (it still waits for its turn in quarantine): shop.send id",
+    ),
     (events.JobCancelled(**JOB, reason="asked"), INFO, "cancelled, asked: shop.send id"),
     (events.JobCancelled(job_id="id"), INFO, "cancelled: id"),
     (events.ScheduleFired(name="nightly", jobs=("a", "b")), INFO, "recurring task 'nightly' fired: a, b"),
     (
         events.ScheduleFired(name="nightly", jobs=()),
         INFO,
-        "recurring task 'nightly' was due and held back: its last job has not ended, or the run was missed",
+        "recurring task 'nightly' was due and held back",
+    ),
+    (
+        events.ScheduleFired(name="nightly", jobs=(), held_back=(RunOutcome.SKIPPED_UNIQUE,)),
+        INFO,
+        "recurring task 'nightly' was due and held back: another job holds its unique key",
+    ),
+    (
+        events.ScheduleFired(
+            name="nightly", jobs=(), held_back=(RunOutcome.SKIPPED_MISSED, RunOutcome.SKIPPED_OVERLAP)
+        ),
+        INFO,
+        "recurring task 'nightly' was due and held back: the run was missed, its last job has not ended",
     ),
     (events.SchedulePaused(name="nightly"), INFO, "recurring task 'nightly' was paused"),
     (
@@ -183,9 +211,41 @@ def bus():
 
 @pytest.mark.parametrize(("event", "level", "message"), LEVELS, ids=lambda value: type(value).__name__)
 def test_an_event_is_logged_at_its_level_in_plain_english(bus, caplog, event, level, message):
-    with caplog.at_level(INFO, logger="deeper_tasks"):
+    with caplog.at_level(DEBUG, logger="deeper_tasks"):
         bus.emit(event)
     assert caplog.record_tuples == [("deeper_tasks", level, message)]
+
+
+def test_what_was_told_before_is_not_told_again_at_info(bus, caplog):
+    with caplog.at_level(INFO, logger="deeper_tasks"):
+        bus.emit(events.TaskUnknown(**JOB, delay=SECOND))
+        bus.emit(events.JobReleased(**JOB, reason=TASK_UNKNOWN))
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0.0123, "12.3 ms"),
+        (59.96, "60 s"),
+        (99.4, "99.4 s"),
+        (99.6, "1 min 40 s"),
+        (120, "2 min"),
+        (3599.7, "1 h"),
+        (7040, "1 h 57 min"),
+        (86_400 * 3 + 3600 * 5 + 1, "3 d 5 h"),
+    ],
+)
+def test_durations_are_told_in_readable_units(bus, caplog, seconds, told):
+    delay = timedelta(seconds=seconds)
+    with caplog.at_level(INFO, logger="deeper_tasks"):
+        bus.emit(events.JobRetried(**JOB, max_attempts=5, error=ERROR_REPORT, delay=delay))
+    assert f"the next follows in {told}: " in caplog.text
+
+
+def test_one_attempt_is_told_as_one(bus, caplog):
+    bus.emit(events.JobDiscarded(**{**JOB, "attempt": 1}, error=ERROR_REPORT))
+    assert "discarded after 1 attempt: " in caplog.text
 
 
 def test_every_kind_of_event_is_logged():
@@ -197,7 +257,7 @@ def test_every_kind_of_event_is_logged():
 
 @pytest.mark.parametrize("event", [event for event, _, _ in LEVELS if isinstance(event, JobEvent)])
 def test_the_record_of_a_job_carries_its_fields(bus, caplog, event):
-    with caplog.at_level(INFO, logger="deeper_tasks"):
+    with caplog.at_level(DEBUG, logger="deeper_tasks"):
         bus.emit(event)
     (record,) = caplog.records
     assert (record.job_id, record.task, record.queue, record.attempt) == (
@@ -247,7 +307,9 @@ class TestJsonFormatter:
         logger.removeHandler(handler)
         logger.setLevel(before)
 
-    @pytest.mark.parametrize("event", [event for event, _, _ in LEVELS], ids=lambda value: type(value).__name__)
+    @pytest.mark.parametrize(
+        "event", [event for event, level, _ in LEVELS if level > DEBUG], ids=lambda value: type(value).__name__
+    )
     def test_writes_every_event_as_one_line(self, bus, lines, event):
         bus.emit(event)
         (line,) = lines

@@ -15,6 +15,7 @@ from deeper_tasks.domain.state import State
 from deeper_tasks.manager import Overview, QueueOverview, WorkerOverview
 from deeper_tasks.manager.diagnosis import clock, jobs, queues, schedules, workers
 from deeper_tasks.manager.diagnosis.scene import Scene
+from deeper_tasks.manager.diagnosis.wording import span
 from deeper_tasks.tasks import TaskRegistry
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -175,6 +176,15 @@ def test_a_job_is_measured_by_the_settings_where_its_task_is_not_known_and_told_
     assert told.endswith("beyond the settings' timeout (its task's own is known only with --app) of 60 minutes")
     known = scene(running=(running,), registered=[send])
     assert wrong(jobs.examine(known))["overdue job"].message.endswith("beyond its timeout of 2 hours")
+
+
+def test_a_span_of_one_is_told_as_one():
+    assert [span(timedelta(seconds=seconds)) for seconds in (1, 2, 119, 120)] == [
+        "1 second",
+        "2 seconds",
+        "119 seconds",
+        "2 minutes",
+    ]
 
 
 def test_dead_letters_of_today_are_told():

@@ -271,7 +271,7 @@ async def test_a_discard_by_a_rescue_is_told_and_logged_as_any_other(rescue, fla
     assert event.error == worker_lost(node)
     [line] = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert (line.job_id, line.task, line.queue, line.attempt) == (job.id, "shop.pay", "till", 1)
-    assert f"discarded after 1 attempts: shop.pay {job.id}: WorkerLost: " in line.getMessage()
+    assert f"discarded after 1 attempt: shop.pay {job.id}: WorkerLost: " in line.getMessage()
 
 
 async def test_a_cancel_by_a_rescue_is_told_with_its_reason(rescue, flaky, bus):

@@ -8,7 +8,7 @@ import pytest
 
 from deeper_tasks import current_job
 from deeper_tasks.backends.sqlite import SQLiteBackend
-from deeper_tasks.domain.settlement import End
+from deeper_tasks.domain.settlement import TOLD_BEFORE, End
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.integrations.events import ArgumentsUnfit, JobQuarantined, JobStarted
@@ -166,9 +166,11 @@ async def test_a_second_one_is_given_back_until_the_first_and_its_process_have_e
     job = await lost(ward, noop)
     released = await ward.start(job)[1]
     assert (released.end, released.delay, released.ran_for) == (End.RELEASE, timedelta(seconds=0.5), None)
+    assert released.reason not in TOLD_BEFORE
     nursery.children[0].ends.set()
     await first
-    assert (await ward.start(job)[1]).end is End.RELEASE
+    again = await ward.start(job)[1]
+    assert (again.end, again.reason in TOLD_BEFORE) == (End.RELEASE, True)
     nursery.children[0].closes.set()
     await clock.settle()
     _, second = ward.start(job)

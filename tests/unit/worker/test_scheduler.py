@@ -11,7 +11,9 @@ from deeper_tasks.backends.protocol import Retention
 from deeper_tasks.domain.cron import Recurrence, parse_recurrence
 from deeper_tasks.domain.ids import derived_id
 from deeper_tasks.domain.schedule import MissedRuns, Schedule
+from deeper_tasks.domain.schedule_run import RunOutcome
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.unique import Unique
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import EventBus, ScheduleFired, ScheduleRepaired
 from deeper_tasks.tasks import TaskRegistry, make_task
@@ -48,6 +50,14 @@ async def test_the_scheduler_fires_what_is_due_once_and_tells_it(store, bus):
     assert isinstance(fired, ScheduleFired)
     assert fired.name == "nightly"
     assert [job.id for job in await every_job(store)] == list(fired.jobs)
+
+
+async def test_a_run_that_is_held_back_is_told_with_its_reason(store, bus):
+    for name in ("first", "second"):
+        await put_schedule(store, name=name, unique=Unique(key="given:report"))
+    await Scheduler(backend=store, settings=SETTINGS, bus=bus).turn()
+    told = {event.name: (len(event.jobs), event.held_back) for event in bus.heard}
+    assert told == {"first": (1, ()), "second": (0, (RunOutcome.SKIPPED_UNIQUE,))}
 
 
 async def test_two_schedulers_fire_one_run_once(store):

@@ -13,7 +13,8 @@ def span(time: timedelta) -> str:
     """Return a span of time in its coarsest fitting unit: `3 hours`."""
     seconds = time.total_seconds()
     size, unit = next((each for each in _UNITS if seconds >= 2 * each[0]), (1, "seconds"))
-    return f"{round(seconds / size)} {unit}"
+    number = round(seconds / size)
+    return f"{number} {unit if number != 1 else unit.removesuffix('s')}"
 
 
 def count(number: int, one: str) -> str:
