@@ -134,7 +134,8 @@ class Model:
         ]
         taken = sorted(fit, key=lambda job: job.place)[:limit]
         for index, job in enumerate(taken):
-            job.state, job.node, job.token, job.has_started = State.RUNNING, node, token, index < slots
+            job.state, job.node, job.token = State.RUNNING, node, token
+            job.has_started = index < slots and not job.is_quarantined
             job.attempt += 1
         return taken
 

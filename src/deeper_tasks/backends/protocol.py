@@ -368,7 +368,8 @@ class Backend(Protocol):
 
         They are the first by priority, due time and id of those that are
         committed, not expired and not being claimed. The first `slots` of them
-        count as started; the rest wait in the worker until a report says so. The
+        count as started, but for those in quarantine; the rest wait in the worker
+        until a report says so. The
         progress of an earlier attempt is forgotten; what `ClaimedJob` tells of
         earlier attempts is as their settlements, rescues and manual retries left it.
         The same token again gives the same jobs.

@@ -79,9 +79,9 @@ class ClaimedJob(Struct, frozen=True, kw_only=True, array_like=True):
     """
     A job in the hands of a worker. `attempt` counts this attempt already.
 
-    `has_started` is False for a job claimed beyond the free slots: it waits in
-    the worker, and if the worker dies before it starts it, the store gives it
-    back without letting that use up its last attempt.
+    `has_started` is False for a job claimed beyond the free slots, and for one in
+    quarantine: it waits in the worker, and if the worker dies before it starts it,
+    the store gives it back without letting that use up its last attempt.
 
     Of earlier attempts it tells: `unknown_since` is when a worker first gave it
     back because it did not know its task, `unfit_since` because its arguments do

@@ -47,7 +47,7 @@ def claim(
                 now=now,
                 node=node,
                 attempt=record.job.attempt + 1,
-                attempted_at=now if index < slots else None,
+                attempted_at=now if index < slots and not record.marks.is_quarantined else None,
                 progress=None,
             )
     return Claim(jobs=tuple(map(_claimed, taken)))

@@ -131,7 +131,7 @@ class MemoryBackend:
             for index, record in enumerate(records):
                 record.attempt += 1
                 record.node, record.token, record.led_to, record.claimed_at = node, token, None, moment
-                record.attempted_at = moment if index < slots else None
+                record.attempted_at = moment if index < slots and not record.marks.is_quarantined else None
                 record.progress = None
                 self._jobs.move(record, State.RUNNING, now=moment)
             return Claim(jobs=tuple(record.as_claimed() for record in records))

@@ -63,7 +63,7 @@ _CLAIMED = f"""json_array(
 )"""
 SELECT_CLAIMABLE = f"""
 SELECT
-    json_group_array({_CLAIMED.format(step=1, has_started="json('true')")}),
+    json_group_array({_CLAIMED.format(step=1, has_started="json(iif(is_quarantined IS NULL, 'true', 'false'))")}),
     json_group_array(rowid)
 FROM (
     SELECT rowid, * FROM deeper_job INDEXED BY deeper_job_pending
@@ -86,7 +86,7 @@ UPDATE deeper_job SET
     node = :node,
     token = :token,
     progress = NULL,
-    attempted_at = CASE WHEN claimed.key < :slots THEN :now END
+    attempted_at = CASE WHEN claimed.key < :slots AND is_quarantined IS NULL THEN :now END
 FROM json_each(:rowids) AS claimed
 WHERE deeper_job.rowid = claimed.value
 """
@@ -225,7 +225,9 @@ def _claimable(
         raise_unless_of_content(error)
     # One of the rows cannot be read: each by itself, so that it harms no other.
     rows = _rows(connection, SELECT_CLAIMABLE_ROWS, values)
-    jobs = tuple(to_claimed_job(row, attempts=1, has_started=True, token=token, now=now) for row in rows)
+    jobs = tuple(
+        to_claimed_job(row, attempts=1, has_started=row["is_quarantined"] is None, token=token, now=now) for row in rows
+    )
     return jobs, to_json([row["rowid"] for row in rows])
 
 

@@ -127,7 +127,7 @@ BEGIN
             node = _number,
             token = _token,
             progress = NULL,
-            attempted_at = CASE WHEN chosen.place <= _slots THEN _moment END
+            attempted_at = CASE WHEN chosen.place <= _slots AND job.is_quarantined IS NULL THEN _moment END
         FROM unnest(_chosen) WITH ORDINALITY AS chosen (id, place)
         WHERE job.id = chosen.id
         RETURNING
@@ -139,8 +139,8 @@ BEGIN
     )
     SELECT
         claimed.id, claimed.task, claimed.arguments, claimed.priority, claimed.attempt, claimed.max_attempts,
-        claimed.inserted_at, claimed.scheduled_at, _moment, claimed.expires_at, claimed.place <= _slots,
-        claimed.unknown_since, claimed.unfit_since, claimed.is_quarantined IS NOT NULL,
+        claimed.inserted_at, claimed.scheduled_at, _moment, claimed.expires_at,
+        claimed.place <= _slots AND claimed.is_quarantined IS NULL, claimed.unknown_since, claimed.unfit_since, claimed.is_quarantined IS NOT NULL,
         claimed.max_attempts - claimed.original_max_attempts, claimed.options, NULL::text, _passed_by
     FROM claimed
     ORDER BY claimed.place;
