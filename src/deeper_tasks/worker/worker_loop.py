@@ -87,7 +87,8 @@ class _Interrupts:
     def may_have_raised(self, error: BaseException) -> bool:
         """Whether it may be a Ctrl-C: while the worker is up its loop hears the signal, and nothing is raised."""
         handler = signal.getsignal(signal.SIGINT)
-        return isinstance(error, KeyboardInterrupt) and handler in (self, signal.default_int_handler)
+        is_ours = self.count > 1 and handler is self
+        return isinstance(error, KeyboardInterrupt) and (is_ours or handler is signal.default_int_handler)
 
 
 def _blame(error: BaseException) -> None:
