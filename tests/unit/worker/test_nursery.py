@@ -105,6 +105,21 @@ APPLICATION = """
         await asyncio.gather(part())
 
     @manager.task
+    async def exits_elsewhere(how: str, error: str):
+        errors = dict(SystemExit=SystemExit(3), KeyboardInterrupt=KeyboardInterrupt())
+        over = asyncio.get_running_loop().create_future()
+        def exit():
+            asyncio.get_running_loop().call_soon(over.set_result, None)
+            raise errors[error]
+        async def part():
+            exit()
+        if how == "task":
+            kept = asyncio.create_task(part())
+        else:
+            asyncio.get_running_loop().call_soon(exit)
+        await over
+
+    @manager.task
     async def oom_score():
         return int(Path("/proc/self/oom_score_adj").read_text())
 
@@ -280,6 +295,13 @@ async def test_a_part_of_a_job_that_exits_fails_its_attempt_as_it_would_in_the_w
     assert (settlement.end, settlement.error.kind, settlement.is_process_lost) == (End.RETRY, "SystemExit", False)
 
 
+@pytest.mark.parametrize("error", ["SystemExit", "KeyboardInterrupt"])
+@pytest.mark.parametrize("how", ["task", "callback"])
+async def test_what_a_part_of_a_job_raised_on_the_loop_is_the_jobs_error(ward, tasks, how, error):
+    settlement = await run(ward, tasks["exits_elsewhere"], how, error)
+    assert (settlement.end, settlement.error.kind, settlement.is_process_lost) == (End.RETRY, error, False)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="another kernel kills otherwise")
 async def test_where_memory_runs_out_the_kernel_takes_the_child_first(ward, tasks):
     assert (await run(ward, tasks["oom_score"])).result == "1000"
@@ -312,6 +334,8 @@ async def test_a_memory_limit_holds_there_for_what_the_job_uses_itself(ward, tas
     assert (await run(ward, tasks["grows"], 10)).end is End.COMPLETE
     settlement = await run(ward, tasks["grows"], 200)
     assert settlement.error.kind == "MemoryLimitError"
+    said = "used more than 60 MB of memory, what its process used before its start not counted"
+    assert settlement.error.message == said
 
 
 NO_MANAGER = "manager = None\n"

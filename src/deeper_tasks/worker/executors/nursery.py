@@ -97,7 +97,10 @@ class QuarantineChild:
 
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
         """Run the attempt, with the middleware around it, and wait until it ended or the process is gone."""
-        end = await self._processes.run_in(self._child, attempt, call, limit=self._memory_limit(call))
+        limit = self._processes.memory_limit(call) if call.task.executor is ExecutorKind.PROCESS else None
+        # The application is this process's alone here. Its import does not count, as it is shared where others run.
+        at_start = 0 if limit is None else memory_above(self._child.pid, 0) or 0
+        end = await self._processes.run_in(self._child, attempt, call, limit=limit, at_start=at_start)
         if isinstance(end, Done):
             return end.settlement
         self.is_lost = True
@@ -112,12 +115,3 @@ class QuarantineChild:
         if not self._child.exited.done():
             self._processes.kill(self._child)
             await self._child.exited
-
-    def _memory_limit(self, call: Call) -> int | None:
-        if call.task.executor is not ExecutorKind.PROCESS:
-            return None
-        limit = self._processes.memory_limit(call)
-        if limit is None:
-            return None
-        # The application is this process's alone here. Its import does not count, as it is shared where others run.
-        return limit + (memory_above(self._child.pid, 0) or 0)

@@ -175,16 +175,16 @@ class ProcessExecutor:
         return self._take_idle(limit) or await self._fork_for(attempt)
 
     async def run_in(
-        self, child: ForkedChild, attempt: Attempt, call: Call, *, limit: int | None
+        self, child: ForkedChild, attempt: Attempt, call: Call, *, limit: int | None, at_start: int = 0
     ) -> Done | Declined | Settlement:
         """
-        Run a call in this child, which may use so many bytes of memory.
+        Run a call in this child, which may use so many bytes of memory beyond those that it used `at_start`.
 
         Returns what the child said at the end, or, when its process is gone, the settlement of that. Where it has
         declined, the child ends.
         """
         if limit is not None:
-            self._send(Watch(pid=child.pid, memory_limit=limit))
+            self._send(Watch(pid=child.pid, memory_limit=limit + at_start))
         attempt.interrupt = lambda: self.kill(child)
         if attempt.forced:
             attempt.interrupt()
@@ -203,7 +203,7 @@ class ProcessExecutor:
             child.writer.close()
         if done is not None:
             return done
-        error = await self.death(child, limit)
+        error = await self.death(child, _over(limit or 0, at_start=at_start))
         ran_for = timedelta(seconds=time.monotonic() - started)
         settlement = verdict.broken_off(call, error, ran_for, attempt) or call.broken_off(error, ran_for)
         if child.is_orphaned:
@@ -285,8 +285,8 @@ class ProcessExecutor:
             self._give_up(child, "wrote something of its own to the worker's connection")
             return None
 
-    async def death(self, child: ForkedChild, limit: int | None = None) -> ProcessDiedError:
-        """Return why nothing more is heard of a child, once it is gone."""
+    async def death(self, child: ForkedChild, over_limit: str = "") -> ProcessDiedError:
+        """Return why nothing more is heard of a child, once it is gone; `over_limit`: if killed for its memory."""
         await asyncio.wait({child.exited}, timeout=_LAST_WORDS)
         if not child.exited.done():
             # Whatever it still does, nobody would hear of its end.
@@ -294,7 +294,7 @@ class ProcessExecutor:
         exited = await child.exited
         child.writer.close()
         if exited.is_over_limit:
-            return MemoryLimitError(f"used more than {(limit or 0) // _MEGABYTE} MB of memory")
+            return MemoryLimitError(over_limit)
         is_ours = child.fault is not None and exited.code == -signal.SIGKILL
         reason = f"{child.fault} and was killed" if is_ours else _describe(exited.code)
         return ProcessDiedError(f"the process that ran this job {reason}")
@@ -496,6 +496,11 @@ async def _until(exited: asyncio.Future[Exited]) -> None:
     while not exited.done():
         with suppress(asyncio.CancelledError):
             await asyncio.wait({exited})
+
+
+def _over(limit: int, *, at_start: int) -> str:
+    said = f"used more than {limit // _MEGABYTE} MB of memory"
+    return f"{said}, what its process used before its start not counted" if at_start else said
 
 
 def _describe(code: int) -> str:
