@@ -189,7 +189,7 @@ class Model:
 
     def rescue(self, job: Expected) -> State:
         is_last = job.attempt >= job.max_attempts
-        is_spared = is_last and not job.has_started
+        is_spared = not job.has_started and (is_last or job.attempt > 1)
         state = State.DISCARDED if is_last and job.has_started else State.PENDING
         if job.cancel_requested is not None:
             state = State.CANCELLED

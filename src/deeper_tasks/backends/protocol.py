@@ -422,9 +422,9 @@ class Backend(Protocol):
         then on its claims and beats are refused; a settle still counts for a job
         that no rescue has reached. A job returns to `pending` at once, having used
         an attempt, with `worker_lost` among its errors; it is `discarded` when that
-        was its last and it had started, `cancelled` when that was requested. One on
-        its last attempt that had not started returns without having used it. One that
-        had started is quarantined, whatever becomes of it.
+        was its last and it had started, `cancelled` when that was requested. One
+        that had not started returns without having used it, but for the first attempt
+        of several. One that had started is quarantined, whatever becomes of it.
         When none is left the node is removed. A node that beat since, or is
         unknown, loses nothing: the answer is finished and empty.
         """

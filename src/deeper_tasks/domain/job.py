@@ -81,7 +81,8 @@ class ClaimedJob(Struct, frozen=True, kw_only=True, array_like=True):
 
     `has_started` is False for a job claimed beyond the free slots, and for one in
     quarantine: it waits in the worker, and if the worker dies before it starts it,
-    the store gives it back without letting that use up its last attempt.
+    the store gives it back without letting that use up its last attempt, or any
+    but the first.
 
     Of earlier attempts it tells: `unknown_since` is when a worker first gave it
     back because it did not know its task, `unfit_since` because its arguments do

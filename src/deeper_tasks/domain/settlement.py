@@ -148,11 +148,12 @@ def state_after_rescue(*, attempt: int, max_attempts: int, has_started: bool, is
 
 def is_spared_by_rescue(*, attempt: int, max_attempts: int, has_started: bool) -> bool:
     """
-    Whether a job whose worker died gets this attempt back: it was the last, and only waited in the worker.
+    Whether a job whose worker died gets this attempt back: it only waited in the worker.
 
-    Every other one has used it, and `worker_lost` is appended to its errors.
+    Every other one has used it, and `worker_lost` is appended to its errors. So has a first attempt of several,
+    whose start need not be reported: it may have killed the worker.
     """
-    return attempt >= max_attempts and not has_started
+    return not has_started and (attempt > 1 or attempt >= max_attempts)
 
 
 def worker_lost(node: NodeId) -> ErrorReport:

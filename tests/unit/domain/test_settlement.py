@@ -51,7 +51,9 @@ def test_only_a_snooze_and_a_release_take_the_attempt_back():
     ("attempt", "has_started", "state", "is_spared"),
     [
         (2, True, State.PENDING, False),
-        (2, False, State.PENDING, False),
+        (1, True, State.PENDING, False),
+        (1, False, State.PENDING, False),
+        (2, False, State.PENDING, True),
         (3, True, State.DISCARDED, False),
         (3, False, State.PENDING, True),
         (4, True, State.DISCARDED, False),

@@ -161,11 +161,15 @@ class EarlierAttemptsConformance:
         await rescue_all(backend, node)
         assert (await take_again(backend, await join(backend))).is_quarantined
 
+    @pytest.mark.parametrize("max_attempts", [2, 3])
     @pytest.mark.parametrize("has_started", [True, False])
     async def test_a_claim_of_a_job_in_quarantine_is_no_start_until_a_report_says_so(
-        self, backend: Backend, has_started: bool
+        self,
+        backend: Backend,
+        has_started: bool,  # noqa: FBT001
+        max_attempts: int,
     ) -> None:
-        await lose(backend, await put(backend, max_attempts=2))
+        await lose(backend, await put(backend, max_attempts=max_attempts))
         node = await join(backend)
         [job] = await take(backend, node)
         assert not job.has_started
@@ -173,8 +177,10 @@ class EarlierAttemptsConformance:
         assert await take(backend, node, token=job.token) == (job,)
         if has_started:
             await backend.report([Report(id=job.id, token=job.token, has_started=True)], now=NOW)
-        state = State.DISCARDED if has_started else State.PENDING
+        state = State.DISCARDED if has_started and max_attempts == 2 else State.PENDING
         assert await rescue_all(backend, node) == [Settled(id=job.id, state=state)]
+        after = await look(backend, job.id)
+        assert (after.attempt, len(after.errors)) == ((2, 2) if has_started else (1, 1))
 
     async def test_a_quarantine_stays_over_attempts_whose_handler_was_not_started(self, backend: Backend) -> None:
         await lose(backend, await put(backend))

@@ -195,7 +195,7 @@ class MaintainConformance:
         [again] = await take(backend, node)
         assert (again.attempt, again.is_last_attempt) == (1, True)
 
-    async def test_an_attempt_that_was_never_started_and_not_the_last_is_used_up(self, backend: Backend) -> None:
+    async def test_a_first_attempt_of_several_that_was_never_started_is_used_up(self, backend: Backend) -> None:
         dead = await join(backend)
         job = await put_running(backend, dead, max_attempts=2, is_started=False)
         assert await rescue_all(backend, dead) == [Settled(id=job.id, state=State.PENDING)]
@@ -211,7 +211,8 @@ class MaintainConformance:
         job_id = await put(backend, max_attempts=3)
         for _ in range(3):
             node = await join(backend)
-            await take(backend, node)
+            [job] = await take(backend, node)
+            await backend.report([Report(id=job.id, token=job.token, has_started=True)], now=NOW)
             await rescue_all(backend, node)
         ended = await look(backend, job_id)
         assert (ended.state, ended.attempt, len(ended.errors)) == (State.DISCARDED, 3, 3)
