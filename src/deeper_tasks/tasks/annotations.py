@@ -15,9 +15,12 @@ import msgspec
 from msgspec import inspect as shapes
 
 from deeper_tasks.tasks.comparison import check_unaltered
+from deeper_tasks.tasks.fitting import fits
 from deeper_tasks.tasks.json_values import NotJsonError, NotJsonTypeError, as_plain, check_json, encode_json
-from deeper_tasks.tasks.records import holds_model, is_model, path_to, walk
+from deeper_tasks.tasks.odd_enums import StandIn, member_of, with_stand_ins
+from deeper_tasks.tasks.records import holds_model, is_model, names_model, path_to, walk
 from deeper_tasks.tasks.refusals import RefusedError, reason_of, reason_of_model
+from deeper_tasks.tasks.text_forms import from_text, has_text_form
 
 _PLAIN_TYPES: dict[type[shapes.Type], frozenset[type]] = {
     shapes.NoneType: frozenset({type(None)}),
@@ -33,8 +36,13 @@ _WRITTEN_SO = (
     "or pass what you need as an argument of its own"
 )
 _NO_KEYS = (bool, type(None), tuple, frozenset, msgspec.Struct)
+# Pydantic's warnings would show values, and the comparison finds what they warn of.
+_DUMP: dict[str, Any] = {"mode": "json", "by_alias": True, "round_trip": True, "warnings": "none"}
 _RAISED_IN_SERIALIZER = re.compile(r"(Error calling function `[^`]*`: \w+): .*", re.DOTALL)
-_UNREADABLE = ", and the annotated type cannot be read from JSON; pass JSON values"
+_UNREADABLE = (
+    ", and the annotated type cannot be read from JSON; annotate one that can be, "
+    "or `Any` and let the task make the value of JSON values"
+)
 
 
 class Codec(Protocol):
@@ -51,20 +59,39 @@ class Codec(Protocol):
 
 
 class Untyped:
-    """The codec where the annotation says nothing, or nothing that can be read from JSON."""
-
-    def __init__(self, way_out: str) -> None:
-        self._way_out = way_out
+    """The codec where the annotation says nothing."""
 
     def dump(self, value: Any) -> Any:
         """Accept any JSON value."""
-        _check_json(value, self._way_out)
+        _check_json(value, _ANNOTATE)
         return value
 
     dump_uncompared = dump
 
     def load(self, value: Any) -> Any:
         """Return the JSON value."""
+        return value
+
+
+class Unreadable:
+    """The codec of an annotation that cannot be read from JSON: JSON values pass that may be of its type."""
+
+    def __init__(self, annotation: Any) -> None:
+        self._annotation = annotation
+
+    def dump(self, value: Any) -> Any:
+        """Accept a JSON value unless it is plainly not of the annotated type."""
+        _check_json(value, _UNREADABLE)
+        return self.load(value)
+
+    dump_uncompared = dump
+
+    def load(self, value: Any) -> Any:
+        """Return the JSON value unless it is plainly not of the annotated type."""
+        if not fits(value, self._annotation):
+            shown = inspect.formatannotation(self._annotation)
+            message = f"expected `{shown}`, got `{type(value).__qualname__}`{_UNREADABLE}"
+            raise RefusedError(message)
         return value
 
 
@@ -133,19 +160,45 @@ class Rich:
         return msgspec.convert(value, self._annotation, str_keys=True, dec_hook=_load_other)
 
     def _there_and_back(self, value: Any) -> tuple[Any, Any]:
+        plain = self._written(value)
+        check_json(plain)
         try:
-            plain = msgspec.to_builtins(value, str_keys=True, order="deterministic", enc_hook=_dump_other)
+            return plain, self.load(plain)
+        except (msgspec.ValidationError, RefusedError) as error:
+            if holds_model(value):
+                raise RefusedError(f"{reason_of(error)}{_WRITTEN_SO}") from None
+            raise
+
+    def _written(self, value: Any) -> Any:
+        try:
+            return msgspec.to_builtins(value, str_keys=True, order="deterministic", enc_hook=_dump_other)
         except _UnwritableError as error:
             raise error.placed_in(value) from None
         except TypeError as error:
             raise _placed(error, value) from None
-        check_json(plain)
+
+
+class Adapted(Rich):
+    """The codec of what Pydantic alone can read: several models of which one is chosen, at any depth."""
+
+    def __init__(self, annotation: Any) -> None:
+        super().__init__(annotation)
+        # A model is there, so Pydantic has been imported.
+        self._adapter = sys.modules["pydantic"].TypeAdapter(annotation)
+
+    def load(self, value: Any) -> Any:
+        """Restore the value."""
         try:
-            return plain, self.load(plain)
-        except msgspec.ValidationError as error:
-            if holds_model(value):
-                raise RefusedError(f"{reason_of(error)}{_WRITTEN_SO}") from None
-            raise
+            return self._adapter.validate_json(encode_json(value))
+        except ValueError as error:
+            raise RefusedError(reason_of_model(error)) from None
+
+    def _written(self, value: Any) -> Any:
+        try:
+            return self._adapter.dump_python(value, **_DUMP)
+        except (ValueError, TypeError) as error:
+            message = f"it cannot be written to JSON: {_unwritten(error)}"
+            raise RefusedError(message) from None
 
 
 def _placed(error: TypeError, value: object) -> Exception:
@@ -186,18 +239,28 @@ class _UnwritableError(NotJsonTypeError):
 
 def codec_for(annotation: Any) -> Codec:
     """Return the codec of an annotation; `inspect.Parameter.empty` stands for none."""
+    readable = with_stand_ins(annotation)
     try:
-        shape = shapes.type_info(annotation)
-        msgspec.json.Decoder(annotation)
+        shape = shapes.type_info(readable)
+        msgspec.json.Decoder(readable)
     except (TypeError, ValueError, NotImplementedError):
-        return Untyped(_UNREADABLE)
+        return _codec_of_unreadable(annotation)
     if isinstance(shape, shapes.AnyType):
-        return Untyped(_ANNOTATE)
+        return Untyped()
     if not _is_readable(shape):
-        return Untyped(_UNREADABLE)
+        return _codec_of_unreadable(annotation)
     if _is_plain(shape):
-        return Plain(annotation, _exact_types(shape), has_floats=_has_floats(shape))
-    return Rich(annotation)
+        return Plain(readable, _exact_types(shape), has_floats=_has_floats(shape))
+    return Rich(readable)
+
+
+def _codec_of_unreadable(annotation: Any) -> Codec:
+    if names_model(annotation):
+        try:
+            return Adapted(annotation)
+        except Exception:  # noqa: BLE001, S110 - Pydantic's many; it cannot read this either
+            pass
+    return Unreadable(annotation)
 
 
 def _check_json(value: object, way_out: str) -> None:
@@ -243,7 +306,10 @@ def _resolved(annotation: Any, scopes: Iterable[dict[str, Any]]) -> Any:
 
 def _is_readable(shape: shapes.Type) -> bool:
     if isinstance(shape, shapes.CustomType):
-        return is_model(shape.cls)
+        return is_model(shape.cls) or has_text_form(shape.cls) or isinstance(shape.cls, StandIn)
+    if isinstance(shape, shapes.DictType) and isinstance(shape.key_type, shapes.CustomType):
+        # msgspec asks no hook about keys.
+        return False
     return all(_is_readable(part) for part in _parts(shape))
 
 
@@ -280,6 +346,8 @@ def _exact_types(shape: shapes.Type) -> frozenset[type]:
 def _dump_other(value: Any) -> Any:
     if is_model(type(value)):
         return _dump_model(value)
+    if has_text_form(type(value)):
+        return str(value)
     try:
         return as_plain(value)
     except NotImplementedError:
@@ -288,8 +356,7 @@ def _dump_other(value: Any) -> Any:
 
 def _dump_model(model: Any) -> Any:
     try:
-        # Pydantic's warnings would show values, and the comparison finds what they warn of.
-        return model.model_dump(mode="json", by_alias=True, round_trip=True, warnings="none")
+        return model.model_dump(**_DUMP)
     except (ValueError, TypeError) as error:
         message = f"a `{type(model).__qualname__}` cannot be written to JSON: {_unwritten(error)}"
         raise RefusedError(message) from None
@@ -302,9 +369,13 @@ def _unwritten(error: Exception) -> str:
 
 
 def _load_other(kind: Any, value: Any) -> Any:
+    if isinstance(kind, StandIn):
+        return member_of(kind, value)
+    if has_text_form(kind):
+        return from_text(kind, value)
     if not is_model(kind):
-        message = f"a {getattr(kind, '__qualname__', kind)} cannot be read from JSON"
-        raise NotImplementedError(message)
+        message = f"a `{getattr(kind, '__qualname__', kind)}` cannot be read from JSON"
+        raise RefusedError(message)
     try:
         return kind.model_validate_json(encode_json(value))
     except ValueError as error:

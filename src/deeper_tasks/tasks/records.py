@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Hashable, Iterable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args, get_type_hints, is_typeddict
 
 import msgspec
 
@@ -19,6 +20,24 @@ _MOST_CLASSES = 1024
 def is_model(kind: Any) -> bool:
     """Whether this is a Pydantic model's class, known by its methods: Pydantic itself is never imported."""
     return _is_model(kind)
+
+
+def names_model(annotation: Any) -> bool:
+    """Whether an annotation names a Pydantic model, also in the fields of a dataclass or a typed dict."""
+    return any(is_model(part) for part in _parts_of(annotation, set()))
+
+
+def _parts_of(annotation: Any, seen: set[int]) -> Iterator[Any]:
+    if id(annotation) in seen:
+        return
+    seen.add(id(annotation))
+    yield annotation
+    parts = list(get_args(annotation))
+    if dataclasses.is_dataclass(annotation) or is_typeddict(annotation) or hasattr(annotation, "_fields"):
+        with contextlib.suppress(Exception):  # a name that cannot be resolved
+            parts += get_type_hints(annotation, include_extras=True).values()
+    for part in parts:
+        yield from _parts_of(part, seen)
 
 
 def is_named_tuple(value: object) -> bool:

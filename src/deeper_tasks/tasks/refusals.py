@@ -19,6 +19,9 @@ _TELLTALE = frozenset(
     {"value_error", "assertion_error", "get_attribute_error", "mapping_type", "iteration_error", "uuid_parsing"}
 )
 
+# Its texts where JSON was read, which `PydanticKnownError` does not tell.
+_OF_JSON = frozenset({"Input should be an object", "Input should be a valid array"})
+
 
 class RefusedError(ValueError):
     """A value was refused, in words that show nothing of it."""
@@ -43,7 +46,9 @@ def reason_of_model(error: Exception) -> str:
     if faults is None:
         return reason_of(error)
     listed = faults(include_url=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(_step, fault['loc']))}: {_of_fault(fault)}" for fault in listed)
+    return "; ".join(
+        ": ".join(filter(None, (".".join(map(_step, fault["loc"])), _of_fault(fault)))) for fault in listed
+    )
 
 
 def _of_msgspec(error: msgspec.MsgspecError) -> str:
@@ -85,8 +90,9 @@ def _of_fault(fault: dict[str, Any]) -> str:
     kind, context = fault["type"], fault.get("ctx")
     if kind == "union_tag_invalid":
         return f"The tag is none of the expected ones: {fault['ctx']['expected_tags']}"
-    if kind not in _TELLTALE and fault["msg"] == _own_text(kind, context):
-        return str(fault["msg"])
+    text = str(fault["msg"])
+    if text in _OF_JSON or (kind not in _TELLTALE and text == _own_text(kind, context)):
+        return text
     cause = (context or {}).get("error")
     return f"a validator refused it ({type(cause).__name__ if isinstance(cause, Exception) else kind})"
 
