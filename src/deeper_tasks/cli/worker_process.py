@@ -15,6 +15,7 @@ from deeper_tasks.cli.ending import end_loop
 from deeper_tasks.cli.health_outlets import HealthOutlets
 from deeper_tasks.cli.monitor import Monitor
 from deeper_tasks.cli.program import ExitCode
+from deeper_tasks.cli.signals import StopsOutsideTheLoop, stops_outside_the_loop
 from deeper_tasks.cli.worker_logs import set_level, start_logging
 from deeper_tasks.cli.worker_options import WorkerOptions
 from deeper_tasks.config import Settings, parse_queues, redacted
@@ -38,7 +39,15 @@ class Place(Struct, frozen=True):
 
 def run_alone(options: WorkerOptions, settings: Settings) -> ExitCode:
     """Run a worker that nobody supervises; returns the exit code."""
-    manager, loaded = _load(options, logging_to=start_logging(options.log_format))
+    handler = start_logging(options.log_format)
+    with stops_outside_the_loop() as stops:
+        return _run_alone(options, settings, handler, stops)
+
+
+def _run_alone(
+    options: WorkerOptions, settings: Settings, handler: logging.Handler, stops: StopsOutsideTheLoop
+) -> ExitCode:
+    manager, loaded = _load(options, logging_to=handler)
     _warn_of_ignored(manager.settings, settings)
     monitor = Monitor(silence_limit=settings.silence_limit_seconds)
     with HealthOutlets(settings, health=monitor.health) as outlets:
@@ -49,13 +58,21 @@ def run_alone(options: WorkerOptions, settings: Settings) -> ExitCode:
             # The signals are handled now: who reads it may stop the worker in order.
             greet(options.application, loaded, log_format=options.log_format, health=outlets.url)
 
-        return run_on_loop(_work(manager, loaded, on_start=on_start))
+        return run_on_loop(_work(manager, loaded, stops, on_start=on_start))
 
 
 def run_supervised(options: WorkerOptions, settings: Settings, place: Place) -> ExitCode:
     """Run one of a supervisor's workers; returns the exit code."""
+    handler = start_logging(options.log_format, index=place.index)
+    with stops_outside_the_loop() as stops:
+        return _run_supervised(options, settings, place, handler, stops)
+
+
+def _run_supervised(
+    options: WorkerOptions, settings: Settings, place: Place, handler: logging.Handler, stops: StopsOutsideTheLoop
+) -> ExitCode:
     lifeline = Lifeline(place.descriptor)
-    manager, loaded = _load(options, logging_to=start_logging(options.log_format, index=place.index))
+    manager, loaded = _load(options, logging_to=handler)
     abilities = manager.backend.capabilities
     if place.count > 1 and abilities.runs_jobs and not abilities.is_shared:
         raise ConfigError(
@@ -68,7 +85,7 @@ def run_supervised(options: WorkerOptions, settings: Settings, place: Place) -> 
     lifeline.send(loaded)
     monitor = Monitor(silence_limit=settings.silence_limit_seconds)
     monitor.on_pulse = lambda: lifeline.send(monitor.report())
-    return run_on_loop(_work(manager, loaded, on_start=monitor.watch, name=f"worker-{place.index}"))
+    return run_on_loop(_work(manager, loaded, stops, on_start=monitor.watch, name=f"worker-{place.index}"))
 
 
 def _load(options: WorkerOptions, *, logging_to: logging.Handler) -> tuple[BackgroundTaskManager, Loaded]:
@@ -100,19 +117,26 @@ def _warn_of_ignored(own: Settings, settings: Settings) -> None:
 
 
 async def _work(
-    manager: BackgroundTaskManager, loaded: Loaded, *, on_start: Callable[[Worker], None], name: str = "worker"
+    manager: BackgroundTaskManager,
+    loaded: Loaded,
+    stops: StopsOutsideTheLoop,
+    *,
+    on_start: Callable[[Worker], None],
+    name: str = "worker",
 ) -> ExitCode:
     """Run a worker to its end, and leave no task of the loop behind."""
+    code = ExitCode.REFUSED
     try:
         ended = await manager.run_worker(
             loaded.queues, name=name, shutdown_grace_seconds=loaded.grace, on_start=on_start
         )
+        if ended.is_stopping:
+            code = ExitCode.STUCK if ended.is_stuck else ExitCode.DONE
     finally:
+        stops.take_again(code)
         await manager.close()
-    code = ExitCode.STUCK if ended.is_stuck else ExitCode.DONE
     if not ended.is_stopping:
         _logger.error("the worker ended without having been asked to; this process ends, start the worker again")
-        code = ExitCode.REFUSED
     if ended.is_stuck:
         _logger.error(
             "jobs that cannot be stopped keep slots of this worker; this process ends, start the worker again"

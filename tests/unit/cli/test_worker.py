@@ -194,6 +194,23 @@ cancelled = BackgroundTaskManager("sqlite:///tasks.db")
 cancelled.run_worker = be_cancelled
 """
 
+CLOSING = """
+import asyncio
+import sys
+
+from deeper_tasks import BackgroundTaskManager
+
+manager = BackgroundTaskManager("sqlite:///tasks.db")
+
+
+async def close():
+    print("closing", file=sys.stderr)
+    await asyncio.sleep(60)
+
+
+manager.close = close
+"""
+
 LOGGED = """
 import logging
 from deeper_tasks import BackgroundTaskManager
@@ -285,6 +302,29 @@ def test_a_second_signal_gives_back_at_once_what_runs(start, deeper, ask):
     assert worker.end() == 0
     status = ask("status", job)
     assert (status["status"], status["attempts"]) == ("pending", 0)
+
+
+@pytest.mark.parametrize("options", [(), ("--processes", "1")], ids=" ".join)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_application_is_imported_stops_in_order_with_one_line(start, folder, number, options):
+    (folder / "slow.py").write_text("import sys, time\nprint('importing', file=sys.stderr)\ntime.sleep(60)\n")
+    worker = start("slow:manager", *options)
+    worker.wait_for("importing")
+    worker.process.send_signal(number)
+    assert worker.end() == 0
+    [line] = worker.lines[1:]
+    assert "told to stop before the worker has started" in line
+
+
+def test_a_signal_while_a_stopped_worker_closes_ends_the_process_in_order(start, folder):
+    (folder / "closing.py").write_text(CLOSING)
+    worker = start("closing:manager")
+    worker.wait_for("second one gives them back")
+    worker.process.send_signal(signal.SIGTERM)
+    worker.wait_for("closing")
+    worker.process.send_signal(signal.SIGINT)
+    assert worker.end() == 0
+    assert "told to stop again" in worker.lines[-1]
 
 
 def test_without_grace_one_signal_is_enough(start, deeper, ask):

@@ -1,0 +1,62 @@
+"""The signals of a worker process while no event loop takes them: before its worker starts, and after it stopped."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from deeper_tasks.cli.ending import leave
+from deeper_tasks.cli.program import ExitCode
+
+_logger = logging.getLogger("deeper_tasks")
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+_OWN: tuple[Any, ...] = (signal.SIG_DFL, signal.default_int_handler)
+"""Their handlers where neither the application nor whoever started the process has asked for others."""
+
+
+class StopsOutsideTheLoop:
+    """End the process at once when it is told to stop: it has claimed nothing yet, or has let go of all."""
+
+    def __init__(self) -> None:
+        self._words = "told to stop before the worker has started; it claimed nothing"
+        self._code = ExitCode.DONE
+
+    def take(self) -> None:
+        """Take SIGTERM and SIGINT, where nothing else does."""
+        if threading.current_thread() is threading.main_thread():
+            for number in _STOPS:
+                if signal.getsignal(number) in _OWN:
+                    signal.signal(number, self._leave)
+
+    def take_again(self, code: ExitCode) -> None:
+        """Take them from now on that the worker has ended, and end the process with this code."""
+        self._words, self._code = "told to stop again; the process ends before all is closed", code
+        self.take()
+
+    def release(self) -> None:
+        """Give back those that are still taken."""
+        for number, own in zip(_STOPS, _OWN, strict=True):
+            if signal.getsignal(number) == self._leave:
+                signal.signal(number, own)
+
+    def _leave(self, *_: object) -> None:
+        # It may come in the middle of a log line.
+        with suppress(Exception):
+            _logger.warning("%s", self._words)
+        leave(self._code)
+
+
+@contextmanager
+def stops_outside_the_loop() -> Iterator[StopsOutsideTheLoop]:
+    """Take, inside the `with`, the signals to stop whenever no event loop does."""
+    stops = StopsOutsideTheLoop()
+    stops.take()
+    try:
+        yield stops
+    finally:
+        stops.release()
