@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import asyncio
 import logging
 import signal
@@ -19,6 +20,9 @@ R = TypeVar("R")
 
 _logger = logging.getLogger("deeper_tasks")
 
+_MOST_ERRORS = 100
+"""Errors that may come out of a loop before it turns, which takes one more turn for each."""
+
 
 def run_on_loop(main: Coroutine[Any, Any, R]) -> R:
     """
@@ -26,12 +30,14 @@ def run_on_loop(main: Coroutine[Any, Any, R]) -> R:
 
     asyncio lets a SystemExit or KeyboardInterrupt of any of its tasks and
     callbacks through, out of the loop. Here the loop goes on, the task of which it
-    was has ended by it, and so has the attempt of the job that this belonged to.
+    was has ended by it, and so has the attempt of the job that this belonged to. It
+    goes on as well after any other error that comes out of it, as in debug mode from the
+    repr of a task, unless it does not turn any more.
     """
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
         mark_robust(loop)
-        working = loop.create_task(main)
+        working, turns = loop.create_task(main), _Turns(loop)
         with _Interrupts(loop, working) as interrupts:
             while not working.done():
                 try:
@@ -44,18 +50,37 @@ def run_on_loop(main: Coroutine[Any, Any, R]) -> R:
                     if interrupts.count:
                         raise KeyboardInterrupt from None
                     raise
-                except RuntimeError:
-                    if working.done():
+                except Exception:
+                    if working.done() or turns.are_over():
                         raise
-                    _logger.error("the event loop was stopped by code that does not own it; it goes on")  # noqa: TRY400 - its traceback tells nothing
+                    _logger.exception("the event loop was stopped by code that does not own it; it goes on")
         return working.result()
+
+
+class _Turns:
+    """Counts the errors that come out of a loop which has not turned in between."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._errors = 0
+
+    def are_over(self) -> bool:
+        """Count an error; returns whether the loop is broken for good, as one without its selector."""
+        if not self._errors and not self._loop.is_closed():
+            self._loop.call_soon(self._turned)
+        self._errors += 1
+        return self._errors > _MOST_ERRORS or self._loop.is_closed()
+
+    def _turned(self) -> None:
+        self._errors = 0
 
 
 class _Interrupts:
     """
     Ctrl-C before the worker's loop hears it: the first cancels the task, the second raises KeyboardInterrupt.
 
-    As `asyncio.run` has it, in the main thread, and unless the application handles SIGINT by itself.
+    As `asyncio.run` has it, in the main thread, and unless the application handles SIGINT by itself. The handler is
+    read without the `signal` module, which makes the repr of what a job may have set.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, working: asyncio.Task[Any]) -> None:
@@ -65,14 +90,14 @@ class _Interrupts:
 
     def __enter__(self) -> Self:
         is_main = threading.current_thread() is threading.main_thread()
-        if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        if is_main and _signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if signal.getsignal(signal.SIGINT) is self:
+        if _signal.getsignal(signal.SIGINT) is self:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def __call__(self, *_: object) -> None:
@@ -86,7 +111,7 @@ class _Interrupts:
 
     def may_have_raised(self, error: BaseException) -> bool:
         """Whether it may be a Ctrl-C: while the worker is up its loop hears the signal, and nothing is raised."""
-        handler = signal.getsignal(signal.SIGINT)
+        handler = _signal.getsignal(signal.SIGINT)
         is_ours = self.count > 1 and handler is self
         return isinstance(error, KeyboardInterrupt) and (is_ours or handler is signal.default_int_handler)
 

@@ -65,6 +65,13 @@ APPLICATION = """
         return where()
 
     @manager.task(executor="process")
+    def with_a_loop_of_its_own():
+        async def main():
+            await asyncio.sleep(0)
+            return where()
+        return asyncio.run(main())
+
+    @manager.task(executor="process")
     async def on_a_loop():
         return [*where(), asyncio.get_running_loop() is current_job().state.pool]
 
@@ -217,6 +224,7 @@ async def test_every_kind_of_task_runs_in_a_child_with_hooks_and_middleware(ward
         ("on_loop", [True, True]),
         ("in_thread", [False]),
         ("in_process", [True]),
+        ("with_a_loop_of_its_own", [True]),
         ("on_a_loop", [True, True]),
     ]:
         job = await lost(ward, tasks[name])

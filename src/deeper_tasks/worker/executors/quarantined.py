@@ -8,7 +8,8 @@ import os
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from operator import attrgetter
 from pathlib import Path
@@ -198,7 +199,8 @@ class _MainThread:
         enter_job(attempt.context)
         started = time.monotonic()
         try:
-            value: Any = call.task.function(*args, **kwargs)
+            with _loop_at_rest():
+                value: Any = call.task.function(*args, **kwargs)
             if call.task.leads_to_coroutine and is_awaitable(value):
                 value = await value
             leave_if_copy(self._pid)
@@ -209,6 +211,20 @@ class _MainThread:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+@contextmanager
+def _loop_at_rest() -> Iterator[None]:
+    """Inside the `with`, have no running loop in this thread: in a process for jobs a `def` may run one of its own."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    asyncio.tasks._leave_task(loop, task)  # noqa: SLF001 - as a loop does it between two steps of tasks
+    asyncio._set_running_loop(None)  # noqa: SLF001 - the same
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)  # noqa: SLF001 - the same
+        asyncio.tasks._enter_task(loop, task)  # noqa: SLF001 - the same
 
 
 def _words(error: BaseException) -> str:
