@@ -288,14 +288,17 @@ class NodeLost(Event, frozen=True, kw_only=True):
 
 class LoopStalled(Event, frozen=True, kw_only=True):
     """
-    The worker's event loop is blocked, so none of its coroutines gets on. Told once for each stall.
+    The worker's event loop is blocked, so none of its coroutines gets on.
 
-    `stack` is where. `job_id` and the rest name the job whose code it is; None, where it is no job's: a callback,
-    a subscriber, an application beside the worker.
+    Told once for each job whose code blocks it, also if one follows another before the loop turns. `stalled_for` is how
+    long that code has blocked it so far, `in_all` how long the loop has not turned; `stack` is where. `job_id` and the
+    rest name the job whose code it is; None, where it is no job's: middleware, a callback, a subscriber, an application
+    beside the worker.
     """
 
     stalled_for: timedelta
     stack: str
+    in_all: timedelta = timedelta(0)
     job_id: JobId | None = None
     task: str = ""
     queue: str = ""
@@ -303,7 +306,7 @@ class LoopStalled(Event, frozen=True, kw_only=True):
 
 
 class LoopRecovered(Event, frozen=True, kw_only=True):
-    """The event loop turns again, blocked for `after` in all, by what `LoopStalled` named."""
+    """The event loop turns again, blocked for `after` by what `LoopStalled` named. Told once for each of those."""
 
     after: timedelta
     job_id: JobId | None = None

@@ -190,7 +190,7 @@ def _removed(event: events.ScheduleRemoved) -> str:
 
 def _culprit(event: events.LoopStalled | events.LoopRecovered) -> str:
     if event.job_id is None:
-        return "what is no job's code (a callback, a subscriber or the like)"
+        return "what is no job's code (middleware, a callback, a subscriber or the like)"
     return f"the job {event.task} {event.job_id} (queue {event.queue!r}, attempt {event.attempt})"
 
 
@@ -204,8 +204,9 @@ def _ignoring(event: events.TaskIgnoresTimeout) -> str:
 
 def _stalled(event: events.LoopStalled) -> str:
     way_out = "" if event.job_id is None else "; await there, or make the task a plain def or executor='process'"
+    in_all = f" ({_seconds(event.in_all)} in all)" if event.in_all > event.stalled_for else ""
     return (
-        f"the event loop has been blocked for {_seconds(event.stalled_for)} by {_culprit(event)}, "
+        f"the event loop has been blocked for {_seconds(event.stalled_for)}{in_all} by {_culprit(event)}, "
         f"and all else on it waits{way_out}:\n{event.stack}"
     )
 

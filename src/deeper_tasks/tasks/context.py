@@ -330,6 +330,12 @@ def job_in(context: Context) -> ClaimedJob | None:
     return None if job is None else job._job  # noqa: SLF001 - this module's own
 
 
+def handlers_job_in(context: Context) -> ClaimedJob | None:
+    """Return the job whose handler's code, or code that this started, runs in this context; None if there is none."""
+    job = context.get(_CURRENT)
+    return job._job if job is not None and job._is_handlers else None  # noqa: SLF001 - this module's own
+
+
 def note_exit(context: Context, error: BaseException) -> ClaimedJob | None:
     """Note that code in this context tried to end the program; returns the job that it runs for, or None."""
     job = context.get(_CURRENT)

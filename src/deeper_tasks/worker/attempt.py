@@ -9,6 +9,7 @@ from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.stop import Stop, foremost
 from deeper_tasks.tasks import CurrentJob, StopSignals
+from deeper_tasks.worker.stalls import Stalls
 
 
 class Attempt(StopSignals):
@@ -24,6 +25,9 @@ class Attempt(StopSignals):
     `thread` is the id of the thread that runs it, None elsewhere than in a thread. `overdue_since` is the worker's
     monotonic time at which its timeout passed, once it was interrupted for that, and `ignored` how often that has been
     in vain since.
+    `stalls` are those of the loop on which its code runs beside other code; None where it runs elsewhere, or has not
+    begun. It runs there `on_loop_since` that time of its clock; 0: since its start. `excused` is by how many seconds
+    its deadline was put off for them.
     `may_be_settled`: the store was sent an end, and its answer was lost. `must_tell`: the store must know that it
     starts, before it does.
     """
@@ -37,6 +41,9 @@ class Attempt(StopSignals):
     interrupt: Callable[[], object] | None = None
     pass_on: Callable[[Stop, str], object] | None = None
     task: asyncio.Task[object] | None = None
+    stalls: Stalls | None = None
+    on_loop_since = 0.0
+    excused = 0.0
     is_settled = False
     may_be_settled = False
     state: State | None = None
@@ -50,6 +57,12 @@ class Attempt(StopSignals):
     def stop(self) -> Stop | None:
         """The stop by which the code was interrupted; of several the one that decides."""
         return foremost(self.forced) if self.forced else None
+
+    def held_by_others(self, until: float) -> float:
+        """Return for how many seconds until then other code has kept it from running, by blocking its loop."""
+        if self.stalls is None:
+            return 0.0
+        return self.stalls.held_by_others(self.job.id, self.on_loop_since or self.started, until)
 
     def announce(self, stop: Stop, reason: str = "") -> None:
         """Let the code know that it should stop; the interruption follows later, or never."""

@@ -74,7 +74,8 @@ class Deadlines:
 
     def _ring(self, now: float) -> None:
         for attempt in [attempt for attempt in self._running() if _is_due(attempt, now)]:
-            self._stop(attempt, now)
+            if not _is_put_off(attempt, now):
+                self._stop(attempt, now)
         self._armed_for = min((attempt.deadline or math.inf for attempt in self._running()), default=math.inf)
 
     def _stop(self, attempt: Attempt, now: float) -> None:
@@ -90,3 +91,12 @@ class Deadlines:
 
 def _is_due(attempt: Attempt, now: float) -> bool:
     return attempt.deadline is not None and attempt.deadline <= now
+
+
+def _is_put_off(attempt: Attempt, now: float) -> bool:
+    """Put a first deadline off by the time in which others have blocked the loop; returns whether it lies ahead now."""
+    if attempt.overdue_since is None and attempt.deadline is not None:
+        held = attempt.held_by_others(now)
+        attempt.deadline += held - attempt.excused
+        attempt.excused = held
+    return not _is_due(attempt, now)

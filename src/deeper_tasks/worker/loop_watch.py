@@ -18,14 +18,18 @@ from deeper_tasks.aside import run_aside
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.integrations.events import EventBus, LoopRecovered, LoopStalled
 from deeper_tasks.worker.attempt import Attempt
-from deeper_tasks.worker.last_resort import LAST_WORDS, LastResort, Verdict
+from deeper_tasks.worker.last_resort import LAST_WORDS, LastResort
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.snapshot import Snapshot, take_snapshot
 from deeper_tasks.worker.stalls import Stalls
 
 _logger = logging.getLogger("deeper_tasks")
 
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.1
+"""Seconds between two questions to a loop that turns."""
+LOOK_INTERVAL = 0.02
+"""Seconds between two looks at a loop that owes an answer."""
+_WIDEST_GAP = 2.0
 _LAST_WORDS = 2.0
 """Seconds that a message may take: what blocks the loop may hold the lock of a log handler."""
 
@@ -57,12 +61,26 @@ class StallTimer:
         self.seconds = 0.0
 
 
+class _Block:
+    """What one job's code, or code of no job, has of a stall."""
+
+    def __init__(self, job: ClaimedJob | None) -> None:
+        self.job = job
+        self.seconds = 0.0
+        self.is_told = False
+
+    def is_by(self, job: ClaimedJob | None) -> bool:
+        return self.job is job or (self.job is not None and job is not None and self.job.id == job.id)
+
+
 class LoopWatch:
     """
-    Asks the loop for a sign every half of `loop_stall_warning`, and tells of each stall once, and of its end.
+    Asks the loop for a sign ten times a second, and looks at it every `LOOK_INTERVAL` while it owes one.
 
-    A loop blocked for too long, by the `last_resort`, ends the process: others rescue what it ran. `hook` gives the
-    name of the hook that runs, if any. To be made in the loop.
+    What blocks it for `loop_stall_warning` is told of once, and so is its end; the code of another job is another
+    block. Where many together block it so long, the one that does then is told of. A loop blocked for too long, by the
+    `last_resort`, ends the process: others rescue what it ran. `hook` gives the name of the hook that runs, if any. To
+    be made in the loop.
     """
 
     def __init__(
@@ -87,10 +105,13 @@ class LoopWatch:
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._asked = self._answered = 0
-        self._stalled: Snapshot | None = None
+        self._was_asked = False
+        self._block: _Block | None = None
+        self._told: list[_Block] = []
         self.stalls = Stalls()
         self._stopping = threading.Event()
-        self._timer = StallTimer(widest_gap=2 * self._pause, now=time.monotonic(), cpu=time.process_time())
+        widest_gap = min(max(self._threshold, 2 * self._pause), _WIDEST_GAP)
+        self._timer = StallTimer(widest_gap=widest_gap, now=time.monotonic(), cpu=time.process_time())
         self._thread = threading.Thread(target=self._run, name="deeper-loop-watch", daemon=True)
 
     def start(self) -> None:
@@ -107,62 +128,87 @@ class LoopWatch:
 
     def _ask(self) -> None:
         self._asked += 1
+        self._was_asked = True
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._answer, self._asked)
 
     def _answer(self, asked: int) -> None:
         self._answered = asked
-        self.stalls.end(time.monotonic())
 
     @property
     def _is_answered(self) -> bool:
         return self._answered == self._asked
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._pause):
-            self._look()
+        pause = self._pause
+        while not self._stopping.wait(pause):
+            pause = self._look()
         self._look()
 
-    def _look(self) -> None:
+    def _look(self) -> float:
+        """Look once; returns the seconds to the next look."""
         counted = self._timer.look(time.monotonic(), time.process_time())
         # Where no thread could run, this one neither, the loop has answered before: now is the moment to see why.
         if self._is_answered and counted <= self._threshold:
-            self._note_turn()
-            return
-        verdict = self._last_resort.verdict(self._timer.seconds)
-        if verdict is not None or self._timer.seconds >= self._threshold:
-            self._note_stall(verdict)
+            return self._note_turn(counted)
+        self._note_stall(counted)
+        return min(LOOK_INTERVAL, self._pause)
 
-    def _note_turn(self) -> None:
-        stalled, self._stalled = self._stalled, None
-        if stalled is not None:
-            after = timedelta(seconds=self._timer.seconds)
-            self._tell(partial(self._emit, LoopRecovered(after=after, **_about(stalled.job))))
+    def _note_turn(self, counted: float) -> float:
+        was_asked, self._was_asked = self._was_asked, False
+        block, self._block = self._block, None
+        if block is not None:
+            block.seconds += counted
+        self.stalls.end()
+        told, self._told = self._told, []
+        for each in told:
+            self._tell(partial(self._emit, LoopRecovered(after=_duration(each.seconds), **_about(each.job))))
         self._timer.reset()
+        if was_asked and block is None:
+            return self._pause
+        # What is next in line may block the loop as well.
         self._ask()
+        return min(LOOK_INTERVAL, self._pause)
 
-    def _note_stall(self, verdict: Verdict | None) -> None:
-        if self._stalled is None:
-            answered = self._answered
-            seen = take_snapshot(self._loop, self._loop_thread, self._running())
-            has_gone_on = self._answered != answered
-            if self._is_answered:
-                self._ask()
-            if has_gone_on or self._stopping.is_set():
-                # It went on while it was looked at: what was seen need not be what blocked it.
-                return
-            if seen.is_waiting:
-                # Not blocked: the machine is so busy that nobody's turn comes.
-                self._timer.reset()
-                return
-            self._stalled = seen
-            self.stalls.begin(time.monotonic() - self._timer.seconds, None if seen.job is None else seen.job.id)
-            stalled_for = timedelta(seconds=self._timer.seconds)
-            self._tell(lambda: self._emit(LoopStalled(stalled_for=stalled_for, stack=seen.stack, **_about(seen.job))))
+    def _note_stall(self, counted: float) -> None:
+        answered, is_owed = self._answered, not self._is_answered
+        after = time.monotonic()
+        seen = take_snapshot(self._loop, self._loop_thread, self._running())
+        before = time.monotonic()
+        has_gone_on = self._answered != answered
+        if self._is_answered:
+            self._ask()
+        if has_gone_on or self._stopping.is_set():
+            # It went on while it was looked at: what was seen need not be what blocked it.
+            return
+        if seen.is_waiting:
+            # Not blocked: the machine is so busy that nobody's turn comes.
+            self._timer.reset()
+            self._block = None
+            return
+        if is_owed:
+            self.stalls.note(seen.turn, None if seen.job is None else seen.job.id, after=after, before=before)
+        self._add(counted, seen)
+        verdict = self._last_resort.verdict(self._timer.seconds)
         if verdict is not None and not self._is_answered:
             code, why = verdict
-            self._tell(partial(self._say_last_words, why, self._stalled))
+            self._tell(partial(self._say_last_words, why, seen))
             self._end_process(code)
+
+    def _add(self, counted: float, seen: Snapshot) -> None:
+        """Add time to the block that is seen, and tell of it once it is long enough."""
+        block, threshold = self._block, self._threshold
+        if block is None or not block.is_by(seen.job):
+            block = self._block = _Block(seen.job)
+        block.seconds += counted
+        if not block.is_told and (block.seconds >= threshold or (not self._told and self._timer.seconds >= threshold)):
+            block.is_told = True
+            self._told.append(block)
+            self._tell(partial(self._tell_of, block, seen))
+
+    def _tell_of(self, block: _Block, seen: Snapshot) -> None:
+        stalled_for, in_all = _duration(block.seconds), _duration(self._timer.seconds)
+        self._emit(LoopStalled(stalled_for=stalled_for, in_all=in_all, stack=seen.stack, **_about(block.job)))
 
     def _emit(self, event: LoopStalled | LoopRecovered) -> None:
         if not self._is_quiet:
@@ -182,9 +228,11 @@ class LoopWatch:
         sys.stderr.flush()
 
     def _culprit(self, seen: Snapshot) -> str:
+        blocked_for = self._timer.seconds if self._block is None else self._block.seconds
+        last = f", which does so for the last {blocked_for:.3g} s" if blocked_for < self._timer.seconds else ""
         if seen.job is not None:
-            return f"the job {seen.job.task} {seen.job.id}"
-        return self._hook() or f"code of no job, {seen.innermost}"
+            return f"the job {seen.job.task} {seen.job.id}{last}"
+        return (self._hook() or f"code of no job, {seen.innermost}") + last
 
     def _tell(self, say: Callable[[], object]) -> None:
         speaker = threading.Thread(target=say, name="deeper-loop-watch-speaker", daemon=True)
@@ -194,6 +242,10 @@ class LoopWatch:
 
 def _seconds(duration: timedelta | None) -> float | None:
     return None if duration is None else duration.total_seconds()
+
+
+def _duration(seconds: float) -> timedelta:
+    return timedelta(seconds=seconds)
 
 
 def _about(job: ClaimedJob | None) -> dict[str, Any]:

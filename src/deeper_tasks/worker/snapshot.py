@@ -18,7 +18,7 @@ from typing import Any
 from msgspec import Struct
 
 from deeper_tasks.domain.job import ClaimedJob
-from deeper_tasks.tasks.context import job_in
+from deeper_tasks.tasks.context import handlers_job_in
 from deeper_tasks.worker.attempt import Attempt
 
 _PLUMBING = tuple(f"{Path(file).parent}{os.sep}" for file in (asyncio.__file__, __file__))
@@ -34,10 +34,13 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     """
     What a loop runs. `job` is None where it is no job's code; `places` is its part of the stack, innermost last.
 
-    `is_waiting`: the loop runs nothing and waits for something to do.
+    `is_waiting`: the loop runs nothing and waits for something to do. `turn` stands for the one callback, or step of a
+    task, that the loop has called: two snapshots have the same object only if it called nothing else between them.
+    None: that, or whose code it is, cannot be seen.
     """
 
     is_waiting: bool
+    turn: object
     job: ClaimedJob | None
     places: list[FrameSummary]
 
@@ -60,9 +63,11 @@ def take_snapshot(loop: asyncio.AbstractEventLoop, thread: int, running: Iterabl
     """
     innermost = sys._current_frames().get(thread)  # noqa: SLF001 - there is no other way to see a thread's stack
     frames = [*_outwards(innermost)]
+    turn, job = _turn(frames) or _step(asyncio.current_task(loop), running)
     return Snapshot(
         is_waiting=bool(frames) and frames[0].f_code.co_filename == selectors.__file__,
-        job=_job(asyncio.current_task(loop), frames, running),
+        turn=turn,
+        job=job,
         places=_places(frames),
     )
 
@@ -101,23 +106,22 @@ def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _job(
-    task: asyncio.Task[object] | None, frames: Iterable[FrameType], running: Iterable[Attempt]
-) -> ClaimedJob | None:
-    for attempt in running:
-        if task is not None and attempt.task is task:
-            return attempt.job
-    # A task or a callback that a job's code started has the job in its context.
-    context = _context(frames)
-    return None if context is None else job_in(context)
+def _turn(frames: Iterable[FrameType]) -> tuple[FrameType | None, ClaimedJob | None] | None:
+    """Return the loop's call, which is another frame each time, and its job; None where the loop shows no calls."""
+    call = next((frame for frame in frames if frame.f_code is Handle._run.__code__), None)  # noqa: SLF001 - where the loop calls out
+    if call is None:
+        return None
+    # A task or a callback that a handler started has the job in its context; 3.11 shows no task's context.
+    context: Context | None = getattr(call.f_locals.get("self"), "_context", None)
+    return (None, None) if context is None else (call, handlers_job_in(context))
 
 
-def _context(frames: Iterable[FrameType]) -> Context | None:
-    for frame in frames:
-        if frame.f_code is Handle._run.__code__:  # noqa: SLF001 - 3.11 shows no task's context
-            context: Context = frame.f_locals["self"]._context  # noqa: SLF001 - the same
-            return context
-    return None
+def _step(
+    task: asyncio.Task[object] | None, running: Iterable[Attempt]
+) -> tuple[asyncio.Task[object] | None, ClaimedJob | None]:
+    # A task has no second step before the loop has answered.
+    job = next((attempt.job for attempt in running if task is not None and attempt.task is task), None)
+    return (None, None) if job is None else (task, job)
 
 
 def _places(frames: list[FrameType]) -> list[FrameSummary]:

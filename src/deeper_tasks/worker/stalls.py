@@ -6,37 +6,52 @@ from collections import deque
 
 from deeper_tasks.domain.ids import JobId
 
-_MOST_KEPT = 16
+_MOST_KEPT = 1000
 
 
-class _Stall:
-    __slots__ = ("began", "ended", "job_id")
+class _Stretch:
+    __slots__ = ("began", "ended", "job_id", "turn")
 
-    def __init__(self, began: float, job_id: JobId | None) -> None:
-        self.began = began
-        self.ended: float | None = None
+    def __init__(self, turn: object, job_id: JobId | None, at: float) -> None:
+        self.turn = turn
         self.job_id = job_id
+        self.began = self.ended = at
 
 
 class Stalls:
-    """The latest stalls, by `time.monotonic`. Written by the thread that watches the loop, read in the loop."""
+    """
+    The latest stalls, by `time.monotonic`. Written by the thread that watches the loop, read in the loop.
+
+    Only the time between two looks that saw the same callback, or step of a task, at work is known to be its job's.
+    The rest of a stall, in which any job's code may have run, is nobody's.
+    """
 
     def __init__(self) -> None:
-        self._stalls: deque[_Stall] = deque(maxlen=_MOST_KEPT)
+        self._stretches: deque[_Stretch] = deque(maxlen=_MOST_KEPT)
+        self._latest: _Stretch | None = None
 
-    def begin(self, at: float, job_id: JobId | None) -> None:
-        """Note that the code of a job, or of none, has blocked the loop since then."""
-        self._stalls.append(_Stall(at, job_id))
+    def note(self, turn: object, job_id: JobId | None, *, after: float, before: float) -> None:
+        """
+        Note that this turn, code of a job or of none, was seen to block the loop between these times.
 
-    def end(self, at: float) -> None:
+        `turn` is that of a `Snapshot`.
+        """
+        latest = self._latest
+        if latest is None or latest.turn is None or latest.turn is not turn or latest.job_id != job_id:
+            self._latest = _Stretch(turn, job_id, before)
+        elif after > latest.ended:
+            if latest.began == latest.ended:
+                self._stretches.append(latest)
+            latest.ended = after
+
+    def end(self) -> None:
         """Note that the loop turns again."""
-        if self._stalls and self._stalls[-1].ended is None:
-            self._stalls[-1].ended = at
+        self._latest = None
 
     def held_by_others(self, job_id: JobId, since: float, until: float) -> float:
-        """Return for how many seconds of this time other code than the job's has blocked the loop."""
+        """Return for how many seconds of this time other code than the job's has blocked the loop, at the least."""
         return sum(
-            max(0.0, min(until, until if stall.ended is None else stall.ended) - max(since, stall.began))
-            for stall in tuple(self._stalls)
-            if stall.job_id != job_id
+            max(0.0, min(until, stretch.ended) - max(since, stretch.began))
+            for stretch in tuple(self._stretches)
+            if stretch.job_id != job_id
         )

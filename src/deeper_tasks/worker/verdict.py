@@ -122,7 +122,8 @@ def _stopped_by(
 def _how_late(call: Call, ran_for: timedelta, stops: StopSignals) -> str:
     timeout = stops.timeout or timedelta(0)
     longer = ran_for - stops.held - timeout
-    by = f"ran {_seconds(ran_for)}, {_seconds(longer)} longer" if longer >= _WORTH_TELLING else "ran longer"
+    held = f" ({_seconds(stops.held)} of it held up by other code on the loop)" if stops.held else ""
+    by = f"ran {_seconds(ran_for)}{held}, {_seconds(longer)} longer" if longer >= _WORTH_TELLING else "ran longer"
     return f"{by} than its timeout of {_seconds(timeout)}, in {place_of(call)}"
 
 

@@ -481,9 +481,10 @@ class Worker:
         )
 
     def _make_executors(self) -> dict[ExecutorKind, Executor]:
+        now, stalls = self._clock.monotonic, self._loop_watch.stalls
         return {
-            ExecutorKind.COROUTINE: CoroutineExecutor(now=self._clock.monotonic, stalls=self._loop_watch.stalls),
-            ExecutorKind.THREAD: ThreadExecutor(threads=sum(self._settings.queues.values()), now=self._clock.monotonic),
+            ExecutorKind.COROUTINE: CoroutineExecutor(now=now, stalls=stalls),
+            ExecutorKind.THREAD: ThreadExecutor(threads=sum(self._settings.queues.values()), now=now, stalls=stalls),
             ExecutorKind.PROCESS: self._process_executor,
         }
 

@@ -147,19 +147,27 @@ LEVELS = [
         ),
     ),
     (
+        events.LoopStalled(**JOB, stalled_for=SECOND, in_all=3 * SECOND, stack="here"),
+        WARNING,
+        (
+            "the event loop has been blocked for 1 s (3 s in all) by the job shop.send id (queue 'emails', attempt 2), "
+            "and all else on it waits; await there, or make the task a plain def or executor='process':\nhere"
+        ),
+    ),
+    (
         events.LoopRecovered(after=SECOND),
         WARNING,
         (
             "the event loop turns again, it was blocked for 1 s by what is no job's code "
-            "(a callback, a subscriber or the like)"
+            "(middleware, a callback, a subscriber or the like)"
         ),
     ),
     (
         events.LoopStalled(stalled_for=SECOND, stack="here"),
         WARNING,
         (
-            "the event loop has been blocked for 1 s by what is no job's code (a callback, a subscriber or the like), "
-            "and all else on it waits:\nhere"
+            "the event loop has been blocked for 1 s by what is no job's code "
+            "(middleware, a callback, a subscriber or the like), and all else on it waits:\nhere"
         ),
     ),
     (

@@ -9,6 +9,7 @@ import pytest
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.deadlines import _PATIENCE, Deadlines
+from deeper_tasks.worker.stalls import Stalls
 
 
 class Watch:
@@ -56,6 +57,19 @@ async def test_an_attempt_that_is_held_has_all_its_time_from_when_it_is_watched_
     watch.deadlines.watch(attempt, timedelta(seconds=10))
     await clock.settle()
     await clock.advance(9.9)
+    assert attempt.stop is None
+    await clock.advance(0.2)
+    assert attempt.stop is Stop.TIMEOUT
+
+
+async def test_a_deadline_is_put_off_by_the_time_in_which_others_have_blocked_the_loop(watch, clock):
+    attempt = watch.start(10)
+    attempt.job.id = "job"
+    attempt.started, attempt.stalls = clock.monotonic(), Stalls()
+    for at in (2, 5):
+        attempt.stalls.note("turn", "another", after=attempt.started + at, before=attempt.started + at)
+    await clock.settle()
+    await clock.advance(12.9)
     assert attempt.stop is None
     await clock.advance(0.2)
     assert attempt.stop is Stop.TIMEOUT

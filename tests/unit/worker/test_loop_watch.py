@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from deeper_tasks.integrations.events import EventBus, LoopRecovered, LoopStalled
-from deeper_tasks.tasks import CurrentJob, enter_job
+from deeper_tasks.tasks import CurrentJob, enter_job, onlookers_view
 from deeper_tasks.testing.conformance.scene import new_job
 from deeper_tasks.worker import last_resort, loop_watch
 from deeper_tasks.worker.attempt import Attempt
@@ -99,6 +99,7 @@ async def test_a_block_is_told_once_with_its_place_and_again_when_it_is_over(sce
 
 async def test_the_job_whose_task_is_the_loop_s_current_one_is_named(scene, claimed):
     async def handler():
+        enter_job(CurrentJob(claimed, timeout=None, reporter=None))
         scene.block_until_told()
 
     attempt = Attempt(claimed, claimed=0.0)
@@ -128,6 +129,69 @@ async def test_a_task_and_a_callback_that_a_job_started_are_the_job_s(scene, cla
     assert [event.job_id for event in scene.events] == [claimed.id] * 4
 
 
+async def test_what_blocks_one_after_the_other_is_told_of_each_and_its_end_too(scene, claimed):
+    other = type("Claimed", (), {**vars(type(claimed)), "id": "another", "task": "shop.pack"})()
+    blocked = []
+
+    def block_as(job):
+        enter_job(CurrentJob(job, timeout=None, reporter=None))
+        block()
+
+    def block():
+        scene.block_until_told()
+        scene.heard[LoopStalled].clear()
+        blocked.append(True)
+
+    # In line behind each other: between them the loop does not turn.
+    loop = asyncio.get_running_loop()
+    loop.call_soon(block_as, claimed)
+    loop.call_soon(block_as, other)
+    loop.call_soon(block)
+    scene.start()
+    await scene.recovered()
+    await scene.watch.stop()
+    assert len(blocked) == 3
+    stalled = [event for event in scene.events if isinstance(event, LoopStalled)]
+    recovered = [event for event in scene.events if isinstance(event, LoopRecovered)]
+    assert [event.job_id for event in stalled] == [claimed.id, "another", None]
+    assert [event.job_id for event in recovered] == [claimed.id, "another", None]
+    assert [event.in_all > event.stalled_for for event in stalled] == [False, True, True]
+
+
+async def test_what_blocks_it_only_together_is_told_of_as_well(scene, claimed):
+    looked = threading.Semaphore(0)
+
+    def take_part(job):
+        enter_job(CurrentJob(job, timeout=None, reporter=None))
+        looked.acquire(timeout=PATIENCE)
+
+    for at in range(30):
+        job = type("Claimed", (), {**vars(type(claimed)), "id": f"job {at}"})()
+        asyncio.get_running_loop().call_soon(take_part, job)
+    scene.start()
+    look = scene.watch._look
+    scene.watch._look = lambda: (look(), looked.release())[0]
+    await scene.recovered()
+    assert scene.events[0].in_all >= SHORT
+
+
+async def test_middleware_and_what_it_started_is_no_job_s_code(scene, claimed):
+    async def middleware():
+        enter_job(onlookers_view(CurrentJob(claimed, timeout=None, reporter=None)))
+        await asyncio.create_task(inner())
+
+    async def inner():
+        scene.block_until_told()
+
+    attempt = Attempt(claimed, claimed=0.0)
+    scene.attempts.append(attempt)
+    attempt.task = asyncio.create_task(middleware())
+    scene.start()
+    await attempt.task
+    await scene.recovered()
+    assert [event.job_id for event in scene.events] == [None, None]
+
+
 async def test_code_that_let_no_other_thread_run_is_named_after_it_did(scene):
     async def handler():
         # Several: on a busy machine the watch may have its turn only after the second or third.
@@ -144,7 +208,7 @@ async def test_a_loop_that_turns_is_not_reported(scene):
     scene.start()
     looks = threading.Semaphore(0)
     look = scene.watch._look
-    scene.watch._look = lambda: (look(), looks.release())
+    scene.watch._look = lambda: (look(), looks.release())[0]
     for _ in range(10):
         assert await asyncio.to_thread(looks.acquire, timeout=PATIENCE)
     assert scene.events == []
@@ -156,7 +220,7 @@ async def test_a_loop_that_waits_for_its_turn_on_a_busy_machine_is_not_blocked(s
 
     def take_snapshot(*_):
         looked.set()
-        return loop_watch.Snapshot(is_waiting=True, job=None, places=[])
+        return loop_watch.Snapshot(is_waiting=True, turn=None, job=None, places=[])
 
     monkeypatch.setattr(loop_watch, "take_snapshot", take_snapshot)
     assert looked.wait(PATIENCE)
@@ -191,6 +255,7 @@ async def test_a_job_that_blocks_the_loop_for_good_ends_the_process_when_it_has_
     monkeypatch.setattr(logging, "shutdown", lambda: None)
 
     async def handler():
+        enter_job(CurrentJob(claimed, timeout=None, reporter=None))
         assert scene.ended.wait(PATIENCE)
 
     attempt = Attempt(claimed, claimed=0.0)

@@ -36,16 +36,16 @@ class CoroutineExecutor:
         assert attempt.context is not None
         token = enter_job(attempt.context)
         attempt.interrupt = lambda: _cancel(this)
-        attempt.now, attempt.started = self._now, self._now()
+        attempt.now, attempt.started, attempt.stalls = self._now, self._now(), self._stalls
         try:
             value = await call.task.function(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - what a handler raises, SystemExit too, ends its attempt only
             leave_if_copy(self._pid, error)
-            ran_for = self._ran_for(attempt)
+            ran_for = _ran_for(attempt, self._now())
             return verdict.raised(call, error, ran_for, attempt)
         else:
             leave_if_copy(self._pid)
-            ran_for = self._ran_for(attempt)
+            ran_for = _ran_for(attempt, self._now())
             if attempt.forced:
                 # It caught the cancellation.
                 attempt.mark_seen(attempt.forced)
@@ -55,15 +55,6 @@ class CoroutineExecutor:
             leave_job(token)
             while this.cancelling():
                 this.uncancel()
-
-    def _ran_for(self, attempt: Attempt) -> timedelta:
-        now = self._now()
-        ran_for = timedelta(seconds=now - attempt.started)
-        if self._stalls is not None and attempt.is_late(ran_for):
-            # Not late if it only stood in line behind others.
-            held = self._stalls.held_by_others(attempt.job.id, attempt.started, now)
-            attempt.held = timedelta(seconds=held)
-        return ran_for
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -77,23 +68,26 @@ async def await_in(
     *,
     ran_for: timedelta,
     now: Callable[[], float],
+    stalls: Stalls | None,
 ) -> Settlement:
     """Await on this loop, to the call's end, what a handler gave in a thread, in the context that it ran in there."""
     if attempt.forced:
         abandon(value)
         return verdict.raised(call, asyncio.CancelledError(), ran_for, attempt)
-    started, pid = now(), os.getpid()
+    pid, attempt.stalls, attempt.on_loop_since = os.getpid(), stalls, now()
+    # As if it had gone on here at once: that it stood in line for the loop is no time of its own.
+    attempt.started = attempt.on_loop_since - ran_for.total_seconds()
 
     async def end() -> Settlement:
         try:
             result = await value
         except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
             leave_if_copy(pid, error)
-            return verdict.raised(call, error, ran_for + timedelta(seconds=now() - started), attempt)
+            return verdict.raised(call, error, _ran_for(attempt, now()), attempt)
         leave_if_copy(pid)
         if attempt.forced:
             attempt.mark_seen(attempt.forced)
-        return verdict.returned(call, result, ran_for + timedelta(seconds=now() - started), attempt)
+        return verdict.returned(call, result, _ran_for(attempt, now()), attempt)
 
     # Not by the loop's task factory: that is the application's.
     ending = asyncio.Task(end(), loop=asyncio.get_running_loop(), context=context)
@@ -108,6 +102,14 @@ async def await_in(
         return verdict.raised(call, error, ran_for, attempt)
     finally:
         attempt.interrupt = None
+
+
+def _ran_for(attempt: Attempt, now: float) -> timedelta:
+    ran_for = timedelta(seconds=now - attempt.started)
+    if attempt.is_late(ran_for):
+        # Not late if it only stood in line behind others.
+        attempt.held = timedelta(seconds=attempt.held_by_others(now))
+    return ran_for
 
 
 def _cancel(task: asyncio.Task[object]) -> None:

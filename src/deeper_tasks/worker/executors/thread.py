@@ -19,6 +19,7 @@ from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call
 from deeper_tasks.worker.executors.coroutine import await_in
 from deeper_tasks.worker.forks import leave_if_copy, watch_forks
+from deeper_tasks.worker.stalls import Stalls
 from deeper_tasks.worker.unfinished import is_awaitable
 
 
@@ -30,8 +31,11 @@ class ThreadExecutor:
     its slot.
     """
 
-    def __init__(self, *, threads: int, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, threads: int, now: Callable[[], float] = time.monotonic, stalls: Stalls | None = None
+    ) -> None:
         self._now = now
+        self._stalls = stalls
         self._pid = os.getpid()
         watch_forks()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="deeper-task")
@@ -68,7 +72,7 @@ class ThreadExecutor:
         if isinstance(ended, Settlement):
             return ended
         value, ran_for = ended
-        return await await_in(context, attempt, call, value, ran_for=ran_for, now=self._now)
+        return await await_in(context, attempt, call, value, ran_for=ran_for, now=self._now, stalls=self._stalls)
 
     async def close(self) -> None:
         """Let go of the threads; one that still runs its handler is left to it."""
