@@ -38,7 +38,8 @@ _WRITTEN_SO = (
 _NO_KEYS = (bool, type(None), tuple, frozenset, msgspec.Struct)
 # Pydantic's warnings would show values, and the comparison finds what they warn of.
 _DUMP: dict[str, Any] = {"mode": "json", "by_alias": True, "round_trip": True, "warnings": "none"}
-_RAISED_IN_SERIALIZER = re.compile(r"(Error calling function `[^`]*`: \w+): .*", re.DOTALL)
+# What Pydantic says of its own, without the text of a serializer's error.
+_UNWRITTEN = re.compile(r"Error calling function `[^`]*`: \w+|Unable to serialize unknown type: <class '[^']*'>")
 _UNREADABLE = (
     ", and the annotated type cannot be read from JSON; annotate one that can be, "
     "or `Any` and let the task make the value of JSON values"
@@ -363,9 +364,8 @@ def _dump_model(model: Any) -> Any:
 
 
 def _unwritten(error: Exception) -> str:
-    if type(error).__module__ != "pydantic_core._pydantic_core":
-        return reason_of(error)
-    return _RAISED_IN_SERIALIZER.sub(r"\1", str(error))
+    own = _UNWRITTEN.match(str(error)) if type(error).__name__ == "PydanticSerializationError" else None
+    return reason_of(error) if own is None else own[0]
 
 
 def _load_other(kind: Any, value: Any) -> Any:

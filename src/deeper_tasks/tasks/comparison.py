@@ -47,6 +47,7 @@ _ZONE_OF_TIME = (
     "; a time keeps an offset from UTC only, no zone of varying offset: pass it without, and the zone's name as an "
     "argument of its own"
 )
+_ALIKE = "; what it is written as fits both: give the models a discriminator, or annotate its place with `{}` alone"
 _UNNAMED_KEY = "; the annotation names no such key: name it there, or leave it out"
 _ALL_ITEMS = "; give each item, as defaults fill in what is missing"
 _NOT_KEPT = "; a secret is not written to JSON: pass its name or key, and let the task look it up"
@@ -403,6 +404,8 @@ def _way_out(sent: object, arrived: object) -> str:
         return _NOT_KEPT
     if isinstance(sent, int) and isinstance(arrived, float):
         return _TOO_LARGE
+    if is_model(type(sent)) and is_model(type(arrived)) and not isinstance(sent, class_of(arrived)):
+        return _ALIKE.format(_name(sent))
     if type(sent) is not type(arrived):
         return _ANNOTATE.format(_name(sent))
     if type(sent) is time and sent.tzinfo is not None:

@@ -162,7 +162,11 @@ def test_their_json_forms_are_read(annotation, form, value):
         (list[Cat | Dog], [5], "0.Cat: Input should be an object; 0.Dog: Input should be an object"),
         (CHOICE, {"kind": "hunter2"}, "The tag is none of the expected ones"),
         (Cat | Dog, {"kind": "dog", "born": "hunter2"}, "Dog.born: Input should be a valid date"),
-        (Cat | Alike, Alike(), "a `Alike` would arrive as a `Cat`"),
+        (
+            Cat | Alike,
+            Alike(),
+            "a `Alike` would arrive as a `Cat`; what it is written as fits both: give the models a discriminator",
+        ),
         (Cat | int, "5", "a `str` would arrive as a `int`"),
         (Path, 5, "expected `str`, got `int`"),
         (IPv4Address, "hunter2", "the text says no `IPv4Address`"),

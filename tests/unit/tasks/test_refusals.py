@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import msgspec
 import pydantic
+import pydantic_core
 import pytest
 from pydantic_core import PydanticCustomError
 
@@ -156,6 +157,22 @@ def test_a_model_that_cannot_write_itself_is_refused_without_the_text_of_its_err
     reason = "cannot be written to JSON: the code of its class raised ValueError"
     assert str(caught.value).endswith(reason)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, pydantic_core.PydanticSerializationError])
+def test_a_serializer_that_raises_is_named_without_the_text_of_its_error(error):
+    class Secretive(pydantic.BaseModel):
+        password: str
+
+        @pydantic.field_serializer("password")
+        def write(self, value):
+            raise error(value)
+
+    value = Secretive(password=SECRET)
+    for annotation, sent in ((Secretive, value), (Secretive | Outer, value), (list[Secretive | int], [value])):
+        with pytest.raises(InvalidArgumentsError) as caught:
+            signature_for(annotation).encode([sent], {}, max_bytes=1000)
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("arguments", [SECRET, {"password": SECRET}, {SECRET}, SECRET.encode()])
