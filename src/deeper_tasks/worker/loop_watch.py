@@ -20,7 +20,7 @@ from deeper_tasks.integrations.events import EventBus, LoopRecovered, LoopStalle
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.last_resort import LAST_WORDS, LastResort
 from deeper_tasks.worker.settings import WorkerSettings
-from deeper_tasks.worker.snapshot import Snapshot, take_snapshot
+from deeper_tasks.worker.snapshot import Snapshot, has_nothing_to_do, take_snapshot
 from deeper_tasks.worker.stalls import Stalls
 
 _logger = logging.getLogger("deeper_tasks")
@@ -75,7 +75,7 @@ class _Block:
 
 class LoopWatch:
     """
-    Asks the loop for a sign ten times a second, and looks at it every `LOOK_INTERVAL` while it owes one.
+    Asks a loop that is not at rest for a sign ten times a second, and looks at it every `LOOK_INTERVAL` while it owes one.
 
     What blocks it for `loop_stall_warning` is told of once, and so is its end; the code of another job is another
     block. Where many together block it so long, the one that does then is told of. A loop blocked for too long, by the
@@ -164,9 +164,9 @@ class LoopWatch:
         for each in told:
             self._tell(partial(self._emit, LoopRecovered(after=_duration(each.seconds), **_about(each.job))))
         self._timer.reset()
-        if was_asked and block is None:
+        # What is next in line behind a block may block the loop as well. A loop at rest is not woken.
+        if block is None and (was_asked or has_nothing_to_do(self._loop_thread)):
             return self._pause
-        # What is next in line may block the loop as well.
         self._ask()
         return min(LOOK_INTERVAL, self._pause)
 

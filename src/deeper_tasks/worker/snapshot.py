@@ -65,11 +65,16 @@ def take_snapshot(loop: asyncio.AbstractEventLoop, thread: int, running: Iterabl
     frames = [*_outwards(innermost)]
     turn, job = _turn(frames) or _step(asyncio.current_task(loop), running)
     return Snapshot(
-        is_waiting=bool(frames) and frames[0].f_code.co_filename == selectors.__file__,
+        is_waiting=_is_waiting(innermost),
         turn=turn,
         job=job,
         places=_places(frames),
     )
+
+
+def has_nothing_to_do(thread: int) -> bool:
+    """Return whether the loop in the thread of this id waits for something to do; False where that cannot be seen."""
+    return _is_waiting(sys._current_frames().get(thread))  # noqa: SLF001 - as above
 
 
 def place_in_handler(attempt: Attempt) -> str:
@@ -85,6 +90,10 @@ def place_in_handler(attempt: Attempt) -> str:
     handlers = (frame for frame in frames if not _is_plumbing(frame.f_code.co_filename))
     frame = next(handlers, None)
     return "" if frame is None else f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+
+
+def _is_waiting(innermost: FrameType | None) -> bool:
+    return innermost is not None and innermost.f_code.co_filename == selectors.__file__
 
 
 def _waiting_frames(task: asyncio.Task[object] | None) -> Iterator[FrameType]:

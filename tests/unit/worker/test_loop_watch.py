@@ -214,6 +214,24 @@ async def test_a_loop_that_turns_is_not_reported(scene):
     assert scene.events == []
 
 
+async def test_a_loop_at_rest_is_not_woken(scene, monkeypatch):
+    asked, rests = [], threading.Semaphore(0)
+    has_nothing_to_do = loop_watch.has_nothing_to_do
+
+    def noted(thread):
+        if is_at_rest := has_nothing_to_do(thread):
+            rests.release()
+        asked.append(is_at_rest)
+        return is_at_rest
+
+    monkeypatch.setattr(loop_watch, "has_nothing_to_do", noted)
+    scene.start()
+    for _ in range(5):
+        assert await asyncio.to_thread(rests.acquire, timeout=PATIENCE)
+    await scene.watch.stop()
+    assert scene.watch._asked <= asked.count(False) + 1
+
+
 async def test_a_loop_that_waits_for_its_turn_on_a_busy_machine_is_not_blocked(scene, monkeypatch):
     scene.start()
     looked = threading.Event()
