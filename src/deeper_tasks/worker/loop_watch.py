@@ -75,7 +75,7 @@ class _Block:
 
 class LoopWatch:
     """
-    Asks a loop that is not at rest for a sign ten times a second, and looks at it every `LOOK_INTERVAL` while it owes one.
+    Asks a loop that is not at rest for a sign ten times a second, and looks every `LOOK_INTERVAL` while it owes one.
 
     What blocks it for `loop_stall_warning` is told of once, and so is its end; the code of another job is another
     block. Where many together block it so long, the one that does then is told of. A loop blocked for too long, by the
