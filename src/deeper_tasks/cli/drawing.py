@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deeper_tasks.cli.output import ago, first_line, local_time, safe
-from deeper_tasks.domain.state import State
+from deeper_tasks.domain.state import WAITING, State
 from deeper_tasks.manager import Page, QueueStatistics, Statistics, TaskStatus
 
 _STYLES = {
@@ -69,6 +69,8 @@ def _facts(job: TaskStatus) -> Iterator[tuple[str, str]]:
     for name, moment in times.items():
         if moment is not None:
             yield name, local_time(moment)
+    if job.status in WAITING:
+        yield from _given_back(job)
     if job.progress is not None:
         yield "progress", f"{job.progress.fraction:.0%} {job.progress.message}"
     if job.node is not None:
@@ -81,6 +83,16 @@ def _facts(job: TaskStatus) -> Iterator[tuple[str, str]]:
         yield "meta", _json(job.meta)
     if job.status is State.COMPLETED:
         yield "result", _json(job.result) if job.result_omitted is None else f"none: {job.result_omitted}"
+
+
+def _given_back(job: TaskStatus) -> Iterator[tuple[str, str]]:
+    """Why workers do not run it, and since when."""
+    for since, why in (
+        (job.unknown_since, "no worker that met it knows its task"),
+        (job.unfit_since, "its arguments do not fit its task"),
+    ):
+        if since is not None:
+            yield "given back", f"since {local_time(since)}: {why}"
 
 
 def draw_page(page: Page, *, width: int, with_errors: bool = False) -> RenderableType:

@@ -44,9 +44,11 @@ class TaskStatus(Struct, frozen=True, kw_only=True):
     `worker` and `function` are the two parts of the task's name. `attempts`
     counts those begun; `errors` holds the newest 100 that failed, oldest first, and
     `last_error` is the last of them as one line. `scheduled_at` is when it was, or
-    is, due; `attempted_at` the start of the last attempt; `node` the worker that has
+    is, due; `attempted_at` the start of the last attempt, None if none began; `node` the worker that has
     it now. `cancel_requested` is the reason given, once a running one is to stop.
     `result` is None unless completed with one; `result_omitted` says why there is none.
+    `unknown_since` is since when workers give it back because they do not know its task, `unfit_since`
+    because its arguments do not fit their code; None once its handler has run, or an operator retried it.
     `damage` names what is stored of it and cannot be read, and why: of such a field the
     rest is here, or a stand-in. It is empty for a sound job.
     """
@@ -77,6 +79,8 @@ class TaskStatus(Struct, frozen=True, kw_only=True):
     kwargs: dict[str, Any]
     result: Any
     result_omitted: str | None
+    unknown_since: datetime | None = None
+    unfit_since: datetime | None = None
     damage: tuple[Damage, ...] = ()
 
 
@@ -101,7 +105,7 @@ def to_status(job: Job) -> TaskStatus:
         errors=job.errors,
         inserted_at=job.inserted_at,
         scheduled_at=job.scheduled_at,
-        attempted_at=job.attempted_at,
+        attempted_at=None if _was_only_refused(job) else job.attempted_at,
         finished_at=job.finished_at,
         expires_at=job.expires_at,
         node=job.node,
@@ -114,8 +118,16 @@ def to_status(job: Job) -> TaskStatus:
         kwargs=kwargs,
         result=result,
         result_omitted=job.result_omitted,
+        unknown_since=job.unknown_since,
+        unfit_since=job.unfit_since,
         damage=(*job.damage, *reading.damage),
     )
+
+
+def _was_only_refused(job: Job) -> bool:
+    """Whether workers held the job, and none began an attempt: a claim alone sets the start."""
+    has_marks = job.unknown_since is not None or job.unfit_since is not None
+    return has_marks and not job.attempt and job.state is not State.RUNNING
 
 
 def _arguments(document: Json) -> tuple[list[Any], dict[str, Any]]:
@@ -237,6 +249,8 @@ class RecurringTask(Struct, frozen=True, kw_only=True):
     Of a paused one, `next_run` is the run at which it stopped. `fault` says why it
     is never due, where its expression or zone cannot be used here; then it has no
     `next_runs`. There are fewer of them than asked for where the calendar ends.
+    `unknown_since` is since when workers give it back because they do not know its task, `unfit_since`
+    because its arguments do not fit their code; None once its handler has run, or an operator retried it.
     `damage` names what is stored of it and cannot be read: such an entry fires
     nothing until it is registered again, or removed.
     """

@@ -47,6 +47,20 @@ def test_status_shows_progress_log_and_why_there_is_no_result(ask, enqueue, caps
         assert text in shown
 
 
+def test_status_shows_since_when_and_why_workers_give_a_job_back(ask, enqueue, capsys):
+    job = msgspec.convert(ask("status", enqueue("shop.add", 1)), TaskStatus)
+    since = datetime(2026, 1, 31, 12, 2, tzinfo=UTC)
+    for field, why in (
+        ("unknown_since", "no worker that met it knows its task"),
+        ("unfit_since", "its arguments do not fit its task"),
+    ):
+        console().print(draw_job(msgspec.structs.replace(job, **{field: since})))
+        shown = capsys.readouterr().out
+        assert "given back" in shown
+        assert why in shown
+        assert "2026-01-31" in shown
+
+
 def test_a_job_cannot_rewrite_the_terminal(deeper, dead):
     for words in (["status", dead], ["list"]):
         shown = deeper(*words, *STORE).stdout

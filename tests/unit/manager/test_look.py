@@ -188,3 +188,19 @@ async def test_a_status_tells_all_that_is_known(manager, send):
         moment.utcoffset() == timedelta(0) for moment in (status.inserted_at, status.scheduled_at, status.attempted_at)
     )
     assert (status.result, status.last_error, status.errors, status.log) == (None, None, (), ())
+
+
+@pytest.mark.parametrize("mark", ["is_task_unknown", "is_unfit"])
+async def test_a_job_that_workers_only_gave_back_has_not_started_and_tells_since_when(manager, send, mark):
+    job = await send.enqueue()
+    store, node = manager.backend, new_node()
+    await store.register(node)
+    token = new_token()
+    [claimed] = (await store.claim("default", limit=1, slots=1, node=node.id, token=token)).jobs
+    await store.settle([Settlement(id=claimed.id, token=token, end=End.RELEASE, **{mark: True})])
+    status = await manager.get_task_status(job)
+    assert (status.attempts, status.attempted_at) == (0, None)
+    assert (status.unknown_since is not None, status.unfit_since is not None) == (
+        mark == "is_task_unknown",
+        mark == "is_unfit",
+    )

@@ -123,7 +123,7 @@ def _end(document: Document, record: Record, settlement: Settlement, *, now: dat
         record.change(attempted_at=now - settlement.ran_for)
     if end in UNCOUNTED and not state.is_terminal:
         record.change(attempt=job.attempt - 1)
-    record.marks = record.marks.after(settlement, now=now)
+    record.mark(record.marks.after(settlement, now=now))
     document.move(record, state, now=now)
     return state
 

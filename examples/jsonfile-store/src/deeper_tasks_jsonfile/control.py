@@ -38,7 +38,7 @@ def retry(document: Document, target: JobFilter, *, now: datetime) -> list[Retri
         most = record.job.attempt + record.original_max_attempts
         fresh = {"max_attempts": most, "scheduled_at": now, "expires_at": None, "cancel_requested": None}
         document.move(record, State.PENDING, now=now, **fresh)
-        record.marks = record.marks.after_retry()
+        record.mark(record.marks.after_retry())
         _take_key_again(document, record, now=now)
     return [Retried(id=record.job.id, queue=record.job.queue) for record in records]
 

@@ -42,6 +42,11 @@ class Record(Struct, kw_only=True, omit_defaults=True):
         """Change what everybody may see. A state is changed by `Document.move` only."""
         self.job = replace(self.job, **fields)
 
+    def mark(self, marks: Marks) -> None:
+        """Set what is told to the attempts to come; since when workers give the job back, everybody may see."""
+        self.marks = marks
+        self.change(unknown_since=marks.unknown_since, unfit_since=marks.unfit_since)
+
     def add_error(self, error: ErrorReport, *, now: datetime) -> None:
         """Append why the attempt failed."""
         kept = error.kept(attempt=self.job.attempt, at=now)

@@ -91,7 +91,7 @@ def _take_back(document: Document, record: Record, node: NodeId, *, now: datetim
     else:
         error = worker_lost(node)
         record.add_error(error, now=now)
-    record.marks = record.marks.after_rescue(has_started=has_started)
+    record.mark(record.marks.after_rescue(has_started=has_started))
     record.token = None
     document.move(record, state, now=now)
     return MovedJob.of(record.job, attempt=attempt, error=error)

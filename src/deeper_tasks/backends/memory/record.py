@@ -136,4 +136,6 @@ class Record(Struct, kw_only=True, eq=False):
             log=self.log,
             result=self.result,
             result_omitted=self.result_omitted,
+            unknown_since=self.marks.unknown_since,
+            unfit_since=self.marks.unfit_since,
         )

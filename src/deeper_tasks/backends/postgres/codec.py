@@ -104,7 +104,8 @@ JOB_COLUMNS = (
     "job.id::text, job.state, job.task, job.arguments, job.queue, job.priority, job.attempt, job.max_attempts, "
     "job.inserted_at, job.scheduled_at, job.attempted_at, job.finished_at, job.expires_at, "
     "(SELECT node.id FROM node WHERE node.number = job.node AND job.state = 4), job.options, job.unique_key, "
-    "job.cancel_requested, job.errors, job.progress, job.log, job.result, job.result_omitted"
+    "job.cancel_requested, job.errors, job.progress, job.log, job.result, job.result_omitted, "
+    "job.unknown_since, job.unfit_since"
 )
 """The columns that `to_job` reads, in its order."""
 
@@ -145,6 +146,8 @@ def _to_sound_job(row: Row) -> Job:
         log=tuple(map(_to_line, log)) if log else (),
         result=row[20],
         result_omitted=row[21],
+        unknown_since=row[22],
+        unfit_since=row[23],
     )
 
 
@@ -173,6 +176,8 @@ def _to_damaged_job(row: Row) -> Job:
         log=reading.parts("log", row[19] or (), _to_line),
         result=row[20],
         result_omitted=row[21],
+        unknown_since=read_optional_moment("unknown_since", row[22], reading),
+        unfit_since=read_optional_moment("unfit_since", row[23], reading),
     )
     return msgspec.structs.replace(job, damage=tuple(reading.damage))
 

@@ -92,7 +92,7 @@ def claimed_jobs(document: str) -> tuple[ClaimedJob, ...]:
 JOB_COLUMNS = (
     "id, state, task, arguments, queue, priority, attempt, max_attempts, inserted_at, scheduled_at, attempted_at, "
     "finished_at, expires_at, node, options, unique_key, cancel_requested, errors, progress, log, result, "
-    "result_omitted"
+    "result_omitted, unknown_since, unfit_since"
 )
 """The columns that `to_job` reads, in its order."""
 
@@ -130,6 +130,8 @@ def _to_sound_job(row: sqlite3.Row) -> Job:
         log=to_lines(row["log"]),
         result=row["result"],
         result_omitted=row["result_omitted"],
+        unknown_since=optional_moment(row["unknown_since"]),
+        unfit_since=optional_moment(row["unfit_since"]),
     )
 
 
@@ -162,6 +164,8 @@ def _to_damaged_job(row: sqlite3.Row) -> Job:
         log=reading.log(row["log"]),
         result=row["result"],
         result_omitted=row["result_omitted"],
+        unknown_since=optional("unknown_since"),
+        unfit_since=optional("unfit_since"),
     )
     return msgspec.structs.replace(job, damage=tuple(reading.damage))
 

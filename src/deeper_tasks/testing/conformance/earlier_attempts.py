@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.backends.protocol import Backend, JobQuery
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.settlement import End, Report, Settled
@@ -59,6 +59,9 @@ class EarlierAttemptsConformance:
             seen.append(getattr(job, since))
             await settle(backend, [job], End.RELEASE, now=now, **mark)
         assert seen == [None, NOW, NOW]
+        kept = await look(backend, job.id)
+        assert (kept.unknown_since, kept.unfit_since) == ((NOW, None) if since == "unknown_since" else (None, NOW))
+        assert (await backend.find(JobQuery())).jobs == (kept,)
 
     async def test_an_unknown_task_and_unfit_arguments_have_a_moment_each(self, backend: Backend) -> None:
         node = await join(backend)
