@@ -28,8 +28,8 @@ from deeper_tasks.worker.exits import confined_exits, owns_process
 from deeper_tasks.worker.forks import handle_here, no_longer_handle
 from deeper_tasks.worker.home import Home, NoHomeError, find_place
 from deeper_tasks.worker.hooks import Hook, Hooks, check_hook
+from deeper_tasks.worker.layers import Middleware
 from deeper_tasks.worker.outfit import Outfit
-from deeper_tasks.worker.runner import Middleware
 from deeper_tasks.worker.signal_ear import SignalEar
 from deeper_tasks.worker.worker import Worker
 
@@ -156,6 +156,12 @@ class BackgroundTaskManager(Facade):
 
         It is `async def around(job, proceed)`, where `job` is the `CurrentJob`; it
         awaits `proceed()` and returns what that returns. What it raises fails the attempt.
+
+        A timeout, a cancel, the end of a worker's grace period and a lost job interrupt it where it awaits, by a
+        `CancelledError`. Before `proceed()` the attempt ends as that stop says, and its handler does not begin. After
+        it the handler's end counts as `proceed()` gave it, and a WARNING names the middleware: what that would have
+        made of it is not known. While the handler runs it is the handler that is interrupted; the middleware has 3
+        seconds to tidy up after that, before it is interrupted too. In a quarantined child the process is killed.
         """
         self._middleware.append(function)
         return function

@@ -36,12 +36,13 @@ from deeper_tasks.worker.executors.coroutine import CoroutineExecutor
 from deeper_tasks.worker.executors.thread import ThreadExecutor
 from deeper_tasks.worker.exits import confined_exits
 from deeper_tasks.worker.host import describe_node
+from deeper_tasks.worker.layers import Proceed
 from deeper_tasks.worker.listener import Listener
 from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner
 from deeper_tasks.worker.news import announce
 from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.role import Role
-from deeper_tasks.worker.runner import Proceed, Runner
+from deeper_tasks.worker.runner import Runner
 from deeper_tasks.worker.scheduler import Scheduler
 
 _FOR_EVER = timedelta(days=36_500)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,7 +20,6 @@ from deeper_tasks.tasks import (
     ExecutorKind,
     TaskRegistry,
     WorkerState,
-    enter_job,
     onlookers_view,
     running_job,
 )
@@ -32,6 +31,7 @@ from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.deadlines import Deadlines
 from deeper_tasks.worker.executors import Executor
 from deeper_tasks.worker.executors.process import ProcessDiedError
+from deeper_tasks.worker.layers import Layers, Middleware
 from deeper_tasks.worker.quarantine import Apart, Quarantine
 from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.rolling_deploy import RollingDeploy
@@ -39,10 +39,6 @@ from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.transactions import Transactions
 
 _logger = logging.getLogger("deeper_tasks")
-
-Proceed = Callable[[], Awaitable[Settlement]]
-Middleware = Callable[[CurrentJob, Proceed], Awaitable[Settlement]]
-"""Code around each attempt: awaits `proceed()` and returns its settlement, or another. An error fails the attempt."""
 
 
 class Runner:
@@ -234,7 +230,8 @@ class Runner:
             # A child has the middleware with it.
             if not self._middleware or child is not None:
                 return await executor.run(attempt, call)
-            return await self._within_middleware(attempt, call, executor)
+            execute = partial(self._fitting, executor, attempt, call)
+            return await Layers(attempt, call, self._middleware, execute).run()
         except UnfitArgumentsError as error:
             return self._deploy.unfit(call.job, str(error))
         except (ProcessDiedError, HookError) as error:
@@ -244,41 +241,14 @@ class Runner:
         except BaseException as error:  # noqa: BLE001 - the middleware's: it fails the attempt like the handler's own
             return verdict.raised(call, error, timedelta(0), attempt)
 
-    async def _within_middleware(self, attempt: Attempt, call: Call, executor: Executor) -> Settlement:
-        async def proceed() -> Settlement:
-            if attempt.forced:
-                # Told to stop while the middleware took its time: the code is not begun.
-                return verdict.unbegun(call, attempt)
-            try:
-                return await executor.run(attempt, call)
-            except UnfitArgumentsError as error:
-                return self._deploy.unfit(call.job, str(error))
-
-        assert attempt.onlooker is not None
-        # The attempt's task has a context of its own, which ends with it.
-        enter_job(attempt.onlooker)
-        around: Proceed = proceed
-        for middleware in reversed(self._middleware):
-            around = _wrapped(middleware, attempt, around)
-        return await around()
+    async def _fitting(self, executor: Executor, attempt: Attempt, call: Call) -> Settlement:
+        try:
+            return await executor.run(attempt, call)
+        except UnfitArgumentsError as error:
+            return self._deploy.unfit(call.job, str(error))
 
 
 def _unreadable(job: ClaimedJob) -> Settlement:
     """Fail a job whose row is damaged: no attempt can mend that, and it must not hold up its queue."""
     error = ErrorReport(kind="DamagedError", message=f"its row in the store cannot be read: {described(job.damage)}")
     return Settlement(id=job.id, token=job.token, end=End.FAIL, error=error)
-
-
-def _wrapped(middleware: Middleware, attempt: Attempt, proceed: Proceed) -> Proceed:
-    assert attempt.onlooker is not None
-    onlooker = attempt.onlooker
-
-    async def around() -> Settlement:
-        settlement: object = await middleware(onlooker, proceed)
-        if not isinstance(settlement, Settlement):
-            raise TypeError(f"the middleware {middleware!r} must return what proceed() gave, not {settlement!r}")
-        if (settlement.id, settlement.token) != (attempt.job.id, attempt.job.token):
-            raise TypeError(f"the middleware {middleware!r} returned the end of another attempt: {settlement.id}")
-        return settlement
-
-    return around

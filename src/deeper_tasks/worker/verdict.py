@@ -88,17 +88,25 @@ def broken_off(call: Call, error: BaseException | None, ran_for: timedelta, stop
     return _blaming(stops.seen | stops.forced, call, ran_for, stops, error)
 
 
-def unbegun(call: Call, stops: StopSignals) -> Settlement:
-    """Return the settlement of an attempt that was told to stop before its handler began."""
-    return _blaming(stops.forced, call, None, stops, None) or call.released("not started")
+def unbegun(
+    call: Call, stops: StopSignals, error: BaseException | None = None, *, place: str | None = None
+) -> Settlement:
+    """Return the settlement of an attempt that was told to stop before its handler began, while it was at `place`."""
+    return _blaming(stops.forced, call, None, stops, error, place=place) or call.released("not started")
 
 
 def _blaming(
-    blamed: frozenset[Stop], call: Call, ran_for: timedelta | None, stops: StopSignals, error: BaseException | None
+    blamed: frozenset[Stop],
+    call: Call,
+    ran_for: timedelta | None,
+    stops: StopSignals,
+    error: BaseException | None,
+    *,
+    place: str | None = None,
 ) -> Settlement | None:
     if Stop.CANCEL in stops.told:
         return call.cancelled(stops.reason, ran_for)
-    return _stopped_by(foremost(blamed | stops.told), call, ran_for, stops, error) if blamed else None
+    return _stopped_by(foremost(blamed | stops.told), call, ran_for, stops, error, place=place) if blamed else None
 
 
 def _stopped_by(
@@ -107,24 +115,26 @@ def _stopped_by(
     ran_for: timedelta | None,
     stops: StopSignals,
     error: BaseException | None = None,
+    *,
+    place: str | None = None,
 ) -> Settlement:
     match stop:
         case Stop.CANCEL:
             return call.cancelled(stops.reason, ran_for)
         case Stop.TIMEOUT:
             ran_for = ran_for or timedelta(0)
-            late = TimeoutError(_how_late(call, ran_for, stops))
+            late = TimeoutError(_how_late(place or place_of(call), ran_for, stops))
             # Where the code was when its time was over.
             return call.broken_off(late if error is None else late.with_traceback(error.__traceback__), ran_for)
     return call.released(SHUTTING_DOWN, ran_for=ran_for)
 
 
-def _how_late(call: Call, ran_for: timedelta, stops: StopSignals) -> str:
+def _how_late(place: str, ran_for: timedelta, stops: StopSignals) -> str:
     timeout = stops.timeout or timedelta(0)
     longer = ran_for - stops.held - timeout
     held = f" ({_seconds(stops.held)} of it held up by other code on the loop)" if stops.held else ""
     by = f"ran {_seconds(ran_for)}{held}, {_seconds(longer)} longer" if longer >= _WORTH_TELLING else "ran longer"
-    return f"{by} than its timeout of {_seconds(timeout)}, in {place_of(call)}"
+    return f"{by} than its timeout of {_seconds(timeout)}, in {place}"
 
 
 def place_of(call: Call) -> str:

@@ -42,6 +42,7 @@ from deeper_tasks.worker.home import Home, no_home
 from deeper_tasks.worker.hook_names import names_of
 from deeper_tasks.worker.hooks import HookRun, Hooks
 from deeper_tasks.worker.last_resort import LAST_WORDS, LastResort
+from deeper_tasks.worker.layers import Middleware
 from deeper_tasks.worker.listener import Listener
 from deeper_tasks.worker.loop_watch import LoopWatch
 from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer
@@ -51,7 +52,7 @@ from deeper_tasks.worker.pulse import TellPulse
 from deeper_tasks.worker.quarantine import Quarantine
 from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.role import Role, RoleLoop, backoff, keep_running
-from deeper_tasks.worker.runner import Middleware, Runner
+from deeper_tasks.worker.runner import Runner
 from deeper_tasks.worker.scheduler import Declare, Scheduler
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.settler import Answered, Settler

@@ -325,3 +325,55 @@ def test_the_longest_transaction_is_a_quarter_of_the_lease_or_what_the_store_say
 
 def test_where_nobody_waits_for_it_a_transaction_takes_as_long_as_its_job(memory):
     assert longest_transaction(memory.capabilities, lease=timedelta(seconds=20)) is None
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+@pytest.mark.parametrize("stop", [Stop.TIMEOUT, Stop.SHUTDOWN, Stop.CANCEL])
+async def test_middleware_that_hangs_after_its_handler_holds_no_transaction_open_and_costs_no_completion(
+    bench, clock, ledger, kind, stop
+):
+    hangs = asyncio.Event()
+
+    async def around(job, proceed):
+        settlement = await proceed()
+        hangs.set()
+        await asyncio.Event().wait()
+        return settlement
+
+    async def on_loop():
+        write("paid")
+
+    def in_thread():
+        write("paid")
+
+    bench.middleware.append(around)
+    task = bench.task({"coroutine": on_loop, "thread": in_thread}[kind], transactional=True, timeout_seconds=1)
+    attempt, running = bench.start(await bench.claim(task))
+    await asyncio.wait_for(hangs.wait(), 20)
+    if stop is Stop.TIMEOUT:
+        await clock.advance(2)
+    else:
+        attempt.tell_to_stop(stop, "not wanted")
+    settlement = await asyncio.wait_for(running, 20)
+    assert (settlement.end, attempt.is_settled, attempt.state) == (End.COMPLETE, True, State.COMPLETED)
+    assert ledger() == ["paid"]
+
+
+async def test_middleware_that_hangs_before_its_handler_holds_no_transaction_open(bench, clock, ledger):
+    hangs = asyncio.Event()
+
+    async def around(job, proceed):
+        job.connection.execute("INSERT INTO ledger VALUES ('before')")
+        hangs.set()
+        await asyncio.Event().wait()
+
+    async def pay():
+        write("paid")
+
+    bench.middleware.append(around)
+    attempt, running = bench.start(await bench.claim(bench.task(pay, transactional=True, timeout_seconds=1)))
+    await asyncio.wait_for(hangs.wait(), 20)
+    await clock.advance(2)
+    settlement = await asyncio.wait_for(running, 20)
+    assert (settlement.end, settlement.error.kind, attempt.is_settled) == (End.RETRY, "TimeoutError", False)
+    assert ledger() == []

@@ -31,7 +31,8 @@ class CoroutineExecutor:
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
         """Await the handler."""
         args, kwargs = call.arguments()
-        this = attempt.task
+        # Middleware may await it in a task of its own.
+        this = asyncio.current_task()
         assert this is not None
         assert attempt.context is not None
         token = enter_job(attempt.context)

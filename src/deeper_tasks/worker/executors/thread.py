@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -38,6 +40,7 @@ class ThreadExecutor:
         self._stalls = stalls
         self._pid = os.getpid()
         watch_forks()
+        self._is_closed = False
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="deeper-task")
 
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
@@ -68,12 +71,26 @@ class ThreadExecutor:
                 return value, ran_for
             return verdict.returned(call, value, ran_for, attempt)
 
-        ended = await asyncio.get_running_loop().run_in_executor(self._pool, run_here)
+        running = self._pool.submit(run_here)
+        try:
+            ended = await asyncio.wrap_future(running)
+        except asyncio.CancelledError:
+            # By the middleware, at a timeout of its own: its thread cannot be stopped, and must not go on unnoticed.
+            await self._until_ended(running)
+            raise
         if isinstance(ended, Settlement):
             return ended
         value, ran_for = ended
         return await await_in(context, attempt, call, value, ran_for=ran_for, now=self._now, stalls=self._stalls)
 
+    async def _until_ended(self, running: concurrent.futures.Future[Any]) -> None:
+        """Wait for the end of what runs in a thread, however often the one who waits is cancelled, until `close`."""
+        while not (running.done() or self._is_closed):
+            with suppress(BaseException):
+                # Its end is no news any more. That `wrap_future` passes a cancellation on comes too late.
+                await asyncio.wrap_future(running)
+
     async def close(self) -> None:
         """Let go of the threads; one that still runs its handler is left to it."""
+        self._is_closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
