@@ -8,6 +8,7 @@ from deeper_tasks.cli.completion import complete_schedule
 from deeper_tasks.cli.output import console, local_time, safe, write_json
 from deeper_tasks.cli.program import CommandGroup
 from deeper_tasks.cli.target import Target, takes_target
+from deeper_tasks.domain.damage import described
 
 
 @click.group(
@@ -67,12 +68,21 @@ def next_runs(target: Target, *, name: str, count: int) -> None:
         entry = manager.sync.get_recurring_task(name, next_runs=count)
     if target.as_json:
         write_json(
-            {"name": entry.name, "is_paused": entry.is_paused, "next_runs": entry.next_runs, "fault": entry.fault}
+            {
+                "name": entry.name,
+                "is_paused": entry.is_paused,
+                "next_runs": entry.next_runs,
+                "fault": entry.fault,
+                "damage": entry.damage,
+            }
         )
         return
     for moment in entry.next_runs:
         click.echo(local_time(moment))
-    if not entry.next_runs:
+    if entry.damage:
+        remedy = "register it again, or remove it"
+        click.echo(f"deeper: it is damaged, and fires nothing: {safe(described(entry.damage))}; {remedy}", err=True)
+    elif not entry.next_runs:
         click.echo(f"deeper: it is never due: {safe(entry.fault or 'the calendar ends')}", err=True)
     if entry.is_paused:
         click.echo(f"deeper: it is paused, and runs at none of them until 'deeper schedules resume {name}'", err=True)

@@ -26,9 +26,10 @@ ALIASES = {
 }
 
 _LONGEST_EXPRESSION = 256
-_LONGEST_INTERVAL = timedelta(days=36_525)
-_INTERVAL = re.compile(r"@every\s+((?:\d{1,6}[smhd])+)")
-_INTERVAL_PART = re.compile(r"(\d+)([smhd])")
+_LONGEST_INTERVAL = timedelta(days=36_500)
+_TOO_LONG = int(_LONGEST_INTERVAL.total_seconds()) + 1
+_INTERVAL = re.compile(r"@every\s+((?:[0-9]{1,12}[smhd])+)")
+_INTERVAL_PART = re.compile(r"([0-9]+)([smhd])")
 _UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _NUMBERS_OF_FIELDS = {5, 6}
 _ANY_MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
@@ -85,7 +86,7 @@ def parse_recurrence(expression: str, timezone: str = "UTC") -> Recurrence:
 
     An expression has five fields (minute hour day month weekday), or six with
     seconds in front, or is an alias (`@daily`, `@hourly` …) or an interval
-    (`@every 30s`, `@every 1h30m`; at least one second).
+    (`@every 30s`, `@every 1h30m`; at least one second, at most 36,500 days).
 
     Raises:
         InvalidOptionError: the expression or the zone cannot be used, or it is never due.
@@ -130,8 +131,11 @@ def _reading(expression: str, timezone: str) -> _Reading:
     if interval is not None:
         is_too_long = interval > _LONGEST_INTERVAL
         return _Reading(
-            interval=interval, fault=f"{expression!r} is longer than a hundred years" if is_too_long else None
+            interval=interval,
+            fault=f"{expression!r} is longer than {_LONGEST_INTERVAL.days:,} days" if is_too_long else None,
         )
+    if normal.startswith("@") and normal.lower() not in ALIASES:
+        return _Reading(fault=_unknown_word(expression))
     fields = ALIASES.get(normal.lower(), normal)
     try:
         reading = _Reading(fields=CronFields(fields), zone=zone)
@@ -145,6 +149,15 @@ def _unreadable(expression: str, error: CronSimError) -> str:
         f"{expression!r} is no cron expression: {str(error).lower()}; "
         "write for example '0 3 * * *' (every day at 03:00), '@daily' or '@every 30s'"
     )
+
+
+def _unknown_word(expression: str) -> str:
+    if expression.split()[0].lower() == "@every":
+        return (
+            f"{expression!r} is no interval: after '@every' come whole numbers, each with its unit (s, m, h or d), "
+            "together at least one second, as in '@every 90s' or '@every 1h30m'"
+        )
+    return f"{expression!r} is no alias: there are {', '.join(ALIASES)}, and '@every' with an interval"
 
 
 def _never_due(expression: str) -> str:
@@ -174,4 +187,5 @@ def _interval(expression: str) -> timedelta | None:
     if match is None:
         return None
     seconds = sum(int(count) * _UNIT[unit] for count, unit in _INTERVAL_PART.findall(match[1]))
-    return timedelta(seconds=seconds) if seconds else None
+    # One that is too long stays so, and within what a timedelta holds.
+    return timedelta(seconds=min(seconds, _TOO_LONG)) if seconds else None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim
+from cronsim import CronSim, CronSimError
 
 from deeper_tasks.domain.end_of_time import END_OF_TIME
 from deeper_tasks.domain.wall_clock import first_shown, latest_shown, stretches
@@ -15,6 +15,8 @@ from deeper_tasks.domain.wall_clock import first_shown, latest_shown, stretches
 _ANY_MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
+_SIZES = {"second": 60, "minute": 60, "hour": 24, "day": 31, "month": 12, "weekday": 7}
+"""The fields in their order, and how many values each has."""
 _PATIENCE = timedelta(days=41 * 366)
 """The longest wait for a date that comes at all is 40 years: a 29th of February of a certain weekday, around 2100."""
 
@@ -28,7 +30,7 @@ class CronFields:
     due at each second at which the clock shows a time that they name.
 
     Raises:
-        CronSimError: a field cannot be read, or no month has such a day.
+        CronSimError: a field cannot be read, a step is larger than its field, or no month has such a day.
     """
 
     def __init__(self, expression: str) -> None:
@@ -36,6 +38,7 @@ class CronFields:
         self._hours, self._minutes, self._seconds = (
             sorted(part) for part in (self._fields.hours, self._fields.minutes, self._fields.seconds)
         )
+        _check_steps(self._fields.parts)
         self._months = sorted(self._fields.months)
         _, minute, hour, *_ = self._fields.parts
         self._is_fixed = not minute.startswith("*") and not hour.startswith("*")
@@ -102,3 +105,12 @@ class CronFields:
                 for second in self._seconds:
                     if (at := time(hour, minute, second)) >= earliest:
                         yield at
+
+
+def _check_steps(parts: list[str]) -> None:
+    """Refuse steps that leave one value of a field: `*/90` minutes would be each hour."""
+    for (name, size), part in zip(_SIZES.items(), parts, strict=True):
+        for term in part.split(","):
+            step = term.partition("/")[2]
+            if step and int(step) > size:
+                raise CronSimError(f"a step of {step} does not fit the {name}s, of which there are {size}")

@@ -246,7 +246,7 @@ ZONES = ["UTC", "Pacific/Kiritimati", "Etc/GMT+12", "Europe/Berlin"]
 
 
 @pytest.mark.parametrize("zone", ZONES)
-@pytest.mark.parametrize("expression", ["* * * * * *", "0 3 * * *", "0 0 */28 2 mon", "@yearly", "@every 36525d"])
+@pytest.mark.parametrize("expression", ["* * * * * *", "0 3 * * *", "0 0 */28 2 mon", "@yearly", "@every 36500d", "@every 31536000s"])
 def test_no_run_lies_beyond_the_end_of_the_calendar(zone, expression):
     recurrence = parse_recurrence(expression, zone)
     for before in (timedelta(0), timedelta(seconds=1), timedelta(days=1), timedelta(days=400), timedelta(days=40_000)):
@@ -280,6 +280,15 @@ def test_the_29th_of_february_waits_for_a_leap_year():
         "@every 1.5s",
         "@every -5s",
         "@every 999999d",
+        "@every 36501d",
+        "@every 999999999999d999999999999d",
+        "*/61 * * * *",
+        "0 1-23/25 * * *",
+        "5,*/90 * * * *",
+        "*/61 * * * * *",
+        "0 0 */32 * *",
+        "0 0 * */13 *",
+        "0 0 * * */8",
         "@reboot",
         "\0 * * * *",
     ],
@@ -306,3 +315,25 @@ def test_a_zone_that_does_not_exist_is_refused_by_name(zone):
     with pytest.raises(InvalidOptionError) as caught:
         parse_recurrence("* * * * *", zone)
     assert repr(zone) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("*/61 * * * *", "a step of 61 does not fit the minutes, of which there are 60"),
+        ("0 */25 * * *", "a step of 25 does not fit the hours, of which there are 24"),
+        ("@every 0.5s", "is no interval: .* whole numbers, each with its unit"),
+        ("@every 0s", "together at least one second"),
+        ("@Every 5m", "is no interval: after '@every'"),
+        ("@every 36501d", "longer than 36,500 days"),
+        ("@dayly", "is no alias: there are @yearly"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(expression, told):
+    with pytest.raises(InvalidOptionError, match=told):
+        parse_recurrence(expression)
+
+
+def test_a_step_as_large_as_its_field_is_taken():
+    assert runs("*/60 * * * *", 2, after=utc(2026, 1, 1)) == [utc(2026, 1, 1, 1), utc(2026, 1, 1, 2)]
+    assert runs("0 */24 * * *", 1, after=utc(2026, 1, 1)) == [utc(2026, 1, 2)]
