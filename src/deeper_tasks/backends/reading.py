@@ -36,6 +36,10 @@ _schedule = msgspec.json.Decoder(Schedule)
 _parts = msgspec.json.Decoder(list[msgspec.Raw])
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
+COUNTERS = "counters"
+"""The field of damage that a queue's counters have."""
+_MOST_JOBS = 10**12
+
 NO_OPTIONS = JobOptions()
 
 
@@ -93,7 +97,15 @@ class Reading:
                 values[field.name] = stand_in
         return kind(**values)
 
-    # the documents of a job
+    # the numbers and the documents of a job
+
+    def attempts(self, attempt: int, max_attempts: int, original_max_attempts: int) -> None:
+        """Note those of a job's numbers of attempts that can be none."""
+        if attempt < 0:
+            self.note("attempt", "it is less than 0")
+        for field, number in (("max_attempts", max_attempts), ("original_max_attempts", original_max_attempts)):
+            if number < 1:
+                self.note(field, "it is less than 1")
 
     def state(self, code: int) -> State:
         """Return the state of a code. One that is unknown reads as blocked: such a job does not run."""
@@ -138,6 +150,24 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, LookupError):
         return "it is none of the known values"
     return str(error) or type(error).__name__
+
+
+def is_count(count: int) -> bool:
+    """Whether a counter may be right: no store has a trillion jobs."""
+    return 0 <= count <= _MOST_JOBS
+
+
+def read_count(state: State, count: int, damage: list[Damage]) -> int:
+    """Return how many jobs a counter says there are in a state; 0 where it cannot be right, which is noted."""
+    if is_count(count):
+        return count
+    damage.append(Damage(field=COUNTERS, reason=f"{count:,} {state} jobs"))
+    return 0
+
+
+def are_attempts(attempt: int, max_attempts: int, original_max_attempts: int) -> bool:
+    """Whether the numbers of a job's attempts can be such: how many there were, and may be, now and at the insert."""
+    return attempt >= 0 and max_attempts >= 1 and original_max_attempts >= 1
 
 
 def to_state(code: int) -> State:

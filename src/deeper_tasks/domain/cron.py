@@ -152,7 +152,7 @@ def _unreadable(expression: str, error: CronSimError) -> str:
 
 
 def _unknown_word(expression: str) -> str:
-    if expression.split()[0].lower() == "@every":
+    if expression.lower().lstrip().startswith("@every"):
         return (
             f"{expression!r} is no interval: after '@every' come whole numbers, each with its unit (s, m, h or d), "
             "together at least one second, as in '@every 90s' or '@every 1h30m'"

@@ -34,8 +34,8 @@ from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, Schedu
 from deeper_tasks.domain.schedule_run import ScheduleRun
 from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
 
-_BEYOND = ("begin", "compact", "diagnose", "migration_script")
-"""What a store may have besides the protocol: `Transacting`, `Compacting`, `Diagnosable`, `Scripting`."""
+_BEYOND = ("begin", "compact", "diagnose", "migration_script", "walk")
+"""What a store may have besides the protocol: `Transacting`, `Compacting`, `Diagnosable`, `Scripting`, `Walking`."""
 
 
 class Proxy:

@@ -246,7 +246,9 @@ ZONES = ["UTC", "Pacific/Kiritimati", "Etc/GMT+12", "Europe/Berlin"]
 
 
 @pytest.mark.parametrize("zone", ZONES)
-@pytest.mark.parametrize("expression", ["* * * * * *", "0 3 * * *", "0 0 */28 2 mon", "@yearly", "@every 36500d", "@every 31536000s"])
+@pytest.mark.parametrize(
+    "expression", ["* * * * * *", "0 3 * * *", "0 0 */28 2 mon", "@yearly", "@every 36500d", "@every 31536000s"]
+)
 def test_no_run_lies_beyond_the_end_of_the_calendar(zone, expression):
     recurrence = parse_recurrence(expression, zone)
     for before in (timedelta(0), timedelta(seconds=1), timedelta(days=1), timedelta(days=400), timedelta(days=40_000)):

@@ -3,8 +3,9 @@
 import asyncio
 import base64
 import json
+import shlex
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 
 import psycopg
 import pytest
@@ -12,9 +13,10 @@ from click.testing import CliRunner
 
 from deeper_tasks import BackgroundTaskManager, RunOutcome, State
 from deeper_tasks.cli import main
+from deeper_tasks.domain.settlement import End
 from deeper_tasks.errors import DamagedError, InvalidOptionError, JobNotCompletedError, ScheduleNotFoundError
 from deeper_tasks.integrations.events import JobFailed
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.scene import join, new_job, put_running, settle
 
 DEEP = "[" * 900 + "]" * 900
 ABYSS = "[" * 50_000 + "]" * 50_000
@@ -77,9 +79,11 @@ class SQLiteStore:
     def __init__(self, path):
         self.path = path
         self.url = f"sqlite:///{path}"
+        self.settings = ""
 
     def write(self, table, changes):
         with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute(self.settings)
             for key, field, value in changes:
                 written = {LATE: 1 << 62, EARLY: -(1 << 62)}.get(value) if not isinstance(value, list | str) else value
                 if isinstance(value, list):
@@ -87,6 +91,10 @@ class SQLiteStore:
                 name = KEYS.get(table, "id")
                 statement = f"UPDATE deeper_{table} SET {field} = ? WHERE {name} = ?"
                 assert connection.execute(statement, (written, key)).rowcount == 1
+
+    def count(self, count):
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute("UPDATE deeper_counter SET count = ?", (count,))
 
 
 class PostgresStore:
@@ -103,6 +111,10 @@ class PostgresStore:
                 name = f"{KEYS.get(table, 'id')}::text"
                 statement = f"UPDATE deeper.{table} SET {field} = %s WHERE {name} = %s"
                 assert connection.execute(statement, (written, key)).rowcount == 1
+
+    def count(self, count):
+        with psycopg.connect(self.url) as connection:
+            connection.execute("UPDATE deeper.counter SET count = %s", (count,))
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -348,6 +360,150 @@ async def test_a_number_that_cannot_grow_holds_up_no_queue(manager, store, worki
     await manager.cancel_task(late)
     store.write("job", [(late, "attempt", highest)])
     await manager.retry_task(late)
+
+
+@pytest.fixture
+def unchecked(store):
+    """Lets the tables take what their checks refuse, as tables that were restored without them do."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(without_checks(store))
+
+
+@contextmanager
+def without_checks(store):
+    if isinstance(store, SQLiteStore):
+        store.settings = "PRAGMA ignore_check_constraints = ON"
+        yield
+        return
+    with psycopg.connect(store.url, autocommit=True) as connection:
+        checks = connection.execute(SELECT_CHECKS).fetchall()
+        for name, _ in checks:
+            connection.execute(f"ALTER TABLE deeper.job DROP CONSTRAINT {name}")
+        yield
+        connection.execute("DELETE FROM deeper.job")
+        for name, check in checks:
+            connection.execute(f"ALTER TABLE deeper.job ADD CONSTRAINT {name} {check}")
+
+
+SELECT_CHECKS = """
+SELECT conname::text, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE conrelid = 'deeper.job'::regclass AND contype = 'c'
+"""
+NUMBERS = ("attempt", "max_attempts", "original_max_attempts")
+
+
+async def test_numbers_that_are_none_of_a_job_are_refused_and_fail_the_job_alone_where_they_are(
+    manager, store, working, unchecked
+):
+    lowest = str(-(2**63) if isinstance(store, SQLiteStore) else -(2**31))
+    hurt = {}
+    for field in NUMBERS:
+        for value in ("-1", lowest):
+            hurt[str(await manager.enqueue_task(manager.add, args=[1]))] = (field, value)
+    sound = [str(job) for job in await manager.enqueue_many([manager.add.call(1) for _ in range(3)])]
+    changes = [(job_id, field, value) for job_id, (field, value) in hurt.items()]
+    for change in changes:
+        with pytest.raises((sqlite3.IntegrityError, psycopg.errors.CheckViolation)):
+            store.write("job", [change])
+    unchecked()
+    store.write("job", changes)
+    listed = {job.id: fields_of(job.damage) for job in (await manager.list_tasks(per_page=100)).entries}
+    assert listed == {job_id: [field] for job_id, (field, _) in hurt.items()} | {job_id: [] for job_id in sound}
+    told = [finding for finding in await manager.diagnose(deep=True) if finding.check == "damaged rows"]
+    assert all(any(job_id in finding.message for finding in told) for job_id in hurt)
+    async with working(manager):
+        for job_id in sound:
+            assert await manager.result(job_id, timeout=30) == 1
+        for job_id, (field, _) in hurt.items():
+            with pytest.raises(JobNotCompletedError, match=f"cannot be read: {field}: it is less than"):
+                await manager.result(job_id, timeout=30)
+    assert await manager.retry_tasks(status="failed") == len(hurt)
+    assert await manager.cancel_tasks() == len(hurt)
+    store.write("job", changes)
+    assert await manager.delete_tasks() == len(hurt) + len(sound)
+
+
+async def test_attempts_that_are_none_hold_up_neither_the_settles_nor_the_rescue_of_others(store, unchecked):
+    lowest = str(-(2**63) if isinstance(store, SQLiteStore) else -(2**31))
+    async with BackgroundTaskManager(store.url) as manager:
+        unchecked()
+        node = await join(manager.backend)
+        first, second, third = [await put_running(manager.backend, node, queue=f"q{each}") for each in range(3)]
+        store.write("job", [(first.id, "attempt", lowest), (second.id, "attempt", lowest)])
+        assert len(await settle(manager.backend, [first], End.RELEASE)) == 1
+        rescued = await manager.backend.rescue(node, beat=0)
+        assert {job.id for job in rescued.jobs} == {second.id, third.id}
+
+
+@pytest.mark.parametrize("count", [2**63 - 1, -(2**63)])
+async def test_counters_at_the_end_of_their_numbers_hold_up_neither_claims_nor_the_due(manager, store, working, count):
+    early = [str(job) for job in await manager.enqueue_many([manager.add.call(1) for _ in range(2)])]
+    await manager.enqueue_task(manager.add, args=[1], delay_seconds=3600)
+    await manager.backend.promote()
+    store.count(count)
+    due = await manager.enqueue_task(manager.add, args=[1], delay_seconds=0.1)
+    async with working(manager):
+        for job_id in (*early, str(due)):
+            assert await manager.result(job_id, timeout=30) == 1
+    for _ in range(2):
+        await manager.backend.promote()
+        await manager.backend.statistics()
+    await manager.list_tasks()
+    await manager.get_overview()
+    await manager.cleanup_old_tasks()
+    # SQLite's clean-up has counted anew.
+    found = ["ok"] if isinstance(store, SQLiteStore) else ["error"]
+    assert [each.severity for each in await manager.diagnose(deep=True) if each.check == "counters"] == found
+
+
+@pytest.mark.parametrize("count", [None, 0, -3])
+async def test_jobs_that_the_counters_do_not_know_are_listed_and_found_and_counted_anew(tmp_path, count):
+    store = SQLiteStore(tmp_path / "it's.db")
+    async with BackgroundTaskManager(store.url) as manager:
+
+        @manager.task(name="shop.add")
+        async def add(number: int) -> int:
+            return number
+
+        ids = {str(job) for job in await manager.enqueue_many([add.call(number) for number in range(3)])}
+        await manager.enqueue_task(add, args=[1], queue="other")
+        store.write("job", [(min(ids), "arguments", "nonsense")])
+        with closing(sqlite3.connect(store.path)) as connection, connection:
+            if count is None:
+                connection.execute("DELETE FROM deeper_counter WHERE queue = 'default'")
+            else:
+                connection.execute("UPDATE deeper_counter SET count = ? WHERE queue = 'default'", (count,))
+        for sort_by in ("inserted_at", "scheduled_at", "finished_at"):
+            page = await manager.list_tasks(queue="default", sort_by=sort_by)
+            assert ({job.id for job in page.entries}, page.total_entries) == (ids, 3)
+        overview = {queue.name: queue for queue in (await manager.get_overview()).queues}
+        if count:
+            assert (overview["default"].pending, fields_of(overview["default"].damage)) == (0, ["counters"])
+        told = {finding.check: finding for finding in await manager.diagnose(deep=True)}
+        assert "0 pending in 'default' and there are 3".replace("0", str(count or 0)) in told["counters"].message
+        assert any(min(ids) in finding.message for finding in await manager.diagnose(deep=True))
+        _, path, statements = shlex.split(told["counters"].remedy)
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.executescript(statements)
+        assert [each.severity for each in await manager.diagnose(deep=True) if each.check == "counters"] == ["ok"]
+        with closing(sqlite3.connect(store.path)) as connection, connection:
+            connection.execute("DELETE FROM deeper_counter WHERE queue = 'default'")
+        await manager.cleanup_old_tasks()
+        assert (await manager.get_statistics()).queues["default"].pending == 3
+        assert [each.severity for each in await manager.diagnose(deep=True) if each.check == "counters"] == ["ok"]
+        with closing(sqlite3.connect(store.path)) as connection, connection:
+            connection.execute("DELETE FROM deeper_counter WHERE queue = 'default'")
+        assert await manager.cancel_tasks(task="shop.add") == 4
+
+
+async def test_a_beat_that_cannot_grow_is_no_end_of_its_worker(store):
+    async with BackgroundTaskManager(store.url) as manager:
+        node = await join(manager.backend)
+        store.write("node", [(node, "beat", str(2**63 - 1))])
+        for beat in (0, 1):
+            await manager.backend.beat(node, busy=0)
+            [record] = await manager.backend.nodes()
+            assert record.beat == beat
 
 
 async def test_a_text_that_is_no_unicode_fails_its_job_alone_and_hides_no_other(tmp_path, working):

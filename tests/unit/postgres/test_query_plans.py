@@ -210,6 +210,7 @@ class Day:
         yield "statistics", backend.statistics()
         yield "diagnose", backend.diagnose()
         yield "get", backend.get(known.id)
+        yield "walk", backend.walk(after=known.id, limit=50)
         yield "nodes", backend.nodes()
         yield "queues", backend.queues()
         yield "put_queue", backend.put_queue(QueueSettings(name="slow"))
@@ -334,6 +335,7 @@ EVERY_CALL = {
     "statistics": set(),
     "diagnose": set(),
     "get": {"job_pkey"},
+    "walk": {"job_pkey"},
     "nodes": set(),
     "queues": set(),
     "put_queue": set(),

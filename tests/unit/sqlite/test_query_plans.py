@@ -67,6 +67,9 @@ BY_INDEX = {
     "control.RETRY": f"SEARCH {BY_ROWID}",
     "control.DROP_KEY": f"SEARCH {BY_ROWID}",
     "look.GET": f"SEARCH {BY_ID}",
+    "look.WALK": "SEARCH deeper_job USING INDEX sqlite_autoindex_deeper_job_1 (id>?)",
+    "lines.SELECT_QUEUES": "SEARCH deeper_job USING COVERING INDEX deeper_job_inserted (queue>?)",
+    "lines.RECOUNT": "SEARCH deeper_job USING INDEX deeper_job_inserted (queue=?)",
     "places.SELECT_PLACES": f"SEARCH {BY_END}",
     "places.SELECT_PLACES_WALKING": f"SEARCH {BY_END}",
     "places.SELECT_IS_LONGER": f"SEARCH {BY_END.replace('USING', 'USING COVERING')}",
@@ -83,6 +86,7 @@ OF_OTHER_TABLES = {
     "maintain.MARK_LOST": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
     "maintain.DELETE_NODE": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
     "maintain.DELETE_OLD_COUNTS": "SCAN deeper_counter",
+    "maintain.DELETE_COUNTS": "SEARCH deeper_counter USING PRIMARY KEY (queue=?)",
     "unique_keys.TAKE": None,
     "unique_keys.SELECT_HOLDER": "SEARCH deeper_unique_key USING PRIMARY KEY (key=?)",
     "unique_keys.RELEASE": "SEARCH deeper_unique_key USING PRIMARY KEY (key=?)",
@@ -108,7 +112,14 @@ OF_OTHER_TABLES = {
 EXPECTED = BY_INDEX | OF_OTHER_TABLES
 
 # A repeated claim sorts what it has claimed, a report the lines of one job's log, a firing its runs: at most a batch.
-MAY_SORT = {"consume.SELECT_CLAIMED", "consume.SELECT_CLAIMED_ROWS", "consume.REPORT", "schedules.ADD_RUNS"}
+# A recount sorts nothing but the states that it counts, and is made only where counters are damaged.
+MAY_SORT = {
+    "consume.SELECT_CLAIMED",
+    "consume.SELECT_CLAIMED_ROWS",
+    "consume.REPORT",
+    "schedules.ADD_RUNS",
+    "lines.RECOUNT",
+}
 # The first of a partial index that holds only what waits.
 MAY_WALK_THE_INDEX = {"maintain.SELECT_NEXT_DUE"}
 

@@ -257,6 +257,9 @@ class PostgresBackend:
 
     # diagnosis
 
+    async def walk(self, *, after: JobId | None, limit: int) -> list[Job]:
+        return await self._open.survey(partial(look.walk, after=after, limit=limit))
+
     async def diagnose(self, *, deep: bool = False) -> list[Finding]:
         self._database.connections.reopen()
         try:

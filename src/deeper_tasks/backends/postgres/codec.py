@@ -10,7 +10,7 @@ import msgspec
 
 from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.postgres.moments import BeyondCalendar
-from deeper_tasks.backends.reading import NO_OPTIONS, UNREADABLE, Reading, to_options, to_progress
+from deeper_tasks.backends.reading import NO_OPTIONS, UNREADABLE, Reading, are_attempts, to_options, to_progress
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import AttemptError, ClaimedJob, ErrorReport, Job, JobOptions
 from deeper_tasks.domain.state import State
@@ -105,14 +105,14 @@ JOB_COLUMNS = (
     "job.inserted_at, job.scheduled_at, job.attempted_at, job.finished_at, job.expires_at, "
     "(SELECT node.id FROM node WHERE node.number = job.node AND job.state = 4), job.options, job.unique_key, "
     "job.cancel_requested, job.errors, job.progress, job.log, job.result, job.result_omitted, "
-    "job.unknown_since, job.unfit_since"
+    "job.unknown_since, job.unfit_since, job.original_max_attempts"
 )
 """The columns that `to_job` reads, in its order."""
 
 
 def to_job(row: Row) -> Job:
     """Read a whole job from a row of `JOB_COLUMNS`; see `Job.damage` for what cannot be read."""
-    if _BEYOND_CALENDAR.isdisjoint(map(type, row)):
+    if _BEYOND_CALENDAR.isdisjoint(map(type, row)) and are_attempts(row[6], row[7], row[24]):
         try:
             return _to_sound_job(row)
         except UNREADABLE:
@@ -179,6 +179,7 @@ def _to_damaged_job(row: Row) -> Job:
         unknown_since=read_optional_moment("unknown_since", row[22], reading),
         unfit_since=read_optional_moment("unfit_since", row[23], reading),
     )
+    reading.attempts(row[6], row[7], row[24])
     return msgspec.structs.replace(job, damage=tuple(reading.damage))
 
 
@@ -191,9 +192,16 @@ def _to_line(entry: str) -> str:
     return _line.decode(entry)
 
 
-def to_damaged_claim(job: ClaimedJob, options: str | None) -> ClaimedJob:
-    """Return a claimed job whose row cannot be read as a whole, with what can, and its damage."""
+def to_damaged_claim(job: ClaimedJob, options: str | None, *, are_attempts_known: bool) -> ClaimedJob:
+    """
+    Return a claimed job whose row cannot be read as a whole, with what can, and its damage.
+
+    `are_attempts_known`: whether the numbers of its attempts can be those of a job.
+    """
     reading = Reading()
+    if not are_attempts_known:
+        are_others_sound = are_attempts(job.attempt - 1, job.max_attempts, 1)
+        reading.attempts(job.attempt - 1, job.max_attempts, 0 if are_others_sound else 1)
     return msgspec.structs.replace(
         job,
         inserted_at=read_moment("inserted_at", job.inserted_at, reading),

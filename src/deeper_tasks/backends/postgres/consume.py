@@ -77,9 +77,6 @@ _COMPLETE, _COMPLETED = End.COMPLETE, CODES[State.COMPLETED]
 _Key = tuple[JobId, ClaimToken]
 """What a token settles."""
 
-_OPTIONS = -3
-"""The place of the options in a row of `CLAIM`: before what is told of the claim as a whole."""
-
 _PUT_OFF = frozenset({End.RETRY, End.SNOOZE})
 
 
@@ -136,12 +133,14 @@ def _claimed_jobs(rows: list[Row], queue: str, token: ClaimToken) -> tuple[Claim
         with suppress(*UNREADABLE):
             return tuple([_claimed(row, queue, token) for row in rows])
     # One of the rows cannot be read: each by itself, so that it harms no other.
-    return tuple(
-        [
-            to_damaged_claim(_claimed((*row[:_OPTIONS], None, *row[_OPTIONS + 1 :]), queue, token), row[_OPTIONS])
-            for row in rows
-        ]
-    )
+    return tuple([_claimed_apart(row, queue, token) for row in rows])
+
+
+def _claimed_apart(row: Row, queue: str, token: ClaimToken) -> ClaimedJob:
+    """Return the job of a row that may be damaged."""
+    *most, earlier_attempts, options, _, _ = row
+    job = _claimed((*most, earlier_attempts or 0, None, None, None), queue, token)
+    return to_damaged_claim(job, options, are_attempts_known=earlier_attempts is not None)
 
 
 def _claimed(row: Row, queue: str, token: ClaimToken) -> ClaimedJob:
@@ -165,6 +164,8 @@ def _claimed(row: Row, queue: str, token: ClaimToken) -> ClaimedJob:
         _,
         _,
     ) = row
+    if earlier_attempts is None:
+        raise ValueError
     return ClaimedJob(
         id=job_id,
         token=token,

@@ -58,7 +58,7 @@ WHERE job.id = meant.id
 RETRY = """
 UPDATE job SET
     state = 3,
-    max_attempts = least(job.attempt::bigint + job.original_max_attempts, 2147483647),
+    max_attempts = least(greatest(job.attempt, 0)::bigint + greatest(job.original_max_attempts, 1), 2147483647),
     scheduled_at = coalesce(%(now)s::timestamptz, now()),
     finished_at = NULL,
     expires_at = NULL,

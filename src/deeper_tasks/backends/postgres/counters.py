@@ -15,10 +15,10 @@ FROM unnest(%(queues)s::text[], %(before)s::smallint[], %(after)s::smallint[], %
     AS sent (queue, before, after, count)
 """
 SELECT = """
-SELECT queue, state, sum(count)::bigint FROM (
+SELECT queue, state, within_bigint(sum(count)) FROM (
     SELECT queue, state, count FROM counter WHERE day = 0
     UNION ALL
-    SELECT queue, before, -count FROM move WHERE before IS NOT NULL
+    SELECT queue, before, -count::bigint FROM move WHERE before IS NOT NULL
     UNION ALL
     SELECT queue, after, count FROM move WHERE after IS NOT NULL
 ) AS change

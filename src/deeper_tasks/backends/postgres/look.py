@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from uuid import UUID
 
 from deeper_tasks.backends.codes import STATES
 from deeper_tasks.backends.postgres.codec import JOB_COLUMNS, Row, read_moment, read_optional_moment, to_job
 from deeper_tasks.backends.postgres.database import Transaction
 from deeper_tasks.backends.protocol import Counts, NodeRecord, QueueCounts, QueueSettings
-from deeper_tasks.backends.reading import Reading, read_node
+from deeper_tasks.backends.reading import Reading, read_count, read_node
+from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import State
 
 GET = f"SELECT {JOB_COLUMNS} FROM job WHERE id = %(id)s::uuid"
+WALK = f"SELECT {JOB_COLUMNS} FROM job WHERE job.id > %(after)s::uuid ORDER BY job.id LIMIT %(limit)s"
 SELECT_TODAY = """
 SELECT coalesce(%(now)s::timestamptz, now()), day_of(coalesce(%(now)s::timestamptz, now()))
 """
 SELECT_COUNTERS = """
-SELECT queue, state, day, sum(count)::bigint FROM (
+SELECT queue, state, day, within_bigint(sum(count)) FROM (
     SELECT queue, state, day, count FROM counter WHERE day IN (0, %(today)s)
     UNION ALL
-    SELECT queue, before, 0, -count FROM move WHERE before IS NOT NULL
+    SELECT queue, before, 0, -count::bigint FROM move WHERE before IS NOT NULL
     UNION ALL
     SELECT queue, after, 0, count FROM move WHERE after IS NOT NULL
     UNION ALL
@@ -32,6 +35,8 @@ GROUP BY queue, state, day
 SELECT_QUEUES = "SELECT name, paused_at FROM queue ORDER BY name"
 SELECT_NODES = "SELECT id, document, beat, busy, registered_at, beat_at, is_lost FROM node ORDER BY id"
 
+_BEFORE_ALL = str(UUID(int=0))
+
 
 async def get(transaction: Transaction, job_id: JobId) -> Job | None:
     """Return a job, or None."""
@@ -39,14 +44,20 @@ async def get(transaction: Transaction, job_id: JobId) -> Job | None:
     return None if row is None else to_job(row)
 
 
+async def walk(transaction: Transaction, *, after: JobId | None, limit: int) -> list[Job]:
+    """Return jobs in the order of their ids; see `Walking.walk`."""
+    return list(map(to_job, await transaction.rows(WALK, {"after": after or _BEFORE_ALL, "limit": limit})))
+
+
 async def statistics(transaction: Transaction, *, now: str | None) -> Counts:
     """Return the counts of every queue and the nodes; see `Backend.statistics`."""
     [(moment, today)] = await transaction.rows(SELECT_TODAY, {"now": now})
     by_state: defaultdict[str, dict[State, int]] = defaultdict(dict)
     ended_today: defaultdict[str, dict[State, int]] = defaultdict(dict)
+    damage: defaultdict[str, list[Damage]] = defaultdict(list)
     for queue, state, day, count in await transaction.rows(SELECT_COUNTERS, {"today": today}):
         if state in STATES:
-            (ended_today if day else by_state)[queue][STATES[state]] = count
+            (ended_today if day else by_state)[queue][STATES[state]] = read_count(STATES[state], count, damage[queue])
     known = {settings.name: settings for settings in await queues(transaction)}
     return Counts(
         queues={
@@ -54,7 +65,7 @@ async def statistics(transaction: Transaction, *, now: str | None) -> Counts:
                 by_state={state: by_state[name].get(state, 0) for state in State},
                 ended_today={state: by for state, by in ended_today[name].items() if by},
                 paused_at=known[name].paused_at if name in known else None,
-                damage=known[name].damage if name in known else (),
+                damage=(*(known[name].damage if name in known else ()), *damage[name]),
             )
             for name in sorted(by_state.keys() | known.keys())
         },

@@ -59,7 +59,7 @@ FOR NO KEY UPDATE SKIP LOCKED
 WRITE_ENDS = f"""
 UPDATE job SET
     state = ended.state,
-    attempt = job.attempt - ended.taken_back,
+    attempt = greatest(job.attempt, ended.taken_back) - ended.taken_back,
     finished_at = CASE WHEN ended.state >= 6 THEN coalesce(%(now)s::timestamptz, now()) END,
     errors = CASE
         WHEN ended.error IS NULL THEN job.errors

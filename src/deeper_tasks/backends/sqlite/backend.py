@@ -326,6 +326,9 @@ class SQLiteBackend:
 
     # diagnosis
 
+    async def walk(self, *, after: JobId | None, limit: int) -> list[Job]:
+        return await self._list(partial(look.walk, after=after, limit=limit))
+
     async def diagnose(self, *, deep: bool = False) -> list[Finding]:
         stop = threading.Event()
         try:

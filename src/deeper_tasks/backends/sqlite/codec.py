@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from deeper_tasks.backends.reading import (
     NO_OPTIONS,
     UNREADABLE,
     Reading,
+    are_attempts,
     to_errors,
     to_lines,
     to_options,
@@ -92,17 +94,17 @@ def claimed_jobs(document: str) -> tuple[ClaimedJob, ...]:
 JOB_COLUMNS = (
     "id, state, task, arguments, queue, priority, attempt, max_attempts, inserted_at, scheduled_at, attempted_at, "
     "finished_at, expires_at, node, options, unique_key, cancel_requested, errors, progress, log, result, "
-    "result_omitted, unknown_since, unfit_since"
+    "result_omitted, unknown_since, unfit_since, original_max_attempts"
 )
 """The columns that `to_job` reads, in its order."""
 
 
 def to_job(row: sqlite3.Row) -> Job:
     """Read a whole job from a row of `JOB_COLUMNS`; see `Job.damage` for what cannot be read."""
-    try:
-        return _to_sound_job(row)
-    except UNREADABLE:
-        return _to_damaged_job(row)
+    if are_attempts(row["attempt"], row["max_attempts"], row["original_max_attempts"]):
+        with suppress(*UNREADABLE):
+            return _to_sound_job(row)
+    return _to_damaged_job(row)
 
 
 def _to_sound_job(row: sqlite3.Row) -> Job:
@@ -167,8 +169,12 @@ def _to_damaged_job(row: sqlite3.Row) -> Job:
         unknown_since=optional("unknown_since"),
         unfit_since=optional("unfit_since"),
     )
+    reading.attempts(row["attempt"], row["max_attempts"], row["original_max_attempts"])
     return msgspec.structs.replace(job, damage=tuple(reading.damage))
 
+
+HIGHEST_ATTEMPT = 2_147_483_646
+"""The highest that a claim counts on from."""
 
 CLAIMED_COLUMNS = (
     "id, task, arguments, queue, priority, attempt, max_attempts, inserted_at, scheduled_at, attempted_at, "
@@ -196,7 +202,7 @@ def to_claimed_job(row: sqlite3.Row, *, attempts: int, has_started: bool, token:
         arguments=text("arguments"),
         queue=text("queue"),
         priority=row["priority"],
-        attempt=row["attempt"] + attempts,
+        attempt=min(row["attempt"], HIGHEST_ATTEMPT) + attempts,
         max_attempts=row["max_attempts"],
         inserted_at=read_moment("inserted_at", row["inserted_at"], reading),
         scheduled_at=read_moment("scheduled_at", row["scheduled_at"], reading),
@@ -209,4 +215,5 @@ def to_claimed_job(row: sqlite3.Row, *, attempts: int, has_started: bool, token:
         earlier_attempts=row["max_attempts"] - row["original_max_attempts"],
         options=reading.options(text("options")) if row["options"] else None,
     )
+    reading.attempts(job.attempt - 1, job.max_attempts, row["original_max_attempts"])
     return msgspec.structs.replace(job, damage=tuple(reading.damage))

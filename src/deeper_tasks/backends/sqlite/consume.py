@@ -20,6 +20,7 @@ from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node
 from deeper_tasks.backends.sqlite import counters, ends, unique_keys
 from deeper_tasks.backends.sqlite.codec import (
     CLAIMED_COLUMNS,
+    HIGHEST_ATTEMPT,
     claimed_jobs,
     duration,
     later,
@@ -55,15 +56,23 @@ _SECONDS = "printf('%.6f', {column} / 1e6)"
 """A moment as msgspec reads it, to the microsecond: as a number SQLite would write 15 digits of its 16."""
 _OPTIONAL_SECONDS = f"iif({{column}} IS NULL, NULL, {_SECONDS})"
 _CLAIMED = f"""json_array(
-    id, :token, task, arguments, queue, priority, attempt + {{step}}, max_attempts,
+    id, :token, task, arguments, queue, priority, {{attempt}}, max_attempts,
     {_SECONDS.format(column="inserted_at")}, {_SECONDS.format(column="scheduled_at")}, {_SECONDS.format(column=":now")},
     {_OPTIONAL_SECONDS.format(column="expires_at")}, {{has_started}},
     {_OPTIONAL_SECONDS.format(column="unknown_since")}, {_OPTIONAL_SECONDS.format(column="unfit_since")},
-    is_quarantined IS NOT NULL, max_attempts - original_max_attempts, json(options)
+    is_quarantined IS NOT NULL,
+    CASE WHEN {{attempt}} >= 1 AND max_attempts >= 1 AND original_max_attempts >= 1
+        THEN max_attempts - original_max_attempts
+    END,
+    json(options)
 )"""
+"""Where the numbers of the attempts are none of a job's it has a NULL, which no `ClaimedJob` has."""
+_NEXT_ATTEMPT = f"min(attempt, {HIGHEST_ATTEMPT}) + 1"
+"""Of a damaged row: a number that cannot grow would fail the whole batch, for ever."""
+_STARTS_AT_ONCE = "json(iif(is_quarantined IS NULL, 'true', 'false'))"
 SELECT_CLAIMABLE = f"""
 SELECT
-    json_group_array({_CLAIMED.format(step=1, has_started="json(iif(is_quarantined IS NULL, 'true', 'false'))")}),
+    json_group_array({_CLAIMED.format(attempt=_NEXT_ATTEMPT, has_started=_STARTS_AT_ONCE)}),
     json_group_array(rowid)
 FROM (
     SELECT rowid, * FROM deeper_job INDEXED BY deeper_job_pending
@@ -78,11 +87,10 @@ WHERE state = 3 AND queue = :queue AND (expires_at IS NULL OR expires_at > :now)
 ORDER BY priority, scheduled_at, id
 LIMIT :limit
 """
-CLAIM = """
+CLAIM = f"""
 UPDATE deeper_job SET
     state = 4,
-    -- Of a damaged row: a number that cannot grow would fail the whole batch, for ever.
-    attempt = min(attempt, 2147483646) + 1,
+    attempt = max({_NEXT_ATTEMPT}, 1),
     node = :node,
     token = :token,
     progress = NULL,
@@ -90,8 +98,9 @@ UPDATE deeper_job SET
 FROM json_each(:rowids) AS claimed
 WHERE deeper_job.rowid = claimed.value
 """
+_HAS_STARTED = "json(iif(attempted_at IS NULL, 'false', 'true'))"
 SELECT_CLAIMED = f"""
-SELECT json_group_array({_CLAIMED.format(step=0, has_started="json(iif(attempted_at IS NULL, 'false', 'true'))")})
+SELECT json_group_array({_CLAIMED.format(attempt="attempt", has_started=_HAS_STARTED)})
 FROM (
     SELECT * FROM deeper_job INDEXED BY deeper_job_running
     WHERE state = 4 AND node = :node AND token = :token
@@ -149,7 +158,10 @@ UPDATE deeper_job SET
     ) END
 WHERE id = :id AND token = :token AND state = 4
 """
-BEAT = "UPDATE deeper_node SET beat = beat + 1, busy = :busy, beat_at = :now WHERE id = :node AND NOT is_lost"
+BEAT = """
+UPDATE deeper_node SET beat = iif(beat < 9223372036854775807, beat + 1, 0), busy = :busy, beat_at = :now
+WHERE id = :node AND NOT is_lost
+"""
 SELECT_HELD = """
 SELECT json_group_array(json_array(id, token, cancel_requested)) FROM deeper_job WHERE state = 4 AND node = ?
 """

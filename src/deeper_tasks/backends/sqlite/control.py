@@ -48,7 +48,7 @@ WHERE rowid IN (SELECT value FROM json_each(:rowids))
 RETRY = """
 UPDATE deeper_job SET
     state = 3,
-    max_attempts = min(attempt, 2147483647) + min(original_max_attempts, 2147483647),
+    max_attempts = min(max(attempt, 0), 2147483647) + min(max(original_max_attempts, 1), 2147483647),
     scheduled_at = :now,
     finished_at = NULL,
     expires_at = NULL,

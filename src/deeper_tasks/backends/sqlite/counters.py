@@ -12,7 +12,9 @@ from deeper_tasks.domain.state import TERMINAL
 
 ADD = """
 INSERT INTO deeper_counter (queue, state, day, count) VALUES (?, ?, ?, ?)
-ON CONFLICT (queue, state, day) DO UPDATE SET count = count + excluded.count
+ON CONFLICT (queue, state, day) DO UPDATE SET
+    -- A damaged one must not overflow: that would fail the change of the jobs.
+    count = min(max(count, -4611686018427387904), 4611686018427387904) + excluded.count
 """
 
 _EVER = 0

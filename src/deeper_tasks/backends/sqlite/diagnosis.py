@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from shlex import quote
 
+from deeper_tasks.backends.codes import STATES
 from deeper_tasks.backends.sqlite.database import OLDEST_SQLITE, Database, translate
 from deeper_tasks.backends.sqlite.mounts import Kind, find_mount
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
@@ -21,6 +22,30 @@ _WORTH_COMPACTING = 64 * _MEBIBYTE
 _MOST_FREE = 0.25
 _STEPS_BETWEEN_LOOKS = 20_000
 _MOST_FAULTS = 3
+_MOST_NAMED = 5
+
+HAS_COUNTERS = "SELECT count(*) = 2 FROM sqlite_schema WHERE name IN ('deeper_counter', 'deeper_job')"
+SELECT_IMPOSSIBLE = """
+SELECT queue, state, count, NULL FROM deeper_counter WHERE day = 0 AND count NOT BETWEEN 0 AND 1000000000000
+ORDER BY queue, state
+"""
+# One statement: all of it at one moment.
+RECOUNT = """
+SELECT queue, state, sum(counted), sum(there)
+FROM (
+    SELECT queue, state, count AS counted, 0 AS there FROM deeper_counter WHERE day = 0
+    UNION ALL
+    SELECT queue, state, 0, count(*) FROM deeper_job WHERE state BETWEEN 1 AND 9 GROUP BY queue, state
+)
+GROUP BY queue, state
+HAVING sum(counted) <> sum(there)
+ORDER BY queue, state
+"""
+MEND = (
+    "BEGIN IMMEDIATE; DELETE FROM deeper_counter WHERE day = 0; INSERT INTO deeper_counter (queue, state, day, count) "
+    "SELECT queue, state, 0, count(*) FROM deeper_job WHERE state BETWEEN 1 AND 9 GROUP BY queue, state; COMMIT;"
+)
+"""Right whatever moves on between the look and this."""
 
 _RESET_BUG_MENDED: dict[tuple[int, ...], tuple[int, ...]] = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7)}
 _RESET_BUG_SINCE, _RESET_BUG_GONE = (3, 7, 0), (3, 51, 3)
@@ -37,6 +62,7 @@ def examine(database: Database, *, deep: bool, stop: threading.Event) -> list[Fi
                     _examine_journal(connection),
                     _examine_pages(connection),
                     _examine_soundness(connection, deep=deep),
+                    *_examine_counters(connection, database.path, deep=deep),
                 ]
         except sqlite3.Error as error:
             findings.append(
@@ -157,6 +183,26 @@ def _examine_soundness(connection: sqlite3.Connection, *, deep: bool) -> Finding
         f"the file is damaged: {'; '.join(answers)}",
         "stop the workers, keep a copy of the file, and restore it from a backup, or save what can be read: "
         "sqlite3 tasks.db .recover | sqlite3 new.db",
+    )
+
+
+def _examine_counters(connection: sqlite3.Connection, path: Path, *, deep: bool) -> Iterator[Finding]:
+    if not connection.execute(HAS_COUNTERS).fetchone()[0]:
+        return  # opening the store says what is missing
+    wrong = connection.execute(RECOUNT if deep else SELECT_IMPOSSIBLE).fetchall()
+    if not wrong:
+        yield fine("counters", "they equal a recount of all jobs" if deep else "none that is impossible")
+        return
+    told = [
+        f"{counted:,} {STATES.get(state, f'of the unknown state {state}')} in {queue!r}"
+        + (f" and there are {there:,}" if deep else "")
+        for queue, state, counted, there in wrong
+    ]
+    more = f" and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
+    yield fault(
+        "counters",
+        f"they count {'; '.join(told[:_MOST_NAMED])}{more}: somebody has changed the tables by hand",
+        f"sqlite3 {quote(str(path))} {quote(MEND)}",
     )
 
 

@@ -13,7 +13,7 @@ from deeper_tasks.domain.job import MAX_KEPT_ERRORS, ErrorReport
 WRITE = f"""
 UPDATE deeper_job SET
     state = json_extract(ended.value, '$[1]'),
-    attempt = attempt - json_extract(ended.value, '$[2]'),
+    attempt = max(attempt - json_extract(ended.value, '$[2]'), 0),
     finished_at = json_extract(ended.value, '$[3]'),
     scheduled_at = coalesce(json_extract(ended.value, '$[4]'), scheduled_at),
     attempted_at = coalesce(:now - json_extract(ended.value, '$[5]'), attempted_at),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -10,11 +9,32 @@ import msgspec
 from msgspec import Struct
 
 from deeper_tasks.backends.codes import CODES
+from deeper_tasks.backends.reading import is_count
+from deeper_tasks.backends.sqlite.codec import to_json
+from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.state import TERMINAL, State
 
 SELECT_COUNTS = (
-    "SELECT json_group_array(json_array(queue, state, count)) FROM deeper_counter WHERE day = 0 AND count > 0"
+    "SELECT json_group_array(json_array(queue, state, count)) FROM deeper_counter WHERE day = 0 AND count <> 0"
 )
+# One step in the index for each queue.
+SELECT_QUEUES = """
+WITH RECURSIVE present (queue) AS (
+    SELECT min(queue) FROM deeper_job INDEXED BY deeper_job_inserted
+    UNION ALL
+    SELECT (SELECT min(queue) FROM deeper_job INDEXED BY deeper_job_inserted WHERE queue > present.queue)
+    FROM present
+    WHERE present.queue IS NOT NULL
+)
+SELECT json_group_array(queue) FROM present WHERE queue IS NOT NULL
+"""
+RECOUNT = """
+SELECT json_group_array(json_array(queue, state, count)) FROM (
+    SELECT queue, state, count(*) AS count FROM deeper_job INDEXED BY deeper_job_inserted
+    WHERE queue IN (SELECT value FROM json_each(?)) AND state BETWEEN 1 AND 9
+    GROUP BY queue, state
+)
+"""
 
 Counts = Mapping[tuple[str, int], int]
 """How many jobs there are of a queue and the code of a state. None is left out."""
@@ -38,6 +58,7 @@ _OF_LIVE = {
 }
 _OF_LIVE_IN_QUEUE = " AND queue = :line_queue"
 
+_queues = msgspec.json.Decoder(list[str])
 _counts = msgspec.json.Decoder(list[tuple[str, int, int]])
 
 
@@ -90,7 +111,34 @@ def lines_of(counts: Counts, states: Collection[int], *, queue: str | None) -> I
         yield Line(index=index, scope=scope, values=values, count=count)
 
 
-def counts_of(connection: sqlite3.Connection) -> Counts:
-    """Read how many jobs there are, from the counters: without reading jobs."""
-    document = connection.execute(SELECT_COUNTS).fetchone()[0]
+def counts_of(connection: Statements) -> Counts:
+    """
+    Read how many jobs there are, from the counters: without reading jobs.
+
+    Where those of a queue cannot be right, its jobs are counted.
+    """
+    counts = _counted(connection, SELECT_COUNTS)
+    wrong = wrong_queues(connection, counts)
+    if wrong:
+        sound = {line: count for line, count in counts.items() if line[0] not in wrong}
+        return {**sound, **recounted(connection, wrong)}
+    return counts
+
+
+def wrong_queues(connection: Statements, counts: Counts | None = None) -> set[str]:
+    """Return the queues that have jobs and no counters, or counters that cannot be right."""
+    counts = _counted(connection, SELECT_COUNTS) if counts is None else counts
+    present = _queues.decode(connection.execute(SELECT_QUEUES).fetchone()[0])
+    return {queue for (queue, _), count in counts.items() if not is_count(count)} | (
+        set(present) - {queue for queue, _ in counts}
+    )
+
+
+def recounted(connection: Statements, queues: Collection[str]) -> Counts:
+    """Count the jobs of some queues."""
+    return _counted(connection, RECOUNT, to_json(sorted(queues)))
+
+
+def _counted(connection: Statements, statement: str, *values: str) -> Counts:
+    document = connection.execute(statement, values).fetchone()[0]
     return {(queue, state): count for queue, state, count in _counts.decode(document)}

@@ -12,7 +12,7 @@ from deeper_tasks.backends.protocol import (
     QueueCounts,
     QueueSettings,
 )
-from deeper_tasks.backends.reading import Reading, read_node
+from deeper_tasks.backends.reading import Reading, read_count, read_node
 from deeper_tasks.backends.sqlite.codec import (
     DAY,
     JOB_COLUMNS,
@@ -21,11 +21,13 @@ from deeper_tasks.backends.sqlite.codec import (
     read_optional_moment,
     to_job,
 )
+from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import State
 
 GET = f"SELECT {JOB_COLUMNS} FROM deeper_job WHERE id = ?"
+WALK = f"SELECT {JOB_COLUMNS} FROM deeper_job WHERE id > ? ORDER BY id LIMIT ?"
 SELECT_COUNTERS = "SELECT queue, state, day, count FROM deeper_counter WHERE day IN (0, ?)"
 SELECT_QUEUES = "SELECT name, paused_at FROM deeper_queue ORDER BY name"
 SELECT_NODES = "SELECT id, document, beat, busy, registered_at, beat_at, is_lost FROM deeper_node ORDER BY id"
@@ -37,14 +39,20 @@ def get(connection: sqlite3.Connection, job_id: JobId) -> Job | None:
     return None if row is None else to_job(row)
 
 
+def walk(connection: sqlite3.Connection, *, after: JobId | None, limit: int) -> list[Job]:
+    """Return jobs in the order of their ids; see `Walking.walk`."""
+    return list(map(to_job, connection.execute(WALK, (after or "", limit)).fetchall()))
+
+
 def statistics(connection: sqlite3.Connection, *, now: int) -> Counts:
     """Return the counts of every queue and the nodes; see `Backend.statistics`."""
     today = now // DAY
     by_state: defaultdict[str, dict[State, int]] = defaultdict(dict)
     ended_today: defaultdict[str, dict[State, int]] = defaultdict(dict)
+    damage: defaultdict[str, list[Damage]] = defaultdict(list)
     for queue, state, day, count in connection.execute(SELECT_COUNTERS, (today,)):
         if state in STATES:
-            (ended_today if day else by_state)[queue][STATES[state]] = count
+            (ended_today if day else by_state)[queue][STATES[state]] = read_count(STATES[state], count, damage[queue])
     known = {settings.name: settings for settings in queues(connection)}
     return Counts(
         queues={
@@ -52,7 +60,7 @@ def statistics(connection: sqlite3.Connection, *, now: int) -> Counts:
                 by_state={state: by_state[name].get(state, 0) for state in State},
                 ended_today={state: by for state, by in ended_today[name].items() if by},
                 paused_at=known[name].paused_at if name in known else None,
-                damage=known[name].damage if name in known else (),
+                damage=(*(known[name].damage if name in known else ()), *damage[name]),
             )
             for name in sorted(by_state.keys() | known.keys())
         },

@@ -13,7 +13,7 @@ from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Promoti
 from deeper_tasks.backends.sqlite import counters, ends, unique_keys
 from deeper_tasks.backends.sqlite.codec import DAY, duration, to_json
 from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
-from deeper_tasks.backends.sqlite.lines import counts_of
+from deeper_tasks.backends.sqlite.lines import counts_of, recounted, wrong_queues
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED
 from deeper_tasks.domain.settlement import MovedJob, is_spared_by_rescue, state_after_rescue, worker_lost
@@ -62,8 +62,10 @@ SELECT json_group_array(json_array(finished_at, json_array(rowid, id, queue, sta
 """
 DELETE_JOBS = "DELETE FROM deeper_job WHERE rowid IN (SELECT value FROM json_each(?))"
 DELETE_OLD_COUNTS = """
-DELETE FROM deeper_counter WHERE (day > 0 AND day < :oldest_day) OR (day = 0 AND count = 0)
+DELETE FROM deeper_counter
+WHERE (day > 0 AND (day < :oldest_day OR count < 0)) OR (day = 0 AND count = 0)
 """
+DELETE_COUNTS = "DELETE FROM deeper_counter WHERE day = 0 AND queue IN (SELECT value FROM json_each(?))"
 DELETE_SILENT_NODES = """
 DELETE FROM deeper_node
 WHERE beat_at < :before AND NOT EXISTS (
@@ -216,12 +218,22 @@ def expire(connection: sqlite3.Connection, *, now: int) -> list[MovedJob]:
 
 def prune(connection: sqlite3.Connection, retention: Retention, *, now: int) -> Pruned:
     """Delete ended jobs past their retention, and what else is of no use any more; see `Backend.prune`."""
+    _mend_counters(connection)
     jobs = _oldest(connection, retention, now=now)
     delete_jobs(connection, jobs, now=now)
     keys = unique_keys.prune(connection, now=now)
     connection.execute(DELETE_OLD_COUNTS, {"oldest_day": now // DAY - _DAYS_KEPT})
     connection.execute(DELETE_SILENT_NODES, {"before": now - duration(SILENT_NODES_KEPT)})
     return Pruned(jobs=len(jobs), has_more_keys=keys == MAX_BATCH)
+
+
+def _mend_counters(connection: sqlite3.Connection) -> None:
+    """Count anew the jobs of queues whose counters cannot be right: a hand has been at the tables."""
+    wrong = wrong_queues(connection)
+    if wrong:
+        connection.execute(DELETE_COUNTS, (to_json(sorted(wrong)),))
+        counts = recounted(connection, wrong)
+        connection.executemany(counters.ADD, [(queue, state, 0, count) for (queue, state), count in counts.items()])
 
 
 def _oldest(connection: sqlite3.Connection, retention: Retention, *, now: int) -> list[OldJob]:

@@ -8,6 +8,8 @@ from shlex import quote
 from msgspec import Struct
 
 from deeper_tasks.backends.protocol import MAX_BATCH, Backend, JobQuery
+from deeper_tasks.backends.reading import COUNTERS
+from deeper_tasks.backends.walking import Walking
 from deeper_tasks.domain.damage import Damage, described
 from deeper_tasks.domain.finding import Finding, fine, warning
 from deeper_tasks.domain.job import Job
@@ -28,6 +30,7 @@ _OF_ENTRY = (
 )
 _OF_HISTORY = "it changes nothing: removing the recurring task removes its history too"
 _OF_QUEUE = "set it anew: deeper queues resume {name}, or deeper queues pause {name}"
+_OF_COUNTERS = "see what 'deeper doctor --deep' says of the counters, and how to mend them"
 _OF_WORKER = "its jobs are given to others if it falls silent for a lease; a restart of the worker registers it anew"
 
 
@@ -83,6 +86,14 @@ async def examine_deeply(backend: Backend, scene: Scene) -> list[Finding]:
 
 
 async def _all_jobs(backend: Backend) -> AsyncIterator[Job]:
+    if isinstance(backend, Walking):
+        # Lists go by the counters and the states, which may be what is damaged.
+        jobs: list[Job] = await backend.walk(after=None, limit=MAX_BATCH)
+        while jobs:
+            for job in jobs:
+                yield job
+            jobs = await backend.walk(after=jobs[-1].id, limit=MAX_BATCH)
+        return
     query = JobQuery(is_descending=False, limit=MAX_BATCH)
     while True:
         page = await backend.find(query)
@@ -98,8 +109,12 @@ def _of_scene(scene: Scene) -> Iterator[Damaged]:
         if entry.damage:
             yield Damaged(what="the recurring task", name=entry.schedule.name, damage=entry.damage, remedy=_OF_ENTRY)
     for queue in scene.overview.queues:
-        if queue.damage:
-            yield Damaged(what="the settings of the queue", name=queue.name, damage=queue.damage, remedy=_OF_QUEUE)
+        settings = tuple(each for each in queue.damage if each.field != COUNTERS)
+        counters = tuple(each for each in queue.damage if each.field == COUNTERS)
+        if settings:
+            yield Damaged(what="the settings of the queue", name=queue.name, damage=settings, remedy=_OF_QUEUE)
+        if counters:
+            yield Damaged(what="what is counted of the queue", name=queue.name, damage=counters, remedy=_OF_COUNTERS)
     for worker in scene.overview.workers:
         if worker.damage:
             yield Damaged(what="the worker", name=worker.id, damage=worker.damage, remedy=_OF_WORKER)

@@ -9,11 +9,11 @@ from deeper_tasks.domain.finding import Finding, fault, fine, warning
 COUNT_MOVES = 'SELECT count(*) FROM (SELECT FROM "{schema}".move LIMIT 100000) AS move'
 # One statement: all of it at one moment.
 RECOUNT = """
-SELECT queue, state, sum(counted)::bigint, sum(there)::bigint
+SELECT queue, state, sum(counted), sum(there)::bigint
 FROM (
     SELECT queue, state, count AS counted, 0 AS there FROM "{schema}".counter WHERE day = 0
     UNION ALL
-    SELECT queue, before, -count, 0 FROM "{schema}".move WHERE before IS NOT NULL
+    SELECT queue, before, -count::bigint, 0 FROM "{schema}".move WHERE before IS NOT NULL
     UNION ALL
     SELECT queue, after, count, 0 FROM "{schema}".move WHERE after IS NOT NULL
     UNION ALL
@@ -26,6 +26,8 @@ ORDER BY queue, state
 
 MANY_MOVES = 50_000
 _MOST_NAMED = 5
+_MOST_AT_ONCE = 2**31 - 1
+"""What one move can count."""
 
 
 async def examine(connection: Connection, schema: str, *, deep: bool) -> list[Finding]:
@@ -55,12 +57,19 @@ async def _recounted(connection: Connection, schema: str) -> Finding:
         for queue, state, counted, there in wrong
     ]
     # What is said of `before` touches no count of a day, and the difference stays right while jobs move on.
-    values = ", ".join(f"({_literal(queue)}, {state}, 0, {counted - there})" for queue, state, counted, there in wrong)
+    values = [(_literal(queue), state, int(counted) - there) for queue, state, counted, there in wrong]
+    beyond = [f"({queue}, {state})" for queue, state, difference in values if abs(difference) > _MOST_AT_ONCE]
     more = f" and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
+    remedy = (
+        f'DELETE FROM "{schema}".counter WHERE (queue, state) IN ({", ".join(beyond)}); then look again'
+        if beyond
+        else f'INSERT INTO "{schema}".move (queue, before, day, count) VALUES '
+        + ", ".join(f"({queue}, {state}, 0, {difference})" for queue, state, difference in values)
+    )
     return fault(
         "counters",
         f"they count {'; '.join(told[:_MOST_NAMED])}{more}: somebody has changed the tables by hand",
-        f'INSERT INTO "{schema}".move (queue, before, day, count) VALUES {values}',
+        remedy,
     )
 
 

@@ -7,8 +7,8 @@
 CREATE TABLE job (
     id                    uuid        NOT NULL PRIMARY KEY,
     inserted_at           timestamptz NOT NULL,
-    original_max_attempts integer     NOT NULL,
-    max_attempts          integer     NOT NULL,
+    original_max_attempts integer     NOT NULL CHECK (original_max_attempts >= 1),
+    max_attempts          integer     NOT NULL CHECK (max_attempts >= 1),
     priority              smallint    NOT NULL,
     queue                 text        NOT NULL,
     task                  text        NOT NULL,
@@ -18,7 +18,7 @@ CREATE TABLE job (
     expires_at            timestamptz,
     scheduled_at          timestamptz NOT NULL,
     state                 smallint    NOT NULL CHECK (state BETWEEN 1 AND 9),
-    attempt               integer     NOT NULL DEFAULT 0,
+    attempt               integer     NOT NULL DEFAULT 0 CHECK (attempt >= 0),
     -- the number of the node that claimed it last
     node                  integer,
     -- stays after the settle, so that a settle sent twice is recognised

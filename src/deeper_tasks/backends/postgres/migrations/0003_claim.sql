@@ -1,3 +1,13 @@
+-- How many attempts a claimed job had when an operator retried it last; NULL where its numbers cannot be those of a job.
+CREATE FUNCTION earlier_attempts(_attempt integer, _max_attempts integer, _original_max_attempts integer) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+    SELECT CASE
+        WHEN _attempt >= 1 AND _max_attempts >= 1 AND _original_max_attempts >= 1
+        THEN _max_attempts - _original_max_attempts
+    END
+$$;
+
 -- Takes pending jobs of a queue and marks them running, in one statement; see the protocol's claim.
 --
 -- Two locks, both until the end of the statement. By its token: the same claim sent twice at once happens once, and
@@ -64,7 +74,8 @@ BEGIN
         SELECT
             job.id::text, job.task, job.arguments, job.priority, job.attempt, job.max_attempts, job.inserted_at,
             job.scheduled_at, _moment, job.expires_at, job.attempted_at IS NOT NULL, job.unknown_since, job.unfit_since,
-            job.is_quarantined IS NOT NULL, job.max_attempts - job.original_max_attempts, job.options, NULL::text,
+            job.is_quarantined IS NOT NULL,
+            earlier_attempts(job.attempt, job.max_attempts, job.original_max_attempts), job.options, NULL::text,
             0::bigint
         FROM job
         WHERE job.state = 4 AND job.node = _number AND job.token = _token
@@ -140,8 +151,10 @@ BEGIN
     SELECT
         claimed.id, claimed.task, claimed.arguments, claimed.priority, claimed.attempt, claimed.max_attempts,
         claimed.inserted_at, claimed.scheduled_at, _moment, claimed.expires_at,
-        claimed.place <= _slots AND claimed.is_quarantined IS NULL, claimed.unknown_since, claimed.unfit_since, claimed.is_quarantined IS NOT NULL,
-        claimed.max_attempts - claimed.original_max_attempts, claimed.options, NULL::text, _passed_by
+        claimed.place <= _slots AND claimed.is_quarantined IS NULL, claimed.unknown_since, claimed.unfit_since,
+        claimed.is_quarantined IS NOT NULL,
+        earlier_attempts(claimed.attempt, claimed.max_attempts, claimed.original_max_attempts), claimed.options,
+        NULL::text, _passed_by
     FROM claimed
     ORDER BY claimed.place;
 END;

@@ -12,7 +12,10 @@ AS $$
 DECLARE
     _number integer;
 BEGIN
-    UPDATE node SET beat = node.beat + 1, busy = _busy, beat_at = coalesce(_now, clock_timestamp())
+    UPDATE node SET
+        beat = CASE WHEN node.beat < 9223372036854775807 THEN node.beat + 1 ELSE 0 END,
+        busy = _busy,
+        beat_at = coalesce(_now, clock_timestamp())
     WHERE node.id = _node AND NOT node.is_lost
     RETURNING node.number INTO _number;
     IF _number IS NULL THEN

@@ -33,10 +33,11 @@ BEGIN
     SELECT
         NULL::text,
         0::bigint,
-        -- A day at most: the difference to infinity is no number.
-        greatest(0, ceil(
-            extract(epoch FROM least(job.scheduled_at, _moment + interval '1 day') - _moment) * 1000000
-        ))::bigint
+        -- From now to a day at most: the difference to infinity is no number.
+        ceil(
+            extract(epoch FROM least(greatest(job.scheduled_at, _moment), _moment + interval '1 day') - _moment)
+            * 1000000
+        )::bigint
     FROM job
     WHERE job.state IN (1, 5)
     ORDER BY job.scheduled_at, job.id
@@ -45,6 +46,11 @@ BEGIN
     PERFORM fold();
 END;
 $$;
+
+-- A sum of counts as it is stored and shown: of a damaged counter it may be one that no bigint holds.
+CREATE FUNCTION within_bigint(_sum numeric) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS 'SELECT least(greatest(_sum, -9223372036854775808), 9223372036854775807)::bigint';
 
 -- Adds to the counters what they are behind. One at a time: so no two wait for each other.
 CREATE FUNCTION fold() RETURNS void
@@ -58,7 +64,7 @@ BEGIN
         WITH taken AS (
             DELETE FROM move WHERE move.ctid = ANY (ARRAY (SELECT move.ctid FROM move LIMIT 10000)) RETURNING move.*
         ), change AS (
-            SELECT taken.queue, taken.before AS state, 0 AS day, -taken.count AS count
+            SELECT taken.queue, taken.before AS state, 0 AS day, -taken.count::bigint AS count
             FROM taken WHERE taken.before IS NOT NULL
             UNION ALL
             SELECT taken.queue, taken.after, 0, taken.count FROM taken WHERE taken.after IS NOT NULL
@@ -70,7 +76,7 @@ BEGIN
         FROM change
         GROUP BY change.queue, change.state, change.day
         HAVING sum(change.count) <> 0
-        ON CONFLICT (queue, state, day) DO UPDATE SET count = counter.count + excluded.count;
+        ON CONFLICT (queue, state, day) DO UPDATE SET count = within_bigint(counter.count::numeric + excluded.count);
     END IF;
 END;
 $$;
