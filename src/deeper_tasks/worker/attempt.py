@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.state import State
@@ -28,6 +28,7 @@ class Attempt(StopSignals):
     `stalls` are those of the loop on which its code runs beside other code; None where it runs elsewhere, or has not
     begun. It runs there `on_loop_since` that time of its clock; 0: since its start. `excused` is by how many seconds
     its deadline was put off for them.
+    `begin`, where a process has to be made first, is how its executor tells that the handler is about to be called.
     `may_be_settled`: the store was sent an end, and its answer was lost. `must_tell`: the store must know that it
     starts, before it does.
     """
@@ -39,6 +40,7 @@ class Attempt(StopSignals):
     ignored = 0
     thread: int | None = None
     interrupt: Callable[[], object] | None = None
+    begin: Callable[[], Awaitable[None]] | None = None
     pass_on: Callable[[Stop, str], object] | None = None
     task: asyncio.Task[object] | None = None
     stalls: Stalls | None = None

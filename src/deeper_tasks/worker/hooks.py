@@ -21,6 +21,8 @@ Hook = Callable[..., Any]
 
 STOP_SECONDS = 10.0
 """Seconds that all stop hooks of a process get together."""
+_PATIENCE = 10.0
+"""Seconds until the log says which start hook the worker waits for; it says so again after twice the time."""
 
 
 class Hooks:
@@ -62,9 +64,17 @@ class HookRun:
         self.calling = ""
         """Which hook runs now, in words; empty: none does. Safe to read from any thread."""
 
-    async def start(self, *, stopping: asyncio.Event, context: contextvars.Context) -> None:
+    async def start(
+        self,
+        *,
+        stopping: asyncio.Event,
+        context: contextvars.Context,
+        tell: Callable[[str], object] | None = None,
+    ) -> None:
         """
         Run the start hooks in turn, until one fails or the worker is told to stop.
+
+        `tell` is called before each, with its name in words; without it, the log names one that takes long.
 
         What they set in their context is set in `context`. A plain `def` runs in a thread of its own.
 
@@ -77,7 +87,9 @@ class HookRun:
             calling = asyncio.Task(self._start(hook), context=context)
             telling = asyncio.create_task(stopping.wait())
             try:
-                await asyncio.wait({calling, telling}, return_when=asyncio.FIRST_COMPLETED)
+                if tell is not None:
+                    tell(f"its start hook {describe(hook)}")
+                await _wait_for_first({calling, telling}, hook=None if tell else hook)
                 if not calling.done():
                     _logger.warning("the worker stops before the start hook %s has ended", describe(hook))
                     return
@@ -126,6 +138,14 @@ class HookRun:
             elif (error := calling.result()[1]) is not None:
                 log_failed_stop(hook, error)
         self._started = None
+
+
+async def _wait_for_first(waited: set[asyncio.Task[Any]], *, hook: Hook | None) -> None:
+    patience, waits = None if hook is None else _PATIENCE, 0.0
+    while not (await asyncio.wait(waited, timeout=patience, return_when=asyncio.FIRST_COMPLETED))[0]:
+        if hook is not None and patience is not None:
+            waits, patience = waits + patience, patience * 2
+            _logger.warning("the worker has waited %.3g s for its start hook %s", waits, describe(hook))
 
 
 Ended = tuple[object, BaseException | None]

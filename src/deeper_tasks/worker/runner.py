@@ -30,7 +30,7 @@ from deeper_tasks.worker.call import AnyTask, Call, CallSettings, report_error
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.deadlines import Deadlines
 from deeper_tasks.worker.executors import Executor
-from deeper_tasks.worker.executors.process import ProcessDiedError
+from deeper_tasks.worker.executors.process import ProcessDiedError, ProcessExecutor
 from deeper_tasks.worker.layers import Layers, Middleware
 from deeper_tasks.worker.quarantine import Apart, Quarantine
 from deeper_tasks.worker.reporter import Reporter
@@ -90,7 +90,8 @@ class Runner:
             return refusal
         if quarantine is not None:
             return await quarantine.run(attempt, call, partial(self.run, attempt))
-        if attempt.must_tell and not await self._may_start(attempt):
+        starts_later = child is None and self._has_process_to_make(task)
+        if attempt.must_tell and not starts_later and not await self._may_start(attempt):
             return None
         if attempt.forced:
             return None if attempt.stop is Stop.LOST else verdict.unbegun(call, attempt)
@@ -98,6 +99,10 @@ class Runner:
             settlement = await self._transactions.run(attempt, call, partial(self._inside, attempt, call))
         else:
             self._start(attempt, task)
+            if starts_later:
+                attempt.begin = partial(self._begin, attempt)
+            else:
+                self._tell_of_start(attempt)
             settlement = await self._executed(attempt, call, child=child)
         if self._reporter.has_news(job.id):
             await self._reporter.flush(job.id)
@@ -177,6 +182,7 @@ class Runner:
         if attempt.job.expires_at is not None and self._is_past(attempt.job.expires_at, attempt):
             return call.refused(EXPIRED.kind, EXPIRED.message)
         self._start(attempt, call.task, transaction)
+        self._tell_of_start(attempt)
         assert attempt.onlooker is not None
         # What the middleware enqueues joins as well.
         with running_job(attempt.onlooker):
@@ -198,6 +204,19 @@ class Runner:
         if self._middleware:
             attempt.onlooker = onlookers_view(attempt.context)
         self._deadlines.watch(attempt, timeout)
+
+    def _has_process_to_make(self, task: AnyTask) -> bool:
+        return task.executor is ExecutorKind.PROCESS and isinstance(self._executors[task.executor], ProcessExecutor)
+
+    async def _begin(self, attempt: Attempt) -> None:
+        """Tell of the start of an attempt whose process is there; where it may not start, it is told to stop."""
+        if attempt.must_tell and not await self._may_start(attempt):
+            attempt.tell_to_stop(Stop.LOST)
+        if not attempt.forced:
+            self._tell_of_start(attempt)
+
+    def _tell_of_start(self, attempt: Attempt) -> None:
+        job = attempt.job
         if self._bus.wants(JobStarted):
             waited = timedelta(seconds=self._clock.monotonic() - attempt.claimed)
             self._bus.emit(

@@ -181,6 +181,21 @@ async def test_a_start_hook_that_blocks_its_thread_does_not_keep_the_worker_from
     assert began == [True]
 
 
+async def test_the_log_names_the_start_hook_that_a_worker_waits_for(manager, caplog, monkeypatch):
+    monkeypatch.setattr(hooks, "_PATIENCE", 0.01)
+    workers = []
+
+    @manager.on_worker_start
+    async def connect():
+        while "for its start hook" not in caplog.text:  # noqa: ASYNC110 - said by another task
+            await asyncio.sleep(0)
+        workers[0].stop()
+
+    await manager.run_worker(handle_signals=False, on_start=workers.append)
+    assert "the worker has waited 0.01 s for its start hook" in caplog.text
+    assert ".connect" in caplog.text
+
+
 @pytest.mark.parametrize("is_async", [True, False])
 async def test_a_worker_told_to_stop_waits_for_no_start_hook(manager, told, is_async, caplog):
     said = told("start a")

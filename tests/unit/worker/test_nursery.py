@@ -14,8 +14,9 @@ import pytest
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.stop import Stop
+from deeper_tasks.integrations.events import JobStarted
 from deeper_tasks.worker.clock import SystemClock
-from deeper_tasks.worker.executors import nursery, process
+from deeper_tasks.worker.executors import nursery, preparation, process
 from deeper_tasks.worker.executors.nursery import Nursery
 from deeper_tasks.worker.executors.process import ProcessExecutor
 from deeper_tasks.worker.home import Home, NoHomeError
@@ -407,6 +408,24 @@ async def test_where_the_system_has_no_process_to_give_the_job_runs_in_the_worke
 
     assert (await run(ward, here)).result == str(os.getpid())
     assert "no process can be made for it: no process can be started now: [Errno 11] no more" in caplog.text
+
+
+async def test_the_log_names_the_import_that_a_job_in_quarantine_waits_for(
+    ward, application, wait_until, caplog, monkeypatch
+):
+    monkeypatch.setattr(preparation, "_PATIENCE", 0.1)
+    ward.home = application(
+        "import time\nfrom pathlib import Path\nwhile not Path('{folder}', 'go').exists(): time.sleep(0.005)\n"
+    )
+
+    @ward.task
+    async def here(): ...
+
+    _, running = ward.start(await lost(ward, here))
+    await wait_until(lambda: f"busy with the import of {ward.home.place.partition(':')[0]}" in caplog.text)
+    assert ward.of_kind(JobStarted) == []
+    (ward.folder / "go").touch()
+    await asyncio.wait_for(running, 20)
 
 
 async def test_a_stop_while_the_child_gets_ready_ends_it_without_an_attempt(ward, application, tmp_path, wait_until):

@@ -17,10 +17,10 @@ from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.stop import Stop
-from deeper_tasks.integrations.events import ArgumentsUnfit
+from deeper_tasks.integrations.events import ArgumentsUnfit, JobStarted
 from deeper_tasks.tasks import ExecutorKind, TaskRegistry
 from deeper_tasks.worker.clock import SystemClock
-from deeper_tasks.worker.executors import process
+from deeper_tasks.worker.executors import preparation, process
 
 TASKS = """
     import asyncio, contextvars, ctypes, decimal, functools, math, os, re, resource, signal, subprocess, sys, threading
@@ -643,6 +643,23 @@ async def test_neighbours_run_on_while_others_die(bench, tasks, tmp_path):
     assert (await asyncio.wait_for(neighbour, 30)).end is End.COMPLETE
 
 
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_a_start_is_written_when_the_process_is_there(bench, tasks, monkeypatch, is_ours):
+    processes = bench.executors[ExecutorKind.PROCESS]
+    children, write = [], bench.reporter.mark_started
+
+    async def mark_started(job):
+        children.append(len(processes._children))
+        return is_ours and await write(job)
+
+    monkeypatch.setattr(bench.reporter, "mark_started", mark_started)
+    _, running = bench.start(await bench.claim(tasks["tells"], slots=0, max_attempts=1))
+    settlement = await asyncio.wait_for(running, 20)
+    assert children == [1]
+    assert len(bench.of_kind(JobStarted)) == is_ours
+    assert (settlement is not None) is is_ours
+
+
 # Memory.
 
 
@@ -732,10 +749,11 @@ async def test_the_timeout_counts_from_when_a_child_has_the_job_and_not_while_th
 
 
 async def test_an_import_that_does_not_end_is_given_up(bench, slow_task, monkeypatch):
-    monkeypatch.setattr(process, "_LONGEST_IMPORT", 0.3)
+    monkeypatch.setattr(preparation, "LONGEST", 0.3)
     settlement = await bench.run(slow_task)
     assert (settlement.end, settlement.error.kind) == (End.RETRY, "ProcessDiedError")
-    assert "could not be imported in a process of its own: it took longer than 0.3 s" in settlement.error.message
+    assert "could not be imported in a process of its own: " in settlement.error.message
+    assert settlement.error.message.endswith(" did not end within 0.3 s")
 
 
 async def test_closing_does_not_wait_for_the_application_s_import(bench, slow_task, wait_until):

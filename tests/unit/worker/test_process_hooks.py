@@ -9,7 +9,8 @@ import pytest
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.errors import JobNotCompletedError
-from deeper_tasks.integrations.events import JobRetried
+from deeper_tasks.integrations.events import JobRetried, JobStarted
+from deeper_tasks.worker.executors import preparation
 
 APPLICATION = """
     import asyncio, contextvars, os, time
@@ -44,6 +45,8 @@ APPLICATION = """
             raise ConnectionError("no database")
         if (folder / "slow").exists():
             time.sleep(0.3)
+        if (folder / "hangs").exists():
+            time.sleep(1000)
         return {"pid": os.getpid()}
 
     @manager.on_worker_stop
@@ -66,6 +69,10 @@ APPLICATION = """
             await asyncio.sleep(0)
         lost = asyncio.get_running_loop().create_task(asyncio.Event().wait())
         return [os.getpid(), current_job().state.pid, colour.get(), len(asyncio.all_tasks())]
+
+    @manager.task(executor="process")
+    def leave():
+        os._exit(0)
 
     @manager.task(executor="process")
     def look_without_async():
@@ -119,6 +126,34 @@ async def test_a_start_hook_that_fails_in_a_child_fails_the_attempt_which_is_tri
     pids = {int(path.name.split()[1]) for path in application.folder.glob("notes *")}
     [failed] = pids - {good, os.getpid()}
     assert notes_of(application, failed) == ["start", "stop ticker"]
+
+
+async def test_a_start_hook_that_hangs_in_a_child_is_told_with_its_job_and_fails_the_attempt(
+    application, working, caplog, monkeypatch
+):
+    monkeypatch.setattr(preparation, "_PATIENCE", 0.1)
+    manager, told = application.manager, []
+    manager.subscribe(lambda event: (told.append(event), (application.folder / "hangs").unlink()), JobRetried)
+    manager.subscribe(told.append, JobStarted)
+    async with working(manager) as worker:
+        while "pid" not in worker.state:  # noqa: ASYNC110 - set by the worker
+            await asyncio.sleep(0)
+        with pytest.raises(JobNotCompletedError):
+            await manager.result(await application.leave.with_options(max_attempts=1).enqueue(), timeout=30)
+        (application.folder / "hangs").touch()
+        monkeypatch.setattr(preparation, "LONGEST", 0.5)
+        task_id = await application.look.with_options(retry_delay_seconds=0, max_attempts=2).enqueue()
+        while len(told) < 2:  # noqa: ASYNC110 - by the bus
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr(preparation, "LONGEST", 60)
+        await manager.result(task_id, timeout=30)
+    first, failed, started = told
+    assert first.job_id != task_id
+    assert failed.error.kind == "HookError"
+    assert failed.error.message.endswith(f"its start hook {application.__name__}.start did not end within 0.5 s")
+    assert (started.job_id, started.attempt) == (task_id, 2)
+    assert f"the job {task_id} of {application.__name__}.look has waited" in caplog.text
+    assert f"which is busy with its start hook {application.__name__}.start" in caplog.text
 
 
 async def test_start_hooks_do_not_use_up_the_jobs_timeout(application, working):

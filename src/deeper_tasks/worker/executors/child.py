@@ -26,6 +26,7 @@ from deeper_tasks.worker.executors.child_hooks import ChildHooks, run_to_its_end
 from deeper_tasks.worker.executors.child_stops import ChildStops
 from deeper_tasks.worker.executors.family import children_of, has_ended
 from deeper_tasks.worker.executors.frames import (
+    Busy,
     Declined,
     Done,
     Logged,
@@ -81,7 +82,7 @@ def serve(connection: socket.socket, names: HookNames | None = None) -> None:
 def _start(hooks: ChildHooks, news: _News, *, are_there: bool) -> bool:
     """Run the start hooks, and tell the worker how that ended."""
     try:
-        hooks.start()
+        hooks.start(lambda doing: news.send(encode(Busy(doing=doing))))
     except HookError as error:
         news.send(encode(Started(error=report_error(error))))
         return False

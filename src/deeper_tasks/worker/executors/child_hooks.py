@@ -8,7 +8,7 @@ import inspect
 import logging
 import os
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -39,9 +39,9 @@ class ChildHooks:
         self._runner: asyncio.Runner | None = None
         self._stopping: Hook | None = None
 
-    def start(self) -> None:
+    def start(self, tell: Callable[[str], object]) -> None:
         """
-        Find the hooks and run the start hooks.
+        Find the hooks and run the start hooks, each told in words before.
 
         Raises:
             HookError: one is not found, or failed.
@@ -51,6 +51,7 @@ class ChildHooks:
         self._runner = asyncio.Runner()
         self._hooks = self._names.find()
         for hook in self._hooks.starts:
+            tell(f"its start hook {describe(hook)}")
             take(self.state, hook, self._call(hook))
             self._started += 1
         self.base.freeze()

@@ -98,6 +98,12 @@ class Exited(Struct, frozen=True, kw_only=True, tag=True):
     is_over_limit: bool = False
 
 
+class Busy(Struct, frozen=True, kw_only=True, tag=True):
+    """Zygote or child to worker, before it is ready: what it does now, in words."""
+
+    doing: str
+
+
 class Started(Struct, frozen=True, kw_only=True, tag=True):
     """Child to worker, where there are hooks: the start hooks have run, or why not; then the child ends."""
 
@@ -171,6 +177,7 @@ Frame = (
     | Forked
     | Unforked
     | Exited
+    | Busy
     | Started
     | Run
     | Told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.tasks import ExecutorKind
 from deeper_tasks.worker.attempt import Attempt
@@ -12,12 +13,11 @@ from deeper_tasks.worker.call import Call
 from deeper_tasks.worker.executors import frames
 from deeper_tasks.worker.executors.family import memory_above
 from deeper_tasks.worker.executors.frames import Declined, Done, GarbledError, Prepare, Prepared
+from deeper_tasks.worker.executors.preparation import Preparation, wait_for_first
 from deeper_tasks.worker.executors.process import ForkedChild, ProcessDiedError, ProcessExecutor
 from deeper_tasks.worker.home import Home, NoHomeError
 from deeper_tasks.worker.quarantine import NoChildError
 
-_LONGEST_PREPARATION = 600.0
-"""Seconds that the import of the application and its start hooks may take in a child."""
 _LONGEST_FAREWELL = 15.0
 """Seconds that a child gets to run its stop hooks."""
 
@@ -53,7 +53,7 @@ class Nursery:
         made = QuarantineChild(child, processes=self._processes)
         attempt.interrupt = lambda: self._processes.kill(child)
         try:
-            problem = await made.prepare(Prepare(home=home, task=call.job.task, module=call.task.module))
+            problem = await made.prepare(Prepare(home=home, task=call.job.task, module=call.task.module), call.job)
         except BaseException:
             self._processes.kill(child)
             raise
@@ -80,16 +80,20 @@ class QuarantineChild:
         self._child = child
         self._processes = processes
 
-    async def prepare(self, prepare: Prepare) -> str | None:
+    async def prepare(self, prepare: Prepare, job: ClaimedJob) -> str | None:
         """Have the child get ready; returns what went wrong."""
         self._child.writer.write(frames.encode(prepare))
+        preparation = Preparation()
+        reading = asyncio.ensure_future(preparation.read(self._child.reader))
         try:
-            async with asyncio.timeout(_LONGEST_PREPARATION):
-                prepared = await frames.read(self._child.reader)
+            await wait_for_first((reading,), job=job, doing=lambda: preparation.doing)
+            prepared = reading.result()
         except GarbledError:
             return "it wrote something of its own to the worker's connection"
-        except TimeoutError:
-            return f"its import and its start hooks took longer than {_LONGEST_PREPARATION:g} s"
+        except TimeoutError as late:
+            return str(late)
+        finally:
+            reading.cancel()
         if isinstance(prepared, Prepared):
             return prepared.error
         error = await self._processes.death(self._child)

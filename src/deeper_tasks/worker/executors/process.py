@@ -53,6 +53,7 @@ from deeper_tasks.worker.executors.frames import (
 )
 from deeper_tasks.worker.executors.log_receiver import LogReceiver
 from deeper_tasks.worker.executors.log_sender import levels_here
+from deeper_tasks.worker.executors.preparation import Preparation, wait_for_first
 from deeper_tasks.worker.hook_names import HookNames
 from deeper_tasks.worker.hooks import STOP_SECONDS
 from deeper_tasks.worker.host import child_mark
@@ -60,8 +61,6 @@ from deeper_tasks.worker.host import child_mark
 _logger = logging.getLogger("deeper_tasks")
 
 _MEGABYTE = 1024 * 1024
-_LONGEST_IMPORT = 600.0
-"""Seconds that the application's import may take, which no job's timeout limits."""
 _LAST_WORDS = 1.0
 """Seconds between a child's end and the end of what may still be heard of it."""
 _MOST_NEWS, _LONGEST_ESCAPE = 64 * _MEGABYTE, 6
@@ -124,6 +123,7 @@ class ProcessExecutor:
         self._idle: list[ForkedChild] = []
         self._starting: asyncio.Task[None] | None = None
         self._has_warned = False
+        self._importing = Preparation()
         self._logs: LogReceiver | None = None
 
     async def warm_up(self) -> None:
@@ -138,6 +138,8 @@ class ProcessExecutor:
         self._deadlines.hold(attempt)
         child = await self.obtain(attempt, limit=limit)
         if child is None:
+            return verdict.unbegun(call, attempt)
+        if not await self._begins(attempt, child):
             return verdict.unbegun(call, attempt)
         assert attempt.context is not None
         self._deadlines.watch(attempt, attempt.context.timeout)
@@ -164,6 +166,19 @@ class ProcessExecutor:
         if end.settlement.is_unfit:
             raise UnfitArgumentsError(end.settlement.reason)
         return end.settlement
+
+    async def _begins(self, attempt: Attempt, child: ForkedChild) -> bool:
+        """Tell that the handler is about to be called; False: the attempt was told to stop, and the child is free."""
+        if attempt.begin is None:
+            return True
+        is_begun = False
+        try:
+            await attempt.begin()
+            is_begun = not attempt.forced
+        finally:
+            if not is_begun:
+                self._idle.append(child)
+        return is_begun
 
     async def obtain(self, attempt: Attempt, *, limit: int | None = None) -> ForkedChild | None:
         """
@@ -314,11 +329,16 @@ class ProcessExecutor:
     async def _fork_for(self, attempt: Attempt) -> ForkedChild | None:
         """Return a new child; None when the attempt was told to stop before there was one, as during the import."""
         told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        forking = asyncio.create_task(self._fork(), context=Context())
+        preparation = Preparation()
+        forking = asyncio.create_task(self._fork(preparation), context=Context())
         attempt.interrupt = lambda: None if told.done() else told.set_result(None)
         try:
             either: set[asyncio.Future[Any]] = {forking, told}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await wait_for_first(
+                either,
+                job=attempt.job,
+                doing=lambda: self._importing.doing if self._listening is None else preparation.doing,
+            )
         finally:
             attempt.interrupt = None
             if not forking.done():
@@ -330,7 +350,7 @@ class ProcessExecutor:
         if not forking.cancelled() and forking.exception() is None:
             self._idle.append(forking.result())
 
-    async def _fork(self) -> ForkedChild:
+    async def _fork(self, preparation: Preparation) -> ForkedChild:
         await self._ensure_zygote()
         assert self._control is not None
         ours, theirs = socket.socketpair()
@@ -352,16 +372,20 @@ class ProcessExecutor:
         if (exited := self._early_exits.pop(pid, None)) is not None:
             self._note_exit(exited)
         if self._hooks is not None:
-            await self._until_started(child)
+            await self._until_started(child, preparation)
         child.is_started = True
         return child
 
-    async def _until_started(self, child: ForkedChild) -> None:
+    async def _until_started(self, child: ForkedChild, preparation: Preparation) -> None:
         """Wait until a child's start hooks have run. Raises HookError where they failed."""
         try:
-            async with asyncio.timeout(_LONGEST_IMPORT):
-                frame = await frames.read(child.reader)
-        except (GarbledError, TimeoutError):
+            frame = await preparation.read(child.reader)
+        except TimeoutError as error:
+            self._give_up(child, "took too long")
+            await self.death(child)
+            _logger.error("a process for jobs did not start: %s", error)  # noqa: TRY400 - its traceback tells nothing
+            raise HookError(f"a process for jobs did not start: {error}") from error
+        except GarbledError:
             self._give_up(child, "was not through with its start hooks")
             frame = None
         if isinstance(frame, Started) and frame.error is None:
@@ -404,7 +428,8 @@ class ProcessExecutor:
                 logs_disabled=logging.root.manager.disable,
             )
         )
-        reason = await _why_not_ready(reader)
+        self._importing = Preparation()
+        reason = await _why_not_ready(reader, self._importing)
         if reason is not None:
             control.close()
             process.kill()
@@ -475,14 +500,13 @@ def _send_descriptor(control: int, data: bytes, descriptor: int) -> None:
         socket.send_fds(connection, [data], [descriptor])
 
 
-async def _why_not_ready(zygote: asyncio.StreamReader) -> str | None:
+async def _why_not_ready(zygote: asyncio.StreamReader, importing: Preparation) -> str | None:
     try:
-        async with asyncio.timeout(_LONGEST_IMPORT):
-            ready = await frames.read(zygote)
+        ready = await importing.read(zygote)
     except GarbledError:
         return "it wrote something of its own to the worker's connection"
-    except TimeoutError:
-        return f"it took longer than {_LONGEST_IMPORT:g} s"
+    except TimeoutError as error:
+        return str(error)
     return ready.error if isinstance(ready, Ready) else "it ended at once"
 
 

@@ -32,6 +32,7 @@ from deeper_tasks.worker.clock import Clock, SystemClock
 from deeper_tasks.worker.deadlines import Deadlines
 from deeper_tasks.worker.executors.coroutine import CoroutineExecutor
 from deeper_tasks.worker.executors.frames import (
+    Busy,
     Done,
     Frame,
     Logged,
@@ -91,7 +92,7 @@ def serve(connection: socket.socket, prepare: Prepare) -> None:
     with suppress(OSError):
         _OOM_SCORE.write_text("1000")
     try:
-        outfit = _equip(prepare)
+        outfit = _equip(prepare, line)
     except BaseException as error:  # noqa: BLE001 - whatever an import raises is told to the worker
         line.send(Prepared(error=_words(error)))
     else:
@@ -99,8 +100,9 @@ def serve(connection: socket.socket, prepare: Prepare) -> None:
         run_on_loop(_work(line, outfit))
 
 
-def _equip(prepare: Prepare) -> Outfit:
+def _equip(prepare: Prepare, line: _Line) -> Outfit:
     module, _, attribute = prepare.home.place.partition(":")
+    line.send(Busy(doing=f"the import of {module}"))
     manager = attrgetter(attribute)(importlib.import_module(module))
     outfit: Outfit = manager._outfit(prepare.home)  # noqa: SLF001 - only a manager has one
     if outfit.registry.resolve_for_run(prepare.task) is None and prepare.module is not None:
@@ -116,7 +118,11 @@ async def _work(line: _Line, outfit: Outfit) -> None:
     hooks = HookRun(outfit.hooks, clock=clock)
     try:
         try:
-            await hooks.start(stopping=asyncio.Event(), context=base.context)
+            await hooks.start(
+                stopping=asyncio.Event(),
+                context=base.context,
+                tell=lambda doing: line.send(Busy(doing=doing)),
+            )
         except Exception as error:  # noqa: BLE001 - told to the worker
             line.send(Prepared(error=_words(error)))
             return

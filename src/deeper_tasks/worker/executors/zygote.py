@@ -23,6 +23,7 @@ from deeper_tasks.integrations.tracebacks import format_traceback
 from deeper_tasks.worker.executors import child
 from deeper_tasks.worker.executors.family import children_of, memory_above
 from deeper_tasks.worker.executors.frames import (
+    Busy,
     Exited,
     Fork,
     Forked,
@@ -87,7 +88,7 @@ class Zygote:
             self._hooks = setup.hooks
             sender = LogSender(self._logs, levels=setup.log_levels, disabled=setup.logs_disabled)
             logging.getLogger().addHandler(sender)
-            error = _import(setup)
+            error = self._import(setup)
             sender.take_part()
             # What the application's import started is its own, and no job's.
             self._helpers = children_of(os.getpid())
@@ -97,6 +98,16 @@ class Zygote:
             signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
             while self._serve_once():
                 pass
+
+    def _import(self, setup: Setup) -> str | None:
+        sys.path[:] = setup.path
+        try:
+            for module in setup.modules:
+                self._send(Busy(doing=f"the import of {module}"))
+                importlib.import_module(module)
+        except BaseException as error:  # noqa: BLE001 - whatever a module raises is reported to the worker
+            return format_traceback(error)
+        return None
 
     def _serve_once(self) -> bool:
         pause = _LOOK_AT_MEMORY if self._limits else None
@@ -200,20 +211,10 @@ class Zygote:
             # One that has ended hands its own children on to us: look again.
             time.sleep(_ORPHAN_PAUSE)
 
-    def _send(self, frame: Ready | Forked | Unforked | Exited | Unwatched) -> None:
+    def _send(self, frame: Busy | Ready | Forked | Unforked | Exited | Unwatched) -> None:
         # A worker that is gone is noticed when its side of the socket reads as closed.
         with suppress(OSError):
             self._control.sendall(encode(frame))
-
-
-def _import(setup: Setup) -> str | None:
-    sys.path[:] = setup.path
-    try:
-        for module in setup.modules:
-            importlib.import_module(module)
-    except BaseException as error:  # noqa: BLE001 - whatever a module raises is reported to the worker
-        return format_traceback(error)
-    return None
 
 
 def _kill_group(pid: int) -> None:
