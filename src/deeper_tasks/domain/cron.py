@@ -154,10 +154,13 @@ def _unreadable(expression: str, error: CronSimError) -> str:
 def _unknown_word(expression: str) -> str:
     if expression.lower().lstrip().startswith("@every"):
         return (
-            f"{expression!r} is no interval: after '@every' come whole numbers, each with its unit (s, m, h or d), "
-            "together at least one second, as in '@every 90s' or '@every 1h30m'"
+            f"{expression!r} is no cron expression, for it is no interval: after '@every' come whole numbers, "
+            "each with its unit (s, m, h or d), together at least one second, as in '@every 90s' or '@every 1h30m'"
         )
-    return f"{expression!r} is no alias: there are {', '.join(ALIASES)}, and '@every' with an interval"
+    aliases = ", ".join(ALIASES)
+    return (
+        f"{expression!r} is no cron expression, for it is no alias: there are {aliases}, and '@every' with an interval"
+    )
 
 
 def _never_due(expression: str) -> str:
