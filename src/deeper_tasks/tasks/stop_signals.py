@@ -37,6 +37,12 @@ class StopSignals:
     reason = ""
     exit: BaseException | None = None
 
+    def is_undisturbed(self, ran_for: timedelta) -> bool:
+        """Whether nothing but the handler itself decides how it ends after so long: neither a stop nor its timeout."""
+        return not (
+            self.told or self.seen or self.exit is not None or (self.timeout is not None and ran_for > self.timeout)
+        )
+
     def is_late(self, ran_for: timedelta) -> bool:
         """Whether a handler that ran so long has ended after its timeout, by no fault of others."""
         return self.timeout is not None and ran_for > self.timeout and ran_for - self.held > self.timeout

@@ -52,7 +52,7 @@ class Attempt(StopSignals):
 
     def __init__(self, job: ClaimedJob, *, claimed: float) -> None:
         self.job = job
-        self.must_tell = not job.has_started and (job.is_last_attempt or job.attempt > 1 or job.is_quarantined)
+        self.must_tell = not job.has_started and (job.attempt > 1 or job.is_quarantined or job.is_last_attempt)
         self.claimed = claimed
 
     @property

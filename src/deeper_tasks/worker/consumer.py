@@ -242,6 +242,8 @@ class Consumer:
             settlement = self._end_of_fault(attempt, error)
         finally:
             del self.running[job.id]
+            # The job's view points back at the attempt: such a ring would wait for the garbage collector.
+            attempt.context = attempt.onlooker = None
             if attempt.ignored:
                 # This is the context of the attempt, in which no subscriber may run.
                 self._base.fresh().run(self._on_freed, attempt)

@@ -62,6 +62,7 @@ class Runner:
     ) -> None:
         self._registry = registry
         self._executors = executors
+        self._makes_processes = isinstance(executors.get(ExecutorKind.PROCESS), ProcessExecutor)
         self._call_settings = call_settings
         self._middleware = middleware
         self._settings = settings
@@ -90,7 +91,7 @@ class Runner:
             return refusal
         if quarantine is not None:
             return await quarantine.run(attempt, call, partial(self.run, attempt))
-        starts_later = child is None and self._has_process_to_make(task)
+        starts_later = task.executor is ExecutorKind.PROCESS and child is None and self._makes_processes
         if attempt.must_tell and not starts_later and not await self._may_start(attempt):
             return None
         if attempt.forced:
@@ -204,9 +205,6 @@ class Runner:
         if self._middleware:
             attempt.onlooker = onlookers_view(attempt.context)
         self._deadlines.watch(attempt, timeout)
-
-    def _has_process_to_make(self, task: AnyTask) -> bool:
-        return task.executor is ExecutorKind.PROCESS and isinstance(self._executors[task.executor], ProcessExecutor)
 
     async def _begin(self, attempt: Attempt) -> None:
         """Tell of the start of an attempt whose process is there; where it may not start, it is told to stop."""

@@ -34,6 +34,8 @@ def returned(call: Call, value: object, ran_for: timedelta, stops: StopSignals) 
 
 
 def _returned(call: Call, value: object, ran_for: timedelta, stops: StopSignals) -> Settlement:
+    if stops.is_undisturbed(ran_for):
+        return call.returned(value, ran_for)
     is_late = stops.is_late(ran_for)
     if not (is_late or stops.told or stops.seen or stops.exit):
         return call.returned(value, ran_for)

@@ -32,7 +32,7 @@ class CoroutineExecutor:
         """Await the handler."""
         args, kwargs = call.arguments()
         # Middleware may await it in a task of its own.
-        this = asyncio.current_task()
+        this = attempt.task if attempt.onlooker is attempt.context else asyncio.current_task()
         assert this is not None
         assert attempt.context is not None
         token = enter_job(attempt.context)
@@ -46,7 +46,10 @@ class CoroutineExecutor:
             return verdict.raised(call, error, ran_for, attempt)
         else:
             leave_if_copy(self._pid)
-            ran_for = _ran_for(attempt, self._now())
+            ran_for = timedelta(seconds=self._now() - attempt.started)
+            if attempt.is_undisturbed(ran_for):
+                return call.returned(value, ran_for)
+            ran_for = _ran_for(attempt, attempt.started + ran_for.total_seconds())
             if attempt.forced:
                 # It caught the cancellation.
                 attempt.mark_seen(attempt.forced)
