@@ -14,7 +14,6 @@ from deeper_tasks.domain.ids import derived_id
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.schedule import ScheduleEntry
 from deeper_tasks.domain.state import State
-from deeper_tasks.worker.settler import MOST_TOGETHER
 from proofs.soak.app import ENDS, fail_first, follower_of, lead, tick
 from proofs.soak.journal import Acknowledgement
 from proofs.soak.raid import Blow, Kind
@@ -132,22 +131,17 @@ def _over(run: Run, killed: dict[int, float]) -> float:
 
 def _too_many_runs(evidence: Evidence) -> Iterator[str]:
     under_way: Counter[int] = Counter()
-    broken_off = over = 0
+    beyond = 0
     for runs in evidence.runs.values():
         for run in runs:
+            beyond += not run.is_wanted and (run.job, run.attempt) not in evidence.excused
             under_way[run.worker] += not run.is_wanted and run.over_at is None
-            if not run.is_wanted and (run.job, run.attempt) not in evidence.excused:
-                broken_off += run.over_at is None
-                over += run.over_at is not None
     for worker, count in under_way.items():
         if count > evidence.slots:
             yield f"worker {worker} had {count} runs under way when it died, with {evidence.slots} slots"
-    blows = sum(blow.kind is not Kind.SUPERVISOR_KILLED for blow in evidence.blows)
-    if broken_off > blows * evidence.slots:
-        yield f"{broken_off} runs were broken off, more than {blows} kills and stops times {evidence.slots} slots"
-    # Their ends were on the way to the store, and with short jobs more gather there than there are slots.
-    if over > blows * MOST_TOGETHER:
-        yield f"{over} runs that were over ran again, more than {blows} kills and stops times {MOST_TOGETHER} ends"
+    bound = sum(blow.kind is not Kind.SUPERVISOR_KILLED for blow in evidence.blows) * evidence.slots
+    if beyond > bound:
+        yield f"{beyond} runs beyond those needed are more than the kills and stops times the slots, {bound}"
 
 
 def _early_starts(evidence: Evidence) -> Iterator[str]:
