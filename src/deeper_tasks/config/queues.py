@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
+from deeper_tasks.domain.queue_names import QUEUE_NAME_RULE, is_queue_name
 from deeper_tasks.errors import ConfigError
 
 DEFAULT_CONCURRENCY = 10
 MAX_CONCURRENCY = 10_000
-
-_NAME = re.compile(r"[^\s,:\x00-\x1f\x7f]{1,128}")
 
 
 def parse_queues(text: str) -> dict[str, int]:
@@ -49,8 +47,8 @@ def check_queues(queues: Mapping[str, int]) -> dict[str, int]:
 
 
 def check_queue_name(name: str) -> str:
-    """Refuse a name that is empty, too long, or has spaces, commas or colons, with ConfigError."""
-    if not _NAME.fullmatch(name):
-        message = f"{name[:130]!r} is no queue's name: 1 to 128 characters, without spaces, commas and colons"
+    """Refuse with ConfigError what no queue may be named."""
+    if not is_queue_name(name):
+        message = f"{name[:130]!r} is no queue's name: it has {QUEUE_NAME_RULE}"
         raise ConfigError(message)
     return name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict
@@ -16,6 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 from deeper_tasks.domain.ids import JobId, parse_id
 from deeper_tasks.domain.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from deeper_tasks.domain.nesting import nests_too_deep, too_deep
+from deeper_tasks.domain.queue_names import QUEUE_NAME_RULE, is_queue_name
 from deeper_tasks.errors import InvalidOptionError
 from deeper_tasks.tasks.json_values import NotJsonError, check_json, encode_json
 from deeper_tasks.tasks.quoting import quoted
@@ -31,8 +31,6 @@ LATEST_MOMENT = datetime(9000, 1, 1, tzinfo=UTC)
 _EARLIEST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_SECONDS = LONGEST_DURATION.total_seconds()
 
-_QUEUE_NAME = re.compile(r"[^\s,:\x00-\x1f\x7f]{1,128}")
-
 Seconds = float | timedelta
 """A duration: seconds, or a `timedelta`."""
 
@@ -41,7 +39,7 @@ class EnqueueOptions(TypedDict, total=False):
     """
     What may be said about one enqueue. Durations are seconds or a `timedelta`; None means the default.
 
-    `queue`: 1 to 128 characters without spaces, commas and colons; it is made by its
+    `queue`: 1 to 128 characters without spaces, commas, colons, `=` and `*`; it is made by its
     first job. `priority`: -100 to 100, lower runs first. `max_attempts`: 1 to 1000, the
     first included. `timeout_seconds` is for one attempt; `math.inf`: no limit.
     `retry_delay_seconds` is the first delay of the backoff, which doubles up to
@@ -189,9 +187,9 @@ def _refused(option: str, value: object, way_out: str) -> InvalidOptionError:
 
 
 def _queue(option: str, value: object) -> str:
-    if isinstance(value, str) and _QUEUE_NAME.fullmatch(value) and value.isprintable():
+    if isinstance(value, str) and is_queue_name(value):
         return str(value)
-    raise _refused(option, value, "a queue's name has 1 to 128 printable characters, without spaces, commas and colons")
+    raise _refused(option, value, f"a queue's name has {QUEUE_NAME_RULE}")
 
 
 def _whole_number(low: int, high: int) -> Callable[[str, object], int]:

@@ -230,8 +230,10 @@ async def test_an_option_like_no_other_is_refused_with_those_that_there_are(mana
 @pytest.mark.parametrize(
     ("option", "value", "way_out"),
     [
-        ("queue", "", "without spaces, commas and colons"),
-        ("queue", "two words", "without spaces, commas and colons"),
+        ("queue", "", "1 to 128 printable characters, without spaces, commas, colons, '=' and '*'"),
+        ("queue", "two words", "without spaces, commas, colons, '=' and '*'"),
+        ("queue", "emails=5", "without spaces, commas, colons, '=' and '*'"),
+        ("queue", "tenant-*", "without spaces, commas, colons, '=' and '*'"),
         ("priority", 101, "from -100 to 100"),
         ("priority", 0.5, "from -100 to 100"),
         ("priority", True, "from -100 to 100"),

@@ -1,0 +1,91 @@
+"""Patterns of queues: an entry such as `tenant-*` serves every queue whose name begins with `tenant-`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+WILDCARD = "*"
+_LAST_CHARACTER = chr(0x10FFFF)
+_LAST_BEFORE_SURROGATES, _FIRST_AFTER_SURROGATES = chr(0xD7FF), chr(0xE000)
+
+
+class QueuePattern(Struct, frozen=True, kw_only=True):
+    """
+    The queues that one pattern of a worker serves: all whose names begin with `prefix`, but for the excluded.
+
+    `excluded` are the names that the worker serves by themselves, `excluded_prefixes` those of its longer patterns.
+    """
+
+    prefix: str
+    excluded: frozenset[str] = frozenset()
+    excluded_prefixes: tuple[str, ...] = ()
+
+    def matches(self, queue: str) -> bool:
+        """Return whether the pattern serves a queue."""
+        return (
+            queue.startswith(self.prefix)
+            and queue not in self.excluded
+            and not queue.startswith(self.excluded_prefixes)
+        )
+
+
+class ServedQueues:
+    """
+    What the entries of one worker, or of several together, serve: names of queues, and patterns.
+
+    Of the entries that fit a queue one serves it: the exact name, or else the longest pattern.
+
+    >>> served = ServedQueues({"default": 10, "tenant-*": 2})
+    >>> "tenant-7" in served, "emails" in served, served.entry_for("tenant-7")
+    (True, False, 'tenant-*')
+    """
+
+    __slots__ = ("_names", "_prefixes")
+
+    def __init__(self, entries: Iterable[str]) -> None:
+        every = set(entries)
+        self._names = frozenset(entry for entry in every if not is_pattern(entry))
+        self._prefixes = sorted((prefix_of(entry) for entry in every if is_pattern(entry)), key=len, reverse=True)
+
+    def __contains__(self, queue: str) -> bool:
+        return self.entry_for(queue) is not None
+
+    def entry_for(self, queue: str) -> str | None:
+        """Return the entry that serves a queue; None if none does."""
+        if queue in self._names:
+            return queue
+        prefix = next((prefix for prefix in self._prefixes if queue.startswith(prefix)), None)
+        return None if prefix is None else prefix + WILDCARD
+
+    def pattern_of(self, entry: str) -> QueuePattern:
+        """Return which queues a pattern among the entries serves, without those that another entry does."""
+        prefix = prefix_of(entry)
+        return QueuePattern(
+            prefix=prefix,
+            excluded=frozenset(name for name in self._names if name.startswith(prefix)),
+            excluded_prefixes=tuple(
+                longer for longer in self._prefixes if longer != prefix and longer.startswith(prefix)
+            ),
+        )
+
+
+def is_pattern(entry: str) -> bool:
+    """Return whether an entry of a worker's queues is a pattern; otherwise it is a queue's name."""
+    return entry.endswith(WILDCARD)
+
+
+def prefix_of(pattern: str) -> str:
+    """Return with what the names begin that a pattern serves: of `tenant-*` it is `tenant-`."""
+    return pattern.removesuffix(WILDCARD)
+
+
+def end_of_prefix(prefix: str) -> str | None:
+    """Return the first text, in the order of code points, after all that begin with `prefix`; None: there is none."""
+    most = prefix.rstrip(_LAST_CHARACTER)
+    if not most:
+        return None
+    last = most[-1]
+    following = _FIRST_AFTER_SURROGATES if last == _LAST_BEFORE_SURROGATES else chr(ord(last) + 1)
+    return most[:-1] + following
