@@ -53,6 +53,8 @@ check: $(INSTALLED) ## Lint, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy tests/typing
+	@if command -v node >/dev/null; then set -x; $(BIN)/pyright --pythonpath $(BIN)/python; \
+		else echo "node is not installed: pyright is left out"; fi
 	$(BIN)/lint-imports
 
 .PHONY: test

@@ -23,7 +23,7 @@ from deeper_tasks.manager import (
 )
 from deeper_tasks.manager.conditions import Conditions
 from deeper_tasks.manager.facade import Facade
-from deeper_tasks.tasks import BoundTask, EnqueueOptions, TaskOptions
+from deeper_tasks.tasks import BlockingTask, BoundTask, EnqueueOptions, TaskOptions
 from deeper_tasks.testing.faulty import Fault
 from deeper_tasks.testing.kit import TaskKit
 from deeper_tasks.testing.stage import Stage
@@ -38,7 +38,7 @@ _GROUPS = {
     "look": "Look",
     "run": "Run",
 }
-_NOT_TO_BE_CALLED = {"enqueue"}
+_NOT_TO_BE_CALLED = {"enqueue_request"}
 """What `task.enqueue` calls on the manager. It takes what is checked already."""
 
 
@@ -65,6 +65,7 @@ A duration given as a number is in seconds; datetimes are aware, and what is ret
 {_values(EnqueueOptions)}
 {_class(deeper_tasks.Task, ["enqueue", "call", "with_options"])}
 {_class(BoundTask)}
+{_class(BlockingTask)}
 {_class(deeper_tasks.TaskCall, [])}
 {_class(deeper_tasks.TaskId, [])}
 ## In a running task

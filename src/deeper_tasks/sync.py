@@ -126,6 +126,18 @@ class HasLoop(Protocol[T]):
         """Do what has to be waited for before the first use."""
 
 
+def carry_out(holder: HasLoop[Any], coroutine: Coroutine[Any, Any, R], *, connection: object) -> R:
+    """Run a coroutine to its end in the loop's thread; with a caller's `connection`, in the caller's."""
+    if connection is None:
+        return holder._loop.run(coroutine)  # noqa: SLF001 - what the protocol is for
+    try:
+        holder._prepare()  # noqa: SLF001 - as above
+    except BaseException:
+        coroutine.close()
+        raise
+    return run_here(coroutine)
+
+
 def blocking(
     method: Callable[Concatenate[T, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[HasLoop[T], P], R]:
@@ -138,9 +150,6 @@ def blocking(
 
     @wraps(method)
     def call(self: HasLoop[T], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        if kwargs.get("connection") is None:
-            return self._loop.run(method(self._behind, *args, **kwargs))
-        self._prepare()
-        return run_here(method(self._behind, *args, **kwargs))
+        return carry_out(self, method(self._behind, *args, **kwargs), connection=kwargs.get("connection"))
 
     return call

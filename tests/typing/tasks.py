@@ -1,4 +1,8 @@
-"""What mypy must accept and refuse about tasks. Checked with `warn_unused_ignores`, so every refusal is a test."""
+"""
+What mypy and pyright must accept and refuse about tasks.
+
+Both report an ignore that nothing needs, so every refusal is a test.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from collections.abc import Coroutine
 from typing import Any, assert_type
 
 from deeper_tasks import BackgroundTaskManager, WorkerState
-from deeper_tasks.tasks import BoundTask, Task, TaskId, make_task, task
+from deeper_tasks.tasks import BlockingTask, BoundTask, Task, TaskCall, TaskId, make_task, task
 
 
 @task
@@ -61,6 +65,27 @@ async def options_are_typed_and_keep_the_arguments() -> None:
     send.with_options(unique="for_ever")  # type: ignore[arg-type]
 
 
+def a_blocking_enqueue_takes_the_arguments_of_the_function_too() -> None:
+    assert_type(send.sync.enqueue(42), TaskId)
+    assert_type(send.sync.enqueue(42, greeting="hi"), TaskId)
+    assert_type(resize.sync.enqueue("x", 1, 2), TaskId)
+    send.sync.enqueue("x")  # type: ignore[arg-type]
+    send.sync.enqueue()  # type: ignore[call-arg]
+    send.sync.enqueue(42, salute="hi")  # type: ignore[call-arg]
+    resize.sync.enqueue("x", "large")  # type: ignore[arg-type]
+    send.sync.delay(42)  # type: ignore[attr-defined]
+
+
+def the_options_of_a_blocking_enqueue_are_typed_and_keep_the_arguments() -> None:
+    assert_type(send.with_options(delay_seconds=60).sync.enqueue(42), TaskId)
+    assert_type(send.sync.with_options(delay_seconds=60).enqueue(42, "hi"), TaskId)
+    assert_type(send.sync.call(42), TaskCall)
+    send.with_options(priority=1).sync.enqueue("x")  # type: ignore[arg-type]
+    send.sync.with_options(priority="high")  # type: ignore[arg-type]
+    send.sync.with_options(priority=1).enqueue("x")  # type: ignore[arg-type]
+    send.sync.call("x")  # type: ignore[arg-type]
+
+
 async def any_stores_connection_is_an_option() -> None:
     connection = sqlite3.connect(":memory:")
     assert_type(await send.with_options(connection=connection).enqueue(42), TaskId)
@@ -105,3 +130,4 @@ def named(number: int) -> None: ...
 
 made: Task[[int], None] = make_task(named, name="named", retry=lambda attempt, error: attempt * 2.0)
 bound: BoundTask[[int], None] = made.with_options(queue="emails")
+blocking: BlockingTask[[int]] = bound.sync

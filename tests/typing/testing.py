@@ -1,4 +1,8 @@
-"""What mypy must accept and refuse about the testing kit: its faulty store is a store, and `sync` keeps the types."""
+"""
+What mypy and pyright must accept and refuse about the testing kit.
+
+Its faulty store is a store, and `sync` keeps the types.
+"""
 
 from __future__ import annotations
 

@@ -295,7 +295,9 @@ class Notification(Struct, frozen=True, kw_only=True):
 class Backend(Protocol):
     """A store. See the head of this module for what holds for all methods."""
 
-    capabilities: Capabilities
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do; it does not change while it is open."""
 
     # life
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from deeper_tasks.manager.facade import Facade
+from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.producer import common_connection
-from deeper_tasks.sync import LoopThread, blocking
-from deeper_tasks.tasks import TaskCall, TaskId
+from deeper_tasks.sync import LoopThread, blocking, carry_out
+from deeper_tasks.tasks import JobRequest, TaskCall, TaskId
 
 
 class BlockingFacade:
@@ -58,6 +59,13 @@ class BlockingFacade:
         """As in the manager: all or none of the calls, through the connection given or the one that each carries."""
         checked = list(calls)
         return self._enqueue_many(checked, atomic=atomic, connection=common_connection(checked, given=connection))
+
+    def enqueue_request(
+        self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], request: JobRequest, /
+    ) -> TaskId:
+        """Enqueue a call of a task that is bound to the manager: what `task.sync.enqueue(…)` does."""
+        coroutine = self._behind.enqueue_request(task, args, kwargs, request)
+        return carry_out(self, coroutine, connection=request.connection)
 
     def _prepare(self) -> None:
         self._loop.run(self._behind.open())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -50,6 +51,7 @@ from deeper_tasks.manager.views import (
 )
 from deeper_tasks.manager.worker_settings import retention_of
 from deeper_tasks.tasks import (
+    BlockingEnqueuer,
     EnqueueOptions,
     JobRequest,
     Task,
@@ -68,7 +70,7 @@ WorkerName = ModuleType | type | str | Task[..., Any]
 _FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.25
 
 
-class Facade:
+class Facade(ABC):
     """
     Enqueue, watch and control work in one store.
 
@@ -82,6 +84,11 @@ class Facade:
         self._is_open = False
         self._pid = os.getpid()
         self._work_on(backend)
+
+    @property
+    @abstractmethod
+    def sync(self) -> BlockingEnqueuer:
+        """Its blocking form."""
 
     # life
 
@@ -235,10 +242,10 @@ class Facade:
         await self._ready()
         return await self._producer.enqueue_many(checked, atomic=atomic, connection=chosen) if checked else []
 
-    async def enqueue(
+    async def enqueue_request(
         self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], request: JobRequest, /
     ) -> TaskId:
-        """Enqueue a call of a task that is bound to this manager: what `task.enqueue(…)` does."""
+        """Enqueue a call of a task that is bound to this manager, its options checked: what `task.enqueue(…)` does."""
         await self._ready()
         return await self._producer.enqueue(task, args, kwargs, request)
 

@@ -18,13 +18,24 @@ from deeper_tasks.tasks.options import NOTHING_ASKED, EnqueueOptions, JobRequest
 from deeper_tasks.tasks.registry import TaskRegistry
 from deeper_tasks.tasks.schedule import TaskSchedule, parse_policy
 from deeper_tasks.tasks.stop_signals import StopSignals
-from deeper_tasks.tasks.task import ArgumentCheck, BoundTask, Enqueuer, ExecutorKind, Task, TaskCall
+from deeper_tasks.tasks.task import (
+    ArgumentCheck,
+    BlockingEnqueuer,
+    BlockingTask,
+    BoundTask,
+    Enqueuer,
+    ExecutorKind,
+    Task,
+    TaskCall,
+)
 from deeper_tasks.tasks.task_id import TaskId
 from deeper_tasks.tasks.worker_state import WorkerState
 
 __all__ = [
     "NOTHING_ASKED",
     "ArgumentCheck",
+    "BlockingEnqueuer",
+    "BlockingTask",
     "BoundTask",
     "CurrentJob",
     "EnqueueOptions",

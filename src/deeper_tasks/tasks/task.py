@@ -40,10 +40,23 @@ class ArgumentCheck(StrEnum):
 class Enqueuer(Protocol):
     """What a task is bound to: the manager."""
 
-    async def enqueue(
+    @property
+    def sync(self) -> BlockingEnqueuer:
+        """Its blocking form."""
+
+    async def enqueue_request(
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], request: JobRequest, /
     ) -> TaskId:
         """Enqueue a call of the task; `request` holds the task's own options too."""
+
+
+class BlockingEnqueuer(Protocol):
+    """The blocking form of what a task is bound to: `manager.sync`."""
+
+    def enqueue_request(
+        self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], request: JobRequest, /
+    ) -> TaskId:
+        """Enqueue a call of the task, and return once it is stored."""
 
 
 class Task(Generic[P, R]):
@@ -108,6 +121,11 @@ class Task(Generic[P, R]):
         return f"<Task {self.name}>"
 
     @property
+    def sync(self) -> BlockingTask[P]:
+        """The task for code that is not async: `send_welcome.sync.enqueue(42)`, typed as `enqueue` is."""
+        return BlockingTask(self, self.request)
+
+    @property
     def path(self) -> str:
         """Where the function stands, `module.qualname`: the name unless another was given."""
         return f"{self.module}.{self.qualname}"
@@ -121,7 +139,7 @@ class Task(Generic[P, R]):
             InvalidArgumentsError: the arguments do not fit, or are not JSON.
             BackendUnavailableError: safe to try again.
         """
-        return await self._enqueuer().enqueue(self, args, kwargs, self.request)
+        return await self._enqueuer().enqueue_request(self, args, kwargs, self.request)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
         """Return a call to enqueue together with others: `manager.enqueue_many([send.call(1), send.call(2)])`."""
@@ -188,9 +206,15 @@ class BoundTask(Generic[P, R]):
         self.task = task
         self.request = request
 
+    @property
+    def sync(self) -> BlockingTask[P]:
+        """The same for code that is not async: `send.with_options(priority=-1).sync.enqueue(42)`."""
+        return BlockingTask(self.task, self.request)
+
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskId:
         """Enqueue a call with these options; see `Task.enqueue`."""
-        return await self.task._enqueuer().enqueue(self.task, args, kwargs, self.request)  # noqa: SLF001 - its other half
+        enqueuer = self.task._enqueuer()  # noqa: SLF001 - its other half
+        return await enqueuer.enqueue_request(self.task, args, kwargs, self.request)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
         """Return a call with these options; see `Task.call`."""
@@ -199,3 +223,31 @@ class BoundTask(Generic[P, R]):
     def with_options(self, **options: Unpack[EnqueueOptions]) -> BoundTask[P, R]:
         """Return the task with further options laid over these."""
         return BoundTask(self.task, parse_options(options, base=self.request))
+
+
+class BlockingTask(Generic[P]):
+    """
+    A task for code that is not async: what `task.sync` and `task.with_options(…).sync` give.
+
+    It works through `manager.sync`: in the thread of the blocking calls, or, with the option `connection`, in the
+    caller's. It can be used inside a running event loop too, which it then blocks.
+    """
+
+    __slots__ = ("request", "task")
+
+    def __init__(self, task: Task[P, Any], request: JobRequest) -> None:
+        self.task = task
+        self.request = request
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskId:
+        """Enqueue a call, and return once it is stored; raises as `Task.enqueue` does."""
+        enqueuer = self.task._enqueuer()  # noqa: SLF001 - its other half
+        return enqueuer.sync.enqueue_request(self.task, args, kwargs, self.request)
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
+        """Return a call to enqueue together with others, by `manager.sync.enqueue_many`; see `Task.call`."""
+        return TaskCall(task=self.task, args=args, kwargs=kwargs, request=self.request)
+
+    def with_options(self, **options: Unpack[EnqueueOptions]) -> BlockingTask[P]:
+        """Return the task with options laid over these; see `Task.with_options`."""
+        return BlockingTask(self.task, parse_options(options, base=self.request))

@@ -67,10 +67,6 @@ class Proxy:
         """What the store behind can do."""
         return self.backend.capabilities
 
-    @capabilities.setter
-    def capabilities(self, capabilities: Capabilities) -> None:
-        self.backend.capabilities = capabilities
-
     # life
 
     async def open(self, **options: Any) -> None:

@@ -199,7 +199,7 @@ def test_the_blocking_facade_has_every_method_with_the_same_signature():
     methods = {
         name
         for name, method in inspect.getmembers(BackgroundTaskManager, inspect.iscoroutinefunction)
-        if not name.startswith("_") and name not in {"run_worker", "enqueue"}
+        if not name.startswith("_") and name not in {"run_worker", "enqueue_request"}
     }
     assert methods <= {name for name in dir(blocking) if not name.startswith("_")}
     for name in methods - {"close"}:
@@ -211,7 +211,7 @@ def test_the_blocking_facade_does_all_that_the_other_does(url):
     manager = BackgroundTaskManager(url)
     double = with_task(manager)
     with manager.sync as sync:
-        task_id = sync.enqueue_task(double, args=[1])
+        task_id = double.sync.enqueue(1)
         assert task_id.is_new
         assert sync.get_task_status(task_id).status is State.PENDING
         assert len(sync.enqueue_many([double.call(2), double.call(3)])) == 2

@@ -118,13 +118,15 @@ def test_the_blocking_facade_takes_part_in_transactions_of_its_callers_thread(un
             sync.enqueue_many((send.call(number) for number in (3, 4)), connection=connection)
             bound = send.with_options(connection=connection)
             sync.enqueue_many(bound.call(number) for number in (5, 6))
+            bound.sync.enqueue(7)
             assert sync.list_tasks().total_entries == 0
-        assert sync.list_tasks().total_entries == 6
+        assert sync.list_tasks().total_entries == 7
         assert shop.orders() == [1]
         shop.order(2)
-        sync.enqueue_task(send, args=[7], connection=shop.connection)
+        sync.enqueue_task(send, args=[8], connection=shop.connection)
+        send.sync.with_options(connection=shop.connection).enqueue(9)
         shop.connection.rollback()
-        assert sync.list_tasks().total_entries == 6
+        assert sync.list_tasks().total_entries == 7
         assert shop.orders() == [1]
 
 

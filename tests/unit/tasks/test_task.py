@@ -25,7 +25,22 @@ class Recorder:
     def __init__(self):
         self.calls = []
 
-    async def enqueue(self, task, args, kwargs, request, /):
+    async def enqueue_request(self, task, args, kwargs, request, /):
+        self.calls.append((task.name, args, kwargs, request))
+        return TaskId("id")
+
+    @property
+    def sync(self):
+        return BlockingRecorder(self.calls)
+
+
+class BlockingRecorder:
+    """The blocking form of a recorder."""
+
+    def __init__(self, calls):
+        self.calls = calls
+
+    def enqueue_request(self, task, args, kwargs, request, /):
         self.calls.append((task.name, args, kwargs, request))
         return TaskId("id")
 
@@ -326,6 +341,21 @@ class TestEnqueue:
         await made.with_options(priority=-1).with_options(delay_seconds=60).enqueue(1)
         (_, _, _, request), *_ = manager.calls
         assert (request.queue, request.priority, request.delay) == ("emails", -1, timedelta(seconds=60))
+
+    def test_a_blocking_enqueue_hands_on_the_same_call(self):
+        made, manager = make_task(send, queue="emails", priority=3), Recorder()
+        made.bind(manager)
+        assert made.sync.enqueue(1, greeting="hi") == "id"
+        made.with_options(priority=-1).sync.enqueue(2)
+        made.sync.with_options(priority=-1).with_options(tags=["a"]).enqueue(3)
+        assert manager.calls[0] == (made.name, (1,), {"greeting": "hi"}, made.request)
+        asked = [(args, request.queue, request.priority, request.tags) for _, args, _, request in manager.calls[1:]]
+        assert asked == [((2,), "emails", -1, None), ((3,), "emails", -1, ("a",))]
+        assert made.sync.call(1) == made.call(1)
+
+    def test_a_blocking_enqueue_without_a_manager_names_the_way_out(self):
+        with pytest.raises(TaskError, match=r"no manager has the task .*manager\.include"):
+            make_task(send).sync.enqueue(1)
 
     def test_checks_options_where_they_are_given(self):
         with pytest.raises(InvalidOptionError, match="'priority'"):
