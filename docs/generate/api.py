@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -14,6 +14,7 @@ from docs.generate.markdown import NOTICE, one_line, table
 import deeper_tasks
 from deeper_tasks import errors, testing
 from deeper_tasks.domain.job import AttemptError, Progress
+from deeper_tasks.domain.view import View
 from deeper_tasks.manager import (
     BackgroundTaskManager,
     QueueOverview,
@@ -50,7 +51,8 @@ def api() -> str:
     return f"""{NOTICE}
 # The Python API
 
-All of it is imported from `deeper_tasks`, unless another module is named. What is not here is inside, and may change.
+All of it is imported from `deeper_tasks`, but for the errors (`deeper_tasks.errors`) and what is for tests
+(`deeper_tasks.testing`). What is not here is inside, and may change.
 A duration given as a number is in seconds; datetimes are aware, and what is returned is in UTC.
 
 ## BackgroundTaskManager
@@ -80,13 +82,14 @@ A handler raises or returns one to decide the end of its attempt itself.
 {_values(deeper_tasks.RetryPolicy)}
 ## What is returned
 
+{_class(View)}
 {_values(deeper_tasks.TaskStatus, AttemptError, Progress, deeper_tasks.Page)}
 {_values(deeper_tasks.Statistics, QueueStatistics, WorkersSummary)}
 {_values(deeper_tasks.Overview, QueueOverview, WorkerOverview)}
 {_values(deeper_tasks.RecurringTask, deeper_tasks.RecurringRun, deeper_tasks.Finding)}
 ### Enumerations
 
-{_enumerations()}
+{_enumerations(deeper_tasks.State, deeper_tasks.CancelOutcome, deeper_tasks.RunOutcome, deeper_tasks.Severity)}
 ## Errors
 
 They are in `deeper_tasks.errors`.
@@ -105,6 +108,7 @@ In `deeper_tasks.testing`; [the guide](../how-to/test-your-application.md) shows
 {_class(TaskKit, ["inline", *_STAGE], also=Stage)}
 {_class(testing.Summary)}
 {_values(testing.Run)}
+{_enumerations(testing.RunEnd)}
 {_class(testing.FaultyBackend, ["fail", "delay", "hold", "drop_notifications", "restore", "called"], is_made=True)}
 {_class(Fault, ["end"])}
 ### BackendConformance
@@ -157,14 +161,7 @@ def _outcomes() -> str:
     return "\n".join(docstrings.constructor(kind) for kind in kinds)
 
 
-def _enumerations() -> str:
-    kinds: Iterable[type[Enum]] = (
-        deeper_tasks.State,
-        deeper_tasks.CancelOutcome,
-        deeper_tasks.RunOutcome,
-        deeper_tasks.Severity,
-        testing.RunEnd,
-    )
+def _enumerations(*kinds: type[Enum]) -> str:
     return table(
         ["", "values", "meaning"],
         (

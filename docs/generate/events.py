@@ -21,7 +21,7 @@ def events() -> str:
 An event tells what happened, as a frozen value. `manager.subscribe(function, JobFailed, JobDiscarded)` has `function`
 called with every event of these kinds, or of all kinds where none is named, in the thread where it happened; it must
 not wait. The kinds are in `deeper_tasks.integrations.events`. Most are written to the logger `deeper_tasks` as well, at
-the level shown.
+the level shown. `to_dict()` and `to_json()` give an event as plain JSON.
 
 ## Of jobs
 

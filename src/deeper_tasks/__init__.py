@@ -7,35 +7,64 @@ One facade, `BackgroundTaskManager`, over interchangeable stores. See the README
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.finding import Finding, Severity
+from deeper_tasks.domain.job import AttemptError, Progress
 from deeper_tasks.domain.outcome import Cancel, Done, Fail, Retry, Snooze, Stopped
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.schedule_run import RunOutcome
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.view import View
 from deeper_tasks.manager import (
     BackgroundTaskManager,
+    BlockingFacade,
     CancelOutcome,
+    Conditions,
     Overview,
     Page,
+    QueueOverview,
+    QueueStatistics,
     RecurringRun,
     RecurringTask,
     Statistics,
     TaskStatus,
+    WorkerOverview,
+    WorkersSummary,
 )
-from deeper_tasks.tasks import CurrentJob, Task, TaskCall, TaskId, WorkerState, current_job, task
+from deeper_tasks.tasks import (
+    BlockingTask,
+    BoundTask,
+    CurrentJob,
+    EnqueueOptions,
+    Task,
+    TaskCall,
+    TaskId,
+    TaskOptions,
+    WorkerState,
+    current_job,
+    task,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AttemptError",
     "BackgroundTaskManager",
+    "BlockingFacade",
+    "BlockingTask",
+    "BoundTask",
     "Cancel",
     "CancelOutcome",
+    "Conditions",
     "CurrentJob",
     "Damage",
     "Done",
+    "EnqueueOptions",
     "Fail",
     "Finding",
     "Overview",
     "Page",
+    "Progress",
+    "QueueOverview",
+    "QueueStatistics",
     "RecurringRun",
     "RecurringTask",
     "Retry",
@@ -50,8 +79,12 @@ __all__ = [
     "Task",
     "TaskCall",
     "TaskId",
+    "TaskOptions",
     "TaskStatus",
+    "View",
+    "WorkerOverview",
     "WorkerState",
+    "WorkersSummary",
     "current_job",
     "task",
 ]

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
+
+from deeper_tasks.domain.view import to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,8 +20,8 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 def write_json(answer: Any) -> None:
-    """Write an answer as one line of JSON; the keys are the fields of the views."""
-    click.echo(msgspec.json.encode(answer))
+    """Write an answer as one line of JSON; the keys are the fields of the views, as in their `to_dict`."""
+    click.echo(to_json(answer))
 
 
 def console() -> Console:

@@ -9,9 +9,9 @@ from enum import IntEnum
 from typing import Any
 
 import click
-import msgspec
 
 from deeper_tasks.cli.output import safe
+from deeper_tasks.domain.view import to_json
 from deeper_tasks.errors import (
     BackendUnavailableError,
     ConfigError,
@@ -114,7 +114,7 @@ def tell(error: Exception, *, as_json: bool) -> ExitCode:
         message = _message(fault)
         if as_json:
             answer = {"error": type(fault).__name__, "message": message, "exit_code": int(code)}
-            click.echo(msgspec.json.encode(answer), err=True)
+            click.echo(to_json(answer), err=True)
         else:
             click.echo(f"deeper: {safe(message)}", err=True)
     return code

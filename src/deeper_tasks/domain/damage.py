@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from msgspec import Struct
-
 from deeper_tasks.domain.end_of_time import END_OF_TIME
+from deeper_tasks.domain.view import View
 
 EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), END_OF_TIME
 """
@@ -17,7 +16,7 @@ A day within the calendar's ends, so that every time zone can show them.
 """
 
 
-class Damage(Struct, frozen=True, kw_only=True):
+class Damage(View, frozen=True, kw_only=True):
     """A field of a row that cannot be read, and why. The reason never quotes the field's content."""
 
     field: str

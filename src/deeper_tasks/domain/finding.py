@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from msgspec import Struct
+from deeper_tasks.domain.view import View
 
 
 class Severity(StrEnum):
@@ -15,7 +15,7 @@ class Severity(StrEnum):
     ERROR = "error"
 
 
-class Finding(Struct, frozen=True, kw_only=True):
+class Finding(View, frozen=True, kw_only=True):
     """
     What one check found.
 

@@ -12,6 +12,7 @@ from deeper_tasks.domain.end_of_time import END_OF_TIME, later
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
+from deeper_tasks.domain.view import View
 
 Json = str
 """A JSON document as text. Stores keep it as it is and never look inside."""
@@ -126,7 +127,7 @@ class ClaimedJob(Struct, frozen=True, kw_only=True, array_like=True):
         return self.attempt >= self.max_attempts
 
 
-class ErrorReport(Struct, frozen=True, kw_only=True):
+class ErrorReport(View, frozen=True, kw_only=True):
     """Why an attempt failed: the exception's class, its message and, where there is one, its traceback."""
 
     kind: str
@@ -142,7 +143,7 @@ EXPIRED = ErrorReport(kind="Expired", message="not started before it expired")
 """Why a job failed that nobody started in time."""
 
 
-class AttemptError(Struct, frozen=True, kw_only=True):
+class AttemptError(View, frozen=True, kw_only=True):
     """One failed attempt as the store keeps it, at the store's time."""
 
     attempt: int
@@ -152,7 +153,7 @@ class AttemptError(Struct, frozen=True, kw_only=True):
     traceback: str | None = None
 
 
-class Progress(Struct, frozen=True, kw_only=True):
+class Progress(View, frozen=True, kw_only=True):
     """How far a running job has come: `fraction` between 0 and 1, and a word about it. Another is a ValueError."""
 
     fraction: float

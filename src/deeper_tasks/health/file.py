@@ -9,8 +9,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
-
 from deeper_tasks.errors import ConfigError
 from deeper_tasks.health.health import Health
 
@@ -49,7 +47,7 @@ class HealthFile:
             return
         self._written_at = now
         try:
-            self._draft.write_bytes(msgspec.json.encode(health) + b"\n")
+            self._draft.write_text(f"{health.to_json()}\n", "utf-8")
             self._draft.replace(self._path)
         except OSError as error:
             if not self._is_failing:

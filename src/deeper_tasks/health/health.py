@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from enum import StrEnum
 
-from msgspec import Struct
+from deeper_tasks.domain.view import View
 
 
 class Status(StrEnum):
@@ -28,7 +28,7 @@ class ProcessStatus(StrEnum):
     DOWN = "down"
 
 
-class ProcessHealth(Struct, frozen=True, kw_only=True):
+class ProcessHealth(View, frozen=True, kw_only=True):
     """
     One worker process. `pid` is None while there is none.
 
@@ -45,7 +45,7 @@ class ProcessHealth(Struct, frozen=True, kw_only=True):
     restarts: int = 0
 
 
-class Health(Struct, frozen=True, kw_only=True):
+class Health(View, frozen=True, kw_only=True):
     """
     The answer of `/health`. `pid` is the process that answers: the supervisor, or else the worker.
 

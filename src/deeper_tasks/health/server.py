@@ -14,8 +14,7 @@ from http import HTTPStatus
 from typing import Any
 from weakref import WeakSet
 
-import msgspec
-
+from deeper_tasks.domain.view import to_json
 from deeper_tasks.errors import ConfigError
 from deeper_tasks.health.health import Health
 
@@ -135,7 +134,7 @@ class HealthServer:
     def _answer(self, request: bytes) -> bytes:
         line = request.partition(b"\n")[0].decode("latin-1")
         status, content = self._respond(line)
-        body = msgspec.json.encode(content) + b"\n"
+        body = f"{to_json(content)}\n".encode()
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"

@@ -10,18 +10,17 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from msgspec import Struct
-
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED, ErrorReport
 from deeper_tasks.domain.schedule_run import RunOutcome
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.view import View
 
 _logger = logging.getLogger("deeper_tasks")
 
 
-class Event(Struct, frozen=True, kw_only=True):
+class Event(View, frozen=True, kw_only=True):
     """Something that happened."""
 
 

@@ -1,5 +1,7 @@
 """The manager: the facade over tasks, jobs and workers, and the place where the parts are put together."""
 
+from deeper_tasks.manager.blocking import BlockingFacade
+from deeper_tasks.manager.conditions import Conditions
 from deeper_tasks.manager.manager import BackgroundTaskManager
 from deeper_tasks.manager.overview import Overview, QueueOverview, WorkerOverview
 from deeper_tasks.manager.views import (
@@ -15,7 +17,9 @@ from deeper_tasks.manager.views import (
 
 __all__ = [
     "BackgroundTaskManager",
+    "BlockingFacade",
     "CancelOutcome",
+    "Conditions",
     "Overview",
     "Page",
     "QueueOverview",

@@ -6,15 +6,14 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from msgspec import Struct
-
 from deeper_tasks.backends.protocol import Counts, NodeRecord, QueueCounts
 from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.state import DEAD_LETTER, State
+from deeper_tasks.domain.view import View
 from deeper_tasks.worker.host import is_known_dead
 
 
-class QueueOverview(Struct, frozen=True, kw_only=True):
+class QueueOverview(View, frozen=True, kw_only=True):
     """
     One queue. `later` counts jobs that are scheduled, blocked or to be retried; `today` is the day in UTC.
 
@@ -35,7 +34,7 @@ class QueueOverview(Struct, frozen=True, kw_only=True):
     damage: tuple[Damage, ...] = ()
 
 
-class WorkerOverview(Struct, frozen=True, kw_only=True):
+class WorkerOverview(View, frozen=True, kw_only=True):
     """
     One worker process. `queues` has the slots of each queue; `busy` is as of its last beat.
 
@@ -56,7 +55,7 @@ class WorkerOverview(Struct, frozen=True, kw_only=True):
     damage: tuple[Damage, ...] = ()
 
 
-class Overview(Struct, frozen=True, kw_only=True):
+class Overview(View, frozen=True, kw_only=True):
     """All queues and all workers at `now`, the store's time."""
 
     now: datetime

@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from deeper_tasks.backends.protocol import Counts, Cursor, JobList, QueueCounts
 from deeper_tasks.backends.reading import Reading
@@ -21,6 +20,7 @@ from deeper_tasks.domain.nesting import MAX_READABLE_NESTING, nests_too_deep, to
 from deeper_tasks.domain.schedule import MissedRuns, Overlap, ScheduleEntry
 from deeper_tasks.domain.schedule_run import RunOutcome, ScheduleRun
 from deeper_tasks.domain.state import DEAD_LETTER, State
+from deeper_tasks.domain.view import View
 from deeper_tasks.errors import InvalidOptionError
 
 _STORED = re.compile(r"-?infinity|-?\d{1,19}|\d{4,6}-[-:. 0-9]{1,30}\+00( BC)?")
@@ -37,7 +37,7 @@ class CancelOutcome(StrEnum):
     REQUESTED = "requested"
 
 
-class TaskStatus(Struct, frozen=True, kw_only=True):
+class TaskStatus(View, frozen=True, kw_only=True):
     """
     One job as its user sees it. Times are aware and in UTC.
 
@@ -141,7 +141,7 @@ def _read(document: Json, decoder: msgspec.json.Decoder[Any] = _anything) -> Any
     return decoder.decode(document)
 
 
-class Page(Struct, frozen=True, kw_only=True):
+class Page(View, frozen=True, kw_only=True):
     """
     A page of a list. `next_cursor`, given as `cursor`, gives the next one at the same cost however far one is.
 
@@ -187,7 +187,7 @@ def _write_cursor(cursor: Cursor) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode()
 
 
-class QueueStatistics(Struct, frozen=True, kw_only=True):
+class QueueStatistics(View, frozen=True, kw_only=True):
     """The jobs of a queue by state. `failed_today` counts those failed and discarded since midnight UTC."""
 
     scheduled: int
@@ -204,7 +204,7 @@ class QueueStatistics(Struct, frozen=True, kw_only=True):
     is_paused: bool
 
 
-class WorkersSummary(Struct, frozen=True, kw_only=True):
+class WorkersSummary(View, frozen=True, kw_only=True):
     """The workers of all machines, and how many of their slots run a job."""
 
     workers: int
@@ -212,7 +212,7 @@ class WorkersSummary(Struct, frozen=True, kw_only=True):
     total_idle: int
 
 
-class Statistics(Struct, frozen=True, kw_only=True):
+class Statistics(View, frozen=True, kw_only=True):
     """The statistics of the whole store. They cost the same however many jobs there are."""
 
     queues: dict[str, QueueStatistics]
@@ -240,7 +240,7 @@ def _queue(counts: QueueCounts) -> QueueStatistics:
     )
 
 
-class RecurringTask(Struct, frozen=True, kw_only=True):
+class RecurringTask(View, frozen=True, kw_only=True):
     """
     A recurring task: what it runs, and when next. Times are aware and in UTC.
 
@@ -307,7 +307,7 @@ def _next_runs(entry: ScheduleEntry, count: int) -> tuple[datetime, ...]:
     return (entry.next_run, *recurrence.next_runs(count - 1, after=entry.next_run))
 
 
-class RecurringRun(Struct, frozen=True, kw_only=True):
+class RecurringRun(View, frozen=True, kw_only=True):
     """
     One run of a recurring task. Times are aware and in UTC.
 

@@ -6,11 +6,10 @@ from collections import Counter
 from datetime import datetime
 from enum import StrEnum
 
-from msgspec import Struct
-
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.view import View
 
 
 class RunEnd(StrEnum):
@@ -26,7 +25,7 @@ class RunEnd(StrEnum):
     """Given back without an attempt: its task is unknown here, for example."""
 
 
-class Run(Struct, frozen=True, kw_only=True):
+class Run(View, frozen=True, kw_only=True):
     """One attempt that the kit ran: of which job, when by the kit's clock, how it ended and why."""
 
     job_id: JobId
@@ -38,7 +37,7 @@ class Run(Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
-class Summary(Struct, frozen=True, kw_only=True):
+class Summary(View, frozen=True, kw_only=True):
     """
     The attempts that one call of the kit ran, in order.
 
