@@ -34,7 +34,7 @@ from deeper_tasks.domain.job import ErrorReport, NewJob
 from deeper_tasks.domain.schedule import MissedRuns, Overlap, Schedule, plan_firing, resumed_run
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS
 from deeper_tasks.domain.settlement import End, Report, Settlement
-from deeper_tasks.domain.state import TERMINAL, State, is_allowed
+from deeper_tasks.domain.state import MAY_BE_RESCHEDULED, TERMINAL, State, is_allowed
 from deeper_tasks.domain.unique import Unique
 from deeper_tasks.errors import DuplicateJobError, NodeLostError
 from deeper_tasks.testing.conformance.scene import NOW, new_job
@@ -212,6 +212,19 @@ class Model:
                 self.holds[job.key] = (job.id, None)
             elif holder != job.id:
                 job.key = None
+
+    def reschedule(self, job: Expected, due: datetime) -> None:
+        shift = due - job.due
+        if job.expires_at is not None and (due > job.due or job.expires_at > job.due):
+            job.expires_at += shift
+        self.put_to(job, due)
+
+    def put_to(self, job: Expected, due: datetime) -> None:
+        job.due = due
+        if due == self.now:
+            job.state = State.PENDING
+        elif job.state is State.PENDING:
+            job.state = State.SCHEDULED
 
     def forget(self, job: Expected) -> None:
         if job.key is not None and job.state is not State.COMPLETED and self.holds.get(job.key, (None,))[0] == job.id:
@@ -577,6 +590,25 @@ class LifeCycle(RuleBasedStateMachine):
         assert [(one.id, one.queue) for one in retried] == ([(job.id, job.queue)] if is_retried else [])
         if is_retried:
             self.model.retry(job)
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(which=some, due=st.sampled_from([None, seconds(0), seconds(7), seconds(60), seconds(-60)]), is_moment=some)
+    def reschedule(self, which, due, is_moment):
+        job = pick(self.model.jobs.values(), which)
+        before, was = job.state, job.due
+        moment = None if due is None else max(self.now + due, self.now)
+        wanted = due if due is None or (due >= seconds(0) and is_moment % 2) else self.now + due
+        done = self.run(self.backend.reschedule(job.id, due=wanted, now=self.now))
+        if before not in MAY_BE_RESCHEDULED:
+            assert done is None
+            return
+        if moment is not None:
+            self.model.reschedule(job, moment)
+        elif before is not State.PENDING:
+            self.model.put_to(job, self.now)
+        assert (done.id, done.queue, done.attempt) == (job.id, job.queue, job.attempt)
+        assert (done.before, done.state, done.scheduled_at) == (before, job.state, job.due)
+        assert not (due is None and before is State.PENDING) or job.due == was
 
     @precondition(lambda self: self.model.jobs)
     @rule(bits=subsets)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from deeper_tasks.backends.protocol import (
     Beat,
@@ -27,6 +27,7 @@ from deeper_tasks.backends.protocol import (
 )
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
+from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry, first_run
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
@@ -136,6 +137,11 @@ class NoopBackend:
 
     async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:
         return []
+
+    async def reschedule(
+        self, job_id: JobId, *, due: datetime | timedelta | None, now: datetime | None = None
+    ) -> Rescheduled | None:
+        return None
 
     async def delete(self, target: JobFilter) -> list[JobId]:
         return []

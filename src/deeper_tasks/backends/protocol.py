@@ -34,6 +34,7 @@ from msgspec import Struct
 from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import ClaimedJob, Insertion, Job, NewJob
+from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
@@ -509,6 +510,22 @@ class Backend(Protocol):
         used plus the original maximum; expiry, cancel request, and since when workers
         could not run it are cleared. A job takes its
         unique key again if it is free, and otherwise runs without.
+        """
+
+    async def reschedule(
+        self, job_id: JobId, *, due: datetime | timedelta | None, now: datetime | None = None
+    ) -> Rescheduled | None:
+        """
+        Give a scheduled, retryable or pending job another due time: a moment, or so long after now.
+
+        A moment that has passed is now. A job that is due is pending; of those that are due
+        later a retryable one stays so, and the others are scheduled. The expiry moves by the
+        same shift (`moved_expiry`); all else stays.
+
+        `due` None ends the delay of a job: it is due now, and its expiry stays. A pending job stays as it is, and
+        keeps its place.
+
+        None, and nothing done: there is no such job, or it runs, is blocked or has ended.
         """
 
     async def delete(self, target: JobFilter) -> list[JobId]:

@@ -61,6 +61,8 @@ for _command in (
     look.stats,
     control.cancel,
     control.retry,
+    control.reschedule,
+    control.run_now,
     control.delete,
     queues.queues,
     schedules.schedules,

@@ -1,15 +1,19 @@
-"""The commands that change jobs: `deeper cancel`, `deeper retry` and `deeper delete`."""
+"""The commands that change jobs: `deeper cancel`, `retry`, `reschedule`, `run-now` and `delete`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
 
 import click
+from msgspec import Struct
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.cli.asking import check_choice, is_wanted
 from deeper_tasks.cli.conditions import add_dead, takes_conditions
-from deeper_tasks.cli.output import jobs, write_json
+from deeper_tasks.cli.output import jobs, local_time, write_json
+from deeper_tasks.cli.parameters import duration, moment
 from deeper_tasks.cli.program import ExitCode, tell
 from deeper_tasks.cli.progress import count_of, progress_bar
 from deeper_tasks.cli.target import Target, takes_target
@@ -43,7 +47,7 @@ def cancel(target: Target, *, ids: tuple[str, ...], conditions: Conditions, reas
     check_choice(ids, conditions)
     with target.opened() as manager:
         if ids:
-            return _each(target, ids, lambda task_id: manager.sync.cancel_task(task_id, reason=reason).value)
+            return _each(target, ids, partial(_cancelled, manager, reason))
         conditions.setdefault("status", sorted(set(State) - TERMINAL))
         if not yes and not is_wanted(target, manager, conditions, what="cancel"):
             return ExitCode.REFUSED
@@ -77,12 +81,63 @@ def retry(target: Target, *, ids: tuple[str, ...], conditions: Conditions, all_d
         check_choice(ids, conditions, alternative=", or --all-dead")
     with target.opened() as manager:
         if ids:
-            return _each(target, ids, lambda task_id: _retried(manager, task_id))
+            return _each(target, ids, partial(_retried, manager))
         conditions.setdefault("status", sorted(DEAD_LETTER))
         with progress_bar(target, "retrying", total=count_of(manager, conditions)) as on_progress:
             count = manager.sync.retry_tasks(on_progress=on_progress, **conditions)
     _tell_count(target, count, "made pending again")
     return ExitCode.DONE
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  deeper reschedule 0197c2f0-… --at 2026-01-31T09:00
+  deeper reschedule 0197c2f0-… 0197c2f1-… --delay 2h
+  deeper reschedule 0197c2f0-… --at 2026-01-31T09:00+01:00 --json"""
+)
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--at", "due", type=moment, metavar="TIME", help="Due at this time (ISO; local without a zone).")
+@click.option("--delay", type=duration, metavar="TIME", help="Due after this time from now: 90, 10m, 2h, 7d.")
+@takes_target
+def reschedule(target: Target, *, ids: tuple[str, ...], due: datetime | None, delay: float | None) -> ExitCode:
+    """
+    Give jobs that wait another due time.
+
+    They may be scheduled, wait for a retry, or be pending. A time that has
+    passed means now. A job's expiry moves along by the same shift. One that
+    runs or has ended is refused. Of several ids each is tried; the exit code
+    is that of the first that failed.
+    """
+    if (due is None) == (delay is None):
+        raise click.UsageError("say when: --at TIME, or --delay TIME from now, and not both")
+    at = due if due is not None else timedelta(seconds=delay or 0)
+    with target.opened() as manager:
+        return _each(target, ids, partial(_rescheduled, manager, at))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  deeper run-now 0197c2f0-…
+  deeper run-now 0197c2f0-… 0197c2f1-… --json
+  deeper queues resume emails     (what a paused queue holds)
+  deeper retry 0197c2f0-…         (what has failed)"""
+)
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@takes_target
+def run_now(target: Target, *, ids: tuple[str, ...]) -> ExitCode:
+    """
+    End the delay of jobs: they are due now, and a worker is woken.
+
+    That goes for scheduled jobs, for those that wait for a retry, and for
+    those that were put off or given back. A paused queue stays paused, and
+    slots stay as many as they are: the job is pending until a worker takes
+    it. One that runs or has ended is refused. Of several ids each is tried;
+    the exit code is that of the first that failed.
+    """
+    with target.opened() as manager:
+        return _each(target, ids, partial(_called, manager))
 
 
 @click.command(
@@ -109,7 +164,7 @@ def delete(target: Target, *, ids: tuple[str, ...], conditions: Conditions, dead
     check_choice(ids, conditions)
     with target.opened() as manager:
         if ids:
-            return _each(target, ids, lambda task_id: _deleted(manager, task_id))
+            return _each(target, ids, partial(_deleted, manager))
         conditions.setdefault("status", sorted(set(State) - {State.RUNNING}))
         if not yes and not is_wanted(target, manager, conditions, what="delete"):
             return ExitCode.REFUSED
@@ -119,30 +174,56 @@ def delete(target: Target, *, ids: tuple[str, ...], conditions: Conditions, dead
     return ExitCode.DONE
 
 
-def _each(target: Target, ids: Sequence[str], change: Callable[[str], str]) -> ExitCode:
-    outcomes = []
+class _Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was done with a job, and when it is due now, if that was changed."""
+
+    id: str
+    outcome: str
+    scheduled_at: datetime | None = None
+
+    def __str__(self) -> str:
+        due = "" if self.scheduled_at is None else f", due {local_time(self.scheduled_at)}"
+        return f"{self.id} {self.outcome}{due}"
+
+
+def _each(target: Target, ids: Sequence[str], change: Callable[[str], _Outcome]) -> ExitCode:
+    outcomes: list[_Outcome] = []
     code = ExitCode.DONE
     for task_id in ids:
         try:
-            outcomes.append({"id": task_id, "outcome": change(task_id)})
+            outcomes.append(change(task_id))
         except JobError as error:
             code = code or tell(error, as_json=target.as_json)
     if target.as_json:
         write_json(outcomes)
     else:
         for outcome in outcomes:
-            click.echo(f"{outcome['id']} {outcome['outcome']}")
+            click.echo(str(outcome))
     return code
 
 
-def _retried(manager: BackgroundTaskManager, task_id: str) -> str:
+def _cancelled(manager: BackgroundTaskManager, reason: str, task_id: str) -> _Outcome:
+    return _Outcome(id=task_id, outcome=manager.sync.cancel_task(task_id, reason=reason).value)
+
+
+def _retried(manager: BackgroundTaskManager, task_id: str) -> _Outcome:
     manager.sync.retry_task(task_id)
-    return State.PENDING.value
+    return _Outcome(id=task_id, outcome=State.PENDING.value)
 
 
-def _deleted(manager: BackgroundTaskManager, task_id: str) -> str:
+def _rescheduled(manager: BackgroundTaskManager, at: datetime | timedelta, task_id: str) -> _Outcome:
+    due = manager.sync.reschedule_task(task_id, at)
+    return _Outcome(id=task_id, outcome="rescheduled", scheduled_at=due)
+
+
+def _called(manager: BackgroundTaskManager, task_id: str) -> _Outcome:
+    manager.sync.run_task_now(task_id)
+    return _Outcome(id=task_id, outcome=State.PENDING.value)
+
+
+def _deleted(manager: BackgroundTaskManager, task_id: str) -> _Outcome:
     manager.sync.delete_task(task_id)
-    return "deleted"
+    return _Outcome(id=task_id, outcome="deleted")
 
 
 def _tell_count(target: Target, count: int, what: str) -> None:

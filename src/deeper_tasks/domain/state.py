@@ -33,6 +33,8 @@ AWAITS_ITS_TIME = frozenset({State.SCHEDULED, State.RETRYABLE})
 """The states that a job leaves when it is due."""
 MAY_EXPIRE = frozenset({State.PENDING, State.RETRYABLE})
 """The states in which a job fails once its expiry has passed."""
+MAY_BE_RESCHEDULED = AWAITS_ITS_TIME | {State.PENDING}
+"""The states in which a job's due time can be moved."""
 MAY_RUN_AGAIN = DEAD_LETTER | {State.CANCELLED}
 """The ends that an operator's retry leaves."""
 
@@ -53,6 +55,7 @@ class Cause(StrEnum):
     EXPIRE = "not started in time"
     CANCEL = "stopped by request"
     MANUAL_RETRY = "an operator's retry"
+    RESCHEDULE = "given another due time"
 
 
 class Transition(Struct, frozen=True, kw_only=True):
@@ -68,11 +71,17 @@ def _steps(before: State, *steps: tuple[Cause, State]) -> list[Transition]:
 
 
 TRANSITIONS: tuple[Transition, ...] = (
-    *_steps(State.SCHEDULED, (Cause.DUE, State.PENDING), (Cause.CANCEL, State.CANCELLED)),
+    *_steps(
+        State.SCHEDULED,
+        (Cause.DUE, State.PENDING),
+        (Cause.RESCHEDULE, State.PENDING),
+        (Cause.CANCEL, State.CANCELLED),
+    ),
     *_steps(State.BLOCKED, (Cause.UNBLOCK, State.PENDING), (Cause.CANCEL, State.CANCELLED)),
     *_steps(
         State.PENDING,
         (Cause.CLAIM, State.RUNNING),
+        (Cause.RESCHEDULE, State.SCHEDULED),
         (Cause.EXPIRE, State.FAILED),
         (Cause.CANCEL, State.CANCELLED),
     ),
@@ -94,6 +103,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_steps(
         State.RETRYABLE,
         (Cause.DUE, State.PENDING),
+        (Cause.RESCHEDULE, State.PENDING),
         (Cause.EXPIRE, State.FAILED),
         (Cause.CANCEL, State.CANCELLED),
     ),

@@ -121,6 +121,17 @@ class JobCancelled(JobEvent, frozen=True, kw_only=True):
     ran_for: timedelta | None = None
 
 
+class JobRescheduled(JobEvent, frozen=True, kw_only=True):
+    """
+    A job that waits was given another due time, by request. It is in `state` now.
+
+    One that is `pending` was put to now, or called to run now.
+    """
+
+    state: State
+    scheduled_at: datetime
+
+
 class JobRescued(JobEvent, frozen=True, kw_only=True):
     """
     A job was taken from the dead worker `node`, and is in `state` now. Where that is an end, its own event follows.

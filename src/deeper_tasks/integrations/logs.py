@@ -13,6 +13,7 @@ import msgspec
 from deeper_tasks.domain.job import ErrorReport
 from deeper_tasks.domain.schedule_run import RunOutcome
 from deeper_tasks.domain.settlement import TOLD_BEFORE
+from deeper_tasks.domain.state import State
 from deeper_tasks.domain.text import storable
 from deeper_tasks.integrations import events
 from deeper_tasks.integrations.events import Event, EventBus, JobEvent
@@ -157,6 +158,11 @@ def _enqueued(event: events.JobEnqueued) -> str:
     return f"enqueued: {_job(event)}" if not event.delay else f"enqueued, due in {_seconds(event.delay)}: {_job(event)}"
 
 
+def _rescheduled(event: events.JobRescheduled) -> str:
+    when = "to run now" if event.state is State.PENDING else f"for {event.scheduled_at.isoformat()}"
+    return f"rescheduled {when}: {_job(event)}"
+
+
 def _retried(event: events.JobRetried) -> str:
     return (
         f"attempt {event.attempt} of {event.max_attempts} failed, "
@@ -223,6 +229,7 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
     events.JobSnoozed: (INFO, lambda e: f"snoozed for {_seconds(e.delay)}: {_job(e)}"),
     events.JobReleased: (INFO, lambda e: f"job released ({e.reason}): {_job(e)}"),
     events.JobCancelled: (INFO, lambda e: f"cancelled{', ' + e.reason if e.reason else ''}: {_job(e)}"),
+    events.JobRescheduled: (INFO, _rescheduled),
     events.ScheduleFired: (INFO, _fired),
     events.SchedulePaused: (INFO, lambda e: f"recurring task {e.name!r} was paused"),
     events.ScheduleResumed: (

@@ -39,6 +39,8 @@ class BlockingFacade:
     cancel_tasks = blocking(Facade.cancel_tasks)
     retry_task = blocking(Facade.retry_task)
     retry_tasks = blocking(Facade.retry_tasks)
+    reschedule_task = blocking(Facade.reschedule_task)
+    run_task_now = blocking(Facade.run_task_now)
     delete_task = blocking(Facade.delete_task)
     delete_tasks = blocking(Facade.delete_tasks)
     pause_queue = blocking(Facade.pause_queue)

@@ -434,6 +434,41 @@ class Facade(ABC):
         await self._ready()
         return await self._operator.retry_all(target, on_progress=on_progress)
 
+    async def reschedule_task(self, task_id: str, at: datetime | timedelta | float) -> datetime:
+        """
+        Give a job that waits another due time: an aware datetime, or a timedelta or seconds from now.
+
+        It may be scheduled, wait for a retry, or be pending. A time that has passed means now. Its
+        expiry (`expires_in_seconds`) moves by the same shift; attempts, priority and unique key stay.
+        Of a job that would have expired before its next attempt, the expiry is not brought forward.
+
+        Returns:
+            When it is due now, in UTC.
+
+        Raises:
+            InvalidOptionError: `at` is no time: without a zone, negative, or in the year 9000 or later.
+            JobNotFoundError: there is no such job.
+            InvalidTransitionError: it runs, or has ended.
+        """
+        moment = parse_moment(at, option="at")
+        job_id = await self._checked(task_id)
+        return await self._operator.reschedule(job_id, moment)
+
+    async def run_task_now(self, task_id: str) -> None:
+        """
+        End the delay of a job: whatever it waits for, it is due now, and a worker is woken.
+
+        So does a retry that is waited for, and a job that was put off or given back. What holds a job
+        besides stays: a paused queue, the workers' slots, other jobs before it. Its expiry stays
+        too. A pending job is due already: it stays as it is.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+            InvalidTransitionError: it runs, or has ended; `retry_task` runs one again that has.
+        """
+        job_id = await self._checked(task_id)
+        await self._operator.run_now(job_id)
+
     async def delete_task(self, task_id: str) -> None:
         """
         Delete a job that does not run. Unless it has completed, its unique key is free.

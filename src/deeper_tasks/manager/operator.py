@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sized
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 
 import msgspec
 
@@ -22,9 +23,10 @@ from deeper_tasks.backends.protocol import (
     Topic,
 )
 from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.state import MAY_RUN_AGAIN, TERMINAL, State
 from deeper_tasks.errors import InvalidTransitionError, JobNotFoundError
-from deeper_tasks.integrations.events import EventBus, JobCancelled
+from deeper_tasks.integrations.events import EventBus, JobCancelled, JobRescheduled
 from deeper_tasks.manager.views import CancelOutcome
 
 OnProgress = Callable[[int], object]
@@ -34,7 +36,7 @@ _LIVE = frozenset(State) - TERMINAL
 
 
 class Operator:
-    """Cancels, retries, deletes, pauses and cleans up. The store is open."""
+    """Cancels, retries, reschedules, deletes, pauses and cleans up. The store is open."""
 
     def __init__(self, *, backend: Backend, bus: EventBus) -> None:
         self._backend = backend
@@ -64,6 +66,21 @@ class Operator:
         async for batch in self._ended(target, MAY_RUN_AGAIN):
             count.add(len(await self._retry(batch)))
         return count.value
+
+    async def reschedule(self, job_id: JobId, due: datetime | timedelta) -> datetime:
+        """Give one job another due time; returns it. Raises JobNotFoundError or InvalidTransitionError."""
+        done = await self._backend.reschedule(job_id, due=due)
+        if done is None:
+            await self._refuse(job_id, "rescheduled")
+        await self._tell(done)
+        return done.scheduled_at.astimezone(UTC)
+
+    async def run_now(self, job_id: JobId) -> None:
+        """End the delay of one job. Raises JobNotFoundError or InvalidTransitionError."""
+        done = await self._backend.reschedule(job_id, due=None)
+        if done is None:
+            await self._refuse(job_id, "run now")
+        await self._tell(done, is_new=done.before is not State.PENDING)
 
     async def delete(self, job_id: JobId) -> None:
         """Delete one job. Raises JobNotFoundError or InvalidTransitionError."""
@@ -136,7 +153,26 @@ class Operator:
         await self._backend.notify([Notification(topic=Topic.JOBS, subject=queue) for queue in queues])
         return retried
 
-    async def _refuse(self, job_id: JobId, what: str) -> None:
+    async def _tell(self, done: Rescheduled, *, is_new: bool = True) -> None:
+        """Wake the workers of a job that may run now, or those who wait for its due time."""
+        if done.state is State.PENDING:
+            hint = Notification(topic=Topic.JOBS, subject=done.queue)
+        else:
+            hint = Notification(topic=Topic.SCHEDULES)
+        await self._backend.notify([hint])
+        if is_new:
+            self._bus.emit(
+                JobRescheduled(
+                    job_id=done.id,
+                    task=done.task,
+                    queue=done.queue,
+                    attempt=done.attempt,
+                    state=done.state,
+                    scheduled_at=done.scheduled_at,
+                )
+            )
+
+    async def _refuse(self, job_id: JobId, what: str) -> NoReturn:
         job = await self._backend.get(job_id)
         if job is None:
             raise JobNotFoundError(f"no job has the id {job_id!r}; it may have been cleaned up")

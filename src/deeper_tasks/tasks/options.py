@@ -138,23 +138,25 @@ def merge(base: JobRequest, given: JobRequest) -> JobRequest:
     return merged
 
 
-def parse_moment(scheduled_at: datetime | Seconds) -> datetime | timedelta:
+def parse_moment(scheduled_at: datetime | Seconds, *, option: str = "scheduled_at") -> datetime | timedelta:
     """
     Check when a job is to run: an aware datetime, or a delay. A datetime that has passed means now.
+
+    `option` is what messages call it.
 
     Raises:
         InvalidOptionError: a datetime without a zone or beyond `LATEST_MOMENT`, a negative delay, or neither.
     """
     if not isinstance(scheduled_at, datetime):
-        return _not_negative("scheduled_at", scheduled_at)
+        return _not_negative(option, scheduled_at)
     if scheduled_at.utcoffset() is None:
         raise _refused(
-            "scheduled_at",
+            option,
             scheduled_at,
             "a datetime needs a time zone: datetime(…, tzinfo=UTC), or tzinfo=ZoneInfo('Europe/Berlin')",
         )
     if scheduled_at >= LATEST_MOMENT:
-        raise _refused("scheduled_at", scheduled_at, f"give a moment before the year {LATEST_MOMENT.year}")
+        raise _refused(option, scheduled_at, f"give a moment before the year {LATEST_MOMENT.year}")
     return max(scheduled_at, _EARLIEST_MOMENT)
 
 

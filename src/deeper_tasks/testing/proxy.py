@@ -30,6 +30,7 @@ from deeper_tasks.backends.protocol import (
 )
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
+from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import ScheduleRun
 from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
@@ -147,6 +148,9 @@ class Proxy:
 
     async def retry(self, target: JobFilter, **options: Any) -> list[Retried]:
         return await self._pass_on("retry", target, **options)
+
+    async def reschedule(self, job_id: JobId, **options: Any) -> Rescheduled | None:
+        return await self._pass_on("reschedule", job_id, **options)
 
     async def delete(self, target: JobFilter, **options: Any) -> list[JobId]:
         return await self._pass_on("delete", target, **options)

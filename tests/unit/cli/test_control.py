@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from datetime import UTC, datetime
 
 import click
 import pytest
@@ -116,6 +117,51 @@ def test_nothing_is_changed_without_ids_or_conditions_or_with_both(deeper, comma
 
 def test_all_dead_means_all(deeper):
     assert deeper("retry", "--all-dead", "--queue", "default", *STORE).exit_code == 2
+
+
+def test_reschedule_puts_the_jobs_named_to_another_time_and_tells_each(deeper, ask, enqueue):
+    first, second = enqueue("shop.add", 1), enqueue("shop.add", 2, "--delay", 60)
+    result = deeper("reschedule", first, second, "--at", "2031-05-14T12:00+00:00", *STORE)
+    assert result.exit_code == 0
+    assert [line.split(" (")[0].partition(" ")[2] for line in result.stdout.splitlines()] == [
+        f"rescheduled, due {datetime(2031, 5, 14, 12, tzinfo=UTC).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    ] * 2
+    assert [ask("status", job)["scheduled_at"] for job in (first, second)] == ["2031-05-14T12:00:00Z"] * 2
+    [answer] = ask("reschedule", first, "--at", "2032-05-14T12:00+00:00")
+    assert answer == {"id": first, "outcome": "rescheduled", "scheduled_at": "2032-05-14T12:00:00Z"}
+
+
+def test_reschedule_takes_a_delay_from_now(deeper, ask, enqueue):
+    job = enqueue("shop.add", 1)
+    assert "(in 2 h)" in deeper("reschedule", job, "--delay", "2h", *STORE).stdout
+    assert ask("status", job)["status"] == "scheduled"
+
+
+@pytest.mark.parametrize("when", [(), ("--at", "2031-05-14T12:00", "--delay", "1h")])
+def test_reschedule_needs_one_time(deeper, enqueue, when):
+    result = deeper("reschedule", enqueue("shop.add", 1), *when, *STORE)
+    assert result.exit_code == 2
+    assert "say when: --at TIME, or --delay TIME" in click.unstyle(result.stderr)
+
+
+@pytest.mark.parametrize("when", [("--at", "tomorrow"), ("--delay", "soon")])
+def test_reschedule_refuses_what_is_no_time(deeper, enqueue, when):
+    assert deeper("reschedule", enqueue("shop.add", 1), *when, *STORE).exit_code == 2
+
+
+def test_run_now_ends_the_delay_of_the_jobs_named(deeper, ask, enqueue):
+    job = enqueue("shop.add", 1, "--delay", 60)
+    result = deeper("run-now", job, UNKNOWN, *STORE)
+    assert (result.exit_code, result.stdout) == (3, f"{job} pending\n")
+    assert states(ask) == ["pending"]
+    assert ask("run-now", job) == [{"id": job, "outcome": "pending"}]
+
+
+@pytest.mark.parametrize("command", [("reschedule", "--delay", "1h"), ("run-now",)])
+def test_a_job_that_has_ended_is_neither_rescheduled_nor_run_now(deeper, dead, command):
+    result = deeper(*command, dead, *STORE)
+    assert result.exit_code == 1
+    assert f"deeper: the job {dead} is discarded and cannot be" in result.stderr
 
 
 def test_delete_removes_the_jobs_named_and_tells_each(deeper, ask, enqueue):

@@ -6,6 +6,7 @@ from deeper_tasks.domain.settlement import End, state_after
 from deeper_tasks.domain.state import (
     AWAITS_ITS_TIME,
     DEAD_LETTER,
+    MAY_BE_RESCHEDULED,
     MAY_EXPIRE,
     MAY_RUN_AGAIN,
     TERMINAL,
@@ -50,6 +51,7 @@ def test_the_sets_of_states_are_those_that_the_table_leads_out_of():
     assert leaves[Cause.DUE] == AWAITS_ITS_TIME
     assert leaves[Cause.EXPIRE] - {State.RUNNING} == MAY_EXPIRE
     assert leaves[Cause.MANUAL_RETRY] == MAY_RUN_AGAIN
+    assert leaves[Cause.RESCHEDULE] == MAY_BE_RESCHEDULED
 
 
 def test_no_transition_stands_twice_in_the_table():

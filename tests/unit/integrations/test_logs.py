@@ -61,6 +61,16 @@ LEVELS = [
     ),
     (events.JobCancelled(**JOB, reason="asked"), INFO, "cancelled, asked: shop.send id"),
     (events.JobCancelled(job_id="id"), INFO, "cancelled: id"),
+    (
+        events.JobRescheduled(**JOB, state=State.RETRYABLE, scheduled_at=NOW),
+        INFO,
+        "rescheduled for 2026-01-01T00:00:00+00:00: shop.send id",
+    ),
+    (
+        events.JobRescheduled(**JOB, state=State.PENDING, scheduled_at=NOW),
+        INFO,
+        "rescheduled to run now: shop.send id",
+    ),
     (events.ScheduleFired(name="nightly", jobs=("a", "b")), INFO, "recurring task 'nightly' fired: a, b"),
     (
         events.ScheduleFired(name="nightly", jobs=()),

@@ -1,18 +1,18 @@
 """Control: cancel, retry, delete, pause and clean up, one by one and in bulk, from every state."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.memory import MemoryBackend
-from deeper_tasks.backends.protocol import JobFilter
+from deeper_tasks.backends.protocol import JobFilter, Topic
 from deeper_tasks.domain.job import ErrorReport
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
-from deeper_tasks.errors import InvalidTransitionError, JobNotCompletedError, JobNotFoundError
-from deeper_tasks.integrations.events import JobCancelled
+from deeper_tasks.errors import InvalidOptionError, InvalidTransitionError, JobNotCompletedError, JobNotFoundError
+from deeper_tasks.integrations.events import JobCancelled, JobRescheduled
 from deeper_tasks.manager import CancelOutcome
 from deeper_tasks.testing.conformance.scene import new_node, new_token
 
@@ -323,3 +323,117 @@ async def test_a_bulk_retry_takes_each_job_once_however_soon_it_ends_again():
         assert await manager.cancel_tasks() == 1200
         async with asyncio.timeout(20):
             assert await manager.retry_tasks(status="cancelled") == 1200
+
+
+@pytest.mark.parametrize("state", WAITING)
+async def test_what_waits_is_put_to_another_time_and_told(manager, jobs, state):
+    heard = []
+    manager.subscribe(heard.append, JobRescheduled)
+    task_id = await jobs.in_state(state)
+    at = datetime.now(UTC) + timedelta(days=1)
+    assert await manager.reschedule_task(task_id, at) == at
+    status = await manager.get_task_status(task_id)
+    after = State.RETRYABLE if state is State.RETRYABLE else State.SCHEDULED
+    assert (status.status, status.scheduled_at) == (after, at)
+    assert [(event.job_id, event.task, event.queue, event.attempt) for event in heard] == [
+        (task_id, status.task, status.queue, status.attempts)
+    ]
+    assert [(event.state, event.scheduled_at) for event in heard] == [(after, at)]
+
+
+@pytest.mark.parametrize("at", [60, 60.0, timedelta(minutes=1)])
+async def test_a_time_from_now_is_given_in_seconds_or_as_a_timedelta(manager, jobs, at):
+    task_id = await jobs.in_state(State.PENDING)
+    before = datetime.now(UTC)
+    due = await manager.reschedule_task(task_id, at)
+    assert before + timedelta(minutes=1) <= due <= datetime.now(UTC) + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("at", [0, datetime(2020, 1, 1, tzinfo=UTC)])
+async def test_a_time_that_has_passed_means_now(manager, jobs, at):
+    task_id = await jobs.in_state(State.SCHEDULED)
+    due = await manager.reschedule_task(task_id, at)
+    assert abs(datetime.now(UTC) - due) < timedelta(minutes=1)
+    assert await jobs.state(task_id) is State.PENDING
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [
+        (datetime(2031, 1, 1, tzinfo=UTC).replace(tzinfo=None), "option 'at' .* needs a time zone"),
+        (datetime.max.replace(tzinfo=UTC), "option 'at' .* before the year 9000"),
+        (-1, "option 'at'"),
+        ("tomorrow", "option 'at'"),
+        (None, "option 'at'"),
+    ],
+)
+async def test_what_is_no_time_is_refused_and_moves_nothing(manager, jobs, at, words):
+    task_id = await jobs.in_state(State.SCHEDULED)
+    before = await manager.get_task_status(task_id)
+    with pytest.raises(InvalidOptionError, match=words):
+        await manager.reschedule_task(task_id, at)
+    assert await manager.get_task_status(task_id) == before
+
+
+@pytest.mark.parametrize("state", [State.SCHEDULED, State.RETRYABLE])
+async def test_the_end_of_a_delay_makes_a_job_pending_and_is_told(manager, jobs, state):
+    heard = []
+    manager.subscribe(heard.append, JobRescheduled)
+    task_id = await jobs.in_state(state)
+    await manager.run_task_now(task_id)
+    status = await manager.get_task_status(task_id)
+    assert status.status is State.PENDING
+    assert [(event.job_id, event.state, event.scheduled_at) for event in heard] == [
+        (task_id, State.PENDING, status.scheduled_at)
+    ]
+    await manager.run_task_now(task_id)
+    assert len(heard) == 1
+    assert (await manager.get_task_status(task_id)).scheduled_at == status.scheduled_at
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, *ENDED])
+async def test_what_runs_or_has_ended_can_neither_be_rescheduled_nor_run_now(manager, jobs, state):
+    task_id = await jobs.in_state(state)
+    with pytest.raises(InvalidTransitionError, match=f"{task_id} is {state} and cannot be rescheduled"):
+        await manager.reschedule_task(task_id, 60)
+    with pytest.raises(InvalidTransitionError, match=f"{task_id} is {state} and cannot be run now"):
+        await manager.run_task_now(task_id)
+
+
+@pytest.mark.parametrize("task_id", ["01900000-0000-7000-8000-000000000001", "nothing", 5])
+async def test_an_unknown_job_can_neither_be_rescheduled_nor_run_now(manager, task_id):
+    with pytest.raises(JobNotFoundError):
+        await manager.reschedule_task(task_id, 60)
+    with pytest.raises(JobNotFoundError):
+        await manager.run_task_now(task_id)
+
+
+async def test_a_job_that_is_put_forward_wakes_the_workers_of_its_queue_and_another_those_who_wait_for_it(
+    manager, jobs
+):
+    task_id = await jobs.in_state(State.SCHEDULED, queue="mails")
+    sent = []
+
+    async def notify(notifications):
+        sent.extend(notifications)
+
+    manager.backend.notify = notify
+    await manager.reschedule_task(task_id, 60)
+    await manager.run_task_now(task_id)
+    await manager.run_task_now(task_id)
+    later, *now = [(each.topic, each.subject) for each in sent]
+    assert later == (Topic.SCHEDULES, "")
+    assert now == [(Topic.JOBS, "mails")] * 2
+
+
+def test_both_can_be_called_without_a_loop(tmp_path):
+    manager = BackgroundTaskManager(f"sqlite:///{tmp_path / 'tasks.db'}")
+
+    @manager.task(name="shop.send")
+    def send() -> None: ...
+
+    with manager.sync as tasks:
+        task_id = tasks.schedule_task(send, scheduled_at=60)
+        assert tasks.reschedule_task(task_id, 3600) > datetime.now(UTC) + timedelta(minutes=30)
+        tasks.run_task_now(task_id)
+        assert tasks.get_task_status(task_id).status is State.PENDING

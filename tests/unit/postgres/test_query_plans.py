@@ -246,6 +246,9 @@ class Day:
         yield "cancel of waiting", backend.cancel(JobFilter(task="shop.mails.send", states=WAITING), reason="enough")
         yield "retry of named", backend.retry(JobFilter(ids=tuple(ids)))
         yield "retry", backend.retry(JobFilter(queue="emails", states=frozenset({State.FAILED})))
+        yield "reschedule", backend.reschedule(others[0], due=HOUR)
+        yield "run now", backend.reschedule(others[0], due=None)
+        yield "run now of pending", backend.reschedule(others[1], due=None)
         yield "delete", backend.delete(JobFilter(queue="emails", states=frozenset({State.RETRYABLE})))
         yield "cancel of holders of keys", backend.cancel(JobFilter(ids=tuple(others[:100])), reason="enough")
         yield "delete of named", backend.delete(JobFilter(ids=tuple(others)))
@@ -346,6 +349,9 @@ EVERY_CALL = {
     "cancel of waiting": {"job_moved_to", "job_pkey"},
     "retry of named": {"job_pkey"},
     "retry": {"job_ended", "job_pkey"},
+    "reschedule": {"job_pkey"},
+    "run now": {"job_pkey"},
+    "run now of pending": {"job_pkey"},
     "delete": {"job_moved_to", "job_pkey"},
     "cancel of holders of keys": {"job_pkey"},
     "delete of named": {"job_pkey"},

@@ -66,6 +66,8 @@ BY_INDEX = {
     "control.REQUEST_CANCEL": f"SEARCH {BY_ROWID}",
     "control.RETRY": f"SEARCH {BY_ROWID}",
     "control.DROP_KEY": f"SEARCH {BY_ROWID}",
+    "control.SELECT_WAITING": f"SEARCH {BY_ID}",
+    "control.RESCHEDULE": f"SEARCH {BY_ROWID}",
     "look.GET": f"SEARCH {BY_ID}",
     "look.WALK": "SEARCH deeper_job USING INDEX sqlite_autoindex_deeper_job_1 (id>?)",
     "lines.SELECT_QUEUES": "SEARCH deeper_job USING COVERING INDEX deeper_job_inserted (queue>?)",

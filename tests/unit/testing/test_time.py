@@ -438,3 +438,13 @@ async def test_too_many_runs_name_the_task_with_most_and_the_way_to_leave_recurr
     await kit.manager.schedule_recurring_task("tick", note, cron_expression="@every 1s")
     with pytest.raises(TooManyRunsError, match=r"50 of shop\.note; .*advance\(…, recurring=False\)"):
         await kit.advance(hours=1, limit=50)
+
+
+async def test_a_job_that_is_rescheduled_runs_at_its_new_moment_and_one_that_is_called_at_once(kit, note):
+    sooner, later = [await note.with_options(delay_seconds=3600).enqueue(word) for word in ("sooner", "later")]
+    await kit.manager.reschedule_task(later, timedelta(hours=2))
+    await kit.manager.run_task_now(sooner)
+    await kit.drain()
+    assert note.noted == [(timedelta(0), "sooner")]
+    await kit.advance(hours=3)
+    assert note.noted == [(timedelta(0), "sooner"), (2 * HOUR, "later")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -27,6 +27,7 @@ from deeper_tasks.backends.protocol import (
 )
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
+from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
@@ -154,6 +155,11 @@ class JsonFileBackend:
 
     async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:
         return await self._change(control.retry, target, now=_moment(now))
+
+    async def reschedule(
+        self, job_id: JobId, *, due: datetime | timedelta | None, now: datetime | None = None
+    ) -> Rescheduled | None:
+        return await self._change(control.reschedule, job_id, due=due, now=_moment(now))
 
     async def delete(self, target: JobFilter) -> list[JobId]:
         return await self._change(control.delete, target)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 
 from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, QueueSettings, Retried
 from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.rescheduling import Rescheduled, due_moment, moved_expiry, state_when_due
 from deeper_tasks.domain.settlement import MovedJob
-from deeper_tasks.domain.state import MAY_RUN_AGAIN, State
+from deeper_tasks.domain.state import MAY_BE_RESCHEDULED, MAY_RUN_AGAIN, State
 from deeper_tasks.domain.unique import Unique
 from deeper_tasks_jsonfile.document import Document, Record
 
@@ -41,6 +42,23 @@ def retry(document: Document, target: JobFilter, *, now: datetime) -> list[Retri
         record.mark(record.marks.after_retry())
         _take_key_again(document, record, now=now)
     return [Retried(id=record.job.id, queue=record.job.queue) for record in records]
+
+
+def reschedule(
+    document: Document, job_id: JobId, *, due: datetime | timedelta | None, now: datetime
+) -> Rescheduled | None:
+    """Give a waiting job another due time, or end its delay."""
+    record = document.jobs.get(job_id)
+    if record is None or record.job.state not in MAY_BE_RESCHEDULED:
+        return None
+    job = record.job
+    if due is not None or job.state is not State.PENDING:
+        moment, expires_at = due_moment(due, now=now), job.expires_at
+        if due is not None and expires_at is not None:
+            expires_at = moved_expiry(expires_at, was=job.scheduled_at, due=moment)
+        state = state_when_due(job.state, is_due=moment <= now)
+        document.move(record, state, now=now, scheduled_at=moment, expires_at=expires_at)
+    return Rescheduled.of(record.job, before=job.state)
 
 
 def delete(document: Document, target: JobFilter) -> list[JobId]:

@@ -36,6 +36,7 @@ from deeper_tasks.backends.protocol import (
 from deeper_tasks.domain.end_of_time import later
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED, Insertion, Job, JobSpec, NewJob
+from deeper_tasks.domain.rescheduling import Rescheduled, due_moment
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import (
@@ -49,7 +50,7 @@ from deeper_tasks.domain.settlement import (
     state_after_rescue,
     worker_lost,
 )
-from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_RUN_AGAIN, State
+from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_BE_RESCHEDULED, MAY_RUN_AGAIN, State
 from deeper_tasks.errors import DuplicateJobError, UnsupportedError
 
 
@@ -286,6 +287,19 @@ class MemoryBackend:
                 self._jobs.move(record, State.PENDING, now=moment)
                 self._jobs.take_key_again(record, now=moment)
             return [Retried(id=record.id, queue=record.spec.queue) for record in records]
+
+    async def reschedule(
+        self, job_id: JobId, *, due: datetime | timedelta | None, now: datetime | None = None
+    ) -> Rescheduled | None:
+        with self._lock:
+            moment = self._moment(now)
+            record = self._jobs.records.get(job_id)
+            if record is None or record.state not in MAY_BE_RESCHEDULED:
+                return None
+            before = record.state
+            if due is not None or before is not State.PENDING:
+                self._jobs.reschedule(record, due_moment(due, now=moment), keeps_expiry=due is None, now=moment)
+            return record.as_rescheduled(before=before)
 
     async def delete(self, target: JobFilter) -> list[JobId]:
         with self._lock:

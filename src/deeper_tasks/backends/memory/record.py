@@ -19,6 +19,7 @@ from deeper_tasks.domain.job import (
     Progress,
 )
 from deeper_tasks.domain.marks import NO_MARKS, Marks
+from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.settlement import MovedJob, Report
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
@@ -108,6 +109,18 @@ class Record(Struct, kw_only=True, eq=False):
             attempt=self.attempt if attempt is None else attempt,
             error=error,
             cancel_reason=self.cancel_requested,
+        )
+
+    def as_rescheduled(self, *, before: State) -> Rescheduled:
+        """Return what is to be told of it when it was given another due time."""
+        return Rescheduled(
+            id=self.id,
+            task=self.spec.task,
+            queue=self.spec.queue,
+            attempt=self.attempt,
+            before=before,
+            state=self.state,
+            scheduled_at=self.scheduled_at,
         )
 
     def as_job(self) -> Job:

@@ -14,6 +14,7 @@ from deeper_tasks.backends.memory.unique_keys import UniqueKeys
 from deeper_tasks.domain.end_of_time import later
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
+from deeper_tasks.domain.rescheduling import moved_expiry, state_when_due
 from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_EXPIRE, State
 from deeper_tasks.domain.unique import Unique, outlives_deletion
 
@@ -22,7 +23,7 @@ class JobTable:
     """
     The records, with the lines, counters, holders and nodes that follow their states.
 
-    Only `add`, `move` and `remove` change a state, so these always agree with it.
+    Only `add`, `move`, `reschedule` and `remove` change a state, so these always agree with it.
     """
 
     def __init__(self, nodes: Nodes) -> None:
@@ -83,6 +84,17 @@ class JobTable:
                 self.unique_keys.release(record.unique, record.id)
         self._enter(record)
         self.counters.move(record.spec.queue, before=before, after=state)
+
+    def reschedule(self, record: Record, due: datetime, *, keeps_expiry: bool, now: datetime) -> None:
+        """Give a waiting record another due time, with the state and the expiry that follow from it."""
+        before = record.state
+        self._leave(record)
+        if record.expires_at is not None and not keeps_expiry:
+            record.expires_at = moved_expiry(record.expires_at, was=record.scheduled_at, due=due)
+        record.scheduled_at = due
+        record.state = state_when_due(before, is_due=due <= now)
+        self._enter(record)
+        self.counters.move(record.spec.queue, before=before, after=record.state)
 
     def take_key_again(self, record: Record, *, now: datetime) -> None:
         """

@@ -50,6 +50,7 @@ from deeper_tasks.backends.protocol import (
 from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
+from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
@@ -231,6 +232,11 @@ class PostgresBackend:
 
     async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:
         return await self._run(partial(control.retry, target=target, now=moment_text(now)))
+
+    async def reschedule(
+        self, job_id: JobId, *, due: datetime | timedelta | None, now: datetime | None = None
+    ) -> Rescheduled | None:
+        return await self._run(partial(control.reschedule, job_id=job_id, due=due, now=moment_text(now)))
 
     async def delete(self, target: JobFilter) -> list[JobId]:
         return await self._run(partial(control.delete, target=target))

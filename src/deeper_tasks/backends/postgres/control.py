@@ -1,20 +1,22 @@
-"""Control: cancel, retry, delete over ids or a filter, and what is set for a queue."""
+"""Control: cancel, retry, delete over ids or a filter, another due time for a job, and what is set for a queue."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from deeper_tasks.backends.codes import CODES
+from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.postgres import counters, unique_keys
-from deeper_tasks.backends.postgres.codec import array, moment_text, plain
+from deeper_tasks.backends.postgres.codec import array, duration, moment_text, plain
 from deeper_tasks.backends.postgres.database import Transaction
 from deeper_tasks.backends.postgres.filters import where, where_content
 from deeper_tasks.backends.postgres.lines import scope_of
 from deeper_tasks.backends.postgres.maintain import delete_jobs
 from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, QueueSettings, Retried
 from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.settlement import MovedJob
-from deeper_tasks.domain.state import MAY_RUN_AGAIN, TERMINAL, State
+from deeper_tasks.domain.state import MAY_BE_RESCHEDULED, MAY_RUN_AGAIN, TERMINAL, State
 
 _PENDING, _RUNNING, _CANCELLED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.CANCELLED]
 
@@ -43,6 +45,7 @@ FOR NO KEY UPDATE OF job
 _NOT_ASKED_BEFORE: str = "NOT (job.state = 4 AND job.cancel_requested IS NOT NULL)"
 _CANCELLABLE = frozenset(CODES.values()) - {CODES[state] for state in TERMINAL}
 _RETRYABLE = frozenset(CODES[state] for state in MAY_RUN_AGAIN)
+_RESCHEDULABLE = frozenset(CODES[state] for state in MAY_BE_RESCHEDULED)
 _DELETABLE = frozenset(CODES.values()) - {_RUNNING}
 
 CANCEL = """
@@ -70,6 +73,46 @@ WHERE job.id = meant.id
 """
 DROP_KEYS = """
 UPDATE job SET unique_key = NULL FROM unnest(%(ids)s::uuid[]) AS meant (id) WHERE job.id = meant.id
+"""
+# The rules are those of domain/rescheduling.py. An expiry is moved only where neither moment is damaged: with
+# another their difference could not be written, or would mean nothing.
+RESCHEDULE = """
+WITH moment AS (
+    SELECT coalesce(%(now)s::timestamptz, now()) AS now
+), wanted AS (
+    SELECT
+        moment.now,
+        greatest(
+            least(
+                coalesce(%(due)s::timestamptz, moment.now + %(delay)s * interval '1 microsecond'),
+                '9999-12-30 00:00+00'
+            ),
+            moment.now
+        ) AS due
+    FROM moment
+), meant AS (
+    SELECT job.id, job.state AS before, job.scheduled_at AS was
+    FROM job
+    WHERE job.id = %(id)s::uuid AND job.state + 0 = ANY (%(changeable)s::smallint[])
+    FOR NO KEY UPDATE
+)
+UPDATE job SET
+    state = CASE WHEN wanted.due <= wanted.now THEN 3 WHEN meant.before = 5 THEN 5 ELSE 1 END,
+    scheduled_at = wanted.due,
+    expires_at = CASE
+        WHEN %(keeps_expiry)s OR job.expires_at IS NULL OR (wanted.due < meant.was AND job.expires_at <= meant.was)
+            OR meant.was NOT BETWEEN '0001-01-02 00:00+00' AND '9999-12-30 00:00+00'
+            OR job.expires_at NOT BETWEEN '0001-01-02 00:00+00' AND '9999-12-30 00:00+00'
+        THEN job.expires_at
+        ELSE least(job.expires_at + (wanted.due - meant.was), '9999-12-30 00:00+00')
+    END
+FROM meant, wanted
+WHERE job.id = meant.id
+RETURNING job.task, job.queue, job.attempt, meant.before, job.state, job.scheduled_at
+"""
+SELECT_PENDING = """
+SELECT job.task, job.queue, job.attempt, job.state, job.state, job.scheduled_at
+FROM job WHERE job.id = %(id)s::uuid AND job.state + 0 = 3
 """
 PUT_QUEUE = """
 INSERT INTO queue (name, paused_at) VALUES (%(name)s, %(paused_at)s::timestamptz)
@@ -128,6 +171,37 @@ async def retry(transaction: Transaction, target: JobFilter, *, now: str | None)
         taken = await unique_keys.take_again(transaction, wanted, now=now)
         await transaction.execute(DROP_KEYS, {"ids": array(held[1] for held in wanted if held not in taken)})
     return [Retried(id=job.id, queue=job.queue) for job in jobs]
+
+
+async def reschedule(
+    transaction: Transaction, job_id: JobId, *, due: datetime | timedelta | None, now: str | None
+) -> Rescheduled | None:
+    """Give a waiting job another due time; see `Backend.reschedule`."""
+    values = {
+        "id": job_id,
+        "due": moment_text(due) if isinstance(due, datetime) else None,
+        "delay": duration(due) if isinstance(due, timedelta) else 0,
+        "keeps_expiry": due is None,
+        # To run at once is nothing new for a pending one.
+        "changeable": array(_RESCHEDULABLE - {_PENDING} if due is None else _RESCHEDULABLE),
+        "now": now,
+    }
+    changed = await transaction.rows(RESCHEDULE, values)
+    rows = changed or (await transaction.rows(SELECT_PENDING, {"id": job_id}) if due is None else [])
+    if not rows:
+        return None
+    [(task, queue, attempt, before, state, scheduled_at)] = rows
+    if changed:
+        await counters.move(transaction, [(queue, before, state)], now=now)
+    return Rescheduled(
+        id=job_id,
+        task=task,
+        queue=queue,
+        attempt=attempt,
+        before=STATES[before],
+        state=STATES[state],
+        scheduled_at=scheduled_at,
+    )
 
 
 async def delete(transaction: Transaction, target: JobFilter) -> list[JobId]:

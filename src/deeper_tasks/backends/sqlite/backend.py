@@ -58,6 +58,7 @@ from deeper_tasks.backends.sqlite.wake import Wake
 from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
+from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
@@ -300,6 +301,11 @@ class SQLiteBackend:
 
     async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:
         return await self._write(partial(control.retry, target=target, now=_clock(now)))
+
+    async def reschedule(
+        self, job_id: JobId, *, due: datetime | timedelta | None, now: datetime | None = None
+    ) -> Rescheduled | None:
+        return await self._write(partial(control.reschedule, job_id=job_id, due=due, now=_clock(now)))
 
     async def delete(self, target: JobFilter) -> list[JobId]:
         return await self._write(partial(control.delete, target=target, now=_clock(None)))

@@ -1,22 +1,25 @@
-"""Control: cancel, retry, delete over ids or a filter, and what is set for a queue."""
+"""Control: cancel, retry, delete over ids or a filter, another due time for a job, and what is set for a queue."""
 
 from __future__ import annotations
 
 import sqlite3
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
 
-from deeper_tasks.backends.codes import CODES
+from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, QueueSettings, Retried
+from deeper_tasks.backends.reading import Reading
 from deeper_tasks.backends.sqlite import counters, unique_keys
-from deeper_tasks.backends.sqlite.codec import micros, to_json
+from deeper_tasks.backends.sqlite.codec import micros, moment, read_moment, to_json
 from deeper_tasks.backends.sqlite.filters import IS_NAMED, where, where_content
 from deeper_tasks.backends.sqlite.lines import counts_of, lines_of
 from deeper_tasks.backends.sqlite.maintain import OldJob, delete_jobs
 from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.rescheduling import Rescheduled, due_moment, moved_expiry, state_when_due
 from deeper_tasks.domain.settlement import MovedJob
-from deeper_tasks.domain.state import MAY_RUN_AGAIN, TERMINAL, State
+from deeper_tasks.domain.state import MAY_BE_RESCHEDULED, MAY_RUN_AGAIN, TERMINAL, State
 
 _PENDING, _RUNNING, _CANCELLED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.CANCELLED]
 
@@ -62,6 +65,11 @@ INSERT INTO deeper_unique_key (key, holder) VALUES (:key, :holder)
 ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, expires_at = NULL WHERE expires_at <= :now
 """
 DROP_KEY = "UPDATE deeper_job SET unique_key = NULL WHERE rowid = ?"
+SELECT_WAITING = f"""
+SELECT rowid, state, task, queue, attempt, scheduled_at, expires_at FROM deeper_job
+WHERE id = ? AND state IN ({", ".join(str(CODES[state]) for state in sorted(MAY_BE_RESCHEDULED))})
+"""
+RESCHEDULE = "UPDATE deeper_job SET state = ?, scheduled_at = ?, expires_at = ? WHERE rowid = ?"
 PUT_QUEUE = """
 INSERT INTO deeper_queue (name, paused_at) VALUES (?, ?)
 ON CONFLICT (name) DO UPDATE SET paused_at = excluded.paused_at
@@ -116,6 +124,41 @@ def retry(connection: sqlite3.Connection, target: JobFilter, *, now: int) -> lis
         if job.unique_key is not None:
             _take_key_again(connection, job, job.unique_key, now=now)
     return [Retried(id=job.id, queue=job.queue) for job in jobs]
+
+
+def reschedule(
+    connection: sqlite3.Connection, job_id: JobId, *, due: datetime | timedelta | None, now: int
+) -> Rescheduled | None:
+    """Give a waiting job another due time; see `Backend.reschedule`."""
+    row = connection.execute(SELECT_WAITING, (job_id,)).fetchone()
+    if row is None:
+        return None
+    before, scheduled_at = STATES[row["state"]], row["scheduled_at"]
+    state = before
+    if due is not None or before is not State.PENDING:
+        was, scheduled_at, expires_at = scheduled_at, micros(due_moment(due, now=moment(now))), row["expires_at"]
+        if due is not None and expires_at is not None:
+            expires_at = _moved_expiry(expires_at, was=was, due=scheduled_at)
+        state = state_when_due(before, is_due=scheduled_at <= now)
+        connection.execute(RESCHEDULE, (CODES[state], scheduled_at, expires_at, row["rowid"]))
+        counters.move(connection, [(row["queue"], row["state"], CODES[state])], now=now)
+    return Rescheduled(
+        id=job_id,
+        task=row["task"],
+        queue=row["queue"],
+        attempt=row["attempt"],
+        before=before,
+        state=state,
+        scheduled_at=read_moment("scheduled_at", scheduled_at, Reading()),
+    )
+
+
+def _moved_expiry(expires_at: int, *, was: int, due: int) -> int:
+    try:
+        return micros(moved_expiry(moment(expires_at), was=moment(was), due=moment(due)))
+    except OverflowError:
+        # One of them is damaged: how long the job was to be good for cannot be told.
+        return expires_at
 
 
 def delete(connection: sqlite3.Connection, target: JobFilter, *, now: int) -> list[JobId]:

@@ -47,6 +47,7 @@ from deeper_tasks.testing.conformance.moved import MovedConformance
 from deeper_tasks.testing.conformance.nodes import NodeConformance
 from deeper_tasks.testing.conformance.produce import ProduceConformance
 from deeper_tasks.testing.conformance.repeats import RepeatConformance
+from deeper_tasks.testing.conformance.reschedule import RescheduleConformance
 from deeper_tasks.testing.conformance.scene import check_counters
 from deeper_tasks.testing.conformance.schedule_runs import ScheduleRunsConformance
 from deeper_tasks.testing.conformance.schedules import SchedulesConformance
@@ -85,6 +86,7 @@ class BackendConformance(
     SchedulesConformance,
     ScheduleRunsConformance,
     ControlConformance,
+    RescheduleConformance,
     LookConformance,
     WakeConformance,
     CrowdConformance,

@@ -233,6 +233,23 @@ class DamageConformance:
         await backend.retry(only(never), now=NOW)
         assert (await look(backend, never)).scheduled_at == NOW
 
+    async def test_a_job_whose_moments_no_calendar_has_can_be_given_another_due_time(
+        self, backend: Backend, damage: Damager
+    ) -> None:
+        for field in ("scheduled_at", "expires_at"):
+            for harm in MOMENT_HARMS:
+                job_id = await put(backend, delay=DAY, expires_in=DAY)
+                await damage("job", job_id, field, harm)
+                for due in (NOW + MINUTE, MINUTE):
+                    done = await backend.reschedule(job_id, due=due, now=NOW)
+                    assert done is not None
+                    assert (done.state, done.scheduled_at) == (State.SCHEDULED, NOW + MINUTE)
+                assert fields_of((await look(backend, job_id)).damage) == ["expires_at"] * (field == "expires_at")
+                assert await backend.reschedule(job_id, due=None, now=NOW) is not None
+                assert await state_of(backend, job_id) is State.PENDING
+                await damage("job", job_id, "scheduled_at", harm)
+                assert await backend.reschedule(job_id, due=None, now=NOW) is not None
+
     # nodes, queues, schedules
 
     async def test_a_damaged_node_is_listed_by_its_id(self, backend: Backend, damage: Damager) -> None:
