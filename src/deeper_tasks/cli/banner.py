@@ -12,11 +12,12 @@ import click
 from deeper_tasks import BackgroundTaskManager, __version__
 from deeper_tasks.cli.worker_logs import TEXT
 from deeper_tasks.config import redacted
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.supervisor import Loaded
 
 _logger = logging.getLogger("deeper_tasks")
 
-_STOP = "Ctrl-C or SIGTERM: running jobs have {:g} s to finish; a second one gives them back at once"
+_STOP = "Ctrl-C or SIGTERM: running jobs have {} to finish; a second one gives them back at once"
 
 
 def greet(
@@ -52,5 +53,5 @@ def _lines(application: str, loaded: Loaded, children: Sequence[int], health: st
         f"  tasks   {loaded.tasks or 'none: does the module import those that define them?'}",
         f"  pid     {os.getpid()}{supervised}",
         *([f"  health  {health}"] if health else []),
-        f"  stop    {_STOP.format(loaded.grace)}{restart}",
+        f"  stop    {_STOP.format(readable(loaded.grace))}{restart}",
     ]

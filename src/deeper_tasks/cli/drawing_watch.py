@@ -9,6 +9,7 @@ from rich.text import Text
 from deeper_tasks.cli.drawing_queues import draw_workers, number, queue_state
 from deeper_tasks.cli.output import ago, first_line, local_clock, safe
 from deeper_tasks.cli.watch import DeadLetter, Look
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.manager import Overview
 
 _NARROW = 90
@@ -18,7 +19,7 @@ def draw_look(look: Look, size: ConsoleDimensions, *, interval: float) -> Render
     """Return the whole screen, cut to the window."""
     head = Text.assemble(
         ("deeper", "bold"),
-        (f"  {local_clock(look.at)}, every {interval:g} s; q or Ctrl-C ends", "dim"),
+        (f"  {local_clock(look.at)}, every {readable(interval)}; q or Ctrl-C ends", "dim"),
         no_wrap=True,
         overflow="ellipsis",
     )

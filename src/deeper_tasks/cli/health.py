@@ -10,6 +10,7 @@ import click
 from deeper_tasks.cli.output import write_json
 from deeper_tasks.cli.parameters import duration
 from deeper_tasks.cli.program import ExitCode
+from deeper_tasks.domain.durations import readable
 
 
 @click.command(
@@ -38,7 +39,7 @@ def health(*, file: Path, max_age: float, as_json: bool) -> int:
     except OSError as error:
         reason = f"{str(file)!r} cannot be read: {error.strerror}"
     else:
-        told = f"{max(age, 0):.0f} s ago" if age > -1 else f"{-age:.0f} s ahead of the clock"
+        told = f"{readable(max(round(age), 0))} ago" if age > -1 else f"{readable(round(-age))} ahead of the clock"
         reason = f"{str(file)!r} was last written {told}"
     # A worker that lives writes it anew: one from the future was left by one that ended before the clock was set back.
     is_ready = age is not None and abs(age) <= max_age

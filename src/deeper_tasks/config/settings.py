@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from deeper_tasks.config.url import redacted
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import ConfigError
 
 _LONGEST_DAYS = 36_500
@@ -110,15 +111,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.lease_seconds <= self.heartbeat_seconds:
             message = (
-                f"setting 'lease_seconds' ({self.lease_seconds:g}) must be longer than 'heartbeat_seconds' "
-                f"({self.heartbeat_seconds:g}), or living workers look dead; four times as long is usual"
+                f"setting 'lease_seconds' ({readable(self.lease_seconds)}) must be longer than 'heartbeat_seconds' "
+                f"({readable(self.heartbeat_seconds)}), or living workers look dead; four times as long is usual"
             )
             raise ConfigError(message)
         warning, limit = self.loop_stall_warning_seconds, self.loop_stall_limit_seconds
         if warning is not None and limit is not None and limit < warning:
             message = (
-                f"setting 'loop_stall_limit_seconds' ({limit:g}) must not be shorter than 'loop_stall_warning_seconds' "
-                f"({warning:g}), or the process ends before it says why; a minute is usual"
+                f"setting 'loop_stall_limit_seconds' ({readable(limit)}) must not be shorter than "
+                f"'loop_stall_warning_seconds' ({readable(warning)}), or the process ends before it says why; "
+                "a minute is usual"
             )
             raise ConfigError(message)
 

@@ -6,6 +6,8 @@ from datetime import timedelta
 from math import isfinite
 from typing import Any
 
+from deeper_tasks.domain.durations import readable
+
 
 class Outcome(Exception):  # noqa: N818 - control flow that a handler raises or returns, not an error
     """What a handler may raise, or return, to decide the end of its attempt itself."""
@@ -32,8 +34,9 @@ class Snooze(Outcome):
     """
 
     def __init__(self, delay: timedelta | float) -> None:
-        super().__init__(f"snoozed for {delay}")
-        self.delay = as_delay(delay)
+        checked = as_delay(delay)
+        super().__init__(f"snoozed for {readable(checked)}")
+        self.delay = checked
 
 
 class Fail(Outcome):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from logging import DEBUG, ERROR, INFO, WARNING
 from typing import Any
 
 import msgspec
 
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.job import ErrorReport
 from deeper_tasks.domain.schedule_run import RunOutcome
 from deeper_tasks.domain.settlement import TOLD_BEFORE
@@ -22,8 +23,6 @@ from deeper_tasks.integrations.tracebacks import format_traceback
 Phrase = Callable[[Any], str]
 
 _LONGEST_ERROR, _LONGEST_FIELD = 300, 10_000
-_TOLD_IN_SECONDS = 99.5
-_UNITS = ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 class LogSubscriber:
@@ -129,22 +128,6 @@ def _count(number: int, one: str) -> str:
     return f"{number} {one}{'' if number == 1 else 's'}"
 
 
-def _seconds(duration: timedelta | None) -> str:
-    if duration is None:
-        return "an unknown time"
-    seconds = duration.total_seconds()
-    if seconds < 1:
-        return f"{seconds * 1000:.3g} ms"
-    return f"{seconds:.3g} s" if seconds < _TOLD_IN_SECONDS else _long(round(seconds))
-
-
-def _long(seconds: int) -> str:
-    """Return a duration in its coarsest unit and the next finer one: `1 h 57 min`."""
-    size, unit, part, finer = next(each for each in _UNITS if seconds >= each[0])
-    units, rest = divmod(seconds // part, size // part)
-    return f"{units} {unit} {rest} {finer}" if rest else f"{units} {unit}"
-
-
 def _error(error: ErrorReport) -> str:
     text = " ".join(f"{error.kind}: {error.message}".split())
     return text if len(text) <= _LONGEST_ERROR else text[: _LONGEST_ERROR - 1] + "…"
@@ -155,7 +138,7 @@ def _enqueued(event: events.JobEnqueued) -> str:
         return f"not enqueued, the job is there already: {_job(event)}"
     if event.scheduled_at is not None:
         return f"enqueued for {event.scheduled_at.isoformat()}: {_job(event)}"
-    return f"enqueued: {_job(event)}" if not event.delay else f"enqueued, due in {_seconds(event.delay)}: {_job(event)}"
+    return f"enqueued: {_job(event)}" if not event.delay else f"enqueued, due in {readable(event.delay)}: {_job(event)}"
 
 
 def _rescheduled(event: events.JobRescheduled) -> str:
@@ -166,7 +149,7 @@ def _rescheduled(event: events.JobRescheduled) -> str:
 def _retried(event: events.JobRetried) -> str:
     return (
         f"attempt {event.attempt} of {event.max_attempts} failed, "
-        f"the next follows in {_seconds(event.delay)}: {_job(event)}: {_error(event.error)}"
+        f"the next follows in {readable(event.delay)}: {_job(event)}: {_error(event.error)}"
     )
 
 
@@ -202,17 +185,18 @@ def _culprit(event: events.LoopStalled | events.LoopRecovered) -> str:
 
 def _ignoring(event: events.TaskIgnoresTimeout) -> str:
     where = f", at {event.place}" if event.place else ""
+    timeout = "" if event.timeout is None else f" of {readable(event.timeout)}"
     return (
-        f"job runs on after its timeout and keeps its slot ({event.lost} of {event.slots} lost, "
+        f"job runs on after its timeout{timeout} and keeps its slot ({event.lost} of {event.slots} lost, "
         f"the worker goes on with the others): {_job(event)}{where}"
     )
 
 
 def _stalled(event: events.LoopStalled) -> str:
     way_out = "" if event.job_id is None else "; await there, or make the task a plain def or executor='process'"
-    in_all = f" ({_seconds(event.in_all)} in all)" if event.in_all > event.stalled_for else ""
+    in_all = f" ({readable(event.in_all)} in all)" if event.in_all > event.stalled_for else ""
     return (
-        f"the event loop has been blocked for {_seconds(event.stalled_for)}{in_all} by {_culprit(event)}, "
+        f"the event loop has been blocked for {readable(event.stalled_for)}{in_all} by {_culprit(event)}, "
         f"and all else on it waits{way_out}:\n{event.stack}"
     )
 
@@ -223,10 +207,10 @@ def _queues(queues: dict[str, int]) -> str:
 
 _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
     events.JobEnqueued: (INFO, _enqueued),
-    events.JobStarted: (INFO, lambda e: f"started attempt {e.attempt}, {_seconds(e.wait)} after it was due: {_job(e)}"),
+    events.JobStarted: (INFO, lambda e: f"started attempt {e.attempt}, {readable(e.wait)} after it was due: {_job(e)}"),
     events.JobQuarantined: (INFO, _quarantined),
-    events.JobCompleted: (INFO, lambda e: f"completed in {_seconds(e.ran_for)}: {_job(e)}"),
-    events.JobSnoozed: (INFO, lambda e: f"snoozed for {_seconds(e.delay)}: {_job(e)}"),
+    events.JobCompleted: (INFO, lambda e: f"completed in {readable(e.ran_for)}: {_job(e)}"),
+    events.JobSnoozed: (INFO, lambda e: f"snoozed for {readable(e.delay)}: {_job(e)}"),
     events.JobReleased: (INFO, lambda e: f"job released ({e.reason}): {_job(e)}"),
     events.JobCancelled: (INFO, lambda e: f"cancelled{', ' + e.reason if e.reason else ''}: {_job(e)}"),
     events.JobRescheduled: (INFO, _rescheduled),
@@ -237,7 +221,7 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
         lambda e: f"recurring task {e.name!r} was resumed, next due at {e.next_run.isoformat()}",
     ),
     events.ScheduleRemoved: (INFO, _removed),
-    events.CleanupRan: (INFO, lambda e: f"clean-up deleted {_count(e.deleted, 'ended job')} in {_seconds(e.took)}"),
+    events.CleanupRan: (INFO, lambda e: f"clean-up deleted {_count(e.deleted, 'ended job')} in {readable(e.took)}"),
     events.WorkerStarted: (INFO, lambda e: f"worker {e.node} started, serving {_queues(e.queues)}"),
     events.WorkerStopping: (INFO, _stopping),
     events.WorkerStopped: (INFO, lambda e: f"worker {e.node} stopped"),
@@ -249,11 +233,11 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
     ),
     events.TaskUnknown: (
         WARNING,
-        lambda e: f"task {e.task!r} is not known here, given back for {_seconds(e.delay)}: {e.job_id}",
+        lambda e: f"task {e.task!r} is not known here, given back for {readable(e.delay)}: {e.job_id}",
     ),
     events.ArgumentsUnfit: (
         WARNING,
-        lambda e: f"the arguments do not fit the task here, given back for {_seconds(e.delay)}: {_job(e)}: {e.reason}",
+        lambda e: f"the arguments do not fit the task here, given back for {readable(e.delay)}: {_job(e)}: {e.reason}",
     ),
     events.ResultOmitted: (WARNING, lambda e: f"completed without its result, {e.reason}: {_job(e)}"),
     events.QueueNearCapacity: (
@@ -276,14 +260,14 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
     events.TaskIgnoresTimeout: (WARNING, _ignoring),
     events.SlotFreed: (
         WARNING,
-        lambda e: f"job ended {_seconds(e.after)} after its timeout, its slot is free again: {_job(e)}",
+        lambda e: f"job ended {readable(e.after)} after its timeout, its slot is free again: {_job(e)}",
     ),
     events.LoopStalled: (WARNING, _stalled),
     events.LoopRecovered: (
         WARNING,
-        lambda e: f"the event loop turns again, it was blocked for {_seconds(e.after)} by {_culprit(e)}",
+        lambda e: f"the event loop turns again, it was blocked for {readable(e.after)} by {_culprit(e)}",
     ),
-    events.StoreRecovered: (WARNING, lambda e: f"the store answers again, after {_seconds(e.after)}"),
+    events.StoreRecovered: (WARNING, lambda e: f"the store answers again, after {readable(e.after)}"),
     events.JobFailed: (ERROR, lambda e: f"failed, no retry can mend it: {_job(e)}: {_error(e.error)}"),
     events.JobExpired: (ERROR, lambda e: f"failed, it expired before it was started: {_job(e)}"),
     events.JobDiscarded: (

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.config import Settings
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import InvalidOptionError, UnsupportedError
 from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.tasks import JobRequest
@@ -39,10 +40,10 @@ class TransactionTerms(Struct, frozen=True, kw_only=True):
         if self.longest is None:
             return
         if request.timeout is None or (isinstance(request.timeout, timedelta) and request.timeout > self.longest):
-            asked = None if request.timeout is None else f"{request.timeout.total_seconds():g}"
+            asked = None if request.timeout is None else f"{request.timeout.total_seconds():.10g}"
             raise InvalidOptionError(
                 f"option 'timeout_seconds' cannot be {asked} for {task.name!r}: all other writers of {self.store!r} "
-                f"wait for a transactional task, which may take {self.longest.total_seconds():g} s (a quarter of "
+                f"wait for a transactional task, which may take {readable(self.longest)} (a quarter of "
                 "lease_seconds, and half the timeout of the store's URL); give at most that, or leave it out"
             )
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Sequence
 
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.health import ProcessStatus
 from deeper_tasks.supervisor.messages import Lines, Loaded, Report
 from deeper_tasks.supervisor.silence import Silence
@@ -106,7 +107,7 @@ class Child:
             if now >= self._kill_at:
                 self._kill("did not stop in its grace period")
         elif is_silent:
-            self._kill(f"gave no sign of life for {self._silence_limit:g} s")
+            self._kill(f"gave no sign of life for {readable(self._silence_limit)}")
 
     def reap(self) -> None:
         """Notice its end, if it has ended."""

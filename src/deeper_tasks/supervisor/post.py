@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Callable
 
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.health import ProcessHealth, ProcessStatus
 from deeper_tasks.supervisor.backoff import Backoff
 from deeper_tasks.supervisor.child import Child
@@ -139,7 +140,7 @@ class Post:
                 self.index,
                 ended.pid,
                 _describe(ended.code),
-                f"in {pause:.1f} s" if pause else "at once",
+                f"in {readable(pause)}" if pause else "at once",
                 extra={"child": self.index, "child_pid": ended.pid, "exit_code": ended.code},
             )
         await self._clock.sleep(pause, until=self._awake)

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, SortKey
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.outcome import Outcome
@@ -358,7 +359,8 @@ class SoloWorker:
 
     def _stuck(self, attempt: Attempt) -> StuckJobError:
         return StuckJobError(
-            f"{attempt.job.task} ({attempt.job.id}) has not ended within {self._demands.patience:g} s of real time; "
+            f"{attempt.job.task} ({attempt.job.id}) has not ended within {readable(self._demands.patience)} "
+            "of real time; "
             "let what takes long pass its time with kit.sleep(…), or give the kit more patience=…"
         )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
+from deeper_tasks.domain.durations import readable
+
 _logger = logging.getLogger("deeper_tasks")
 
 TOLERANCE = timedelta(days=1)
@@ -34,8 +36,8 @@ class ClockWatch:
             _logger.warning(
                 "the store's clock has stepped by %s: no ended jobs are deleted until it is back, or has gone on "
                 "steadily for %s",
-                step,
-                PATIENCE,
+                readable(step),
+                readable(PATIENCE),
             )
         self._is_warned = step is not None
         return step is None

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from deeper_tasks.aside import run_aside
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import ConfigError, HookError
 from deeper_tasks.tasks import WorkerState
 from deeper_tasks.worker.clock import Clock
@@ -134,7 +135,7 @@ class HookRun:
                 is_over = calling.done()
                 calling.cancel()
             if not is_over:
-                _logger.error("the stop hook %s did not end within %.3g s and is left", describe(hook), share)
+                _logger.error("the stop hook %s did not end within %s and is left", describe(hook), readable(share))
             elif (error := calling.result()[1]) is not None:
                 log_failed_stop(hook, error)
         self._started = None
@@ -145,7 +146,7 @@ async def _wait_for_first(waited: set[asyncio.Task[Any]], *, hook: Hook | None) 
     while not (await asyncio.wait(waited, timeout=patience, return_when=asyncio.FIRST_COMPLETED))[0]:
         if hook is not None and patience is not None:
             waits, patience = waits + patience, patience * 2
-            _logger.warning("the worker has waited %.3g s for its start hook %s", waits, describe(hook))
+            _logger.warning("the worker has waited %s for its start hook %s", readable(waits), describe(hook))
 
 
 Ended = tuple[object, BaseException | None]

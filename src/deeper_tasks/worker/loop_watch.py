@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from deeper_tasks.aside import run_aside
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.integrations.events import EventBus, LoopRecovered, LoopStalled
 from deeper_tasks.worker.attempt import Attempt
@@ -216,9 +217,9 @@ class LoopWatch:
 
     def _say_last_words(self, why: str, seen: Snapshot) -> None:
         _logger.critical(
-            "the event loop was blocked for %.3g s by %s, %s; "
+            "the event loop was blocked for %s by %s, %s; "
             "this process ends, its jobs are left to be rescued: start the worker again where it is wanted",
-            self._timer.seconds,
+            readable(self._timer.seconds),
             self._culprit(seen),
             why,
             extra=_about(seen.job),
@@ -229,7 +230,7 @@ class LoopWatch:
 
     def _culprit(self, seen: Snapshot) -> str:
         blocked_for = self._timer.seconds if self._block is None else self._block.seconds
-        last = f", which does so for the last {blocked_for:.3g} s" if blocked_for < self._timer.seconds else ""
+        last = f", which does so for the last {readable(blocked_for)}" if blocked_for < self._timer.seconds else ""
         if seen.job is not None:
             return f"the job {seen.job.task} {seen.job.id}{last}"
         return (self._hook() or f"code of no job, {seen.innermost}") + last

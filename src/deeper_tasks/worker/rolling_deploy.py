@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.integrations.events import ArgumentsUnfit, EventBus, TaskUnknown
@@ -32,7 +33,7 @@ class RollingDeploy:
         waited = _since(job.unknown_since, job)
         if waited >= self._unknown_grace:
             grace = self._unknown_grace
-            message = f"no worker knew the task {job.task!r} for {grace}; register it, then retry the job"
+            message = f"no worker knew the task {job.task!r} for {readable(grace)}; register it, then retry the job"
             return _failed(job, "TaskNotFoundError", message)
         delay = min(max(waited, _SHORTEST), _LONGEST_UNKNOWN)
         if self._bus.wants(TaskUnknown):
@@ -44,7 +45,9 @@ class RollingDeploy:
         waited = _since(job.unfit_since, job)
         reason = reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"
         if waited >= self._unfit_grace:
-            tried = f", and for {self._unfit_grace} no worker had code that they fit" if self._unfit_grace else ""
+            tried = (
+                f", and for {readable(self._unfit_grace)} no worker had code that they fit" if self._unfit_grace else ""
+            )
             message = f"{reason}{tried}; deploy code that takes these arguments, then retry the job"
             return _failed(job, "InvalidArgumentsError", message)
         delay = min(max(waited, _SHORTEST), _LONGEST_UNFIT)

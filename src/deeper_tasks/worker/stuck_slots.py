@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.integrations.events import EventBus, SlotFreed, TaskIgnoresTimeout
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.clock import Clock
@@ -103,7 +104,7 @@ class StuckSlots:
     def _why_stuck(self, attempt: Attempt) -> str | None:
         overdue = self._overdue(attempt)
         if overdue >= self._after:
-            return f"the job {attempt.job.id} has run on for {overdue.total_seconds():.0f} s after its timeout"
+            return f"the job {attempt.job.id} has run on for {readable(overdue)} after its timeout"
         lost = self._lost()
         limit = math.ceil(self._slots / 2) if self._limit is None else min(self._limit, self._slots)
         if lost.total() >= limit:

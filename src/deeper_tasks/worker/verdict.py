@@ -6,6 +6,7 @@ import inspect
 from datetime import timedelta
 from pathlib import Path
 
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.outcome import Done
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.domain.stop import Stop, foremost
@@ -17,7 +18,6 @@ SHUTTING_DOWN = "worker shutting down"
 
 _TIMEOUT = frozenset({Stop.TIMEOUT})
 _WORTH_TELLING = timedelta(milliseconds=10)
-_WHOLE_SECONDS = 100
 
 
 def returned(call: Call, value: object, ran_for: timedelta, stops: StopSignals) -> Settlement:
@@ -134,9 +134,9 @@ def _stopped_by(
 def _how_late(place: str, ran_for: timedelta, stops: StopSignals) -> str:
     timeout = stops.timeout or timedelta(0)
     longer = ran_for - stops.held - timeout
-    held = f" ({_seconds(stops.held)} of it held up by other code on the loop)" if stops.held else ""
-    by = f"ran {_seconds(ran_for)}{held}, {_seconds(longer)} longer" if longer >= _WORTH_TELLING else "ran longer"
-    return f"{by} than its timeout of {_seconds(timeout)}, in {place}"
+    held = f" ({readable(stops.held)} of it held up by other code on the loop)" if stops.held else ""
+    by = f"ran {readable(ran_for)}{held}, {readable(longer)} longer" if longer >= _WORTH_TELLING else "ran longer"
+    return f"{by} than its timeout of {readable(timeout)}, in {place}"
 
 
 def place_of(call: Call) -> str:
@@ -151,8 +151,3 @@ def place_of_function(function: object) -> str:
         return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
     except BaseException:  # noqa: BLE001 - a wrapper may make anything of its attributes
         return class_name(function)
-
-
-def _seconds(duration: timedelta) -> str:
-    seconds = duration.total_seconds()
-    return f"{seconds:.3g} s" if seconds < _WHOLE_SECONDS else f"{seconds:.0f} s"

@@ -218,12 +218,12 @@ def test_several_faults_come_at_once():
 
 
 def test_a_lease_must_be_longer_than_a_heartbeat():
-    with pytest.raises(ConfigError, match=r"'lease_seconds' \(5\) must be longer than 'heartbeat_seconds'"):
+    with pytest.raises(ConfigError, match=r"'lease_seconds' \(5 s\) must be longer than 'heartbeat_seconds'"):
         load(lease_seconds=5)
 
 
 def test_the_loop_must_be_warned_of_before_its_process_is_ended():
-    with pytest.raises(ConfigError, match=r"'loop_stall_limit_seconds' \(0.5\) must not be shorter"):
+    with pytest.raises(ConfigError, match=r"'loop_stall_limit_seconds' \(500 ms\) must not be shorter"):
         load(loop_stall_limit_seconds=0.5)
     unwarned = load({"DEEPER_TASKS_LOOP_STALL_WARNING_SECONDS": "none"}, loop_stall_limit_seconds=0.5)
     assert unwarned.loop_stall_limit_seconds == 0.5

@@ -192,7 +192,7 @@ async def test_the_log_names_the_start_hook_that_a_worker_waits_for(manager, cap
         workers[0].stop()
 
     await manager.run_worker(handle_signals=False, on_start=workers.append)
-    assert "the worker has waited 0.01 s for its start hook" in caplog.text
+    assert "the worker has waited 10 ms for its start hook" in caplog.text
     assert ".connect" in caplog.text
 
 

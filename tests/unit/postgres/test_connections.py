@@ -50,7 +50,7 @@ async def test_one_after_the_other_share_a_connection(connections, sessions):
 async def test_those_at_once_have_one_each_and_no_more_than_there_may_be(connections, sessions):
     async with connections.lend() as one, connections.lend() as other:
         assert one.info.backend_pid != other.info.backend_pid
-        with pytest.raises(BackendUnavailableError, match=r"all 2 connections were in use for 1 seconds: raise pool_s"):
+        with pytest.raises(BackendUnavailableError, match=r"all 2 connections were in use for 1 s: raise pool_s"):
             await pid_of(connections)
         waiting = asyncio.create_task(pid_of(connections))
         await asyncio.sleep(0)

@@ -113,7 +113,7 @@ async def test_a_clock_that_differs_and_a_server_that_is_far_are_told(backend, m
     monkeypatch.setattr(server, "_FAR", timedelta(0))
     [finding] = await of(backend, "server's clock")
     assert finding.severity is WARNING
-    assert finding.message.startswith("60 seconds behind this machine's")
+    assert finding.message.startswith("1 min 0 s behind this machine's")
     [finding] = await of(backend, "server")
     assert finding.severity is WARNING
 

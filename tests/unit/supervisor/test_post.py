@@ -125,7 +125,7 @@ async def test_processes_that_end_again_and_again_are_started_later_and_later(st
     for _ in range(4):
         await stage.end(1)
     assert stage.clock.pauses == [0, 0.5, 1, 2]
-    assert "another starts in 2.0 s" in caplog.text
+    assert "another starts in 2 s" in caplog.text
     stage.children[-1].worked_for = 60.0
     await stage.end(1)
     assert stage.clock.pauses[-1] == 0

@@ -110,7 +110,7 @@ def test_it_is_stuck_when_one_job_has_run_on_for_too_long_wherever_it_runs(open_
         scene.pass_time(3599)
         assert scene.reasons == []
         scene.pass_time(3)
-        assert scene.reasons[0] == f"the job {attempt.job.id} has run on for 3600 s after its timeout"
+        assert scene.reasons[0] == f"the job {attempt.job.id} has run on for 1 h 0 min after its timeout"
 
 
 def test_the_time_may_be_shorter_than_the_patience(open_scene):

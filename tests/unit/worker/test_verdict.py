@@ -417,7 +417,7 @@ async def test_a_process_measures_its_lateness_by_itself(bench, process_tasks):
     # The bench's clock stands still, so nothing is killed.
     settlement = await bench.run(process_tasks["is_late"])
     assert (settlement.end, settlement.error.kind) == (End.RETRY, "TimeoutError")
-    assert settlement.error.message.endswith("longer than its timeout of 0.05 s, in verdict_tasks.py:16")
+    assert settlement.error.message.endswith("longer than its timeout of 50 ms, in verdict_tasks.py:16")
     assert is_as_told(await bench.run(process_tasks["looks"]), LATE)
     accepted = await bench.run(process_tasks["is_late_and_accepted"])
     assert (accepted.end, accepted.result) == (End.COMPLETE, "true")

@@ -22,6 +22,7 @@ from deeper_tasks.aside import run_aside
 from deeper_tasks.backends.postgres import session
 from deeper_tasks.backends.postgres.address import Address, Pooler
 from deeper_tasks.backends.postgres.refusals import POOLER_WAY_OUT, first_line, is_of_pooler
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import BackendUnavailableError
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -43,7 +44,7 @@ async def connect(conninfo: str, *, address: Address, pooler: Pooler, seconds: f
         async with asyncio.timeout(given):
             return await _connect(conninfo, address, pooler)
     except TimeoutError as error:
-        raise psycopg.errors.ConnectionTimeout(f"not connected within {given:.3g} s") from error
+        raise psycopg.errors.ConnectionTimeout(f"not connected within {readable(given)}") from error
 
 
 async def _connect(conninfo: str, address: Address, pooler: Pooler) -> Connection:
@@ -210,7 +211,7 @@ class _Shelf:
                     await self._places.acquire()
             except TimeoutError as error:
                 raise BackendUnavailableError(
-                    f"all {self._address.pool_size} connections were in use for {until - asked_at:.3g} seconds: "
+                    f"all {self._address.pool_size} connections were in use for {readable(until - asked_at)}: "
                     f"raise pool_size in the store's URL, or do less at once"
                 ) from error
         else:

@@ -16,6 +16,7 @@ from deeper_tasks.backends.postgres.codec import Row
 from deeper_tasks.backends.postgres.connections import Connection, Connections, connect, cut
 from deeper_tasks.backends.postgres.moments import read_tolerantly
 from deeper_tasks.backends.postgres.refusals import is_of_lost_connection, is_worth_another_try, translate
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import BackendUnavailableError
 
 T = TypeVar("T")
@@ -224,4 +225,4 @@ class Database:
                 await asked.close()
 
     def _unanswered(self) -> BackendUnavailableError:
-        return BackendUnavailableError(f"{self.address!r} did not answer in {self._seconds:g} s")
+        return BackendUnavailableError(f"{self.address!r} did not answer in {readable(self._seconds)}")

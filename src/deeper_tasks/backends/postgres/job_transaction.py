@@ -24,6 +24,7 @@ from deeper_tasks.backends.postgres.guard import (
     is_in_use,
 )
 from deeper_tasks.backends.postgres.refusals import translate
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
 from deeper_tasks.errors import BackendError, BackendUnavailableError, TransactionError
 
@@ -133,7 +134,7 @@ class PostgresJobTransaction:
 
     def _break_off(self, limit: timedelta) -> None:
         if not self.is_over:
-            error = TimeoutError(f"the job's transaction took longer than the {limit.total_seconds():g} s that it may")
+            error = TimeoutError(f"the job's transaction took longer than the {readable(limit)} that it may")
             self.is_over, self._broken = True, error
             self.connection.guard.shut(f"{error}; it was rolled back")
             self._ending = self._loop.create_task(self._close())
@@ -204,7 +205,9 @@ class PostgresJobTransaction:
             yield
         except psycopg.Error as error:
             if has_passed:
-                raise BackendUnavailableError(f"{self._address!r} did not answer in {self._seconds:g} s") from error
+                raise BackendUnavailableError(
+                    f"{self._address!r} did not answer in {readable(self._seconds)}"
+                ) from error
             raise
         finally:
             timer.cancel()

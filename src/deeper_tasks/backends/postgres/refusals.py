@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from deeper_tasks.backends.postgres.address import Address
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import (
     BackendError,
     BackendUnavailableError,
@@ -82,7 +83,7 @@ def _unavailable(error: psycopg.Error, address: Address) -> BackendUnavailableEr
     if is_of_pooler(error):
         return BackendUnavailableError(f"{address!r} lost the statements of a session: {words}; {POOLER_WAY_OUT}")
     if code == _CANCELLED:
-        return BackendUnavailableError(f"{address!r} did not finish in {address.timeout.total_seconds():g} s: {words}")
+        return BackendUnavailableError(f"{address!r} did not finish in {readable(address.timeout)}: {words}")
     is_ours = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError)
     if is_ours and (not code or code.startswith(_GOING_AWAY)):
         return BackendUnavailableError(f"{address!r} is not available: {words}")

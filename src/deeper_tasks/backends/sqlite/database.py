@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from deeper_tasks.backends import reading
 from deeper_tasks.backends.sqlite.guard import GuardedConnection
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError, UnsupportedError
 
 C = TypeVar("C", bound=sqlite3.Connection)
@@ -33,7 +34,7 @@ _WORDS: tuple[tuple[str, type[BackendError], str], ...] = (
     (
         "SQLITE_BUSY",
         BackendUnavailableError,
-        "the database {path!r} was locked for longer than {timeout:g} s, by a transaction of another connection",
+        "the database {path!r} was locked for longer than {timeout}, by a transaction of another connection",
     ),
 )
 
@@ -163,7 +164,7 @@ def translate(error: sqlite3.Error, database: Database) -> BackendError:
     name, path = getattr(error, "sqlite_errorname", ""), str(database.path)
     for prefix, kind, words in _WORDS:
         if name.startswith(prefix):
-            return kind(words.format(path=path, error=error, timeout=database.timeout))
+            return kind(words.format(path=path, error=error, timeout=readable(database.timeout)))
     if isinstance(error, sqlite3.OperationalError):
         return BackendUnavailableError(f"the database {path!r} did not answer: {error}")
     return BackendError(f"the database {path!r} refused a statement: {error}")

@@ -16,6 +16,7 @@ from deeper_tasks.backends.sqlite import consume
 from deeper_tasks.backends.sqlite.database import Database, translate
 from deeper_tasks.backends.sqlite.guard import GuardedConnection
 from deeper_tasks.backends.sqlite.transaction import own_cursor
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
 from deeper_tasks.errors import TransactionError
 
@@ -118,7 +119,7 @@ class SQLiteJobTransaction:
                     # Asked for in the very last moment.
                     return self._ends.get()
                 self.is_over = True
-            error = TimeoutError(f"the job's transaction took longer than the {self._limit:g} s that it may")
+            error = TimeoutError(f"the job's transaction took longer than the {readable(self._limit)} that it may")
             return partial(self._break, error), Future()
 
     def _complete(self, settlement: Settlement, report: Report | None) -> Settled | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import BackendUnavailableError
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.0001, 0.002
@@ -77,7 +78,7 @@ class Turnstile:
                 if time.monotonic() >= deadline:
                     raise BackendUnavailableError(
                         f"the database {str(self._database)!r} was locked by another process "
-                        f"for longer than {self._timeout:g} s"
+                        f"for longer than {readable(self._timeout)}"
                     ) from None
                 time.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)

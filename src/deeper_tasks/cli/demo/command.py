@@ -16,6 +16,7 @@ import click
 
 from deeper_tasks.cli.output import jobs, write_json
 from deeper_tasks.cli.program import ExitCode
+from deeper_tasks.domain.durations import readable
 
 if TYPE_CHECKING:
     from deeper_tasks.cli.demo.story import Audience, Ending
@@ -122,7 +123,7 @@ def _write(ending: Ending, url: str | None, commands: list[str]) -> None:
 
 def _tell(ending: Ending, commands: list[str]) -> None:
     states = ", ".join(f"{count} {state}" for state, count in sorted(ending.states.items()))
-    click.echo(f"\n{jobs(len(ending.jobs))} in {ending.seconds:.1f} s: {states}")
+    click.echo(f"\n{jobs(len(ending.jobs))} in {readable(ending.seconds)}: {states}")
     if not ending.is_good:
         click.echo("deeper: not all of them ended as they should; is this machine very busy?", err=True)
     click.echo("try next:")

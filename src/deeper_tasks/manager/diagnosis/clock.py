@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fine, warning
 from deeper_tasks.manager.diagnosis.scene import Scene
-from deeper_tasks.manager.diagnosis.wording import span
 
 _TOLERATED = timedelta(seconds=2)
 
@@ -20,7 +20,8 @@ def examine(scene: Scene) -> list[Finding]:
     return [
         warning(
             "clock",
-            f"the newest {name} in the store is {span(ahead)} ahead of the clock: it goes wrong, or went wrong then",
+            f"the newest {name} in the store is {readable(ahead)} ahead of the clock: "
+            "it goes wrong, or went wrong then",
             "have the clock set by NTP; jobs and recurring tasks of the time ahead wait until it has come",
         )
     ]

@@ -9,11 +9,12 @@ from datetime import timedelta
 
 from msgspec import UNSET
 
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fine, warning
 from deeper_tasks.domain.job import Job
 from deeper_tasks.errors import TaskNotFoundError
 from deeper_tasks.manager.diagnosis.scene import MOST_READ, Scene
-from deeper_tasks.manager.diagnosis.wording import count, names, span
+from deeper_tasks.manager.diagnosis.wording import count, names
 from deeper_tasks.tasks.registry import AnyTask
 
 _TOLERATED = timedelta(seconds=30)
@@ -43,7 +44,8 @@ def _overdue(scene: Scene) -> Iterator[Finding]:
         if ran > limit + _TOLERATED:
             yield warning(
                 "overdue job",
-                f"{job.id} ({job.task}) has run for {span(ran)}, beyond {_whose_timeout(scene, job)} of {span(limit)}",
+                f"{job.id} ({job.task}) has run for {readable(ran)}, "
+                f"beyond {_whose_timeout(scene, job)} of {readable(limit)}",
                 f"its worker is dead, or its thread does not stop and keeps a slot; restart the worker {job.node}",
             )
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from shlex import quote
 
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 from deeper_tasks.manager.diagnosis.scene import Scene
-from deeper_tasks.manager.diagnosis.wording import count, span
+from deeper_tasks.manager.diagnosis.wording import count
 from deeper_tasks.manager.overview import QueueOverview
 
 _LONG = timedelta(minutes=5)
@@ -42,7 +43,7 @@ def _paused(scene: Scene) -> Iterator[Finding]:
         if queue.paused_at is not None:
             yield warning(
                 "paused queue",
-                f"the queue {queue.name!r} has been paused for {span(scene.now - queue.paused_at)}, "
+                f"the queue {queue.name!r} has been paused for {readable(scene.now - queue.paused_at)}, "
                 f"with {count(queue.pending, 'pending job')}",
                 f"deeper queues resume {quote(queue.name)}",
             )
@@ -57,7 +58,7 @@ def _waiting_long(scene: Scene) -> Iterator[Finding]:
         if age > _LONG:
             yield warning(
                 "long wait",
-                f"in the queue {queue.name!r} a job has been pending for {span(age)}: {oldest.id}; "
+                f"in the queue {queue.name!r} a job has been pending for {readable(age)}: {oldest.id}; "
                 f"{queue.pending:,} wait there",
                 f"give the queue more slots or workers; it has {count(queue.slots, 'slot')}",
             )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from shlex import quote
 
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 from deeper_tasks.domain.schedule import ON_TIME, ScheduleEntry
 from deeper_tasks.manager.diagnosis.jobs import is_known
 from deeper_tasks.manager.diagnosis.scene import Scene
-from deeper_tasks.manager.diagnosis.wording import count, span
+from deeper_tasks.manager.diagnosis.wording import count
 
 
 def examine(scene: Scene) -> list[Finding]:
@@ -33,13 +34,13 @@ def _of_entry(scene: Scene, entry: ScheduleEntry) -> Iterator[Finding]:
     elif entry.paused_at is not None:
         yield warning(
             "paused recurring task",
-            f"{name!r} has been paused for {span(scene.book.now - entry.paused_at)}",
+            f"{name!r} has been paused for {readable(scene.book.now - entry.paused_at)}",
             f"deeper schedules resume {quote(name)}",
         )
     elif late > ON_TIME:
         yield warning(
             "late recurring task",
-            f"{name!r} was due {span(late)} ago and has not fired",
+            f"{name!r} was due {readable(late)} ago and has not fired",
             "any living worker fires it: start one, or see to its log",
         )
     task = entry.schedule.spec.task

@@ -1,20 +1,10 @@
-"""The wording of findings: numbers and spans of time as people say them."""
+"""The wording of findings: numbers and names as people say them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
 
-_UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"))
 _MOST_NAMED = 5
-
-
-def span(time: timedelta) -> str:
-    """Return a span of time in its coarsest fitting unit: `3 hours`."""
-    seconds = time.total_seconds()
-    size, unit = next((each for each in _UNITS if seconds >= 2 * each[0]), (1, "seconds"))
-    number = round(seconds / size)
-    return f"{number} {unit if number != 1 else unit.removesuffix('s')}"
 
 
 def count(number: int, one: str) -> str:

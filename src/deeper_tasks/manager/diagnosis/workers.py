@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fine, warning
 from deeper_tasks.manager.diagnosis.scene import Scene
-from deeper_tasks.manager.diagnosis.wording import count, names, span
+from deeper_tasks.manager.diagnosis.wording import count, names
 
 _CHECK = "workers"
 
@@ -25,7 +26,7 @@ def examine(scene: Scene) -> list[Finding]:
         findings.append(
             warning(
                 "silent workers",
-                f"{count(len(silent), 'worker')} silent or dead, for up to {span(longest)}: "
+                f"{count(len(silent), 'worker')} silent or dead, for up to {readable(longest)}: "
                 f"{names(worker.id for worker in silent)}",
                 "another worker takes their jobs within a lease; if they still run, see to their machines and logs",
             )

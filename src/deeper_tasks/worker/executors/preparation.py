@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.worker.executors import frames
 from deeper_tasks.worker.executors.frames import Busy, Frame
@@ -40,7 +41,7 @@ class Preparation:
                     self.doing = frame.doing
                 return frame
         except TimeoutError:
-            raise TimeoutError(f"{self.doing} did not end within {LONGEST:g} s") from None
+            raise TimeoutError(f"{self.doing} did not end within {readable(LONGEST)}") from None
 
 
 async def wait_for_first(waited: Iterable[asyncio.Future[Any]], *, job: ClaimedJob, doing: Callable[[], str]) -> None:
@@ -48,10 +49,10 @@ async def wait_for_first(waited: Iterable[asyncio.Future[Any]], *, job: ClaimedJ
     futures, patience, began = set(waited), _PATIENCE, time.monotonic()
     while not (await asyncio.wait(futures, timeout=patience, return_when=asyncio.FIRST_COMPLETED))[0]:
         _logger.warning(
-            "the job %s of %s has waited %.3g s for its process, which is busy with %s",
+            "the job %s of %s has waited %s for its process, which is busy with %s",
             job.id,
             job.task,
-            time.monotonic() - began,
+            readable(time.monotonic() - began),
             doing(),
             extra={"job_id": job.id, "task": job.task, "queue": job.queue},
         )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from deeper_tasks.backends.postgres.connections import Connection
 from deeper_tasks.backends.postgres.schema import OLDEST_SERVER
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 
 SELECT_CLOCK = "SELECT clock_timestamp()"
@@ -50,9 +51,7 @@ async def _measure(connection: Connection) -> tuple[timedelta, timedelta]:
 
 
 def _version(settings: dict[str, str], round_trip: timedelta) -> Finding:
-    told = (
-        f"PostgreSQL {settings['server_version']}, a round trip takes {round_trip / timedelta(milliseconds=1):.1f} ms"
-    )
+    told = f"PostgreSQL {settings['server_version']}, a round trip takes {readable(round_trip)}"
     if int(settings["server_version_num"]) < OLDEST_SERVER:
         return fault("server", told, "upgrade it: version 14 or later is needed")
     if round_trip > _FAR:
@@ -67,7 +66,7 @@ def _clock(ahead: timedelta) -> Finding:
     way = "ahead of" if ahead > timedelta(0) else "behind"
     return warning(
         "server's clock",
-        f"{abs(ahead).total_seconds():.0f} seconds {way} this machine's; due times go by the server's",
+        f"{readable(abs(ahead))} {way} this machine's; due times go by the server's",
         "have both clocks set by NTP",
     )
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from deeper_tasks.backends.postgres.codec import Row
 from deeper_tasks.backends.postgres.connections import Connection
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fine, warning
 
 SEES_ALL = "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"
@@ -59,7 +60,7 @@ def _session(row: Row) -> Finding:
     by = f" by {application!r}" if application else ""
     return warning(
         "long transactions",
-        f"session {pid} of {user!r}{by} is {state} since {timedelta(seconds=round(seconds))}: "
+        f"session {pid} of {user!r}{by} is {state} for {readable(float(seconds))}: "
         f"it keeps its locks, and dead rows of this database from being removed",
         f"commit sooner there; or end it: SELECT pg_terminate_backend({pid}); "
         f"against the next one: idle_in_transaction_session_timeout",
@@ -70,7 +71,7 @@ def _prepared(row: Row) -> Finding:
     name, owner, seconds = row
     return warning(
         "long transactions",
-        f"the transaction {name!r} of {owner!r} was prepared {timedelta(seconds=round(seconds))} ago and never ended: "
+        f"the transaction {name!r} of {owner!r} was prepared {readable(float(seconds))} ago and never ended: "
         f"it keeps its locks, and dead rows cannot go",
         "ask its transaction manager, then COMMIT PREPARED or ROLLBACK PREPARED it by its name",
     )
