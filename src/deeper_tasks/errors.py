@@ -9,6 +9,7 @@ Errors: every exception that deeper_tasks raises on purpose.
     │   └── InvalidOptionError
     ├── JobError
     │   ├── JobNotFoundError
+    │   ├── AmbiguousIdError
     │   ├── DuplicateJobError
     │   ├── InvalidTransitionError
     │   ├── JobNotCompletedError
@@ -56,6 +57,19 @@ class JobError(DeeperTasksError):
 
 class JobNotFoundError(JobError, LookupError):
     """No job has this id; it may have been cleaned up."""
+
+
+class AmbiguousIdError(JobError, LookupError):
+    """
+    The ids of several jobs begin with a short id.
+
+    Attributes:
+        candidates: the first of them, whole.
+    """
+
+    def __init__(self, message: str, *, candidates: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.candidates = candidates
 
 
 class DuplicateJobError(JobError, ValueError):

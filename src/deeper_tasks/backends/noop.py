@@ -157,6 +157,9 @@ class NoopBackend:
     async def find(self, query: JobQuery) -> JobList:
         return JobList(jobs=(), total=0, total_is_exact=True, next=None)
 
+    async def find_ids(self, beginnings: Sequence[str], *, limit: int) -> list[list[JobId]]:
+        return [[] for _ in beginnings]
+
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         return Counts(queues={}, nodes=(), now=_moment(now))
 

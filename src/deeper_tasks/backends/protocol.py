@@ -547,6 +547,14 @@ class Backend(Protocol):
     async def find(self, query: JobQuery) -> JobList:
         """Return a page of jobs."""
 
+    async def find_ids(self, beginnings: Sequence[str], *, limit: int) -> list[list[JobId]]:
+        """
+        Return, for each beginning, the first `limit` ids of jobs that begin so, in their order.
+
+        A beginning is one of an id in its canonical form. It is found by a range of the key, however many jobs
+        there are, and whatever else of their rows is damaged.
+        """
+
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         """Return the counts of every queue and the nodes, without reading jobs."""
 

@@ -17,8 +17,9 @@ from deeper_tasks.cli.parameters import duration, moment
 from deeper_tasks.cli.program import ExitCode, tell
 from deeper_tasks.cli.progress import count_of, progress_bar
 from deeper_tasks.cli.target import Target, takes_target
+from deeper_tasks.domain.ids import parse_id
 from deeper_tasks.domain.state import DEAD_LETTER, TERMINAL, State
-from deeper_tasks.errors import JobError
+from deeper_tasks.errors import InvalidOptionError, JobError
 from deeper_tasks.manager.conditions import Conditions
 
 _REASON = "cancelled from the command line"
@@ -47,7 +48,7 @@ def cancel(target: Target, *, ids: tuple[str, ...], conditions: Conditions, reas
     check_choice(ids, conditions)
     with target.opened() as manager:
         if ids:
-            return _each(target, ids, partial(_cancelled, manager, reason))
+            return _each(target, manager, ids, partial(_cancelled, reason=reason))
         conditions.setdefault("status", sorted(set(State) - TERMINAL))
         if not yes and not is_wanted(target, manager, conditions, what="cancel"):
             return ExitCode.REFUSED
@@ -81,7 +82,7 @@ def retry(target: Target, *, ids: tuple[str, ...], conditions: Conditions, all_d
         check_choice(ids, conditions, alternative=", or --all-dead")
     with target.opened() as manager:
         if ids:
-            return _each(target, ids, partial(_retried, manager))
+            return _each(target, manager, ids, _retried)
         conditions.setdefault("status", sorted(DEAD_LETTER))
         with progress_bar(target, "retrying", total=count_of(manager, conditions)) as on_progress:
             count = manager.sync.retry_tasks(on_progress=on_progress, **conditions)
@@ -113,7 +114,7 @@ def reschedule(target: Target, *, ids: tuple[str, ...], due: datetime | None, de
         raise click.UsageError("say when: --at TIME, or --delay TIME from now, and not both")
     at = due if due is not None else timedelta(seconds=delay or 0)
     with target.opened() as manager:
-        return _each(target, ids, partial(_rescheduled, manager, at))
+        return _each(target, manager, ids, partial(_rescheduled, at=at))
 
 
 @click.command(
@@ -137,7 +138,7 @@ def run_now(target: Target, *, ids: tuple[str, ...]) -> ExitCode:
     the exit code is that of the first that failed.
     """
     with target.opened() as manager:
-        return _each(target, ids, partial(_called, manager))
+        return _each(target, manager, ids, _called)
 
 
 @click.command(
@@ -157,14 +158,15 @@ def delete(target: Target, *, ids: tuple[str, ...], conditions: Conditions, dead
     Delete jobs for good, by their ids or by conditions.
 
     A running one is never deleted: by its id that is refused, cancel it first;
-    by conditions it is left alone. Of several ids each is tried; the exit code
-    is that of the first that failed.
+    by conditions it is left alone. Of several ids, which must be whole, each is
+    tried; the exit code is that of the first that failed.
     """
     add_dead(conditions, dead=dead)
     check_choice(ids, conditions)
+    _check_whole(ids)
     with target.opened() as manager:
         if ids:
-            return _each(target, ids, partial(_deleted, manager))
+            return _each(target, manager, ids, _deleted)
         conditions.setdefault("status", sorted(set(State) - {State.RUNNING}))
         if not yes and not is_wanted(target, manager, conditions, what="delete"):
             return ExitCode.REFUSED
@@ -186,13 +188,26 @@ class _Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"{self.id} {self.outcome}{due}"
 
 
-def _each(target: Target, ids: Sequence[str], change: Callable[[str], _Outcome]) -> ExitCode:
+def _check_whole(ids: Sequence[str]) -> None:
+    """Refuse short ids of several jobs that are to be deleted: what is gone by mistake does not come back."""
+    short = next((task_id for task_id in ids if parse_id(task_id) is None), None)
+    if len(ids) > 1 and short is not None:
+        raise click.UsageError(f"{short!r} is no whole id; to delete several jobs at once, give their ids whole")
+
+
+def _each(
+    target: Target,
+    manager: BackgroundTaskManager,
+    ids: Sequence[str],
+    change: Callable[[BackgroundTaskManager, str], _Outcome],
+) -> ExitCode:
+    """Change the jobs one by one; an id may be a short one."""
     outcomes: list[_Outcome] = []
     code = ExitCode.DONE
     for task_id in ids:
         try:
-            outcomes.append(change(task_id))
-        except JobError as error:
+            outcomes.append(change(manager, manager.sync.expand_task_id(task_id)))
+        except (JobError, InvalidOptionError) as error:
             code = code or tell(error, as_json=target.as_json)
     if target.as_json:
         write_json(outcomes)
@@ -202,7 +217,7 @@ def _each(target: Target, ids: Sequence[str], change: Callable[[str], _Outcome])
     return code
 
 
-def _cancelled(manager: BackgroundTaskManager, reason: str, task_id: str) -> _Outcome:
+def _cancelled(manager: BackgroundTaskManager, task_id: str, *, reason: str) -> _Outcome:
     return _Outcome(id=task_id, outcome=manager.sync.cancel_task(task_id, reason=reason).value)
 
 
@@ -211,7 +226,7 @@ def _retried(manager: BackgroundTaskManager, task_id: str) -> _Outcome:
     return _Outcome(id=task_id, outcome=State.PENDING.value)
 
 
-def _rescheduled(manager: BackgroundTaskManager, at: datetime | timedelta, task_id: str) -> _Outcome:
+def _rescheduled(manager: BackgroundTaskManager, task_id: str, *, at: datetime | timedelta) -> _Outcome:
     due = manager.sync.reschedule_task(task_id, at)
     return _Outcome(id=task_id, outcome="rescheduled", scheduled_at=due)
 

@@ -1,19 +1,18 @@
-"""The drawings: jobs and statistics as panels and tables for people."""
+"""The drawings: jobs and statistics for people."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 
 import msgspec
-from rich.console import Group, RenderableType
-from rich.panel import Panel
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from deeper_tasks.cli.output import ago, first_line, local_time, safe
+from deeper_tasks.cli.output import local_time, safe
+from deeper_tasks.cli.tracebacks import own_frames
 from deeper_tasks.domain.state import WAITING, State
-from deeper_tasks.manager import Page, QueueStatistics, Statistics, TaskStatus
+from deeper_tasks.manager import QueueStatistics, Statistics, TaskStatus
 
 _STYLES = {
     State.SCHEDULED: "cyan",
@@ -29,29 +28,39 @@ _STYLES = {
 DAMAGED = "bold magenta"
 """The style of what cannot be read."""
 _COUNTS = tuple(field.name for field in msgspec.structs.fields(QueueStatistics) if field.type is int)
+_FACT = 12
+"""Columns from the name of a fact to what it is."""
 _ALWAYS = frozenset({"pending", "running", "completed_today", "failed_today"})
-_WIDE = 130
 
 
-def draw_job(job: TaskStatus) -> RenderableType:
-    """Return all that is known of a job."""
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="dim", no_wrap=True)
-    facts.add_column(overflow="fold")
-    facts.add_row("state", draw_state(job.status))
-    for each in job.damage:
-        facts.add_row("damaged", Text(safe(f"{each.field} cannot be read: {each.reason}"), style=DAMAGED))
-    for name, fact in _facts(job):
-        facts.add_row(name, Text(safe(fact)))
-    parts: list[RenderableType] = [facts]
+def draw_facts(job: TaskStatus) -> Iterator[Text]:
+    """Return what is known of a job, a fact a line; it is not to be wrapped, so that it can be copied."""
+    facts = [("id", Text(job.id)), ("state", draw_state(job.status))]
+    unreadable = [safe(f"{each.field} cannot be read: {each.reason}") for each in job.damage]
+    facts += [("damaged", Text(text, style=DAMAGED)) for text in unreadable]
+    facts += [(name, Text(safe(fact).replace("\n", "\n" + " " * _FACT))) for name, fact in _facts(job)]
+    for name, fact in facts:
+        yield Text.assemble((name.ljust(_FACT), "dim"), fact)
+
+
+def draw_texts(job: TaskStatus, *, is_full: bool = False) -> Iterator[Text]:
+    """
+    Return the log and the errors of a job, as they can be copied: without borders, and not to be wrapped.
+
+    Tracebacks have the frames of the job's own code; all frames only if `is_full`.
+    """
     if job.log:
-        parts += [Text("\nlog", style="dim"), Text(safe("\n".join(job.log)))]
+        yield Text("\nlog", style="dim")
+        yield Text(safe("\n".join(job.log)))
+    is_cut = False
     for error in job.errors:
-        parts += [
-            Text(f"\nattempt {error.attempt} failed {local_time(error.at)}", style="red"),
-            Text(safe((error.traceback or f"{error.kind}: {error.message}").rstrip())),
-        ]
-    return Panel.fit(Group(*parts), title=Text(job.id), title_align="left", border_style=_STYLES[job.status])
+        yield Text(f"\nattempt {error.attempt} failed {local_time(error.at)}", style="red")
+        whole = (error.traceback or f"{error.kind}: {error.message}").rstrip()
+        shown = whole if is_full else own_frames(whole)
+        is_cut = is_cut or shown != whole
+        yield Text(safe(shown))
+    if is_cut:
+        yield Text("\nwithout the frames of deeper_tasks; --full shows them", style="dim")
 
 
 def _facts(job: TaskStatus) -> Iterator[tuple[str, str]]:
@@ -95,30 +104,6 @@ def _given_back(job: TaskStatus) -> Iterator[tuple[str, str]]:
             yield "given back", f"since {local_time(since)}: {why}"
 
 
-def draw_page(page: Page, *, width: int, with_errors: bool = False) -> RenderableType:
-    """Return a table of jobs; what a narrow terminal has no room for is in `draw_job`, errors are if wanted."""
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("id", no_wrap=True, min_width=36)
-    table.add_column("state", no_wrap=True)
-    table.add_column("task", overflow="fold")
-    table.add_column("when", no_wrap=True)
-    is_wide = width >= _WIDE
-    if is_wide:
-        table.add_column("queue", overflow="fold")
-        table.add_column("attempts", justify="right")
-    if is_wide or with_errors:
-        table.add_column("last error", overflow="fold")
-    for job in page.entries:
-        row = [Text(job.id), _marked(draw_state(job.status), job), Text(safe(job.task)), Text(_when(job))]
-        if is_wide:
-            attempts = f"{job.attempts}/{job.max_attempts}"
-            row += [Text(safe(job.queue)), Text(attempts)]
-        if is_wide or with_errors:
-            row.append(Text(first_line(job.last_error or "")))
-        table.add_row(*row)
-    return table
-
-
 def draw_statistics(statistics: Statistics) -> RenderableType:
     """Return the counts of each queue, without states in which there is no job."""
     queues = sorted(statistics.queues.items())
@@ -145,19 +130,6 @@ def _number(count: int) -> Text:
 def draw_state(state: State) -> Text:
     """Return a state in its colour."""
     return Text(state.value, style=_STYLES[state])
-
-
-def _marked(text: Text, job: TaskStatus) -> Text:
-    return Text.assemble(text, (" damaged", DAMAGED)) if job.damage else text
-
-
-def _when(job: TaskStatus) -> str:
-    said: tuple[str, datetime] = ("due", job.scheduled_at)
-    if job.finished_at is not None:
-        said = ("ended", job.finished_at)
-    elif job.status is State.RUNNING and job.attempted_at is not None:
-        said = ("started", job.attempted_at)
-    return f"{said[0]} {ago(said[1])}"
 
 
 def _call(job: TaskStatus) -> str:

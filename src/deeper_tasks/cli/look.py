@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
+from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.cli.conditions import add_dead, takes_conditions
-from deeper_tasks.cli.output import console, jobs, write_json
+from deeper_tasks.cli.output import console, jobs, terminal_width, write_json
 from deeper_tasks.cli.program import ExitCode
 from deeper_tasks.cli.target import Target, takes_target
 from deeper_tasks.manager import Page
@@ -15,21 +18,29 @@ from deeper_tasks.manager.conditions import Conditions
 @click.command(
     epilog="""\b
 Examples:
-  deeper status 0197c2f0-… --url sqlite:///tasks.db
-  deeper status 0197c2f0-… --json | jq .last_error"""
+  deeper status 0197c2f0-1a2b-7 --url sqlite:///tasks.db
+  deeper status 0197c2f0-1a2b-7 --full
+  deeper status 0197c2f0-1a2b-7 --json | jq .last_error"""
 )
 @click.argument("task_id", metavar="ID")
+@click.option("--full", "is_full", is_flag=True, help="Show all frames of tracebacks, those of deeper_tasks too.")
 @takes_target
-def status(target: Target, *, task_id: str) -> None:
-    """Show a job: its state, times, errors with their tracebacks, log and result."""
+def status(target: Target, *, task_id: str, is_full: bool) -> None:
+    """
+    Show a job: its state, times, errors with their tracebacks, log and result.
+
+    ID is a job's id, or its first 13 digits, and more where those are several jobs'.
+    """
     with target.opened() as manager:
-        job = manager.sync.get_task_status(task_id)
+        job = manager.sync.get_task_status(manager.sync.expand_task_id(task_id))
     if target.as_json:
         write_json(job)
         return
-    from deeper_tasks.cli.drawing import draw_job
+    from deeper_tasks.cli.drawing import draw_facts, draw_texts
 
-    console().print(draw_job(job))
+    screen = console()
+    for text in (*draw_facts(job), *draw_texts(job, is_full=is_full)):
+        screen.print(text, soft_wrap=True)
 
 
 @click.command(
@@ -68,6 +79,9 @@ def list_jobs(
     """
     List jobs, the newest first.
 
+    A narrow terminal shows the first digits of ids, as many as name a job
+    alone; all commands take them. A pipe gets whole ids, and whole texts.
+
     Dead letters are the jobs that failed or were discarded: --dead shows them,
     'deeper status ID' each of their errors, and 'deeper retry' runs them again.
     """
@@ -77,14 +91,10 @@ def list_jobs(
         listed = manager.sync.list_tasks(
             page=page, per_page=per_page, sort_by=sort_by, descending=not ascending, cursor=cursor, **conditions
         )
-    if target.as_json:
-        write_json(listed)
-        return
-    from deeper_tasks.cli.drawing import draw_page
-
-    if listed.entries:
-        screen = console()
-        screen.print(draw_page(listed, width=screen.width, with_errors=dead))
+        if target.as_json:
+            write_json(listed)
+            return
+        _show(manager, listed, is_dead=dead)
     click.echo(_footer(listed, by_cursor=cursor is not None))
 
 
@@ -133,6 +143,18 @@ def stats(target: Target, *, is_watching: bool, interval: float) -> ExitCode:
     workers = statistics.workers_summary
     click.echo(f"workers: {workers.workers}, with {workers.total_busy} slots busy and {workers.total_idle} idle")
     return ExitCode.DONE
+
+
+def _show(manager: BackgroundTaskManager, listed: Page, *, is_dead: bool) -> None:
+    from deeper_tasks.cli.drawing_list import draw_page, has_room_for_ids
+
+    screen = console()
+    width = terminal_width(screen)
+    ids: Sequence[str] = [job.id for job in listed.entries]
+    if not has_room_for_ids(width):
+        ids = manager.sync.shorten_task_ids(ids)
+    for line in draw_page(listed, ids, width=width, is_dead=is_dead) if ids else ():
+        screen.print(line, soft_wrap=True)
 
 
 def _footer(page: Page, *, by_cursor: bool) -> str:

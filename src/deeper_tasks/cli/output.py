@@ -13,8 +13,8 @@ from deeper_tasks.domain.view import to_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-_PIPED_WIDTH = 240
-"""Columns where nobody looks: nothing is cut off that a program may want to find."""
+_UNCUT = _PIPED_WIDTH = 240
+"""Columns where the output is no terminal: nothing is cut off that a program may want to find."""
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
@@ -35,6 +35,11 @@ def console() -> Console:
             raise BrokenPipeError
 
     return Screen(highlight=False, markup=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
+def terminal_width(screen: Console) -> int | None:
+    """Return the columns of a terminal; None where the output is no terminal, and nothing is to be cut off."""
+    return screen.width if screen.is_terminal or screen.width < _UNCUT else None
 
 
 def jobs(count: int) -> str:

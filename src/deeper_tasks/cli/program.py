@@ -13,6 +13,7 @@ import click
 from deeper_tasks.cli.output import safe
 from deeper_tasks.domain.view import to_json
 from deeper_tasks.errors import (
+    AmbiguousIdError,
     BackendUnavailableError,
     ConfigError,
     DeeperTasksError,
@@ -43,7 +44,7 @@ Exit codes:
   1    the request was refused, for example because of the job's state;
        of doctor: it found an error; of demo: it did not end as it should;
        of a worker: a start hook failed, or it could not stop in order
-  2    the command line or a setting is wrong
+  2    the command line or a setting is wrong, or a short id is several jobs'
   3    there is no such job, task or recurring task
   4    the store cannot be reached, or its schema does not fit
   75   of a worker: jobs ignored their timeouts, or blocked the event loop
@@ -52,7 +53,7 @@ Exit codes:
   141  nobody reads the answer any more, as in 'deeper list | head'"""
 
 _CODES: tuple[tuple[tuple[type[DeeperTasksError], ...], ExitCode], ...] = (
-    ((ConfigError, InvalidOptionError), ExitCode.USAGE),
+    ((ConfigError, InvalidOptionError, AmbiguousIdError), ExitCode.USAGE),
     ((JobNotFoundError, TaskNotFoundError, ScheduleNotFoundError), ExitCode.NOT_FOUND),
     ((BackendUnavailableError, SchemaError), ExitCode.STORE),
     ((DeeperTasksError,), ExitCode.REFUSED),
@@ -113,7 +114,9 @@ def tell(error: Exception, *, as_json: bool) -> ExitCode:
         code = _code(fault)
         message = _message(fault)
         if as_json:
-            answer = {"error": type(fault).__name__, "message": message, "exit_code": int(code)}
+            answer: dict[str, Any] = {"error": type(fault).__name__, "message": message, "exit_code": int(code)}
+            if isinstance(fault, AmbiguousIdError):
+                answer["candidates"] = fault.candidates
             click.echo(to_json(answer), err=True)
         else:
             click.echo(f"deeper: {safe(message)}", err=True)

@@ -48,6 +48,8 @@ class BlockingFacade:
     cleanup_old_tasks = blocking(Facade.cleanup_old_tasks)
     compact_store = blocking(Facade.compact_store)
     get_task_status = blocking(Facade.get_task_status)
+    expand_task_id = blocking(Facade.expand_task_id)
+    shorten_task_ids = blocking(Facade.shorten_task_ids)
     list_tasks = blocking(Facade.list_tasks)
     list_dead_letters = blocking(Facade.list_dead_letters)
     get_statistics = blocking(Facade.get_statistics)

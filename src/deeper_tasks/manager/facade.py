@@ -33,6 +33,7 @@ from deeper_tasks.manager.operator import OnProgress, Operator
 from deeper_tasks.manager.overview import Overview, to_overview
 from deeper_tasks.manager.planner import Planner
 from deeper_tasks.manager.producer import Producer, common_connection
+from deeper_tasks.manager.short_ids import check_id, expand, shorten
 from deeper_tasks.manager.stores import make_backend
 from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.views import (
@@ -546,6 +547,27 @@ class Facade(ABC):
         if job is None:
             raise JobNotFoundError(f"no job has the id {task_id!r}; it may have been cleaned up")
         return to_status(job)
+
+    async def expand_task_id(self, task_id: str) -> str:
+        """
+        Return the whole id of the job whose id begins with `task_id`: 13 of its digits or more.
+
+        For ids that people type; all other methods take whole ids only. A whole id is returned as it is,
+        whether or not there is such a job.
+
+        Raises:
+            AmbiguousIdError: the ids of several jobs begin so; the error has them.
+            JobNotFoundError: none does.
+            InvalidOptionError: it has fewer than 13 digits.
+        """
+        checked = check_id(task_id)
+        await self._ready()
+        return parse_id(checked) or await expand(self.backend, checked)
+
+    async def shorten_task_ids(self, task_ids: Iterable[str]) -> list[str]:
+        """Return, for each id, the fewest of its digits that name the job alone just now: 13 at least."""
+        ids = [await self._checked(task_id) for task_id in task_ids]
+        return await shorten(self.backend, ids)
 
     async def list_tasks(
         self,

@@ -166,6 +166,9 @@ class Proxy:
     async def find(self, query: JobQuery, **options: Any) -> JobList:
         return await self._pass_on("find", query, **options)
 
+    async def find_ids(self, beginnings: Sequence[str], **options: Any) -> list[list[JobId]]:
+        return await self._pass_on("find_ids", beginnings, **options)
+
     async def statistics(self, **options: Any) -> Counts:
         return await self._pass_on("statistics", **options)
 

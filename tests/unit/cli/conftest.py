@@ -22,7 +22,7 @@ import pytest
 from click.testing import CliRunner
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli import main
+from deeper_tasks.cli import main, output
 from deeper_tasks.cli.application import load_manager
 from deeper_tasks.integrations.events import JobDiscarded
 
@@ -82,6 +82,12 @@ def deeper():
         return result
 
     return deeper
+
+
+@pytest.fixture
+def at_width(monkeypatch):
+    """Have what is drawn from now on drawn for a terminal of so many columns."""
+    return lambda columns: monkeypatch.setattr(output, "_PIPED_WIDTH", columns)
 
 
 @pytest.fixture

@@ -6,10 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from rich.console import Console
 
 from deeper_tasks import Page, State, Statistics, TaskStatus
-from deeper_tasks.cli.drawing import draw_job, draw_page
+from deeper_tasks.cli.drawing import draw_facts, draw_texts
 from deeper_tasks.cli.output import ago, console, first_line, safe
 from deeper_tasks.domain.job import Progress
 
@@ -41,7 +40,7 @@ def test_status_shows_progress_log_and_why_there_is_no_result(ask, enqueue, caps
         cancel_requested="by hand",
         result_omitted="too large",
     )
-    console().print(draw_job(job))
+    console().print(*draw_facts(job), *draw_texts(job))
     shown = capsys.readouterr().out
     for text in ("25% begun", "second line", "host-1", "requested: by hand", "none: too large", "sum"):
         assert text in shown
@@ -54,7 +53,7 @@ def test_status_shows_since_when_and_why_workers_give_a_job_back(ask, enqueue, c
         ("unknown_since", "no worker that met it knows its task"),
         ("unfit_since", "its arguments do not fit its task"),
     ):
-        console().print(draw_job(msgspec.structs.replace(job, **{field: since})))
+        console().print(*draw_facts(msgspec.structs.replace(job, **{field: since})))
         shown = capsys.readouterr().out
         assert "given back" in shown
         assert why in shown
@@ -101,13 +100,32 @@ def test_list_of_nothing_says_so(deeper):
     assert deeper("list", *STORE).stdout == "0 jobs, page 1 of 1\n"
 
 
-def test_dead_letters_are_found_with_their_errors_whatever_the_width(deeper, enqueue, dead):
+def test_dead_letters_are_found_with_their_errors_on_a_line_below_whatever_the_width(deeper, enqueue, dead, at_width):
     enqueue("shop.add", 1)
-    for columns in ("80", "200"):
-        shown = deeper("list", "--dead", *STORE, environment={"COLUMNS": columns}).stdout
-        assert dead in shown
-        assert "no paper" in shown.replace("\n", " ")
-        assert "1 job, page 1 of 1" in shown
+    for columns in (40, 80, 100, 140, 240):
+        at_width(columns)
+        head, job, error, footer = deeper("list", "--dead", *STORE).stdout.splitlines()
+        assert "last error" not in head
+        assert job.startswith(dead[:15])
+        assert error == "    ValueError: �[2J[red]no paper"
+        assert footer == "1 job, page 1 of 1"
+
+
+def test_a_narrow_terminal_shows_what_an_operator_acts_on(deeper, dead, at_width):
+    at_width(80)
+    head, job, _ = deeper("list", *STORE).stdout.splitlines()
+    assert head.split() == ["id", "state", "task", "queue", "attempts", "last", "error"]
+    assert job.split()[:5] == [dead[:15], "discarded", "shop.fail", "default", "1/1"]
+    assert "ValueError" in job
+
+
+def test_a_pipe_gets_whole_ids_and_whole_errors(deeper, enqueue, monkeypatch):
+    enqueue("shop.add", 1, "--queue", "q" * 60)
+    task = "shop." + "t" * 200
+    deeper("enqueue", task, "--unchecked", *STORE)
+    shown = deeper("list", *STORE).stdout
+    assert task in shown
+    assert "q" * 60 in shown
 
 
 def test_dead_letters_come_with_what_died_last_first(deeper, ask, dead):
@@ -158,14 +176,6 @@ def test_stats_shows_each_queue_and_the_workers(deeper, enqueue, dead):
     assert default.split() == ["default", "0", "0", "1", "0", "1"]
     assert emails.split() == ["emails", "1", "0", "0", "0", "0"]
     assert workers == "workers: 0, with 0 slots busy and 0 idle"
-
-
-def test_a_narrow_terminal_still_shows_ids_and_states_in_full(ask, dead):
-    page = msgspec.convert(ask("list"), Page)
-    with (screen := Console(width=80)).capture() as capture:
-        screen.print(draw_page(page, width=screen.width))
-    assert f"{dead}  discarded  shop.fail  ended" in capture.get()
-    assert "ValueError" not in capture.get()
 
 
 def test_stats_of_an_empty_store_says_so(deeper):

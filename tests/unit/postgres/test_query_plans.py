@@ -27,6 +27,7 @@ from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, JobQuery, Queue
 from deeper_tasks.domain.job import Progress
 from deeper_tasks.domain.schedule import plan_firing
 from deeper_tasks.domain.settlement import End, Report
+from deeper_tasks.domain.short_ids import cut
 from deeper_tasks.domain.state import DEAD_LETTER, WAITING, State
 from deeper_tasks.domain.unique import Unique
 from deeper_tasks.testing.conformance.scene import (
@@ -210,6 +211,7 @@ class Day:
         yield "statistics", backend.statistics()
         yield "diagnose", backend.diagnose()
         yield "get", backend.get(known.id)
+        yield "find_ids", backend.find_ids([cut(known.id, digits) for digits in range(13, 25)], limit=2)
         yield "walk", backend.walk(after=known.id, limit=50)
         yield "nodes", backend.nodes()
         yield "queues", backend.queues()
@@ -338,6 +340,7 @@ EVERY_CALL = {
     "statistics": set(),
     "diagnose": set(),
     "get": {"job_pkey"},
+    "find_ids": {"job_pkey"},
     "walk": {"job_pkey"},
     "nodes": set(),
     "queues": set(),

@@ -69,6 +69,7 @@ BY_INDEX = {
     "control.SELECT_WAITING": f"SEARCH {BY_ID}",
     "control.RESCHEDULE": f"SEARCH {BY_ROWID}",
     "look.GET": f"SEARCH {BY_ID}",
+    "look.FIND_IDS": f"SEARCH {BY_ID_COVERED.replace('id=?', 'id>? AND id<?')}",
     "look.WALK": "SEARCH deeper_job USING INDEX sqlite_autoindex_deeper_job_1 (id>?)",
     "lines.SELECT_QUEUES": "SEARCH deeper_job USING COVERING INDEX deeper_job_inserted (queue>?)",
     "lines.RECOUNT": "SEARCH deeper_job USING INDEX deeper_job_inserted (queue=?)",

@@ -175,6 +175,9 @@ class JsonFileBackend:
     async def find(self, query: JobQuery) -> JobList:
         return await self._read(look.find, query)
 
+    async def find_ids(self, beginnings: Sequence[str], *, limit: int) -> list[list[JobId]]:
+        return await self._read(look.find_ids, beginnings, limit=limit)
+
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         return await self._read(look.statistics, now=_moment(now))
 

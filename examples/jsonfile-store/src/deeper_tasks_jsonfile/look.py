@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from deeper_tasks.backends.protocol import (
@@ -47,6 +48,12 @@ def find(document: Document, query: JobQuery) -> JobList:
         total_is_exact=True,
         next=None if is_last else Cursor(value=_value(jobs[-1], query), id=jobs[-1].id),
     )
+
+
+def find_ids(document: Document, beginnings: Sequence[str], *, limit: int) -> list[list[JobId]]:
+    """Return the first ids with these beginnings."""
+    ids = sorted(document.jobs)
+    return [[job_id for job_id in ids if job_id.startswith(begun)][:limit] for begun in beginnings]
 
 
 def statistics(document: Document, *, now: datetime) -> Counts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -323,6 +324,15 @@ class MemoryBackend:
     async def find(self, query: JobQuery) -> JobList:
         with self._lock:
             return page(self._jobs, query)
+
+    async def find_ids(self, beginnings: Sequence[str], *, limit: int) -> list[list[JobId]]:
+        with self._lock:
+            ids = sorted(self._jobs.records)
+        starts = [bisect_left(ids, begun) for begun in beginnings]
+        return [
+            [job_id for job_id in ids[start : start + limit] if job_id.startswith(begun)]
+            for start, begun in zip(starts, beginnings, strict=True)
+        ]
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         with self._lock:

@@ -252,6 +252,9 @@ class PostgresBackend:
     async def find(self, query: JobQuery) -> JobList:
         return await self._open.survey(partial(listing.find, query=query))
 
+    async def find_ids(self, beginnings: Sequence[str], *, limit: int) -> list[list[JobId]]:
+        return await self._run(partial(look.find_ids, beginnings=beginnings, limit=limit))
+
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         return await self._run(partial(look.statistics, now=moment_text(now)))
 

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from uuid import UUID
 
 from deeper_tasks.backends.codes import STATES
-from deeper_tasks.backends.postgres.codec import JOB_COLUMNS, Row, read_moment, read_optional_moment, to_job
+from deeper_tasks.backends.postgres.codec import JOB_COLUMNS, Row, array, read_moment, read_optional_moment, to_job
 from deeper_tasks.backends.postgres.database import Transaction
 from deeper_tasks.backends.protocol import Counts, NodeRecord, QueueCounts, QueueSettings
 from deeper_tasks.backends.reading import Reading, read_count, read_node
 from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job
+from deeper_tasks.domain.short_ids import bounds
 from deeper_tasks.domain.state import State
 
 GET = f"SELECT {JOB_COLUMNS} FROM job WHERE id = %(id)s::uuid"
 WALK = f"SELECT {JOB_COLUMNS} FROM job WHERE job.id > %(after)s::uuid ORDER BY job.id LIMIT %(limit)s"
+FIND_IDS = """
+SELECT begun.place, found.id::text
+FROM unnest(%(firsts)s::uuid[], %(lasts)s::uuid[]) WITH ORDINALITY AS begun (first, last, place)
+CROSS JOIN LATERAL (
+    SELECT job.id FROM job WHERE job.id BETWEEN begun.first AND begun.last ORDER BY job.id LIMIT %(limit)s
+) AS found
+ORDER BY begun.place, found.id
+"""
 SELECT_TODAY = """
 SELECT coalesce(%(now)s::timestamptz, now()), day_of(coalesce(%(now)s::timestamptz, now()))
 """
@@ -47,6 +57,16 @@ async def get(transaction: Transaction, job_id: JobId) -> Job | None:
 async def walk(transaction: Transaction, *, after: JobId | None, limit: int) -> list[Job]:
     """Return jobs in the order of their ids; see `Walking.walk`."""
     return list(map(to_job, await transaction.rows(WALK, {"after": after or _BEFORE_ALL, "limit": limit})))
+
+
+async def find_ids(transaction: Transaction, *, beginnings: Sequence[str], limit: int) -> list[list[JobId]]:
+    """Return the first ids with these beginnings; see `Backend.find_ids`."""
+    ranges = list(map(bounds, beginnings))
+    firsts, lasts = array(first for first, _ in ranges), array(last for _, last in ranges)
+    found: list[list[JobId]] = [[] for _ in ranges]
+    for place, job_id in await transaction.rows(FIND_IDS, {"firsts": firsts, "lasts": lasts, "limit": limit}):
+        found[place - 1].append(JobId(job_id))
+    return found
 
 
 async def statistics(transaction: Transaction, *, now: str | None) -> Counts:

@@ -321,6 +321,9 @@ class SQLiteBackend:
     async def find(self, query: JobQuery) -> JobList:
         return await self._list(partial(listing.find, query=query))
 
+    async def find_ids(self, beginnings: Sequence[str], *, limit: int) -> list[list[JobId]]:
+        return await self._read(partial(look.find_ids, beginnings=beginnings, limit=limit))
+
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         return await self._read(partial(look.statistics, now=_clock(now)))
 

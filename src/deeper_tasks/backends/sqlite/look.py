@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
+from collections.abc import Sequence
+
+import msgspec
 
 from deeper_tasks.backends.codes import STATES
 from deeper_tasks.backends.protocol import (
@@ -20,17 +23,30 @@ from deeper_tasks.backends.sqlite.codec import (
     read_moment,
     read_optional_moment,
     to_job,
+    to_json,
 )
 from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import Job
+from deeper_tasks.domain.short_ids import bounds
 from deeper_tasks.domain.state import State
 
 GET = f"SELECT {JOB_COLUMNS} FROM deeper_job WHERE id = ?"
 WALK = f"SELECT {JOB_COLUMNS} FROM deeper_job WHERE id > ? ORDER BY id LIMIT ?"
+FIND_IDS = """
+SELECT (
+    SELECT json_group_array(id) FROM (
+        SELECT id FROM deeper_job
+        WHERE id BETWEEN json_extract(begun.value, '$[0]') AND json_extract(begun.value, '$[1]')
+        ORDER BY id LIMIT :limit
+    )
+) FROM json_each(:bounds) AS begun
+"""
 SELECT_COUNTERS = "SELECT queue, state, day, count FROM deeper_counter WHERE day IN (0, ?)"
 SELECT_QUEUES = "SELECT name, paused_at FROM deeper_queue ORDER BY name"
 SELECT_NODES = "SELECT id, document, beat, busy, registered_at, beat_at, is_lost FROM deeper_node ORDER BY id"
+
+_ids = msgspec.json.Decoder(list[JobId])
 
 
 def get(connection: sqlite3.Connection, job_id: JobId) -> Job | None:
@@ -42,6 +58,12 @@ def get(connection: sqlite3.Connection, job_id: JobId) -> Job | None:
 def walk(connection: sqlite3.Connection, *, after: JobId | None, limit: int) -> list[Job]:
     """Return jobs in the order of their ids; see `Walking.walk`."""
     return list(map(to_job, connection.execute(WALK, (after or "", limit)).fetchall()))
+
+
+def find_ids(connection: sqlite3.Connection, *, beginnings: Sequence[str], limit: int) -> list[list[JobId]]:
+    """Return the first ids with these beginnings; see `Backend.find_ids`."""
+    rows = connection.execute(FIND_IDS, {"bounds": to_json(list(map(bounds, beginnings))), "limit": limit})
+    return [_ids.decode(row[0]) for row in rows]
 
 
 def statistics(connection: sqlite3.Connection, *, now: int) -> Counts:

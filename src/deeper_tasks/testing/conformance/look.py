@@ -12,6 +12,7 @@ from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, SortKey
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job, JobOptions
 from deeper_tasks.domain.settlement import End
+from deeper_tasks.domain.short_ids import cut
 from deeper_tasks.domain.state import State
 from deeper_tasks.testing.conformance.scene import (
     MINUTE,
@@ -84,6 +85,15 @@ class LookConformance:
         ids = await put_many(backend, 3)
         assert await find(backend, ids=(ids[2], ids[0], new_id())) == {ids[0], ids[2]}
         assert await find(backend, ids=()) == set()
+
+    async def test_ids_are_found_by_their_beginnings(self, backend: Backend) -> None:
+        ids = await put_many(backend, 5)
+        whole = [str(job_id) for job_id in ids]
+        unknown = cut(new_id(), 13)[:-1] + "0"
+        found = await backend.find_ids([whole[1], cut(ids[0], 13), cut(ids[4], 31), unknown], limit=10)
+        assert found == [[ids[1]], sorted(ids), [ids[4]], []]
+        assert await backend.find_ids([cut(ids[0], 13)], limit=2) == [sorted(ids)[:2]]
+        assert await backend.find_ids([], limit=2) == []
 
     async def test_jobs_are_found_by_state(self, backend: Backend) -> None:
         completed = await put_ended(backend, State.COMPLETED)

@@ -1,0 +1,53 @@
+"""Short ids: the beginning of a job's id, long enough to name one job on a screen and on a command line."""
+
+from __future__ import annotations
+
+import re
+
+from deeper_tasks.domain.ids import JobId
+
+FEWEST_DIGITS = 13
+"""The time in milliseconds, and the version. Fewer would tell apart only jobs that were made at different times."""
+
+_ALL_DIGITS = 32
+_HYPHENS = (8, 12, 16, 20)
+"""The numbers of digits after which the canonical form has a hyphen."""
+_DIGITS = re.compile(r"[0-9a-f]+")
+
+
+def parse_short_id(text: str) -> str | None:
+    """
+    Return the beginning of an id in its canonical form, which has no hyphen at its end; None if `text` is none.
+
+    Hyphens and capitals in `text` mean nothing. A whole id is not short, nor is one of fewer than
+    `FEWEST_DIGITS` digits.
+    """
+    digits = _digits_of(text)
+    return None if digits is None or len(digits) < FEWEST_DIGITS else _hyphenated(digits)
+
+
+def is_too_short(text: str) -> bool:
+    """Return whether a text is the beginning of an id, and has fewer than `FEWEST_DIGITS` digits."""
+    digits = _digits_of(text)
+    return digits is not None and len(digits) < FEWEST_DIGITS
+
+
+def cut(job_id: JobId, digits: int) -> str:
+    """Return the first `digits` digits of an id in its canonical form."""
+    return _hyphenated(job_id.replace("-", "")[:digits])
+
+
+def bounds(short: str) -> tuple[JobId, JobId]:
+    """Return the least and the greatest id that begin with a short one."""
+    digits = short.replace("-", "")
+    return JobId(_hyphenated(digits.ljust(_ALL_DIGITS, "0"))), JobId(_hyphenated(digits.ljust(_ALL_DIGITS, "f")))
+
+
+def _digits_of(text: str) -> str | None:
+    digits = text.strip().lower().replace("-", "")
+    return digits if len(digits) < _ALL_DIGITS and _DIGITS.fullmatch(digits) else None
+
+
+def _hyphenated(digits: str) -> str:
+    starts = [0, *(place for place in _HYPHENS if place < len(digits))]
+    return "-".join(digits[start:end] for start, end in zip(starts, [*starts[1:], len(digits)], strict=True))
