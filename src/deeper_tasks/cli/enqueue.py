@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ import click
 from deeper_tasks import BackgroundTaskManager, Task
 from deeper_tasks import task as make_task
 from deeper_tasks.cli.completion import complete_queue
+from deeper_tasks.cli.enqueue_lines import Defaults, LineEnqueuer, LineReader, opened_lines, told
 from deeper_tasks.cli.output import write_json
 from deeper_tasks.cli.parameters import duration, json_of, loose_json, moment
 from deeper_tasks.cli.target import Target, takes_target
@@ -23,9 +25,12 @@ Examples:
   deeper enqueue send_welcome --kwargs '{"user_id": 42}' --delay 10m --app myapp.tasks:manager
   deeper enqueue myapp.tasks.report --at 2026-01-31T09:00 --unique-for 1d
   deeper enqueue myapp.tasks.add --app myapp.tasks:manager -- 1 -2
-  deeper enqueue shop.tasks.sync 7 --url sqlite:///tasks.db --unchecked"""
+  deeper enqueue shop.tasks.sync 7 --url sqlite:///tasks.db --unchecked
+  deeper enqueue myapp.tasks.send_welcome --from users.jsonl --queue bulk --app myapp.tasks:manager
+  psql -AtXc "SELECT json_build_object('args', json_build_array(id)) FROM users" |
+    deeper enqueue myapp.tasks.send_welcome --from - --app myapp.tasks:manager"""
 )
-@click.argument("task")
+@click.argument("task", required=False)
 @click.argument("words", nargs=-1, metavar="[ARGS]...")
 @click.option("--args", "args", type=json_of(list, example='[42, "x"]'), metavar="JSON", help="ARGS as one JSON list.")
 @click.option("--kwargs", type=json_of(dict, example='{"user_id": 42}'), metavar="JSON", help="Arguments by name.")
@@ -56,18 +61,28 @@ Examples:
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="May be repeated.")
 @click.option("--meta", type=json_of(dict, example='{"by": "me"}'), metavar="JSON")
 @click.option("--task-id", metavar="UUID", help="The job's id: makes the command safe to repeat.")
+@click.option("--from", "source", metavar="FILE", help="Enqueue a job for each line of a file; '-' is stdin.")
+@click.option(
+    "--start-line",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="NUMBER",
+    help="With --from: leave out the lines before this one.",
+)
 @click.option("--unchecked", is_flag=True, help="Enqueue although nothing here knows the task.")
 @takes_target
 def enqueue(
     target: Target,
     *,
-    task: str,
+    task: str | None,
     words: tuple[str, ...],
     args: list[Any] | None,
     kwargs: dict[str, Any] | None,
     due: datetime | None,
     until_done: bool,
     unchecked: bool,
+    source: str | None,
+    start_line: int,
     **options: Any,
 ) -> None:
     """
@@ -81,18 +96,31 @@ def enqueue(
     known: by --app, or by the setting 'include'. A store alone does not know
     it; --unchecked then enqueues whatever was written, and mistakes show when
     the job runs.
+
+    With --from each line of a file is a job: a JSON object with "args" and
+    "kwargs", and where it differs from the command line "task",
+    "scheduled_at" (ISO, with a zone) and any option of an enqueue, such as
+    "queue", "priority", "delay_seconds", "tags" or "task_id". All lines are
+    checked before the first is enqueued, and then enqueued a thousand in a
+    transaction. An error names the file and the line.
     """
-    if words and args is not None:
-        raise click.UsageError("arguments stand there twice; give them as words or as --args")
-    if due is not None and options["delay"] is not None:
-        raise click.UsageError("--at and --delay exclude each other")
+    has_arguments = bool(words) or args is not None or kwargs is not None
+    for is_wrong, message in (
+        (words and args is not None, "arguments stand there twice; give them as words or as --args"),
+        (due is not None and options["delay"] is not None, "--at and --delay exclude each other"),
+        (source is not None and (has_arguments or options["task_id"]), _IN_THE_LINES),
+        (source is None and task is None, "name the TASK, or give --from FILE"),
+        (source is None and start_line != 1, "--start-line says nothing without --from"),
+        (not unchecked and not target.knows_tasks, _unknown(task)),
+    ):
+        if is_wrong:
+            raise click.UsageError(message)
     given = _given(options, until_done=until_done)
+    if task is None or source is not None:
+        defaults = Defaults(task=task, options=given, scheduled_at=due)
+        _enqueue_lines(target, source or "-", defaults, first=start_line, unchecked=unchecked)
+        return
     arguments = list(map(loose_json, words)) if args is None else args
-    if not unchecked and not target.knows_tasks:
-        raise click.UsageError(
-            f"a store alone cannot tell whether {task!r} exists and takes these arguments; "
-            "add --app module:manager, or --unchecked to enqueue it as it is"
-        )
     with target.opened(with_tasks=not unchecked, create=True) as manager:
         meant = _anything(task) if unchecked else _find(manager, task)
         if due is None:
@@ -105,6 +133,28 @@ def enqueue(
     click.echo(job)
     if not job.is_new:
         click.echo("deeper: not enqueued, this is the job that is there already", err=True)
+
+
+_IN_THE_LINES = "with --from arguments and ids stand in the lines; leave ARGS, --args, --kwargs and --task-id out"
+
+
+def _unknown(task: str | None) -> str:
+    what = "the tasks exist and take" if task is None else f"{task!r} exists and takes"
+    return (
+        f"a store alone cannot tell whether {what} these arguments; "
+        "add --app module:manager, or --unchecked to enqueue as it is written"
+    )
+
+
+def _enqueue_lines(target: Target, source: str, defaults: Defaults, *, first: int, unchecked: bool) -> None:
+    with opened_lines(source) as (file, name), target.opened(with_tasks=not unchecked, create=True) as manager:
+        find = _anything if unchecked else partial(_find, manager)
+        reader = LineReader(file, name, defaults=defaults, find=find)
+        answer = LineEnqueuer(target, manager, reader, first=first).run()
+    if target.as_json:
+        write_json(answer)
+    else:
+        click.echo(told(answer))
 
 
 def _given(options: dict[str, Any], *, until_done: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Self
 from deeper_tasks.manager.facade import Facade
 from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.producer import common_connection
+from deeper_tasks.manager.progress import OnProgress
 from deeper_tasks.sync import LoopThread, blocking, carry_out
 from deeper_tasks.tasks import JobRequest, TaskCall, TaskId
 
@@ -58,11 +59,17 @@ class BlockingFacade:
     result = blocking(Facade.result)
 
     def enqueue_many(
-        self, calls: Iterable[TaskCall], *, atomic: bool = True, connection: object = None
+        self,
+        calls: Iterable[TaskCall],
+        *,
+        atomic: bool = True,
+        connection: object = None,
+        on_progress: OnProgress | None = None,
     ) -> list[TaskId]:
         """As in the manager: all or none of the calls, through the connection given or the one that each carries."""
         checked = list(calls)
-        return self._enqueue_many(checked, atomic=atomic, connection=common_connection(checked, given=connection))
+        chosen = common_connection(checked, given=connection)
+        return self._enqueue_many(checked, atomic=atomic, connection=chosen, on_progress=on_progress)
 
     def enqueue_request(
         self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], request: JobRequest, /

@@ -29,10 +29,11 @@ from deeper_tasks.manager.conditions import Conditions, check_page, to_days, to_
 from deeper_tasks.manager.diagnosis import Finding, OnCheck, examine, say_nothing
 from deeper_tasks.manager.door import check_progress, check_runs, check_text, to_calls, to_queues
 from deeper_tasks.manager.jobs import AnyTask
-from deeper_tasks.manager.operator import OnProgress, Operator
+from deeper_tasks.manager.operator import Operator
 from deeper_tasks.manager.overview import Overview, to_overview
 from deeper_tasks.manager.planner import Planner
 from deeper_tasks.manager.producer import Producer, common_connection
+from deeper_tasks.manager.progress import OnProgress, Tally
 from deeper_tasks.manager.short_ids import check_id, expand, shorten
 from deeper_tasks.manager.stores import make_backend
 from deeper_tasks.manager.transactions import terms_of
@@ -225,7 +226,12 @@ class Facade(ABC):
         return await self._producer.enqueue(task, args, kwargs or {}, request, moment)
 
     async def enqueue_many(
-        self, calls: Iterable[TaskCall], *, atomic: bool = True, connection: object = None
+        self,
+        calls: Iterable[TaskCall],
+        *,
+        atomic: bool = True,
+        connection: object = None,
+        on_progress: OnProgress | None = None,
     ) -> list[TaskId]:
         """
         Enqueue many calls in one transaction: `enqueue_many([send.call(n) for n in ids])`.
@@ -235,13 +241,33 @@ class Facade(ABC):
         Answers and errors are those of `enqueue_task`, in the order of the calls; an
         error begins with the bad call's place, such as `calls[500]`, from 0. So
         is `connection`, which is one for all of them.
+
+        `on_progress` is called with how many of the calls are in the store: after each thousand with
+        `atomic=False`, and otherwise once, for all of them. In a transaction of yours they are there when it commits.
+        An error in it is logged, and loses no job.
         """
+        check_progress(on_progress)
         checked = to_calls(calls)
         chosen = common_connection(checked, given=connection)
         for call in checked:
             self._own(call.task)
         await self._ready()
-        return await self._producer.enqueue_many(checked, atomic=atomic, connection=chosen) if checked else []
+        if not checked:
+            return []
+        return await self._producer.enqueue_many(
+            checked, atomic=atomic, connection=chosen, tally=Tally(on_progress) if on_progress else None
+        )
+
+    def check_call(self, call: TaskCall) -> None:
+        """
+        Check a call as its enqueue would, without the store: `manager.check_call(send.call(42))`. Nothing is enqueued.
+
+        Raises:
+            InvalidArgumentsError, InvalidOptionError, UnsupportedError: it would be refused.
+        """
+        to_calls([call])
+        self._own(call.task)
+        self._producer.job(call)
 
     async def enqueue_request(
         self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], request: JobRequest, /

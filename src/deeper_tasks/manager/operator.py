@@ -27,10 +27,8 @@ from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.state import MAY_RUN_AGAIN, TERMINAL, State
 from deeper_tasks.errors import InvalidTransitionError, JobNotFoundError
 from deeper_tasks.integrations.events import EventBus, JobCancelled, JobRescheduled
+from deeper_tasks.manager.progress import OnProgress, Tally
 from deeper_tasks.manager.views import CancelOutcome
-
-OnProgress = Callable[[int], object]
-"""Called after each batch with how many jobs there were so far."""
 
 _LIVE = frozenset(State) - TERMINAL
 
@@ -51,7 +49,7 @@ class Operator:
 
     async def cancel_all(self, target: JobFilter, *, reason: str, on_progress: OnProgress | None = None) -> int:
         """Cancel all jobs meant; returns how many."""
-        count = _Count(on_progress)
+        count = Tally(on_progress)
         await _until_few(lambda: self._cancel(_narrowed(target, _LIVE), reason), count)
         return count.value
 
@@ -62,7 +60,7 @@ class Operator:
 
     async def retry_all(self, target: JobFilter, *, on_progress: OnProgress | None = None) -> int:
         """Retry all jobs meant, each once however soon it fails again; returns how many."""
-        count = _Count(on_progress)
+        count = Tally(on_progress)
         async for batch in self._ended(target, MAY_RUN_AGAIN):
             count.add(len(await self._retry(batch)))
         return count.value
@@ -89,7 +87,7 @@ class Operator:
 
     async def delete_all(self, target: JobFilter, *, on_progress: OnProgress | None = None) -> int:
         """Delete all jobs meant; returns how many."""
-        count = _Count(on_progress)
+        count = Tally(on_progress)
         await _until_few(lambda: self._backend.delete(_narrowed(target, _LIVE)), count)
         async for batch in self._ended(target, TERMINAL):
             count.add(len(await self._backend.delete(batch)))
@@ -97,7 +95,7 @@ class Operator:
 
     async def clean_up(self, retention: Retention, *, on_progress: OnProgress | None = None) -> int:
         """Delete all ended jobs past their retention; returns how many."""
-        count = _Count(on_progress)
+        count = Tally(on_progress)
         started = time.monotonic()
         while deleted := await self._backend.prune(retention):
             count.add(deleted)
@@ -179,26 +177,13 @@ class Operator:
         raise InvalidTransitionError(f"the job {job_id} is {job.state} and cannot be {what}")
 
 
-class _Count:
-    """How many jobs were changed so far, and who wants to know."""
-
-    def __init__(self, on_progress: OnProgress | None) -> None:
-        self.value = 0
-        self._on_progress = on_progress
-
-    def add(self, number: int) -> None:
-        self.value += number
-        if number and self._on_progress is not None:
-            self._on_progress(self.value)
-
-
 def _narrowed(target: JobFilter, states: frozenset[State]) -> JobFilter:
     """Return the filter for those in these states: so the store need not look at any others."""
     wanted = states if target.states is None else target.states & states
     return msgspec.structs.replace(target, states=wanted)
 
 
-async def _until_few(change: Callable[[], Awaitable[Sized]], count: _Count) -> None:
+async def _until_few(change: Callable[[], Awaitable[Sized]], count: Tally) -> None:
     """Change batch after batch, until one is not full."""
     while True:
         number = len(await change())

@@ -12,11 +12,15 @@ from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
-from deeper_tasks.errors import DeeperTasksError, InvalidOptionError
+from deeper_tasks.errors import BackendUnavailableError, DeeperTasksError, InvalidOptionError
 from deeper_tasks.integrations.events import EventBus, JobEnqueued
 from deeper_tasks.manager.commits import CommitWatch
 from deeper_tasks.manager.jobs import AnyTask, Check, JobFactory
+from deeper_tasks.manager.progress import Tally
 from deeper_tasks.tasks import JobRequest, TaskCall, TaskId, joined_connection
+
+_COUNTED_AT_ONCE = 1_000
+"""Jobs in one transaction, where the caller is told how many there are so far."""
 
 
 class Producer:
@@ -49,20 +53,47 @@ class Producer:
         job = self.jobs.job(self.jobs.spec(task, args, kwargs, request), request, moment)
         return (await self._insert([job], atomic=True, connection=request.connection))[0]
 
+    def job(self, call: TaskCall) -> NewJob:
+        """Return the job that a call would become; raises what its enqueue would."""
+        spec = self.jobs.spec(call.task, call.args, call.kwargs, call.request)
+        return self.jobs.job(spec, call.request, call.scheduled_at)
+
     async def enqueue_many(
-        self, calls: Sequence[TaskCall], *, atomic: bool, connection: object | None = None
+        self,
+        calls: Sequence[TaskCall],
+        *,
+        atomic: bool,
+        connection: object | None = None,
+        tally: Tally | None = None,
     ) -> list[TaskId]:
-        """Enqueue calls, all checked before the first is sent."""
+        """Enqueue calls, all checked before the first is sent; the tally counts those that the store has."""
         jobs = []
         for index, call in enumerate(calls):
             try:
-                spec = self.jobs.spec(call.task, call.args, call.kwargs, call.request)
-                jobs.append(self.jobs.job(spec, call.request))
+                jobs.append(self.job(call))
             except DeeperTasksError as error:
                 # Its class stays, for the caller to catch.
                 error.args = (f"calls[{index}]: {error}",)
                 raise
-        return await self._insert(jobs, atomic=atomic, connection=connection)
+        if tally is None:
+            return await self._insert(jobs, atomic=atomic, connection=connection)
+        return await self._insert_counted(jobs, atomic=atomic, connection=connection, tally=tally)
+
+    async def _insert_counted(
+        self, jobs: list[NewJob], *, atomic: bool, connection: object | None, tally: Tally
+    ) -> list[TaskId]:
+        size = len(jobs) if atomic else _COUNTED_AT_ONCE
+        answers: list[TaskId] = []
+        try:
+            for start in range(0, len(jobs), size):
+                batch = jobs[start : start + size]
+                answers += await self._insert(batch, atomic=atomic, connection=connection)
+                tally.add(len(batch))
+        except BackendUnavailableError as error:
+            # As of an insert that nothing counts: those that are in already too.
+            error.job_ids = tuple(job.id for job in jobs)
+            raise
+        return answers
 
     async def _insert(self, jobs: list[NewJob], *, atomic: bool, connection: object | None = None) -> list[TaskId]:
         if connection is None:

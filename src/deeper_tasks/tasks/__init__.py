@@ -14,7 +14,15 @@ from deeper_tasks.tasks.context import (
     running_job,
 )
 from deeper_tasks.tasks.definition import TaskOptions, make_task, task
-from deeper_tasks.tasks.options import NOTHING_ASKED, EnqueueOptions, JobRequest, merge, parse_moment, parse_options
+from deeper_tasks.tasks.options import (
+    NOTHING_ASKED,
+    EnqueueOptions,
+    JobRequest,
+    merge,
+    parse_moment,
+    parse_options,
+    unknown_option,
+)
 from deeper_tasks.tasks.registry import TaskRegistry
 from deeper_tasks.tasks.schedule import TaskSchedule, parse_policy
 from deeper_tasks.tasks.stop_signals import StopSignals
@@ -66,4 +74,5 @@ __all__ = [
     "parse_policy",
     "running_job",
     "task",
+    "unknown_option",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
@@ -189,12 +190,17 @@ class Task(Generic[P, R]):
 
 
 class TaskCall(Struct, frozen=True, kw_only=True):
-    """A call of a task that is not enqueued yet: what `task.call(…)` gives, and `enqueue_many` takes."""
+    """
+    A call of a task that is not enqueued yet: what `task.call(…)` gives, and `enqueue_many` takes.
+
+    `scheduled_at` is when it is due; None where its options say that.
+    """
 
     task: Task[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     request: JobRequest
+    scheduled_at: datetime | timedelta | None = None
 
 
 class BoundTask(Generic[P, R]):

@@ -1,5 +1,6 @@
 """Enqueueing: by whatever name, with every option, once, together, later and again and again."""
 
+import asyncio
 import math
 import os
 import sys
@@ -12,8 +13,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from deeper_tasks import BackgroundTaskManager, task
+from deeper_tasks.backends.memory import MemoryBackend
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import (
+    BackendUnavailableError,
     DuplicateJobError,
     InvalidArgumentsError,
     InvalidOptionError,
@@ -22,6 +25,7 @@ from deeper_tasks.errors import (
 )
 from deeper_tasks.integrations.events import JobEnqueued
 from deeper_tasks.tasks.options import EnqueueOptions
+from deeper_tasks.testing import FaultyBackend
 
 
 @pytest.fixture
@@ -411,3 +415,86 @@ async def test_an_option_of_none_is_as_if_it_were_not_given(manager, option):
 async def test_a_pause_of_no_queue_is_refused(manager):
     with pytest.raises(InvalidOptionError, match="option 'queue' cannot be None"):
         await manager.pause_queue(None)
+
+
+# Progress.
+
+
+@pytest.mark.parametrize(("atomic", "told"), [(False, [1000, 2000, 2500]), (True, [2500])])
+async def test_many_calls_tell_how_many_are_in_the_store(manager, send, atomic, told):
+    seen, present = [], []
+
+    def note(count):
+        seen.append(count)
+        present.append(manager.sync.list_tasks(per_page=1).total_entries)
+
+    ids = await manager.enqueue_many((send.call(n) for n in range(2500)), atomic=atomic, on_progress=note)
+    assert (len(set(ids)), seen, present) == (2500, told, told)
+    await asyncio.to_thread(manager.sync.close)
+
+
+def test_the_blocking_form_tells_it_too(url):
+    manager = BackgroundTaskManager(url)
+    send = manager.task(name="shop.send")(lambda number: number)
+    with manager.sync as sync:
+        seen = []
+        ids = sync.enqueue_many([send.call(n) for n in range(1001)], atomic=False, on_progress=seen.append)
+        assert (len(ids), seen) == (1001, [1000, 1001])
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+async def test_an_error_in_what_is_told_of_progress_loses_no_job(manager, send, atomic, caplog):
+    seen = []
+
+    def fail(count):
+        seen.append(count)
+        raise RuntimeError("the bar is broken")
+
+    ids = await manager.enqueue_many([send.call(n) for n in range(2001)], atomic=atomic, on_progress=fail)
+    assert len(ids) == (await manager.list_tasks(per_page=1)).total_entries == 2001
+    assert seen == [2001 if atomic else 1000]
+    [record] = [record for record in caplog.records if "on_progress failed" in record.message]
+    assert (record.levelname, record.exc_info[0]) == ("ERROR", RuntimeError)
+
+
+@pytest.mark.parametrize("method", ["cancel_tasks", "delete_tasks"])
+async def test_an_error_in_what_is_told_of_progress_ends_no_bulk_operation(manager, send, method, caplog):
+    await manager.enqueue_many([send.call(n) for n in range(1001)])
+    assert await getattr(manager, method)(on_progress=lambda _: 1 / 0) == 1001
+    assert "on_progress failed at 500 jobs" in caplog.text
+
+
+async def test_a_store_that_stops_answering_names_all_ids_whatever_is_in_it(send_through, caplog):
+    store, manager, send = send_through
+    store.fail("insert", on_call=2)
+    seen = []
+    with pytest.raises(BackendUnavailableError) as raised:
+        await manager.enqueue_many([send.call(n) for n in range(1500)], atomic=False, on_progress=seen.append)
+    assert (len(raised.value.job_ids), seen) == (1500, [1000])
+
+
+@pytest.fixture
+async def send_through():
+    """A store that can fail, a manager on it and its task."""
+    store = FaultyBackend(MemoryBackend())
+    manager = BackgroundTaskManager("memory://", backend=store)
+    async with manager:
+        yield store, manager, manager.task(name="shop.send")(lambda number: number)
+
+
+async def test_what_is_no_function_is_refused_before_anything_is_enqueued(manager, send):
+    with pytest.raises(InvalidOptionError, match="on_progress"):
+        await manager.enqueue_many([send.call(1)], on_progress=5)
+    assert (await manager.list_tasks()).total_entries == 0
+
+
+# A check without an enqueue.
+
+
+async def test_a_call_is_checked_as_its_enqueue_would_and_nothing_is_enqueued(manager, send):
+    manager.check_call(send.call(1))
+    with pytest.raises(InvalidArgumentsError, match="argument 'user_id' of send"):
+        manager.check_call(send.call("one"))
+    with pytest.raises(InvalidOptionError, match=r"\[task\.call"):
+        manager.check_call(send)
+    assert (await manager.list_tasks()).total_entries == 0
