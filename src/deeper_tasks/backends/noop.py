@@ -27,6 +27,7 @@ from deeper_tasks.backends.protocol import (
 )
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry, first_run
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
@@ -80,7 +81,15 @@ class NoopBackend:
         pass
 
     async def claim(
-        self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime | None = None
+        self,
+        queue: str | QueuePattern,
+        *,
+        limit: int,
+        slots: int,
+        node: NodeId,
+        token: ClaimToken,
+        after: str = "",
+        now: datetime | None = None,
     ) -> Claim:
         return Claim()
 

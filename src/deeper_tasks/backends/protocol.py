@@ -34,6 +34,7 @@ from msgspec import Struct
 from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import ClaimedJob, Insertion, Job, NewJob
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
@@ -91,7 +92,7 @@ class Node(Struct, frozen=True, kw_only=True):
     pid: int
     pid_started: str
     queues: dict[str, int]
-    """The concurrency of each queue it serves."""
+    """The concurrency of each queue it serves, or of each pattern, which its queues share; see `ServedQueues`."""
 
 
 class NodeRecord(Struct, frozen=True, kw_only=True):
@@ -111,7 +112,7 @@ class NodeRecord(Struct, frozen=True, kw_only=True):
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """What a claim took, in running order; `is_paused` tells why it took nothing."""
+    """What a claim took, in running order; `is_paused` tells why one of a single queue took nothing."""
 
     jobs: tuple[ClaimedJob, ...] = ()
     is_paused: bool = False
@@ -364,7 +365,15 @@ class Backend(Protocol):
         """Remove a node that stopped in order. One that still holds jobs is left to be rescued."""
 
     async def claim(
-        self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime | None = None
+        self,
+        queue: str | QueuePattern,
+        *,
+        limit: int,
+        slots: int,
+        node: NodeId,
+        token: ClaimToken,
+        after: str = "",
+        now: datetime | None = None,
     ) -> Claim:
         """
         Take up to `limit`, at most `MAX_BATCH`, pending jobs of a queue and mark them running under `token`.
@@ -376,6 +385,11 @@ class Backend(Protocol):
         progress of an earlier attempt is forgotten; what `ClaimedJob` tells of
         earlier attempts is as their settlements, rescues and manual retries left it.
         The same token again gives the same jobs.
+
+        With a pattern they are of all the queues that it matches and that are not paused. These are served in
+        turn, in the order of their names by code point, from the first after `after` on and
+        round to it: the first job of each, then the second of each, and so on. How many queues there are that
+        have no pending job does not matter to the cost.
 
         Raises:
             NodeLostError: the node is not registered or was taken for dead.

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 WILDCARD = "*"
-_LAST_CHARACTER = chr(0x10FFFF)
-_LAST_BEFORE_SURROGATES, _FIRST_AFTER_SURROGATES = chr(0xD7FF), chr(0xE000)
+LAST_CHARACTER = chr(0x10FFFF)
+"""After all others, and in no name: it cannot be printed."""
 
 
 class QueuePattern(Struct, frozen=True, kw_only=True):
@@ -81,11 +81,6 @@ def prefix_of(pattern: str) -> str:
     return pattern.removesuffix(WILDCARD)
 
 
-def end_of_prefix(prefix: str) -> str | None:
-    """Return the first text, in the order of code points, after all that begin with `prefix`; None: there is none."""
-    most = prefix.rstrip(_LAST_CHARACTER)
-    if not most:
-        return None
-    last = most[-1]
-    following = _FIRST_AFTER_SURROGATES if last == _LAST_BEFORE_SURROGATES else chr(ord(last) + 1)
-    return most[:-1] + following
+def end_of_prefix(prefix: str) -> str:
+    """Return a text after all names that begin with `prefix`, in the order of code points."""
+    return prefix + LAST_CHARACTER

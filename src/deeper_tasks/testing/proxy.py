@@ -30,6 +30,7 @@ from deeper_tasks.backends.protocol import (
 )
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import ScheduleRun
@@ -92,7 +93,7 @@ class Proxy:
     async def deregister(self, node: NodeId, **options: Any) -> None:
         await self._pass_on("deregister", node, **options)
 
-    async def claim(self, queue: str, **options: Any) -> Claim:
+    async def claim(self, queue: str | QueuePattern, **options: Any) -> Claim:
         return await self._pass_on("claim", queue, **options)
 
     async def settle(self, settlements: Sequence[Settlement], **options: Any) -> list[Settled]:

@@ -25,6 +25,7 @@ from deeper_tasks.backends.postgres import (
 from deeper_tasks.backends.postgres.sender import AT_ONCE
 from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, JobQuery, QueueSettings, Retention, SortKey
 from deeper_tasks.domain.job import Progress
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.schedule import plan_firing
 from deeper_tasks.domain.settlement import End, Report
 from deeper_tasks.domain.short_ids import cut
@@ -184,6 +185,12 @@ class Day:
         yield "claim", backend.claim("default", limit=500, slots=400, node=node, token=token)
         jobs = self._answer.jobs
         yield "repeated claim", backend.claim("default", limit=500, slots=400, node=node, token=token)
+        pattern = QueuePattern(prefix="", excluded=frozenset({"none"}), excluded_prefixes=("x",))
+        yield (
+            "claim by a pattern",
+            backend.claim(pattern, limit=10, slots=10, node=node, token=new_token(), after="default"),
+        )
+        assert self._answer.jobs
         progress = Progress(fraction=0.5)
         yield (
             "report",
@@ -326,6 +333,7 @@ EVERY_CALL = {
     "insert of scheduled": {"job_pkey"},
     "claim": {"job_running", "job_pending", "job_pkey"},
     "repeated claim": {"job_running"},
+    "claim by a pattern": {"job_running", "job_pending", "job_pkey"},
     "report": {"job_pkey"},
     "beat": {"job_running"},
     "complete in the job's transaction": {"job_pkey"},

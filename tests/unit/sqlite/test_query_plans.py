@@ -40,6 +40,10 @@ BY_INDEX = {
     "consume.SELECT_CLAIMANT": f"SEARCH {BY_CLAIM}",
     "consume.SELECT_CLAIMABLE": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
     "consume.SELECT_CLAIMABLE_ROWS": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
+    "consume.SELECT_WAITING_QUEUES": "SEARCH deeper_job USING INDEX deeper_job_pending (queue>? AND queue<?)",
+    "consume.SELECT_FIRST_OF_EACH": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
+    "consume.SELECT_CHOSEN": f"SEARCH {BY_ROWID}",
+    "consume.SELECT_CHOSEN_ROWS": f"SEARCH {BY_ROWID}",
     "consume.CLAIM": f"SEARCH {BY_ROWID}",
     "consume.SELECT_CLAIMED": f"SEARCH {BY_CLAIM}",
     "consume.SELECT_CLAIMED_ROWS": f"SEARCH {BY_CLAIM}",
@@ -114,11 +118,13 @@ OF_OTHER_TABLES = {
 }
 EXPECTED = BY_INDEX | OF_OTHER_TABLES
 
-# A repeated claim sorts what it has claimed, a report the lines of one job's log, a firing its runs: at most a batch.
+# A repeated claim sorts what it has claimed, one by a pattern what it claims, a report the lines of one job's log, a firing its runs: at most a batch.
 # A recount sorts nothing but the states that it counts, and is made only where counters are damaged.
 MAY_SORT = {
     "consume.SELECT_CLAIMED",
     "consume.SELECT_CLAIMED_ROWS",
+    "consume.SELECT_CHOSEN",
+    "consume.SELECT_CHOSEN_ROWS",
     "consume.REPORT",
     "schedules.ADD_RUNS",
     "lines.RECOUNT",

@@ -8,9 +8,11 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node, NodeRecord
+from deeper_tasks.backends.turns import in_turn
 from deeper_tasks.domain.end_of_time import later
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob, Job
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.settlement import UNCOUNTED, Report, Settled, Settlement, state_after
 from deeper_tasks.domain.state import AWAITS_ITS_TIME, State
 from deeper_tasks.errors import NodeLostError
@@ -29,16 +31,27 @@ def deregister(document: Document, node: NodeId) -> None:
 
 
 def claim(
-    document: Document, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime
+    document: Document,
+    queue: str | QueuePattern,
+    *,
+    limit: int,
+    slots: int,
+    node: NodeId,
+    token: ClaimToken,
+    after: str,
+    now: datetime,
 ) -> Claim:
     """Take pending jobs; those that this token took before, if it was sent before."""
     _check_alive(document, node)
     taken = sorted((record for record in document.held_by(node) if record.token == token), key=_place)
     if not taken:
-        if document.is_paused(queue):
+        most = min(limit, MAX_BATCH)
+        if isinstance(queue, QueuePattern):
+            taken = _first_in_turn(document, queue, limit=most, after=after, now=now)
+        elif document.is_paused(queue):
             return Claim(is_paused=True)
-        taken = sorted((record for record in document.jobs.values() if _may_run(record.job, queue, now)), key=_place)
-        taken = taken[: min(limit, MAX_BATCH)]
+        else:
+            taken = _first(document, queue, limit=most, now=now)
         for index, record in enumerate(taken):
             record.token, record.claimed_at, record.led_to = token, now, None
             document.move(
@@ -51,6 +64,24 @@ def claim(
                 progress=None,
             )
     return Claim(jobs=tuple(map(_claimed, taken)))
+
+
+def _first(document: Document, queue: str, *, limit: int, now: datetime) -> list[Record]:
+    """Return the first jobs of a queue's line."""
+    line = (record for record in document.jobs.values() if _may_run(record.job, queue, now))
+    return sorted(line, key=_place)[:limit]
+
+
+def _first_in_turn(document: Document, pattern: QueuePattern, *, limit: int, after: str, now: datetime) -> list[Record]:
+    """Return the first job of each queue that the pattern matches, then the second of each, and so on."""
+    names = {record.job.queue for record in document.jobs.values() if record.job.state is State.PENDING}
+    served = (name for name in names if pattern.matches(name) and not document.is_paused(name))
+    turn = sorted(served, key=lambda name: (name <= after, name))
+
+    def first_of(queues: Sequence[str], most: int) -> list[list[Record]]:
+        return [_first(document, queue, limit=most, now=now) for queue in queues]
+
+    return in_turn(turn, limit=limit, first_of=first_of)
 
 
 def settle(document: Document, settlements: Sequence[Settlement], *, now: datetime) -> list[Settled]:

@@ -37,6 +37,7 @@ from deeper_tasks.backends.protocol import (
 from deeper_tasks.domain.end_of_time import later
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED, Insertion, Job, JobSpec, NewJob
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.rescheduling import Rescheduled, due_moment
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
@@ -120,16 +121,30 @@ class MemoryBackend:
             self._nodes.remove_idle(node)
 
     async def claim(
-        self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime | None = None
+        self,
+        queue: str | QueuePattern,
+        *,
+        limit: int,
+        slots: int,
+        node: NodeId,
+        token: ClaimToken,
+        after: str = "",
+        now: datetime | None = None,
     ) -> Claim:
         with self._lock:
             taken = self._nodes.alive(node).claims.get(token)
             if taken is not None:
                 return Claim(jobs=tuple(record.as_claimed() for record in taken.values()))
-            if self._is_paused(queue):
+            moment, most = self._moment(now), min(limit, MAX_BATCH)
+            if isinstance(queue, QueuePattern):
+                turn = (
+                    name for name in self._jobs.waiting_queues.turn(queue, after=after) if not self._is_paused(name)
+                )
+                records = self._jobs.take_in_turn(turn, limit=most, now=moment)
+            elif self._is_paused(queue):
                 return Claim(is_paused=True)
-            moment = self._moment(now)
-            records = list(self._jobs.take_pending(queue, limit=min(limit, MAX_BATCH), now=moment))
+            else:
+                records = list(self._jobs.take_pending(queue, limit=most, now=moment))
             for index, record in enumerate(records):
                 record.attempt += 1
                 record.node, record.token, record.led_to, record.claimed_at = node, token, None, moment

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from deeper_tasks.backends.memory.counters import Counters
 from deeper_tasks.backends.memory.line import Line
 from deeper_tasks.backends.memory.nodes import Nodes
+from deeper_tasks.backends.memory.queue_names import QueueNames
 from deeper_tasks.backends.memory.record import Record
 from deeper_tasks.backends.memory.unique_keys import UniqueKeys
 from deeper_tasks.domain.end_of_time import later
@@ -35,6 +36,7 @@ class JobTable:
         self.expiring = Line()
         self.completed = Line()
         self.dead = Line()
+        self.waiting_queues = QueueNames()
         self.by_place: defaultdict[tuple[str, State], dict[JobId, Record]] = defaultdict(dict)
         self._nodes = nodes
 
@@ -134,6 +136,24 @@ class JobTable:
                 limit -= 1
                 yield record
 
+    def take_in_turn(self, queues: Iterable[str], *, limit: int, now: datetime) -> list[Record]:
+        """Take the first of each queue out of its line, then the second of each, and so on."""
+        records: list[Record] = []
+        lines: deque[Iterator[Record]] = deque()
+        for queue in queues:
+            if len(records) == limit:
+                return records
+            line = self.take_pending(queue, limit=limit, now=now)
+            if (record := next(line, None)) is not None:
+                records.append(record)
+                lines.append(line)
+        while lines and len(records) < limit:
+            line = lines.popleft()
+            if (record := next(line, None)) is not None:
+                records.append(record)
+                lines.append(line)
+        return records
+
     def of(self, *, queue: str | None, states: frozenset[State] | None) -> Iterator[Record]:
         """Yield the records of a queue, or of all, in these states, or in any."""
         for (name, state), records in self.by_place.items():
@@ -142,7 +162,10 @@ class JobTable:
 
     def _enter(self, record: Record) -> None:
         state, job_id = record.state, record.id
-        self.by_place[record.spec.queue, state][job_id] = record
+        place = self.by_place[record.spec.queue, state]
+        if not place and state is State.PENDING:
+            self.waiting_queues.add(record.spec.queue)
+        place[job_id] = record
         if state is State.PENDING:
             self.pending[record.spec.queue].push(job_id, record.spec.priority, record.scheduled_at)
         elif state in AWAITS_ITS_TIME:
@@ -162,6 +185,8 @@ class JobTable:
         del place[job_id]
         if not place:
             del self.by_place[record.spec.queue, state]
+            if state is State.PENDING:
+                self.waiting_queues.remove(record.spec.queue)
         if state is State.PENDING:
             self.pending[record.spec.queue].discard(job_id)
         elif state in AWAITS_ITS_TIME:

@@ -50,6 +50,7 @@ from deeper_tasks.backends.protocol import (
 from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
@@ -160,11 +161,24 @@ class PostgresBackend:
         await self._run(partial(consume.deregister, node=node))
 
     async def claim(
-        self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime | None = None
+        self,
+        queue: str | QueuePattern,
+        *,
+        limit: int,
+        slots: int,
+        node: NodeId,
+        token: ClaimToken,
+        after: str = "",
+        now: datetime | None = None,
     ) -> Claim:
+        at = moment_text(now)
+        if isinstance(queue, QueuePattern):
+            return await consume.claim_in_turn(
+                self._open, queue, limit=limit, slots=slots, node=node, token=token, after=after, now=at
+            )
         frontier = self._frontiers[queue]
         return await consume.claim(
-            self._open, frontier, queue, limit=limit, slots=slots, node=node, token=token, now=moment_text(now)
+            self._open, frontier, queue, limit=limit, slots=slots, node=node, token=token, now=at
         )
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:

@@ -27,6 +27,7 @@ from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node
 from deeper_tasks.backends.reading import UNREADABLE, to_options
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.settlement import UNCOUNTED, End, Report, Settled, Settlement, state_after
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import NodeLostError
@@ -43,11 +44,14 @@ DELETE FROM node
 WHERE id = %(node)s AND NOT EXISTS (SELECT FROM job WHERE job.state = 4 AND job.node = node.number)
 """
 CLAIM = (
-    "SELECT id, task, arguments, priority, attempt, max_attempts, inserted_at, scheduled_at, claimed_at, expires_at, "
+    "SELECT id, queue, task, arguments, priority, attempt, max_attempts, inserted_at, scheduled_at, claimed_at, expires_at, "
     "has_started, unknown_since, unfit_since, is_quarantined, earlier_attempts, options, obstacle, passed_by "
     "FROM {schema}.claim("
     "%(queue)s::text, %(limit)s::text::integer, %(slots)s::text::integer, %(node)s::text, %(token)s::text, "
     "%(now)s::timestamptz, %(priorities)s::smallint[], %(floors)s::timestamptz[])"
+)
+CLAIM_IN_TURN = CLAIM.removesuffix(")") + (
+    ", %(prefix)s::text, %(after)s::text, %(excluded)s::text[], %(excluded_prefixes)s::text[])"
 )
 SETTLE = (
     "SELECT place, state FROM {schema}.settle("
@@ -102,7 +106,7 @@ async def claim(
     token: ClaimToken,
     now: str | None,
 ) -> Claim:
-    """Take pending jobs; see `Backend.claim`."""
+    """Take pending jobs of one queue; see `Backend.claim`."""
     floors = frontier.floors()
     values = {
         "queue": queue,
@@ -115,9 +119,9 @@ async def claim(
         "floors": None if floors is None else text_array(moment_text(floor) for floor in floors.values()),
     }
     rows = await database.call(CLAIM, values, is_urgent=True)
-    passed_by = rows[0][17]
+    passed_by = rows[0][18]
     if rows[0][0] is None:
-        obstacle = rows[0][16]
+        obstacle = rows[0][17]
         if obstacle == "lost":
             raise _lost(node)
         if obstacle is None:
@@ -128,7 +132,41 @@ async def claim(
     return Claim(jobs=jobs)
 
 
-def _claimed_jobs(rows: list[Row], queue: str, token: ClaimToken) -> tuple[ClaimedJob, ...]:
+async def claim_in_turn(
+    database: Database,
+    pattern: QueuePattern,
+    *,
+    limit: int,
+    slots: int,
+    node: NodeId,
+    token: ClaimToken,
+    after: str,
+    now: str | None,
+) -> Claim:
+    """Take pending jobs of all the queues that a pattern matches; see `Backend.claim`."""
+    values = {
+        "queue": None,
+        "limit": str(min(limit, MAX_BATCH)),
+        "slots": str(slots),
+        "node": node,
+        "token": token,
+        "now": now,
+        "priorities": None,
+        "floors": None,
+        "prefix": pattern.prefix,
+        "after": after,
+        "excluded": text_array(sorted(pattern.excluded)),
+        "excluded_prefixes": text_array(pattern.excluded_prefixes),
+    }
+    rows = await database.call(CLAIM_IN_TURN, values, is_urgent=True)
+    if rows[0][0] is None:
+        if rows[0][17] == "lost":
+            raise _lost(node)
+        return Claim()
+    return Claim(jobs=_claimed_jobs(rows, None, token))
+
+
+def _claimed_jobs(rows: list[Row], queue: str | None, token: ClaimToken) -> tuple[ClaimedJob, ...]:
     if not isinstance(rows, DamagedRows):
         with suppress(*UNREADABLE):
             return tuple([_claimed(row, queue, token) for row in rows])
@@ -136,16 +174,17 @@ def _claimed_jobs(rows: list[Row], queue: str, token: ClaimToken) -> tuple[Claim
     return tuple([_claimed_apart(row, queue, token) for row in rows])
 
 
-def _claimed_apart(row: Row, queue: str, token: ClaimToken) -> ClaimedJob:
+def _claimed_apart(row: Row, queue: str | None, token: ClaimToken) -> ClaimedJob:
     """Return the job of a row that may be damaged."""
     *most, earlier_attempts, options, _, _ = row
     job = _claimed((*most, earlier_attempts or 0, None, None, None), queue, token)
     return to_damaged_claim(job, options, are_attempts_known=earlier_attempts is not None)
 
 
-def _claimed(row: Row, queue: str, token: ClaimToken) -> ClaimedJob:
+def _claimed(row: Row, queue: str | None, token: ClaimToken) -> ClaimedJob:
     (
         job_id,
+        own_queue,
         task,
         arguments,
         priority,
@@ -171,7 +210,7 @@ def _claimed(row: Row, queue: str, token: ClaimToken) -> ClaimedJob:
         token=token,
         task=task,
         arguments=arguments,
-        queue=queue,
+        queue=queue or own_queue,
         priority=priority,
         attempt=attempt,
         max_attempts=max_attempts,

@@ -58,6 +58,7 @@ from deeper_tasks.backends.sqlite.wake import Wake
 from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
@@ -217,13 +218,28 @@ class SQLiteBackend:
         await self._write(partial(consume.deregister, node=node))
 
     async def claim(
-        self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: datetime | None = None
+        self,
+        queue: str | QueuePattern,
+        *,
+        limit: int,
+        slots: int,
+        node: NodeId,
+        token: ClaimToken,
+        after: str = "",
+        now: datetime | None = None,
     ) -> Claim:
-        # A power cut that takes a claim takes the worker too, and the job is pending as it was: no disk is waited for.
-        return await self._write(
-            partial(consume.claim, queue=queue, limit=limit, slots=slots, node=node, token=token, now=_clock(now)),
-            is_durable=False,
+        claim = partial(
+            consume.claim,
+            queue=queue,
+            limit=limit,
+            slots=slots,
+            node=node,
+            token=token,
+            after=after,
+            now=_clock(now),
         )
+        # A power cut that takes a claim takes the worker too, and the job is pending as it was: no disk is waited for.
+        return await self._write(claim, is_durable=False)
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
         return await self._write(partial(consume.settle, settlements=settlements, now=_clock(now)))

@@ -30,8 +30,10 @@ from deeper_tasks.backends.sqlite.codec import (
 )
 from deeper_tasks.backends.sqlite.database import UNREADABLE, Statements, raise_unless_of_content, to_text
 from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
+from deeper_tasks.backends.turns import in_turn
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob
+from deeper_tasks.domain.queue_patterns import QueuePattern, end_of_prefix
 from deeper_tasks.domain.settlement import UNCOUNTED, End, Report, Settled, Settlement, state_after
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import NodeLostError
@@ -70,6 +72,18 @@ _CLAIMED = f"""json_array(
 _NEXT_ATTEMPT = f"min(attempt, {HIGHEST_ATTEMPT}) + 1"
 """Of a damaged row: a number that cannot grow would fail the whole batch, for ever."""
 _STARTS_AT_ONCE = "json(iif(is_quarantined IS NULL, 'true', 'false'))"
+_BEGINS_WITH_IT = "substr(walk.name, 1, length(value)) = value"
+_AFTER_THIS = f"""max(
+    walk.name || ' ',
+    coalesce((SELECT min(value) || char(1114111) FROM json_each(:excluded_prefixes) WHERE {_BEGINS_WITH_IT}), '')
+)"""
+"""The next name begins here: no name has a blank, and after all that an excluded prefix begins comes this character."""
+_FIRST_WAITING_QUEUE = """(
+    SELECT queue FROM deeper_job INDEXED BY deeper_job_pending
+    WHERE state = 3 AND queue >= {start} AND queue < :end
+    ORDER BY queue
+    LIMIT 1
+)"""
 SELECT_CLAIMABLE = f"""
 SELECT
     json_group_array({_CLAIMED.format(attempt=_NEXT_ATTEMPT, has_started=_STARTS_AT_ONCE)}),
@@ -80,6 +94,47 @@ FROM (
     ORDER BY priority, scheduled_at, id
     LIMIT :limit
 )
+"""
+SELECT_WAITING_QUEUES = f"""
+WITH RECURSIVE walk (name) AS (
+    SELECT {_FIRST_WAITING_QUEUE.format(start=":start")}
+    UNION ALL
+    SELECT {_FIRST_WAITING_QUEUE.format(start=_AFTER_THIS)} FROM walk WHERE walk.name IS NOT NULL
+)
+SELECT json_group_array(name) FROM (
+    SELECT name FROM walk
+    WHERE name IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM deeper_queue WHERE deeper_queue.name = walk.name AND paused_at IS NOT NULL)
+        AND NOT EXISTS (SELECT 1 FROM json_each(:excluded) WHERE value = walk.name)
+        AND NOT EXISTS (SELECT 1 FROM json_each(:excluded_prefixes) WHERE {_BEGINS_WITH_IT})
+    LIMIT :limit
+)
+"""
+"""The queues with pending jobs in a range of names: each is found by one look at the index, from the one before."""
+SELECT_FIRST_OF_EACH = """
+SELECT json_group_array(json((
+    SELECT json_group_array(rowid) FROM (
+        SELECT rowid FROM deeper_job INDEXED BY deeper_job_pending
+        WHERE state = 3 AND queue = line.value AND (expires_at IS NULL OR expires_at > :now)
+        ORDER BY priority, scheduled_at, id
+        LIMIT :most
+    )
+)))
+FROM json_each(:queues) AS line
+"""
+SELECT_CHOSEN = f"""
+SELECT json_group_array({_CLAIMED.format(attempt=_NEXT_ATTEMPT, has_started=_STARTS_AT_ONCE)})
+FROM (
+    SELECT deeper_job.* FROM json_each(:rowids) AS chosen CROSS JOIN deeper_job ON deeper_job.rowid = chosen.value
+    ORDER BY chosen.key
+)
+"""
+SELECT_CHOSEN_ROWS = f"""
+SELECT {CLAIMED_COLUMNS} FROM (
+    SELECT deeper_job.*, chosen.key AS place
+    FROM json_each(:rowids) AS chosen CROSS JOIN deeper_job ON deeper_job.rowid = chosen.value
+)
+ORDER BY place
 """
 SELECT_CLAIMABLE_ROWS = f"""
 SELECT rowid, {CLAIMED_COLUMNS} FROM deeper_job INDEXED BY deeper_job_pending
@@ -189,6 +244,8 @@ class _Found(NamedTuple):
 
 
 _found = msgspec.json.Decoder(list[_Found], strict=False)
+_names = msgspec.json.Decoder(list[str])
+_rowids = msgspec.json.Decoder(list[list[int]])
 _held = msgspec.json.Decoder(list[tuple[JobId, ClaimToken | None, str | None]])
 
 
@@ -203,10 +260,20 @@ def deregister(connection: sqlite3.Connection, node: NodeId) -> None:
 
 
 def claim(
-    connection: sqlite3.Connection, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, now: int
+    connection: sqlite3.Connection,
+    queue: str | QueuePattern,
+    *,
+    limit: int,
+    slots: int,
+    node: NodeId,
+    token: ClaimToken,
+    after: str = "",
+    now: int,
 ) -> Claim:
     """Take pending jobs; see `Backend.claim`."""
-    values = {"node": node, "token": token, "queue": queue, "limit": min(limit, MAX_BATCH), "now": now}
+    pattern = queue if isinstance(queue, QueuePattern) else None
+    name = None if pattern else queue
+    values = {"node": node, "token": token, "queue": name, "limit": min(limit, MAX_BATCH), "now": now}
     is_lost, paused_at, is_repeated = connection.execute(SELECT_CLAIMANT, values).fetchone()
     if is_lost is None or is_lost:
         raise NodeLostError(f"the node {node!r} is not registered or was taken for dead")
@@ -214,11 +281,15 @@ def claim(
         return Claim(jobs=_claimed_before(connection, values, token=token, now=now))
     if paused_at is not None:
         return Claim(is_paused=True)
-    jobs, rowids = _claimable(connection, values, token=token, now=now)
+    if pattern is None:
+        jobs, rowids = _claimable(connection, values, token=token, now=now)
+    else:
+        jobs, rowids = _claimable_in_turn(connection, pattern, values, after=after, token=token, now=now)
     if not jobs:
         return Claim()
     connection.execute(CLAIM, {**values, "slots": slots, "rowids": rowids})
-    counters.count_moves(connection, Counter({(queue, _PENDING, _RUNNING): len(jobs)}), now=now)
+    moves = {(name, _PENDING, _RUNNING): len(jobs)} if name else ((job.queue, _PENDING, _RUNNING) for job in jobs)
+    counters.count_moves(connection, Counter(moves), now=now)
     for job in jobs[slots:]:
         # Nobody else has seen them yet, and a copy of each would cost ten times as much.
         msgspec.structs.force_setattr(job, "has_started", False)
@@ -241,6 +312,53 @@ def _claimable(
         to_claimed_job(row, attempts=1, has_started=row["is_quarantined"] is None, token=token, now=now) for row in rows
     )
     return jobs, to_json([row["rowid"] for row in rows])
+
+
+def _claimable_in_turn(
+    connection: sqlite3.Connection,
+    pattern: QueuePattern,
+    values: dict[str, Any],
+    *,
+    after: str,
+    token: ClaimToken,
+    now: int,
+) -> tuple[tuple[ClaimedJob, ...], str]:
+    """Return the same of all the queues that a pattern matches, in turn."""
+    limit = values["limit"]
+    queues = _waiting_queues(connection, pattern, after=after, limit=limit)
+    if not queues:
+        return (), "[]"
+
+    def first_of(some: Sequence[str], most: int) -> list[list[int]]:
+        line = {"queues": to_json(some), "most": most, "now": now}
+        return _rowids.decode(connection.execute(SELECT_FIRST_OF_EACH, line).fetchone()[0])
+
+    rowids = to_json(in_turn(queues, limit=limit, first_of=first_of))
+    chosen = {**values, "rowids": rowids}
+    try:
+        document = connection.execute(SELECT_CHOSEN, chosen).fetchone()[0]
+        if _MAY_BE_DAMAGED not in document:
+            return claimed_jobs(document), rowids
+    except UNREADABLE as error:
+        raise_unless_of_content(error)
+    rows = _rows(connection, SELECT_CHOSEN_ROWS, chosen)
+    jobs = tuple(
+        to_claimed_job(row, attempts=1, has_started=row["is_quarantined"] is None, token=token, now=now) for row in rows
+    )
+    return jobs, rowids
+
+
+def _waiting_queues(connection: sqlite3.Connection, pattern: QueuePattern, *, after: str, limit: int) -> list[str]:
+    """Return the first queues with pending jobs after one of the names, and round to it."""
+    first, end = pattern.prefix, end_of_prefix(pattern.prefix)
+    start = min(max(first, after + " " if after else ""), end)
+    excluded = {"excluded": to_json(pattern.excluded), "excluded_prefixes": to_json(pattern.excluded_prefixes)}
+    queues: list[str] = []
+    for low, high in ((start, end), (first, start)):
+        if low < high and len(queues) < limit:
+            values = {**excluded, "start": low, "end": high, "limit": limit - len(queues)}
+            queues += _names.decode(connection.execute(SELECT_WAITING_QUEUES, values).fetchone()[0])
+    return queues
 
 
 def _claimed_before(

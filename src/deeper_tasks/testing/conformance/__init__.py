@@ -45,6 +45,7 @@ from deeper_tasks.testing.conformance.look import LookConformance
 from deeper_tasks.testing.conformance.maintain import MaintainConformance
 from deeper_tasks.testing.conformance.moved import MovedConformance
 from deeper_tasks.testing.conformance.nodes import NodeConformance
+from deeper_tasks.testing.conformance.patterns import PatternConformance
 from deeper_tasks.testing.conformance.produce import ProduceConformance
 from deeper_tasks.testing.conformance.repeats import RepeatConformance
 from deeper_tasks.testing.conformance.reschedule import RescheduleConformance
@@ -77,6 +78,7 @@ class BackendConformance(
     TransactingConformance,
     UniqueConformance,
     ClaimConformance,
+    PatternConformance,
     SettleConformance,
     RepeatConformance,
     EarlierAttemptsConformance,

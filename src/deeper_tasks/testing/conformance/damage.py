@@ -7,11 +7,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+import pytest
+
 from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, QueueSettings, Retention, SortKey
 from deeper_tasks.domain.cron import parse_recurrence
 from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import JobOptions, JobSpec, Progress
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.schedule import Schedule, plan_firing
 from deeper_tasks.domain.settlement import End, Report, Settled
 from deeper_tasks.domain.state import State
@@ -94,21 +97,22 @@ class DamageConformance:
 
     # claims
 
+    @pytest.mark.parametrize("queue", [QUEUE, QueuePattern(prefix="")], ids=["one queue", "a pattern"])
     async def test_a_claim_marks_damaged_options_and_leaves_the_neighbours_whole(
-        self, backend: Backend, damage: Damager
+        self, backend: Backend, damage: Damager, queue: str | QueuePattern
     ) -> None:
         ids = await put_many(backend, 5, options=TAGGED)
         for job_id, harm in zip(ids[1:], DOCUMENT_HARMS, strict=False):
             await damage("job", job_id, "options", harm)
         node, token = await join(backend), new_token()
-        jobs = await take(backend, node, limit=10, slots=4, token=token)
+        jobs = await take(backend, node, queue=queue, limit=10, slots=4, token=token)
         assert [job.id for job in jobs] == ids
         assert [fields_of(job.damage) for job in jobs] == [[], ["options"], ["options"], ["options"], []]
         assert [job.has_started for job in jobs] == [True, True, True, True, False]
         assert [job.attempt for job in jobs] == [1] * 5
         assert jobs[0].options == jobs[4].options == TAGGED
         assert (jobs[1].task, jobs[1].arguments) == (jobs[0].task, jobs[0].arguments)
-        assert await take(backend, node, limit=10, slots=4, token=token) == jobs
+        assert await take(backend, node, queue=queue, limit=10, slots=4, token=token) == jobs
 
     async def test_a_claim_marks_moments_that_no_calendar_has(self, backend: Backend, damage: Damager) -> None:
         ids = await put_many(backend, 4, expires_in=DAY)

@@ -12,6 +12,7 @@ from uuid import uuid4
 from deeper_tasks.backends.protocol import MAX_BATCH, Backend, JobFilter, JobQuery, Node, NodeRecord
 from deeper_tasks.domain.ids import ClaimToken, IdGenerator, JobId, NodeId
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport, Job, JobOptions, JobSpec, NewJob
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.settlement import End, MovedJob, Settled, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
@@ -107,7 +108,8 @@ async def take(
     *,
     limit: int = 1,
     slots: int | None = None,
-    queue: str = QUEUE,
+    queue: str | QueuePattern = QUEUE,
+    after: str = "",
     token: ClaimToken | None = None,
     now: datetime = NOW,
 ) -> tuple[ClaimedJob, ...]:
@@ -118,6 +120,7 @@ async def take(
         slots=limit if slots is None else slots,
         node=node,
         token=new_token() if token is None else token,
+        after=after,
         now=now,
     )
     return claim.jobs

@@ -2,6 +2,9 @@
 -- 1 scheduled, 2 blocked, 3 pending, 4 running, 5 retryable, 6 completed, 7 failed, 8 discarded, 9 cancelled.
 -- Documents are text that holds JSON, not jsonb, which refuses \u0000 and with it the whole batch.
 
+-- The names of queues are ordered by code point, as in the application, whatever the language of the database: a pattern
+-- is a range of them.
+
 -- First what stays and then what changes: an update logs the bytes from the first that differs. And every version of a
 -- row wants room beside the one before, or it logs the whole of it.
 CREATE TABLE job (
@@ -10,7 +13,7 @@ CREATE TABLE job (
     original_max_attempts integer     NOT NULL CHECK (original_max_attempts >= 1),
     max_attempts          integer     NOT NULL CHECK (max_attempts >= 1),
     priority              smallint    NOT NULL,
-    queue                 text        NOT NULL,
+    queue                 text        COLLATE "C" NOT NULL,
     task                  text        NOT NULL,
     arguments             text        NOT NULL,
     options               text,
@@ -70,7 +73,7 @@ CREATE INDEX job_moved_to ON job (queue, state, scheduled_at)
 
 -- Jobs by queue and state (day 0), and jobs that ended by queue, state and day since 1970 (UTC).
 CREATE TABLE counter (
-    queue text     NOT NULL,
+    queue text     COLLATE "C" NOT NULL,
     state smallint NOT NULL,
     day   integer  NOT NULL,
     count bigint   NOT NULL,
@@ -80,7 +83,7 @@ CREATE TABLE counter (
 -- What the counters are behind: appended by the transactions that move jobs, so that none waits for another, and
 -- folded into the counters by the maintainers. NULL before: inserted; NULL after: deleted.
 CREATE TABLE move (
-    queue  text     NOT NULL,
+    queue  text     COLLATE "C" NOT NULL,
     before smallint,
     after  smallint,
     day    integer  NOT NULL,
@@ -113,7 +116,7 @@ CREATE TABLE node (
 ) WITH (fillfactor = 50);
 
 CREATE TABLE queue (
-    name      text NOT NULL PRIMARY KEY,
+    name      text COLLATE "C" NOT NULL PRIMARY KEY,
     paused_at timestamptz
 );
 

@@ -8,7 +8,136 @@ AS $$
     END
 $$;
 
--- Takes pending jobs of a queue and marks them running, in one statement; see the protocol's claim.
+-- The names of the first queues with pending jobs from one name up to another. Each is found by one look at the index,
+-- from the one before; the next begins after a blank, which no name has, or after all that an excluded prefix begins.
+CREATE FUNCTION waiting_queues(_from text, _to text, _excluded text[], _excluded_prefixes text[], _limit integer)
+RETURNS SETOF text
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
+SET enable_sort = off SET enable_material = off SET jit = off SET max_parallel_workers_per_gather = 0
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH RECURSIVE walk (name) AS (
+        (
+            SELECT job.queue
+            FROM job
+            WHERE job.state = 3 AND job.queue >= _from AND job.queue < _to
+            ORDER BY job.queue
+            LIMIT 1
+        )
+        UNION ALL
+        SELECT following.queue
+        FROM walk
+        CROSS JOIN LATERAL (
+            SELECT job.queue
+            FROM job
+            WHERE job.state = 3
+                AND job.queue >= greatest(walk.name || ' ', (
+                    SELECT min(prefix) || chr(1114111)
+                    FROM unnest(_excluded_prefixes) AS prefix
+                    WHERE starts_with(walk.name, prefix)
+                ))
+                AND job.queue < _to
+            ORDER BY job.queue
+            LIMIT 1
+        ) AS following
+    )
+    SELECT walk.name
+    FROM walk
+    WHERE walk.name <> ALL (_excluded)
+        AND NOT EXISTS (SELECT FROM unnest(_excluded_prefixes) AS prefix WHERE starts_with(walk.name, prefix))
+        AND NOT EXISTS (SELECT FROM queue WHERE queue.name = walk.name AND queue.paused_at IS NOT NULL)
+    LIMIT _limit;
+END;
+$$;
+
+-- Locks the first pending jobs of the queues of a pattern, in turn: the first of each queue, then the second of each.
+-- Counts them as claimed.
+--
+-- Each queue is asked for an equal share. What a short one leaves, the longer ones get: they are asked again, for more,
+-- and jobs that are locked already are found again.
+CREATE FUNCTION lock_in_turn(
+    _prefix text,
+    _after text,
+    _excluded text[],
+    _excluded_prefixes text[],
+    _limit integer,
+    _moment timestamptz
+)
+RETURNS uuid[]
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
+SET enable_sort = off SET enable_material = off SET jit = off SET max_parallel_workers_per_gather = 0
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    _end text COLLATE "C" := _prefix || chr(1114111);
+    _start text COLLATE "C" := least(greatest(_prefix, nullif(_after, '') || ' ' COLLATE "C"), _end);
+    _queues text[] := ARRAY (SELECT waiting_queues(_start, _end, _excluded, _excluded_prefixes, _limit));
+    _shares integer[];
+    _found integer[];
+    _chosen uuid[];
+    _missing integer := _limit;
+    _growing integer;
+BEGIN
+    IF _start > _prefix AND cardinality(_queues) < _limit THEN
+        _queues := _queues || ARRAY (
+            SELECT waiting_queues(_prefix, _start, _excluded, _excluded_prefixes, _limit - cardinality(_queues))
+        );
+    END IF;
+    _growing := cardinality(_queues);
+    _shares := array_fill(0, ARRAY[_growing]);
+    _found := _shares;
+    WHILE _missing > 0 AND _growing > 0 LOOP
+        -- Only those grow whose lines were as long as their shares.
+        _shares := ARRAY (
+            SELECT CASE
+                WHEN line.found < line.share THEN line.share
+                ELSE line.share + _missing / _growing + CASE WHEN line.rank <= _missing % _growing THEN 1 ELSE 0 END
+            END
+            FROM (
+                SELECT turn.found, turn.share, turn.place,
+                    count(*) FILTER (WHERE turn.found = turn.share) OVER (ORDER BY turn.place) AS rank
+                FROM unnest(_shares, _found) WITH ORDINALITY AS turn (share, found, place)
+            ) AS line
+            ORDER BY line.place
+        );
+        WITH first AS MATERIALIZED (
+            SELECT turn.place, ARRAY (
+                SELECT job.id
+                FROM job
+                WHERE job.state = 3 AND job.queue = turn.queue AND (job.expires_at IS NULL OR job.expires_at > _moment)
+                ORDER BY job.priority, job.scheduled_at, job.id
+                LIMIT turn.share
+                FOR NO KEY UPDATE SKIP LOCKED
+            ) AS ids
+            FROM unnest(_queues, _shares) WITH ORDINALITY AS turn (queue, share, place)
+        )
+        SELECT
+            ARRAY (
+                SELECT one.id
+                FROM first
+                CROSS JOIN LATERAL unnest(first.ids) WITH ORDINALITY AS one (id, rank)
+                ORDER BY one.rank, first.place
+            ),
+            ARRAY (SELECT cardinality(first.ids) FROM first ORDER BY first.place)
+        INTO _chosen, _found;
+        _missing := _limit - cardinality(_chosen);
+        _growing := (SELECT count(*) FROM unnest(_shares, _found) AS turn (share, found) WHERE turn.found = turn.share);
+    END LOOP;
+    INSERT INTO move (queue, before, after, day, count)
+    SELECT turn.queue, 3, 4, 0, turn.found FROM unnest(_queues, _found) AS turn (queue, found) WHERE turn.found > 0;
+    RETURN nullif(_chosen, '{}');
+END;
+$$;
+
+-- Takes pending jobs of a queue, or with _queue NULL of those of a pattern, and marks them running, in one statement; see the protocol's claim.
 --
 -- Two locks, both until the end of the statement. By its token: the same claim sent twice at once happens once, and
 -- the second gives what the first took. By its node, shared: a rescue of the node, which takes it alone, comes before
@@ -28,10 +157,15 @@ CREATE FUNCTION claim(
     _token text,
     _now timestamptz,
     _priorities smallint[],
-    _floors timestamptz[]
+    _floors timestamptz[],
+    _prefix text DEFAULT NULL,
+    _after text DEFAULT NULL,
+    _excluded text[] DEFAULT NULL,
+    _excluded_prefixes text[] DEFAULT NULL
 )
 RETURNS TABLE (
     id text,
+    queue text,
     task text,
     arguments text,
     priority smallint,
@@ -72,9 +206,9 @@ BEGIN
     ELSE
         RETURN QUERY
         SELECT
-            job.id::text, job.task, job.arguments, job.priority, job.attempt, job.max_attempts, job.inserted_at,
-            job.scheduled_at, _moment, job.expires_at, job.attempted_at IS NOT NULL, job.unknown_since, job.unfit_since,
-            job.is_quarantined IS NOT NULL,
+            job.id::text, CASE WHEN _queue IS NULL THEN job.queue END, job.task, job.arguments, job.priority,
+            job.attempt, job.max_attempts, job.inserted_at, job.scheduled_at, _moment, job.expires_at,
+            job.attempted_at IS NOT NULL, job.unknown_since, job.unfit_since, job.is_quarantined IS NOT NULL,
             earlier_attempts(job.attempt, job.max_attempts, job.original_max_attempts), job.options, NULL::text,
             0::bigint
         FROM job
@@ -90,7 +224,9 @@ BEGIN
 
     IF _obstacle IS NULL THEN
         _passed_by := pg_stat_get_xact_tuples_returned('job_pending'::regclass);
-        IF _floors IS NULL THEN
+        IF _queue IS NULL THEN
+            _chosen := lock_in_turn(_prefix, _after, _excluded, _excluded_prefixes, _limit, _moment);
+        ELSIF _floors IS NULL THEN
             SELECT array_agg(first.id) INTO _chosen FROM (
                 SELECT job.id
                 FROM job
@@ -123,9 +259,9 @@ BEGIN
     END IF;
     IF _chosen IS NULL THEN
         RETURN QUERY SELECT
-            NULL::text, NULL::text, NULL::text, NULL::smallint, NULL::integer, NULL::integer, NULL::timestamptz,
-            NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::boolean, NULL::timestamptz,
-            NULL::timestamptz, NULL::boolean, NULL::integer, NULL::text, _obstacle, _passed_by;
+            NULL::text, NULL::text, NULL::text, NULL::text, NULL::smallint, NULL::integer, NULL::integer,
+            NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::boolean,
+            NULL::timestamptz, NULL::timestamptz, NULL::boolean, NULL::integer, NULL::text, _obstacle, _passed_by;
         RETURN;
     END IF;
 
@@ -142,15 +278,17 @@ BEGIN
         FROM unnest(_chosen) WITH ORDINALITY AS chosen (id, place)
         WHERE job.id = chosen.id
         RETURNING
-            job.id::text, job.task, job.arguments, job.priority, job.attempt, job.max_attempts, job.inserted_at,
-            job.scheduled_at, job.expires_at, job.unknown_since, job.unfit_since, job.is_quarantined, job.options,
-            job.original_max_attempts, chosen.place
+            job.id::text, job.queue, job.task, job.arguments, job.priority, job.attempt, job.max_attempts,
+            job.inserted_at, job.scheduled_at, job.expires_at, job.unknown_since, job.unfit_since, job.is_quarantined,
+            job.options, job.original_max_attempts, chosen.place
     ), counted AS (
-        INSERT INTO move (queue, before, after, day, count) SELECT _queue, 3, 4, 0, count(*) FROM claimed
+        INSERT INTO move (queue, before, after, day, count)
+        SELECT _queue, 3, 4, 0, count(*) FROM claimed HAVING _queue IS NOT NULL
     )
     SELECT
-        claimed.id, claimed.task, claimed.arguments, claimed.priority, claimed.attempt, claimed.max_attempts,
-        claimed.inserted_at, claimed.scheduled_at, _moment, claimed.expires_at,
+        claimed.id, CASE WHEN _queue IS NULL THEN claimed.queue END, claimed.task, claimed.arguments,
+        claimed.priority, claimed.attempt, claimed.max_attempts, claimed.inserted_at, claimed.scheduled_at, _moment,
+        claimed.expires_at,
         claimed.place <= _slots AND claimed.is_quarantined IS NULL, claimed.unknown_since, claimed.unfit_since,
         claimed.is_quarantined IS NOT NULL,
         earlier_attempts(claimed.attempt, claimed.max_attempts, claimed.original_max_attempts), claimed.options,
