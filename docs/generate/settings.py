@@ -28,13 +28,12 @@ an error that names it.
 def _rows() -> list[list[str]]:
     meanings = _meanings()
     return [
-        [f"`{field.name}`", f"`{_default(field)}`", meanings.get(field.name, "")]
-        for field in msgspec.structs.fields(Settings)
+        [f"`{name}`", f"`{_shown(value)}`", meanings.get(name, "")]
+        for name, value in msgspec.structs.asdict(Settings()).items()
     ]
 
 
-def _default(field: msgspec.structs.FieldInfo) -> str:
-    value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+def _shown(value: object) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):

@@ -56,7 +56,10 @@ and stuck_seconds allow (a supervisor starts another)."""
 )
 @click.argument("application", metavar="MODULE:MANAGER")
 @click.option(
-    "--queues", metavar="NAME:SLOTS,…", help="The queues to serve, and how many jobs of each run at once in a process."
+    "--queues",
+    metavar="NAME:SLOTS,…",
+    help="The queues to serve, and how many jobs of each run at once in a process. 'tenant-*:2' serves all whose names "
+    "begin so, which share the slots in turn; '*:10' every queue. Default: the default queue, with 10.",
 )
 @click.option("--url", metavar="URL", help="The store, in place of the manager's own.")
 @click.option(

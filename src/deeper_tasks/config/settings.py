@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from deeper_tasks.config.queues import DEFAULT_CONCURRENCY
 from deeper_tasks.config.url import redacted
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import ConfigError
@@ -31,7 +32,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """False: everything is accepted and nothing runs, as with `noop://`."""
 
     default_queue: str = "default"
-    """The queue of a task that names none."""
+    """The queue of a task that names none. Also called `default_queue_name`."""
     default_max_attempts: Annotated[int, Meta(ge=1, le=1000)] = 5
     """How often a job is tried before it is discarded, the first attempt included."""
     default_retry_delay_seconds: Seconds = 15.0
@@ -52,8 +53,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     allowed_modules: tuple[str, ...] = ()
     """Modules whose public functions count as tasks undecorated, with all modules below them."""
 
-    queues: dict[str, int] = msgspec.field(default_factory=lambda: {"default": 10})
-    """The queues that a worker serves, and how many jobs of each run at once."""
+    queues: dict[str, int] = msgspec.field(default_factory=dict)
+    """The queues that a worker serves, and how many jobs of each run at once. `tenant-*` stands for all queues whose
+    names begin so, which share its slots and are served in turn; `*` for all. Not given: the default queue, with 10."""
     prefetch_milliseconds: Annotated[float, Meta(ge=0, le=60_000)] = 50.0
     """Jobs beyond the free slots are claimed only if they will start within this time."""
     poll_interval_seconds: PositiveSeconds = 1.0
@@ -109,6 +111,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `deeper worker` logs at least."""
 
     def __post_init__(self) -> None:
+        if not self.queues:
+            msgspec.structs.force_setattr(self, "queues", {self.default_queue: DEFAULT_CONCURRENCY})
         if self.lease_seconds <= self.heartbeat_seconds:
             message = (
                 f"setting 'lease_seconds' ({readable(self.lease_seconds)}) must be longer than 'heartbeat_seconds' "

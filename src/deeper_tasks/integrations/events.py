@@ -267,6 +267,18 @@ class WorkerStarted(Event, frozen=True, kw_only=True):
     queues: dict[str, int]
 
 
+class QueuesUnserved(Event, frozen=True, kw_only=True):
+    """
+    A worker has started, and neither it nor another live worker serves the queues of some of its own tasks.
+
+    `unserved` has the names of these tasks by queue; `queues` is what the worker serves.
+    """
+
+    node: NodeId
+    queues: dict[str, int]
+    unserved: dict[str, tuple[str, ...]]
+
+
 class WorkerStopping(Event, frozen=True, kw_only=True):
     """A worker claims no more, and waits for the jobs that run."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from logging import DEBUG, ERROR, INFO, WARNING
 from typing import Any
@@ -23,6 +23,8 @@ from deeper_tasks.integrations.tracebacks import format_traceback
 Phrase = Callable[[Any], str]
 
 _LONGEST_ERROR, _LONGEST_FIELD = 300, 10_000
+_MOST_NAMES = 3
+_USUAL_SLOTS = 10
 
 
 class LogSubscriber:
@@ -205,6 +207,21 @@ def _queues(queues: dict[str, int]) -> str:
     return ", ".join(f"{name}:{slots}" for name, slots in queues.items())
 
 
+def _unserved(event: events.QueuesUnserved) -> str:
+    queues = ", ".join(f"{queue} ({_some(tasks)})" for queue, tasks in event.unserved.items())
+    entries = event.queues | dict.fromkeys(event.unserved, _USUAL_SLOTS)
+    wanted = ",".join(f"{entry}:{slots}" for entry, slots in entries.items())
+    return (
+        f"worker {event.node} has tasks whose queues no live worker serves: {queues}; their jobs wait until one does: "
+        f"serve them here by --queues '{wanted}', or every queue by --queues '*:{_USUAL_SLOTS}'"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
 _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
     events.JobEnqueued: (INFO, _enqueued),
     events.JobStarted: (INFO, lambda e: f"started attempt {e.attempt}, {readable(e.wait)} after it was due: {_job(e)}"),
@@ -225,6 +242,7 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
     events.WorkerStarted: (INFO, lambda e: f"worker {e.node} started, serving {_queues(e.queues)}"),
     events.WorkerStopping: (INFO, _stopping),
     events.WorkerStopped: (INFO, lambda e: f"worker {e.node} stopped"),
+    events.QueuesUnserved: (WARNING, _unserved),
     events.JobRetried: (WARNING, _retried),
     events.JobRescued: (WARNING, lambda e: f"rescued from the dead worker {e.node}, now {e.state}: {_job(e)}"),
     events.SettlementRefused: (

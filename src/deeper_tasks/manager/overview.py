@@ -8,17 +8,18 @@ from datetime import datetime, timedelta
 
 from deeper_tasks.backends.protocol import Counts, NodeRecord, QueueCounts
 from deeper_tasks.domain.damage import Damage
+from deeper_tasks.domain.queue_patterns import ServedQueues, is_pattern
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.domain.view import View
-from deeper_tasks.worker.host import is_known_dead
+from deeper_tasks.worker.host import is_alive
 
 
 class QueueOverview(View, frozen=True, kw_only=True):
     """
     One queue. `later` counts jobs that are scheduled, blocked or to be retried; `today` is the day in UTC.
 
-    `workers` and `slots` are those of living workers that serve it. `damage` names
-    what is stored of its settings and cannot be read.
+    `workers` and `slots` are those of living workers that serve it, by its name or by a pattern; the slots of
+    a pattern are shared by all its queues. `damage` names what is stored of its settings and cannot be read.
     """
 
     name: str
@@ -36,7 +37,7 @@ class QueueOverview(View, frozen=True, kw_only=True):
 
 class WorkerOverview(View, frozen=True, kw_only=True):
     """
-    One worker process. `queues` has the slots of each queue; `busy` is as of its last beat.
+    One worker process. `queues` has the slots of each queue, or pattern of queues; `busy` is as of its last beat.
 
     It is not alive when its process has ended, or its beat is older than a lease by the store's clock.
     `damage` names what is stored of it and cannot be read.
@@ -64,19 +65,24 @@ class Overview(View, frozen=True, kw_only=True):
 
 
 def to_overview(counts: Counts, *, lease: timedelta) -> Overview:
-    """Return the counts as an operator looks at them. A queue that only a worker knows is there too."""
+    """Return the counts as an operator looks at them. A queue that only a worker knows by its name is there too."""
     workers = tuple(_worker(record, now=counts.now, lease=lease) for record in counts.nodes)
+    living = [(worker.queues, ServedQueues(worker.queues)) for worker in _living(workers)]
+    named = {entry for queues, _ in living for entry in queues if not is_pattern(entry)}
     serving: Counter[str] = Counter()
     slots: Counter[str] = Counter()
-    for worker in _living(workers):
-        serving.update(worker.queues.keys())
-        slots.update(worker.queues)
+    for name in counts.queues.keys() | named:
+        for queues, served in living:
+            entry = served.entry_for(name)
+            if entry is not None:
+                serving[name] += 1
+                slots[name] += queues[entry]
     nothing = QueueCounts(by_state={}, ended_today={})
     return Overview(
         now=counts.now,
         queues=tuple(
             _queue(name, counts.queues.get(name, nothing), workers=serving[name], slots=slots[name])
-            for name in sorted(counts.queues.keys() | serving.keys())
+            for name in sorted(counts.queues.keys() | named)
         ),
         workers=workers,
     )
@@ -98,7 +104,7 @@ def _worker(record: NodeRecord, *, now: datetime, lease: timedelta) -> WorkerOve
         busy=record.busy,
         started_at=record.registered_at,
         beat_at=record.beat_at,
-        is_alive=not record.is_lost and now - record.beat_at <= lease and not is_known_dead(node),
+        is_alive=is_alive(record, now=now, lease=lease),
         damage=record.damage,
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from deeper_tasks.backends.protocol import Backend, Notification, Topic
 from deeper_tasks.domain.cron import parse_recurrence
 from deeper_tasks.domain.damage import described
+from deeper_tasks.domain.queue_patterns import ServedQueues
 from deeper_tasks.domain.schedule import MissedRuns, Overlap, Schedule, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.errors import DamagedError, InvalidOptionError, ScheduleNotFoundError, TaskNotFoundError
@@ -100,7 +101,7 @@ class Planner:
         if _is_known(task, registry):
             if await self._backend.remove_schedule(name):
                 self._bus.emit(ScheduleRemoved(name=name, was_declared=True))
-        elif schedule.spec.queue in queues:
+        elif schedule.spec.queue in ServedQueues(queues):
             self._bus.emit(ScheduleOrphaned(name=name, task=task))
 
     async def entry(self, name: str) -> ScheduleEntry:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from deeper_tasks.backends.protocol import Retention
 from deeper_tasks.config import Settings
+from deeper_tasks.config.queues import check_queues
 from deeper_tasks.worker.settings import WorkerSettings
 
 
@@ -30,7 +31,8 @@ def worker_settings(
     timeout = settings.default_timeout_seconds
     grace = settings.shutdown_grace_seconds if shutdown_grace_seconds is None else shutdown_grace_seconds
     return WorkerSettings(
-        queues=dict(queues or settings.queues),
+        queues=check_queues(queues or settings.queues),
+        default_queue=settings.default_queue,
         name=name,
         heartbeat=timedelta(seconds=settings.heartbeat_seconds),
         lease=timedelta(seconds=settings.lease_seconds),

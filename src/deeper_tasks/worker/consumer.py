@@ -1,4 +1,4 @@
-"""The consumer of one queue: keeps its slots full, and claims a little ahead where jobs are short."""
+"""The consumer of a queue, or of a pattern of queues: keeps its slots full, and claims a little ahead of short jobs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from datetime import timedelta
 
 from deeper_tasks.backends.protocol import Backend, Claim
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendUnavailableError
@@ -44,13 +45,15 @@ class Consumer:
     """
     A role whose turn claims once. Slots are filled from what was claimed ahead, without a turn.
 
+    The queues of a pattern share the slots and are served in turn, over all claims.
+
     `run` gives the settlement of an attempt, or None where there is nothing to settle; `fault` that of one whose
     run raised. `on_freed` is called when one that ignored its timeout has ended at last.
     """
 
     def __init__(
         self,
-        queue: str,
+        queue: str | QueuePattern,
         *,
         slots: int,
         settings: WorkerSettings,
@@ -89,6 +92,7 @@ class Consumer:
         self._is_claiming = False
         self._is_dry = False
         self._refill_at = 0
+        self._served_last = ""
 
     @property
     def holds(self) -> set[JobId]:
@@ -151,6 +155,13 @@ class Consumer:
         held, self._held = tuple(self._held), deque()
         self._give_back([job for job, _ in held])
 
+    def give_back_held_of(self, queues: Collection[str]) -> None:
+        """Give the jobs of some queues back that have not started."""
+        given = [each for each in self._held if each[0].queue in queues]
+        if given:
+            self._held = deque(each for each in self._held if each[0].queue not in queues)
+            self._give_back([job for job, _ in given])
+
     def give_back_held_one(self, job_id: JobId) -> None:
         """Give one job back that has not started, so that the store can cancel it."""
         for held in self._held:
@@ -181,12 +192,19 @@ class Consumer:
         self._is_claiming = True
         try:
             claim = await self._backend.claim(
-                self.queue, limit=wanted, slots=slots, node=self._membership.node_id, token=self._unanswered
+                self.queue,
+                limit=wanted,
+                slots=slots,
+                node=self._membership.node_id,
+                token=self._unanswered,
+                after=self._served_last,
             )
         finally:
             self._is_claiming = False
         self._health.mark_working()
         self._unanswered = None
+        if claim.jobs:
+            self._served_last = claim.jobs[-1].queue
         return claim
 
     async def _give_back_unanswered(self) -> None:

@@ -7,9 +7,10 @@ import secrets
 import socket
 import time
 from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from deeper_tasks.backends.protocol import Node
+from deeper_tasks.backends.protocol import Node, NodeRecord
 from deeper_tasks.domain.ids import NodeId
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -44,6 +45,15 @@ def is_known_dead(node: Node) -> bool:
     if _process_start(node.pid) == node.pid_started:
         return False
     return not _has_children_left(node.pid, node.pid_started)
+
+
+def is_alive(record: NodeRecord, *, now: datetime, lease: timedelta) -> bool:
+    """
+    Whether a node may still work: its beat is no older than a lease at `now`, by the store's clock.
+
+    Not so if it was taken for dead, or if its process is certain to have ended.
+    """
+    return not record.is_lost and now - record.beat_at <= lease and not is_known_dead(record.node)
 
 
 def since_boot() -> float:

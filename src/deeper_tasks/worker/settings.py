@@ -11,7 +11,8 @@ from deeper_tasks.backends.protocol import Retention
 
 class WorkerSettings(Struct, frozen=True, kw_only=True):
     """
-    How a worker works. `queues` maps each queue it serves to how many of its jobs run at once.
+    How a worker works. `queues` maps each queue it serves to how many of its jobs run at once; an entry may be a
+    pattern (`ServedQueues`), whose queues share its slots. `default_queue` has the jobs of tasks that name no queue.
 
     `lease` is how long another worker must see no sign of life before it takes
     this one's jobs; it must be a few times `heartbeat`. `prefetch` bounds how
@@ -19,6 +20,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     """
 
     queues: dict[str, int]
+    default_queue: str = "default"
     name: str = "worker"
     heartbeat: timedelta = timedelta(seconds=5)
     lease: timedelta = timedelta(seconds=20)

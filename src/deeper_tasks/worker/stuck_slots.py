@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from deeper_tasks.domain.durations import readable
+from deeper_tasks.domain.queue_patterns import ServedQueues, is_pattern
 from deeper_tasks.integrations.events import EventBus, SlotFreed, TaskIgnoresTimeout
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.clock import Clock
@@ -37,6 +38,7 @@ class StuckSlots:
         on_stuck: Callable[[str], None],
     ) -> None:
         self._queues = settings.queues
+        self._served = ServedQueues(settings.queues)
         self._limit = settings.stuck_slots_limit
         self._after = settings.stuck_after
         self._running = running
@@ -96,7 +98,9 @@ class StuckSlots:
         return sum(self._queues.values())
 
     def _lost(self) -> Counter[str]:
-        return Counter(attempt.job.queue for attempt in self._running() if _is_lost(attempt))
+        """Return by the entry of the worker's queues how many of its slots are lost."""
+        lost = (attempt.job.queue for attempt in self._running() if _is_lost(attempt))
+        return Counter(self._served.entry_for(queue) or queue for queue in lost)
 
     def _overdue(self, attempt: Attempt) -> timedelta:
         return timedelta(seconds=self._clock.monotonic() - (attempt.overdue_since or 0.0))
@@ -112,7 +116,7 @@ class StuckSlots:
         if self._limit is None:
             for queue, number in lost.items():
                 if number >= self._queues.get(queue, math.inf):
-                    return f"all slots of the queue {queue!r} are lost"
+                    return f"all slots of the queue{'s' if is_pattern(queue) else ''} {queue!r} are lost"
         return None
 
 

@@ -11,12 +11,14 @@ from functools import partial
 
 from deeper_tasks.backends.protocol import Backend, Beat
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.queue_patterns import ServedQueues, is_pattern
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendError, BackendUnavailableError
 from deeper_tasks.integrations.events import (
     EventBus,
     NodeLost,
+    QueuesUnserved,
     WorkerStarted,
     WorkerStopped,
     WorkerStopping,
@@ -58,6 +60,7 @@ from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.settler import Answered, Settler
 from deeper_tasks.worker.solitude import Solitude
 from deeper_tasks.worker.stuck_slots import StuckSlots
+from deeper_tasks.worker.unserved import queues_of_tasks, served_by_living, unserved
 from deeper_tasks.worker.verdict import SHUTTING_DOWN
 
 _logger = logging.getLogger("deeper_tasks")
@@ -166,7 +169,8 @@ class Worker:
             on_lost=self._on_beat_refused,
         )
         self._loops: dict[str, RoleLoop] = {}
-        self._consumers = {queue: self._make_consumer(queue, slots) for queue, slots in settings.queues.items()}
+        self._served = ServedQueues(settings.queues)
+        self._consumers = {entry: self._make_consumer(entry, slots) for entry, slots in settings.queues.items()}
         consuming = tuple(self._loops.values())
         self._make_maintainers(declare)
         # A consumer whose slots are full asks the store nothing; the promoter always does.
@@ -281,7 +285,7 @@ class Worker:
         tasks = [
             asyncio.create_task(keep_running(name, run, clock=self._clock), name=name) for name, run in parts.items()
         ]
-        tasks.append(asyncio.create_task(self._warm_up()))
+        tasks += [asyncio.create_task(self._warm_up()), asyncio.create_task(self._name_unserved())]
         winding_down = asyncio.create_task(self._wind_down())
         try:
             await asyncio.shield(winding_down)
@@ -299,6 +303,25 @@ class Worker:
         """Have the application imported where its jobs will be forked, before the first one's timeout runs."""
         if any(task.executor is ExecutorKind.PROCESS for task in self._registry):
             await self._process_executor.warm_up()
+
+    async def _name_unserved(self) -> None:
+        """Tell of the queues of this worker's own tasks that no worker serves, when all that start now had a moment."""
+        tasks = queues_of_tasks(self._registry, default_queue=self._settings.default_queue)
+        queues = unserved(tasks, served=self._served)
+        served: ServedQueues | None = None
+        while queues and served is None and self._backend.capabilities.runs_jobs:
+            await self._clock.sleep(self._settings.poll_interval.total_seconds(), until=asyncio.Event())
+            with suppress(BackendUnavailableError):
+                served = await served_by_living(self._backend, lease=self._settings.lease)
+        queues = [] if served is None else unserved(queues, served=served)
+        if queues:
+            self._bus.emit(
+                QueuesUnserved(
+                    node=self.node_id,
+                    queues=self._settings.queues,
+                    unserved={queue: tuple(sorted(tasks[queue])) for queue in queues},
+                )
+            )
 
     # winding down
 
@@ -373,9 +396,13 @@ class Worker:
     # what others ask of this worker
 
     def _on_jobs(self, queue: str) -> None:
-        for name, consumer in self._consumers.items():
-            if queue in {name, ""}:
+        if not queue:
+            for consumer in self._consumers.values():
                 consumer.hint()
+            return
+        entry = self._served.entry_for(queue)
+        if entry is not None:
+            self._consumers[entry].hint()
 
     def _on_solitude(self) -> None:
         for consumer in self._consumers.values():
@@ -400,8 +427,9 @@ class Worker:
         self._health.mark_working()
         if node != self.node_id:
             return
-        for queue in beat.paused & self._consumers.keys():
-            self._consumers[queue].give_back_held()
+        if beat.paused:
+            for consumer in self._consumers.values():
+                consumer.give_back_held_of(beat.paused)
         for job_id, reason in beat.cancels.items():
             self._cancel(job_id, reason)
         self._give_back_strays(beat.held)
@@ -505,10 +533,10 @@ class Worker:
             bus=self._bus,
         )
 
-    def _make_consumer(self, queue: str, slots: int) -> Consumer:
-        name = f"consumer of {queue}"
+    def _make_consumer(self, entry: str, slots: int) -> Consumer:
+        name = f"consumer of {entry}"
         consumer = Consumer(
-            queue,
+            self._served.pattern_of(entry) if is_pattern(entry) else entry,
             slots=slots,
             settings=self._settings,
             backend=self._backend,

@@ -122,6 +122,21 @@ def test_the_specification_s_spellings_are_understood(folder):
     )
     settings = load()
     assert (settings.default_queue, settings.retention_days_completed, settings.retention_days_failed) == ("main", 1, 2)
+    assert settings.queues == {"main": 10}
+
+
+def test_the_default_queue_is_served_unless_queues_are_named(folder):
+    assert load(default_queue="mails").queues == {"mails": 10}
+    assert load({"DEEPER_TASKS_DEFAULT_QUEUE": "mails"}).queues == {"mails": 10}
+    assert load(default_queue="mails", queues={"default": 1}).queues == {"default": 1}
+    assert load({"DEEPER_TASKS_QUEUES": "*:3"}, default_queue="mails").queues == {"*": 3}
+
+
+def test_patterns_of_queues_are_settings_in_code_in_the_environment_and_in_a_file(folder):
+    (folder / "deeper_tasks.toml").write_text('[queues]\n"*" = 3\n"tenant-*" = 2\n')
+    assert load().queues == {"*": 3, "tenant-*": 2}
+    assert load({"DEEPER_TASKS_QUEUES": "*:4,emails:1"}).queues == {"*": 4, "emails": 1}
+    assert load(queues={"*": 10}).queues == {"*": 10}
     assert load({"DEEPER_TASKS_CLEANUP_WORKER_RETENTION_DAYS_FAILED": "3"}).retention_days_failed == 3
 
 
@@ -158,6 +173,10 @@ def test_a_setting_under_two_names_is_refused():
         ("url", 3),
         ("enabled", "maybe"),
         ("enabled", 7),
+        ("default_queue", "a*"),
+        ("default_queue", "a=b"),
+        ("queues", {"a*b": 1}),
+        ("queues", {"a=b": 1}),
         ("default_queue", "a b"),
         ("default_queue", ""),
         ("default_max_attempts", 0),

@@ -16,6 +16,22 @@ def test_a_queue_alone_runs_ten_jobs_at_once():
     assert parse_queues(" emails , default : 2,") == {"emails": 10, "default": 2}
 
 
+def test_patterns_are_entries_like_others():
+    assert parse_queues("*:10, tenant-*:2, tenant-eu-*") == {"*": 10, "tenant-*": 2, "tenant-eu-*": 10}
+
+
+@pytest.mark.parametrize("text", ["a*b:1", "*a:1", "**:1", "a**:1", "a-*-*:1"])
+def test_a_wildcard_within_a_name_is_refused_with_the_way_out(text):
+    with pytest.raises(ConfigError, match=r"one '\*' at its end, such as 'tenant-\*'; '\*' alone serves all queues"):
+        parse_queues(text)
+
+
+@pytest.mark.parametrize("text", ["emails=5", "emails=5:5", "emails:=5", "a=*:1"])
+def test_an_equals_sign_is_refused_with_the_way_out(text):
+    with pytest.raises(ConfigError, match="write its name and how many of its jobs run at once, such as 'emails:5'"):
+        parse_queues(text)
+
+
 @pytest.mark.parametrize(
     "text", ["", ",", "a:", "a:x", "a:-1", "a:0", "a:10001", "a:99999999999", "a:1:2", ":5", "a b:1", "a:²"]
 )

@@ -215,6 +215,17 @@ LEVELS = [
         ERROR,
         "worker n is stuck, 5 of its 10 slots are lost; it claims no more and ends, for another to take its place",
     ),
+    (
+        events.QueuesUnserved(
+            node="n1", queues={"default": 5}, unserved={"emails": ("shop.send",), "slow": ("a", "b", "c", "d", "e")}
+        ),
+        WARNING,
+        (
+            "worker n1 has tasks whose queues no live worker serves: emails (shop.send), slow (a, b, c and 2 more); "
+            "their jobs wait until one does: serve them here by --queues 'default:5,emails:10,slow:10', or every queue "
+            "by --queues '*:10'"
+        ),
+    ),
     (events.NodeLost(node="n1"), ERROR, "worker n1 was taken for dead; it registers anew"),
     (events.StoreUnavailable(error="gone"), ERROR, "the store does not answer, trying again: gone"),
 ]

@@ -44,6 +44,20 @@ def test_only_living_workers_serve_a_queue():
     }
 
 
+def test_a_pattern_serves_the_queues_that_have_jobs_and_is_no_queue():
+    nothing = QueueCounts(by_state={}, ended_today={})
+    patterns = record("one", **{"*": 7, "tenant-*": 2, "tenant-vip": 1})
+    found = view(
+        patterns, record("two", **{"tenant-*": 3}), **dict.fromkeys(["emails", "tenant-1", "tenant-vip"], nothing)
+    )
+    assert {queue.name: (queue.workers, queue.slots) for queue in found.queues} == {
+        "emails": (1, 7),
+        "tenant-1": (2, 5),
+        "tenant-vip": (2, 4),
+    }
+    assert [worker.slots for worker in found.workers] == [10, 3]
+
+
 @pytest.mark.skipif(not describe_node("here", {}).boot, reason="this system does not tell which process is which")
 def test_a_worker_whose_process_has_ended_on_this_machine_is_not_alive():
     here = describe_node("here", {"default": 1})

@@ -262,6 +262,12 @@ async def test_an_entry_whose_task_is_not_known_is_kept_and_told(deploy):
     assert manager.heard == [ScheduleOrphaned(name="shop.report", task="shop.report")]
 
 
+async def test_an_entry_whose_queue_is_served_by_a_pattern_is_told(deploy):
+    await deploy(report={"cron": "@daily", "queue": "reports"}, queues=["reports"])
+    manager = await deploy(other={"cron": "@daily"}, queues=["rep*"])
+    assert manager.heard == [ScheduleOrphaned(name="shop.report", task="shop.report")]
+
+
 async def test_an_entry_of_another_application_with_queues_of_its_own_is_not_spoken_of(deploy):
     await deploy(report={"cron": "@daily", "queue": "reports"}, queues=["reports"])
     manager = await deploy(prefix="bank", other={"cron": "@daily"}, queues=["default"])

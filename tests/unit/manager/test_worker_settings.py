@@ -2,7 +2,10 @@
 
 from datetime import timedelta
 
+import pytest
+
 from deeper_tasks.config import Settings
+from deeper_tasks.errors import ConfigError
 from deeper_tasks.manager.worker_settings import worker_settings
 
 
@@ -28,6 +31,18 @@ def test_each_grace_is_as_the_settings_say():
     settings = worker_settings(Settings(unknown_task_grace_seconds=60, deploy_grace_seconds=0))
     assert (settings.unknown_task_grace, settings.deploy_grace) == (timedelta(minutes=1), timedelta(0))
     assert worker_settings(Settings()).deploy_grace == timedelta(minutes=15)
+
+
+@pytest.mark.parametrize("queues", [{"a=b": 1}, {"a*b": 1}, {"a b": 1}, {"a": 0}])
+def test_queues_given_in_code_are_checked_as_those_of_the_settings(queues):
+    with pytest.raises(ConfigError):
+        worker_settings(Settings(), queues)
+
+
+def test_the_queues_of_a_worker_are_those_given_or_those_of_the_settings():
+    settings = worker_settings(Settings(default_queue="mails"), {"tenant-*": 2})
+    assert (settings.queues, settings.default_queue) == ({"tenant-*": 2}, "mails")
+    assert worker_settings(Settings(default_queue="mails")).queues == {"mails": 10}
 
 
 def test_what_is_switched_off_is_off_in_the_worker_too():

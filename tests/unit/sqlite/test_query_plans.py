@@ -118,7 +118,8 @@ OF_OTHER_TABLES = {
 }
 EXPECTED = BY_INDEX | OF_OTHER_TABLES
 
-# A repeated claim sorts what it has claimed, one by a pattern what it claims, a report the lines of one job's log, a firing its runs: at most a batch.
+# A repeated claim sorts what it has claimed, one by a pattern what it claims, a report the lines of one job's log, a
+# firing its runs: at most a batch.
 # A recount sorts nothing but the states that it counts, and is made only where counters are damaged.
 MAY_SORT = {
     "consume.SELECT_CLAIMED",

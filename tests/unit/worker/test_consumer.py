@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from deeper_tasks.backends.protocol import QueueSettings
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.stop import Stop
@@ -29,7 +30,7 @@ AT_ONCE = timedelta(0)
 class Stage:
     """A consumer whose jobs run until the test ends them."""
 
-    def __init__(self, backend, clock, slots):
+    def __init__(self, backend, clock, slots, queue):
         self.backend = backend
         self.clock = clock
         self.settings = WorkerSettings(queues={"default": slots}, prefetch=timedelta(milliseconds=50))
@@ -53,7 +54,7 @@ class Stage:
             on_change=lambda: None,
         )
         self.consumer = Consumer(
-            "default",
+            queue,
             slots=slots,
             settings=self.settings,
             backend=backend,
@@ -101,8 +102,8 @@ class Stage:
 async def make_stage(flaky, clock):
     stages = []
 
-    async def make_stage(slots):
-        stage = Stage(flaky, clock, slots)
+    async def make_stage(slots, *, queue="default"):
+        stage = Stage(flaky, clock, slots, queue)
         stages.append(stage)
         await stage.membership.join()
         await clock.settle()
@@ -497,3 +498,40 @@ async def test_the_start_of_what_was_claimed_ahead_is_told_first_where_jobs_are_
         await stage.end(job_id)
     ahead = [attempt for attempt in stage.consumer.running.values() if not attempt.job.has_started]
     assert {attempt.must_tell for attempt in ahead} == {told}
+
+
+# A pattern of queues.
+
+
+async def test_the_queues_of_a_pattern_share_the_slots_and_are_served_in_turn(make_stage, flaky):
+    stage = await make_stage(2, queue=QueuePattern(prefix="tenant-"))
+    stage.ran_for = timedelta(minutes=1)
+    for queue, number in (("tenant-a", 9), ("tenant-b", 2), ("tenant-c", 2)):
+        await put_many(flaky, number, queue=queue)
+    served = ""
+    while len(served) < 8:
+        await stage.consumer.turn()
+        assert len(stage.consumer.running) == 2
+        for attempt in list(stage.consumer.running.values()):
+            served += attempt.job.queue[-1]
+            await stage.clock.settle()
+            await stage.end(attempt.job.id)
+    assert served == "abcabcaa"
+
+
+async def test_a_queue_that_is_new_is_seen_by_the_next_claim(make_stage, flaky):
+    stage = await make_stage(2, queue=QueuePattern(prefix=""))
+    assert await stage.consumer.turn() == POLL
+    [job_id] = await put_many(flaky, 1, queue="never-seen-before")
+    await stage.consumer.turn()
+    assert list(stage.consumer.running) == [job_id]
+
+
+async def test_a_pattern_costs_one_statement_a_poll_however_many_queues_there_are(make_stage, flaky):
+    stage = await make_stage(2, queue=QueuePattern(prefix=""))
+    for number in range(200):
+        await flaky.put_queue(QueueSettings(name=f"queue-{number}"))
+    before = len(flaky.calls)
+    for _ in range(3):
+        assert await stage.consumer.turn() == POLL
+    assert [method for method, _ in flaky.calls[before:]] == ["claim"] * 3

@@ -11,6 +11,7 @@ import pytest
 
 from deeper_tasks import current_job
 from deeper_tasks.backends.protocol import JobFilter, Notification, QueueSettings, Topic
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import (
@@ -20,6 +21,7 @@ from deeper_tasks.integrations.events import (
     JobReleased,
     LoopStalled,
     NodeLost,
+    QueuesUnserved,
     SettlementRefused,
     SlotFreed,
     StoreUnavailable,
@@ -34,6 +36,7 @@ from deeper_tasks.testing.conformance.scene import NOW, new_job, new_token, node
 from deeper_tasks.worker import deadlines
 from deeper_tasks.worker import worker as worker_module
 from deeper_tasks.worker.hooks import Hooks
+from deeper_tasks.worker.host import describe_node
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.worker import Worker
 
@@ -77,7 +80,7 @@ class Shop:
     async def enqueue(self, task="work", number=1, **fields):
         jobs = [new_job(task=f"shop.{task}", arguments="[[],{}]", **fields) for _ in range(number)]
         await self.backend.insert(jobs)
-        await self.backend.notify([Notification(topic=Topic.JOBS, subject="default")])
+        await self.backend.notify([Notification(topic=Topic.JOBS, subject=fields.get("queue", "default"))])
         return [job.id for job in jobs]
 
     def start(self):
@@ -163,6 +166,28 @@ async def test_each_queue_has_slots_of_its_own(open_shop, wait_until):
     assert sorted(queues) == ["default", "mail", "mail"]
 
 
+async def test_a_worker_serves_queues_that_it_was_never_told_of(open_shop, wait_until):
+    shop = await open_shop(queues={"*": 2, "tenant-*": 1, "tenant-vip": 1}, poll_interval=timedelta(hours=1))
+    shop.start()
+    await wait_until(lambda: shop.worker.is_ready)
+    # Only the hint of a queue's job wakes who serves it.
+    for queue in ("emails", "tenant-7", "tenant-vip"):
+        await shop.enqueue(number=3, queue=queue)
+    await wait_until(lambda: len(shop.begun) == 4)
+    queues = [(await shop.backend.get(job_id)).queue for job_id in shop.begun]
+    assert sorted(queues) == ["emails", "emails", "tenant-7", "tenant-vip"]
+    shop.may_finish.set()
+    await wait_until(lambda: len(shop.heard(JobCompleted)) == 9)
+
+
+async def test_a_new_queue_is_seen_by_polling_alone(open_shop, wait_until, flaky):
+    shop = await open_shop(queues={"tenant-*": 1})
+    shop.start()
+    await wait_until(lambda: shop.worker.is_ready)
+    await flaky.insert([new_job(task="shop.work", arguments="[[],{}]", queue="tenant-new")])
+    await wait_until(lambda: shop.begun)
+
+
 async def test_a_running_job_is_cancelled_from_outside(shop, wait_until, flaky):
     [job_id] = await shop.enqueue()
     shop.start()
@@ -198,6 +223,84 @@ async def test_a_pause_gives_back_what_has_not_started(shop, wait_until, flaky):
     assert await shop.states(ids[2:]) == [State.PENDING] * 2
     assert await shop.states(ids[:2]) == [State.RUNNING] * 2
     await flaky.put_queue(QueueSettings(name="default"))
+
+
+async def test_a_pause_within_a_pattern_gives_back_what_is_of_that_queue(open_shop, wait_until, flaky):
+    shop = await open_shop(queues={"*": 1})
+    shop.start()
+    await wait_until(lambda: flaky.called("claim"))
+    await shop.enqueue()
+    await wait_until(lambda: shop.begun)
+    [slow, other] = [(await shop.enqueue(queue=queue))[0] for queue in ("slow", "other")]
+    consumer, node = shop.worker._consumers["*"], shop.worker.node_id
+    pattern = QueuePattern(prefix="")
+    held = (await flaky.backend.claim(pattern, limit=2, slots=0, node=node, token=new_token())).jobs
+    consumer._held.extend((job, consumer._clock.monotonic()) for job in held)
+    await flaky.put_queue(QueueSettings(name="slow", paused_at=NOW))
+    await flaky.notify(CONTROL)
+    await wait_until(lambda: shop.heard(JobReleased))
+    assert await shop.states([slow, other]) == [State.PENDING, State.RUNNING]
+    shop.may_finish.set()
+    await wait_until(lambda: len(shop.heard(JobCompleted)) == 2)
+    assert await shop.states([slow, other]) == [State.PENDING, State.COMPLETED]
+
+
+# Queues that no worker serves.
+
+
+@pytest.fixture
+def add_mails():
+    async def mails():
+        pass
+
+    def add_mails(shop):
+        shop.add(mails, queue="emails")
+
+    return add_mails
+
+
+async def test_a_worker_names_the_queues_of_its_own_tasks_that_no_worker_serves(open_shop, wait_until, add_mails):
+    shop = await open_shop(queues={"reports": 3}, default_queue="mails")
+    add_mails(shop)
+    worker = shop.start()
+    await wait_until(lambda: shop.heard(QueuesUnserved))
+    unserved = {"emails": ("shop.mails",), "mails": ("shop.work",)}
+    assert shop.heard(QueuesUnserved) == [QueuesUnserved(node=worker.node_id, queues={"reports": 3}, unserved=unserved)]
+
+
+@pytest.mark.parametrize("queues", [{"default": 1, "emails": 1}, {"*": 1}, {"default": 1, "em*": 1}])
+async def test_a_worker_that_serves_all_its_tasks_asks_the_store_for_no_other(
+    open_shop, wait_until, flaky, queues, add_mails
+):
+    shop = await open_shop(queues=queues)
+    add_mails(shop)
+    shop.start()
+    await wait_until(lambda: len(flaky.called("claim")) > 2 * len(queues))
+    await shop.stop()
+    assert not flaky.called("statistics")
+    assert not shop.heard(QueuesUnserved)
+
+
+async def test_a_queue_that_another_live_worker_serves_by_a_pattern_is_not_named(
+    open_shop, wait_until, flaky, add_mails
+):
+    other = msgspec.structs.replace(describe_node("other", {"e*": 1}), host="elsewhere")
+    await flaky.register(other)
+    shop = await open_shop()
+    add_mails(shop)
+    shop.start()
+    await wait_until(lambda: len(flaky.called("claim")) > 2 and flaky.called("statistics"))
+    await shop.stop()
+    assert not shop.heard(QueuesUnserved)
+
+
+async def test_a_queue_that_only_a_dead_worker_serves_is_named(open_shop, wait_until, flaky, add_mails):
+    other = msgspec.structs.replace(describe_node("other", {"emails": 1}), host="elsewhere")
+    await flaky.register(other, now=datetime.now(UTC) - timedelta(minutes=1))
+    shop = await open_shop()
+    add_mails(shop)
+    shop.start()
+    await wait_until(lambda: shop.heard(QueuesUnserved))
 
 
 async def test_what_the_store_thinks_runs_here_and_does_not_is_given_back(shop, wait_until, flaky):

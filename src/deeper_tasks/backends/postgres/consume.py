@@ -44,9 +44,9 @@ DELETE FROM node
 WHERE id = %(node)s AND NOT EXISTS (SELECT FROM job WHERE job.state = 4 AND job.node = node.number)
 """
 CLAIM = (
-    "SELECT id, queue, task, arguments, priority, attempt, max_attempts, inserted_at, scheduled_at, claimed_at, expires_at, "
-    "has_started, unknown_since, unfit_since, is_quarantined, earlier_attempts, options, obstacle, passed_by "
-    "FROM {schema}.claim("
+    "SELECT id, queue, task, arguments, priority, attempt, max_attempts, inserted_at, scheduled_at, claimed_at, "
+    "expires_at, has_started, unknown_since, unfit_since, is_quarantined, earlier_attempts, options, obstacle, "
+    "passed_by FROM {schema}.claim("
     "%(queue)s::text, %(limit)s::text::integer, %(slots)s::text::integer, %(node)s::text, %(token)s::text, "
     "%(now)s::timestamptz, %(priorities)s::smallint[], %(floors)s::timestamptz[])"
 )

@@ -272,7 +272,7 @@ def claim(
 ) -> Claim:
     """Take pending jobs; see `Backend.claim`."""
     pattern = queue if isinstance(queue, QueuePattern) else None
-    name = None if pattern else queue
+    name = None if isinstance(queue, QueuePattern) else queue
     values = {"node": node, "token": token, "queue": name, "limit": min(limit, MAX_BATCH), "now": now}
     is_lost, paused_at, is_repeated = connection.execute(SELECT_CLAIMANT, values).fetchone()
     if is_lost is None or is_lost:
@@ -288,8 +288,9 @@ def claim(
     if not jobs:
         return Claim()
     connection.execute(CLAIM, {**values, "slots": slots, "rowids": rowids})
-    moves = {(name, _PENDING, _RUNNING): len(jobs)} if name else ((job.queue, _PENDING, _RUNNING) for job in jobs)
-    counters.count_moves(connection, Counter(moves), now=now)
+    taken = {name: len(jobs)} if name is not None else Counter(job.queue for job in jobs)
+    moves: Counter[counters.Move] = Counter({(each, _PENDING, _RUNNING): n for each, n in taken.items()})
+    counters.count_moves(connection, moves, now=now)
     for job in jobs[slots:]:
         # Nobody else has seen them yet, and a copy of each would cost ten times as much.
         msgspec.structs.force_setattr(job, "has_started", False)
