@@ -76,7 +76,7 @@ WITH {_BORN}
 SELECT id, 1, task, arguments, queue, 0, 5, 5, at, at + interval '{DAYS + 1} days' FROM named
 """
 _COUNT = (
-    "INSERT INTO counter (queue, state, day, count) SELECT queue, state, 0, count(*) FROM job GROUP BY queue, state"
+    "INSERT INTO counter (queue, state, bucket, count) SELECT queue, state, 0, count(*) FROM job GROUP BY queue, state"
 )
 _INDEXES = """
 SELECT indexname, indexdef FROM pg_indexes

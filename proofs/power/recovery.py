@@ -24,7 +24,7 @@ _CLAIMANT = NodeId("the worker after the cut")
 _SELECT_JOBS = "SELECT id, state FROM deeper_job"
 _SELECT_MISCOUNTED = """
 SELECT queue, state, sum(counted), sum(there) FROM (
-    SELECT queue, state, count AS counted, 0 AS there FROM deeper_counter WHERE day = 0
+    SELECT queue, state, count AS counted, 0 AS there FROM deeper_counter WHERE bucket = 0
     UNION ALL SELECT queue, state, 0, 1 FROM deeper_job
 ) GROUP BY queue, state HAVING sum(counted) <> sum(there)
 """

@@ -253,27 +253,43 @@ class QueueSettings(Struct, frozen=True, kw_only=True):
 
 class QueueCounts(Struct, frozen=True, kw_only=True):
     """
-    The jobs of a queue by state, and how many ended today (UTC), by state.
+    The jobs of a queue by state, and how many ended today (UTC) and in the last hour, by state.
 
-    An end stays counted when its job is retried or deleted. A count of zero may be left out.
+    Ends are counted by ten minutes: the last hour is the current ten minutes and the six before. An end stays
+    counted when its job is retried or deleted, and one that ends twice counts twice. A count of zero may be left out.
     """
 
     by_state: dict[State, int]
     ended_today: dict[State, int]
+    ended_last_hour: dict[State, int] = {}
     paused_at: datetime | None = None
     damage: tuple[Damage, ...] = ()
 
 
+class HeldJobs(Struct, frozen=True, kw_only=True):
+    """
+    The jobs of a queue that a node has claimed and not settled, and how many of them it is known to have begun.
+
+    The others wait in the worker, or are so short that it does not tell their start.
+    """
+
+    node: NodeId
+    queue: str
+    claimed: int
+    begun: int
+
+
 class Counts(Struct, frozen=True, kw_only=True):
     """
-    The statistics of a store, by queue. Costs the same however many jobs there are.
+    The statistics of a store, by queue. Costs the same however many jobs there are that no worker holds.
 
-    A queue is in it that has jobs, had an end today, or for which something is set.
+    A queue is in it that has jobs, had an end today or in the last hour, or for which something is set.
     """
 
     queues: dict[str, QueueCounts]
     nodes: tuple[NodeRecord, ...]
     now: datetime
+    held: tuple[HeldJobs, ...] = ()
 
 
 class Topic(StrEnum):
@@ -456,7 +472,7 @@ class Backend(Protocol):
         The first by `finished_at` and id, whatever their states and queues. As after
         `delete`, the unique keys of those that did not complete are free. What is of
         no use any more goes as well: unique keys that have expired, what counted the
-        ends of past days, and nodes that hold no job and have been silent for
+        ends of more than 25 hours ago, and nodes that hold no job and have been silent for
         `SILENT_NODES_KEPT`.
         """
 
@@ -570,7 +586,7 @@ class Backend(Protocol):
         """
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:
-        """Return the counts of every queue and the nodes, without reading jobs."""
+        """Return the counts of every queue, the nodes and what they hold, without reading the jobs that none holds."""
 
     async def nodes(self) -> list[NodeRecord]:
         """Return the registered nodes."""

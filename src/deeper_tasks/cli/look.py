@@ -8,10 +8,10 @@ import click
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.cli.conditions import add_dead, takes_conditions
-from deeper_tasks.cli.output import console, jobs, terminal_width, write_json
+from deeper_tasks.cli.output import console, jobs, share, terminal_width, write_json
 from deeper_tasks.cli.program import ExitCode
 from deeper_tasks.cli.target import Target, takes_target
-from deeper_tasks.manager import Page
+from deeper_tasks.manager import Page, Statistics
 from deeper_tasks.manager.conditions import Conditions
 
 
@@ -118,7 +118,10 @@ Examples:
 @takes_target
 def stats(target: Target, *, is_watching: bool, interval: float) -> ExitCode:
     """
-    Show how many jobs each queue has, and how busy the workers are. 'Today' is the day in UTC.
+    Show how many jobs each queue has, its error rates, and how busy the workers are. 'Today' is the day in UTC.
+
+    An error rate is the share of jobs that failed or were discarded in all that
+    ended. The last hour is the current ten minutes and the six before.
 
     With --watch a live screen shows the queues with their rates, the workers
     and the latest dead letters; where there is no terminal, a line each time,
@@ -137,11 +140,10 @@ def stats(target: Target, *, is_watching: bool, interval: float) -> ExitCode:
     from deeper_tasks.cli.drawing import draw_statistics
 
     if statistics.queues:
-        screen = console()
-        for line in draw_statistics(statistics, width=terminal_width(screen)):
-            screen.print(line, soft_wrap=True)
+        console().print(draw_statistics(statistics))
     else:
         click.echo("no queue has had a job yet")
+    click.echo(_errors(statistics))
     workers = statistics.workers_summary
     click.echo(f"workers: {workers.workers}, with {workers.total_busy} slots busy and {workers.total_idle} idle")
     return ExitCode.DONE
@@ -157,6 +159,17 @@ def _show(manager: BackgroundTaskManager, listed: Page, *, is_dead: bool) -> Non
         ids = manager.sync.shorten_task_ids(ids)
     for line in draw_page(listed, ids, width=width, is_dead=is_dead) if ids else ():
         screen.print(line, soft_wrap=True)
+
+
+def _errors(statistics: Statistics) -> str:
+    queues = statistics.queues.values()
+    today, last_hour = sum(queue.ended_today for queue in queues), sum(queue.ended_last_hour for queue in queues)
+    if not today and not last_hour:
+        return "error rate: nothing has ended today"
+    return (
+        f"error rate: {share(statistics.error_rate_today)} of {jobs(today)} that ended today, "
+        f"{share(statistics.error_rate_last_hour)} of {last_hour:,} in the last hour"
+    )
 
 
 def _footer(page: Page, *, by_cursor: bool) -> str:

@@ -47,6 +47,11 @@ def jobs(count: int) -> str:
     return f"{count:,} {'job' if count == 1 else 'jobs'}"
 
 
+def share(fraction: float | None) -> str:
+    """Return a share in per cent: `2.5 %`; a hyphen where there is nothing to share."""
+    return "-" if fraction is None else f"{100 * fraction:.3g} %"
+
+
 def size(count: float) -> str:
     """Return a number of bytes in its fitting unit: `1.5 MiB`."""
     for unit in ("bytes", "KiB", "MiB"):
@@ -72,16 +77,6 @@ def first_line(text: object) -> str:
     return f"{first} …" if more else first
 
 
-def now() -> datetime:
-    """Return the time by this machine's clock."""
-    return datetime.now(UTC)
-
-
-def is_past(moment: datetime) -> bool:
-    """Return whether a time has passed by this machine's clock."""
-    return moment < now()
-
-
 def local_time(moment: datetime) -> str:
     """Return a time in the local zone, and how far away it is."""
     return f"{_localized(moment):%Y-%m-%d %H:%M:%S %Z} ({ago(moment)})"
@@ -102,7 +97,7 @@ def _localized(moment: datetime) -> datetime:
 
 def ago(moment: datetime) -> str:
     """Return how far away a time is by this machine's clock: `5 s ago`, `in 3 h`."""
-    away = moment - now()
+    away = moment - datetime.now(UTC)
     if abs(away) < timedelta(seconds=1):
         return "now"
     size = abs(away.total_seconds())

@@ -11,7 +11,7 @@ import click
 from msgspec import Struct
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli.output import local_clock, write_json
+from deeper_tasks.cli.output import local_clock, share, write_json
 from deeper_tasks.cli.program import ExitCode
 from deeper_tasks.cli.target import Target
 from deeper_tasks.domain.state import DEAD_LETTER
@@ -132,11 +132,19 @@ def describe(look: Look) -> str:
     parts = [
         f"pending {sum(queue.pending for queue in queues):,}",
         f"running {sum(queue.running for queue in queues):,}",
-        f"failed today {sum(queue.failed_today for queue in queues):,}",
+        failed_today(look.overview),
         f"{sum(rate.completed for rate in look.rates.values()):,.1f}/s",
         f"workers {len(living)} ({busy}/{slots} busy)",
     ]
     return "  ".join([clock, *parts])
+
+
+def failed_today(overview: Overview) -> str:
+    """Return how many jobs failed today, and the error rates of the day and of the last hour where there are any."""
+    text = f"failed today {sum(queue.failed_today for queue in overview.queues):,}"
+    if overview.error_rate_today is None:
+        return text
+    return f"{text} ({share(overview.error_rate_today)}, last hour {share(overview.error_rate_last_hour)})"
 
 
 def _looks(watcher: Watcher, interval: float) -> Iterator[Look]:

@@ -658,12 +658,12 @@ class Facade(ABC):
     async def get_statistics(self) -> Statistics:
         """Return the counts of every queue and of the workers."""
         await self._ready()
-        return to_statistics(await self.backend.statistics())
+        return to_statistics(await self.backend.statistics(), lease=self._lease)
 
     async def get_overview(self) -> Overview:
         """Return the queues and the workers one by one: what an operator looks at. It costs what statistics cost."""
         await self._ready()
-        return to_overview(await self.backend.statistics(), lease=timedelta(seconds=self.settings.lease_seconds))
+        return to_overview(await self.backend.statistics(), lease=self._lease)
 
     async def diagnose(self, *, deep: bool = False, on_check: OnCheck = say_nothing) -> list[Finding]:
         """
@@ -699,6 +699,10 @@ class Facade(ABC):
         raise JobNotCompletedError(f"the job {task_id} ended as {status.status}: {status.last_error or 'no error'}")
 
     # inside
+
+    @property
+    def _lease(self) -> timedelta:
+        return timedelta(seconds=self.settings.lease_seconds)
 
     def _work_on(self, backend: Backend | None, *, name: str | None = None) -> None:
         self.backend = backend or self._make_backend()

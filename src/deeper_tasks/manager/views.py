@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -19,9 +19,11 @@ from deeper_tasks.domain.job import AttemptError, Job, Json, Progress
 from deeper_tasks.domain.nesting import MAX_READABLE_NESTING, nests_too_deep, too_deep
 from deeper_tasks.domain.schedule import MissedRuns, Overlap, ScheduleEntry
 from deeper_tasks.domain.schedule_run import RunOutcome, ScheduleRun
-from deeper_tasks.domain.state import DEAD_LETTER, State
+from deeper_tasks.domain.state import State
 from deeper_tasks.domain.view import View
 from deeper_tasks.errors import InvalidOptionError
+from deeper_tasks.manager.ends import Ends
+from deeper_tasks.manager.fleet import Fleet, by_state
 
 _STORED = re.compile(r"-?infinity|-?\d{1,19}|\d{4,6}-[-:. 0-9]{1,30}\+00( BC)?")
 """Moments as a store writes those that no `datetime` can hold."""
@@ -188,7 +190,15 @@ def _write_cursor(cursor: Cursor) -> str:
 
 
 class QueueStatistics(View, frozen=True, kw_only=True):
-    """The jobs of a queue by state. `failed_today` counts those failed and discarded since midnight UTC."""
+    """
+    The jobs of a queue by state, and how many ended.
+
+    A job that a worker has claimed ahead of its turn counts as pending. `failed_today` counts the ends as failed or
+    discarded since midnight UTC, `completed_today` those as completed: ends, not jobs, so one that was retried by hand
+    and failed again counts twice, and still counts once it has been deleted. `error_rate_today` and
+    `error_rate_last_hour` are the share, from 0 to 1, of ends as failed or discarded in all ends, those as cancelled
+    included; None where nothing ended. The last hour is the current ten minutes and the six before.
+    """
 
     scheduled: int
     blocked: int
@@ -202,10 +212,15 @@ class QueueStatistics(View, frozen=True, kw_only=True):
     completed_today: int
     failed_today: int
     is_paused: bool
+    ended_today: int
+    ended_last_hour: int
+    failed_last_hour: int
+    error_rate_today: float | None
+    error_rate_last_hour: float | None
 
 
 class WorkersSummary(View, frozen=True, kw_only=True):
-    """The workers of all machines, and how many of their slots run a job."""
+    """The living workers of all machines, and how many of their slots run a job."""
 
     workers: int
     total_busy: int
@@ -213,30 +228,44 @@ class WorkersSummary(View, frozen=True, kw_only=True):
 
 
 class Statistics(View, frozen=True, kw_only=True):
-    """The statistics of the whole store. They cost the same however many jobs there are."""
+    """
+    The statistics of the whole store. They cost the same however many jobs wait or have ended.
+
+    The error rates are those of all queues together, as in `QueueStatistics`.
+    """
 
     queues: dict[str, QueueStatistics]
     workers_summary: WorkersSummary
+    error_rate_today: float | None
+    error_rate_last_hour: float | None
 
 
-def to_statistics(counts: Counts) -> Statistics:
+def to_statistics(counts: Counts, *, lease: timedelta) -> Statistics:
     """Return the counts as their user sees them."""
-    living = [record for record in counts.nodes if not record.is_lost]
-    slots = sum(sum(record.node.queues.values()) for record in living)
-    # A node tells with its beats how many of its slots are busy: the count of running jobs is newer.
-    busy = min(slots, sum(queue.by_state.get(State.RUNNING, 0) for queue in counts.queues.values()))
+    fleet = Fleet(counts.nodes, counts.held, now=counts.now, lease=lease)
+    # A damaged node can hold more than it has slots.
+    busy = min(fleet.slots, fleet.busy)
+    queues = counts.queues.values()
     return Statistics(
-        queues={name: _queue(queue) for name, queue in counts.queues.items()},
-        workers_summary=WorkersSummary(workers=len(living), total_busy=busy, total_idle=slots - busy),
+        queues={name: _queue(queue, running=fleet.running(name)) for name, queue in counts.queues.items()},
+        workers_summary=WorkersSummary(workers=len(fleet.living), total_busy=busy, total_idle=fleet.slots - busy),
+        error_rate_today=Ends.of(*(queue.ended_today for queue in queues)).error_rate,
+        error_rate_last_hour=Ends.of(*(queue.ended_last_hour for queue in queues)).error_rate,
     )
 
 
-def _queue(counts: QueueCounts) -> QueueStatistics:
+def _queue(counts: QueueCounts, *, running: int) -> QueueStatistics:
+    today, last_hour = Ends.of(counts.ended_today), Ends.of(counts.ended_last_hour)
     return QueueStatistics(
-        **{state.value: counts.by_state.get(state, 0) for state in State},
+        **{state.value: count for state, count in by_state(counts, running=running).items()},
         completed_today=counts.ended_today.get(State.COMPLETED, 0),
-        failed_today=sum(counts.ended_today.get(state, 0) for state in DEAD_LETTER),
+        failed_today=today.failed,
         is_paused=counts.paused_at is not None,
+        ended_today=today.ended,
+        ended_last_hour=last_hour.ended,
+        failed_last_hour=last_hour.failed,
+        error_rate_today=today.error_rate,
+        error_rate_last_hour=last_hour.error_rate,
     )
 
 

@@ -171,11 +171,13 @@ def test_list_refuses_what_is_no_page(deeper, words):
 def test_stats_shows_each_queue_and_the_workers(deeper, enqueue, dead):
     enqueue("post.welcome", "Ada")
     shown = deeper("stats", *STORE).stdout
-    above, header, default, emails, workers = shown.splitlines()
-    assert above.split() == ["completed", "failed"]
-    assert header.split() == ["queue", "pending", "running", "discarded", "today", "today"]
-    assert default.split() == ["default", "0", "0", "1", "0", "1"]
-    assert emails.split() == ["emails", "1", "0", "0", "0", "0"]
+    header, default, emails, errors, workers = shown.splitlines()
+    assert " ".join(header.split()) == (
+        "queue pending running discarded completed today failed today errors today last hour"
+    )
+    assert " ".join(default.split()) == "default 0 0 1 0 1 100 % 100 %"
+    assert " ".join(emails.split()) == "emails 1 0 0 0 0 - -"
+    assert errors == "error rate: 100 % of 1 job that ended today, 100 % of 1 in the last hour"
     assert workers == "workers: 0, with 0 slots busy and 0 idle"
 
 

@@ -15,13 +15,13 @@ JOBS, ROUNDS = 1_000, 150
 
 # Jobs that run and are given back: none is lost, none is new.
 THERE_AND_BACK = """
-INSERT INTO move (queue, before, after, day, count)
+INSERT INTO move (queue, before, after, bucket, count)
 SELECT 'queue-' || i % 7, 3, 4, 0, 1 FROM generate_series(1, 14) AS i
 UNION ALL
 SELECT 'queue-' || i % 7, 4, 3, 0, 1 FROM generate_series(1, 7) AS i
 """
 MANY = """
-INSERT INTO move (queue, before, after, day, count)
+INSERT INTO move (queue, before, after, bucket, count)
 SELECT 'queue-' || i % 7, CASE i % 2 WHEN 1 THEN NULL ELSE 3 END, CASE i % 2 WHEN 1 THEN 3 ELSE 4 END, 0, 1
 FROM generate_series(1, 100000) AS i
 """
@@ -52,7 +52,7 @@ def count_of(connection):
 def test_four_fold_while_four_append_and_the_sums_are_right_at_every_moment(connected):
     seed = connected()
     seed.execute(
-        "INSERT INTO move (queue, after, day, count) SELECT 'queue-' || i, 3, 0, %s FROM generate_series(0, 6) AS i",
+        "INSERT INTO move (queue, after, bucket, count) SELECT 'queue-' || i, 3, 0, %s FROM generate_series(0, 6) AS i",
         [JOBS],
     )
     is_done = threading.Event()

@@ -17,7 +17,9 @@ from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.testing.conformance.scene import MINUTE, NOW, SECOND, put, put_many
 
 COLUMNS = "id, state, task, queue, priority, inserted_at, scheduled_at, finished_at, options"
-COUNT = "INSERT INTO counter (queue, state, day, count) SELECT queue, state, 0, count(*) FROM job GROUP BY queue, state"
+COUNT = (
+    "INSERT INTO counter (queue, state, bucket, count) SELECT queue, state, 0, count(*) FROM job GROUP BY queue, state"
+)
 
 
 def fill(url, rows):

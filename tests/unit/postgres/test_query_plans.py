@@ -85,7 +85,7 @@ OTHER_LINES = """
 """
 COUNT = """
 TRUNCATE counter, move;
-INSERT INTO counter (queue, state, day, count) SELECT queue, state, 0, count(*) FROM job GROUP BY queue, state
+INSERT INTO counter (queue, state, bucket, count) SELECT queue, state, 0, count(*) FROM job GROUP BY queue, state
 """
 
 
@@ -345,7 +345,7 @@ EVERY_CALL = {
     "expire": {"job_expiring", "job_pkey"},
     "prune": {"job_ended", "job_pkey", "job_running"},
     "deregister": {"job_running"},
-    "statistics": set(),
+    "statistics": {"job_running"},
     "diagnose": set(),
     "get": {"job_pkey"},
     "find_ids": {"job_pkey"},
@@ -382,7 +382,7 @@ LISTS_BY = {
 COUNTING = {"job_running", "job_pending", "job_moved_to", "job_ended"}
 
 # Rows that a scan may look at: a batch and what is passed by on the way, or all that the node or the store runs.
-MOST_READ = {"beat": 2 * RUNNING_EACH, "prune": 8 * (MAX_BATCH + 1)}
+MOST_READ = {"beat": 2 * RUNNING_EACH, "prune": 8 * (MAX_BATCH + 1), "statistics": NODES * RUNNING_EACH}
 MOST_READ_BY_A_LIST = NODES * RUNNING_EACH
 MOST_READ_BY_OTHERS = 2_500
 

@@ -19,16 +19,16 @@ async def test_all_unique_keys_that_have_expired_go_however_many_there_are(backe
     assert query("SELECT key FROM deeper_unique_key") == [("held",)]
 
 
-async def test_what_counted_the_ends_of_past_days_goes(backend, query):
+async def test_what_counted_the_ends_of_more_than_25_hours_ago_goes(backend, query):
     node = await join(backend)
-    for days in range(5):
+    for ten_minutes in range(0, 160, 10):
         await put_many(backend, 1)
-        await settle(backend, await take_all(backend, node), End.COMPLETE, now=NOW + days * DAY)
-    assert len(query("SELECT day FROM deeper_counter WHERE day > 0")) == 5
-    await backend.prune(KEEP, now=NOW + 4 * DAY)
-    kept = [day for (day,) in query("SELECT day FROM deeper_counter WHERE day > 0 ORDER BY day")]
-    today = kept[-1]
-    assert kept == [today - 2, today - 1, today]
+        await settle(backend, await take_all(backend, node), End.COMPLETE, now=NOW + ten_minutes * 10 * MINUTE)
+    kept = "SELECT bucket FROM deeper_counter WHERE bucket > 0 ORDER BY bucket"
+    last = query(kept)[-1][0]
+    assert [bucket for (bucket,) in query(kept)] == list(range(last - 150, last + 1, 10))
+    await backend.prune(KEEP, now=NOW + 170 * 10 * MINUTE)
+    assert [bucket for (bucket,) in query(kept)] == list(range(last - 130, last + 1, 10))
 
 
 async def test_a_queue_that_has_no_jobs_any_more_is_forgotten(backend):

@@ -74,6 +74,7 @@ BY_INDEX = {
     "control.RESCHEDULE": f"SEARCH {BY_ROWID}",
     "look.GET": f"SEARCH {BY_ID}",
     "look.FIND_IDS": f"SEARCH {BY_ID_COVERED.replace('id=?', 'id>? AND id<?')}",
+    "look.SELECT_HELD": "SCAN deeper_job USING INDEX deeper_job_running",
     "look.WALK": "SEARCH deeper_job USING INDEX sqlite_autoindex_deeper_job_1 (id>?)",
     "lines.SELECT_QUEUES": "SEARCH deeper_job USING COVERING INDEX deeper_job_inserted (queue>?)",
     "lines.RECOUNT": "SEARCH deeper_job USING INDEX deeper_job_inserted (queue=?)",
@@ -92,8 +93,8 @@ OF_OTHER_TABLES = {
     "consume.SELECT_PAUSED": "SCAN deeper_queue",
     "maintain.MARK_LOST": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
     "maintain.DELETE_NODE": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
-    "maintain.DELETE_OLD_COUNTS": "SCAN deeper_counter",
-    "maintain.DELETE_COUNTS": "SEARCH deeper_counter USING PRIMARY KEY (queue=?)",
+    "maintain.DELETE_OLD_COUNTS": "SEARCH deeper_counter USING PRIMARY KEY (bucket<?)",
+    "maintain.DELETE_COUNTS": "SEARCH deeper_counter USING PRIMARY KEY (bucket=? AND queue=?)",
     "unique_keys.TAKE": None,
     "unique_keys.SELECT_HOLDER": "SEARCH deeper_unique_key USING PRIMARY KEY (key=?)",
     "unique_keys.RELEASE": "SEARCH deeper_unique_key USING PRIMARY KEY (key=?)",
@@ -111,8 +112,8 @@ OF_OTHER_TABLES = {
     "schedules.DROP_RUNS": f"SEARCH {BY_NEWEST})",
     "control.TAKE_KEY_AGAIN": None,
     "control.PUT_QUEUE": None,
-    "lines.SELECT_COUNTS": "SCAN deeper_counter",
-    "look.SELECT_COUNTERS": "SCAN deeper_counter",
+    "lines.SELECT_COUNTS": "SEARCH deeper_counter USING PRIMARY KEY (bucket=?)",
+    "look.SELECT_COUNTERS": "SEARCH deeper_counter USING PRIMARY KEY (bucket>? AND bucket<?)",
     "look.SELECT_QUEUES": "SCAN deeper_queue",
     "look.SELECT_NODES": "SCAN deeper_node",
 }
@@ -120,7 +121,8 @@ EXPECTED = BY_INDEX | OF_OTHER_TABLES
 
 # A repeated claim sorts what it has claimed, one by a pattern what it claims, a report the lines of one job's log, a
 # firing its runs: at most a batch.
-# A recount sorts nothing but the states that it counts, and is made only where counters are damaged.
+# A recount sorts nothing but the states that it counts, and is made only where counters are damaged. The statistics
+# sort the counts of ends by queue, and what the workers hold by worker and queue.
 MAY_SORT = {
     "consume.SELECT_CLAIMED",
     "consume.SELECT_CLAIMED_ROWS",
@@ -129,9 +131,11 @@ MAY_SORT = {
     "consume.REPORT",
     "schedules.ADD_RUNS",
     "lines.RECOUNT",
+    "look.SELECT_COUNTERS",
+    "look.SELECT_HELD",
 }
-# The first of a partial index that holds only what waits.
-MAY_WALK_THE_INDEX = {"maintain.SELECT_NEXT_DUE"}
+# The first of a partial index that holds only what waits; and one that holds only what the workers do.
+MAY_WALK_THE_INDEX = {"maintain.SELECT_NEXT_DUE", "look.SELECT_HELD"}
 
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, date, datetime
+from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from deeper_tasks.backends.buckets import bucket_of
 from deeper_tasks.backends.protocol import JobFilter, NodeRecord, QueueSettings
 from deeper_tasks.domain.end_of_time import later
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
@@ -67,7 +68,7 @@ class Hold(Struct, omit_defaults=True):
 
 class Document(Struct, kw_only=True, omit_defaults=True):
     """
-    Everything. `ended` counts the ends of each UTC day by queue and state.
+    Everything. `ended` counts the ends of each ten minutes by queue and state.
 
     To find something is to look at all there is: this is a store to be read.
     """
@@ -79,7 +80,7 @@ class Document(Struct, kw_only=True, omit_defaults=True):
     queues: dict[str, QueueSettings] = {}
     entries: dict[str, ScheduleEntry] = {}
     runs: dict[str, list[ScheduleRun]] = {}
-    ended: dict[date, dict[str, dict[State, int]]] = {}
+    ended: dict[int, dict[str, dict[State, int]]] = {}
 
     def meant(self, target: JobFilter) -> Iterator[Record]:
         """Yield the records that a filter means; those named by id in that order, without a repeat."""
@@ -107,7 +108,7 @@ class Document(Struct, kw_only=True, omit_defaults=True):
         if state is not State.RUNNING:
             record.change(node=None)
         if state.is_terminal:
-            counts = self.ended.setdefault(now.astimezone(UTC).date(), {}).setdefault(record.job.queue, {})
+            counts = self.ended.setdefault(bucket_of(now), {}).setdefault(record.job.queue, {})
             counts[state] = counts.get(state, 0) + 1
             self.release_key(record)
 

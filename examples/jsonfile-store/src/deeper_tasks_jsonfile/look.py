@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from deeper_tasks.backends.buckets import Span, bucket_of, last_hour, today
 from deeper_tasks.backends.protocol import (
     Counts,
     Cursor,
+    HeldJobs,
     JobList,
     JobQuery,
     NodeRecord,
@@ -17,6 +19,7 @@ from deeper_tasks.backends.protocol import (
 )
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job
+from deeper_tasks.domain.state import State
 from deeper_tasks_jsonfile.document import Document
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -59,18 +62,36 @@ def find_ids(document: Document, beginnings: Sequence[str], *, limit: int) -> li
 def statistics(document: Document, *, now: datetime) -> Counts:
     """Return the counts of every queue, and the nodes."""
     counted = Counter((record.job.queue, record.job.state) for record in document.jobs.values())
-    ended = document.ended.get(now.astimezone(UTC).date(), {})
-    names = {queue for queue, _ in counted} | ended.keys() | document.queues.keys()
+    ended_today, ended_last_hour = (_ended_in(document, span(bucket_of(now))) for span in (today, last_hour))
+    names = {queue for queue, _ in counted} | ended_today.keys() | ended_last_hour.keys() | document.queues.keys()
     queues = {
         name: QueueCounts(
             by_state={state: count for (queue, state), count in counted.items() if queue == name},
-            ended_today=ended.get(name, {}),
+            ended_today=ended_today.get(name, {}),
+            ended_last_hour=ended_last_hour.get(name, {}),
             paused_at=document.queues[name].paused_at if name in document.queues else None,
             damage=document.queues[name].damage if name in document.queues else (),
         )
         for name in sorted(names)
     }
-    return Counts(queues=queues, nodes=tuple(document.nodes.values()), now=now)
+    running = [record.job for record in document.jobs.values() if record.job.state is State.RUNNING]
+    claimed = Counter((job.node, job.queue) for job in running)
+    begun = Counter((job.node, job.queue) for job in running if job.attempted_at is not None)
+    held = tuple(
+        HeldJobs(node=node, queue=queue, claimed=count, begun=begun[node, queue])
+        for (node, queue), count in claimed.items()
+        if node is not None
+    )
+    return Counts(queues=queues, nodes=tuple(document.nodes.values()), now=now, held=held)
+
+
+def _ended_in(document: Document, span: Span) -> dict[str, Counter[State]]:
+    ended: dict[str, Counter[State]] = {}
+    for bucket, by_queue in document.ended.items():
+        if span.first <= bucket <= span.last:
+            for queue, counts in by_queue.items():
+                ended.setdefault(queue, Counter()).update(counts)
+    return ended
 
 
 def nodes(document: Document) -> list[NodeRecord]:

@@ -6,14 +6,13 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
+from deeper_tasks.backends.buckets import BUCKETS_KEPT, bucket_of
 from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Promotion, Rescue, Retention
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED
 from deeper_tasks.domain.settlement import MovedJob, is_spared_by_rescue, state_after_rescue, worker_lost
 from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_EXPIRE, State
 from deeper_tasks_jsonfile.document import Document, Record
-
-_DAYS_COUNTED = timedelta(days=2)
 
 
 def promote(document: Document, *, now: datetime) -> Promotion:
@@ -69,8 +68,8 @@ def prune(document: Document, retention: Retention, *, now: datetime) -> int:
     for _, job_id in old:
         document.remove(document.jobs[job_id])
     document.keys = {key: hold for key, hold in document.keys.items() if hold.until is None or hold.until > now}
-    oldest = (now - _DAYS_COUNTED).date()
-    document.ended = {day: counts for day, counts in document.ended.items() if day >= oldest}
+    oldest = bucket_of(now) - BUCKETS_KEPT
+    document.ended = {bucket: counts for bucket, counts in document.ended.items() if bucket >= oldest}
     silent = [known.node.id for known in document.nodes.values() if known.beat_at < now - SILENT_NODES_KEPT]
     for node in silent:
         if not document.held_by(node):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
 from typing import Any
 
 import msgspec
@@ -53,7 +52,7 @@ def salvage(text: bytes) -> Document:
         queues=_all(parts.queues, QueueSettings, _queue),
         entries=_all(parts.entries, ScheduleEntry, _entry),
         runs=_all(parts.runs, list[ScheduleRun], _runs),
-        ended=_each("", parts.ended, dict[date, dict[str, dict[State, int]]], lambda *_: {}),
+        ended=_each("", parts.ended, dict[int, dict[str, dict[State, int]]], lambda *_: {}),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
+from deeper_tasks.backends.buckets import bucket_of, last_hour, today
 from deeper_tasks.backends.memory.listeners import Listeners
 from deeper_tasks.backends.memory.listing import matching, page
 from deeper_tasks.backends.memory.nodes import Nodes
@@ -352,16 +353,24 @@ class MemoryBackend:
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         with self._lock:
             moment = self._moment(now)
-            counters = self._jobs.counters
+            counters, bucket = self._jobs.counters, bucket_of(moment)
+            ended_today, ended_last_hour = counters.ended_in(today(bucket)), counters.ended_in(last_hour(bucket))
+            names = counters.queues() | ended_today.keys() | ended_last_hour.keys() | self._queues.keys()
             queues = {
                 name: QueueCounts(
                     by_state=counters.by_state(name),
-                    ended_today=counters.ended_today(name, now=moment),
+                    ended_today=dict(ended_today[name]),
+                    ended_last_hour=dict(ended_last_hour[name]),
                     paused_at=self._queues[name].paused_at if name in self._queues else None,
                 )
-                for name in sorted(counters.queues(now=moment) | self._queues.keys())
+                for name in sorted(names)
             }
-            return Counts(queues=queues, nodes=tuple(member.as_record() for member in self._nodes), now=moment)
+            return Counts(
+                queues=queues,
+                nodes=tuple(member.as_record() for member in self._nodes),
+                now=moment,
+                held=tuple(held for member in self._nodes for held in member.held_by_queue()),
+            )
 
     async def nodes(self) -> list[NodeRecord]:
         with self._lock:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from itertools import chain, islice
 
 from deeper_tasks.backends.memory.record import Record
-from deeper_tasks.backends.protocol import Node, NodeRecord
+from deeper_tasks.backends.protocol import HeldJobs, Node, NodeRecord
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.errors import NodeLostError
 
@@ -28,6 +29,16 @@ class Member:
     def held(self, limit: int | None = None) -> list[Record]:
         """Return the jobs it runs, or the first of them."""
         return list(islice(chain.from_iterable(taken.values() for taken in self.claims.values()), limit))
+
+    def held_by_queue(self) -> list[HeldJobs]:
+        """Return how many jobs of each queue it has, and has begun."""
+        held = self.held()
+        claimed = Counter(record.spec.queue for record in held)
+        begun = Counter(record.spec.queue for record in held if record.attempted_at is not None)
+        return [
+            HeldJobs(node=self.node.id, queue=queue, claimed=count, begun=begun[queue])
+            for queue, count in claimed.items()
+        ]
 
     def as_record(self) -> NodeRecord:
         """Return what others may know of it."""

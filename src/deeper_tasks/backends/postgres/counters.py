@@ -9,14 +9,14 @@ from deeper_tasks.backends.postgres.codec import array, text_array
 from deeper_tasks.backends.postgres.database import Transaction
 
 ADD = """
-INSERT INTO move (queue, before, after, day, count)
-SELECT sent.queue, sent.before, sent.after, day_of(coalesce(%(now)s::timestamptz, now())), sent.count
+INSERT INTO move (queue, before, after, bucket, count)
+SELECT sent.queue, sent.before, sent.after, bucket_of(coalesce(%(now)s::timestamptz, now())), sent.count
 FROM unnest(%(queues)s::text[], %(before)s::smallint[], %(after)s::smallint[], %(counts)s::integer[])
     AS sent (queue, before, after, count)
 """
 SELECT = """
 SELECT queue, state, within_bigint(sum(count)) FROM (
-    SELECT queue, state, count FROM counter WHERE day = 0
+    SELECT queue, state, count FROM counter WHERE bucket = 0
     UNION ALL
     SELECT queue, before, -count::bigint FROM move WHERE before IS NOT NULL
     UNION ALL
@@ -34,7 +34,7 @@ Counts = dict[tuple[str, int], int]
 
 
 async def move(transaction: Transaction, moves: Iterable[Move], *, now: str | None) -> None:
-    """Count jobs out of one state and into another; an end counts for its day as well."""
+    """Count jobs out of one state and into another; an end counts for its ten minutes as well."""
     counted = Counter(moves)
     if counted:
         values = {

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from uuid import UUID
 
-from deeper_tasks.backends.codes import STATES
+from deeper_tasks.backends.counting import spans_of, to_held, to_queue_counts
 from deeper_tasks.backends.postgres.codec import JOB_COLUMNS, Row, array, read_moment, read_optional_moment, to_job
 from deeper_tasks.backends.postgres.database import Transaction
-from deeper_tasks.backends.protocol import Counts, NodeRecord, QueueCounts, QueueSettings
-from deeper_tasks.backends.reading import Reading, read_count, read_node
-from deeper_tasks.domain.damage import Damage
+from deeper_tasks.backends.protocol import Counts, NodeRecord, QueueSettings
+from deeper_tasks.backends.reading import Reading, read_node
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.short_ids import bounds
-from deeper_tasks.domain.state import State
 
 GET = f"SELECT {JOB_COLUMNS} FROM job WHERE id = %(id)s::uuid"
 WALK = f"SELECT {JOB_COLUMNS} FROM job WHERE job.id > %(after)s::uuid ORDER BY job.id LIMIT %(limit)s"
@@ -27,20 +24,33 @@ CROSS JOIN LATERAL (
 ) AS found
 ORDER BY begun.place, found.id
 """
-SELECT_TODAY = """
-SELECT coalesce(%(now)s::timestamptz, now()), day_of(coalesce(%(now)s::timestamptz, now()))
+SELECT_MOMENT = """
+SELECT coalesce(%(now)s::timestamptz, now()), bucket_of(coalesce(%(now)s::timestamptz, now()))
 """
 SELECT_COUNTERS = """
-SELECT queue, state, day, within_bigint(sum(count)) FROM (
-    SELECT queue, state, day, count FROM counter WHERE day IN (0, %(today)s)
+WITH change AS (
+    SELECT queue, state, bucket, count FROM counter WHERE bucket = 0
+    UNION ALL
+    SELECT queue, state, bucket, count FROM counter
+    WHERE bucket BETWEEN least(%(day_begins)s, %(hour_begins)s) AND %(day_ends)s
     UNION ALL
     SELECT queue, before, 0, -count::bigint FROM move WHERE before IS NOT NULL
     UNION ALL
     SELECT queue, after, 0, count FROM move WHERE after IS NOT NULL
     UNION ALL
-    SELECT queue, after, day, count FROM move WHERE after >= 6 AND day = %(today)s
-) AS change
-GROUP BY queue, state, day
+    SELECT queue, after, bucket, count FROM move WHERE after >= 6
+)
+SELECT queue, state, span.name, within_bigint(sum(count))
+FROM change
+JOIN (VALUES ('now', 0, 0), ('today', %(day_begins)s, %(day_ends)s), ('last hour', %(hour_begins)s, %(hour_ends)s))
+    AS span (name, first, last) ON change.bucket BETWEEN span.first AND span.last
+GROUP BY queue, state, span.name
+"""
+SELECT_HELD = """
+SELECT node.id, job.queue, count(*), count(job.attempted_at)
+FROM job JOIN node ON node.number = job.node
+WHERE job.state = 4
+GROUP BY node.id, job.queue
 """
 SELECT_QUEUES = "SELECT name, paused_at FROM queue ORDER BY name"
 SELECT_NODES = "SELECT id, document, beat, busy, registered_at, beat_at, is_lost FROM node ORDER BY id"
@@ -71,26 +81,13 @@ async def find_ids(transaction: Transaction, *, beginnings: Sequence[str], limit
 
 async def statistics(transaction: Transaction, *, now: str | None) -> Counts:
     """Return the counts of every queue and the nodes; see `Backend.statistics`."""
-    [(moment, today)] = await transaction.rows(SELECT_TODAY, {"now": now})
-    by_state: defaultdict[str, dict[State, int]] = defaultdict(dict)
-    ended_today: defaultdict[str, dict[State, int]] = defaultdict(dict)
-    damage: defaultdict[str, list[Damage]] = defaultdict(list)
-    for queue, state, day, count in await transaction.rows(SELECT_COUNTERS, {"today": today}):
-        if state in STATES:
-            (ended_today if day else by_state)[queue][STATES[state]] = read_count(STATES[state], count, damage[queue])
-    known = {settings.name: settings for settings in await queues(transaction)}
+    [(moment, this)] = await transaction.rows(SELECT_MOMENT, {"now": now})
+    counters = await transaction.rows(SELECT_COUNTERS, spans_of(this))
     return Counts(
-        queues={
-            name: QueueCounts(
-                by_state={state: by_state[name].get(state, 0) for state in State},
-                ended_today={state: by for state, by in ended_today[name].items() if by},
-                paused_at=known[name].paused_at if name in known else None,
-                damage=(*(known[name].damage if name in known else ()), *damage[name]),
-            )
-            for name in sorted(by_state.keys() | known.keys())
-        },
+        queues=to_queue_counts(counters, await queues(transaction)),
         nodes=tuple(await nodes(transaction)),
         now=moment,
+        held=to_held(await transaction.rows(SELECT_HELD)),
     )
 
 

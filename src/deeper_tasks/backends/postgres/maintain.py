@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
+from deeper_tasks.backends.buckets import BUCKETS_KEPT
 from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.postgres import counters, unique_keys
 from deeper_tasks.backends.postgres.codec import (
@@ -101,16 +102,13 @@ RETURNING job.id::text, job.queue, job.state, job.unique_key
 """
 DELETE_OLD_COUNTS = """
 DELETE FROM counter
-WHERE day > 0 AND day < day_of(coalesce(%(now)s::timestamptz, now())) - %(days_kept)s OR (day = 0 AND count = 0)
+WHERE bucket < bucket_of(coalesce(%(now)s::timestamptz, now())) - %(kept)s AND (bucket > 0 OR count = 0)
 """
 DELETE_SILENT_NODES = """
 DELETE FROM node
 WHERE beat_at < coalesce(%(now)s::timestamptz, now()) - %(silence)s * interval '1 microsecond'
     AND NOT EXISTS (SELECT FROM job WHERE job.state = 4 AND job.node = node.number)
 """
-
-_DAYS_KEPT = 2
-"""Today's ends are shown; yesterday's are kept for who thinks it is still yesterday."""
 
 
 class JobEnd(NamedTuple):
@@ -228,7 +226,7 @@ async def prune(transaction: Transaction, retention: Retention, *, now: str | No
         old = array([row[0] for row in await transaction.rows(SELECT_OLD, values)])
         ids = [row[0] for row in await transaction.rows(LOCK_OLD, {"ids": old, "states": array(kept)})]
         deleted = await delete_jobs(transaction, ids, states=kept, now=now)
-    await transaction.execute(DELETE_OLD_COUNTS, {"days_kept": _DAYS_KEPT, "now": now})
+    await transaction.execute(DELETE_OLD_COUNTS, {"kept": BUCKETS_KEPT, "now": now})
     await transaction.execute(DELETE_SILENT_NODES, {"silence": duration(SILENT_NODES_KEPT), "now": now})
     return len(deleted)
 

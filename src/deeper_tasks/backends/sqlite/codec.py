@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from deeper_tasks.backends.buckets import BUCKET_SECONDS
 from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.reading import (
     NO_OPTIONS,
@@ -28,7 +29,7 @@ from deeper_tasks.domain.state import State
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-DAY = 86_400_000_000
+BUCKET = BUCKET_SECONDS * 1_000_000
 
 _claimed = msgspec.json.Decoder(tuple[ClaimedJob, ...], strict=False)
 

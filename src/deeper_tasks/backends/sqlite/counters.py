@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterable
 
 from deeper_tasks.backends.codes import CODES, STATES
-from deeper_tasks.backends.sqlite.codec import DAY
+from deeper_tasks.backends.sqlite.codec import BUCKET
 from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.state import TERMINAL
 
 ADD = """
-INSERT INTO deeper_counter (queue, state, day, count) VALUES (?, ?, ?, ?)
-ON CONFLICT (queue, state, day) DO UPDATE SET
+INSERT INTO deeper_counter (queue, state, bucket, count) VALUES (?, ?, ?, ?)
+ON CONFLICT (queue, state, bucket) DO UPDATE SET
     -- A damaged one must not overflow: that would fail the change of the jobs.
     count = min(max(count, -4611686018427387904), 4611686018427387904) + excluded.count
 """
@@ -25,7 +25,7 @@ Move = tuple[str, int | None, int | None]
 
 
 def move(connection: Statements, moves: Iterable[Move], *, now: int) -> None:
-    """Count jobs out of one state and into another; an end counts for its day as well."""
+    """Count jobs out of one state and into another; an end counts for its ten minutes as well."""
     count_moves(connection, Counter(moves), now=now)
 
 
@@ -38,5 +38,5 @@ def count_moves(connection: Statements, moves: Counter[Move], *, now: int) -> No
         if after is not None:
             changes[queue, after, _EVER] += count
         if after in _ENDED:
-            changes[queue, after, now // DAY] += count
+            changes[queue, after, now // BUCKET] += count
     connection.executemany(ADD, [(*key, count) for key, count in changes.items() if count])

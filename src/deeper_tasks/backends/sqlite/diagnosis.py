@@ -26,14 +26,14 @@ _MOST_NAMED = 5
 
 HAS_COUNTERS = "SELECT count(*) = 2 FROM sqlite_schema WHERE name IN ('deeper_counter', 'deeper_job')"
 SELECT_IMPOSSIBLE = """
-SELECT queue, state, count, NULL FROM deeper_counter WHERE day = 0 AND count NOT BETWEEN 0 AND 1000000000000
+SELECT queue, state, count, NULL FROM deeper_counter WHERE bucket = 0 AND count NOT BETWEEN 0 AND 1000000000000
 ORDER BY queue, state
 """
 # One statement: all of it at one moment.
 RECOUNT = """
 SELECT queue, state, sum(counted), sum(there)
 FROM (
-    SELECT queue, state, count AS counted, 0 AS there FROM deeper_counter WHERE day = 0
+    SELECT queue, state, count AS counted, 0 AS there FROM deeper_counter WHERE bucket = 0
     UNION ALL
     SELECT queue, state, 0, count(*) FROM deeper_job WHERE state BETWEEN 1 AND 9 GROUP BY queue, state
 )
@@ -42,7 +42,8 @@ HAVING sum(counted) <> sum(there)
 ORDER BY queue, state
 """
 MEND = (
-    "BEGIN IMMEDIATE; DELETE FROM deeper_counter WHERE day = 0; INSERT INTO deeper_counter (queue, state, day, count) "
+    "BEGIN IMMEDIATE; DELETE FROM deeper_counter WHERE bucket = 0; "
+    "INSERT INTO deeper_counter (queue, state, bucket, count) "
     "SELECT queue, state, 0, count(*) FROM deeper_job WHERE state BETWEEN 1 AND 9 GROUP BY queue, state; COMMIT;"
 )
 """Right whatever moves on between the look and this."""

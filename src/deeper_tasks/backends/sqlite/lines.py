@@ -15,7 +15,7 @@ from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.state import TERMINAL, State
 
 SELECT_COUNTS = (
-    "SELECT json_group_array(json_array(queue, state, count)) FROM deeper_counter WHERE day = 0 AND count <> 0"
+    "SELECT json_group_array(json_array(queue, state, count)) FROM deeper_counter WHERE bucket = 0 AND count <> 0"
 )
 # One step in the index for each queue.
 SELECT_QUEUES = """

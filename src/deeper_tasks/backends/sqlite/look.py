@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
 from collections.abc import Sequence
 
 import msgspec
 
-from deeper_tasks.backends.codes import STATES
-from deeper_tasks.backends.protocol import (
-    Counts,
-    NodeRecord,
-    QueueCounts,
-    QueueSettings,
-)
-from deeper_tasks.backends.reading import Reading, read_count, read_node
+from deeper_tasks.backends.counting import spans_of, to_held, to_queue_counts
+from deeper_tasks.backends.protocol import Counts, NodeRecord, QueueSettings
+from deeper_tasks.backends.reading import Reading, read_node
 from deeper_tasks.backends.sqlite.codec import (
-    DAY,
+    BUCKET,
     JOB_COLUMNS,
     moment,
     read_moment,
@@ -25,11 +19,9 @@ from deeper_tasks.backends.sqlite.codec import (
     to_job,
     to_json,
 )
-from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.short_ids import bounds
-from deeper_tasks.domain.state import State
 
 GET = f"SELECT {JOB_COLUMNS} FROM deeper_job WHERE id = ?"
 WALK = f"SELECT {JOB_COLUMNS} FROM deeper_job WHERE id > ? ORDER BY id LIMIT ?"
@@ -42,7 +34,20 @@ SELECT (
     )
 ) FROM json_each(:bounds) AS begun
 """
-SELECT_COUNTERS = "SELECT queue, state, day, count FROM deeper_counter WHERE day IN (0, ?)"
+SELECT_COUNTERS = """
+SELECT queue, state, 'now', count FROM deeper_counter WHERE bucket = 0
+UNION ALL
+-- Damaged ones must not overflow: that would fail all of it.
+SELECT queue, state, 'today', sum(min(max(count, -10000000000000), 10000000000000))
+FROM deeper_counter WHERE bucket BETWEEN :day_begins AND :day_ends GROUP BY queue, state
+UNION ALL
+SELECT queue, state, 'last hour', sum(min(max(count, -10000000000000), 10000000000000))
+FROM deeper_counter WHERE bucket BETWEEN :hour_begins AND :hour_ends GROUP BY queue, state
+"""
+SELECT_HELD = """
+SELECT node, queue, count(*), count(attempted_at) FROM deeper_job INDEXED BY deeper_job_running
+WHERE state = 4 GROUP BY node, queue
+"""
 SELECT_QUEUES = "SELECT name, paused_at FROM deeper_queue ORDER BY name"
 SELECT_NODES = "SELECT id, document, beat, busy, registered_at, beat_at, is_lost FROM deeper_node ORDER BY id"
 
@@ -68,26 +73,12 @@ def find_ids(connection: sqlite3.Connection, *, beginnings: Sequence[str], limit
 
 def statistics(connection: sqlite3.Connection, *, now: int) -> Counts:
     """Return the counts of every queue and the nodes; see `Backend.statistics`."""
-    today = now // DAY
-    by_state: defaultdict[str, dict[State, int]] = defaultdict(dict)
-    ended_today: defaultdict[str, dict[State, int]] = defaultdict(dict)
-    damage: defaultdict[str, list[Damage]] = defaultdict(list)
-    for queue, state, day, count in connection.execute(SELECT_COUNTERS, (today,)):
-        if state in STATES:
-            (ended_today if day else by_state)[queue][STATES[state]] = read_count(STATES[state], count, damage[queue])
-    known = {settings.name: settings for settings in queues(connection)}
+    counters = connection.execute(SELECT_COUNTERS, spans_of(now // BUCKET))
     return Counts(
-        queues={
-            name: QueueCounts(
-                by_state={state: by_state[name].get(state, 0) for state in State},
-                ended_today={state: by for state, by in ended_today[name].items() if by},
-                paused_at=known[name].paused_at if name in known else None,
-                damage=(*(known[name].damage if name in known else ()), *damage[name]),
-            )
-            for name in sorted(by_state.keys() | known.keys())
-        },
+        queues=to_queue_counts(counters, queues(connection)),
         nodes=tuple(nodes(connection)),
         now=moment(now),
+        held=to_held(connection.execute(SELECT_HELD)),
     )
 
 

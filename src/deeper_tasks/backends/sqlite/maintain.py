@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from deeper_tasks.backends.buckets import BUCKETS_KEPT
 from deeper_tasks.backends.codes import CODES, STATES, Mark
 from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Promotion, Rescue, Retention
 from deeper_tasks.backends.sqlite import counters, ends, unique_keys
-from deeper_tasks.backends.sqlite.codec import DAY, duration, to_json
+from deeper_tasks.backends.sqlite.codec import BUCKET, duration, to_json
 from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
 from deeper_tasks.backends.sqlite.lines import counts_of, recounted, wrong_queues
 from deeper_tasks.domain.ids import JobId, NodeId
@@ -62,19 +63,15 @@ SELECT json_group_array(json_array(finished_at, json_array(rowid, id, queue, sta
 """
 DELETE_JOBS = "DELETE FROM deeper_job WHERE rowid IN (SELECT value FROM json_each(?))"
 DELETE_OLD_COUNTS = """
-DELETE FROM deeper_counter
-WHERE (day > 0 AND (day < :oldest_day OR count < 0)) OR (day = 0 AND count = 0)
+DELETE FROM deeper_counter WHERE bucket < :oldest AND (bucket > 0 OR count = 0)
 """
-DELETE_COUNTS = "DELETE FROM deeper_counter WHERE day = 0 AND queue IN (SELECT value FROM json_each(?))"
+DELETE_COUNTS = "DELETE FROM deeper_counter WHERE bucket = 0 AND queue IN (SELECT value FROM json_each(?))"
 DELETE_SILENT_NODES = """
 DELETE FROM deeper_node
 WHERE beat_at < :before AND NOT EXISTS (
     SELECT 1 FROM deeper_job INDEXED BY deeper_job_running WHERE state = 4 AND node = deeper_node.id
 )
 """
-
-_DAYS_KEPT = 2
-"""Today's ends are shown; yesterday's are kept for processes that think it is still yesterday."""
 
 
 class _Abandoned(NamedTuple):
@@ -222,7 +219,7 @@ def prune(connection: sqlite3.Connection, retention: Retention, *, now: int) -> 
     jobs = _oldest(connection, retention, now=now)
     delete_jobs(connection, jobs, now=now)
     keys = unique_keys.prune(connection, now=now)
-    connection.execute(DELETE_OLD_COUNTS, {"oldest_day": now // DAY - _DAYS_KEPT})
+    connection.execute(DELETE_OLD_COUNTS, {"oldest": now // BUCKET - BUCKETS_KEPT})
     connection.execute(DELETE_SILENT_NODES, {"before": now - duration(SILENT_NODES_KEPT)})
     return Pruned(jobs=len(jobs), has_more_keys=keys == MAX_BATCH)
 

@@ -1,4 +1,4 @@
-"""The jobs: dead letters, runs that outlast their timeout, tasks that nobody knows."""
+"""The jobs: dead letters and error rates, runs that outlast their timeout, tasks that nobody knows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
+from shlex import quote
 
 from msgspec import UNSET
 
@@ -14,16 +15,18 @@ from deeper_tasks.domain.finding import Finding, fine, warning
 from deeper_tasks.domain.job import Job
 from deeper_tasks.errors import TaskNotFoundError
 from deeper_tasks.manager.diagnosis.scene import MOST_READ, Scene
-from deeper_tasks.manager.diagnosis.wording import count, names
+from deeper_tasks.manager.diagnosis.wording import count, names, share
 from deeper_tasks.tasks.registry import AnyTask
 
+_ENOUGH_ENDED, _MANY_FAIL = 10, 0.1
+"""From so many ends in an hour on, a share of failures such as this is worth a look."""
 _TOLERATED = timedelta(seconds=30)
 """How long a job may take to stop, and its worker to say so, after its timeout."""
 
 
 def examine(scene: Scene) -> list[Finding]:
     """Return what is found about the jobs."""
-    return [*_dead_letters(scene), *_overdue(scene), *_unknown(scene)]
+    return [*_dead_letters(scene), *_error_rates(scene), *_overdue(scene), *_unknown(scene)]
 
 
 def _dead_letters(scene: Scene) -> Iterator[Finding]:
@@ -33,6 +36,30 @@ def _dead_letters(scene: Scene) -> Iterator[Finding]:
         yield warning("dead letters", told, "see why: deeper list --dead; run them again: deeper retry --all-dead")
     else:
         yield fine("dead letters", "none since midnight (UTC)")
+
+
+def _error_rates(scene: Scene) -> Iterator[Finding]:
+    """How many of those that ended failed. Few that ended tell nothing."""
+    queues, overview = scene.overview.queues, scene.overview
+    last_hour = sum(queue.ended_last_hour for queue in queues)
+    told = (
+        f"{share(overview.error_rate_today)} of {count(sum(queue.ended_today for queue in queues), 'job')} "
+        f"that ended today, {share(overview.error_rate_last_hour)} of {last_hour:,} in the last hour"
+    )
+    failing = [
+        queue
+        for queue in queues
+        if queue.ended_last_hour >= _ENOUGH_ENDED and (queue.error_rate_last_hour or 0) >= _MANY_FAIL
+    ]
+    for queue in failing:
+        yield warning(
+            "error rate",
+            f"in the queue {queue.name!r} {queue.failed_last_hour:,} of {queue.ended_last_hour:,} jobs that ended in "
+            f"the last hour failed ({share(queue.error_rate_last_hour)})",
+            f"see why: deeper list --dead --queue {quote(queue.name)}",
+        )
+    if not failing and overview.error_rate_today is not None:
+        yield fine("error rate", told)
 
 
 def _overdue(scene: Scene) -> Iterator[Finding]:
@@ -47,7 +74,6 @@ def _overdue(scene: Scene) -> Iterator[Finding]:
                 f"{job.id} ({job.task}) has run for {readable(ran)}, "
                 f"beyond {_whose_timeout(scene, job)} of {readable(limit)}",
                 f"its worker is dead, or its thread does not stop and keeps a slot; restart the worker {job.node}",
-                subject=job.id,
             )
 
 

@@ -12,6 +12,11 @@ def count(number: int, one: str) -> str:
     return f"{number:,} {one}{'' if number == 1 else 's'}"
 
 
+def share(fraction: float | None) -> str:
+    """Return a share in per cent: `2.5 %`; `none` where there is nothing to share."""
+    return "none" if fraction is None else f"{100 * fraction:.3g} %"
+
+
 def names(several: Iterable[str]) -> str:
     """Return some names in a row, and how many more there are."""
     listed = [repr(name) for name in sorted(several)]

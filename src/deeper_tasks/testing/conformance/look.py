@@ -11,10 +11,11 @@ import pytest
 from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, SortKey
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job, JobOptions
-from deeper_tasks.domain.settlement import End
+from deeper_tasks.domain.settlement import End, Report
 from deeper_tasks.domain.short_ids import cut
 from deeper_tasks.domain.state import State
 from deeper_tasks.testing.conformance.scene import (
+    HOUR,
     MINUTE,
     NOW,
     SECOND,
@@ -295,6 +296,45 @@ class LookConformance:
             {State.FAILED: 1, State.DISCARDED: 1, State.COMPLETED: 2},
             {},
         ]
+
+    async def test_what_ended_in_the_last_hour_is_counted_by_ten_minutes(self, backend: Backend) -> None:
+        node = await join(backend)
+        for end, minutes in ((End.FAIL, 0), (End.COMPLETE, 10), (End.DISCARD, 59), (End.CANCEL, 60), (End.RETRY, 60)):
+            job = await put_running(backend, node)
+            await settle(backend, [job], end, delay=HOUR, now=NOW + minutes * MINUTE)
+        hours = [
+            (await backend.statistics(now=NOW + minutes * MINUTE)).queues["default"].ended_last_hour
+            for minutes in (9, 60, 70, 119, 129)
+        ]
+        cancelled, late = {State.CANCELLED: 1}, {State.CANCELLED: 1, State.DISCARDED: 1}
+        assert [{state: count for state, count in hour.items() if count} for hour in hours] == [
+            {State.FAILED: 1},
+            {State.FAILED: 1, State.COMPLETED: 1, **late},
+            {State.COMPLETED: 1, **late},
+            late,
+            cancelled,
+        ]
+
+    async def test_the_last_hour_reaches_into_the_day_before(self, backend: Backend) -> None:
+        midnight = datetime(2031, 5, 15, tzinfo=UTC)
+        job = await put_running(backend, await join(backend))
+        await settle(backend, [job], now=midnight - MINUTE)
+        counts = (await backend.statistics(now=midnight + MINUTE)).queues["default"]
+        assert (counts.ended_today.get(State.COMPLETED, 0), counts.ended_last_hour[State.COMPLETED]) == (0, 1)
+
+    async def test_statistics_tell_what_each_node_holds_and_what_of_it_has_begun(self, backend: Backend) -> None:
+        one, two = await join(backend), await join(backend)
+        await put_many(backend, 9)
+        await put_many(backend, 2, queue="other")
+        first = await take(backend, one, limit=5, slots=2)
+        await take(backend, one, limit=1, slots=0, queue="other")
+        await take(backend, two, limit=4)
+        await backend.report([Report(id=first[2].id, token=first[2].token, has_started=True)], now=NOW)
+        await settle(backend, first[:1])
+        held = {
+            (each.node, each.queue): (each.claimed, each.begun) for each in (await backend.statistics(now=NOW)).held
+        }
+        assert held == {(one, "default"): (4, 2), (one, "other"): (1, 0), (two, "default"): (4, 4)}
 
     async def test_an_end_stays_counted_when_its_job_is_retried_or_deleted(self, backend: Backend) -> None:
         await backend.retry(only(await put_ended(backend, State.FAILED)), now=NOW)

@@ -27,7 +27,7 @@ STORES = ["sqlite", "postgresql"]
 
 _WRONG_COUNTERS = """
 WITH counted AS (
-    SELECT queue, state, count FROM deeper.counter WHERE day = 0
+    SELECT queue, state, count FROM deeper.counter WHERE bucket = 0
     UNION ALL
     SELECT queue, before, -count FROM deeper.move WHERE before IS NOT NULL
     UNION ALL

@@ -11,7 +11,7 @@ COUNT_MOVES = 'SELECT count(*) FROM (SELECT FROM "{schema}".move LIMIT 100000) A
 RECOUNT = """
 SELECT queue, state, sum(counted), sum(there)::bigint
 FROM (
-    SELECT queue, state, count AS counted, 0 AS there FROM "{schema}".counter WHERE day = 0
+    SELECT queue, state, count AS counted, 0 AS there FROM "{schema}".counter WHERE bucket = 0
     UNION ALL
     SELECT queue, before, -count::bigint, 0 FROM "{schema}".move WHERE before IS NOT NULL
     UNION ALL
@@ -63,7 +63,7 @@ async def _recounted(connection: Connection, schema: str) -> Finding:
     remedy = (
         f'DELETE FROM "{schema}".counter WHERE (queue, state) IN ({", ".join(beyond)}); then look again'
         if beyond
-        else f'INSERT INTO "{schema}".move (queue, before, day, count) VALUES '
+        else f'INSERT INTO "{schema}".move (queue, before, bucket, count) VALUES '
         + ", ".join(f"({queue}, {state}, 0, {difference})" for queue, state, difference in values)
     )
     return fault(

@@ -71,13 +71,13 @@ CREATE INDEX job_moved ON job (queue, state, inserted_at)
 CREATE INDEX job_moved_to ON job (queue, state, scheduled_at)
     WHERE state + 0 NOT IN (3, 4) AND (scheduled_at <> inserted_at OR state + 0 IN (1, 2, 5));
 
--- Jobs by queue and state (day 0), and jobs that ended by queue, state and day since 1970 (UTC).
+-- Jobs by queue and state (bucket 0), and jobs that ended by queue, state and ten minutes since 1970 (UTC).
 CREATE TABLE counter (
-    queue text     COLLATE "C" NOT NULL,
-    state smallint NOT NULL,
-    day   integer  NOT NULL,
-    count bigint   NOT NULL,
-    PRIMARY KEY (queue, state, day)
+    queue  text     COLLATE "C" NOT NULL,
+    state  smallint NOT NULL,
+    bucket integer  NOT NULL,
+    count  bigint   NOT NULL,
+    PRIMARY KEY (bucket, queue, state)
 ) WITH (fillfactor = 50);
 
 -- What the counters are behind: appended by the transactions that move jobs, so that none waits for another, and
@@ -86,7 +86,7 @@ CREATE TABLE move (
     queue  text     COLLATE "C" NOT NULL,
     before smallint,
     after  smallint,
-    day    integer  NOT NULL,
+    bucket integer  NOT NULL,
     count  integer  NOT NULL
 ) WITH (
     autovacuum_vacuum_threshold = 1000,

@@ -116,7 +116,7 @@ BEGIN
         FROM fresh
         RETURNING queue, state
     ), counted AS (
-        INSERT INTO move (queue, after, day, count)
+        INSERT INTO move (queue, after, bucket, count)
         SELECT queue, state, 0, count(*) FROM inserted GROUP BY queue, state
         RETURNING queue, after, count
     ), told AS (

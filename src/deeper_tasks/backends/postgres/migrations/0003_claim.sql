@@ -131,7 +131,7 @@ BEGIN
         _missing := _limit - cardinality(_chosen);
         _growing := (SELECT count(*) FROM unnest(_shares, _found) AS turn (share, found) WHERE turn.found = turn.share);
     END LOOP;
-    INSERT INTO move (queue, before, after, day, count)
+    INSERT INTO move (queue, before, after, bucket, count)
     SELECT turn.queue, 3, 4, 0, turn.found FROM unnest(_queues, _found) AS turn (queue, found) WHERE turn.found > 0;
     RETURN nullif(_chosen, '{}');
 END;
@@ -282,7 +282,7 @@ BEGIN
             job.inserted_at, job.scheduled_at, job.expires_at, job.unknown_since, job.unfit_since, job.is_quarantined,
             job.options, job.original_max_attempts, chosen.place
     ), counted AS (
-        INSERT INTO move (queue, before, after, day, count)
+        INSERT INTO move (queue, before, after, bucket, count)
         SELECT _queue, 3, 4, 0, count(*) FROM claimed HAVING _queue IS NOT NULL
     )
     SELECT

@@ -1,7 +1,7 @@
--- The day of a moment, counted from 1970 in UTC.
-CREATE FUNCTION day_of(_moment timestamptz) RETURNS integer
+-- The ten minutes of a moment, counted from 1970 in UTC.
+CREATE FUNCTION bucket_of(_moment timestamptz) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT floor(extract(epoch FROM _moment) / 86400)::integer';
+AS 'SELECT floor(extract(epoch FROM _moment) / 600)::integer';
 
 -- A failed attempt as it is appended to the errors of a job; the error is a JSON document.
 CREATE FUNCTION error_entry(_attempt integer, _moment timestamptz, _error text) RETURNS text
@@ -103,8 +103,8 @@ BEGIN
         WHERE job.id = sent.id AND job.token = sent.token AND job.state + 0 = 4
         RETURNING job.id, job.queue, job.state, job.unique_key, sent.place::integer
     ), counted AS (
-        INSERT INTO move (queue, before, after, day, count)
-        SELECT ended.queue, 4, ended.state, day_of(_moment), count(*) FROM ended GROUP BY ended.queue, ended.state
+        INSERT INTO move (queue, before, after, bucket, count)
+        SELECT ended.queue, 4, ended.state, bucket_of(_moment), count(*) FROM ended GROUP BY ended.queue, ended.state
     ), released AS (
         DELETE FROM unique_key
         WHERE unique_key.expires_at IS NULL

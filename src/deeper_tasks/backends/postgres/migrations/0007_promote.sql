@@ -23,7 +23,7 @@ BEGIN
     ), promoted AS (
         UPDATE job SET state = 3 FROM due WHERE job.id = due.id RETURNING job.queue, due.state AS before
     ), counted AS (
-        INSERT INTO move (queue, before, after, day, count)
+        INSERT INTO move (queue, before, after, bucket, count)
         SELECT promoted.queue, promoted.before, 3, 0, count(*) FROM promoted GROUP BY promoted.queue, promoted.before
         RETURNING move.queue, move.count
     )
@@ -64,19 +64,19 @@ BEGIN
         WITH taken AS (
             DELETE FROM move WHERE move.ctid = ANY (ARRAY (SELECT move.ctid FROM move LIMIT 10000)) RETURNING move.*
         ), change AS (
-            SELECT taken.queue, taken.before AS state, 0 AS day, -taken.count::bigint AS count
+            SELECT taken.queue, taken.before AS state, 0 AS bucket, -taken.count::bigint AS count
             FROM taken WHERE taken.before IS NOT NULL
             UNION ALL
             SELECT taken.queue, taken.after, 0, taken.count FROM taken WHERE taken.after IS NOT NULL
             UNION ALL
-            SELECT taken.queue, taken.after, taken.day, taken.count FROM taken WHERE taken.after >= 6
+            SELECT taken.queue, taken.after, taken.bucket, taken.count FROM taken WHERE taken.after >= 6
         )
-        INSERT INTO counter (queue, state, day, count)
-        SELECT change.queue, change.state, change.day, sum(change.count)
+        INSERT INTO counter (queue, state, bucket, count)
+        SELECT change.queue, change.state, change.bucket, sum(change.count)
         FROM change
-        GROUP BY change.queue, change.state, change.day
+        GROUP BY change.queue, change.state, change.bucket
         HAVING sum(change.count) <> 0
-        ON CONFLICT (queue, state, day) DO UPDATE SET count = within_bigint(counter.count::numeric + excluded.count);
+        ON CONFLICT (queue, state, bucket) DO UPDATE SET count = within_bigint(counter.count::numeric + excluded.count);
     END IF;
 END;
 $$;

@@ -43,13 +43,13 @@ CREATE INDEX deeper_job_expiring ON deeper_job (expires_at) WHERE expires_at IS 
 CREATE INDEX deeper_job_ended ON deeper_job (state, finished_at, id) WHERE state >= 6;
 CREATE INDEX deeper_job_inserted ON deeper_job (inserted_at, id);
 
--- Jobs by queue and state (day 0), and jobs that ended by queue, state and day since 1970 (UTC).
+-- Jobs by queue and state (bucket 0), and jobs that ended by queue, state and ten minutes since 1970 (UTC).
 CREATE TABLE deeper_counter (
-    queue TEXT    NOT NULL,
-    state INTEGER NOT NULL,
-    day   INTEGER NOT NULL,
-    count INTEGER NOT NULL,
-    PRIMARY KEY (queue, state, day)
+    queue  TEXT    NOT NULL,
+    state  INTEGER NOT NULL,
+    bucket INTEGER NOT NULL,
+    count  INTEGER NOT NULL,
+    PRIMARY KEY (bucket, queue, state)
 ) STRICT, WITHOUT ROWID;
 
 -- A key without expires_at is held until its holder ends or is deleted.
