@@ -65,6 +65,10 @@ test: check ## All of check, then all tests; options for pytest by ARGS="-k retr
 docs: $(INSTALLED) ## Make anew the pages of docs/ that come from the code
 	$(BIN)/python -m docs.generate
 
+.PHONY: screens
+screens: $(INSTALLED) ## Write anew what the commands' screens look like, in tests/unit/cli/screens; look at the changes
+	WRITE_SCREENS=1 $(BIN)/pytest -q tests/unit/cli/test_screens.py
+
 .PHONY: lock
 lock: ## Write the locked requirements anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 from rich.cells import cell_len, get_character_cell_size, set_cell_size
@@ -15,28 +15,37 @@ _CUT = "…"
 
 class Column(Struct, frozen=True, kw_only=True):
     """
-    One column.
+    One column. Its name may have several lines.
 
-    A text of one that `may_shrink` is cut where there is no room: at its end, or at its start if it `keeps_end`.
+    Where there is no room, texts of columns with a `share` are cut, so that their widths come to be as their shares
+    are: at their end, or at their start if it `keeps_end`. Other columns are never cut.
     """
 
     name: str
-    may_shrink: bool = False
+    share: int = 0
     keeps_end: bool = False
     is_number: bool = False
 
+    @property
+    def heads(self) -> list[str]:
+        """The lines of its name."""
+        return self.name.split("\n")
+
 
 def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[Text]], *, width: int | None) -> list[Text]:
-    """
-    Return the head and the rows as lines of at most `width` cells, None: as long as need be.
-
-    The widest columns give way first, so that short texts stay whole. What cannot shrink is not cut.
-    """
-    heads = [Text(column.name, style="dim") for column in columns]
-    sizes = [max(row[place].cell_len for row in (heads, *rows)) for place in range(len(columns))]
+    """Return the names and the rows as lines of at most `width` cells, None: as long as need be."""
+    sizes = [
+        max([*map(cell_len, column.heads), *(row[place].cell_len for row in rows)])
+        for place, column in enumerate(columns)
+    ]
     if width is not None:
-        _shrink(sizes, [column.may_shrink for column in columns], width=width - _GAP * (len(columns) - 1))
-    return [_line(columns, sizes, row) for row in (heads, *rows)]
+        _shrink(sizes, columns, width=width - _GAP * (len(columns) - 1))
+    return [_line(columns, sizes, row) for row in (*_heads(columns), *rows)]
+
+
+def least_width(column: Column, texts: Iterable[Text]) -> int:
+    """Return how many more cells a table needs for a column that is not cut."""
+    return _GAP + max([*map(cell_len, column.heads), *(text.cell_len for text in texts)])
 
 
 def cut_end(text: str, cells: int) -> str:
@@ -54,14 +63,19 @@ def cut_start(text: str, cells: int) -> str:
     return _CUT + text[start:]
 
 
-def _shrink(sizes: list[int], may_shrink: Sequence[bool], *, width: int) -> None:
+def _heads(columns: Sequence[Column]) -> list[list[Text]]:
+    """Return the names as rows, those of fewer lines at the bottom."""
+    most = max(len(column.heads) for column in columns)
+    names = [[""] * (most - len(column.heads)) + column.heads for column in columns]
+    return [[Text(name[number], style="dim") for name in names] for number in range(most)]
+
+
+def _shrink(sizes: list[int], columns: Sequence[Column], *, width: int) -> None:
     while sum(sizes) > width:
-        widest = max((size for size, may in zip(sizes, may_shrink, strict=True) if may), default=0)
-        if widest <= _LEAST:
+        places = [place for place, column in enumerate(columns) if column.share and sizes[place] > _LEAST]
+        if not places:
             return
-        # The last of the widest: what stands first names the job.
-        place = max(place for place, size in enumerate(sizes) if may_shrink[place] and size == widest)
-        sizes[place] -= 1
+        sizes[max(places, key=lambda place: sizes[place] / columns[place].share)] -= 1
 
 
 def _line(columns: Sequence[Column], sizes: Sequence[int], row: Sequence[Text]) -> Text:

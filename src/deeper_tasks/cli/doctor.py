@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli.output import console, write_json
+from deeper_tasks.cli.output import console, terminal_width, write_json
 from deeper_tasks.cli.place import examine_python, examine_settings
 from deeper_tasks.cli.program import ExitCode
 from deeper_tasks.cli.progress import spinner
@@ -32,8 +32,9 @@ Exit codes: 0 nothing wrong, or warnings only; 1 an error was found."""
     is_flag=True,
     help="Read the whole store: every job, the indexes of a file, or the counters of a database.",
 )
+@click.option("--full", "is_full", is_flag=True, help="Show each finding, however many there are of a kind.")
 @takes_target
-def doctor(target: Target, *, deep: bool) -> ExitCode:
+def doctor(target: Target, *, deep: bool, is_full: bool) -> ExitCode:
     """
     Say what is wrong with this set-up, and how to mend it.
 
@@ -55,7 +56,8 @@ def doctor(target: Target, *, deep: bool) -> ExitCode:
     else:
         from deeper_tasks.cli.drawing_doctor import draw_findings
 
-        console().print(draw_findings(findings))
+        screen = console()
+        screen.print(draw_findings(findings, width=terminal_width(screen), is_full=is_full))
     return ExitCode.REFUSED if severity is Severity.ERROR else ExitCode.DONE
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import msgspec
-from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from deeper_tasks.cli.columns import Column, lay_out, least_width
 from deeper_tasks.cli.output import local_time, safe, share
 from deeper_tasks.cli.tracebacks import own_frames
 from deeper_tasks.domain.state import WAITING, State
@@ -30,6 +29,23 @@ DAMAGED = "bold magenta"
 _COUNTS = (*(state.value for state in State), "completed_today", "failed_today")
 _FACT = 12
 """Columns from the name of a fact to what it is."""
+_BY_USE = (
+    "pending",
+    "running",
+    "failed_today",
+    "errors_1 h",
+    "completed_today",
+    "errors_today",
+    "retryable",
+    "discarded",
+    "failed",
+    "scheduled",
+    "blocked",
+    "cancelled",
+    "completed",
+)
+_QUEUE = 16
+"""Columns that the name of a queue gets at least."""
 _ALWAYS = frozenset({"pending", "running", "completed_today", "failed_today"})
 
 
@@ -104,22 +120,41 @@ def _given_back(job: TaskStatus) -> Iterator[tuple[str, str]]:
             yield "given back", f"since {local_time(since)}: {why}"
 
 
-def draw_statistics(statistics: Statistics) -> RenderableType:
-    """Return the counts of each queue and, once something has ended, its error rates; no state in which none is."""
+def draw_statistics(statistics: Statistics, *, width: int | None) -> list[Text]:
+    """
+    Return the counts of each queue as lines, without states in which there is no job, and what of the ends were errors.
+
+    Where there is no room for all of them, the last line names those left out.
+    """
     queues = sorted(statistics.queues.items())
-    has_rates = any(queue.ended_today or queue.ended_last_hour for _, queue in queues)
-    counts = [name for name in _COUNTS if name in _ALWAYS or any(_count(queue, name) for _, queue in queues)]
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("queue", overflow="fold")
-    for name in counts:
-        table.add_column(name.replace("_", " "), justify="right", min_width=max(map(len, name.split("_"))))
-    for name in ("errors today", "last hour") if has_rates else ():
-        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
-    for name, queue in queues:
-        label = f"{safe(name)} (paused)" if queue.is_paused else safe(name)
-        rates = (queue.error_rate_today, queue.error_rate_last_hour) if has_rates else ()
-        table.add_row(Text(label), *(_number(_count(queue, each)) for each in counts), *map(draw_rate, rates))
-    return table
+    labels = [Text(f"{safe(name)} (paused)" if queue.is_paused else safe(name)) for name, queue in queues]
+    counts = {
+        name: [_number(_count(queue, name)) for _, queue in queues]
+        for name in _COUNTS
+        if name in _ALWAYS or any(_count(queue, name) for _, queue in queues)
+    }
+    if any(queue.ended_today or queue.ended_last_hour for _, queue in queues):
+        counts["errors_today"] = [draw_rate(queue.error_rate_today) for _, queue in queues]
+        counts["errors_1 h"] = [draw_rate(queue.error_rate_last_hour) for _, queue in queues]
+    columns = {name: Column(name=name.replace("_", "\n"), is_number=True) for name in counts}
+    shown = list(counts) if width is None else _fitting(columns, counts, room=width - _QUEUE)
+    rows = [[label, *(counts[name][place] for name in shown)] for place, label in enumerate(labels)]
+    lines = lay_out([Column(name="queue", share=1), *(columns[name] for name in shown)], rows, width=width)
+    left_out = [name.replace("_", " ") for name in counts if name not in shown]
+    if left_out:
+        lines.append(Text(f"a wider terminal, or --json, shows {', '.join(left_out)}", style="dim"))
+    return lines
+
+
+def _fitting(columns: dict[str, Column], counts: dict[str, list[Text]], *, room: int) -> list[str]:
+    """Return the counts for which there is room, in their own order: what changes fastest is left out last."""
+    fitting = []
+    for name in sorted(counts, key=_BY_USE.index):
+        room -= least_width(columns[name], counts[name])
+        if room < 0:
+            break
+        fitting.append(name)
+    return [name for name in counts if name in fitting]
 
 
 def draw_rate(rate: float | None) -> Text:

@@ -33,11 +33,11 @@ def draw_page(page: Page, ids: Sequence[str], *, width: int | None, is_dead: boo
     columns = [
         Column(name="id"),
         Column(name="state"),
-        Column(name="task", may_shrink=True, keeps_end=True),
-        Column(name="queue", may_shrink=True),
+        Column(name="task", share=5, keeps_end=True),
+        Column(name="queue", share=3),
         Column(name="attempts", is_number=True),
         *([Column(name="when")] if has_time else []),
-        *([] if is_dead else [Column(name="last error", may_shrink=True)]),
+        *([] if is_dead else [Column(name="last error", share=5)]),
     ]
     rows = [
         _row(job, job_id, has_time=has_time, has_error=not is_dead)

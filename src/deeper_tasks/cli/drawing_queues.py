@@ -43,19 +43,25 @@ def queue_state(queue: QueueOverview) -> Text:
     return Text(f"{queue.workers} worker{'' if queue.workers == 1 else 's'}", style="green")
 
 
-def draw_workers(overview: Overview) -> Table:
-    """Return a table of the workers, those that live first."""
+def draw_workers(overview: Overview, *, most: int) -> Table:
+    """Return a table of the workers, those that live first, in `most` rows and the head."""
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("worker", overflow="fold")
     table.add_column("busy", justify="right")
     table.add_column("slots", overflow="fold")
     table.add_column("last beat", no_wrap=True)
-    for worker in sorted(overview.workers, key=lambda each: (not each.is_alive, each.id)):
+    workers = sorted(overview.workers, key=lambda each: (not each.is_alive, each.id))
+    shown = len(workers) if len(workers) <= most else max(1, most - 1)
+    for worker in workers[:shown]:
         slots = ", ".join(f"{safe(name)}:{count}" for name, count in worker.queues.items())
         busy = Text(f"{worker.busy}/{worker.slots}")
         if worker.damage:
             slots = f"damaged: {safe(described(worker.damage))}"
         table.add_row(Text(safe(worker.id)), busy, Text(slots, style=DAMAGED if worker.damage else ""), _beat(worker))
+    if shown < len(workers):
+        rest = workers[shown:]
+        total = f"{sum(worker.busy for worker in rest)}/{sum(worker.slots for worker in rest)}"
+        table.add_row(f"{len(rest)} more", total, "", "", style="dim")
     return table
 
 

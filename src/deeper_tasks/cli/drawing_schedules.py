@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from rich.table import Table
 from rich.text import Text
 
 from deeper_tasks.cli.drawing import DAMAGED, draw_state
-from deeper_tasks.cli.output import ago, local_time, safe
+from deeper_tasks.cli.output import ago, is_past, local_time, safe
 from deeper_tasks.domain.damage import described
 from deeper_tasks.manager import RecurringRun, RecurringTask
 
@@ -49,5 +48,5 @@ def _next(entry: RecurringTask) -> Text:
         return Text("never", style="red")
     if entry.is_paused:
         return Text("paused", style="yellow")
-    is_late = entry.next_run < datetime.now(UTC)
+    is_late = is_past(entry.next_run)
     return Text(local_time(entry.next_run), style="red" if is_late else "")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import ConsoleDimensions, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from deeper_tasks.cli.columns import Column, lay_out
 from deeper_tasks.cli.drawing_queues import draw_workers, number, queue_state
 from deeper_tasks.cli.output import ago, first_line, local_clock, safe
 from deeper_tasks.cli.watch import DeadLetter, Look, failed_today
 from deeper_tasks.domain.durations import readable
-from deeper_tasks.manager import Overview
+from deeper_tasks.manager import Overview, QueueOverview
 
 _NARROW = 90
 
@@ -27,15 +29,16 @@ def draw_look(look: Look, size: ConsoleDimensions, *, interval: float) -> Render
         return Group(head, Text(), Text(f"the store does not answer: {safe(look.error)}", style="bold red"))
     parts: list[RenderableType] = [head, _totals(look, look.overview), Text()]
     room = size.height - len(parts) - 1
-    queues = _queues(look, look.overview, most=max(1, room // 2), is_wide=size.width >= _NARROW)
-    room -= queues.row_count + 2
-    parts += [queues, Text()]
+    queues = _queues(look, look.overview, most=max(1, room // 2), width=size.width)
+    room -= len(queues) + 1
+    parts += [*queues, Text()]
     if look.overview.workers and room > 1:
-        workers = draw_workers(look.overview)
+        # At least half of what is left is for the dead letters, if there are any.
+        workers = draw_workers(look.overview, most=(room - 1) // 2 if look.dead_letters else room - 1)
         room -= workers.row_count + 2
         parts += [workers, Text()]
     if look.dead_letters and room > 1:
-        parts.append(_dead_letters(look.dead_letters[: room - 1]))
+        parts += _dead_letters(look.dead_letters[: room - 1], width=size.width)
     return Group(*parts)
 
 
@@ -47,36 +50,65 @@ def _totals(look: Look, overview: Overview) -> Text:
         f"pending {sum(queue.pending for queue in overview.queues):,}   "
         f"running {sum(queue.running for queue in overview.queues):,}   "
         f"{failed_today(overview)}   "
-        f"{rate:,.1f} jobs/s   workers {len(living)}, {busy} of {slots} slots busy"
+        f"{rate:,.1f} jobs/s   workers {len(living)}, {busy}/{slots} busy"
     )
     return Text(text, no_wrap=True, overflow="ellipsis")
 
 
-def _queues(look: Look, overview: Overview, *, most: int, is_wide: bool) -> Table:
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("queue", no_wrap=True, overflow="ellipsis")
-    for name in ("pending", "running", "later", "failed today") if is_wide else ("pending", "running"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("per second", justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True, overflow="ellipsis")
-    # The busiest first: they are what a small window must not leave out.
-    busiest = sorted(overview.queues, key=lambda queue: (-queue.pending - queue.running, queue.name))[:most]
-    for queue in sorted(busiest, key=lambda queue: queue.name):
-        rate = look.rates.get(queue.name)
-        counts = [number(queue.pending), number(queue.running)]
-        if is_wide:
-            counts += [number(queue.later), number(queue.failed_today, style="red")]
-        speed = Text("" if rate is None else f"{rate.completed:,.1f}")
-        table.add_row(Text(safe(queue.name)), *counts, speed, queue_state(queue))
-    return table
+def _queues(look: Look, overview: Overview, *, most: int, width: int) -> list[Text]:
+    """Return the busiest queues first: they are what a small window must not leave out."""
+    is_wide = width >= _NARROW
+    names = ("pending", "running", "later", "failed today") if is_wide else ("pending", "running")
+    columns = [
+        Column(name="queue", share=3),
+        *(Column(name=name, is_number=True) for name in (*names, "per second")),
+        Column(name="state", share=2),
+    ]
+    busiest = sorted(
+        overview.queues, key=lambda queue: (-queue.pending - queue.running, -_speed(look, queue), queue.name)
+    )
+    shown = len(busiest) if len(busiest) <= most else max(1, most - 1)
+    rows = [_row(look, queue, is_wide=is_wide) for queue in busiest[:shown]]
+    if shown < len(busiest):
+        rows.append(_rest(look, busiest[shown:], is_wide=is_wide))
+    return lay_out(columns, rows, width=width)
 
 
-def _dead_letters(dead: tuple[DeadLetter, ...]) -> Table:
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("latest dead letters", no_wrap=True)
-    table.add_column("task", no_wrap=True, overflow="ellipsis")
-    table.add_column("error", no_wrap=True, overflow="ellipsis")
-    for job in dead:
-        when = Text("" if job.finished_at is None else ago(job.finished_at), style="red")
-        table.add_row(when, Text(safe(job.task)), Text(first_line(job.last_error or "")))
-    return table
+def _row(look: Look, queue: QueueOverview, *, is_wide: bool) -> list[Text]:
+    counts = [number(queue.pending), number(queue.running)]
+    if is_wide:
+        counts += [number(queue.later), number(queue.failed_today, style="red")]
+    speed = Text(f"{_speed(look, queue):,.1f}" if queue.name in look.rates else "")
+    return [Text(safe(queue.name)), *counts, speed, queue_state(queue)]
+
+
+def _rest(look: Look, queues: Sequence[QueueOverview], *, is_wide: bool) -> list[Text]:
+    """Return the row of those queues for which there is no room."""
+    counts = [sum(queue.pending for queue in queues), sum(queue.running for queue in queues)]
+    if is_wide:
+        counts += [sum(queue.later for queue in queues), sum(queue.failed_today for queue in queues)]
+    speed = f"{sum(_speed(look, queue) for queue in queues):,.1f}" if look.rates else ""
+    texts = [f"{len(queues)} more", *(f"{count:,}" for count in counts), speed, ""]
+    return [Text(text, style="dim") for text in texts]
+
+
+def _speed(look: Look, queue: QueueOverview) -> float:
+    rate = look.rates.get(queue.name)
+    return 0.0 if rate is None else rate.completed
+
+
+def _dead_letters(dead: tuple[DeadLetter, ...], *, width: int) -> list[Text]:
+    columns = [
+        Column(name="latest dead letters"),
+        Column(name="task", share=1, keeps_end=True),
+        Column(name="error", share=2),
+    ]
+    rows = [
+        [
+            Text("" if job.finished_at is None else ago(job.finished_at), style="red"),
+            Text(safe(job.task)),
+            Text(first_line(job.last_error or "")),
+        ]
+        for job in dead
+    ]
+    return lay_out(columns, rows, width=width)

@@ -140,7 +140,9 @@ def stats(target: Target, *, is_watching: bool, interval: float) -> ExitCode:
     from deeper_tasks.cli.drawing import draw_statistics
 
     if statistics.queues:
-        console().print(draw_statistics(statistics))
+        screen = console()
+        for line in draw_statistics(statistics, width=terminal_width(screen)):
+            screen.print(line, soft_wrap=True)
     else:
         click.echo("no queue has had a job yet")
     click.echo(_errors(statistics))

@@ -77,6 +77,16 @@ def first_line(text: object) -> str:
     return f"{first} …" if more else first
 
 
+def now() -> datetime:
+    """Return the time by this machine's clock."""
+    return datetime.now(UTC)
+
+
+def is_past(moment: datetime) -> bool:
+    """Return whether a time has passed by this machine's clock."""
+    return moment < now()
+
+
 def local_time(moment: datetime) -> str:
     """Return a time in the local zone, and how far away it is."""
     return f"{_localized(moment):%Y-%m-%d %H:%M:%S %Z} ({ago(moment)})"
@@ -97,7 +107,7 @@ def _localized(moment: datetime) -> datetime:
 
 def ago(moment: datetime) -> str:
     """Return how far away a time is by this machine's clock: `5 s ago`, `in 3 h`."""
-    away = moment - datetime.now(UTC)
+    away = moment - now()
     if abs(away) < timedelta(seconds=1):
         return "now"
     size = abs(away.total_seconds())

@@ -20,13 +20,15 @@ class Finding(View, frozen=True, kw_only=True):
     What one check found.
 
     `check` says what was looked at, in one word or two. `remedy` is a sentence
-    on how to mend it; only what is wrong has one.
+    on how to mend it; only what is wrong has one. `subject` is what it is about, where a check
+    can find the same of several: the name of a queue, the id of a job.
     """
 
     check: str
     severity: Severity
     message: str
     remedy: str | None = None
+    subject: str | None = None
 
 
 def fine(check: str, message: str) -> Finding:
@@ -34,11 +36,11 @@ def fine(check: str, message: str) -> Finding:
     return Finding(check=check, severity=Severity.OK, message=message)
 
 
-def warning(check: str, message: str, remedy: str) -> Finding:
+def warning(check: str, message: str, remedy: str, *, subject: str | None = None) -> Finding:
     """Return a finding of something that may be wrong, or will be."""
-    return Finding(check=check, severity=Severity.WARNING, message=message, remedy=remedy)
+    return Finding(check=check, severity=Severity.WARNING, message=message, remedy=remedy, subject=subject)
 
 
-def fault(check: str, message: str, remedy: str) -> Finding:
+def fault(check: str, message: str, remedy: str, *, subject: str | None = None) -> Finding:
     """Return a finding of something that keeps jobs from running, or endangers them."""
-    return Finding(check=check, severity=Severity.ERROR, message=message, remedy=remedy)
+    return Finding(check=check, severity=Severity.ERROR, message=message, remedy=remedy, subject=subject)

@@ -47,6 +47,24 @@ def test_it_tells_what_it_found_and_how_to_mend_it(deeper, enqueue):
     assert "1 error, " in shown
 
 
+def test_many_findings_of_a_kind_are_told_as_one_unless_each_is_asked_for(deeper, enqueue):
+    for number in range(9):
+        for _ in range(1 + (number == 4)):
+            enqueue("shop.add", 1, "--queue", f"tenant-{number}")
+    shown = deeper("doctor", *STORE).stdout
+    assert shown.count("no living worker serves") == 1
+    assert "the queue 'tenant-4', which has 2 pending jobs" in shown
+    assert "and the same of 8 more: tenant-0, tenant-1, tenant-2, tenant-3, tenant-5 and 3 others; --full" in shown
+    assert "9 errors, " in shown
+    whole = deeper("doctor", "--full", *STORE).stdout
+    assert whole.count("no living worker serves") == 9
+    assert "more:" not in whole
+    findings = json.loads(deeper("doctor", "--json", *STORE).stdout)["findings"]
+    assert {each["subject"] for each in findings if each["check"] == "unserved queue"} == {
+        f"tenant-{number}" for number in range(9)
+    }
+
+
 def test_a_queue_that_nobody_serves_is_an_error_and_exit_code_1(examine, enqueue):
     enqueue("post.welcome", "Ada")
     wrong, code = examine(*STORE)

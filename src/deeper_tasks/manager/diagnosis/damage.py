@@ -45,7 +45,10 @@ class Damaged(Struct, frozen=True, kw_only=True):
     def finding(self) -> Finding:
         """Return what there is to say of it."""
         return warning(
-            _CHECK, f"{self.what} {self.name}: {described(self.damage)}", self.remedy.format(name=quote(self.name))
+            _CHECK,
+            f"{self.what} {self.name}: {described(self.damage)}",
+            self.remedy.format(name=quote(self.name)),
+            subject=self.name,
         )
 
 

@@ -74,6 +74,7 @@ def _overdue(scene: Scene) -> Iterator[Finding]:
                 f"{job.id} ({job.task}) has run for {readable(ran)}, "
                 f"beyond {_whose_timeout(scene, job)} of {readable(limit)}",
                 f"its worker is dead, or its thread does not stop and keeps a slot; restart the worker {job.node}",
+                subject=job.id,
             )
 
 

@@ -16,12 +16,13 @@ _LONG = timedelta(minutes=5)
 
 
 def examine(scene: Scene) -> list[Finding]:
-    """Return what is found about the queues."""
+    """Return what is found about the queues, of those with the most jobs first."""
+    queues = sorted(scene.overview.queues, key=lambda queue: (-queue.pending, -queue.later, queue.name))
     findings = [
-        *_unserved(scene.overview.queues),
-        *_paused(scene),
-        *_waiting_long(scene),
-        *_full(scene),
+        *_unserved(queues),
+        *_paused(scene, queues),
+        *_waiting_long(scene, queues),
+        *_full(scene, queues),
     ]
     return findings or [fine("queues", f"{count(len(scene.overview.queues), 'queue')}, none of them stuck")]
 
@@ -33,24 +34,29 @@ def _unserved(queues: Iterable[QueueOverview]) -> Iterator[Finding]:
         told = f"no living worker serves the queue {queue.name!r}"
         remedy = f"start a worker for it: deeper worker module:manager --queues {quote(queue.name)}:10"
         if queue.pending:
-            yield fault("unserved queue", f"{told}, which has {count(queue.pending, 'pending job')}", remedy)
+            yield fault(
+                "unserved queue", f"{told}, which has {count(queue.pending, 'pending job')}", remedy, subject=queue.name
+            )
         elif queue.later:
-            yield warning("unserved queue", f"{told}, which has {count(queue.later, 'job')} for later", remedy)
+            yield warning(
+                "unserved queue", f"{told}, which has {count(queue.later, 'job')} for later", remedy, subject=queue.name
+            )
 
 
-def _paused(scene: Scene) -> Iterator[Finding]:
-    for queue in scene.overview.queues:
+def _paused(scene: Scene, queues: Iterable[QueueOverview]) -> Iterator[Finding]:
+    for queue in queues:
         if queue.paused_at is not None:
             yield warning(
                 "paused queue",
                 f"the queue {queue.name!r} has been paused for {readable(scene.now - queue.paused_at)}, "
                 f"with {count(queue.pending, 'pending job')}",
                 f"deeper queues resume {quote(queue.name)}",
+                subject=queue.name,
             )
 
 
-def _waiting_long(scene: Scene) -> Iterator[Finding]:
-    for queue in scene.overview.queues:
+def _waiting_long(scene: Scene, queues: Iterable[QueueOverview]) -> Iterator[Finding]:
+    for queue in queues:
         oldest = scene.oldest.get(queue.name)
         if oldest is None or queue.paused_at is not None or not queue.workers:
             continue
@@ -61,15 +67,17 @@ def _waiting_long(scene: Scene) -> Iterator[Finding]:
                 f"in the queue {queue.name!r} a job has been pending for {readable(age)}: {oldest.id}; "
                 f"{queue.pending:,} wait there",
                 f"give the queue more slots or workers; it has {count(queue.slots, 'slot')}",
+                subject=queue.name,
             )
 
 
-def _full(scene: Scene) -> Iterator[Finding]:
+def _full(scene: Scene, queues: Iterable[QueueOverview]) -> Iterator[Finding]:
     capacity = scene.settings.queue_capacity
-    for queue in scene.overview.queues:
+    for queue in queues:
         if capacity is not None and queue.pending >= capacity:
             yield warning(
                 "full queue",
                 f"the queue {queue.name!r} has {count(queue.pending, 'pending job')}, and its capacity is {capacity:,}",
                 "give it more slots or workers, or find out who enqueues so much",
+                subject=queue.name,
             )

@@ -30,18 +30,21 @@ def _of_entry(scene: Scene, entry: ScheduleEntry) -> Iterator[Finding]:
             "recurring task never due",
             f"{name!r} never fires: {reason}",
             f"register it anew with another expression, or remove it: deeper schedules remove {quote(name)}",
+            subject=name,
         )
     elif entry.paused_at is not None:
         yield warning(
             "paused recurring task",
             f"{name!r} has been paused for {readable(scene.book.now - entry.paused_at)}",
             f"deeper schedules resume {quote(name)}",
+            subject=name,
         )
     elif late > ON_TIME:
         yield warning(
             "late recurring task",
             f"{name!r} was due {readable(late)} ago and has not fired",
             "any living worker fires it: start one, or see to its log",
+            subject=name,
         )
     task = entry.schedule.spec.task
     if any(True for _ in scene.registry) and not is_known(scene, task):
@@ -49,4 +52,5 @@ def _of_entry(scene: Scene, entry: ScheduleEntry) -> Iterator[Finding]:
             "unknown tasks",
             f"the recurring task {name!r} is of {task!r}, which the application does not have",
             f"deploy the code that has it, or remove the entry: deeper schedules remove {quote(name)}",
+            subject=name,
         )
