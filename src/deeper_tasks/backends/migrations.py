@@ -28,14 +28,14 @@ def migrations_of(package: str) -> list[Migration]:
     return sorted(steps, key=lambda step: step.name)
 
 
-def lacking(known: Collection[Migration], *, applied: Collection[str]) -> list[Migration]:
+def lacking(known: Collection[Migration], *, applied: Collection[str], store: str) -> list[Migration]:
     """
-    Return the known migrations that are not applied, in order.
+    Return the known migrations that are not applied, in order. `store` is what the message calls the store.
 
     Raises:
         SchemaError: some were applied that are not known.
     """
     if unknown := set(applied) - {step.name for step in known}:
         names = ", ".join(sorted(unknown))
-        raise SchemaError(f"the database has the migrations {names}, which this version does not know; upgrade it")
+        raise SchemaError(f"{store} has the migrations {names}, which this version does not know; upgrade it")
     return [step for step in known if step.name not in applied]

@@ -45,8 +45,8 @@ class NoopBackend:
 
     # life
 
-    async def open(self, *, create: bool = True) -> None:
-        pass
+    async def open(self, *, create: bool = True, will_join: bool = False) -> bool:
+        return False
 
     async def close(self) -> None:
         for loop, is_closed in tuple(self._listeners):
@@ -124,7 +124,7 @@ class NoopBackend:
     async def pause_schedule(self, name: str, *, is_paused: bool, now: datetime | None = None) -> ScheduleEntry | None:
         return None
 
-    async def remove_schedule(self, name: str) -> bool:
+    async def remove_schedule(self, name: str, *, is_remembered: bool = False) -> bool:
         return False
 
     async def schedules(self, *, now: datetime | None = None) -> ScheduleBook:

@@ -319,13 +319,20 @@ class Backend(Protocol):
 
     # life
 
-    async def open(self, *, create: bool = True) -> None:
+    async def open(self, *, create: bool = True, will_join: bool = False) -> bool:
         """
         Make the store ready; a second call does nothing.
 
-        An empty store is migrated at once, unless `create` is False: whoever only
+        An empty store is migrated at once, unless `create` is False: a caller that only
         looks must not make a store of a mistyped name. One that lacks later
         migrations is left alone.
+
+        `will_join` announces an `insert` with a caller's connection. The caller's transaction may
+        hold up all other writers, so a store whose writers wait for one another writes nothing here, and
+        never suspends: what is missing is made by that insert, inside the transaction.
+
+        Returns:
+            Whether this call made the store, which is new and empty.
 
         Raises:
             BackendUnavailableError: it cannot be reached, or is not there.
@@ -479,7 +486,11 @@ class Backend(Protocol):
     # schedules
 
     async def put_schedule(self, schedule: Schedule, *, now: datetime | None = None) -> ScheduleEntry:
-        """Register or change an entry. An unchanged recurrence keeps its next run; a pause is always kept."""
+        """
+        Register or change an entry. An unchanged recurrence keeps its next run; a pause is always kept.
+
+        That it was removed is forgotten.
+        """
 
     async def pause_schedule(self, name: str, *, is_paused: bool, now: datetime | None = None) -> ScheduleEntry | None:
         """
@@ -489,8 +500,13 @@ class Backend(Protocol):
         first after now. An entry that is paused already, or is not, stays as it is.
         """
 
-    async def remove_schedule(self, name: str) -> bool:
-        """Remove an entry and its history; its jobs stay. False: there is none of this name."""
+    async def remove_schedule(self, name: str, *, is_remembered: bool = False) -> bool:
+        """
+        Remove an entry and its history; its jobs stay. False: there is none of this name.
+
+        With `is_remembered`, the definition of an entry that the code declares is kept among
+        `ScheduleBook.removed`, unless it cannot be read. Without, what was kept of this name before is forgotten too.
+        """
 
     async def schedules(self, *, now: datetime | None = None) -> ScheduleBook:
         """Return all entries and the store's time."""
@@ -671,6 +687,15 @@ class Transacting(Protocol):
         Raises:
             BackendUnavailableError: there is none; nothing happened.
         """
+
+
+@runtime_checkable
+class Located(Protocol):
+    """What a store can say besides, if it lies in a file of this machine."""
+
+    @property
+    def location(self) -> str:
+        """The absolute path of the file, also where the URL names it from the working folder."""
 
 
 @runtime_checkable

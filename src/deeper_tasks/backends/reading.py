@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -217,6 +217,17 @@ def read_node(node: NodeId, document: Json, reading: Reading) -> Node:
 def read_schedule(name: str, document: Json, reading: Reading) -> Schedule:
     """Return the schedule that a document describes; one that cannot be read has its name, and is of no task."""
     return reading.field("document", lambda: _schedule.decode(document), instead=unknown_schedule(name))
+
+
+def read_removed(rows: Iterable[Sequence[Any]]) -> tuple[Schedule, ...]:
+    """Return the schedules of rows of a name and a document. One that cannot be read is as if it were not there."""
+    removed = []
+    for name, document in rows:
+        reading = Reading()
+        schedule = read_schedule(name, document, reading)
+        if not reading.damage:
+            removed.append(schedule)
+    return tuple(removed)
 
 
 def unknown_schedule(name: str) -> Schedule:

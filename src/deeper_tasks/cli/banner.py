@@ -11,7 +11,6 @@ import click
 
 from deeper_tasks import BackgroundTaskManager, __version__
 from deeper_tasks.cli.worker_logs import TEXT
-from deeper_tasks.config import redacted
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.supervisor import Loaded
 
@@ -36,10 +35,10 @@ def greet(
 def store_of(manager: BackgroundTaskManager) -> str:
     """Return the manager's store as it may be shown, and what is special about it."""
     abilities = manager.backend.capabilities
-    url = redacted(manager.settings.url)
+    store = manager.shown_store
     if not abilities.runs_jobs:
-        return f"{url} (switched off: no job runs)"
-    return url if abilities.is_shared else f"{url} (seen by this process alone)"
+        return f"{store} (switched off: no job runs)"
+    return store if abilities.is_shared else f"{store} (seen by this process alone)"
 
 
 def _lines(application: str, loaded: Loaded, children: Sequence[int], health: str | None) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 import click
 
 from deeper_tasks.cli.completion import complete_schedule
@@ -39,15 +41,18 @@ def list_schedules(target: Target) -> None:
     """Show each recurring task: what it runs, by which expression, and when next."""
     with target.opened() as manager:
         entries = manager.sync.list_recurring_tasks()
+        removed = manager.sync.list_removed_recurring_tasks()
     if target.as_json:
         write_json(entries)
         return
-    if not entries:
-        click.echo("there is no recurring task")
-        return
-    from deeper_tasks.cli.drawing_schedules import draw_schedules
+    if entries:
+        from deeper_tasks.cli.drawing_schedules import draw_schedules
 
-    console().print(draw_schedules(entries))
+        console().print(draw_schedules(entries))
+    else:
+        click.echo("there is no recurring task")
+    for name in removed:
+        click.echo(f"deeper: {safe(name)} stands in the code and was removed by request; {_way_back(name)}", err=True)
 
 
 @schedules.command(
@@ -130,7 +135,12 @@ Examples:
 @click.argument("name", shell_complete=complete_schedule)
 @takes_target
 def resume(target: Target, *, name: str) -> None:
-    """Have a paused recurring task go on with its first due time after now: the pause is not made up for."""
+    """
+    Have a paused recurring task go on with its first due time after now.
+
+    The pause is not made up for. One that was removed although it stands in
+    the code is brought back.
+    """
     with target.opened() as manager:
         entry = manager.sync.resume_recurring_task(name)
     if target.as_json:
@@ -174,10 +184,23 @@ Examples:
 @click.argument("name", shell_complete=complete_schedule)
 @takes_target
 def remove(target: Target, *, name: str) -> None:
-    """Remove a recurring task; jobs that it has made stay. Code that registers it anew brings it back."""
+    """
+    Remove a recurring task; jobs that it has made stay.
+
+    One that stands in the code stays away, also when its workers start
+    anew, until its definition there changes; 'deeper schedules resume'
+    brings it back.
+    """
     with target.opened() as manager:
         manager.sync.cancel_recurring_task(name)
+        is_declared = name in manager.sync.list_removed_recurring_tasks()
     _tell(target, name, "removed")
+    if is_declared:
+        click.echo(f"deeper: it stands in the code; {_way_back(name)}", err=True)
+
+
+def _way_back(name: str) -> str:
+    return f"it comes back when its definition there changes, or by 'deeper schedules resume {safe(quote(name))}'"
 
 
 def _tell(target: Target, name: str, outcome: str) -> None:

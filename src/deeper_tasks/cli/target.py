@@ -19,6 +19,7 @@ from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.cli.application import find_from_working_folder, load_manager
 from deeper_tasks.config import load_settings
 from deeper_tasks.errors import ConfigError
+from deeper_tasks.integrations.events import StoreMade
 
 R = TypeVar("R")
 
@@ -48,6 +49,7 @@ class Target(Struct, frozen=True, kw_only=True):
             BackendUnavailableError, SchemaError: it cannot be used.
         """
         with self.closing(with_tasks=with_tasks) as manager:
+            manager.subscribe(_tell_of_new_store, StoreMade)
             manager.sync.open(create=create)
             yield manager
 
@@ -96,6 +98,10 @@ def takes_target(command: Callable[..., R]) -> Callable[..., R]:
         return command(Target(url=url, app=app, as_json=as_json), **rest)
 
     return call
+
+
+def _tell_of_new_store(event: StoreMade) -> None:
+    click.echo(f"deeper: made a new, empty store at {event.place}", err=True)
 
 
 def _has_settings() -> bool:

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from deeper_tasks.config.queues import check_queue_name, check_queues, parse_queues
 from deeper_tasks.config.settings import Settings
-from deeper_tasks.config.url import redacted
+from deeper_tasks.config.url import redacted, right_url
 from deeper_tasks.errors import ConfigError
 
 PREFIX = "DEEPER_TASKS_"
@@ -180,7 +180,7 @@ def _from_text(name: str, text: str) -> Any:
 
 def _checked_url(url: str) -> str:
     if not _URL.fullmatch(url):
-        raise ConfigError("a store's URL begins with its scheme, such as 'sqlite:///tasks.db'")
+        raise ConfigError(right_url(redacted(url)))
     return url
 
 

@@ -1,8 +1,10 @@
-"""The URL of a store, as it may be shown: without its secrets."""
+"""The URL of a store: how it may be shown, without its secrets, and how a mistyped one is to be written."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from urllib.parse import quote
 
 _USER_AND_PASSWORD = re.compile(r"^((?:[a-z][a-z0-9+.-]*://|(?!.*://))[^:/?#@]*):.*@", re.IGNORECASE | re.DOTALL)
 _SECRET_PARAMETER = re.compile(r"([?&;][^=&;]*(?:pass|secret|token|key)[^=&;]*=)[^&;#]*", re.IGNORECASE)
@@ -16,3 +18,25 @@ def redacted(url: str) -> str:
     hiding what follows it up to the last `@`.
     """
     return _SECRET_PARAMETER.sub(r"\1***", _USER_AND_PASSWORD.sub(r"\1:***@", url))
+
+
+def right_file_urls(url: str) -> str:
+    """Return how the file that a wrongly written URL of SQLite's may mean is to be written."""
+    name = url.partition(":")[2].lstrip("/").replace("#", "%23")
+    if name.partition("?")[0] in {"", ":memory:"}:
+        name = "tasks.db"
+    folder = quote(str(Path.cwd()))
+    return (
+        f"write sqlite:///{name} for the file in the working folder (sqlite:///{folder}/{name}), sqlite:////{name} for "
+        f"the absolute path /{name}, or memory:// for a store in memory"
+    )
+
+
+def right_url(url: str) -> str:
+    """Return how a URL of a store without `://` is to be written."""
+    scheme, colon, rest = url.partition(":")
+    if scheme.lower() == "sqlite" and colon:
+        return right_file_urls(url)
+    if colon and scheme.isalnum():
+        return f"write {scheme}://{rest.lstrip('/')}"
+    return "a store's URL begins with its scheme, such as 'sqlite:///tasks.db'"

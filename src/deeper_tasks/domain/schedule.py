@@ -80,10 +80,15 @@ class ScheduleEntry(Struct, frozen=True, kw_only=True):
 
 
 class ScheduleBook(Struct, frozen=True, kw_only=True):
-    """All entries, by name, and the store's time when they were read."""
+    """
+    All entries, by name, and the store's time when they were read.
+
+    `removed` has the definitions of those that were removed while the code declared them, by name.
+    """
 
     now: datetime
     entries: tuple[ScheduleEntry, ...]
+    removed: tuple[Schedule, ...] = ()
 
 
 class Firing(Struct, frozen=True, kw_only=True):

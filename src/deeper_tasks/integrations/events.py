@@ -337,6 +337,19 @@ class LoopRecovered(Event, frozen=True, kw_only=True):
     attempt: int = 0
 
 
+class StoreMade(Event, frozen=True, kw_only=True):
+    """
+    A new, empty store was made where there was none. `place` is the absolute path of its file, or its URL.
+
+    A worker that serves it tells so once more, with `is_worker`: where jobs were expected, its URL or its working
+    folder is another than the enqueuer's. Then the log has it at WARNING, and at INFO otherwise.
+    """
+
+    place: str
+    url: str
+    is_worker: bool = False
+
+
 class StoreUnavailable(Event, frozen=True, kw_only=True):
     """The store does not answer. Told once, not at every try."""
 

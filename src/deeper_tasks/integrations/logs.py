@@ -52,6 +52,8 @@ class LogSubscriber:
         level, phrase = _ENTRIES[type(event)]
         if isinstance(event, events.JobReleased) and event.reason in TOLD_BEFORE:
             level = DEBUG
+        elif isinstance(event, events.StoreMade) and not event.is_worker:
+            level = INFO
         self._logger.log(level, "%s", phrase(event), extra=_fields(event))
 
 
@@ -203,6 +205,16 @@ def _stalled(event: events.LoopStalled) -> str:
     )
 
 
+def _store_made(event: events.StoreMade) -> str:
+    if not event.is_worker:
+        return f"made a new, empty store at {event.place}"
+    hint = "" if event.place == event.url else "; a relative path begins at the worker's working folder"
+    return (
+        f"made a new, empty store at {event.place}: "
+        f"if it should hold jobs, stop this worker and correct its URL ({event.url!r}{hint})"
+    )
+
+
 def _queues(queues: dict[str, int]) -> str:
     return ", ".join(f"{name}:{slots}" for name, slots in queues.items())
 
@@ -285,6 +297,7 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
         WARNING,
         lambda e: f"the event loop turns again, it was blocked for {readable(e.after)} by {_culprit(e)}",
     ),
+    events.StoreMade: (WARNING, _store_made),
     events.StoreRecovered: (WARNING, lambda e: f"the store answers again, after {readable(e.after)}"),
     events.JobFailed: (ERROR, lambda e: f"failed, no retry can mend it: {_job(e)}: {_error(e.error)}"),
     events.JobExpired: (ERROR, lambda e: f"failed, it expired before it was started: {_job(e)}"),

@@ -32,6 +32,7 @@ class BlockingFacade:
     cancel_recurring_task = blocking(Facade.cancel_recurring_task)
     pause_recurring_task = blocking(Facade.pause_recurring_task)
     resume_recurring_task = blocking(Facade.resume_recurring_task)
+    list_removed_recurring_tasks = blocking(Facade.list_removed_recurring_tasks)
     list_recurring_tasks = blocking(Facade.list_recurring_tasks)
     get_recurring_task = blocking(Facade.get_recurring_task)
     run_recurring_task = blocking(Facade.run_recurring_task)
@@ -79,7 +80,7 @@ class BlockingFacade:
         return carry_out(self, coroutine, connection=request.connection)
 
     def _prepare(self) -> None:
-        self._loop.run(self._behind.open())
+        self._loop.run(self._behind._ready(will_join=True))  # noqa: SLF001 - the facade of both
 
     def close(self) -> None:
         """Close the store, and the thread that these calls run in."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from types import ModuleType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
-from deeper_tasks.backends.protocol import Backend, JobQuery, Retention, Scripting
+from deeper_tasks.backends.protocol import Backend, JobQuery, Located, Retention, Scripting
 from deeper_tasks.config import Settings, redacted
 from deeper_tasks.domain.damage import described
 from deeper_tasks.domain.ids import JobId, parse_id
@@ -24,7 +24,7 @@ from deeper_tasks.errors import (
     TaskError,
     UnsupportedError,
 )
-from deeper_tasks.integrations.events import EventBus
+from deeper_tasks.integrations.events import EventBus, StoreMade
 from deeper_tasks.manager.conditions import Conditions, check_page, to_days, to_filter, to_sort_key
 from deeper_tasks.manager.diagnosis import Finding, OnCheck, examine, say_nothing
 from deeper_tasks.manager.door import check_progress, check_runs, check_text, to_calls, to_queues
@@ -35,7 +35,7 @@ from deeper_tasks.manager.planner import Planner
 from deeper_tasks.manager.producer import Producer, common_connection
 from deeper_tasks.manager.progress import OnProgress, Tally
 from deeper_tasks.manager.short_ids import check_id, expand, shorten
-from deeper_tasks.manager.stores import make_backend
+from deeper_tasks.manager.stores import make_backend, shown_store
 from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.views import (
     CancelOutcome,
@@ -83,7 +83,7 @@ class Facade(ABC):
         self.settings = settings
         self.events = EventBus()
         self.registry = TaskRegistry(allowed_modules=settings.allowed_modules, admit=self._admit)
-        self._is_open = False
+        self._is_open = self._is_joined = self._has_made_store = False
         self._pid = os.getpid()
         self._work_on(backend)
 
@@ -91,6 +91,11 @@ class Facade(ABC):
     @abstractmethod
     def sync(self) -> BlockingEnqueuer:
         """Its blocking form."""
+
+    @property
+    def shown_store(self) -> str:
+        """The store as it may be shown: its URL without secrets, and the absolute path of its file, if it has one."""
+        return shown_store(self.settings.url, self.backend)
 
     # life
 
@@ -102,12 +107,14 @@ class Facade(ABC):
             BackendUnavailableError: it cannot be reached, or is not there.
             SchemaError: it is not one of ours, needs `migrate`, or is newer than this code.
         """
-        await self.backend.open(create=create)
+        is_new = await self.backend.open(create=create)
         self._is_open = True
+        if is_new:
+            self._note_new_store()
 
     async def close(self) -> None:
         """Close the store, after what is under way. The next use opens it again."""
-        self._is_open = False
+        self._is_open = self._is_joined = False
         await self._producer.close()
         await self.backend.close()
 
@@ -144,7 +151,7 @@ class Facade(ABC):
             UnsupportedError: this store's schema is not made by statements.
         """
         if not isinstance(self.backend, Scripting):
-            raise UnsupportedError(f"{redacted(self.settings.url)} has no schema that statements make")
+            raise UnsupportedError(f"{self.shown_store} has no schema that statements make")
         return await self.backend.migration_script(is_whole=is_whole)
 
     # enqueue
@@ -195,7 +202,7 @@ class Facade(ABC):
         """
         task = self._find(worker, function)
         request = parse_options(options, base=task.request)
-        await self._ready()
+        await self._ready(will_join=request.connection is not None)
         return await self._producer.enqueue(task, args, kwargs or {}, request)
 
     async def schedule_task(
@@ -222,7 +229,7 @@ class Facade(ABC):
         if options.get("delay_seconds") is not None:
             raise InvalidOptionError("schedule_task takes scheduled_at, so delay_seconds has no place; leave one out")
         request = parse_options(options, base=task.request)
-        await self._ready()
+        await self._ready(will_join=request.connection is not None)
         return await self._producer.enqueue(task, args, kwargs or {}, request, moment)
 
     async def enqueue_many(
@@ -251,7 +258,7 @@ class Facade(ABC):
         chosen = common_connection(checked, given=connection)
         for call in checked:
             self._own(call.task)
-        await self._ready()
+        await self._ready(will_join=chosen is not None)
         if not checked:
             return []
         return await self._producer.enqueue_many(
@@ -273,7 +280,7 @@ class Facade(ABC):
         self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], request: JobRequest, /
     ) -> TaskId:
         """Enqueue a call of a task that is bound to this manager, its options checked: what `task.enqueue(…)` does."""
-        await self._ready()
+        await self._ready(will_join=request.connection is not None)
         return await self._producer.enqueue(task, args, kwargs, request)
 
     # recurring tasks
@@ -336,7 +343,7 @@ class Facade(ABC):
         `queues`, by default those of the settings. What `schedule_recurring_task` made
         under another name is never touched; under the task's own name it becomes the
         declared one. While two versions of an application run, the one that started
-        last decides.
+        last decides. What `cancel_recurring_task` has removed stays away until its definition changes.
         """
         served = to_queues(self.settings.queues if queues is None else queues)
         await self._ready()
@@ -346,7 +353,8 @@ class Facade(ABC):
         """
         Remove a recurring task and its history; jobs it has made stay. Raises ScheduleNotFoundError.
 
-        One that stands in the code comes back with the next worker that starts: pause it, or change the code.
+        One that stands in the code is not brought back by a worker that starts, as long as its
+        definition there stays the same; a change brings it back, and so does `resume_recurring_task`.
         """
         await self._ready()
         await self._planner.remove(name)
@@ -364,10 +372,20 @@ class Facade(ABC):
         """
         Have a paused recurring task go on with its first due time after now. Raises ScheduleNotFoundError.
 
-        Runs that were due during the pause are not made up for.
+        Runs that were due during the pause are not made up for. One that was removed although it stands in the
+        code is brought back.
         """
         await self._ready()
         return to_recurring_task(await self._planner.resume(name), runs=1)
+
+    async def list_removed_recurring_tasks(self) -> list[str]:
+        """
+        Return the names of the recurring tasks that were removed by request although they stand in the code.
+
+        They fire nothing until their definition changes, or `resume_recurring_task` brings them back.
+        """
+        await self._ready()
+        return [schedule.name for schedule in (await self.backend.schedules()).removed]
 
     async def list_recurring_tasks(self, *, next_runs: int = 1) -> list[RecurringTask]:
         """Return the recurring tasks by name, each with its next due times, at most 1,000."""
@@ -707,7 +725,7 @@ class Facade(ABC):
     def _work_on(self, backend: Backend | None, *, name: str | None = None) -> None:
         self.backend = backend or self._make_backend()
         url = self.settings.url if self.settings.enabled else "noop://"
-        store = name or (redacted(url) if backend is None else type(backend).__name__)
+        store = name or (shown_store(url, self.backend) if backend is None else type(backend).__name__)
         self._terms = terms_of(self.backend, self.settings, store=store)
         self._producer = Producer(
             backend=self.backend, settings=self.settings, bus=self.events, check=self._terms.check
@@ -755,13 +773,29 @@ class Facade(ABC):
             self._register(task)
         return task
 
-    async def _ready(self) -> None:
+    async def _ready(self, *, will_join: bool = False) -> None:
+        """Open the store before its first use; `will_join`: an insert with a caller's connection follows."""
         if os.getpid() != self._pid:
             # Before anybody may think it done: another thread of the parent may have held what is renewed here.
             self._producer.survive_fork()
             self._pid = os.getpid()
-        if not self._is_open:
+        if self._is_open:
+            return
+        if not will_join or not self.backend.capabilities.has_transactions:
             await self.open()
+            return
+        # Not open yet: what the insert makes in the caller's transaction may be rolled back.
+        self._is_joined = True
+        if await self.backend.open(will_join=True):
+            self._note_new_store()
+
+    def _note_new_store(self) -> None:
+        self._has_made_store = True
+        self._tell_of_new_store(is_worker=False)
+
+    def _tell_of_new_store(self, *, is_worker: bool) -> None:
+        place = self.backend.location if isinstance(self.backend, Located) else redacted(self.settings.url)
+        self.events.emit(StoreMade(place=place, url=redacted(self.settings.url), is_worker=is_worker))
 
     async def _checked(self, task_id: str) -> JobId:
         await self._ready()

@@ -20,7 +20,7 @@ from deeper_tasks.integrations.logs import LogSubscriber
 from deeper_tasks.manager.blocking import BlockingFacade
 from deeper_tasks.manager.facade import Facade
 from deeper_tasks.manager.jobs import AnyTask
-from deeper_tasks.manager.stores import make_backend
+from deeper_tasks.manager.stores import make_backend, shown_store
 from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.worker_settings import worker_settings
 from deeper_tasks.tasks import Task, TaskOptions, make_task
@@ -91,12 +91,12 @@ class BackgroundTaskManager(Facade):
             ConfigError: the URL cannot be used, or this manager's store is open.
             UnsupportedError, InvalidOptionError: a task is transactional, and there it cannot be.
         """
-        if self._is_open:
+        if self._is_open or self._is_joined:
             raise ConfigError(f"{self!r} has its store open; call use_store before its first use, or close it first")
         checked = load_settings(path=os.devnull, environ={}, url=url, listen_url=listen_url)
         settings = msgspec.structs.replace(self.settings, url=checked.url, listen_url=checked.listen_url)
         backend = make_backend(settings.url, listen_url=settings.listen_url) if settings.enabled else self.backend
-        terms = terms_of(backend, settings, store=redacted(settings.url))
+        terms = terms_of(backend, settings, store=shown_store(settings.url, backend))
         for task in self.registry:
             terms.check(task, task.request)
         self.settings = settings
@@ -235,6 +235,9 @@ class BackgroundTaskManager(Facade):
             HookError: a start hook failed; nothing was claimed.
         """
         await self._ready()
+        if self._has_made_store:
+            self._has_made_store = False
+            self._tell_of_new_store(is_worker=True)
         settings = worker_settings(self.settings, queues, name=name, shutdown_grace_seconds=shutdown_grace_seconds)
         worker = Worker(
             backend=self.backend,

@@ -72,16 +72,26 @@ class Planner:
     async def declare(self, registry: TaskRegistry, *, queues: Collection[str]) -> list[ScheduleEntry]:
         """Bring the entries that code declares into agreement with a registry; see the facade."""
         declared = {task.name: self._declared(task, task.schedule) for task in registry if task.schedule is not None}
-        known = {entry.schedule.name: entry for entry in (await self._backend.schedules()).entries}
-        changed = [schedule for name, schedule in declared.items() if not _is_as(known.get(name), schedule)]
+        book = await self._backend.schedules()
+        known = {entry.schedule.name: entry for entry in book.entries}
+        removed = {schedule.name: schedule for schedule in book.removed}
+        changed = [
+            schedule
+            for name, schedule in declared.items()
+            if not _is_as(known.get(name), schedule) and removed.get(name) != schedule
+        ]
         for schedule in changed:
             known[schedule.name] = await self._backend.put_schedule(schedule)
         for name, entry in known.items():
             if entry.schedule.is_declared and name not in declared:
                 await self._retire(entry.schedule, registry, queues)
+        for name in removed.keys() - declared.keys():
+            if _is_known(removed[name].spec.task, registry):
+                # Declared no more: should it be declared again one day, that is news.
+                await self._backend.remove_schedule(name)
         if changed:
             await self._wake_schedulers()
-        return [known[name] for name in sorted(declared)]
+        return [known[name] for name in sorted(declared) if name in known]
 
     def _declared(self, task: AnyTask, schedule: TaskSchedule) -> Schedule:
         spec = self._jobs.spec(task, (), {}, task.request)
@@ -118,15 +128,24 @@ class Planner:
         return entry
 
     async def resume(self, name: str) -> ScheduleEntry:
-        """Let an entry's runs go on."""
-        entry = _sound(name, await self._backend.pause_schedule(_known(name), is_paused=False))
+        """Let an entry's runs go on, or bring one back that was removed while the code declared it."""
+        entry = await self._backend.pause_schedule(_known(name), is_paused=False)
+        if entry is None:
+            entry = await self._bring_back(name)
+        entry = _sound(name, entry)
         await self._wake_schedulers()
         self._bus.emit(ScheduleResumed(name=name, next_run=entry.next_run))
         return entry
 
+    async def _bring_back(self, name: str) -> ScheduleEntry | None:
+        for schedule in (await self._backend.schedules()).removed:
+            if schedule.name == name:
+                return await self._backend.put_schedule(schedule)
+        return None
+
     async def remove(self, name: str) -> None:
-        """Remove an entry with its history."""
-        if not await self._backend.remove_schedule(_known(name)):
+        """Remove an entry with its history, for good: also one that the code declares, until it declares another."""
+        if not await self._backend.remove_schedule(_known(name), is_remembered=True):
             raise _not_found(name)
         self._bus.emit(ScheduleRemoved(name=name))
 

@@ -8,8 +8,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
-from deeper_tasks.backends.protocol import Backend, Capabilities
-from deeper_tasks.config import redacted
+from deeper_tasks.backends.protocol import Backend, Capabilities, Located
+from deeper_tasks.config import redacted, right_file_urls
 from deeper_tasks.errors import ConfigError
 
 ENTRY_POINTS = "deeper_tasks.backends"
@@ -40,13 +40,18 @@ def make_backend(url: str, *, listen_url: str | None = None) -> Backend:
     if maker is not None:
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         if parts.scheme in _POSTGRES:
-            return _postgres(parts, options, listen_url=listen_url)
-        return maker(parts, options)
+            return _postgres(url, parts, options, listen_url=listen_url)
+        return maker(url, parts, options)
     brought = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in _MAKERS}
     if parts.scheme in brought:
         return _from_package(brought[parts.scheme], url)
     known = ", ".join(f"{scheme}://" for scheme in (*_MAKERS, *sorted(brought)))
     raise ConfigError(f"the store's URL {redacted(url)!r} has an unknown scheme; use one of {known}")
+
+
+def shown_store(url: str, backend: Backend) -> str:
+    """Return a store as it may be shown: its URL without secrets, and the absolute path of its file, if it has one."""
+    return f"{redacted(url)} ({backend.location})" if isinstance(backend, Located) else redacted(url)
 
 
 def _from_package(entry: EntryPoint, url: str) -> Backend:
@@ -64,43 +69,46 @@ def _from_package(entry: EntryPoint, url: str) -> Backend:
     return backend
 
 
-def _sqlite(parts: SplitResult, options: dict[str, str]) -> Backend:
+def _sqlite(url: str, parts: SplitResult, options: dict[str, str]) -> Backend:
     from deeper_tasks.backends.sqlite import SQLiteBackend
     from deeper_tasks.backends.sqlite.database import Synchronous
 
     path = unquote(parts.path).removeprefix("/")
-    if parts.netloc or not path or path == ":memory:":
-        raise ConfigError(
-            f"{parts.geturl()!r} names no file: write sqlite:///tasks.db, sqlite:////var/lib/app/tasks.db, or memory://"
-        )
+    shown = redacted(url)
+    if not _names_file(url) or parts.fragment or not path or path == ":memory:":
+        raise ConfigError(f"{shown!r} names no file: {right_file_urls(shown)}")
     synchronous = options.pop("synchronous", "full").lower()
     timeout = options.pop("timeout", "10")
     foreign_keys = options.pop("foreign_keys", "off").lower()
-    _refuse(parts, options, "synchronous (full, normal), timeout (seconds) and foreign_keys (on, off)")
+    _refuse(url, options, "synchronous (full, normal), timeout (seconds) and foreign_keys (on, off)")
     if synchronous not in set(Synchronous):
-        raise ConfigError(f"synchronous={synchronous!r} in {parts.geturl()!r}: use full or normal")
+        raise ConfigError(f"synchronous={synchronous!r} in {shown!r}: use full or normal")
     try:
         seconds = float(timeout)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise ConfigError(f"timeout={timeout!r} in {parts.geturl()!r}: give seconds, more than 0")
+        raise ConfigError(f"timeout={timeout!r} in {shown!r}: give seconds, more than 0")
     if foreign_keys not in {"on", "off"}:
-        raise ConfigError(f"foreign_keys={foreign_keys!r} in {parts.geturl()!r}: use on or off")
+        raise ConfigError(f"foreign_keys={foreign_keys!r} in {shown!r}: use on or off")
     return SQLiteBackend(
         Path(path), synchronous=Synchronous(synchronous), timeout=seconds, has_foreign_keys=foreign_keys == "on"
     )
 
 
-def _postgres(parts: SplitResult, options: dict[str, str], *, listen_url: str | None = None) -> Backend:
+def _names_file(url: str) -> bool:
+    """Whether three slashes follow the scheme: with fewer, a part of the path would be taken for something else."""
+    return url.partition(":")[2].startswith("///")
+
+
+def _postgres(url: str, parts: SplitResult, options: dict[str, str], *, listen_url: str | None = None) -> Backend:
     try:
         from deeper_tasks.backends.postgres import Address, Pooler, PostgresBackend
     except ImportError as error:
         raise ConfigError(
-            f"{redacted(parts.geturl())!r} needs psycopg 3: pip install 'deeper-tasks[postgres]' ({error})"
+            f"{redacted(url)!r} needs psycopg 3: pip install 'deeper-tasks[postgres]' ({error})"
         ) from error
 
-    url = f"{parts.scheme}://{parts.netloc}{parts.path}?{parts.query}"
     own = {name: options.pop(name) for name in _POSTGRES_OPTIONS if name in options}
     # Not geturl, which leaves out the slashes where no host is named; and a + is no blank for libpq.
     conninfo = f"{parts.scheme}://{parts.netloc}{parts.path}?{urlencode(options, quote_via=quote)}".rstrip("?")
@@ -146,23 +154,23 @@ def _check_by_libpq(url: str, what: str) -> None:
         ) from None
 
 
-def _memory(parts: SplitResult, options: dict[str, str]) -> Backend:
+def _memory(url: str, _parts: SplitResult, options: dict[str, str]) -> Backend:
     from deeper_tasks.backends.memory import MemoryBackend
 
-    _refuse(parts, options, "none")
+    _refuse(url, options, "none")
     return MemoryBackend()
 
 
-def _noop(parts: SplitResult, options: dict[str, str]) -> Backend:
+def _noop(url: str, _parts: SplitResult, options: dict[str, str]) -> Backend:
     from deeper_tasks.backends.noop import NoopBackend
 
-    _refuse(parts, options, "none")
+    _refuse(url, options, "none")
     return NoopBackend()
 
 
-def _refuse(parts: SplitResult, options: dict[str, str], known: str) -> None:
+def _refuse(url: str, options: dict[str, str], known: str) -> None:
     if options:
-        raise ConfigError(f"{parts.geturl()!r} has the unknown option {next(iter(options))!r}; there are: {known}")
+        raise ConfigError(f"{redacted(url)!r} has the unknown option {next(iter(options))!r}; there are: {known}")
 
 
 _POSTGRES = ("postgresql", "postgres")
@@ -170,7 +178,7 @@ _POSTGRES_OPTIONS = ("schema", "timeout", "pool_size", "pooler")
 _TAKE_LISTEN_URL = (*_POSTGRES, "noop")
 """With noop:// an environment switches tasks off by one setting, and leaves the others as they are."""
 
-_MAKERS: dict[str, Callable[[SplitResult, dict[str, str]], Backend]] = {
+_MAKERS: dict[str, Callable[[str, SplitResult, dict[str, str]], Backend]] = {
     "sqlite": _sqlite,
     "postgresql": _postgres,
     "postgres": _postgres,

@@ -71,8 +71,8 @@ class Proxy:
 
     # life
 
-    async def open(self, **options: Any) -> None:
-        await self._pass_on("open", **options)
+    async def open(self, **options: Any) -> bool:
+        return await self._pass_on("open", **options)
 
     async def close(self, **options: Any) -> None:
         await self._pass_on("close", **options)

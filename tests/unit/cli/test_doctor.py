@@ -72,6 +72,12 @@ def test_a_queue_that_nobody_serves_is_an_error_and_exit_code_1(examine, enqueue
     assert wrong["unserved queue"]["severity"] == "error"
 
 
+def test_it_shows_where_the_store_lies(deeper, folder):
+    findings = json.loads(deeper("doctor", *STORE, "--json").stdout)["findings"]
+    [store] = [each["message"] for each in findings if each["check"] == "store"]
+    assert store == f"sqlite:///tasks.db ({folder}/tasks.db) answers, and its schema is this version's"
+
+
 def test_no_word_about_the_store_is_a_finding_and_no_traceback(examine):
     wrong, code = examine()
     assert code == 1

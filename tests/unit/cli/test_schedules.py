@@ -67,6 +67,29 @@ def test_remove_removes_it_and_leaves_its_jobs(deeper, ask, nightly):
     assert ask("status", job)["status"] == "pending"
 
 
+def test_what_stands_in_the_code_is_removed_for_good_and_its_way_back_is_told(deeper, ask, folder):
+    (folder / "clock.py").write_text(
+        "from deeper_tasks import BackgroundTaskManager\n"
+        "manager = BackgroundTaskManager('sqlite:///tasks.db')\n"
+        "@manager.task(cron='@daily')\n"
+        "def tick() -> None: ...\n"
+    )
+    manager = load_manager("clock:manager")
+    manager.sync.declare_recurring_tasks()
+    result = deeper("schedules", "remove", "clock.tick", *STORE)
+    assert result.stdout == "clock.tick removed\n"
+    assert "comes back when its definition there changes, or by 'deeper schedules resume clock.tick'" in result.stderr
+    manager.sync.declare_recurring_tasks()
+    manager.sync.close()
+    assert ask("schedules") == []
+    assert "clock.tick stands in the code and was removed by request" in deeper("schedules", *STORE).stderr
+    findings = json.loads(deeper("doctor", "--json", *STORE).stdout)["findings"]
+    [told] = [each for each in findings if each["check"] == "removed recurring task"]
+    assert "deeper schedules resume clock.tick" in told["remedy"]
+    assert deeper("schedules", "resume", "clock.tick", *STORE).stdout.startswith("clock.tick resumed")
+    assert [entry["name"] for entry in ask("schedules")] == ["clock.tick"]
+
+
 @pytest.mark.parametrize("command", ["next", "run", "pause", "resume", "remove", "history"])
 def test_a_name_that_is_not_there_is_exit_code_3(deeper, nightly, *, command):
     result = deeper("schedules", command, "nihgtly", "--json", *STORE)

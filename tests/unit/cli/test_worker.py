@@ -275,7 +275,7 @@ def start(folder):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_job_from_the_command_line_is_run_and_a_signal_ends_the_worker_in_order(start, deeper, ask, number):
+def test_a_job_from_the_command_line_is_run_and_a_signal_ends_the_worker_in_order(start, deeper, ask, folder, number):
     job = deeper("enqueue", "shop.add", 1, 2, "--unchecked", *STORE).stdout.strip()
     worker = start("shop:manager", "--queues", "default:2,emails:1")
     worker.wait_for("completed in")
@@ -284,7 +284,7 @@ def test_a_job_from_the_command_line_is_run_and_a_signal_ends_the_worker_in_orde
     assert ask("status", job)["result"] == 3
     assert worker.lines[0].endswith("worker of shop:manager")
     assert [line.split(maxsplit=1) for line in worker.lines[1:5]] == [
-        ["store", "sqlite:///tasks.db"],
+        ["store", f"sqlite:///tasks.db ({folder}/tasks.db)"],
         ["queues", "default:2, emails:1"],
         ["tasks", "7"],
         ["pid", str(worker.process.pid)],
@@ -367,14 +367,14 @@ def test_another_store_takes_the_place_of_the_managers_own(start, folder):
     assert not (folder / "tasks.db").exists()
 
 
-def test_json_logs_are_json_line_by_line(start):
+def test_json_logs_are_json_line_by_line(start, folder):
     worker = start("shop:manager", "--json")
     worker.wait_for("started, serving")
     worker.process.send_signal(signal.SIGTERM)
     assert worker.end() == 0
     first, *_ = records = [json.loads(line) for line in worker.lines]
     assert first["message"].endswith("worker of shop:manager")
-    assert first["store"] == "sqlite:///tasks.db"
+    assert first["store"] == f"sqlite:///tasks.db ({folder}/tasks.db)"
     assert {record["level"] for record in records} == {"info"}
 
 
@@ -456,7 +456,28 @@ def test_what_keeps_a_worker_from_starting_is_one_line(start, deeper, words, cod
     assert result.stderr.count("\n") == 1
 
 
-def test_a_supervisor_says_once_what_it_runs_and_its_processes_tell_who_they_are(start):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_worker_that_makes_a_new_store_says_so_once_and_loudly(start, folder, processes):
+    worker = start("shop:manager", "--url", "sqlite:///other.db", "--processes", str(processes))
+    worker.wait_for(f"made a new, empty store at {folder}/other.db: if it should hold jobs, stop this worker")
+    while sum("started, serving" in line for line in worker.lines) < processes:
+        worker.wait_for("started, serving")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == 0
+    told = [line for line in worker.lines if "if it should hold jobs" in line]
+    assert len(told) == 1
+    assert "WARNING" in told[0]
+
+
+def test_a_worker_of_a_store_that_is_there_says_nothing_of_the_kind(start):
+    worker = start("shop:manager")
+    worker.wait_for("started, serving")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == 0
+    assert not any("empty store" in line for line in worker.lines)
+
+
+def test_a_supervisor_says_once_what_it_runs_and_its_processes_tell_who_they_are(start, folder):
     worker = start("shop:manager", "--processes", "2", "--queues", "default:3", "--health-port", "0")
     worker.wait_for("second one gives them back")
     # The first of them may have been faster than the banner.
@@ -467,6 +488,7 @@ def test_a_supervisor_says_once_what_it_runs_and_its_processes_tell_who_they_are
     banner = [line.split(maxsplit=1) for line in worker.lines if line.startswith("  ")]
     assert [name for name, _ in banner] == ["store", "queues", "tasks", "pid", "health", "stop"]
     said = dict(banner)
+    assert said["store"] == f"sqlite:///tasks.db ({folder}/tasks.db)"
     assert said["queues"] == "default:3 in each of 2 processes"
     pid, _, children = said["pid"].partition(", supervises ")
     assert int(pid) == worker.process.pid

@@ -95,6 +95,27 @@ LEVELS = [
         INFO,
         "recurring task 'nightly' was resumed, next due at 2026-01-01T00:00:00+00:00",
     ),
+    (
+        events.StoreMade(place="/srv/tasks.db", url="sqlite:///tasks.db"),
+        INFO,
+        "made a new, empty store at /srv/tasks.db",
+    ),
+    (
+        events.StoreMade(place="/srv/tasks.db", url="sqlite:///tasks.db", is_worker=True),
+        WARNING,
+        (
+            "made a new, empty store at /srv/tasks.db: if it should hold jobs, stop this worker and correct its URL "
+            "('sqlite:///tasks.db'; a relative path begins at the worker's working folder)"
+        ),
+    ),
+    (
+        events.StoreMade(place="postgresql://host/db", url="postgresql://host/db", is_worker=True),
+        WARNING,
+        (
+            "made a new, empty store at postgresql://host/db: "
+            "if it should hold jobs, stop this worker and correct its URL ('postgresql://host/db')"
+        ),
+    ),
     (events.ScheduleRemoved(name="nightly"), INFO, "recurring task 'nightly' was removed"),
     (
         events.ScheduleRemoved(name="nightly", was_declared=True),

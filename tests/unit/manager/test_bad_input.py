@@ -2,6 +2,7 @@
 
 import sqlite3
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pydantic
@@ -509,6 +510,15 @@ async def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
     [
         ("oracle://host/db", ("'oracle://host/db'", "unknown scheme", "sqlite://")),
         ("sqlite://tasks.db", ("'sqlite://tasks.db'", "names no file", "sqlite:///tasks.db")),
+        (
+            "sqlite:/tasks.db",
+            ("'sqlite:/tasks.db'", "sqlite:///tasks.db", "sqlite:////tasks.db", f"{Path.cwd()}/tasks"),
+        ),
+        ("sqlite:tasks.db", ("'sqlite:tasks.db'", "sqlite:///tasks.db", "sqlite:////tasks.db")),
+        ("sqlite://var/tasks.db", ("'sqlite://var/tasks.db'", "sqlite:///var/tasks.db", "sqlite:////var/tasks.db")),
+        ("SQLite:/a.db?timeout=5", ("'SQLite:/a.db?timeout=5'", "sqlite:///a.db?timeout=5")),
+        ("sqlite:///c#/tasks.db", ("'sqlite:///c#/tasks.db'", "sqlite:///c%23/tasks.db")),
+        ("postgresql:/host/db", ("'postgresql:/host/db'", "write postgresql://host/db")),
         ("sqlite:///", ("names no file", "memory://")),
         ("sqlite:///:memory:", ("names no file", "memory://")),
         ("sqlite:///a.db?synchronous=off", ("'off'", "full or normal")),

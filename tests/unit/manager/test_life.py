@@ -15,7 +15,7 @@ from deeper_tasks import BackgroundTaskManager, current_job
 from deeper_tasks.backends.sqlite.schema import known_migrations
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError, ConfigError, JobNotFoundError
-from deeper_tasks.integrations.events import JobCompleted, JobEnqueued, WorkerStarted
+from deeper_tasks.integrations.events import JobCompleted, JobEnqueued, StoreMade, WorkerStarted
 
 
 def with_task(manager):
@@ -32,6 +32,19 @@ async def test_the_first_use_opens_the_store(url):
     task_id = await double.enqueue(1)
     assert (await manager.get_task_status(task_id)).args == [1]
     await manager.close()
+
+
+async def test_a_new_store_is_told_of_by_the_manager_that_made_it_and_again_by_its_worker(
+    tmp_path, working, wait_until
+):
+    path, heard = tmp_path / "tasks.db", []
+    for _ in range(2):
+        manager = BackgroundTaskManager(f"sqlite:///{path}")
+        manager.subscribe(heard.append, StoreMade)
+        async with manager, working(manager) as worker:
+            await wait_until(lambda worker=worker: worker.is_ready)
+    url = f"sqlite:///{path}"
+    assert heard == [StoreMade(place=str(path), url=url), StoreMade(place=str(path), url=url, is_worker=True)]
 
 
 async def test_a_closed_manager_opens_again_at_the_next_use(url):

@@ -275,6 +275,44 @@ async def test_an_entry_of_another_application_with_queues_of_its_own_is_not_spo
     assert manager.heard == []
 
 
+async def test_what_was_removed_by_request_stays_away_until_its_definition_changes(deploy):
+    manager = await deploy(report={"cron": "@daily"}, other={"cron": "@daily"})
+    await manager.cancel_recurring_task("shop.report")
+    for _ in range(2):
+        manager = await deploy(report={"cron": "@daily"}, other={"cron": "@daily"})
+        assert await names(manager) == ["shop.other"]
+        assert [entry.name for entry in await manager.declare_recurring_tasks()] == ["shop.other"]
+        assert await manager.list_removed_recurring_tasks() == ["shop.report"]
+    manager = await deploy(report={"cron": "@hourly"}, other={"cron": "@daily"})
+    assert await names(manager) == ["shop.other", "shop.report"]
+    assert await manager.list_removed_recurring_tasks() == []
+
+
+async def test_what_was_removed_by_request_and_is_declared_no_more_is_declared_anew_as_ever(deploy):
+    manager = await deploy(report={"cron": "@daily"})
+    await manager.cancel_recurring_task("shop.report")
+    await deploy(other={})  # of another application, which does not know it
+    manager = await deploy(report={})
+    assert await manager.list_removed_recurring_tasks() == []
+    assert await names(await deploy(report={"cron": "@daily"})) == ["shop.report"]
+
+
+async def test_a_resume_brings_back_what_was_removed_by_request(deploy):
+    manager = await deploy(report={"cron": "@daily"})
+    await manager.cancel_recurring_task("shop.report")
+    entry = await manager.resume_recurring_task("shop.report")
+    assert (entry.name, entry.is_declared, entry.is_paused) == ("shop.report", True, False)
+    assert await names(await deploy(report={"cron": "@daily"})) == ["shop.report"]
+
+
+async def test_a_schedule_under_the_name_of_one_that_was_removed_is_there(deploy):
+    manager = await deploy(report={"cron": "@daily"})
+    await manager.cancel_recurring_task("shop.report")
+    await manager.schedule_recurring_task("shop.report", "shop", "report", [], "@hourly")
+    assert await names(manager) == ["shop.report"]
+    assert await manager.list_removed_recurring_tasks() == []
+
+
 async def test_an_entry_made_by_hand_is_never_removed(deploy):
     manager = await deploy(report={}, other={})
     await manager.schedule_recurring_task("nightly", "shop", "report", [], "@daily")

@@ -12,12 +12,20 @@ import warnings
 from contextlib import aclosing, closing
 
 import pytest
+import sqlalchemy
+from sqlalchemy.orm import Session
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.noop import NoopBackend
 from deeper_tasks.backends.protocol import Notification, Topic
 from deeper_tasks.domain.state import State
-from deeper_tasks.errors import BackendUnavailableError, DuplicateJobError, InvalidOptionError, UnsupportedError
+from deeper_tasks.errors import (
+    BackendUnavailableError,
+    DuplicateJobError,
+    InvalidOptionError,
+    SchemaError,
+    UnsupportedError,
+)
 from deeper_tasks.integrations.events import JobEnqueued
 
 
@@ -414,3 +422,137 @@ def test_parent_and_forked_children_each_join_transactions_of_their_own(shop):
     command = [sys.executable, "-W", "ignore", "-c", FORK, str(shop.path)]
     done = subprocess.run(command, check=True, timeout=50, capture_output=True, text=True)
     assert done.stdout.strip() == str(shop.orders()) == "[0, 1, 2, 3, 9]"
+
+
+# A store that is not there yet, whose maker holds up all other writers.
+
+
+def alone(path):
+    """Return a manager whose every wait for another writer would be an error at once."""
+    return BackgroundTaskManager(f"sqlite:///{path}?timeout=0.5")
+
+
+def begin(path):
+    """Open a connection, which makes the file, and a transaction that has written."""
+    connection = sqlite3.connect(path, timeout=0.01)
+    connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
+    connection.execute("INSERT INTO orders VALUES (1)")
+    return connection
+
+
+async def test_the_first_enqueue_in_a_transaction_makes_the_store_inside_it(path):
+    manager = alone(path)
+    send = with_task(manager)
+    with closing(begin(path)) as connection:
+        first = await send.with_options(connection=connection).enqueue(1)
+        second = await manager.enqueue_task(send, args=[2], connection=connection)
+        third, fourth = await manager.enqueue_many([send.call(3), send.call(4)], connection=connection)
+        connection.commit()
+    assert len({first, second, third, fourth}) == 4
+    assert await args_of_all(manager) == [1, 2, 3, 4]
+    await manager.close()
+
+
+def test_the_first_enqueue_in_a_transaction_makes_the_store_inside_it_without_a_loop(path):
+    manager = alone(path)
+    send = with_task(manager)
+    with closing(begin(path)) as connection:
+        for number in (1, 2):
+            manager.sync.enqueue_task(send, args=[number], connection=connection)
+        connection.commit()
+    assert manager.sync.list_tasks().total_entries == 2
+    manager.sync.close()
+
+
+async def test_a_store_that_is_rolled_back_with_its_transaction_is_made_by_the_next(path):
+    manager = alone(path)
+    send = with_task(manager)
+    with closing(sqlite3.connect(path, timeout=0.01)) as connection:
+        for number in (1, 2):
+            await send.with_options(connection=connection).enqueue(number)
+            assert connection.in_transaction
+            (connection.rollback if number == 1 else connection.commit)()
+    assert await args_of_all(manager) == [2]
+    await manager.close()
+
+
+async def test_a_rolled_back_store_is_made_by_an_enqueue_without_a_transaction(path):
+    manager = alone(path)
+    send = with_task(manager)
+    with closing(begin(path)) as connection:
+        await send.with_options(connection=connection).enqueue(1)
+        connection.rollback()
+    await send.enqueue(2)
+    assert await args_of_all(manager) == [2]
+    await manager.close()
+
+
+async def test_the_job_of_a_store_that_was_made_in_a_transaction_is_told_of_at_its_commit(path, wait_until):
+    manager, heard = alone(path), []
+    manager.subscribe(heard.append, JobEnqueued)
+    send = with_task(manager)
+    with closing(sqlite3.connect(path)) as connection:
+        task_id = await send.with_options(connection=connection).enqueue(1)
+        connection.commit()
+    await wait_until(lambda: [event.job_id for event in heard] == [task_id])
+    await manager.close()
+
+
+async def test_an_older_store_is_named_at_once_and_the_callers_transaction_goes_on(path):
+    async with alone(path):
+        pass
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM deeper_migration WHERE name LIKE '0003%'")
+        connection.commit()
+        connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
+        connection.execute("INSERT INTO orders VALUES (1)")
+        manager = alone(path)
+        send = with_task(manager)
+        with pytest.raises(SchemaError, match=rf"'{path}' lacks the migrations 0003.*deeper migrate"):
+            await send.with_options(connection=connection).enqueue(1)
+        with pytest.raises(SchemaError, match=rf"'{path}' lacks the migrations 0003.*deeper migrate"):
+            await manager.open()
+        connection.commit()
+        assert connection.execute("SELECT id FROM orders").fetchall() == [(1,)]
+    await manager.close()
+
+
+async def test_a_writer_who_waits_in_vain_is_told_that_the_transaction_may_be_its_own(path):
+    manager = alone(path)
+    with closing(begin(path)), pytest.raises(BackendUnavailableError, match=r"this program's own.*connection="):
+        await with_task(manager).enqueue(1)
+    await manager.close()
+
+
+def test_processes_that_make_the_store_in_their_transactions_take_turns(path):
+    code = """
+        import sqlite3, sys
+        from contextlib import closing
+        from deeper_tasks import BackgroundTaskManager
+        manager = BackgroundTaskManager(f"sqlite:///{sys.argv[1]}")
+        send = manager.task(name="shop.send")(lambda number: None)
+        with closing(sqlite3.connect(sys.argv[1], timeout=30)) as connection, connection:
+            connection.execute("BEGIN IMMEDIATE")
+            manager.sync.enqueue_task(send, args=[1], connection=connection)
+        manager.sync.close()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(path)]
+    children = [subprocess.Popen(command) for _ in range(3)]
+    assert [child.wait(timeout=60) for child in children] == [0, 0, 0]
+    manager = alone(path)
+    assert manager.sync.list_tasks().total_entries == 3
+    manager.sync.close()
+
+
+def test_a_session_of_sqlalchemy_makes_the_store_in_its_transaction(path):
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+    manager = alone(path)
+    send = with_task(manager)
+    with Session(engine) as session, session.begin():
+        session.execute(sqlalchemy.text("CREATE TABLE orders (id INTEGER PRIMARY KEY)"))
+        session.execute(sqlalchemy.text("INSERT INTO orders VALUES (1)"))
+        connection = session.connection().connection.driver_connection
+        manager.sync.enqueue_task(send, args=[1], connection=connection)
+    assert manager.sync.list_tasks().total_entries == 1
+    manager.sync.close()
+    engine.dispose()

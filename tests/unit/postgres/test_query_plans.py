@@ -272,6 +272,8 @@ class Day:
         yield "schedule_runs", backend.schedule_runs(NO_OVERLAP.name)
         yield "pause_schedule", backend.pause_schedule(NO_OVERLAP.name, is_paused=True, now=NOW + HOUR)
         yield "remove_schedule", backend.remove_schedule(NO_OVERLAP.name)
+        yield "put_schedule of declared", backend.put_schedule(replace(NO_OVERLAP, is_declared=True), now=NOW)
+        yield "remove_schedule of declared", backend.remove_schedule(NO_OVERLAP.name, is_remembered=True)
 
 
 async def live(url, watch, fill, number, *, is_planned_while_empty):
@@ -373,6 +375,8 @@ EVERY_CALL = {
     "schedule_runs": {"job_pkey"},
     "pause_schedule": set(),
     "remove_schedule": set(),
+    "put_schedule of declared": set(),
+    "remove_schedule of declared": set(),
 }
 LISTS_BY = {
     SortKey.INSERTED_AT: {"job_running", "job_pending", "job_moved", "job_ended_at_once", "job_pkey"},

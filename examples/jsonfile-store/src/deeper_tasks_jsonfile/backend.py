@@ -56,10 +56,15 @@ class JsonFileBackend:
 
     # life
 
-    async def open(self, *, create: bool = True) -> None:
-        if create:
-            await asyncio.to_thread(self._file.make)
+    async def open(self, *, create: bool = True, will_join: bool = False) -> bool:  # noqa: ARG002 - it cannot be joined
+        is_new = create and await asyncio.to_thread(self._file.make)
         await self._read(lambda _: None)
+        return is_new
+
+    @property
+    def location(self) -> str:
+        """The absolute path of the file."""
+        return str(self._file.path)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._file.close)
@@ -142,8 +147,8 @@ class JsonFileBackend:
     async def pause_schedule(self, name: str, *, is_paused: bool, now: datetime | None = None) -> ScheduleEntry | None:
         return await self._change(schedules.pause_schedule, name, is_paused=is_paused, now=_moment(now))
 
-    async def remove_schedule(self, name: str) -> bool:
-        return await self._change(schedules.remove_schedule, name)
+    async def remove_schedule(self, name: str, *, is_remembered: bool = False) -> bool:
+        return await self._change(schedules.remove_schedule, name, is_remembered=is_remembered)
 
     async def schedules(self, *, now: datetime | None = None) -> ScheduleBook:
         return await self._read(schedules.schedules, now=_moment(now))

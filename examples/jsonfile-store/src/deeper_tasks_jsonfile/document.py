@@ -15,7 +15,7 @@ from deeper_tasks.domain.end_of_time import later
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_ERRORS, ErrorReport, Job
 from deeper_tasks.domain.marks import NO_MARKS, Marks
-from deeper_tasks.domain.schedule import ScheduleEntry
+from deeper_tasks.domain.schedule import Schedule, ScheduleEntry
 from deeper_tasks.domain.schedule_run import ScheduleRun
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique, outlives_deletion
@@ -79,6 +79,7 @@ class Document(Struct, kw_only=True, omit_defaults=True):
     nodes: dict[NodeId, NodeRecord] = {}
     queues: dict[str, QueueSettings] = {}
     entries: dict[str, ScheduleEntry] = {}
+    removed: dict[str, Schedule] = {}
     runs: dict[str, list[ScheduleRun]] = {}
     ended: dict[int, dict[str, dict[State, int]]] = {}
 

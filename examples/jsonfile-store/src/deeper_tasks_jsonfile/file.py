@@ -35,6 +35,11 @@ class DocumentFile:
         self._text = b""
         self._document: Document | None = None
 
+    @property
+    def path(self) -> Path:
+        """Where the file lies."""
+        return self._path
+
     @contextmanager
     def reading(self) -> Iterator[Document]:
         """
@@ -63,11 +68,13 @@ class DocumentFile:
                 self._write(text)
             self._document = document
 
-    def make(self) -> None:
-        """Write an empty document, unless there is one."""
+    def make(self) -> bool:
+        """Write an empty document, unless there is one; returns whether it was written."""
         with self._locked(makes_it=True):
-            if not self._path.exists():
+            is_new = not self._path.exists()
+            if is_new:
                 self._write(msgspec.json.encode(Document(version=VERSION)))
+            return is_new
 
     def close(self) -> None:
         """Let go of what was read, when the call under way has ended."""

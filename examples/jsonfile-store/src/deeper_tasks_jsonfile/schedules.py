@@ -35,6 +35,7 @@ def put_schedule(document: Document, schedule: Schedule, *, now: datetime) -> Sc
     elif known is not None:
         entry = replace(known, schedule=schedule, next_run=next_run)
     document.entries[schedule.name] = entry
+    document.removed.pop(schedule.name, None)
     return document.entries[schedule.name]
 
 
@@ -48,15 +49,24 @@ def pause_schedule(document: Document, name: str, *, is_paused: bool, now: datet
     return document.entries[name]
 
 
-def remove_schedule(document: Document, name: str) -> bool:
-    """Remove an entry and its history."""
+def remove_schedule(document: Document, name: str, *, is_remembered: bool) -> bool:
+    """Remove an entry and its history, and remember what the code declares, if that is wanted."""
     document.runs.pop(name, None)
-    return document.entries.pop(name, None) is not None
+    entry = document.entries.pop(name, None)
+    if not is_remembered:
+        document.removed.pop(name, None)
+    elif entry is not None and entry.schedule.is_declared:
+        document.removed[name] = entry.schedule
+    return entry is not None
 
 
 def schedules(document: Document, *, now: datetime) -> ScheduleBook:
     """Return all entries, by name."""
-    return ScheduleBook(now=now, entries=tuple(entry for _, entry in sorted(document.entries.items())))
+    return ScheduleBook(
+        now=now,
+        entries=tuple(entry for _, entry in sorted(document.entries.items())),
+        removed=tuple(schedule for _, schedule in sorted(document.removed.items())),
+    )
 
 
 def fire(document: Document, firing: Firing, *, now: datetime) -> Fired | None:

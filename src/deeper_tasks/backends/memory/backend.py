@@ -79,8 +79,8 @@ class MemoryBackend:
 
     # life
 
-    async def open(self, *, create: bool = True) -> None:
-        pass
+    async def open(self, *, create: bool = True, will_join: bool = False) -> bool:  # noqa: ARG002 - it is always there
+        return False
 
     async def close(self) -> None:
         self._listeners.close()
@@ -252,9 +252,9 @@ class MemoryBackend:
         with self._lock:
             return self._timetable.pause(name, is_paused=is_paused, now=self._moment(now))
 
-    async def remove_schedule(self, name: str) -> bool:
+    async def remove_schedule(self, name: str, *, is_remembered: bool = False) -> bool:
         with self._lock:
-            return self._timetable.remove(name)
+            return self._timetable.remove(name, is_remembered=is_remembered)
 
     async def schedules(self, *, now: datetime | None = None) -> ScheduleBook:
         with self._lock:

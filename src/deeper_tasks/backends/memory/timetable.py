@@ -31,6 +31,7 @@ class Timetable:
     def __init__(self, jobs: JobTable) -> None:
         self._jobs = jobs
         self._entries: dict[str, ScheduleEntry] = {}
+        self._removed: dict[str, Schedule] = {}
         self._runs: defaultdict[str, deque[ScheduleRun]] = defaultdict(lambda: deque(maxlen=MAX_KEPT_RUNS))
 
     def put(self, schedule: Schedule, *, now: datetime) -> ScheduleEntry:
@@ -42,6 +43,7 @@ class Timetable:
         else:
             entry = replace(known, schedule=schedule, next_run=next_run)
         self._entries[schedule.name] = entry
+        self._removed.pop(schedule.name, None)
         return entry
 
     def pause(self, name: str, *, is_paused: bool, now: datetime) -> ScheduleEntry | None:
@@ -56,14 +58,23 @@ class Timetable:
         self._entries[name] = entry
         return entry
 
-    def remove(self, name: str) -> bool:
-        """Remove an entry with its history, if it is there."""
+    def remove(self, name: str, *, is_remembered: bool) -> bool:
+        """Remove an entry with its history, if it is there, and remember what the code declares, if that is wanted."""
         self._runs.pop(name, None)
-        return self._entries.pop(name, None) is not None
+        entry = self._entries.pop(name, None)
+        if not is_remembered:
+            self._removed.pop(name, None)
+        elif entry is not None and entry.schedule.is_declared:
+            self._removed[name] = entry.schedule
+        return entry is not None
 
     def book(self, *, now: datetime) -> ScheduleBook:
         """Return all entries, by name."""
-        return ScheduleBook(now=now, entries=tuple(entry for _, entry in sorted(self._entries.items())))
+        return ScheduleBook(
+            now=now,
+            entries=tuple(entry for _, entry in sorted(self._entries.items())),
+            removed=tuple(schedule for _, schedule in sorted(self._removed.items())),
+        )
 
     def fire(self, firing: Firing, *, now: datetime) -> Fired | None:
         """Insert an entry's jobs and move its next run, if that is due and all is as it was planned."""

@@ -80,21 +80,23 @@ class PostgresBackend:
 
     # life
 
-    async def open(self, *, create: bool = True) -> None:
+    async def open(self, *, create: bool = True, will_join: bool = False) -> bool:  # noqa: ARG002 - no writer waits
         if self._store is not None:
-            return
+            return False
+        is_new = False
         self._database.connections.reopen()
         try:
             address = self._database.address
             await self._database.ask(partial(session.check, address=address))
             if await self._database.ask(partial(schema.missing, address=address)):
                 async with self._database.alone() as connection:
-                    await schema.make_ready(connection, address, create=create)
+                    is_new = await schema.make_ready(connection, address, create=create)
             [(self._store,)] = await self._database.call(schema.SELECT_STORE, {})
             self._wake.open()
         except BaseException:
             await self.close()
             raise
+        return is_new
 
     async def close(self) -> None:
         self._store = None
@@ -222,8 +224,8 @@ class PostgresBackend:
     async def pause_schedule(self, name: str, *, is_paused: bool, now: datetime | None = None) -> ScheduleEntry | None:
         return await self._run(partial(schedules.pause_schedule, name=name, is_paused=is_paused, now=moment_text(now)))
 
-    async def remove_schedule(self, name: str) -> bool:
-        return await self._run(partial(schedules.remove_schedule, name=name))
+    async def remove_schedule(self, name: str, *, is_remembered: bool = False) -> bool:
+        return await self._run(partial(schedules.remove_schedule, name=name, is_remembered=is_remembered))
 
     async def schedules(self, *, now: datetime | None = None) -> ScheduleBook:
         return await self._run(partial(schedules.schedules, now=moment_text(now)))

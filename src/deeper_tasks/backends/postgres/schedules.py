@@ -17,7 +17,7 @@ from deeper_tasks.backends.postgres.codec import (
 )
 from deeper_tasks.backends.postgres.database import Transaction
 from deeper_tasks.backends.postgres.produce import insert_inside
-from deeper_tasks.backends.reading import Reading, read_schedule, to_outcome
+from deeper_tasks.backends.reading import Reading, read_removed, read_schedule, to_outcome
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion
 from deeper_tasks.domain.schedule import (
@@ -46,6 +46,12 @@ INSERT INTO schedule (name, document, next_run) VALUES (%(name)s, %(document)s, 
 ON CONFLICT (name) DO UPDATE SET document = excluded.document, next_run = excluded.next_run
 """
 REMOVE = "DELETE FROM schedule WHERE name = %(name)s"
+REMEMBER = """
+INSERT INTO removed_schedule (name, document) VALUES (%(name)s, %(document)s)
+ON CONFLICT (name) DO UPDATE SET document = excluded.document
+"""
+FORGET = "DELETE FROM removed_schedule WHERE name = %(name)s"
+SELECT_REMOVED = "SELECT name, document FROM removed_schedule ORDER BY name"
 PAUSE = """
 UPDATE schedule SET paused_at = %(paused_at)s::timestamptz, next_run = %(next_run)s::timestamptz WHERE name = %(name)s
 """
@@ -99,6 +105,7 @@ async def put_schedule(transaction: Transaction, schedule: Schedule, *, now: str
     if known is not None and known.damage:
         # Nothing of it is kept but that it is paused.
         await transaction.execute(REMOVE, values)
+    await transaction.execute(FORGET, values)
     await transaction.execute(PUT, values)
     if known is not None and known.damage and known.paused_at is not None:
         await transaction.execute(PAUSE, {**values, "paused_at": moment_text(moment)})
@@ -121,9 +128,14 @@ async def pause_schedule(
     return await _entry(transaction, name)
 
 
-async def remove_schedule(transaction: Transaction, name: str) -> bool:
+async def remove_schedule(transaction: Transaction, name: str, *, is_remembered: bool) -> bool:
     """Remove an entry and its history; see `Backend.remove_schedule`."""
     await _locked(transaction, name, now=None)
+    entry = await _entry(transaction, name)
+    if not is_remembered:
+        await transaction.execute(FORGET, {"name": name})
+    elif entry is not None and entry.schedule.is_declared:
+        await transaction.execute(REMEMBER, {"name": name, "document": to_json(entry.schedule)})
     await transaction.execute(DROP_RUNS, {"name": name})
     return await transaction.execute(REMOVE, {"name": name}) > 0
 
@@ -131,7 +143,11 @@ async def remove_schedule(transaction: Transaction, name: str) -> bool:
 async def schedules(transaction: Transaction, *, now: str | None) -> ScheduleBook:
     """Return all entries; see `Backend.schedules`."""
     [(moment,)] = await transaction.rows(SELECT_NOW, {"now": now})
-    return ScheduleBook(now=moment, entries=tuple(map(_to_entry, await transaction.rows(SELECT_ENTRIES))))
+    return ScheduleBook(
+        now=moment,
+        entries=tuple(map(_to_entry, await transaction.rows(SELECT_ENTRIES))),
+        removed=read_removed(await transaction.rows(SELECT_REMOVED)),
+    )
 
 
 async def fire(transaction: Transaction, firing: Firing, *, store: str, now: str | None) -> Fired | None:

@@ -100,12 +100,12 @@ async def missing(connection: Connection, address: Address) -> list[Migration]:
     if await _has_ledger(connection, address):
         statement = f'SELECT name FROM "{address.schema}".migration'
         applied = {row[0] for row in await (await connection.execute(statement)).fetchall()}
-    return lacking(known_migrations(), applied=applied)
+    return lacking(known_migrations(), applied=applied, store=repr(address))
 
 
-async def make_ready(connection: Connection, address: Address, *, create: bool) -> None:
+async def make_ready(connection: Connection, address: Address, *, create: bool) -> bool:
     """
-    Create the schema, where that is wanted, in a database that has none of ours.
+    Create the schema, where that is wanted, in a database that has none of ours; returns whether it was created.
 
     Raises:
         SchemaError: there is none, and it is not wanted or may not be made; or it is
@@ -114,14 +114,14 @@ async def make_ready(connection: Connection, address: Address, *, create: bool) 
     is_new = not await _has_ledger(connection, address)
     lacking = await missing(connection, address)
     if not lacking:
-        return
+        return False
     if not is_new:
         names = ", ".join(step.name for step in lacking)
         raise SchemaError(f"{address!r} lacks the migrations {names}; run 'deeper migrate'")
     if not create:
         raise SchemaError(f"{address!r} holds no jobs of deeper_tasks; an enqueue or 'deeper migrate' prepares it")
     try:
-        await migrate(connection, address)
+        return bool(await migrate(connection, address))
     except psycopg.errors.InsufficientPrivilege as error:
         raise SchemaError(
             f"{address!r}: this user may not make the schema: {error.diag.message_primary}; have one who may run "

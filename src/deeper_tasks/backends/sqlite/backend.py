@@ -63,7 +63,7 @@ from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
-from deeper_tasks.errors import BackendError, BackendUnavailableError, TransactionError, UnsupportedError
+from deeper_tasks.errors import BackendUnavailableError, TransactionError, UnsupportedError
 from deeper_tasks.tasks import open_transaction
 
 T = TypeVar("T")
@@ -105,6 +105,7 @@ class SQLiteBackend:
         self._reader: Reader | None = None
         self._lister: Reader | None = None
         self._is_ready = False
+        self._has_made_inside = False
         self._is_to_be_shortened = False
         self._pid = os.getpid()
         # Now, not with the first thread: who makes a store seldom forks at the same moment.
@@ -112,34 +113,42 @@ class SQLiteBackend:
 
     # life
 
-    async def open(self, *, create: bool = True) -> None:
+    async def open(self, *, create: bool = True, will_join: bool = False) -> bool:
         self._forget_parent()
         if not create and not self._database.path.exists():
-            raise BackendUnavailableError(f"there is no database {str(self._database.path)!r}; an enqueue makes it")
+            raise BackendUnavailableError(f"there is no database {self.location!r}; an enqueue makes it")
         self._start_once()
-        if self._is_ready:
-            return
+        if self._is_ready or will_join:
+            return False
         # Of several first users each asks, so that none reads before the schema is there.
         try:
-            if not await self._looks_ready():
-                await self._write(partial(schema.make_ready, create=create))
+            is_new = not await self._looks_ready() and await self._write(partial(schema.make_ready, create=create))
         except BaseException:
             await self.close()
             raise
         self._is_ready = True
+        return is_new
+
+    @property
+    def location(self) -> str:
+        """The absolute path of the file."""
+        return str(self._database.path)
 
     async def _looks_ready(self) -> bool:
         """
         Whether there is nothing to prepare, as far as a look can tell.
 
-        Who opens the store inside a transaction of their own holds up all other writers, and so a check by writing.
+        A caller with an open transaction blocks every writer, so a check that writes would block too.
+
+        Raises:
+            SchemaError: what is there is older than this code, or newer.
         """
         path = self._database.path
         if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
             return False
         try:
             return await self._read(schema.is_ready)
-        except BackendError:
+        except BackendUnavailableError:
             return False
 
     async def close(self) -> None:
@@ -203,11 +212,19 @@ class SQLiteBackend:
 
     def _insert_inside(self, connection: object, batches: list[Sequence[NewJob]], *, now: int) -> list[Insertion]:
         self._open_thread(lambda: self._writer)
-        return run_inside(
-            connection,
-            lambda cursor: [answer for batch in batches for answer in produce.insert(cursor, batch, now=now)],
-            database=self._database,
-        )
+
+        def insert(cursor: sqlite3.Cursor) -> list[Insertion]:
+            if not self._is_ready:
+                self._make_ready_inside(cursor)
+            return [answer for batch in batches for answer in produce.insert(cursor, batch, now=now)]
+
+        return run_inside(connection, insert, database=self._database)
+
+    def _make_ready_inside(self, cursor: sqlite3.Cursor) -> None:
+        """Make the schema in the caller's transaction: the writing thread would wait for the end of that."""
+        self._has_made_inside |= schema.make_ready(cursor, create=True)
+        # What a caller's transaction has made here may be rolled back with it.
+        self._is_ready = not self._has_made_inside
 
     # consume
 
@@ -295,8 +312,8 @@ class SQLiteBackend:
     async def pause_schedule(self, name: str, *, is_paused: bool, now: datetime | None = None) -> ScheduleEntry | None:
         return await self._write(partial(schedules.pause_schedule, name=name, is_paused=is_paused, now=_clock(now)))
 
-    async def remove_schedule(self, name: str) -> bool:
-        return await self._write(partial(schedules.remove_schedule, name=name))
+    async def remove_schedule(self, name: str, *, is_remembered: bool = False) -> bool:
+        return await self._write(partial(schedules.remove_schedule, name=name, is_remembered=is_remembered))
 
     async def schedules(self, *, now: datetime | None = None) -> ScheduleBook:
         return await self._read(partial(schedules.schedules, now=_clock(now)))

@@ -34,7 +34,10 @@ _WORDS: tuple[tuple[str, type[BackendError], str], ...] = (
     (
         "SQLITE_BUSY",
         BackendUnavailableError,
-        "the database {path!r} was locked for longer than {timeout}, by a transaction of another connection",
+        (
+            "the database {path!r} was locked for longer than {timeout}, by a transaction of another connection; "
+            "if it is this program's own, end it first, or enqueue inside it with connection="
+        ),
     ),
 )
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from deeper_tasks.backends.codes import CODES
-from deeper_tasks.backends.reading import Reading, read_schedule, to_outcome
+from deeper_tasks.backends.reading import Reading, read_removed, read_schedule, to_outcome
 from deeper_tasks.backends.sqlite import produce
 from deeper_tasks.backends.sqlite.codec import micros, moment, read_moment, read_optional_moment, to_json
 from deeper_tasks.domain.ids import JobId
@@ -34,6 +34,12 @@ INSERT INTO deeper_schedule (name, document, next_run) VALUES (?, ?, ?)
 ON CONFLICT (name) DO UPDATE SET document = excluded.document, next_run = excluded.next_run
 """
 REMOVE = "DELETE FROM deeper_schedule WHERE name = ?"
+REMEMBER = """
+INSERT INTO deeper_removed_schedule (name, document) VALUES (?, ?)
+ON CONFLICT (name) DO UPDATE SET document = excluded.document
+"""
+FORGET = "DELETE FROM deeper_removed_schedule WHERE name = ?"
+SELECT_REMOVED = "SELECT name, document FROM deeper_removed_schedule ORDER BY name"
 PAUSE = "UPDATE deeper_schedule SET paused_at = :paused_at, next_run = :next_run WHERE name = :name"
 SELECT_KNOWN_JOBS = """
 SELECT id FROM deeper_job WHERE id IN (SELECT value FROM json_each(:jobs))
@@ -82,6 +88,7 @@ def put_schedule(connection: sqlite3.Connection, schedule: Schedule, *, now: int
     if known is not None and known.damage:
         # Nothing of it is kept but that it is paused.
         connection.execute(REMOVE, (schedule.name,))
+    connection.execute(FORGET, (schedule.name,))
     connection.execute(PUT, (schedule.name, to_json(schedule), micros(next_run)))
     if known is not None and known.damage and known.paused_at is not None:
         connection.execute(PAUSE, {"name": schedule.name, "paused_at": now, "next_run": micros(next_run)})
@@ -100,15 +107,24 @@ def pause_schedule(connection: sqlite3.Connection, name: str, *, is_paused: bool
     return _entry(connection, name)
 
 
-def remove_schedule(connection: sqlite3.Connection, name: str) -> bool:
+def remove_schedule(connection: sqlite3.Connection, name: str, *, is_remembered: bool) -> bool:
     """Remove an entry and its history; see `Backend.remove_schedule`."""
+    entry = _entry(connection, name)
+    if not is_remembered:
+        connection.execute(FORGET, (name,))
+    elif entry is not None and entry.schedule.is_declared:
+        connection.execute(REMEMBER, (name, to_json(entry.schedule)))
     connection.execute(DROP_RUNS, {"name": name})
     return connection.execute(REMOVE, (name,)).rowcount > 0
 
 
 def schedules(connection: sqlite3.Connection, *, now: int) -> ScheduleBook:
     """Return all entries; see `Backend.schedules`."""
-    return ScheduleBook(now=moment(now), entries=tuple(map(_to_entry, connection.execute(SELECT_ENTRIES))))
+    return ScheduleBook(
+        now=moment(now),
+        entries=tuple(map(_to_entry, connection.execute(SELECT_ENTRIES))),
+        removed=read_removed(connection.execute(SELECT_REMOVED)),
+    )
 
 
 def fire(connection: sqlite3.Connection, firing: Firing, *, now: int) -> Fired | None:

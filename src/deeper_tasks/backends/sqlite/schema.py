@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import cache
 
 from deeper_tasks.backends.migrations import Migration, lacking, migrations_of
+from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.errors import SchemaError
 
 _CREATE_LEDGER = """
@@ -20,10 +22,10 @@ _INSERT_APPLIED = "INSERT INTO deeper_migration (name) VALUES (?)"
 
 def known_migrations() -> list[Migration]:
     """Return the migrations that this code carries, in order."""
-    return migrations_of(__package__)
+    return list(_carried())
 
 
-def migrate(connection: sqlite3.Connection) -> tuple[str, ...]:
+def migrate(connection: Statements) -> tuple[str, ...]:
     """Apply what is missing, within the caller's transaction; returns the names applied."""
     steps = missing(connection)
     connection.execute(_CREATE_LEDGER)
@@ -43,35 +45,57 @@ def script(steps: list[Migration]) -> str:
     return "\n\n".join([*parts, "COMMIT;\n"])
 
 
-def is_ready(connection: sqlite3.Connection) -> bool:
-    """Whether the schema is the one that this code wants."""
-    return _has_ledger(connection) and not missing(connection)
-
-
-def make_ready(connection: sqlite3.Connection, *, create: bool) -> None:
+def is_ready(connection: Statements) -> bool:
     """
-    Create the schema, where that is wanted, in a database that has none of ours.
+    Whether the schema is the one that this code wants; False: there is none.
+
+    Raises:
+        SchemaError: it is older than this code and waits for `migrate`, or newer.
+    """
+    if not _has_ledger(connection):
+        return False
+    if lacking := missing(connection):
+        names = ", ".join(step.name for step in lacking)
+        raise SchemaError(f"{_shown(connection)} lacks the migrations {names}; run 'deeper migrate'")
+    return True
+
+
+def make_ready(connection: Statements, *, create: bool) -> bool:
+    """
+    Create the schema, where that is wanted, in a database that has none of ours; returns whether it was created.
 
     Raises:
         SchemaError: there is none; or it is older than this code and waits for `migrate`, or newer.
     """
-    if not _has_ledger(connection):
-        if not create:
-            raise SchemaError("the database holds no jobs of deeper_tasks; an enqueue or 'deeper migrate' prepares it")
-        migrate(connection)
-    elif lacking := missing(connection):
-        names = ", ".join(step.name for step in lacking)
-        raise SchemaError(f"the database lacks the migrations {names}; run 'deeper migrate'")
+    if is_ready(connection):
+        return False
+    if not create:
+        raise SchemaError(
+            f"{_shown(connection)} holds no jobs of deeper_tasks; an enqueue or 'deeper migrate' prepares it"
+        )
+    migrate(connection)
+    return True
 
 
-def _has_ledger(connection: sqlite3.Connection) -> bool:
+def _has_ledger(connection: Statements) -> bool:
     return connection.execute(_SELECT_LEDGER).fetchone() is not None
 
 
-def missing(connection: sqlite3.Connection) -> list[Migration]:
+def missing(connection: Statements) -> list[Migration]:
     """Return the migrations that the database lacks, in order. Raises SchemaError if it is newer than this code."""
     applied = {row[0] for row in connection.execute(_SELECT_APPLIED)} if _has_ledger(connection) else set()
-    return lacking(known_migrations(), applied=applied)
+    return lacking(known_migrations(), applied=applied, store=_shown(connection))
+
+
+@cache
+def _carried() -> tuple[Migration, ...]:
+    return tuple(migrations_of(__package__))
+
+
+def _shown(connection: Statements) -> str:
+    """Return what messages call the database of a connection: its file."""
+    file = next((file for _, name, file in connection.execute("PRAGMA database_list") if name == "main"), "")
+    return f"the database {file!r}" if file else "the database in memory"
 
 
 def _noted(step: Migration) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from deeper_tasks.backends.diagnosable import Diagnosable
 from deeper_tasks.backends.protocol import Backend
-from deeper_tasks.config import Settings, redacted
+from deeper_tasks.config import Settings
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError
 from deeper_tasks.manager.diagnosis import clock, damage, jobs, queues, schedules, workers
 from deeper_tasks.manager.diagnosis.scene import Scene, look_around
+from deeper_tasks.manager.stores import shown_store
 from deeper_tasks.tasks import TaskRegistry
 
 OnCheck = Callable[[str], None]
@@ -46,7 +47,7 @@ async def examine(
         scene = await look_around(backend, settings=settings, registry=registry)
     except BackendError as error:
         return [*findings, _refused(error)]
-    findings.append(fine("store", f"{redacted(settings.url)} answers, and its schema is this version's"))
+    findings.append(fine("store", f"{shown_store(settings.url, backend)} answers, and its schema is this version's"))
     for name, check in _CHECKS.items():
         on_check(name)
         findings += check(scene)

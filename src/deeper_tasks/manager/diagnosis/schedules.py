@@ -7,7 +7,7 @@ from shlex import quote
 
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
-from deeper_tasks.domain.schedule import ON_TIME, ScheduleEntry
+from deeper_tasks.domain.schedule import ON_TIME, Schedule, ScheduleEntry
 from deeper_tasks.manager.diagnosis.jobs import is_known
 from deeper_tasks.manager.diagnosis.scene import Scene
 from deeper_tasks.manager.diagnosis.wording import count
@@ -17,7 +17,17 @@ def examine(scene: Scene) -> list[Finding]:
     """Return what is found about the recurring tasks."""
     entries = scene.book.entries
     findings = [finding for entry in entries for finding in _of_entry(scene, entry)]
+    findings += [_of_removed(schedule) for schedule in scene.book.removed]
     return findings or [fine("recurring tasks", f"{count(len(entries), 'recurring task')}, none of them late")]
+
+
+def _of_removed(schedule: Schedule) -> Finding:
+    name = schedule.name
+    return warning(
+        "removed recurring task",
+        f"{name!r} stands in the code, was removed by request, and fires nothing until its definition changes",
+        f"take cron= out of its task; or bring it back: deeper schedules resume {quote(name)}",
+    )
 
 
 def _of_entry(scene: Scene, entry: ScheduleEntry) -> Iterator[Finding]:

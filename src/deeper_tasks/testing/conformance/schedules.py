@@ -30,6 +30,7 @@ from deeper_tasks.testing.conformance.scene import (
     SECOND,
     join,
     look,
+    new_id,
     only,
     settle,
     state_of,
@@ -134,6 +135,36 @@ class SchedulesConformance:
         assert not await backend.remove_schedule("another")
         assert await backend.remove_schedule(HOURLY.name)
         assert not await backend.remove_schedule(HOURLY.name)
+
+    async def test_the_definition_of_a_declared_entry_that_is_removed_is_remembered_until_it_is_put_again(
+        self, backend: Backend
+    ) -> None:
+        declared, other = replace(HOURLY, is_declared=True), replace(HOURLY, name="another", is_declared=True)
+        await backend.put_schedule(declared, now=NOW)
+        await fire(backend)
+        await backend.put_schedule(other, now=NOW)
+        for schedule in (declared, other):
+            assert await backend.remove_schedule(schedule.name, is_remembered=True)
+        book = await backend.schedules(now=NOW)
+        assert (book.entries, book.removed) == ((), (other, declared))
+        assert not await backend.remove_schedule(declared.name, is_remembered=True)
+        assert await backend.run_schedule(declared.name, job_id=new_id(), now=NOW) is None
+        assert await backend.pause_schedule(declared.name, is_paused=False, now=NOW) is None
+        entry = await backend.put_schedule(declared, now=NOW + DAY)
+        assert (entry.last_run, entry.next_run) == (None, DUE + DAY)
+        assert await backend.schedule_runs(declared.name) == []
+        assert (await backend.schedules(now=NOW)).removed == (other,)
+        await backend.remove_schedule(other.name)
+        assert (await backend.schedules(now=NOW)).removed == ()
+
+    async def test_an_entry_that_no_code_declares_and_one_that_it_has_dropped_are_not_remembered(
+        self, backend: Backend
+    ) -> None:
+        await backend.put_schedule(HOURLY, now=NOW)
+        assert await backend.remove_schedule(HOURLY.name, is_remembered=True)
+        await backend.put_schedule(replace(HOURLY, is_declared=True), now=NOW)
+        assert await backend.remove_schedule(HOURLY.name)
+        assert (await backend.schedules(now=NOW)).removed == ()
 
     async def test_a_firing_inserts_the_job_and_moves_the_next_run(self, backend: Backend) -> None:
         await backend.put_schedule(HOURLY, now=NOW)

@@ -129,6 +129,13 @@ CREATE TABLE schedule (
     paused_at timestamptz
 );
 
+-- The definitions of entries that were removed while the code declared them: a worker that declares the same again is
+-- not followed.
+CREATE TABLE removed_schedule (
+    name     text NOT NULL PRIMARY KEY,
+    document text NOT NULL
+);
+
 -- The history of the recurring entries: the newest runs of each, in the order of writing.
 -- due_at is the due time, fired_at when a worker dealt with it; outcome is a RunOutcome.
 CREATE TABLE schedule_run (

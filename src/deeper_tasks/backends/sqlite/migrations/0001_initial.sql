@@ -84,3 +84,10 @@ CREATE TABLE deeper_schedule (
     last_job  TEXT,
     paused_at INTEGER
 ) STRICT, WITHOUT ROWID;
+
+-- The definitions of entries that were removed while the code declared them: a worker that declares the same again is
+-- not followed.
+CREATE TABLE deeper_removed_schedule (
+    name     TEXT NOT NULL PRIMARY KEY,
+    document TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
