@@ -6,7 +6,8 @@ Errors: every exception that deeper_tasks raises on purpose.
     ├── TaskError
     │   ├── TaskNotFoundError
     │   ├── InvalidArgumentsError
-    │   └── InvalidOptionError
+    │   ├── InvalidOptionError
+    │   └── UnknownNameError
     ├── JobError
     │   ├── JobNotFoundError
     │   ├── AmbiguousIdError
@@ -49,6 +50,10 @@ class InvalidArgumentsError(TaskError, ValueError):
 
 class InvalidOptionError(TaskError, ValueError):
     """An option is unknown or has a value that cannot be used."""
+
+
+class UnknownNameError(TaskError, AttributeError):
+    """A task or manager has no such attribute. The message says what takes the place of another library's."""
 
 
 class JobError(DeeperTasksError):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 import traceback
+from contextlib import suppress
 from operator import attrgetter
+from pathlib import Path
 from types import ModuleType
 
 from deeper_tasks import BackgroundTaskManager
@@ -23,8 +26,10 @@ def load_manager(place: str) -> BackgroundTaskManager:
         ConfigError: there is no such module or manager; the message has the way out.
     """
     name, colon, attribute = place.partition(":")
+    if name.endswith(".py") or os.sep in name:
+        raise ConfigError(f"{place!r} names a file, not a module; write {_module_of(name)}:{attribute or 'manager'}")
     if not (name and colon and attribute):
-        raise ConfigError(f"{place!r} names no manager; write module:manager, such as myapp.tasks:manager")
+        raise ConfigError(f"{place!r} names no manager; {_likely(name)}")
     module = _import(name)
     try:
         found = attrgetter(attribute)(module)
@@ -34,6 +39,33 @@ def load_manager(place: str) -> BackgroundTaskManager:
         raise ConfigError(f"{place!r} is {type(found).__name__}, not a BackgroundTaskManager; {_managers_in(module)}")
     found.place = place
     return found
+
+
+def _module_of(path: str) -> str:
+    """Return the name by which a file is imported: from the innermost folder on that is no package."""
+    file = Path(path).absolute()
+    parts = [] if file.stem == "__init__" else [file.stem]
+    for folder in file.parents:
+        if not (folder / "__init__.py").exists():
+            break
+        parts.insert(0, folder.name)
+    return ".".join(parts)
+
+
+def _likely(name: str) -> str:
+    """Return what was probably meant by a place without a manager: the module's own, or a dot for the colon."""
+    if _is_module(name):
+        return _managers_in(_import(name))
+    module, _, attribute = name.rpartition(".")
+    return f"write {module}:{attribute}" if _is_module(module) else "write module:manager, such as myapp.tasks:manager"
+
+
+def _is_module(name: str) -> bool:
+    find_from_working_folder()
+    # What cannot be looked for, an empty name for example, is none.
+    with suppress(ImportError, AttributeError, ValueError):
+        return importlib.util.find_spec(name) is not None
+    return False
 
 
 def find_from_working_folder() -> None:

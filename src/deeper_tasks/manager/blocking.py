@@ -11,10 +11,10 @@ from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.producer import common_connection
 from deeper_tasks.manager.progress import OnProgress
 from deeper_tasks.sync import LoopThread, blocking, carry_out
-from deeper_tasks.tasks import JobRequest, TaskCall, TaskId
+from deeper_tasks.tasks import JobRequest, ManagerHabits, TaskCall, TaskId
 
 
-class BlockingFacade:
+class BlockingFacade(ManagerHabits):
     """`manager.sync`: each method as in the manager, blocking until it is done."""
 
     def __init__(self, facade: Facade) -> None:

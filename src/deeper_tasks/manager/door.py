@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 from deeper_tasks.errors import InvalidOptionError
-from deeper_tasks.tasks import TaskCall
+from deeper_tasks.tasks import BlockingTask, BoundTask, TaskCall
+from deeper_tasks.tasks.quoting import quoted
 
 _MOST_RUNS = 1_000
 
@@ -39,12 +41,37 @@ def check_progress(on_progress: object) -> None:
         )
 
 
+def no_task(given: object) -> str:
+    """Return the message about what was given in place of a task, without a function's name beside it."""
+    if inspect.iscoroutine(given):
+        # It is told here, and needs no warning besides.
+        given.close()
+        return (
+            f"a task was called where it is to be named: pass the task itself, as in "
+            f"enqueue_task({given.__name__}, args=[…])"
+        )
+    if isinstance(given, BoundTask | BlockingTask):
+        return f"{given.task!r} with options enqueues by itself: task.with_options(…).enqueue(…)"
+    if isinstance(given, TaskCall):
+        return "a call is enqueued by enqueue_many([call]); enqueue_task takes the task, and args=[…]"
+    if callable(given) and not inspect.isclass(given):
+        name = getattr(given, "__qualname__", None) or quoted(given)
+        return f"{name} is a function, and no task; decorate it with @manager.task, and pass what that makes of it"
+    if isinstance(given, str | ModuleType) or inspect.isclass(given):
+        return f"name the function too: enqueue_task({quoted(given)}, 'function', args)"
+    return f"a task cannot be a `{type(given).__qualname__}`; pass the task, or the names of its module and function"
+
+
 def to_calls(calls: object) -> list[TaskCall]:
     """Return the calls. Raises InvalidOptionError."""
     listed: list[Any] = list(calls) if isinstance(calls, Iterable) else [calls]
     for index, call in enumerate(listed):
         if not isinstance(call, TaskCall):
             message = f"calls[{index}] cannot be a `{type(call).__qualname__}`; give a list of calls: [task.call(…), …]"
+            for each in listed:
+                if inspect.iscoroutine(each):
+                    # Those of `task.enqueue(…)`, or of the function: it is told here, and needs no warning besides.
+                    each.close()
             raise InvalidOptionError(message)
     return listed
 

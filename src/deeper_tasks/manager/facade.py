@@ -27,7 +27,7 @@ from deeper_tasks.errors import (
 from deeper_tasks.integrations.events import EventBus, StoreMade
 from deeper_tasks.manager.conditions import Conditions, check_page, to_days, to_filter, to_sort_key
 from deeper_tasks.manager.diagnosis import Finding, OnCheck, examine, say_nothing
-from deeper_tasks.manager.door import check_progress, check_runs, check_text, to_calls, to_queues
+from deeper_tasks.manager.door import check_progress, check_runs, check_text, no_task, to_calls, to_queues
 from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.operator import Operator
 from deeper_tasks.manager.overview import Overview, to_overview
@@ -56,6 +56,7 @@ from deeper_tasks.tasks import (
     BlockingEnqueuer,
     EnqueueOptions,
     JobRequest,
+    ManagerHabits,
     Task,
     TaskCall,
     TaskId,
@@ -72,7 +73,7 @@ WorkerName = ModuleType | type | str | Task[..., Any]
 _FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.25
 
 
-class Facade(ABC):
+class Facade(ManagerHabits, ABC):
     """
     Enqueue, watch and control work in one store.
 
@@ -763,7 +764,7 @@ class Facade(ABC):
                 raise TaskError(f"{worker!r} is the whole task: write enqueue_task(task, args=[…])")
             return self._own(worker)
         if function is None:
-            raise TaskError(f"name the function too: enqueue_task({worker!r}, 'function', args)")
+            raise TaskError(no_task(worker))
         task = self.registry.find(worker, function)
         task.bind(self)
         return task

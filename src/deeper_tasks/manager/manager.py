@@ -22,6 +22,7 @@ from deeper_tasks.manager.facade import Facade
 from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.stores import make_backend, shown_store
 from deeper_tasks.manager.transactions import terms_of
+from deeper_tasks.manager.unawaited import watch_calls
 from deeper_tasks.manager.worker_settings import worker_settings
 from deeper_tasks.tasks import Task, TaskOptions, make_task
 from deeper_tasks.worker.exits import confined_exits, owns_process
@@ -58,6 +59,7 @@ class BackgroundTaskManager(Facade):
             settings=settings or load_settings(path=os.devnull, environ={}, url=url, **values), backend=backend
         )
         LogSubscriber().subscribe_to(self.events)
+        watch_calls(BackgroundTaskManager)
         self._sync = BlockingFacade(self)
         self._middleware: list[Middleware] = []
         self._hooks = Hooks()

@@ -14,6 +14,7 @@ from deeper_tasks.tasks.context import (
     running_job,
 )
 from deeper_tasks.tasks.definition import TaskOptions, make_task, task
+from deeper_tasks.tasks.habits import ManagerHabits
 from deeper_tasks.tasks.options import (
     NOTHING_ASKED,
     EnqueueOptions,
@@ -50,6 +51,7 @@ __all__ = [
     "Enqueuer",
     "ExecutorKind",
     "JobRequest",
+    "ManagerHabits",
     "OpenTransaction",
     "Reporter",
     "Signature",

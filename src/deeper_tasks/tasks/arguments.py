@@ -14,7 +14,9 @@ from deeper_tasks.domain.job import Json
 from deeper_tasks.domain.nesting import MAX_NESTING, nests_too_deep, too_deep
 from deeper_tasks.errors import InvalidArgumentsError
 from deeper_tasks.tasks.annotations import Codec, annotations_of, codec_for
+from deeper_tasks.tasks.habits import HABITS
 from deeper_tasks.tasks.json_values import PlacedError, encode_json
+from deeper_tasks.tasks.options import EnqueueOptions
 from deeper_tasks.tasks.refusals import reason_of
 
 _OWN_NESTING = 2
@@ -118,7 +120,7 @@ class Signature:
             raise InvalidArgumentsError(message) from error
         try:
             if kwargs or not self._fewest <= len(args) <= self._most:
-                self._bound(args, kwargs)
+                self._bound(args, kwargs, is_stored=True)
             return self._converted(self._loads, args, kwargs)
         except InvalidArgumentsError as error:
             raise UnfitArgumentsError(str(error)) from None
@@ -173,15 +175,32 @@ class Signature:
     def _loads(self) -> _Conversions:
         return _conversions(self._signature, {name: codec.load for name, codec in self._codecs.items()})
 
-    def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    def _bound(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], *, is_stored: bool = False
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
         if not isinstance(kwargs, Mapping):
             raise InvalidArgumentsError(f"{self._mistyped('keyword arguments', kwargs)}: give a dict of them by name")
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            message = f"the arguments do not fit {self._name}{self._signature}: {error}"
+            hint = "" if is_stored else self._hint(kwargs)
+            message = f"the arguments do not fit {self._name}{self._signature}: {error}{hint}"
             raise InvalidArgumentsError(message) from error
         return bound.args, bound.kwargs
+
+    def _hint(self, kwargs: Mapping[str, Any]) -> str:
+        """Return the way out where an option, or what another library's enqueue takes, stands among the arguments."""
+        call = self._name.rpartition(".")[2]
+        for name in kwargs:
+            if name in self._signature.parameters:
+                continue
+            if name in EnqueueOptions.__annotations__:
+                return f"; {name!r} is an option: {call}.with_options({name}=…).enqueue(…)"
+            if name in HABITS:
+                return f"; for {name!r} {HABITS[name]}, and give options by {call}.with_options(…).enqueue(…)"
+            if name in {"args", "kwargs"}:
+                return f"; an enqueue takes the function's own arguments, as in {call}.enqueue(42)"
+        return ""
 
     def _converted(
         self, conversions: _Conversions, args: Sequence[Any], kwargs: Mapping[str, Any]

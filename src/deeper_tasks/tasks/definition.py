@@ -165,6 +165,9 @@ def _checked(function: Callable[P, R]) -> Callable[P, R]:
     if isinstance(function, Task):
         message = f"{function.name!r} is a task already; take it in with manager.include(…)"
         raise TaskError(message)
+    if isinstance(function, str):
+        message = f"a task is made of a function, not of {quoted(function)}; give a name as name={quoted(function)}"
+        raise TaskError(message)
     if not inspect.isfunction(function):
         message = f"a task is made of a function, not of {quoted(function)}; write a def that calls it"
         raise TaskError(message)

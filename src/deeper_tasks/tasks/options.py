@@ -17,6 +17,7 @@ from deeper_tasks.domain.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from deeper_tasks.domain.nesting import nests_too_deep, too_deep
 from deeper_tasks.domain.queue_names import QUEUE_NAME_RULE, is_queue_name
 from deeper_tasks.errors import InvalidOptionError
+from deeper_tasks.tasks.habits import HABITS
 from deeper_tasks.tasks.json_values import NotJsonError, check_json, encode_json
 from deeper_tasks.tasks.quoting import quoted
 
@@ -163,7 +164,12 @@ def parse_moment(scheduled_at: datetime | Seconds, *, option: str = "scheduled_a
 def unknown_option(option: str, known: Mapping[str, object]) -> str:
     """Return the message about an option that there is not, with the nearest that there is."""
     near = difflib.get_close_matches(option, known, n=1)
-    way_out = f"did you mean {near[0]!r}?" if near else "there are " + ", ".join(sorted(known))
+    if option in HABITS:
+        way_out = HABITS[option]
+    elif near:
+        way_out = f"did you mean {near[0]!r}?"
+    else:
+        way_out = "there are " + ", ".join(sorted(known))
     return f"unknown option {quoted(option)}; {way_out}"
 
 

@@ -15,6 +15,7 @@ from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.errors import TaskError
 from deeper_tasks.tasks.arguments import Signature
 from deeper_tasks.tasks.coroutines import leads_to_coroutine
+from deeper_tasks.tasks.habits import TaskHabits
 from deeper_tasks.tasks.options import EnqueueOptions, JobRequest, parse_options
 from deeper_tasks.tasks.schedule import TaskSchedule
 from deeper_tasks.tasks.task_id import TaskId
@@ -60,7 +61,7 @@ class BlockingEnqueuer(Protocol):
         """Enqueue a call of the task, and return once it is stored."""
 
 
-class Task(Generic[P, R]):
+class Task(TaskHabits, Generic[P, R]):
     """
     A function with a name and options. Calling it calls the function, here and now.
 
@@ -97,6 +98,7 @@ class Task(Generic[P, R]):
         has_quarantine: bool = True,
     ) -> None:
         functools.update_wrapper(self, function)
+        self.__name__: str = function.__name__
         self.function = function
         self.name = name
         self.module = module
@@ -203,7 +205,7 @@ class TaskCall(Struct, frozen=True, kw_only=True):
     scheduled_at: datetime | timedelta | None = None
 
 
-class BoundTask(Generic[P, R]):
+class BoundTask(TaskHabits, Generic[P, R]):
     """A task with the options of an enqueue: what `task.with_options(…)` gives."""
 
     __slots__ = ("request", "task")
@@ -231,7 +233,7 @@ class BoundTask(Generic[P, R]):
         return BoundTask(self.task, parse_options(options, base=self.request))
 
 
-class BlockingTask(Generic[P]):
+class BlockingTask(TaskHabits, Generic[P]):
     """
     A task for code that is not async: what `task.sync` and `task.with_options(…).sync` give.
 

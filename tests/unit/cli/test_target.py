@@ -30,9 +30,46 @@ def test_a_manager_may_be_an_attribute_further_down(folder):
     assert load_manager("store:shop.manager") is load_manager("shop:manager")
 
 
-@pytest.mark.parametrize("place", ["shop", "shop:", ":manager", ""])
+@pytest.mark.parametrize("place", ["shops", "shops:", ":manager", "", "a.b.c", ".manager", "shop..x"])
 def test_a_place_without_module_or_manager_is_refused_with_its_form(place):
     assert refusal(place) == f"{place!r} names no manager; write module:manager, such as myapp.tasks:manager"
+
+
+@pytest.mark.parametrize(
+    ("place", "way_out"),
+    [
+        ("shop", "there is shop:manager"),
+        ("shop:", "there is shop:manager"),
+        ("shop.manager", "write shop:manager"),
+        ("mail.tasks.manager", "write mail.tasks:manager"),
+        ("mail", "no manager is defined there"),
+    ],
+)
+def test_a_dot_in_place_of_the_colon_and_a_module_alone_are_understood(folder, place, way_out):
+    (folder / "mail").mkdir()
+    (folder / "mail" / "__init__.py").touch()
+    (folder / "mail" / "tasks.py").write_text("from shop import manager")
+    assert refusal(place) == f"{place!r} names no manager; {way_out}"
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("shop.py:manager", "shop:manager"),
+        ("shop.py", "shop:manager"),
+        ("./shop.py:app", "shop:app"),
+        ("mail/tasks.py:manager", "mail.tasks:manager"),
+        ("mail/tasks:manager", "mail.tasks:manager"),
+        ("mail/__init__.py:manager", "mail:manager"),
+        ("src/pack/tasks.py:manager", "pack.tasks:manager"),
+    ],
+)
+def test_a_file_in_place_of_the_module_is_refused_with_the_module_s_name(folder, place, name):
+    for package in ("mail", "src/pack"):
+        (folder / package).mkdir(parents=True)
+        (folder / package / "__init__.py").touch()
+    assert refusal(place) == f"{place!r} names a file, not a module; write {name}"
+    assert refusal(str(folder / "mail" / "tasks.py:manager")).endswith("write mail.tasks:manager")
 
 
 def test_a_wrong_attribute_is_refused_with_what_there_is():

@@ -1,0 +1,153 @@
+"""Habits: the names that other libraries give to things, and what takes their place here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deeper_tasks.errors import UnknownNameError
+
+HABITS = {
+    "countdown": "give delay_seconds=… at the enqueue",
+    "delay": "give delay_seconds=… at the enqueue",
+    "eta": "use manager.schedule_task(task, args=[…], scheduled_at=…)",
+    "run_at": "use manager.schedule_task(task, args=[…], scheduled_at=…)",
+    "at": "use manager.schedule_task(task, args=[…], scheduled_at=…)",
+    "scheduled_at": "use manager.schedule_task(task, args=[…], scheduled_at=…)",
+    "bind": "leave it out: current_job() gives a running task its job, and the function takes no self",
+    "pass_context": "leave it out: current_job() gives a running task its job",
+    "max_retries": "give max_attempts=…, which counts the first attempt too",
+    "retries": "give max_attempts=…, which counts the first attempt too",
+    "max_tries": "give max_attempts=…, which counts the first attempt too",
+    "autoretry_for": "every exception is retried unless retry_on=… or fail_on=… says otherwise",
+    "throws": "give fail_on=…, the exceptions that end a job at once",
+    "dont_autoretry_for": "give fail_on=…, the exceptions that end a job at once",
+    "default_retry_delay": "give retry_delay_seconds=…",
+    "retry_delay": "give retry_delay_seconds=…",
+    "min_backoff": "give retry_delay_seconds=…, which doubles up to max_retry_delay_seconds=…",
+    "max_backoff": "give max_retry_delay_seconds=…",
+    "retry_backoff": "delays double by themselves, from retry_delay_seconds=… to max_retry_delay_seconds=…",
+    "retry_backoff_max": "give max_retry_delay_seconds=…",
+    "retry_jitter": "give jitter=…, 0.1 for a tenth",
+    "time_limit": "give timeout_seconds=…",
+    "soft_time_limit": "give timeout_seconds=…",
+    "timeout": "give timeout_seconds=…",
+    "job_timeout": "give timeout_seconds=…",
+    "expires": "give expires_in_seconds=…",
+    "ttl": "give expires_in_seconds=…",
+    "max_age": "give expires_in_seconds=…",
+    "acks_late": "leave it out: a job is acknowledged when its attempt has ended, always",
+    "ignore_result": "leave it out: a task that returns nothing stores nothing",
+    "store_results": "leave it out: what a task returns is stored",
+    "rate_limit": "there is no rate limit; a queue of its own with few slots bounds how many run at once",
+    "queue_name": "give queue=…",
+    "queues": "give queue=…",
+    "routing_key": "give queue=…",
+    "exchange": "give queue=…",
+    "actor_name": "give name=…",
+    "job_id": "give task_id=…, a UUID, at the enqueue",
+    "lock": "give unique='until_done'",
+    "lock_task": "give unique='until_done'",
+    "queueing_lock": "give unique='until_done'",
+    "crontab": "give cron='0 3 * * *'",
+    "schedule": "give cron='0 3 * * *'",
+    "serializer": "leave it out: arguments are stored as JSON, by the annotations of the function",
+    "link": "enqueue the next job at the end of this one, in a transaction by transactional=True",
+    "link_error": "subscribe to JobFailed and JobDiscarded by manager.subscribe(…)",
+    "on_failure": "subscribe to JobFailed and JobDiscarded by manager.subscribe(…)",
+    "on_success": "subscribe to JobCompleted by manager.subscribe(…)",
+    **dict.fromkeys(
+        ("delay_seconds", "unique_key", "task_id", "connection"),
+        "it belongs to an enqueue: task.with_options(…).enqueue(…)",
+    ),
+    **dict.fromkeys(
+        ("executor", "cron", "retry_on", "fail_on", "retry", "jitter", "transactional", "late_result"),
+        "it belongs to the task: @manager.task(…)",
+    ),
+    **dict.fromkeys(
+        ("memory_limit_mb", "check_arguments", "quarantine", "timezone", "missed_runs", "overlap"),
+        "it belongs to the task: @manager.task(…)",
+    ),
+}
+"""What becomes here of an option that is unknown where it was given: of another library, or ours at another place."""
+
+_ENQUEUE = "write 'await {task}.enqueue(…)', or '{task}.sync.enqueue(…)' in code that is not async"
+_OPTIONS = f"{_ENQUEUE}; options go in between: {{task}}.with_options(delay_seconds=60).enqueue(…)"
+_LATER = (
+    "write '{task}.with_options(delay_seconds=60).enqueue(…)', or 'manager.schedule_task({task}, args=[…], "
+    "scheduled_at=…)'"
+)
+_CALL = "'{task}.call(…)' is a call that is not enqueued yet, for manager.enqueue_many([…])"
+_MANY = "write 'manager.enqueue_many([{task}.call(1), {task}.call(2)])'"
+_PROGRESS = "in a running task current_job() has progress(…), log(…) and what is known of its job"
+
+_OF_TASKS = {
+    **dict.fromkeys(("delay", "send", "kiq", "perform_async", "perform_later", "aenqueue", "defer", "queue"), _ENQUEUE),
+    **dict.fromkeys(("apply_async", "send_with_options", "defer_async", "options", "configure", "kicker"), _OPTIONS),
+    **dict.fromkeys(("set", "using"), _OPTIONS),
+    **dict.fromkeys(("perform_in", "perform_at", "enqueue_in", "enqueue_at", "schedule"), _LATER),
+    **dict.fromkeys(("s", "si", "signature", "subtask", "message", "message_with_options"), _CALL),
+    **dict.fromkeys(("enqueue_many", "map", "starmap", "chunks"), _MANY),
+    **dict.fromkeys(("apply", "run", "call_local", "fn"), "call the function itself: '{task}(…)'"),
+    "update_state": _PROGRESS,
+    "AsyncResult": "write 'await manager.get_task_status(task_id)', or 'manager.result(task_id)' to wait for its end",
+}
+
+_NAMED = "write 'await task.enqueue(…)', or 'manager.enqueue_task(task, args=[…])', where the task may be a name too"
+_DECORATE = "decorate the function with '@manager.task', or '@manager.task(queue=…)'"
+_RUN = "run 'deeper worker --app myapp.tasks:manager', or 'await manager.run_worker()'"
+_RECURRING = "write '@manager.task(cron=\"0 3 * * *\")', or 'manager.schedule_recurring_task(name, task, …)'"
+
+_OF_MANAGERS = {
+    **dict.fromkeys(("enqueue", "send_task", "delay", "apply_async", "enqueue_job", "enqueue_call", "send"), _NAMED),
+    **dict.fromkeys(
+        ("enqueue_in", "enqueue_at", "schedule", "perform_in", "perform_at"),
+        "write 'manager.schedule_task(task, args=[…], scheduled_at=…)', which takes a moment or seconds from now",
+    ),
+    **dict.fromkeys(("actor", "job", "shared_task", "register_task", "add_task", "register"), _DECORATE),
+    **dict.fromkeys(("periodic_task", "cron", "scheduled_job", "add_periodic_task", "add_job", "periodic"), _RECURRING),
+    **dict.fromkeys(("worker_main", "start", "work", "run", "run_worker_async", "Worker", "serve"), _RUN),
+    "autodiscover_tasks": "write 'manager.include(\"myapp\")'",
+    "AsyncResult": "write 'await manager.get_task_status(task_id)', or 'manager.result(task_id)' to wait for its end",
+    "fetch_job": "write 'await manager.get_task_status(task_id)'",
+    "get_job": "write 'await manager.get_task_status(task_id)'",
+    "revoke": "write 'await manager.cancel_task(task_id)'",
+    "cancel": "write 'await manager.cancel_task(task_id)'",
+    "abort": "write 'await manager.cancel_task(task_id)'",
+    "retry": "write 'await manager.retry_task(task_id)'",
+    "purge": "write 'await manager.delete_tasks(queue=…)'",
+    "conf": "settings are given to BackgroundTaskManager(…), or read by BackgroundTaskManager.from_settings()",
+    "config_from_object": "settings are read by BackgroundTaskManager.from_settings()",
+    "add_middleware": "decorate a function with '@manager.middleware'",
+}
+
+
+class TaskHabits:
+    """A task, whose missing attributes tell what takes the place of those of other libraries."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # or every name would be one for a type checker
+
+        def __getattr__(self, name: str) -> Any:
+            hint = _OF_TASKS.get(name)
+            raise _unknown(self, name, None if hint is None else hint.format(task=_name_of(self)))
+
+
+class ManagerHabits:
+    """A manager, whose missing attributes tell what takes the place of those of other libraries."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise _unknown(self, name, _OF_MANAGERS.get(name))
+
+
+def _name_of(task: object) -> str:
+    return str(getattr(getattr(task, "task", task), "__name__", "task"))
+
+
+def _unknown(holder: object, name: str, hint: str | None) -> AttributeError:
+    message = f"{type(holder).__name__!r} object has no attribute {name!r}"
+    if hint is None:
+        return AttributeError(message, name=name, obj=holder)
+    return UnknownNameError(f"{message}; {hint}")
