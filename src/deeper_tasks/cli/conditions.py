@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import click
 
-from deeper_tasks.cli.completion import complete_queue
+from deeper_tasks.cli.completion import complete_module, complete_queue, complete_task
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.manager.conditions import Conditions
 
@@ -26,8 +26,13 @@ def takes_conditions(command: Callable[..., R]) -> Callable[..., R]:
         help=f"May be repeated: {', '.join(State)}.",
     )
     @click.option("--queue", metavar="NAME", help="Only jobs of this queue.", shell_complete=complete_queue)
-    @click.option("--worker-module", metavar="MODULE", help="Only tasks of this module, and of those below it.")
-    @click.option("--task", metavar="NAME", help="Only jobs of this task.")
+    @click.option(
+        "--worker-module",
+        metavar="MODULE",
+        help="Only tasks of this module, and of those below it.",
+        shell_complete=complete_module,
+    )
+    @click.option("--task", metavar="NAME", help="Only jobs of this task.", shell_complete=complete_task)
     @click.option("--tag", metavar="TAG", help="Only jobs with this tag.")
     @wraps(command)
     def call(

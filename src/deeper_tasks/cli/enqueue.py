@@ -10,7 +10,7 @@ import click
 
 from deeper_tasks import BackgroundTaskManager, Task
 from deeper_tasks import task as make_task
-from deeper_tasks.cli.completion import complete_queue
+from deeper_tasks.cli.completion import complete_queue, complete_task
 from deeper_tasks.cli.enqueue_lines import Defaults, LineEnqueuer, LineReader, opened_lines, told
 from deeper_tasks.cli.output import write_json
 from deeper_tasks.cli.parameters import duration, json_of, loose_json, moment
@@ -30,7 +30,7 @@ Examples:
   psql -AtXc "SELECT json_build_object('args', json_build_array(id)) FROM users" |
     deeper enqueue myapp.tasks.send_welcome --from - --app myapp.tasks:manager"""
 )
-@click.argument("task", required=False)
+@click.argument("task", required=False, shell_complete=complete_task)
 @click.argument("words", nargs=-1, metavar="[ARGS]...")
 @click.option("--args", "args", type=json_of(list, example='[42, "x"]'), metavar="JSON", help="ARGS as one JSON list.")
 @click.option("--kwargs", type=json_of(dict, example='{"user_id": 42}'), metavar="JSON", help="Arguments by name.")

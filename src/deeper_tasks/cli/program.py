@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from deeper_tasks.cli.output import safe
+from deeper_tasks.cli.shells import know_shells
 from deeper_tasks.domain.view import to_json
 from deeper_tasks.errors import (
     AmbiguousIdError,
@@ -65,6 +66,7 @@ class Program(click.Group):
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> Any:
         """Run the command that `args` name, and exit with its code."""
+        know_shells()
         given = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
         try:

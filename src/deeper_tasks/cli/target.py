@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.cli.application import find_from_working_folder, load_manager
+from deeper_tasks.cli.suggestions import complete_place
 from deeper_tasks.config import load_settings
 from deeper_tasks.errors import ConfigError
 from deeper_tasks.integrations.events import StoreMade
@@ -90,7 +91,10 @@ def takes_target(command: Callable[..., R]) -> Callable[..., R]:
 
     @click.option("--url", metavar="URL", help="The store, such as sqlite:///tasks.db.")
     @click.option(
-        "--app", metavar="MODULE:MANAGER", help="Your application's manager; its store, unless --url is given."
+        "--app",
+        metavar="MODULE:MANAGER",
+        help="Your application's manager; its store, unless --url is given.",
+        shell_complete=complete_place,
     )
     @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
     @wraps(command)

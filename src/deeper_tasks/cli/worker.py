@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 import msgspec
 
+from deeper_tasks.cli.completion import complete_queues
 from deeper_tasks.cli.ending import run_to_the_end
+from deeper_tasks.cli.suggestions import complete_place
 from deeper_tasks.cli.supervise import supervise
 from deeper_tasks.cli.worker_logs import JSON, LEVELS, TEXT
 from deeper_tasks.cli.worker_options import WorkerOptions
@@ -54,9 +56,10 @@ jobs ignored their timeouts, and only a new process has their slots back, or
 one blocked the event loop longer than the settings loop_stall_limit_seconds
 and stuck_seconds allow (a supervisor starts another)."""
 )
-@click.argument("application", metavar="MODULE:MANAGER")
+@click.argument("application", metavar="MODULE:MANAGER", shell_complete=complete_place)
 @click.option(
     "--queues",
+    shell_complete=complete_queues,
     metavar="NAME:SLOTS,…",
     help="The queues to serve, and how many jobs of each run at once in a process. 'tenant-*:2' serves all whose names "
     "begin so, which share the slots in turn; '*:10' every queue. Default: the default queue, with 10.",

@@ -17,6 +17,7 @@ import sys
 import termios
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -134,7 +135,7 @@ def dead(enqueue):
 
 
 class Terminal:
-    """A command on a terminal of its own, and somebody who reads the screen and presses keys."""
+    """A program on a terminal of its own, and somebody who reads the screen and presses keys."""
 
     _PATIENCE = 40.0
     _CONTROL = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()=>][0-9A-Z]?)|[\r\x07]")
@@ -146,7 +147,7 @@ class Terminal:
         self._size(columns, lines)
         self.raw = ""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "deeper_tasks.cli", *map(str, words)],
+            list(map(str, words)),
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -173,6 +174,16 @@ class Terminal:
         while self._CONTROL.sub("", self.raw[start:]).count(said) < times:
             assert self._read(deadline), f"it ended without saying {said!r}:\n{self.text}"
         return self._CONTROL.sub("", self.raw[start:])
+
+    def press_until(self, key, said):
+        """Press a key, and again whenever the bell rings instead, until the screen has said something from now on."""
+        start, deadline = len(self.raw), time.monotonic() + self._PATIENCE
+        bells = -1
+        while said not in self._CONTROL.sub("", self.raw[start:]):
+            if self.raw.count("\a", start) > bells:
+                bells = self.raw.count("\a", start)
+                self.press(key)
+            assert self._read(deadline), f"it ended without saying {said!r}:\n{self.text}"
 
     def wait(self):
         """Read to the end; returns the exit code."""
@@ -206,10 +217,28 @@ def on_terminal(folder):
     terminals = []
 
     def on_terminal(*words, columns=120, lines=40, **environment):
+        words = (sys.executable, "-m", "deeper_tasks.cli", *words)
         terminals.append(Terminal(words, columns=columns, lines=lines, environment=environment))
         return terminals[-1]
 
     yield on_terminal
+    for terminal in terminals:
+        terminal.end()
+
+
+@pytest.fixture
+def in_bash(folder):
+    """Start a shell that waits for what is typed, on a terminal; `deeper` is this one."""
+    terminals = []
+
+    def in_bash():
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        words = ("bash", "--norc", "--noprofile", "-i")
+        environment = {"PATH": path, "PS1": "$ ", "HISTFILE": ""}
+        terminals.append(Terminal(words, columns=200, lines=40, environment=environment))
+        return terminals[-1]
+
+    yield in_bash
     for terminal in terminals:
         terminal.end()
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +17,7 @@ STORE = ("--url", "sqlite:///tasks.db")
 
 
 def suggest(line, **environment):
-    """Return what the shell is given for the last word of a line."""
-    words = line.split(" ")
+    """Return what bash is given for the last word of a line."""
     done = subprocess.run(
         [sys.executable, "-m", "deeper_tasks.cli"],
         capture_output=True,
@@ -27,8 +27,8 @@ def suggest(line, **environment):
         env={
             **os.environ,
             "_DEEPER_COMPLETE": "bash_complete",
-            "COMP_WORDS": line,
-            "COMP_CWORD": str(len(words) - 1),
+            "COMP_LINE": line,
+            "COMP_BREAKS": " \t\n\"'><=;|&(:",
             **environment,
         },
     )
@@ -106,3 +106,64 @@ def test_an_application_that_talks_or_hangs_does_not_disturb_who_types(folder, n
     (folder / "slow.py").write_text("import time\ntime.sleep(3600)")
     # It sleeps for longer than `suggest` waits.
     assert suggest("deeper queues pause --app slow:manager e") == []
+
+
+def test_managers_of_the_working_folder_are_completed_without_an_import(folder):
+    (folder / "bakery" / "ovens").mkdir(parents=True)
+    made = "raise RuntimeError\nmy: object = deeper_tasks.BackgroundTaskManager.from_settings()\n"
+    (folder / "bakery" / "ovens" / "hot.py").write_text(made)
+    (folder / "bakery" / "venv").mkdir()
+    (folder / "bakery" / "venv" / "pyvenv.cfg").touch()
+    (folder / "bakery" / "venv" / "library.py").write_text(made)
+    (folder / "bakery" / "not-a-module.py").write_text(made)
+    assert suggest("deeper worker sh") == ["shop:manager"]
+    assert suggest("deeper worker ") == ["bakery.ovens.hot:my", "shop:manager"]
+    # Bash replaces what follows the last colon or equals sign.
+    assert suggest("deeper worker shop:") == ["manager"]
+    assert suggest("deeper list --app=bakery.ovens.hot:m") == ["my"]
+    assert suggest("deeper list --app=bak") == ["bakery.ovens.hot:my"]
+    assert suggest("deeper list --app=bak", COMP_BREAKS=" ") == ["--app=bakery.ovens.hot:my"]
+
+
+def test_modules_are_completed_where_no_file_makes_a_manager_and_managers_that_only_an_import_shows(folder):
+    (folder / "shop.py").rename(folder / "hidden.py")
+    (folder / "hidden.py").write_text((folder / "hidden.py").read_text().replace("manager =", "manager = every ="))
+    (folder / "store.py").write_text("from hidden import manager as keeper")
+    assert suggest("deeper worker st") == ["store:"]
+    assert suggest_patiently("deeper worker store:") == ["keeper"]
+
+
+def test_tasks_and_their_modules_are_completed_from_the_application_and_the_store(deeper, named):
+    deeper("enqueue", "mill.flour.grind", "--unchecked", *STORE)
+    assert suggest_patiently("deeper enqueue --app shop:manager shop.") == ["shop.add", "shop.fail"]
+    assert suggest_patiently("deeper list --url sqlite:///tasks.db --task m") == ["mill.flour.grind"]
+    assert suggest_patiently("deeper cancel --app shop:manager --worker-module ") == ["mill.flour", "post", "shop"]
+    # Without its store an application still has its tasks.
+    (Path("tasks.db")).rename("away.db")
+    assert suggest_patiently("deeper enqueue --app shop:manager p") == ["post.welcome"]
+    assert suggest_patiently("deeper enqueue --app shop:manager --queue e") == ["emails"]
+
+
+def test_the_queues_of_a_worker_are_completed_one_after_the_other(named):
+    assert suggest_patiently("deeper worker shop:manager --queues em") == ["emails:"]
+    # What bash takes for the word begins behind the colon.
+    assert suggest_patiently("deeper worker shop:manager --queues emails:5,de") == ["5,default:"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_completes_what_is_typed_when_tab_is_pressed(in_bash, named):
+    shell = in_bash()
+    shell.press(b'eval "$(deeper completion bash)"; echo re""ady\r')
+    shell.read_until("ready")
+    for typed, completed in (
+        (b"deeper sche", "deeper schedules "),
+        (b"deeper worker sh", "deeper worker shop:manager "),
+        (b"deeper worker shop:m", "deeper worker shop:manager "),
+        (b"deeper list --app=shop:manager --queue=e", "--queue=emails "),
+        (b"deeper worker shop:manager --queues emails:5,de", "--queues emails:5,default:"),
+        (b"deeper enqueue --app shop:manager post.w", "shop:manager post.welcome "),
+    ):
+        shell.press(typed)
+        shell.press_until(b"\t", completed)
+        shell.press(b"\x15")
+    assert "rror" not in shell.text
