@@ -80,6 +80,11 @@ A handler raises or returns one to decide the end of its attempt itself.
 
 {_outcomes()}
 {_values(deeper_tasks.RetryPolicy)}
+## Secrets
+
+[The guide](../how-to/sensitive-data.md) says what goes through it. A manager's own is `manager.redactor`.
+
+{_class(deeper_tasks.Redactor, [], is_made=True)}
 ## What is returned
 
 {_class(View)}

@@ -9,6 +9,7 @@ from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.finding import Finding, Severity
 from deeper_tasks.domain.job import AttemptError, Progress
 from deeper_tasks.domain.outcome import Cancel, Done, Fail, Retry, Snooze, Stopped
+from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.schedule_run import RunOutcome
 from deeper_tasks.domain.state import State
@@ -67,6 +68,7 @@ __all__ = [
     "QueueStatistics",
     "RecurringRun",
     "RecurringTask",
+    "Redactor",
     "Retry",
     "RetryPolicy",
     "RunOutcome",

@@ -407,7 +407,7 @@ async def test_line_10_a_handler_that_stops_early_has_not_completed(manager, wai
     for job in late_ones:
         status = await manager.get_task_status(job)
         assert (status.status, status.attempts) == (State.DISCARDED, 1)
-        assert "than its timeout of 0.05 s, in test_delivery_contract.py:" in status.errors[0].message
+        assert "than its timeout of 50 ms, in test_delivery_contract.py:" in status.errors[0].message
     ends = {how: await manager.get_task_status(job) for how, job in ids.items()}
     assert {how: (status.status, status.attempts, status.result) for how, status in ends.items()} == {
         "deaf": (State.COMPLETED, 1, "a part"),

@@ -43,6 +43,6 @@ def test_all_that_can_be_imported_and_every_method_is_on_the_page_of_the_api(pag
     assert [name for name in deeper_tasks.__all__ if not re.search(rf"\b{name}\b", page)] == []
     manager = BackgroundTaskManager("memory://")
     methods = {name for each in (manager, manager.sync) for name in dir(each) if not name.startswith("_")}
-    # Its parts are attributes, and `enqueue_request` is what `task.enqueue` calls.
-    public = {name for name in methods if callable(getattr(manager, name))} - {"enqueue_request"}
+    # Its parts are attributes, `redactor` one that can be called; `enqueue_request` is what `task.enqueue` calls.
+    public = {name for name in methods if callable(getattr(manager, name))} - {"enqueue_request", "redactor"}
     assert [name for name in sorted(public) if f"\n#### {name}\n" not in page] == []

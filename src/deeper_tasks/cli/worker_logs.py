@@ -8,7 +8,6 @@ import time
 
 from deeper_tasks.cli.output import safe
 from deeper_tasks.integrations.logs import JsonFormatter, TotalFormatter
-from deeper_tasks.tasks.context import job_fields
 from deeper_tasks.worker.executors.log_receiver import OF_THE_COMMAND
 
 TEXT, JSON = "text", "json"
@@ -25,7 +24,6 @@ def start_logging(form: str, *, index: int | None = None) -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name(OF_THE_COMMAND)
     handler.setFormatter(JsonFormatter() if form == JSON else _TextFormatter())
-    handler.addFilter(_add_job)
     if index is not None:
         handler.addFilter(_Origin(index))
     root = logging.getLogger()
@@ -39,13 +37,6 @@ def set_level(handler: logging.Handler, *, asked: str | None, setting: str) -> N
     root = logging.getLogger()
     if asked is not None or handler in root.handlers:
         root.setLevel((asked or setting).upper())
-
-
-def _add_job(record: logging.LogRecord) -> bool:
-    """Write into a record which job's code it comes from; let it pass."""
-    for name, value in job_fields().items():
-        record.__dict__.setdefault(name, value)
-    return True
 
 
 class _Origin(logging.Filter):
@@ -63,7 +54,11 @@ class _Origin(logging.Filter):
 
 
 class _TextFormatter(TotalFormatter):
-    """`2026-01-31 12:00:00.000+0100 WARNING message`; a logger of others, and one of several processes, is named."""
+    """
+    `2026-01-31 12:00:00.000+0100 WARNING message`; a logger of others, and one of several processes, is named.
+
+    So is the job whose code has logged it: `myapp.mail: [myapp.send 0197… attempt 2] message`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and the lines of a traceback after it."""
@@ -73,7 +68,8 @@ class _TextFormatter(TotalFormatter):
         named = "" if record.name.split(".")[0] == "deeper_tasks" else f"{record.name}: "
         index = getattr(record, "process_index", None)
         origin = "" if index is None else f"[{index}:{record.__dict__['pid']}] "
-        parts = [f"{clock} {record.levelname:<7} {origin}{named}{message}"]
+        job = _job(record) if named else ""
+        parts = [f"{clock} {record.levelname:<7} {origin}{named}{job}{message}"]
         if record.exc_info:
             parts.append(self.formatException(record.exc_info))
         elif record.exc_text:
@@ -81,3 +77,11 @@ class _TextFormatter(TotalFormatter):
         if record.stack_info:
             parts.append(self.formatStack(record.stack_info))
         return "\n".join(parts)
+
+
+def _job(record: logging.LogRecord) -> str:
+    """Return which job's code has logged a record; nothing where it was no job's."""
+    fields = record.__dict__
+    if fields.get("job_id") is None:
+        return ""
+    return f"[{safe(fields.get('task', ''))} {safe(fields['job_id'])} attempt {safe(fields.get('attempt', ''))}] "

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from deeper_tasks.config.queues import DEFAULT_CONCURRENCY
 from deeper_tasks.config.url import redacted
 from deeper_tasks.domain.durations import readable
+from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.errors import ConfigError
 
 _LONGEST_DAYS = 36_500
@@ -107,6 +108,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     health_file: str | None = None
     """A file that is written anew every few seconds while the workers are ready. None: none."""
 
+    redact_names: tuple[str, ...] = ()
+    """Names whose values are withheld from logs and stored errors, beside `password`, `token`, `secret`,
+    `authorization`, `cookie`, `api_key`, `access_key`, `private_key`, `credential` and the like."""
+    redact_patterns: tuple[str, ...] = ()
+    """Regular expressions of what else is withheld there."""
+
+    log_tracebacks: Literal["warning", "error"] = "error"
+    """From which level the log line of a failed attempt has its traceback: `error` means of the last attempt,
+    `warning` of those too that are followed by another."""
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     """What `deeper worker` logs at least."""
 
@@ -127,6 +137,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 "a minute is usual"
             )
             raise ConfigError(message)
+
+        try:
+            Redactor(names=self.redact_names, patterns=self.redact_patterns)
+        except ValueError as error:
+            message = f"settings 'redact_names' and 'redact_patterns': {error}"
+            raise ConfigError(message) from None
 
     def __repr__(self) -> str:
         listen_url = self.listen_url and redacted(self.listen_url)

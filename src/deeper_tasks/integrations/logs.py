@@ -35,8 +35,10 @@ class LogSubscriber:
     a job that starts and completes costs nothing.
     """
 
-    def __init__(self, logger: logging.Logger | None = None) -> None:
+    def __init__(self, logger: logging.Logger | None = None, *, tracebacks: str = "error") -> None:
+        """Take the level, `error` or `warning`, from which the line of a failed attempt has its traceback."""
         self._logger = logger or logging.getLogger("deeper_tasks")
+        self._shows_all_tracebacks = tracebacks == "warning"
 
     def subscribe_to(self, bus: EventBus) -> Callable[[], None]:
         """Start to listen; returns a function that stops it."""
@@ -54,7 +56,23 @@ class LogSubscriber:
             level = DEBUG
         elif isinstance(event, events.StoreMade) and not event.is_worker:
             level = INFO
-        self._logger.log(level, "%s", phrase(event), extra=_fields(event))
+        traceback = self._traceback(event)
+        if traceback is None:
+            self._logger.log(level, "%s", phrase(event), extra=_fields(event))
+            return
+        place = (__file__, 0, "%s", (phrase(event),), None, None)
+        record = self._logger.makeRecord(self._logger.name, level, *place, extra=_fields(event))
+        # The exception itself may have been in another process, or in another life of this worker.
+        record.exc_text = traceback
+        self._logger.handle(record)
+
+    def _traceback(self, event: Event) -> str | None:
+        """Return the traceback that belongs to the line of an event, if one does."""
+        is_last = isinstance(event, events.JobFailed | events.JobDiscarded)
+        if is_last or (self._shows_all_tracebacks and isinstance(event, events.JobRetried)):
+            error: ErrorReport = event.error  # type: ignore[attr-defined]
+            return error.traceback and error.traceback.rstrip("\n")
+        return None
 
 
 def level_of(kind: type[Event]) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -14,7 +15,8 @@ import msgspec
 
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.config import Settings, load_settings, redacted
-from deeper_tasks.errors import ConfigError
+from deeper_tasks.domain.redactor import Redact, Redactor
+from deeper_tasks.errors import ConfigError, HookError
 from deeper_tasks.integrations.events import Event
 from deeper_tasks.integrations.logs import LogSubscriber
 from deeper_tasks.manager.blocking import BlockingFacade
@@ -58,8 +60,10 @@ class BackgroundTaskManager(Facade):
         super().__init__(
             settings=settings or load_settings(path=os.devnull, environ={}, url=url, **values), backend=backend
         )
-        LogSubscriber().subscribe_to(self.events)
         watch_calls(BackgroundTaskManager)
+        LogSubscriber(tracebacks=self.settings.log_tracebacks).subscribe_to(self.events)
+        self.redactor = Redactor(names=self.settings.redact_names, patterns=self.settings.redact_patterns)
+        """Takes secrets out of texts, as its workers do with errors and logs; your code may call it too."""
         self._sync = BlockingFacade(self)
         self._middleware: list[Middleware] = []
         self._hooks = Hooks()
@@ -199,6 +203,26 @@ class BackgroundTaskManager(Facade):
         self._hooks.stops.append(check_hook(function))
         return function
 
+    def redact_with(self, function: Redact) -> Redact:
+        """
+        Have a function take secrets out of the texts that this manager's workers store and log.
+
+        It is given a text (the message or traceback of an error, a line of a job's log, a log record's message)
+        after the names and patterns of the settings have been applied, and returns it without its secrets; the last
+        added comes last. Where it raises, or returns no text, the whole text is withheld.
+
+        It is called in any thread and must not wait. Child processes for jobs (`executor="process"`) find it as they
+        find hooks: at the top level of a module.
+
+        Raises:
+            ConfigError: it is no plain function.
+        """
+        given: object = function
+        if not callable(given) or inspect.iscoroutinefunction(function):
+            raise ConfigError(f"a redacting function is a plain function of one text, not {function!r}")
+        self.redactor.functions.append(function)
+        return function
+
     def subscribe(self, subscriber: Callable[[Any], None], *kinds: type[Event]) -> Callable[[], None]:
         """
         Call `subscriber` with the events of these kinds, or of all; returns what ends it.
@@ -249,6 +273,7 @@ class BackgroundTaskManager(Facade):
             middleware=self._middleware,
             hooks=self._hooks,
             home=self._home,
+            redactor=self.redactor,
             declare=lambda: self.declare_recurring_tasks(queues=settings.queues),
         )
         loop, handled = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
@@ -265,6 +290,10 @@ class BackgroundTaskManager(Facade):
                 confined_exits(loop),
             ):
                 await worker.run()
+        except HookError as error:
+            # Its words are those of the application's exception.
+            error.args = (self.redactor(str(error)),)
+            raise
         finally:
             for number in handled if handle_signals else ():
                 no_longer_handle(number)
@@ -295,5 +324,6 @@ class BackgroundTaskManager(Facade):
             settings=worker_settings(self.settings),
             middleware=tuple(self._middleware),
             hooks=self._hooks,
+            redactor=self.redactor,
             close=self.close,
         )

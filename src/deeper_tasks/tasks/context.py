@@ -25,6 +25,8 @@ from deeper_tasks.tasks.worker_state import WorkerState
 
 MAX_LOG_LINE = 2000
 """Characters of a log line, or of the message beside a progress, that are kept."""
+MAX_LOG_LINE_READ = 64_000
+"""Characters of one that are handed to the worker, which takes out secrets before it is cut."""
 
 _ROUNDING = 1e-6
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -265,7 +267,7 @@ class CurrentJob:
             ValueError: one of them is NaN or infinite, or a fraction does not lie between 0 and 1.
         """
         fraction = _fraction(done, total)
-        words = "" if message is None else storable(message, most=MAX_LOG_LINE)
+        words = "" if message is None else storable(message, most=MAX_LOG_LINE_READ)
         self._reporter.progress(self.id, Progress(fraction=fraction, message=words))
 
     def log(self, line: object) -> None:
@@ -275,7 +277,7 @@ class CurrentJob:
         Never waits, and never fails: what is no text is written as `str` gives it.
         It is not the logger: its lines are where `get_task_status` and `deeper status` find them.
         """
-        self._reporter.log(self.id, storable(line, most=MAX_LOG_LINE))
+        self._reporter.log(self.id, storable(line, most=MAX_LOG_LINE_READ))
 
 
 _CURRENT: ContextVar[CurrentJob] = ContextVar("deeper_tasks_current_job")

@@ -41,6 +41,7 @@ from deeper_tasks.worker.layers import Proceed
 from deeper_tasks.worker.listener import Listener
 from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner
 from deeper_tasks.worker.news import announce
+from deeper_tasks.worker.redaction import Redaction
 from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.role import Role
 from deeper_tasks.worker.runner import Runner
@@ -110,7 +111,8 @@ class SoloWorker:
         self._node = describe_node(_NAME, {})
         self._running: dict[JobId, Attempt] = {}
         self._raised: dict[JobId, BaseException] = {}
-        reporter = Reporter(backend=store, clock=clock, token_of=self._token_of)
+        self._redaction = Redaction(manager.redactor)
+        reporter = Reporter(backend=store, clock=clock, token_of=self._token_of, redaction=self._redaction)
         self._deadlines = Deadlines(running=self._attempts, clock=clock, on_ignored=lambda _: None)
         coroutines = WatchingExecutor(
             CoroutineExecutor(now=clock.monotonic), settings=self._call_settings, on_raised=self._note
@@ -134,6 +136,7 @@ class SoloWorker:
             deadlines=self._deadlines,
             bus=self._bus,
             state=state,
+            redaction=self._redaction,
         )
         # A job that takes the clock past the end makes nothing due that was not due by then.
         due = ClockedBackend(store, now=self._until_now)
@@ -254,6 +257,7 @@ class SoloWorker:
         settlement = await self._attempted(attempt)
         if settlement is None:
             return
+        settlement = self._redaction.settlement(settlement)
         if settlement.ran_for is not None:
             # What the executor measured is real time, which the store's knows nothing of.
             settlement = msgspec.structs.replace(settlement, ran_for=self._clock.now() - started_at)

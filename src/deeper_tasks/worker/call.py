@@ -23,8 +23,8 @@ from deeper_tasks.worker.unfinished import give_up, is_unfinished, unfinished_in
 
 AnyTask = Task[..., Any]
 
-_MOST_MESSAGE = 2_000
-_MOST_TRACEBACK = 8_000
+_MOST_READ, _MOST_TRACEBACK_READ = 64_000, 256_000
+"""Characters of a text that the worker takes from the code of a job; what is kept of them is less."""
 _LONGEST_DELAY = timedelta(days=36_500)
 _PLAIN = frozenset({str, int, float, bool, list, dict, tuple})
 _encoder = msgspec.json.Encoder(enc_hook=as_plain)
@@ -261,11 +261,12 @@ def _unfinished_in(value: object) -> list[object]:
 
 
 def report_error(error: BaseException) -> ErrorReport:
-    """Return an exception as it is kept with the job: the end of its traceback says what raised. Never raises."""
+    """Return what an exception says, with the secrets that are in it, which a `Redaction` takes out. Never raises."""
     text = format_traceback(error) if _was_raised(error) else None
     if text is not None:
-        text = storable(text if len(text) <= _MOST_TRACEBACK else "…" + text[-_MOST_TRACEBACK:], most=len(text) + 1)
-    return ErrorReport(kind=_clip(class_name(error)), message=words_of(error), traceback=text)
+        # Its end says what raised.
+        text = storable(text[-_MOST_TRACEBACK_READ:], most=_MOST_TRACEBACK_READ)
+    return ErrorReport(kind=_clip(class_name(error)), message=_clip(error), traceback=text)
 
 
 def _was_raised(error: BaseException) -> bool:
@@ -276,4 +277,4 @@ def _was_raised(error: BaseException) -> bool:
 
 
 def _clip(words: object) -> str:
-    return storable(words, most=_MOST_MESSAGE)
+    return storable(words, most=_MOST_READ)

@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from msgspec import Struct
 
+from deeper_tasks.domain.redactor import Redact, Redactor
 from deeper_tasks.errors import HookError
 from deeper_tasks.tasks.naming import module_of
 from deeper_tasks.worker.hooks import Hook, Hooks, describe
@@ -43,9 +44,41 @@ class HookNames(Struct, frozen=True, kw_only=True):
         return hooks
 
 
+class RedactorName(Struct, frozen=True, kw_only=True):
+    """A redactor by what it was made of; its functions by their names."""
+
+    names: tuple[str, ...]
+    patterns: tuple[str, ...]
+    functions: list[HookName]
+
+    def find(self) -> Redactor:
+        """Make the redactor again. Where a function of it cannot be found, it withholds all."""
+        redactor = Redactor(names=self.names, patterns=self.patterns)
+        redactor.functions += [_redact_by(name) for name in self.functions]
+        return redactor
+
+
+def name_redactor(redactor: Redactor) -> RedactorName:
+    """Return the name of a redactor of this process."""
+    functions = [*map(_name_of, redactor.functions)]
+    return RedactorName(names=redactor.names, patterns=redactor.patterns, functions=functions)
+
+
 def names_of(hooks: Hooks) -> HookNames:
     """Return the names of hooks that stand in this process."""
     return HookNames(starts=[*map(_name_of, hooks.starts)], stops=[*map(_name_of, hooks.stops)])
+
+
+def _redact_by(name: HookName) -> Redact:
+    try:
+        return _find(name)
+    except HookError as error:
+        missing = error
+
+    def withhold(_: str) -> str:
+        raise missing
+
+    return withhold
 
 
 def _name_of(hook: Hook) -> HookName:

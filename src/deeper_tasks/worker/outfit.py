@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.tasks import TaskRegistry
 from deeper_tasks.worker.hooks import Hooks
@@ -23,4 +24,5 @@ class Outfit:
     settings: WorkerSettings
     middleware: tuple[Any, ...]
     hooks: Hooks
+    redactor: Redactor
     close: Callable[[], Awaitable[None]]

@@ -14,10 +14,12 @@ import msgspec
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob, Progress
+from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.domain.settlement import Report
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.forks import is_copy_of
+from deeper_tasks.worker.redaction import Redaction
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -32,8 +34,16 @@ class Reporter:
     News are a courtesy: what cannot be written is dropped, and a job is never held up by it.
     """
 
-    def __init__(self, *, backend: Backend, clock: Clock, token_of: Callable[[JobId], ClaimToken | None]) -> None:
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        clock: Clock,
+        token_of: Callable[[JobId], ClaimToken | None],
+        redaction: Redaction | None = None,
+    ) -> None:
         self._backend = backend
+        self._redaction = redaction or Redaction(Redactor())
         self._clock = clock
         self._token_of = token_of
         self._loop = asyncio.get_running_loop()
@@ -47,11 +57,11 @@ class Reporter:
 
     def progress(self, job_id: JobId, progress: Progress) -> None:
         """Take note of how far a job is. Safe to call from any thread."""
-        self._take(job_id, progress, None)
+        self._take(job_id, self._redaction.progress(progress), None)
 
     def log(self, job_id: JobId, line: str) -> None:
         """Take a line for a job's log. Safe to call from any thread."""
-        self._take(job_id, None, line)
+        self._take(job_id, None, self._redaction.line(line))
 
     async def mark_started(self, job: ClaimedJob) -> bool:
         """Write that a job which waited here starts now; False: it is no longer ours."""

@@ -11,6 +11,7 @@ from functools import partial
 from deeper_tasks.backends.protocol import Backend, JobTransaction
 from deeper_tasks.domain.damage import described
 from deeper_tasks.domain.job import EXPIRED, ClaimedJob, ErrorReport
+from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendUnavailableError, HookError, InvalidArgumentsError, TaskNotFoundError
@@ -33,6 +34,7 @@ from deeper_tasks.worker.executors import Executor
 from deeper_tasks.worker.executors.process import ProcessDiedError, ProcessExecutor
 from deeper_tasks.worker.layers import Layers, Middleware
 from deeper_tasks.worker.quarantine import Apart, Quarantine
+from deeper_tasks.worker.redaction import Redaction
 from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.rolling_deploy import RollingDeploy
 from deeper_tasks.worker.settings import WorkerSettings
@@ -59,6 +61,7 @@ class Runner:
         bus: EventBus,
         state: WorkerState | None = None,
         quarantine: Quarantine | None = None,
+        redaction: Redaction | None = None,
     ) -> None:
         self._registry = registry
         self._executors = executors
@@ -72,7 +75,12 @@ class Runner:
         self._bus = bus
         self._state = WorkerState() if state is None else state
         self._quarantine = quarantine
-        self._transactions = Transactions(backend=backend, reporter=reporter, lease=settings.lease)
+        self._transactions = Transactions(
+            backend=backend,
+            reporter=reporter,
+            lease=settings.lease,
+            redaction=redaction or Redaction(Redactor()),
+        )
         self._deploy = RollingDeploy(
             unknown_grace=settings.unknown_task_grace, unfit_grace=settings.deploy_grace, bus=bus
         )

@@ -14,11 +14,13 @@ from msgspec.structs import replace
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport
+from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.domain.settlement import End, MovedJob, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.health import StoreHealth
+from deeper_tasks.worker.redaction import Redaction
 from deeper_tasks.worker.role import backoff
 
 _logger = logging.getLogger("deeper_tasks")
@@ -58,12 +60,14 @@ class Settler:
         health: StoreHealth,
         on_settled: OnSettled,
         on_stray_ended: OnStrayEnded | None = None,
+        redaction: Redaction | None = None,
     ) -> None:
         self._backend = backend
         self._clock = clock
         self._health = health
         self._on_settled = on_settled
         self._on_stray_ended = on_stray_ended
+        self._redaction = redaction or Redaction(Redactor())
         self._waiting: deque[_Item] = deque()
         self._aside: deque[tuple[float, _Item]] = deque()
         self._repeats: set[_Attempt] = set()
@@ -88,6 +92,8 @@ class Settler:
         """Have the end of an attempt written soon. `is_repeat`: the store may have an end of it already."""
         if is_repeat:
             self._repeats.add((settlement.id, settlement.token))
+        if settlement.error is not None or settlement.result_omitted is not None or settlement.reason:
+            settlement = self._redaction.settlement(settlement)
         self._add(job, settlement)
 
     def tell(self, job: ClaimedJob, settlement: Settlement, state: State | None) -> None:

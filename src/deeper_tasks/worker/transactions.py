@@ -16,6 +16,7 @@ from deeper_tasks.tasks import ExecutorKind
 from deeper_tasks.worker import verdict
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call
+from deeper_tasks.worker.redaction import Redaction
 from deeper_tasks.worker.reporter import Reporter
 
 _logger = logging.getLogger("deeper_tasks")
@@ -45,8 +46,9 @@ class Transactions:
     Whatever else ends the attempt rolls the transaction back, before that end is settled as any other.
     """
 
-    def __init__(self, *, backend: Backend, reporter: Reporter, lease: timedelta) -> None:
+    def __init__(self, *, backend: Backend, reporter: Reporter, lease: timedelta, redaction: Redaction) -> None:
         self._backend = backend
+        self._redaction = redaction
         self._reporter = reporter
         self.longest = longest_transaction(backend.capabilities, lease=lease)
 
@@ -106,6 +108,8 @@ class Transactions:
         self, transaction: JobTransaction, attempt: Attempt, call: Call, settlement: Settlement
     ) -> Settlement:
         ran_for = settlement.ran_for or timedelta(0)
+        if settlement.result_omitted is not None:
+            settlement = self._redaction.settlement(settlement)
         if self.longest is None:
             await self._reporter.flush(call.job.id)
         try:

@@ -12,6 +12,7 @@ from functools import partial
 from deeper_tasks.backends.protocol import Backend, Beat
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.queue_patterns import ServedQueues, is_pattern
+from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendError, BackendUnavailableError
@@ -43,6 +44,7 @@ from deeper_tasks.worker.heartbeat import Heartbeat
 from deeper_tasks.worker.home import Home, no_home
 from deeper_tasks.worker.hook_names import names_of
 from deeper_tasks.worker.hooks import HookRun, Hooks
+from deeper_tasks.worker.job_records import JobRecords
 from deeper_tasks.worker.last_resort import LAST_WORDS, LastResort
 from deeper_tasks.worker.layers import Middleware
 from deeper_tasks.worker.listener import Listener
@@ -52,6 +54,7 @@ from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.news import announce, announce_end
 from deeper_tasks.worker.pulse import TellPulse
 from deeper_tasks.worker.quarantine import Quarantine
+from deeper_tasks.worker.redaction import Redaction
 from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.role import Role, RoleLoop, backoff, keep_running
 from deeper_tasks.worker.runner import Runner
@@ -92,7 +95,11 @@ class Worker:
         clock: Clock | None = None,
         declare: Declare | None = None,
         home: Callable[[], Home] = no_home,
+        redactor: Redactor | None = None,
     ) -> None:
+        redactor = redactor or Redactor()
+        redaction = Redaction(redactor)
+        self._records = JobRecords(redactor)
         self._backend = backend
         self._registry = registry
         self._bus = bus
@@ -108,8 +115,9 @@ class Worker:
             health=self._health,
             on_settled=self._on_settled,
             on_stray_ended=partial(announce_end, bus),
+            redaction=redaction,
         )
-        self._reporter = Reporter(backend=backend, clock=self._clock, token_of=self._token_of)
+        self._reporter = Reporter(backend=backend, clock=self._clock, token_of=self._token_of, redaction=redaction)
         self._stuck_slots = StuckSlots(
             settings=settings, running=self._running, clock=self._clock, bus=bus, on_stuck=self._on_stuck
         )
@@ -126,6 +134,8 @@ class Worker:
             deadlines=self._deadlines,
             memory_limit_mb=settings.process_memory_limit_mb,
             hooks=names_of(hooks) if hooks else None,
+            redactor=redactor,
+            records=self._records,
         )
         self._owns_process = owns_process(asyncio.get_running_loop())
         self._last_resort = LastResort(
@@ -159,6 +169,7 @@ class Worker:
             bus=bus,
             state=self._hooks.state,
             quarantine=self._quarantine,
+            redaction=redaction,
         )
         self._heartbeat = Heartbeat(
             backend=backend,
@@ -248,6 +259,10 @@ class Worker:
         Raises:
             HookError: a start hook failed; nothing was claimed.
         """
+        with self._records:
+            await self._run()
+
+    async def _run(self) -> None:
         await self._join()
         self._heartbeat.start()
         self._loop_watch.start()
@@ -524,6 +539,7 @@ class Worker:
             settings=self._call_settings,
             deadlines=self._deadlines,
             memory_limit_mb=self._settings.process_memory_limit_mb,
+            records=self._records,
         )
         return Quarantine(
             slots=self._settings.quarantine_slots,

@@ -319,6 +319,33 @@ def test_only_kinds_of_an_enabled_level_are_wanted(bus):
         logger.setLevel(before)
 
 
+LAST = (events.JobFailed(**JOB, error=ERROR_REPORT), events.JobDiscarded(**JOB, error=ERROR_REPORT))
+RETRIED = events.JobRetried(**JOB, max_attempts=5, error=ERROR_REPORT, delay=SECOND)
+
+
+@pytest.mark.parametrize(
+    ("tracebacks", "shown"), [("error", [False, True, True]), ("warning", [True, True, True])], ids=["error", "warning"]
+)
+def test_the_line_of_a_failed_attempt_has_its_traceback_from_the_level_of_the_setting_on(caplog, tracebacks, shown):
+    bus = EventBus()
+    LogSubscriber(tracebacks=tracebacks).subscribe_to(bus)
+    for event in (RETRIED, *LAST):
+        bus.emit(event)
+    assert [record.exc_text for record in caplog.records] == ["Traceback …" if each else None for each in shown]
+    # Whatever the formatter.
+    written = [logging.Formatter("%(message)s").format(record) for record in caplog.records]
+    assert [text.endswith("\nTraceback …") for text in written] == shown
+    lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
+    assert ["exception" in line for line in lines] == shown
+    assert all(line["job_id"] == "id" for line in lines)
+
+
+def test_an_end_without_a_traceback_is_one_line(bus, caplog):
+    bus.emit(events.JobExpired(**JOB))
+    bus.emit(events.JobFailed(**JOB, error=ErrorReport(kind="Fail", message="no")))
+    assert [record.exc_text for record in caplog.records] == [None, None]
+
+
 def test_a_long_error_is_cut(bus, caplog):
     bus.emit(events.JobFailed(**JOB, error=ErrorReport(kind="E", message="x" * 10_000)))
     assert len(caplog.text) < 500

@@ -753,7 +753,7 @@ async def test_an_import_that_does_not_end_is_given_up(bench, slow_task, monkeyp
     settlement = await bench.run(slow_task)
     assert (settlement.end, settlement.error.kind) == (End.RETRY, "ProcessDiedError")
     assert "could not be imported in a process of its own: " in settlement.error.message
-    assert settlement.error.message.endswith(" did not end within 0.3 s")
+    assert settlement.error.message.endswith(" did not end within 300 ms")
 
 
 async def test_closing_does_not_wait_for_the_application_s_import(bench, slow_task, wait_until):

@@ -150,7 +150,7 @@ async def test_a_start_hook_that_hangs_in_a_child_is_told_with_its_job_and_fails
     first, failed, started = told
     assert first.job_id != task_id
     assert failed.error.kind == "HookError"
-    assert failed.error.message.endswith(f"its start hook {application.__name__}.start did not end within 0.5 s")
+    assert failed.error.message.endswith(f"its start hook {application.__name__}.start did not end within 500 ms")
     assert (started.job_id, started.attempt) == (task_id, 2)
     assert f"the job {task_id} of {application.__name__}.look has waited" in caplog.text
     assert f"which is busy with its start hook {application.__name__}.start" in caplog.text

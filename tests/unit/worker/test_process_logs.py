@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from deeper_tasks.errors import JobNotCompletedError
+
 APPLICATION = """
     import logging, sys, threading
-    from deeper_tasks import BackgroundTaskManager
+    from deeper_tasks import BackgroundTaskManager, current_job
 
     manager = BackgroundTaskManager("memory://", poll_interval_seconds=0.05)
     log = logging.getLogger("shop.orders")
@@ -101,3 +103,46 @@ async def test_where_the_application_sets_up_logs_at_its_import_they_are_written
     assert lines_of(module).count("order 42") == 1
     # What the program adds is written to as well.
     assert [record.getMessage() for record in written].count("order 42") == 1
+
+
+async def test_what_a_process_logs_and_raises_names_its_job_and_shows_no_secret_wherever_it_is_written(
+    application, working, written
+):
+    module = application(
+        """
+handler = logging.FileHandler(__file__ + ".log")
+handler.setFormatter(logging.Formatter("%(job_id)s %(attempt)s %(message)s"))
+logging.getLogger("shop.own").addHandler(handler)
+
+@manager.redact_with
+def no_bob(text):
+    return text.replace("bob", "***")
+
+@manager.task(executor="process", max_attempts=1)
+def fail():
+    current_job().log("token=hunter2 bob")
+    try:
+        raise ValueError("password=hunter2 bob")
+    except ValueError:
+        logging.getLogger("shop.own").exception("pwd: hunter2 bob")
+        raise
+"""
+    )
+    try:
+        async with module.manager as manager, working(manager):
+            task_id = await module.fail.enqueue()
+            with pytest.raises(JobNotCompletedError):
+                await manager.result(task_id, timeout=30)
+            status = await manager.get_task_status(task_id)
+    finally:
+        logging.getLogger("shop.own").removeHandler(module.handler)
+        module.handler.close()
+    own = lines_of(module)
+    assert own[0] == f"{task_id} 1 pwd: *** ***"
+    assert own[-1] == "ValueError: password=*** ***"
+    [record] = [record for record in written if record.name == "shop.own"]
+    assert (record.job_id, record.getMessage()) == (task_id, "pwd: *** ***")
+    assert record.exc_text.endswith("ValueError: password=*** ***")
+    assert status.log == ("token=*** ***",)
+    assert status.last_error == "ValueError: password=*** ***"
+    assert "hunter2" not in repr(status)

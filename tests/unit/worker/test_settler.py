@@ -234,7 +234,7 @@ def refuse(flaky):
     return refuse
 
 
-BAD = ErrorReport(kind="Bad", message="\ud800")
+BAD = ErrorReport(kind="Bad", message="bad")
 
 
 def of(job, end, **fields):

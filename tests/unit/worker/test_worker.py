@@ -674,7 +674,7 @@ async def test_a_worker_goes_on_beside_a_thread_that_ignores_its_timeout_and_has
     await wait_until(lambda: shop.heard(JobDiscarded))
     [discarded] = shop.heard(JobDiscarded)
     assert discarded.error.kind == "TimeoutError"
-    assert "longer than its timeout of 0.01 s, in test_worker.py:" in discarded.error.message
+    assert "longer than its timeout of 10 ms, in test_worker.py:" in discarded.error.message
     assert not worker.is_stopping
 
 

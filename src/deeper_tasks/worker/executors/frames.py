@@ -15,7 +15,7 @@ from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.worker.call import CallSettings
 from deeper_tasks.worker.home import Home
-from deeper_tasks.worker.hook_names import HookNames
+from deeper_tasks.worker.hook_names import HookNames, RedactorName
 
 _HEADER = struct.Struct("!I")
 _MOST = 64 * 1024 * 1024
@@ -29,12 +29,14 @@ class Setup(Struct, frozen=True, kw_only=True, tag=True):
     """
     Worker to zygote, first of all: where modules are found, which to import, and the hooks that each child runs.
 
+    `redactor` takes secrets out of what children log to handlers of their own; None: their worker's does it, or theirs.
     `log_levels` are those of the worker's loggers, and `logs_disabled` what `logging.disable` was told there.
     """
 
     path: list[str]
     modules: list[str]
     hooks: HookNames | None = None
+    redactor: RedactorName | None = None
     log_levels: dict[str, int] = {}
     logs_disabled: int = 0
 

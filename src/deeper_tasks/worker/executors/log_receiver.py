@@ -10,6 +10,7 @@ from contextlib import suppress
 import msgspec
 
 from deeper_tasks.worker.executors.log_records import HandledBy, decode_record, kind_of
+from deeper_tasks.worker.job_records import JobRecords
 
 OF_THE_COMMAND = "deeper_tasks.command"
 """The name of the handler that `deeper worker` sets up before the application, which processes for jobs do not have."""
@@ -25,7 +26,8 @@ _PATIENCE = 2.0
 class LogReceiver:
     """Takes records in a thread of its own, so that a blocked event loop holds up no job that logs."""
 
-    def __init__(self) -> None:
+    def __init__(self, records: JobRecords | None = None) -> None:
+        self._records = records
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._thread = threading.Thread(target=self._run, name="deeper-process-logs", daemon=True)
         self._thread.start()
@@ -51,6 +53,8 @@ class LogReceiver:
         except (msgspec.MsgspecError, TypeError):
             _logger.warning("a process for jobs sent a log record that cannot be read")
             return
+        if self._records is not None:
+            self._records.filter(record)
         try:
             _write(record, handled_by)
         except Exception:

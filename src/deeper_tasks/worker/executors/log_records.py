@@ -30,9 +30,9 @@ class SentRecord(Struct, frozen=True, kw_only=True):
     handled_by: HandledBy
 
 
-def encode_record(record: logging.LogRecord, *, handled_by: HandledBy, fields: dict[str, Any]) -> bytes:
-    """Return a record as bytes; what is not JSON appears as its text. `fields` are added where it has no such."""
-    written = fields | {name: value for name, value in vars(record).items() if name not in _OF_THE_CALL}
+def encode_record(record: logging.LogRecord, *, handled_by: HandledBy) -> bytes:
+    """Return a record as bytes; what is not JSON appears as its text."""
+    written = {name: value for name, value in vars(record).items() if name not in _OF_THE_CALL}
     written["msg"] = record.getMessage()
     written["exc_text"] = _formatter.formatException(record.exc_info) if record.exc_info else record.exc_text
     try:

@@ -6,7 +6,6 @@ import errno
 import logging
 import socket
 
-from deeper_tasks.tasks.context import job_fields
 from deeper_tasks.worker.executors.log_records import HandledBy, encode_record, kind_of, shortened
 
 _PATIENCE = 5.0
@@ -45,7 +44,7 @@ class LogSender(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record; to a worker that is gone it is of no use, and what else fails is told on stderr."""
         try:
-            data = encode_record(record, handled_by=self._handled_by, fields=job_fields())
+            data = encode_record(record, handled_by=self._handled_by)
             try:
                 self._connection.send(data)
             except OSError as error:

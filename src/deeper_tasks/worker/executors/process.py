@@ -22,6 +22,7 @@ from msgspec import UNSET
 
 from deeper_tasks.aside import run_aside
 from deeper_tasks.domain.job import Progress
+from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.errors import HookError
 from deeper_tasks.tasks import Reporter
@@ -54,9 +55,10 @@ from deeper_tasks.worker.executors.frames import (
 from deeper_tasks.worker.executors.log_receiver import LogReceiver
 from deeper_tasks.worker.executors.log_sender import levels_here
 from deeper_tasks.worker.executors.preparation import Preparation, wait_for_first
-from deeper_tasks.worker.hook_names import HookNames
+from deeper_tasks.worker.hook_names import HookNames, name_redactor
 from deeper_tasks.worker.hooks import STOP_SECONDS
 from deeper_tasks.worker.host import child_mark
+from deeper_tasks.worker.job_records import JobRecords
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -107,9 +109,13 @@ class ProcessExecutor:
         deadlines: Deadlines,
         memory_limit_mb: int | None = None,
         hooks: HookNames | None = None,
+        redactor: Redactor | None = None,
+        records: JobRecords | None = None,
     ) -> None:
         self._modules = modules
         self._hooks = hooks
+        self._redactor = redactor
+        self._records = records
         self._reporter = reporter
         self._settings = settings
         self._deadlines = deadlines
@@ -411,7 +417,7 @@ class ProcessExecutor:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                self._logs = self._logs or LogReceiver()
+                self._logs = self._logs or LogReceiver(self._records)
                 process = self._process = _start_zygote(theirs.fileno(), logs=self._logs.theirs.fileno())
         except OSError as error:
             ours.close()
@@ -424,6 +430,7 @@ class ProcessExecutor:
                 path=sys.path,
                 modules=sorted(modules),
                 hooks=self._hooks,
+                redactor=None if self._redactor is None else name_redactor(self._redactor),
                 log_levels=levels_here(),
                 logs_disabled=logging.root.manager.disable,
             )

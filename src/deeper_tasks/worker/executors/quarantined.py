@@ -48,6 +48,7 @@ from deeper_tasks.worker.executors.log_sender import take_part
 from deeper_tasks.worker.executors.thread import ThreadExecutor
 from deeper_tasks.worker.forks import hang_up_in_copies, is_copy_of, leave_if_copy, watch_forks
 from deeper_tasks.worker.hooks import HookRun
+from deeper_tasks.worker.job_records import JobRecords
 from deeper_tasks.worker.outfit import Outfit
 from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.runner import Runner
@@ -97,7 +98,8 @@ def serve(connection: socket.socket, prepare: Prepare) -> None:
         line.send(Prepared(error=_words(error)))
     else:
         take_part()
-        run_on_loop(_work(line, outfit))
+        with JobRecords(outfit.redactor):
+            run_on_loop(_work(line, outfit))
 
 
 def _equip(prepare: Prepare, line: _Line) -> Outfit:

@@ -41,6 +41,7 @@ from deeper_tasks.worker.executors.frames import (
 from deeper_tasks.worker.executors.log_sender import LogSender
 from deeper_tasks.worker.executors.signals import HeldSignals, reset_signals
 from deeper_tasks.worker.hook_names import HookNames
+from deeper_tasks.worker.job_records import JobRecords
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -90,6 +91,9 @@ class Zygote:
             logging.getLogger().addHandler(sender)
             error = self._import(setup)
             sender.take_part()
+            if setup.redactor is not None:
+                # After the import: the application may have set a factory of records of its own.
+                self._records = JobRecords(setup.redactor.find()).__enter__()
             # What the application's import started is its own, and no job's.
             self._helpers = children_of(os.getpid())
             _adopt_orphans()
