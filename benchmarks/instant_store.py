@@ -33,6 +33,7 @@ class InstantStore(MemoryBackend):
         slots: int,
         node: NodeId,  # noqa: ARG002 - the protocol's
         token: ClaimToken,
+        quarantined: int = MAX_BATCH,  # noqa: ARG002 - the protocol's
         now: datetime | None = None,
     ) -> Claim:
         """Give the next jobs."""

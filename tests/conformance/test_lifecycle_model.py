@@ -126,13 +126,17 @@ class Model:
         )
         return new.id, True
 
-    def claim(self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken) -> list[Expected]:
+    def claim(
+        self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, quarantined: int
+    ) -> list[Expected]:
         fit = [
             job
             for job in self.in_state(State.PENDING)
             if job.queue == queue and (job.expires_at is None or job.expires_at > self.now)
         ]
-        taken = sorted(fit, key=lambda job: job.place)[:limit]
+        fit.sort(key=lambda job: job.place)
+        admitted = [job for job in fit if job.is_quarantined][:quarantined]
+        taken = [job for job in fit if not job.is_quarantined or job in admitted][:limit]
         for index, job in enumerate(taken):
             job.state, job.node, job.token = State.RUNNING, node, token
             job.has_started = index < slots and not job.is_quarantined
@@ -377,17 +381,17 @@ class LifeCycle(RuleBasedStateMachine):
         self.model.beats[node.id] = 0
 
     @precondition(lambda self: self.model.beats)
-    @rule(which=some, queue=queues, limit=st.integers(1, 5), slots=st.integers(0, 3))
-    def claim(self, which, queue, limit, slots):
+    @rule(which=some, queue=queues, limit=st.integers(1, 5), slots=st.integers(0, 3), quarantined=st.integers(0, 3))
+    def claim(self, which, queue, limit, slots, quarantined):
         node, token = pick(self.alive(), which), ClaimToken(f"token-{next(self.numbers)}")
-        call = {"limit": limit, "slots": slots, "node": node, "token": token, "now": self.now}
-        claim = self.run(self.backend.claim(queue, **call))
+        call = {"limit": limit, "slots": slots, "node": node, "token": token, "quarantined": quarantined}
+        claim = self.run(self.backend.claim(queue, **call, now=self.now))
         assert claim.is_paused == (queue in self.model.paused)
-        taken = [] if claim.is_paused else self.model.claim(queue, limit=limit, slots=slots, node=node, token=token)
+        taken = [] if claim.is_paused else self.model.claim(queue, **call)
         assert [job.token for job in claim.jobs] == [token] * len(taken)
         assert list(map(claimed, claim.jobs)) == list(map(claimed, taken))
         if taken:
-            assert self.run(self.backend.claim(queue, **call)) == claim
+            assert self.run(self.backend.claim(queue, **call, now=self.now)) == claim
 
     @precondition(lambda self: self.model.in_state(State.RUNNING))
     @rule(bits=subsets, end=ends, delay=delays, has_error=st.booleans(), note=notes)

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from deeper_tasks.backends.protocol import (
+    MAX_BATCH,
     Beat,
     Capabilities,
     Claim,
@@ -89,6 +90,7 @@ class NoopBackend:
         node: NodeId,
         token: ClaimToken,
         after: str = "",
+        quarantined: int = MAX_BATCH,
         now: datetime | None = None,
     ) -> Claim:
         return Claim()
@@ -107,7 +109,9 @@ class NoopBackend:
     async def promote(self, *, now: datetime | None = None) -> Promotion:
         return Promotion(count=0, queues=frozenset(), next_due_in=None)
 
-    async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
+    async def rescue(
+        self, node: NodeId, *, beat: int, trusted: Collection[str] = (), now: datetime | None = None
+    ) -> Rescue:
         return Rescue(jobs=(), queues=frozenset(), is_finished=True)
 
     async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:

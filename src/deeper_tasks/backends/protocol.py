@@ -24,7 +24,7 @@ It holds for every method:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
@@ -396,13 +396,16 @@ class Backend(Protocol):
         node: NodeId,
         token: ClaimToken,
         after: str = "",
+        quarantined: int = MAX_BATCH,
         now: datetime | None = None,
     ) -> Claim:
         """
         Take up to `limit`, at most `MAX_BATCH`, pending jobs of a queue and mark them running under `token`.
 
         They are the first by priority, due time and id of those that are
-        committed, not expired and not being claimed. The first `slots` of them
+        committed, not expired and not being claimed, but for those in quarantine: of
+        these no more than `quarantined` are taken, the first, and the others keep
+        their places. The first `slots` of all
         count as started, but for those in quarantine; the rest wait in the worker
         until a report says so. The
         progress of an earlier attempt is forgotten; what `ClaimedJob` tells of
@@ -454,7 +457,9 @@ class Backend(Protocol):
     async def promote(self, *, now: datetime | None = None) -> Promotion:
         """Make up to `MAX_BATCH` scheduled and retryable jobs that are due pending, the longest due first."""
 
-    async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
+    async def rescue(
+        self, node: NodeId, *, beat: int, trusted: Collection[str] = (), now: datetime | None = None
+    ) -> Rescue:
         """
         Take up to `MAX_BATCH` jobs from a dead node, if its beat still is `beat`.
 
@@ -464,7 +469,8 @@ class Backend(Protocol):
         an attempt, with `worker_lost` among its errors; it is `discarded` when that
         was its last and it had started, `cancelled` when that was requested. One
         that had not started returns without having used it, but for the first attempt
-        of several. One that had started is quarantined, whatever becomes of it.
+        of several. One that had started is quarantined, whatever becomes of it, but
+        for those of the `trusted` tasks.
         When none is left the node is removed. A node that beat since, or is
         unknown, loses nothing: the answer is finished and empty.
         """

@@ -30,9 +30,9 @@ class Marks(Struct, frozen=True, kw_only=True, omit_defaults=True):
             return replace(kept, unfit_since=kept.unfit_since or now)
         return replace(kept, is_quarantined=True) if settlement.is_process_lost else kept
 
-    def after_rescue(self, *, has_started: bool) -> Marks:
-        """Return the marks when the worker of a running job died."""
-        return replace(self, is_quarantined=self.is_quarantined or has_started)
+    def after_rescue(self, *, is_suspect: bool) -> Marks:
+        """Return the marks when the worker of a running job died, of which the job may be the cause."""
+        return replace(self, is_quarantined=self.is_quarantined or is_suspect)
 
     def after_retry(self) -> Marks:
         """Return the marks when an operator retried the job."""

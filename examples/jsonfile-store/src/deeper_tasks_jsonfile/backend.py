@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from deeper_tasks.backends.protocol import (
+    MAX_BATCH,
     Beat,
     Capabilities,
     Claim,
@@ -110,10 +111,19 @@ class JsonFileBackend:
         node: NodeId,
         token: ClaimToken,
         after: str = "",
+        quarantined: int = MAX_BATCH,
         now: datetime | None = None,
     ) -> Claim:
         return await self._change(
-            consume.claim, queue, limit=limit, slots=slots, node=node, token=token, after=after, now=_moment(now)
+            consume.claim,
+            queue,
+            limit=limit,
+            slots=slots,
+            node=node,
+            token=token,
+            after=after,
+            quarantined=quarantined,
+            now=_moment(now),
         )
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
@@ -130,8 +140,10 @@ class JsonFileBackend:
     async def promote(self, *, now: datetime | None = None) -> Promotion:
         return await self._change(maintain.promote, now=_moment(now))
 
-    async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
-        return await self._change(maintain.rescue, node, beat=beat, now=_moment(now))
+    async def rescue(
+        self, node: NodeId, *, beat: int, trusted: Collection[str] = (), now: datetime | None = None
+    ) -> Rescue:
+        return await self._change(maintain.rescue, node, beat=beat, trusted=trusted, now=_moment(now))
 
     async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:
         return await self._change(maintain.expire, now=_moment(now))

@@ -39,19 +39,23 @@ def claim(
     node: NodeId,
     token: ClaimToken,
     after: str,
+    quarantined: int,
     now: datetime,
 ) -> Claim:
     """Take pending jobs; those that this token took before, if it was sent before."""
     _check_alive(document, node)
     taken = sorted((record for record in document.held_by(node) if record.token == token), key=_place)
     if not taken:
-        most = min(limit, MAX_BATCH)
-        if isinstance(queue, QueuePattern):
-            taken = _first_in_turn(document, queue, limit=most, after=after, now=now)
-        elif document.is_paused(queue):
+        if isinstance(queue, str) and document.is_paused(queue):
             return Claim(is_paused=True)
-        else:
-            taken = _first(document, queue, limit=most, now=now)
+        line = [record for record in document.jobs.values() if _may_run(record.job, now)]
+        most = min(limit, MAX_BATCH)
+        taken = _first(document, line, queue, limit=most, after=after)
+        apart = [record.job.id for record in taken if record.marks.is_quarantined]
+        if len(apart) > quarantined:
+            admitted = apart[:quarantined]
+            line = [record for record in line if not record.marks.is_quarantined or record.job.id in admitted]
+            taken = _first(document, line, queue, limit=most, after=after)
         for index, record in enumerate(taken):
             record.token, record.claimed_at, record.led_to = token, now, None
             document.move(
@@ -66,21 +70,19 @@ def claim(
     return Claim(jobs=tuple(map(_claimed, taken)))
 
 
-def _first(document: Document, queue: str, *, limit: int, now: datetime) -> list[Record]:
-    """Return the first jobs of a queue's line."""
-    line = (record for record in document.jobs.values() if _may_run(record.job, queue, now))
-    return sorted(line, key=_place)[:limit]
-
-
-def _first_in_turn(document: Document, pattern: QueuePattern, *, limit: int, after: str, now: datetime) -> list[Record]:
-    """Return the first job of each queue that the pattern matches, then the second of each, and so on."""
-    names = {record.job.queue for record in document.jobs.values() if record.job.state is State.PENDING}
-    served = (name for name in names if pattern.matches(name) and not document.is_paused(name))
-    turn = sorted(served, key=lambda name: (name <= after, name))
+def _first(
+    document: Document, line: Sequence[Record], queue: str | QueuePattern, *, limit: int, after: str
+) -> list[Record]:
+    """Return the first of a queue in a line; of a pattern the first of each queue, then the second, and so on."""
 
     def first_of(queues: Sequence[str], most: int) -> list[list[Record]]:
-        return [_first(document, queue, limit=most, now=now) for queue in queues]
+        return [sorted((one for one in line if one.job.queue == queue), key=_place)[:most] for queue in queues]
 
+    if isinstance(queue, str):
+        return first_of([queue], limit)[0]
+    names = {record.job.queue for record in line}
+    served = (name for name in names if queue.matches(name) and not document.is_paused(name))
+    turn = sorted(served, key=lambda name: (name <= after, name))
     return in_turn(turn, limit=limit, first_of=first_of)
 
 
@@ -131,9 +133,9 @@ def _check_alive(document: Document, node: NodeId) -> NodeRecord:
     return known
 
 
-def _may_run(job: Job, queue: str, now: datetime) -> bool:
+def _may_run(job: Job, now: datetime) -> bool:
     is_expired = job.expires_at is not None and job.expires_at <= now
-    return job.state is State.PENDING and job.queue == queue and not is_expired
+    return job.state is State.PENDING and not is_expired
 
 
 def _place(record: Record) -> tuple[int, datetime, JobId]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -30,14 +31,14 @@ def promote(document: Document, *, now: datetime) -> Promotion:
     )
 
 
-def rescue(document: Document, node: NodeId, *, beat: int, now: datetime) -> Rescue:
+def rescue(document: Document, node: NodeId, *, beat: int, trusted: Collection[str], now: datetime) -> Rescue:
     """Take jobs from a dead node, and remove it with the last of them."""
     known = document.nodes.get(node)
     if known is None or known.beat != beat:
         return Rescue(jobs=(), queues=frozenset(), is_finished=True)
     document.nodes[node] = replace(known, is_lost=True)
     held = document.held_by(node)
-    jobs = tuple(_take_back(document, record, node, now=now) for record in held[:MAX_BATCH])
+    jobs = tuple(_take_back(document, record, node, trusted=trusted, now=now) for record in held[:MAX_BATCH])
     is_finished = len(held) <= MAX_BATCH
     if is_finished:
         del document.nodes[node]
@@ -77,7 +78,9 @@ def prune(document: Document, retention: Retention, *, now: datetime) -> int:
     return len(old)
 
 
-def _take_back(document: Document, record: Record, node: NodeId, *, now: datetime) -> MovedJob:
+def _take_back(
+    document: Document, record: Record, node: NodeId, *, trusted: Collection[str], now: datetime
+) -> MovedJob:
     job = record.job
     attempt, most, has_started = job.attempt, job.max_attempts, job.attempted_at is not None
     is_cancel_requested = job.cancel_requested is not None
@@ -90,7 +93,7 @@ def _take_back(document: Document, record: Record, node: NodeId, *, now: datetim
     else:
         error = worker_lost(node)
         record.add_error(error, now=now)
-    record.mark(record.marks.after_rescue(has_started=has_started))
+    record.mark(record.marks.after_rescue(is_suspect=has_started and job.task not in trusted))
     record.token = None
     document.move(record, state, now=now)
     return MovedJob.of(record.job, attempt=attempt, error=error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -13,7 +13,7 @@ from deeper_tasks.backends.memory.listeners import Listeners
 from deeper_tasks.backends.memory.listing import matching, page
 from deeper_tasks.backends.memory.nodes import Nodes
 from deeper_tasks.backends.memory.record import Record
-from deeper_tasks.backends.memory.table import JobTable
+from deeper_tasks.backends.memory.table import Gate, JobTable
 from deeper_tasks.backends.memory.timetable import Timetable
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
@@ -130,22 +130,24 @@ class MemoryBackend:
         node: NodeId,
         token: ClaimToken,
         after: str = "",
+        quarantined: int = MAX_BATCH,
         now: datetime | None = None,
     ) -> Claim:
         with self._lock:
             taken = self._nodes.alive(node).claims.get(token)
             if taken is not None:
                 return Claim(jobs=tuple(record.as_claimed() for record in taken.values()))
-            moment, most = self._moment(now), min(limit, MAX_BATCH)
+            moment, most, gate = self._moment(now), min(limit, MAX_BATCH), Gate(quarantined)
             if isinstance(queue, QueuePattern):
                 turn = (
                     name for name in self._jobs.waiting_queues.turn(queue, after=after) if not self._is_paused(name)
                 )
-                records = self._jobs.take_in_turn(turn, limit=most, now=moment)
+                records = self._jobs.take_in_turn(turn, limit=most, gate=gate, now=moment)
             elif self._is_paused(queue):
                 return Claim(is_paused=True)
             else:
-                records = list(self._jobs.take_pending(queue, limit=most, now=moment))
+                records = list(self._jobs.take_pending(queue, limit=most, gate=gate, now=moment))
+            self._jobs.put_back(gate.held_back)
             for index, record in enumerate(records):
                 record.attempt += 1
                 record.node, record.token, record.led_to, record.claimed_at = node, token, None, moment
@@ -198,7 +200,9 @@ class MemoryBackend:
             next_due_in = None if entry is None else max(entry[0] - moment, timedelta(0))
             return Promotion(count=count, queues=frozenset(queues), next_due_in=next_due_in)
 
-    async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
+    async def rescue(
+        self, node: NodeId, *, beat: int, trusted: Collection[str] = (), now: datetime | None = None
+    ) -> Rescue:
         with self._lock:
             moment = self._moment(now)
             member = self._nodes.get(node)
@@ -206,7 +210,7 @@ class MemoryBackend:
                 return Rescue(jobs=(), queues=frozenset(), is_finished=True)
             member.is_lost = True
             records = member.held(MAX_BATCH)
-            jobs = tuple(self._take_back(record, node=node, now=moment) for record in records)
+            jobs = tuple(self._take_back(record, node=node, trusted=trusted, now=moment) for record in records)
             self._nodes.remove_idle(node)
             return Rescue(
                 jobs=jobs,
@@ -432,7 +436,7 @@ class MemoryBackend:
         record.led_to = state
         self._jobs.move(record, state, now=now)
 
-    def _take_back(self, record: Record, *, node: NodeId, now: datetime) -> MovedJob:
+    def _take_back(self, record: Record, *, node: NodeId, trusted: Collection[str], now: datetime) -> MovedJob:
         attempt, most, has_started = record.attempt, record.max_attempts, record.attempted_at is not None
         is_cancel_requested = record.cancel_requested is not None
         state = state_after_rescue(
@@ -444,7 +448,7 @@ class MemoryBackend:
         else:
             error = worker_lost(node)
             record.add_error(error, at=now)
-        record.marks = record.marks.after_rescue(has_started=has_started)
+        record.marks = record.marks.after_rescue(is_suspect=has_started and record.spec.task not in trusted)
         self._jobs.move(record, state, now=now)
         record.token = None
         return record.as_moved(attempt=attempt, error=error)

@@ -20,6 +20,25 @@ from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_EXPIRE, State
 from deeper_tasks.domain.unique import Unique, outlives_deletion
 
 
+class Gate:
+    """What a claim lets through: of those in quarantine only the first so many. The others are `held_back`."""
+
+    __slots__ = ("_places", "held_back")
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self.held_back: list[Record] = []
+
+    def admits(self, record: Record) -> bool:
+        """Let a record through, or hold it back."""
+        if record.marks.is_quarantined:
+            self._places -= 1
+            if self._places < 0:
+                self.held_back.append(record)
+                return False
+        return True
+
+
 class JobTable:
     """
     The records, with the lines, counters, holders and nodes that follow their states.
@@ -122,7 +141,7 @@ class JobTable:
         if record.unique is not None and not outlives_deletion(record.state):
             self.unique_keys.free(record.unique, record.id)
 
-    def take_pending(self, queue: str, *, limit: int, now: datetime) -> Iterator[Record]:
+    def take_pending(self, queue: str, *, limit: int, gate: Gate, now: datetime) -> Iterator[Record]:
         """
         Take the first of a queue that are not expired out of its line.
 
@@ -132,18 +151,23 @@ class JobTable:
         line = self.pending[queue]
         while limit > 0 and (job_id := line.pop()) is not None:
             record = self.records[job_id]
-            if not record.is_expired(now):
+            if not record.is_expired(now) and gate.admits(record):
                 limit -= 1
                 yield record
 
-    def take_in_turn(self, queues: Iterable[str], *, limit: int, now: datetime) -> list[Record]:
+    def put_back(self, records: Iterable[Record]) -> None:
+        """Put pending ones that were not taken back into their places."""
+        for record in records:
+            self.pending[record.spec.queue].push(record.id, record.spec.priority, record.scheduled_at)
+
+    def take_in_turn(self, queues: Iterable[str], *, limit: int, gate: Gate, now: datetime) -> list[Record]:
         """Take the first of each queue out of its line, then the second of each, and so on."""
         records: list[Record] = []
         lines: deque[Iterator[Record]] = deque()
         for queue in queues:
             if len(records) == limit:
                 return records
-            line = self.take_pending(queue, limit=limit, now=now)
+            line = self.take_pending(queue, limit=limit, gate=gate, now=now)
             if (record := next(line, None)) is not None:
                 records.append(record)
                 lines.append(line)

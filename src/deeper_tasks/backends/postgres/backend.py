@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -171,16 +171,32 @@ class PostgresBackend:
         node: NodeId,
         token: ClaimToken,
         after: str = "",
+        quarantined: int = MAX_BATCH,
         now: datetime | None = None,
     ) -> Claim:
         at = moment_text(now)
         if isinstance(queue, QueuePattern):
             return await consume.claim_in_turn(
-                self._open, queue, limit=limit, slots=slots, node=node, token=token, after=after, now=at
+                self._open,
+                queue,
+                limit=limit,
+                slots=slots,
+                node=node,
+                token=token,
+                after=after,
+                quarantined=quarantined,
+                now=at,
             )
-        frontier = self._frontiers[queue]
         return await consume.claim(
-            self._open, frontier, queue, limit=limit, slots=slots, node=node, token=token, now=at
+            self._open,
+            self._frontiers[queue],
+            queue,
+            limit=limit,
+            slots=slots,
+            node=node,
+            token=token,
+            quarantined=quarantined,
+            now=at,
         )
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
@@ -203,8 +219,10 @@ class PostgresBackend:
     async def promote(self, *, now: datetime | None = None) -> Promotion:
         return await maintain.promote(self._open, now=moment_text(now))
 
-    async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
-        return await self._run(partial(maintain.rescue, node=node, beat=beat, now=moment_text(now)))
+    async def rescue(
+        self, node: NodeId, *, beat: int, trusted: Collection[str] = (), now: datetime | None = None
+    ) -> Rescue:
+        return await self._run(partial(maintain.rescue, node=node, beat=beat, trusted=trusted, now=moment_text(now)))
 
     async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:
         return await self._run(partial(maintain.expire, now=moment_text(now)))

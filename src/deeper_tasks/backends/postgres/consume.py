@@ -48,7 +48,7 @@ CLAIM = (
     "expires_at, has_started, unknown_since, unfit_since, is_quarantined, earlier_attempts, options, obstacle, "
     "passed_by FROM {schema}.claim("
     "%(queue)s::text, %(limit)s::text::integer, %(slots)s::text::integer, %(node)s::text, %(token)s::text, "
-    "%(now)s::timestamptz, %(priorities)s::smallint[], %(floors)s::timestamptz[])"
+    "%(quarantined)s::text::integer, %(now)s::timestamptz, %(priorities)s::smallint[], %(floors)s::timestamptz[])"
 )
 CLAIM_IN_TURN = CLAIM.removesuffix(")") + (
     ", %(prefix)s::text, %(after)s::text, %(excluded)s::text[], %(excluded_prefixes)s::text[])"
@@ -104,6 +104,7 @@ async def claim(
     slots: int,
     node: NodeId,
     token: ClaimToken,
+    quarantined: int,
     now: str | None,
 ) -> Claim:
     """Take pending jobs of one queue; see `Backend.claim`."""
@@ -114,6 +115,7 @@ async def claim(
         "slots": str(slots),
         "node": node,
         "token": token,
+        "quarantined": str(quarantined),
         "now": now,
         "priorities": None if floors is None else array(floors),
         "floors": None if floors is None else text_array(moment_text(floor) for floor in floors.values()),
@@ -141,6 +143,7 @@ async def claim_in_turn(
     node: NodeId,
     token: ClaimToken,
     after: str,
+    quarantined: int,
     now: str | None,
 ) -> Claim:
     """Take pending jobs of all the queues that a pattern matches; see `Backend.claim`."""
@@ -150,6 +153,7 @@ async def claim_in_turn(
         "slots": str(slots),
         "node": node,
         "token": token,
+        "quarantined": str(quarantined),
         "now": now,
         "priorities": None,
         "floors": None,

@@ -134,7 +134,9 @@ async def promote(database: Database, *, now: str | None) -> Promotion:
     )
 
 
-async def rescue(transaction: Transaction, node: NodeId, *, beat: int, now: str | None) -> Rescue:
+async def rescue(
+    transaction: Transaction, node: NodeId, *, beat: int, trusted: Collection[str], now: str | None
+) -> Rescue:
     """Take the jobs of a dead node; see `Backend.rescue`."""
     # Alone: the node's claims under way have ended, and those to come see that it is lost.
     await transaction.rows(LOCK_NODE, {"node": node})
@@ -160,7 +162,7 @@ async def rescue(transaction: Transaction, node: NodeId, *, beat: int, now: str 
                 state=code,
                 attempts_taken_back=int(is_spared),
                 error=None if is_spared else error,
-                is_quarantined=has_started or None,
+                is_quarantined=(has_started and task not in trusted) or None,
             )
         )
         moves.append((queue, _RUNNING, code))

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 from functools import partial
@@ -243,6 +243,7 @@ class SQLiteBackend:
         node: NodeId,
         token: ClaimToken,
         after: str = "",
+        quarantined: int = MAX_BATCH,
         now: datetime | None = None,
     ) -> Claim:
         claim = partial(
@@ -253,6 +254,7 @@ class SQLiteBackend:
             node=node,
             token=token,
             after=after,
+            quarantined=quarantined,
             now=_clock(now),
         )
         # A power cut that takes a claim takes the worker too, and the job is pending as it was: no disk is waited for.
@@ -286,8 +288,10 @@ class SQLiteBackend:
     async def promote(self, *, now: datetime | None = None) -> Promotion:
         return await self._write(partial(maintain.promote, now=_clock(now)))
 
-    async def rescue(self, node: NodeId, *, beat: int, now: datetime | None = None) -> Rescue:
-        return await self._write(partial(maintain.rescue, node=node, beat=beat, now=_clock(now)))
+    async def rescue(
+        self, node: NodeId, *, beat: int, trusted: Collection[str] = (), now: datetime | None = None
+    ) -> Rescue:
+        return await self._write(partial(maintain.rescue, node=node, beat=beat, trusted=trusted, now=_clock(now)))
 
     async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:
         return await self._write(partial(maintain.expire, now=_clock(now)))

@@ -84,16 +84,21 @@ _FIRST_WAITING_QUEUE = """(
     ORDER BY queue
     LIMIT 1
 )"""
+_LINE = """
+FROM deeper_job INDEXED BY deeper_job_pending
+WHERE state = 3 AND queue = {queue} AND (expires_at IS NULL OR expires_at > :now)
+    AND (:admitted IS NULL OR is_quarantined IS NULL OR rowid IN (SELECT value FROM json_each(:admitted)))
+ORDER BY priority, scheduled_at, id
+LIMIT {limit}
+"""
+"""Of the jobs in quarantine only the `admitted`, unless that is NULL."""
+_FIRST_IN_LINE = _LINE.format(queue=":queue", limit=":limit")
 SELECT_CLAIMABLE = f"""
 SELECT
     json_group_array({_CLAIMED.format(attempt=_NEXT_ATTEMPT, has_started=_STARTS_AT_ONCE)}),
-    json_group_array(rowid)
-FROM (
-    SELECT rowid, * FROM deeper_job INDEXED BY deeper_job_pending
-    WHERE state = 3 AND queue = :queue AND (expires_at IS NULL OR expires_at > :now)
-    ORDER BY priority, scheduled_at, id
-    LIMIT :limit
-)
+    json_group_array(rowid),
+    json_group_array(rowid) FILTER (WHERE is_quarantined IS NOT NULL)
+FROM (SELECT rowid, * {_FIRST_IN_LINE})
 """
 SELECT_WAITING_QUEUES = f"""
 WITH RECURSIVE walk (name) AS (
@@ -111,14 +116,9 @@ SELECT json_group_array(name) FROM (
 )
 """
 """The queues with pending jobs in a range of names: each is found by one look at the index, from the one before."""
-SELECT_FIRST_OF_EACH = """
+SELECT_FIRST_OF_EACH = f"""
 SELECT json_group_array(json((
-    SELECT json_group_array(rowid) FROM (
-        SELECT rowid FROM deeper_job INDEXED BY deeper_job_pending
-        WHERE state = 3 AND queue = line.value AND (expires_at IS NULL OR expires_at > :now)
-        ORDER BY priority, scheduled_at, id
-        LIMIT :most
-    )
+    SELECT json_group_array(rowid) FROM (SELECT rowid {_LINE.format(queue="line.value", limit=":most")})
 )))
 FROM json_each(:queues) AS line
 """
@@ -136,12 +136,7 @@ SELECT {CLAIMED_COLUMNS} FROM (
 )
 ORDER BY place
 """
-SELECT_CLAIMABLE_ROWS = f"""
-SELECT rowid, {CLAIMED_COLUMNS} FROM deeper_job INDEXED BY deeper_job_pending
-WHERE state = 3 AND queue = :queue AND (expires_at IS NULL OR expires_at > :now)
-ORDER BY priority, scheduled_at, id
-LIMIT :limit
-"""
+SELECT_CLAIMABLE_ROWS = f"SELECT rowid, {CLAIMED_COLUMNS} {_FIRST_IN_LINE}"
 CLAIM = f"""
 UPDATE deeper_job SET
     state = 4,
@@ -243,6 +238,21 @@ class _Found(NamedTuple):
     is_cancel_requested: bool
 
 
+class _First(NamedTuple):
+    """The first jobs in line: those, the rowids of all, and of those in quarantine; both as a JSON list."""
+
+    jobs: tuple[ClaimedJob, ...]
+    rowids: str
+    in_quarantine: str
+
+    @classmethod
+    def of(cls, jobs: tuple[ClaimedJob, ...], rowids: Sequence[int]) -> _First:
+        apart = [rowid for job, rowid in zip(jobs, rowids, strict=True) if job.is_quarantined]
+        return cls(jobs, to_json(rowids), to_json(apart))
+
+
+_NONE = "[]"
+_list_of_rowids = msgspec.json.Decoder(list[int])
 _found = msgspec.json.Decoder(list[_Found], strict=False)
 _names = msgspec.json.Decoder(list[str])
 _rowids = msgspec.json.Decoder(list[list[int]])
@@ -268,6 +278,7 @@ def claim(
     node: NodeId,
     token: ClaimToken,
     after: str = "",
+    quarantined: int = MAX_BATCH,
     now: int,
 ) -> Claim:
     """Take pending jobs; see `Backend.claim`."""
@@ -281,10 +292,16 @@ def claim(
         return Claim(jobs=_claimed_before(connection, values, token=token, now=now))
     if paused_at is not None:
         return Claim(is_paused=True)
-    if pattern is None:
-        jobs, rowids = _claimable(connection, values, token=token, now=now)
-    else:
-        jobs, rowids = _claimable_in_turn(connection, pattern, values, after=after, token=token, now=now)
+
+    def first(admitted: str | None) -> _First:
+        line = {**values, "admitted": admitted}
+        if pattern is None:
+            return _claimable(connection, line, token=token, now=now)
+        return _claimable_in_turn(connection, pattern, line, after=after, token=token, now=now)
+
+    jobs, rowids, in_quarantine = first(None if quarantined > 0 else _NONE)
+    if in_quarantine != _NONE and len(found := _list_of_rowids.decode(in_quarantine)) > quarantined:
+        jobs, rowids, _ = first(to_json(found[:quarantined]))
     if not jobs:
         return Claim()
     connection.execute(CLAIM, {**values, "slots": slots, "rowids": rowids})
@@ -297,14 +314,12 @@ def claim(
     return Claim(jobs=jobs)
 
 
-def _claimable(
-    connection: sqlite3.Connection, values: dict[str, Any], *, token: ClaimToken, now: int
-) -> tuple[tuple[ClaimedJob, ...], str]:
-    """Return the jobs to claim, as they will be, and the JSON list of their rowids."""
+def _claimable(connection: sqlite3.Connection, values: dict[str, Any], *, token: ClaimToken, now: int) -> _First:
+    """Return the jobs to claim, as they will be."""
     try:
-        document, rowids = connection.execute(SELECT_CLAIMABLE, values).fetchone()
+        document, rowids, in_quarantine = connection.execute(SELECT_CLAIMABLE, values).fetchone()
         if _MAY_BE_DAMAGED not in document:
-            return claimed_jobs(document), rowids
+            return _First(claimed_jobs(document), rowids, in_quarantine)
     except UNREADABLE as error:
         raise_unless_of_content(error)
     # One of the rows cannot be read: each by itself, so that it harms no other.
@@ -312,7 +327,7 @@ def _claimable(
     jobs = tuple(
         to_claimed_job(row, attempts=1, has_started=row["is_quarantined"] is None, token=token, now=now) for row in rows
     )
-    return jobs, to_json([row["rowid"] for row in rows])
+    return _First.of(jobs, [row["rowid"] for row in rows])
 
 
 def _claimable_in_turn(
@@ -323,30 +338,30 @@ def _claimable_in_turn(
     after: str,
     token: ClaimToken,
     now: int,
-) -> tuple[tuple[ClaimedJob, ...], str]:
+) -> _First:
     """Return the same of all the queues that a pattern matches, in turn."""
     limit = values["limit"]
     queues = _waiting_queues(connection, pattern, after=after, limit=limit)
     if not queues:
-        return (), "[]"
+        return _First((), _NONE, _NONE)
 
     def first_of(some: Sequence[str], most: int) -> list[list[int]]:
-        line = {"queues": to_json(some), "most": most, "now": now}
+        line = {"queues": to_json(some), "most": most, "now": now, "admitted": values["admitted"]}
         return _rowids.decode(connection.execute(SELECT_FIRST_OF_EACH, line).fetchone()[0])
 
-    rowids = to_json(in_turn(queues, limit=limit, first_of=first_of))
-    chosen = {**values, "rowids": rowids}
+    rowids = in_turn(queues, limit=limit, first_of=first_of)
+    chosen = {**values, "rowids": to_json(rowids)}
     try:
         document = connection.execute(SELECT_CHOSEN, chosen).fetchone()[0]
         if _MAY_BE_DAMAGED not in document:
-            return claimed_jobs(document), rowids
+            return _First.of(claimed_jobs(document), rowids)
     except UNREADABLE as error:
         raise_unless_of_content(error)
     rows = _rows(connection, SELECT_CHOSEN_ROWS, chosen)
     jobs = tuple(
         to_claimed_job(row, attempts=1, has_started=row["is_quarantined"] is None, token=token, now=now) for row in rows
     )
-    return jobs, rowids
+    return _First.of(jobs, rowids)
 
 
 def _waiting_queues(connection: sqlite3.Connection, pattern: QueuePattern, *, after: str, limit: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -137,7 +138,7 @@ def promote(connection: sqlite3.Connection, *, now: int) -> Promotion:
     )
 
 
-def rescue(connection: sqlite3.Connection, node: NodeId, *, beat: int, now: int) -> Rescue:
+def rescue(connection: sqlite3.Connection, node: NodeId, *, beat: int, trusted: Collection[str], now: int) -> Rescue:
     """Take the jobs of a dead node; see `Backend.rescue`."""
     if connection.execute(MARK_LOST, {"node": node, "beat": beat}).rowcount == 0:
         return Rescue(jobs=(), queues=frozenset(), is_finished=True)
@@ -163,7 +164,7 @@ def rescue(connection: sqlite3.Connection, node: NodeId, *, beat: int, now: int)
                 finished_at=now if state.is_terminal else None,
                 error=document,
                 drops_token=True,
-                mark=Mark.QUARANTINED if has_started else None,
+                mark=Mark.QUARANTINED if has_started and job.task not in trusted else None,
             )
         )
         moves.append((job.queue, _RUNNING, CODES[state]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from deeper_tasks.backends.protocol import Backend, JobQuery
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.settlement import End, Report, Settled
 from deeper_tasks.domain.state import State
 from deeper_tasks.testing.conformance.scene import (
@@ -17,11 +19,13 @@ from deeper_tasks.testing.conformance.scene import (
     HOUR,
     MINUTE,
     NOW,
+    QUEUE,
     SECOND,
     join,
     look,
     only,
     put,
+    put_many,
     put_running,
     rescue_all,
     settle,
@@ -35,6 +39,8 @@ Fields = dict[str, Any]
 _KINDS = pytest.mark.parametrize(
     ("mark", "since"), [({"is_task_unknown": True}, "unknown_since"), ({"is_unfit": True}, "unfit_since")]
 )
+EVERY = QueuePattern(prefix="")
+_QUEUES = pytest.mark.parametrize("queue", [QUEUE, EVERY], ids=["one queue", "a pattern"])
 _COMES_BACK = (End.RELEASE, End.SNOOZE, End.RETRY)
 """Ends after which the job comes back by itself."""
 
@@ -185,6 +191,52 @@ class EarlierAttemptsConformance:
         after = await look(backend, job.id)
         assert (after.attempt, len(after.errors)) == ((2, 2) if has_started else (1, 1))
 
+    @_QUEUES
+    async def test_a_claim_takes_no_more_of_those_in_quarantine_than_it_asks_for_and_the_others_keep_their_places(
+        self, backend: Backend, queue: str | QueuePattern
+    ) -> None:
+        lost = await lose_several(backend, 4)
+        later = await put_many(backend, 3, now=NOW + SECOND)
+        node, now = await join(backend), NOW + MINUTE
+        assert [job.id for job in await take(backend, node, limit=3, queue=queue, quarantined=0, now=now)] == later
+        later = await put_many(backend, 3, now=NOW + SECOND)
+        first = await take(backend, node, limit=3, queue=queue, quarantined=1, now=now)
+        assert [job.id for job in first] == [lost[0], *later[:2]]
+        assert await take(backend, node, queue=queue, token=first[0].token, quarantined=0, now=now) == first
+        await settle(backend, first, End.RELEASE, now=now)
+        rest = await take(backend, node, limit=9, queue=queue, quarantined=3, now=now)
+        assert [job.id for job in rest] == [*lost[:3], *later]
+
+    async def test_the_queues_of_a_pattern_share_what_a_claim_takes_of_those_in_quarantine(
+        self, backend: Backend
+    ) -> None:
+        queues = ("a", "b", "c")
+        lost = [await put(backend, queue=queue) for queue in queues]
+        node = await join(backend)
+        await take(backend, node, limit=3, queue=EVERY)
+        await rescue_all(backend, node)
+        later = [await put(backend, queue=queue, now=NOW + SECOND) for queue in queues]
+        taken = await take(backend, await join(backend), limit=5, queue=EVERY, quarantined=2, now=NOW + MINUTE)
+        assert [job.id for job in taken] == [lost[0], lost[1], later[2], later[0], later[1]]
+        assert {job.queue for job in taken if job.is_quarantined} == {"a", "b"}
+
+    @_QUEUES
+    async def test_those_in_quarantine_that_expired_take_no_place_of_a_claim(
+        self, backend: Backend, queue: str | QueuePattern
+    ) -> None:
+        *_, lost = await lose_several(backend, 3, expires_in=[MINUTE, MINUTE, HOUR])
+        urgent = await put(backend, priority=-1)
+        taken = await take(backend, await join(backend), limit=2, queue=queue, quarantined=1, now=NOW + 2 * MINUTE)
+        assert [job.id for job in taken] == [urgent, lost]
+
+    async def test_a_job_of_a_trusted_task_is_not_quarantined_when_its_worker_is_lost(self, backend: Backend) -> None:
+        node = await join(backend)
+        await put_running(backend, node, task="shop.trusted")
+        await put_running(backend, node, task="shop.other")
+        await rescue_all(backend, node, trusted=["shop.trusted"])
+        jobs = await take(backend, await join(backend), limit=2)
+        assert {job.task: job.is_quarantined for job in jobs} == {"shop.trusted": False, "shop.other": True}
+
     async def test_a_quarantine_stays_over_attempts_whose_handler_was_not_started(self, backend: Backend) -> None:
         await lose(backend, await put(backend))
         node = await join(backend)
@@ -253,6 +305,17 @@ async def take_again(backend: Backend, node: NodeId, *, now: datetime = NOW) -> 
     await backend.promote(now=now)
     [job] = await take(backend, node, now=now)
     return job
+
+
+async def lose_several(
+    backend: Backend, count: int, *, expires_in: Sequence[timedelta | None] = (None,) * 9
+) -> list[JobId]:
+    """Have a worker be lost that has started so many jobs; returns them in the order in which they are pending."""
+    ids = [await put(backend, expires_in=expires_in[place]) for place in range(count)]
+    node = await join(backend)
+    await take(backend, node, limit=count)
+    await rescue_all(backend, node)
+    return ids
 
 
 async def lose(backend: Backend, job_id: JobId) -> list[Settled]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -111,6 +111,7 @@ async def take(
     queue: str | QueuePattern = QUEUE,
     after: str = "",
     token: ClaimToken | None = None,
+    quarantined: int = MAX_BATCH,
     now: datetime = NOW,
 ) -> tuple[ClaimedJob, ...]:
     """Claim jobs, all of them started unless `slots` says how many are."""
@@ -121,6 +122,7 @@ async def take(
         node=node,
         token=new_token() if token is None else token,
         after=after,
+        quarantined=quarantined,
         now=now,
     )
     return claim.jobs
@@ -199,12 +201,14 @@ async def node_record(backend: Backend, node: NodeId) -> NodeRecord:
     return record
 
 
-async def rescue_all(backend: Backend, node: NodeId, *, now: datetime = NOW) -> list[Settled]:
+async def rescue_all(
+    backend: Backend, node: NodeId, *, trusted: Collection[str] = (), now: datetime = NOW
+) -> list[Settled]:
     """Take a node for dead and rescue every job it holds; returns the states they are in by it."""
     beat = (await node_record(backend, node)).beat
     moved: list[MovedJob] = []
     while True:
-        rescue = await backend.rescue(node, beat=beat, now=now)
+        rescue = await backend.rescue(node, beat=beat, trusted=trusted, now=now)
         moved.extend(rescue.jobs)
         if rescue.is_finished:
             return states_in(moved)

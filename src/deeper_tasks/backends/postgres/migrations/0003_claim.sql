@@ -59,13 +59,15 @@ $$;
 -- Counts them as claimed.
 --
 -- Each queue is asked for an equal share. What a short one leaves, the longer ones get: they are asked again, for more,
--- and jobs that are locked already are found again.
+-- and jobs that are locked already are found again. So they are where more were in quarantine than may be taken: then
+-- only the first of these.
 CREATE FUNCTION lock_in_turn(
     _prefix text,
     _after text,
     _excluded text[],
     _excluded_prefixes text[],
     _limit integer,
+    _quarantined integer,
     _moment timestamptz
 )
 RETURNS uuid[]
@@ -83,53 +85,71 @@ DECLARE
     _shares integer[];
     _found integer[];
     _chosen uuid[];
-    _missing integer := _limit;
+    _missing integer;
     _growing integer;
+    _in_quarantine uuid[];
+    _admitted uuid[] := CASE WHEN _quarantined <= 0 THEN '{}' END;
 BEGIN
     IF _start > _prefix AND cardinality(_queues) < _limit THEN
         _queues := _queues || ARRAY (
             SELECT waiting_queues(_prefix, _start, _excluded, _excluded_prefixes, _limit - cardinality(_queues))
         );
     END IF;
-    _growing := cardinality(_queues);
-    _shares := array_fill(0, ARRAY[_growing]);
-    _found := _shares;
-    WHILE _missing > 0 AND _growing > 0 LOOP
-        -- Only those grow whose lines were as long as their shares.
-        _shares := ARRAY (
-            SELECT CASE
-                WHEN line.found < line.share THEN line.share
-                ELSE line.share + _missing / _growing + CASE WHEN line.rank <= _missing % _growing THEN 1 ELSE 0 END
-            END
-            FROM (
-                SELECT turn.found, turn.share, turn.place,
-                    count(*) FILTER (WHERE turn.found = turn.share) OVER (ORDER BY turn.place) AS rank
-                FROM unnest(_shares, _found) WITH ORDINALITY AS turn (share, found, place)
-            ) AS line
-            ORDER BY line.place
+    LOOP
+        _missing := _limit;
+        _growing := cardinality(_queues);
+        _shares := array_fill(0, ARRAY[_growing]);
+        _found := _shares;
+        WHILE _missing > 0 AND _growing > 0 LOOP
+            -- Only those grow whose lines were as long as their shares.
+            _shares := ARRAY (
+                SELECT CASE
+                    WHEN line.found < line.share THEN line.share
+                    ELSE line.share + _missing / _growing + CASE WHEN line.rank <= _missing % _growing THEN 1 ELSE 0 END
+                END
+                FROM (
+                    SELECT turn.found, turn.share, turn.place,
+                        count(*) FILTER (WHERE turn.found = turn.share) OVER (ORDER BY turn.place) AS rank
+                    FROM unnest(_shares, _found) WITH ORDINALITY AS turn (share, found, place)
+                ) AS line
+                ORDER BY line.place
+            );
+            WITH first AS MATERIALIZED (
+                SELECT turn.place, ARRAY (
+                    SELECT job.id
+                    FROM job
+                    WHERE job.state = 3 AND job.queue = turn.queue
+                        AND (job.expires_at IS NULL OR job.expires_at > _moment)
+                        AND (_admitted IS NULL OR job.is_quarantined IS NULL OR job.id = ANY (_admitted))
+                    ORDER BY job.priority, job.scheduled_at, job.id
+                    LIMIT turn.share
+                    FOR NO KEY UPDATE SKIP LOCKED
+                ) AS ids
+                FROM unnest(_queues, _shares) WITH ORDINALITY AS turn (queue, share, place)
+            )
+            SELECT
+                ARRAY (
+                    SELECT one.id
+                    FROM first
+                    CROSS JOIN LATERAL unnest(first.ids) WITH ORDINALITY AS one (id, rank)
+                    ORDER BY one.rank, first.place
+                ),
+                ARRAY (SELECT cardinality(first.ids) FROM first ORDER BY first.place)
+            INTO _chosen, _found;
+            _missing := _limit - cardinality(_chosen);
+            _growing := (
+                SELECT count(*) FROM unnest(_shares, _found) AS turn (share, found) WHERE turn.found = turn.share
+            );
+        END LOOP;
+        EXIT WHEN _admitted IS NOT NULL;
+        _in_quarantine := ARRAY (
+            SELECT job.id
+            FROM unnest(_chosen) WITH ORDINALITY AS chosen (id, place)
+            CROSS JOIN LATERAL (SELECT job.id FROM job WHERE job.id = chosen.id AND job.is_quarantined) AS job
+            ORDER BY chosen.place
         );
-        WITH first AS MATERIALIZED (
-            SELECT turn.place, ARRAY (
-                SELECT job.id
-                FROM job
-                WHERE job.state = 3 AND job.queue = turn.queue AND (job.expires_at IS NULL OR job.expires_at > _moment)
-                ORDER BY job.priority, job.scheduled_at, job.id
-                LIMIT turn.share
-                FOR NO KEY UPDATE SKIP LOCKED
-            ) AS ids
-            FROM unnest(_queues, _shares) WITH ORDINALITY AS turn (queue, share, place)
-        )
-        SELECT
-            ARRAY (
-                SELECT one.id
-                FROM first
-                CROSS JOIN LATERAL unnest(first.ids) WITH ORDINALITY AS one (id, rank)
-                ORDER BY one.rank, first.place
-            ),
-            ARRAY (SELECT cardinality(first.ids) FROM first ORDER BY first.place)
-        INTO _chosen, _found;
-        _missing := _limit - cardinality(_chosen);
-        _growing := (SELECT count(*) FROM unnest(_shares, _found) AS turn (share, found) WHERE turn.found = turn.share);
+        EXIT WHEN cardinality(_in_quarantine) <= _quarantined;
+        _admitted := _in_quarantine[: _quarantined];
     END LOOP;
     INSERT INTO move (queue, before, after, bucket, count)
     SELECT turn.queue, 3, 4, 0, turn.found FROM unnest(_queues, _found) AS turn (queue, found) WHERE turn.found > 0;
@@ -137,7 +157,8 @@ BEGIN
 END;
 $$;
 
--- Takes pending jobs of a queue, or with _queue NULL of those of a pattern, and marks them running, in one statement; see the protocol's claim.
+-- Takes pending jobs of a queue, or with _queue NULL of those of a pattern, and marks them running, in one statement; see
+-- the protocol's claim.
 --
 -- Two locks, both until the end of the statement. By its token: the same claim sent twice at once happens once, and
 -- the second gives what the first took. By its node, shared: a rescue of the node, which takes it alone, comes before
@@ -145,6 +166,9 @@ $$;
 --
 -- While somebody's long transaction keeps the dead rows of the claims before, the search goes through all of them. Told
 -- how far the jobs of each priority were taken (_priorities and _floors), it begins there; see frontier.py.
+--
+-- Of the jobs in quarantine only the first _quarantined are taken: where the search met more, it is made once more, and
+-- passes by the others.
 --
 -- Every answer has a row. One without an id tells why there are no jobs: 'lost', 'paused', or NULL for none pending.
 -- passed_by: how many entries of the index the search met in vain; a count, because a time would blame the dead for
@@ -155,6 +179,7 @@ CREATE FUNCTION claim(
     _slots integer,
     _node text,
     _token text,
+    _quarantined integer,
     _now timestamptz,
     _priorities smallint[],
     _floors timestamptz[],
@@ -196,6 +221,8 @@ DECLARE
     _number integer;
     _obstacle text;
     _chosen uuid[];
+    _in_quarantine uuid[];
+    _admitted uuid[] := CASE WHEN _quarantined <= 0 THEN '{}' END;
     _passed_by bigint := 0;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended(_token, 0));
@@ -224,36 +251,49 @@ BEGIN
 
     IF _obstacle IS NULL THEN
         _passed_by := pg_stat_get_xact_tuples_returned('job_pending'::regclass);
-        IF _queue IS NULL THEN
-            _chosen := lock_in_turn(_prefix, _after, _excluded, _excluded_prefixes, _limit, _moment);
-        ELSIF _floors IS NULL THEN
-            SELECT array_agg(first.id) INTO _chosen FROM (
-                SELECT job.id
-                FROM job
-                WHERE job.state = 3 AND job.queue = _queue AND (job.expires_at IS NULL OR job.expires_at > _moment)
-                ORDER BY job.priority, job.scheduled_at, job.id
-                LIMIT _limit
-                FOR NO KEY UPDATE SKIP LOCKED
-            ) AS first;
-        ELSE
-            SELECT array_agg(first.id) INTO _chosen FROM (
-                SELECT pending.id
-                FROM generate_series(-100, 100) AS of (priority)
-                CROSS JOIN LATERAL (
-                    SELECT job.id
+        LOOP
+            IF _queue IS NULL THEN
+                _chosen := lock_in_turn(
+                    _prefix, _after, _excluded, _excluded_prefixes, _limit, _quarantined, _moment
+                );
+            ELSIF _floors IS NULL THEN
+                SELECT array_agg(first.id), array_agg(first.id) FILTER (WHERE first.is_quarantined)
+                INTO _chosen, _in_quarantine
+                FROM (
+                    SELECT job.id, job.is_quarantined
                     FROM job
                     WHERE job.state = 3 AND job.queue = _queue AND (job.expires_at IS NULL OR job.expires_at > _moment)
-                        AND job.priority = of.priority::smallint
-                        AND job.scheduled_at >= coalesce(
-                            _floors[array_position(_priorities, of.priority::smallint)], '-infinity'
-                        )
-                    ORDER BY job.scheduled_at, job.id
+                        AND (_admitted IS NULL OR job.is_quarantined IS NULL OR job.id = ANY (_admitted))
+                    ORDER BY job.priority, job.scheduled_at, job.id
                     LIMIT _limit
                     FOR NO KEY UPDATE SKIP LOCKED
-                ) AS pending
-                LIMIT _limit
-            ) AS first;
-        END IF;
+                ) AS first;
+            ELSE
+                SELECT array_agg(first.id), array_agg(first.id) FILTER (WHERE first.is_quarantined)
+                INTO _chosen, _in_quarantine
+                FROM (
+                    SELECT pending.id, pending.is_quarantined
+                    FROM generate_series(-100, 100) AS of (priority)
+                    CROSS JOIN LATERAL (
+                        SELECT job.id, job.is_quarantined
+                        FROM job
+                        WHERE job.state = 3 AND job.queue = _queue
+                            AND (job.expires_at IS NULL OR job.expires_at > _moment)
+                            AND (_admitted IS NULL OR job.is_quarantined IS NULL OR job.id = ANY (_admitted))
+                            AND job.priority = of.priority::smallint
+                            AND job.scheduled_at >= coalesce(
+                                _floors[array_position(_priorities, of.priority::smallint)], '-infinity'
+                            )
+                        ORDER BY job.scheduled_at, job.id
+                        LIMIT _limit
+                        FOR NO KEY UPDATE SKIP LOCKED
+                    ) AS pending
+                    LIMIT _limit
+                ) AS first;
+            END IF;
+            EXIT WHEN _in_quarantine IS NULL OR cardinality(_in_quarantine) <= _quarantined;
+            _admitted := _in_quarantine[: _quarantined];
+        END LOOP;
         _passed_by := pg_stat_get_xact_tuples_returned('job_pending'::regclass) - _passed_by
             - coalesce(cardinality(_chosen), 0);
     END IF;
