@@ -36,9 +36,8 @@ STATE_AFTER: dict[End, State] = {
 
 TASK_UNKNOWN = "its task is unknown here"
 ARGUMENTS_UNFIT = "its arguments do not fit its task here"
-STILL_WAITS = "it still waits for its turn in quarantine"
-TOLD_BEFORE = frozenset({TASK_UNKNOWN, ARGUMENTS_UNFIT, STILL_WAITS})
-"""Reasons of a release that another event, or an earlier release, told already."""
+TOLD_BEFORE = frozenset({TASK_UNKNOWN, ARGUMENTS_UNFIT})
+"""Reasons of a release that another event told already."""
 
 UNCOUNTED = frozenset({End.SNOOZE, End.RELEASE})
 """Ends that take the attempt back."""

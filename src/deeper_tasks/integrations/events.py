@@ -93,8 +93,7 @@ class JobReleased(JobEvent, frozen=True, kw_only=True):
     """
     A worker gave a job back without using an attempt.
 
-    The log has it at DEBUG where `TaskUnknown` or `ArgumentsUnfit` told it, or an
-    earlier one of a job that still waits for its turn in quarantine.
+    The log has it at DEBUG where `TaskUnknown` or `ArgumentsUnfit` told it.
     """
 
     reason: str

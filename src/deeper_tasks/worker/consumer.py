@@ -48,7 +48,8 @@ class Consumer:
     The queues of a pattern share the slots and are served in turn, over all claims.
 
     `run` gives the settlement of an attempt, or None where there is nothing to settle; `fault` that of one whose
-    run raised. `on_freed` is called when one that ignored its timeout has ended at last.
+    run raised. `on_freed` is called when one that ignored its timeout has ended at last. `quarantine_places` tells
+    how many jobs in quarantine may be claimed now.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Consumer:
         base: BaseContext,
         fault: Fault,
         solitude: Solitude,
+        quarantine_places: Callable[[], int],
         wake: Callable[[], None],
         on_freed: Callable[[Attempt], None] = lambda _: None,
     ) -> None:
@@ -84,6 +86,7 @@ class Consumer:
         self._base = base
         self._fault = fault
         self._solitude = solitude
+        self._quarantine_places = quarantine_places
         self._wake = wake
         self._on_freed = on_freed
         self._pace = Pace(slots=slots, horizon=self._horizon)
@@ -198,6 +201,7 @@ class Consumer:
                 node=self._membership.node_id,
                 token=self._unanswered,
                 after=self._served_last,
+                quarantined=self._quarantine_places(),
             )
         finally:
             self._is_claiming = False

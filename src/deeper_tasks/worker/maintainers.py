@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from deeper_tasks.backends.protocol import MAX_BATCH, Backend, NodeRecord, Notification, Topic
@@ -59,13 +59,22 @@ class Rescuer:
     only lets it be read, or a suspended machine makes nobody look dead. A process
     of this machine that has ended is known at once. A node that the store does not
     let go of, because somebody's transaction holds it, has its lease begin anew.
+    `trusted` names the tasks that are not quarantined.
     """
 
     def __init__(
-        self, *, backend: Backend, settings: WorkerSettings, clock: Clock, bus: EventBus, membership: Membership
+        self,
+        *,
+        backend: Backend,
+        settings: WorkerSettings,
+        clock: Clock,
+        bus: EventBus,
+        membership: Membership,
+        trusted: Callable[[], Sequence[str]],
     ) -> None:
         self._backend = backend
         self._membership = membership
+        self._trusted = trusted
         self._clock = clock
         self._bus = bus
         self._lease = settings.lease.total_seconds()
@@ -113,7 +122,7 @@ class Rescuer:
     async def _rescue(self, record: NodeRecord) -> None:
         is_finished = False
         while not is_finished:
-            rescue = await self._backend.rescue(record.node.id, beat=record.beat)
+            rescue = await self._backend.rescue(record.node.id, beat=record.beat, trusted=self._trusted())
             self._seen.pop(record.node.id, None)
             is_finished = rescue.is_finished
             for job in rescue.jobs:

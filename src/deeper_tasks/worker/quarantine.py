@@ -6,24 +6,25 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from datetime import timedelta
 from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
 from deeper_tasks.domain.job import ClaimedJob
-from deeper_tasks.domain.settlement import STILL_WAITS, Settlement
+from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.integrations.events import EventBus, JobQuarantined
 from deeper_tasks.worker import verdict
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call
-from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.executors import Executor
 from deeper_tasks.worker.solitude import Solitude
-from deeper_tasks.worker.waiting_line import WaitingLine
 
 _logger = logging.getLogger("deeper_tasks")
+
+_NO_DELAY, _WHILE_OBSTRUCTED = timedelta(0), timedelta(seconds=30)
 
 
 class NoChildError(Exception):
@@ -70,25 +71,31 @@ class Quarantine:
     Has up to `slots` attempts at a time run apart, each in a child process of its own.
 
     A transactional task, and one for which no child can be made, runs in the worker with no other beside it.
-    Further jobs wait in a line, and are given back meanwhile, without using an attempt: another worker may have
-    its quarantine free.
+    Further jobs wait in the store, where a worker whose quarantine is free finds them. `on_free` is called when
+    this one has become free for another.
     """
 
-    def __init__(self, *, slots: int, nursery: Nursery, solitude: Solitude, clock: Clock, bus: EventBus) -> None:
+    def __init__(
+        self, *, slots: int, nursery: Nursery, solitude: Solitude, bus: EventBus, on_free: Callable[[], None]
+    ) -> None:
         self._slots = slots
         self._nursery = nursery
         self._solitude = solitude
-        self._clock = clock
         self._bus = bus
+        self._on_free = on_free
         self._taken = 0
-        self._line = WaitingLine()
         self._leaving: set[asyncio.Task[None]] = set()
 
+    @property
+    def free(self) -> int:
+        """How many more attempts may run apart now: the worker claims no more jobs for them."""
+        return 0 if self._solitude.is_wanted else max(0, self._slots - self._taken)
+
     async def run(self, attempt: Attempt, call: Call, proceed: Proceed) -> Settlement | None:
-        """Run an attempt apart, or give its job back to wait for its turn."""
-        free = 0 if self._solitude.is_wanted else self._slots - self._taken
-        if not self._line.may_leave(call.job.id, free=free, now=self._clock.monotonic()):
-            return self._put_off(call)
+        """Run an attempt apart; where there is no place for it, give its job back."""
+        if not self.free:
+            # Claimed beside another, for a second queue or ahead.
+            return call.released("there is no free place in quarantine")
         self._taken += 1
         child: Child | None = None
         try:
@@ -107,7 +114,7 @@ class Quarantine:
             return await self._in_child(child, attempt, call, proceed)
         finally:
             if child is None:
-                self._taken -= 1
+                self._leave()
             else:
                 self._let_go(child)
 
@@ -129,7 +136,10 @@ class Quarantine:
 
     async def _alone(self, attempt: Attempt, call: Call, proceed: Proceed) -> Settlement | None:
         if not await self._solitude.begin(attempt):
-            return self._put_off(call) if attempt.stop is None else _not_begun(attempt, call)
+            if attempt.stop is not None:
+                return _not_begun(attempt, call)
+            delay = _WHILE_OBSTRUCTED if self._solitude.is_obstructed else _NO_DELAY
+            return call.released("it cannot run alone in its worker", delay=delay)
         try:
             self._tell(call.job, is_alone=True)
             return await proceed(Apart())
@@ -143,14 +153,11 @@ class Quarantine:
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leave)
 
-    def _leave(self, leaving: asyncio.Task[None]) -> None:
-        self._leaving.discard(leaving)
+    def _leave(self, leaving: asyncio.Task[None] | None = None) -> None:
+        if leaving is not None:
+            self._leaving.discard(leaving)
         self._taken -= 1
-
-    def _put_off(self, call: Call) -> Settlement:
-        reason = STILL_WAITS if call.job.id in self._line else "it waits for its turn in quarantine"
-        delay = self._line.wait(call.job.id, now=self._clock.monotonic())
-        return call.released(reason, delay=delay)
+        self._on_free()
 
     def _tell(self, job: ClaimedJob, *, is_alone: bool) -> None:
         if self._bus.wants(JobQuarantined):

@@ -545,8 +545,8 @@ class Worker:
             slots=self._settings.quarantine_slots,
             nursery=Nursery(processes=processes, home=home),
             solitude=self._solitude,
-            clock=self._clock,
             bus=self._bus,
+            on_free=partial(self._on_jobs, ""),
         )
 
     def _make_consumer(self, entry: str, slots: int) -> Consumer:
@@ -562,6 +562,7 @@ class Worker:
             settler=self._settler,
             run=self._runner.run,
             solitude=self._solitude,
+            quarantine_places=lambda: self._quarantine.free,
             base=self._base,
             fault=self._runner.fault,
             wake=lambda: self._loops[name].wake(),  # noqa: PLW0108 - the loop is made for the consumer
@@ -574,7 +575,14 @@ class Worker:
         backend, settings, clock, bus = self._backend, self._settings, self._clock, self._bus
         self._add("promoter", Promoter(backend=backend, settings=settings))
         self._add("scheduler", Scheduler(backend=backend, settings=settings, bus=bus, declare=declare))
-        rescuer = Rescuer(backend=backend, settings=settings, clock=clock, bus=bus, membership=self._membership)
+        rescuer = Rescuer(
+            backend=backend,
+            settings=settings,
+            clock=clock,
+            bus=bus,
+            membership=self._membership,
+            trusted=lambda: [task.name for task in self._registry if not task.has_quarantine],
+        )
         self._add("rescuer", rescuer)
         self._add("expirer", Expirer(backend=backend, settings=settings, bus=bus))
         self._add("pruner", Pruner(backend=backend, settings=settings, clock=clock, bus=bus))

@@ -13,7 +13,7 @@ import pytest
 
 from deeper_tasks.domain.job import ErrorReport
 from deeper_tasks.domain.schedule_run import RunOutcome
-from deeper_tasks.domain.settlement import ARGUMENTS_UNFIT, STILL_WAITS, TASK_UNKNOWN, End
+from deeper_tasks.domain.settlement import ARGUMENTS_UNFIT, TASK_UNKNOWN, End
 from deeper_tasks.domain.state import State
 from deeper_tasks.integrations import events
 from deeper_tasks.integrations.events import Event, EventBus, JobEvent
@@ -53,11 +53,6 @@ LEVELS = [
         events.JobReleased(**JOB, reason=ARGUMENTS_UNFIT),
         DEBUG,
         "job released (its arguments do not fit its task here): shop.send id",
-    ),
-    (
-        events.JobReleased(**JOB, reason=STILL_WAITS),
-        DEBUG,
-        "job released (it still waits for its turn in quarantine): shop.send id",
     ),
     (events.JobCancelled(**JOB, reason="asked"), INFO, "cancelled, asked: shop.send id"),
     (events.JobCancelled(job_id="id"), INFO, "cancelled: id"),

@@ -14,7 +14,7 @@ from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendUnavailableError, NodeLostError
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.tasks import CurrentJob
-from deeper_tasks.testing.conformance.scene import NOW, put_many, rescue_all
+from deeper_tasks.testing.conformance.scene import NOW, join, put_many, rescue_all, take
 from deeper_tasks.worker.base_context import BaseContext
 from deeper_tasks.worker.consumer import Consumer
 from deeper_tasks.worker.health import StoreHealth
@@ -47,6 +47,7 @@ class Stage:
         self.finish = {}
         self.ran_for = timedelta(milliseconds=1)
         self.wakes = 0
+        self.places = 1
         self.solitude = Solitude(
             running=lambda: list(self.consumer.running.values()),
             clock=clock,
@@ -64,6 +65,7 @@ class Stage:
             settler=self.settler,
             run=self.run,
             solitude=self.solitude,
+            quarantine_places=lambda: self.places,
             base=BaseContext(),
             fault=self.fault,
             wake=self.wake,
@@ -131,6 +133,19 @@ async def test_it_claims_as_many_as_there_are_free_slots(stage, flaky, clock):
     assert flaky.called("claim")[0][1]["slots"] == 2
     assert pause == AT_ONCE
     assert await stage.state(ids[2]) is State.PENDING
+
+
+async def test_it_claims_as_many_in_quarantine_as_there_are_places(stage, flaky, clock):
+    node = await join(flaky)
+    await put_many(flaky, 2)
+    await take(flaky, node, limit=2)
+    await rescue_all(flaky, node)
+    [ordinary] = await put_many(flaky, 1)
+    stage.places = 0
+    await stage.consumer.turn()
+    await clock.settle()
+    assert stage.started == [ordinary]
+    assert [call[1]["quarantined"] for call in flaky.called("claim")][-1] == 0
 
 
 async def test_an_empty_queue_is_looked_at_again_after_the_poll_interval(stage):

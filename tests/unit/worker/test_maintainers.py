@@ -116,7 +116,15 @@ class Rescue:
         self.backend = backend
         self.clock = clock
         self.membership = Membership(backend=backend, settings=settings)
-        self.rescuer = Rescuer(backend=backend, settings=settings, clock=clock, bus=bus, membership=self.membership)
+        self.trusted = []
+        self.rescuer = Rescuer(
+            backend=backend,
+            settings=settings,
+            clock=clock,
+            bus=bus,
+            membership=self.membership,
+            trusted=lambda: self.trusted,
+        )
 
     async def watch(self, seconds, *, every=1.0, is_beating=True):
         for _ in range(int(seconds / every)):
@@ -153,6 +161,16 @@ async def test_a_node_is_dead_after_a_whole_lease_of_unchanged_beats(rescue, fla
     assert (event.task, event.queue, event.attempt) == ("shop.mails.send", "default", 1)
     assert [hint.subject for hint in hints(flaky)] == ["default"]
     assert await rescue.others() == []
+
+
+async def test_a_job_of_a_trusted_task_is_not_quarantined(rescue, flaky):
+    node = await join(flaky)
+    await put_running(flaky, node, task="shop.trusted")
+    await put_running(flaky, node, task="shop.other")
+    rescue.trusted = ["shop.trusted"]
+    await rescue.watch(20)
+    jobs = await take(flaky, rescue.membership.node_id, limit=2)
+    assert {job.task: job.is_quarantined for job in jobs} == {"shop.trusted": False, "shop.other": True}
 
 
 async def test_a_beat_makes_the_lease_begin_anew(rescue, flaky, bus):

@@ -182,8 +182,8 @@ async def ward(bench, clock, tmp_path):
         slots=1,
         nursery=Nursery(processes=processes, home=lambda: bench.home),
         solitude=solitude,
-        clock=clock,
         bus=bench.bus,
+        on_free=lambda: None,
     )
     yield bench
     await bench.quarantine.close()

@@ -943,7 +943,11 @@ async def test_where_no_process_can_be_started_the_attempt_fails_and_the_next_ma
     assert (await bench.run(tasks["pid"])).end is End.COMPLETE
 
 
-async def test_jobs_that_end_with_the_process_which_forked_them_go_into_quarantine(bench, tasks, tmp_path, wait_until):
+@pytest.mark.parametrize("is_trusted", [False, True])
+async def test_jobs_that_end_with_the_process_which_forked_them_go_into_quarantine(
+    bench, tasks, tmp_path, wait_until, is_trusted
+):
+    tasks["stubborn"].has_quarantine = not is_trusted
     _, neighbour = bench.start(await bench.claim(tasks["stubborn"], str(tmp_path)))
     await wait_until((tmp_path / "pids").exists)
     killer = await bench.run(tasks["ends"], "parent")
@@ -951,11 +955,11 @@ async def test_jobs_that_end_with_the_process_which_forked_them_go_into_quaranti
     _, helper = (tmp_path / "pids").read_text().split()
     with suppress(ProcessLookupError):
         os.kill(int(helper), signal.SIGKILL)
-    for settlement in (killer, await neighbour):
+    for settlement, is_apart in ((killer, True), (await neighbour, not is_trusted)):
         assert (settlement.end, settlement.error.kind, settlement.is_process_lost) == (
             End.RETRY,
             "ProcessDiedError",
-            True,
+            is_apart,
         )
     alone = await bench.run(tasks["ends"], "kill")
     assert (alone.error.kind, alone.is_process_lost) == ("ProcessDiedError", False)

@@ -8,7 +8,7 @@ import pytest
 
 from deeper_tasks import current_job
 from deeper_tasks.backends.sqlite import SQLiteBackend
-from deeper_tasks.domain.settlement import TOLD_BEFORE, End
+from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.integrations.events import ArgumentsUnfit, JobQuarantined, JobStarted
@@ -77,7 +77,14 @@ def ward(bench, clock, nursery):
         is_stopping=lambda: False,
         on_change=lambda: None,
     )
-    bench.quarantine = Quarantine(slots=1, nursery=nursery, solitude=bench.solitude, clock=clock, bus=bench.bus)
+    bench.freed = []
+    bench.quarantine = Quarantine(
+        slots=1,
+        nursery=nursery,
+        solitude=bench.solitude,
+        bus=bench.bus,
+        on_free=lambda: bench.freed.append(bench.quarantine.free),
+    )
     return bench
 
 
@@ -161,18 +168,20 @@ async def test_the_arguments_are_read_in_the_child_and_not_in_the_worker(ward, n
     assert len(ward.of_kind(ArgumentsUnfit)) == 1
 
 
-async def test_a_second_one_is_given_back_until_the_first_and_its_process_have_ended(ward, noop, nursery, clock):
+async def test_no_place_is_free_for_a_second_one_until_the_first_and_its_process_have_ended(ward, noop, nursery, clock):
+    assert ward.quarantine.free == 1
     _, first = await begin(ward, clock, noop)
+    assert ward.quarantine.free == 0
     job = await lost(ward, noop)
     released = await ward.start(job)[1]
-    assert (released.end, released.delay, released.ran_for) == (End.RELEASE, timedelta(seconds=0.5), None)
-    assert released.reason not in TOLD_BEFORE
+    # Without a delay, so that it keeps its place among the jobs of its queue.
+    assert (released.end, released.delay, released.ran_for) == (End.RELEASE, timedelta(0), None)
     nursery.children[0].ends.set()
     await first
-    again = await ward.start(job)[1]
-    assert (again.end, again.reason in TOLD_BEFORE) == (End.RELEASE, True)
+    assert (ward.quarantine.free, ward.freed) == (0, [])
     nursery.children[0].closes.set()
     await clock.settle()
+    assert (ward.quarantine.free, ward.freed) == (1, [1])
     _, second = ward.start(job)
     await clock.settle()
     assert (await end(clock, nursery.children[1], second)).end is End.COMPLETE
@@ -241,6 +250,42 @@ async def test_without_a_child_it_runs_alone_in_the_worker_and_says_why(ward, no
     [record] = [record for record in caplog.records if record.levelname == "WARNING"]
     assert "no process can be made for it: its manager is nowhere" in record.message
     assert not ward.solitude.is_wanted
+    assert ward.freed == [1]
+
+
+async def test_no_place_is_free_while_one_waits_for_the_worker_alone(ward, noop, nursery, clock):
+    nursery.refusal = "no"
+    ended = asyncio.Event()
+
+    @ward.task
+    async def neighbour():
+        await ended.wait()
+
+    ward.start(await ward.claim(neighbour))
+    await clock.settle()
+    await begin(ward, clock, noop)
+    assert ward.quarantine.free == 0
+    ended.set()
+    await clock.advance(1)
+    assert ward.quarantine.free == 1
+
+
+async def test_one_that_cannot_run_alone_beside_a_stuck_one_is_put_off(ward, noop, nursery, clock):
+    nursery.refusal = "no"
+    ended = asyncio.Event()
+
+    @ward.task
+    async def stuck():
+        await ended.wait()
+
+    neighbour, _ = ward.start(await ward.claim(stuck))
+    await clock.settle()
+    neighbour.ignored = 1
+    _, running = await begin(ward, clock, noop)
+    await clock.advance(1)
+    settlement = await running
+    assert (settlement.end, settlement.delay) == (End.RELEASE, timedelta(seconds=30))
+    ended.set()
 
 
 async def test_what_waits_for_the_worker_alone_holds_no_place_of_the_others(ward, noop, nursery, clock):
@@ -277,7 +322,7 @@ async def test_a_transactional_task_runs_alone_in_the_worker_and_no_process_is_m
         is_stopping=lambda: False,
         on_change=lambda: None,
     )
-    bench.quarantine = Quarantine(slots=1, nursery=nursery, solitude=solitude, clock=bench.clock, bus=bench.bus)
+    bench.quarantine = Quarantine(slots=1, nursery=nursery, solitude=solitude, bus=bench.bus, on_free=lambda: None)
 
     @bench.task(transactional=True)
     async def writes():

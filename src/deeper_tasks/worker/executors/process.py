@@ -227,7 +227,7 @@ class ProcessExecutor:
         error = await self.death(child, _over(limit or 0, at_start=at_start))
         ran_for = timedelta(seconds=time.monotonic() - started)
         settlement = verdict.broken_off(call, error, ran_for, attempt) or call.broken_off(error, ran_for)
-        if child.is_orphaned:
+        if child.is_orphaned and call.task.has_quarantine:
             # One of them may have killed the zygote, and would do so again.
             settlement = msgspec.structs.replace(settlement, is_process_lost=True)
         return settlement
