@@ -18,6 +18,7 @@ from msgspec import Struct
 from deeper_tasks.config.queues import check_queue_name, check_queues, parse_queues
 from deeper_tasks.config.settings import Settings
 from deeper_tasks.config.url import redacted, right_url
+from deeper_tasks.domain.module_names import MODULE_PATTERN_RULE, is_module_pattern
 from deeper_tasks.errors import ConfigError
 
 PREFIX = "DEEPER_TASKS_"
@@ -196,6 +197,13 @@ def _checked_modules(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _checked_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    for pattern in patterns:
+        if not is_module_pattern(pattern):
+            raise ConfigError(MODULE_PATTERN_RULE)
+    return patterns
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "url": _checked_url,
     "listen_url": _checked_listen_url,
@@ -203,4 +211,5 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "queues": check_queues,
     "include": _checked_modules,
     "allowed_modules": _checked_modules,
+    "task_modules": _checked_patterns,
 }

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from deeper_tasks.config.queues import DEFAULT_CONCURRENCY
 from deeper_tasks.config.url import redacted
 from deeper_tasks.domain.durations import readable
+from deeper_tasks.domain.module_names import TASK_MODULES
 from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.errors import ConfigError
 
@@ -50,7 +51,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The size of a result as JSON above which it is not stored; the job completes without one."""
 
     include: tuple[str, ...] = ()
-    """Modules and packages whose tasks are taken in at the start."""
+    """Modules and packages whose tasks are taken in at the start; of packages in modules named as `task_modules`."""
+    task_modules: tuple[str, ...] = TASK_MODULES
+    """Patterns for the names of modules and packages in which `include` of a package finds tasks."""
     allowed_modules: tuple[str, ...] = ()
     """Modules whose public functions count as tasks undecorated, with all modules below them."""
 

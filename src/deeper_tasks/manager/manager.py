@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
 from types import ModuleType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
@@ -26,7 +26,7 @@ from deeper_tasks.manager.stores import make_backend, shown_store
 from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.unawaited import watch_calls
 from deeper_tasks.manager.worker_settings import worker_settings
-from deeper_tasks.tasks import Task, TaskOptions, make_task
+from deeper_tasks.tasks import Task, TaskOptions, check_patterns, make_task
 from deeper_tasks.worker.exits import confined_exits, owns_process
 from deeper_tasks.worker.forks import handle_here, no_longer_handle
 from deeper_tasks.worker.home import Home, NoHomeError, find_place
@@ -142,16 +142,23 @@ class BackgroundTaskManager(Facade):
             return self._register(make_task(function, **options))
         return lambda function: self._register(make_task(function, **options))
 
-    def include(self, module: str | ModuleType) -> list[AnyTask]:
+    def include(self, module: str | ModuleType, *, task_modules: str | Iterable[str] | None = None) -> list[AnyTask]:
         """
-        Take in the tasks that `@task` marks in a module, or in a package and all below it; returns them.
+        Take in the tasks that `@task` marks in a module, or in a package; returns them.
+
+        Of a package, `manager.include("shop")`, these are its own and those of the modules below it that are named as
+        tasks': one part of the name fits one of `task_modules`, by default those of the settings, `tasks` and
+        `*_tasks`. So `shop.mails.tasks` and `shop.tasks.mails` are imported, and `shop.views` is not. A pattern with a
+        dot is for the whole name: `shop.work.*`. Tests, migrations and `__main__` are never taken below a package.
 
         Raises:
+            InvalidOptionError: a pattern is none.
             TaskNotFoundError: a module cannot be imported.
             TaskError: another function has one of the names.
             UnsupportedError: a task is transactional, and the store has no transactions for jobs.
         """
-        taken = self.registry.include(module)
+        patterns = self.settings.task_modules if task_modules is None else check_patterns(task_modules)
+        taken = self.registry.include(module, patterns=patterns)
         for task in taken:
             task.bind(self)
         return taken

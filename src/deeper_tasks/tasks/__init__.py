@@ -14,6 +14,7 @@ from deeper_tasks.tasks.context import (
     running_job,
 )
 from deeper_tasks.tasks.definition import TaskOptions, make_task, task
+from deeper_tasks.tasks.discovery import check_patterns
 from deeper_tasks.tasks.habits import ManagerHabits
 from deeper_tasks.tasks.options import (
     NOTHING_ASKED,
@@ -63,6 +64,7 @@ __all__ = [
     "TaskRegistry",
     "TaskSchedule",
     "WorkerState",
+    "check_patterns",
     "current_job",
     "enter_job",
     "joined_connection",

@@ -5,18 +5,24 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import pkgutil
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
+from deeper_tasks.domain.module_names import TASK_MODULES, is_named_as
 from deeper_tasks.errors import TaskError, TaskNotFoundError
 from deeper_tasks.tasks.definition import make_task
+from deeper_tasks.tasks.discovery import modules_below
 from deeper_tasks.tasks.naming import importable_main
 from deeper_tasks.tasks.quoting import quoted
 from deeper_tasks.tasks.task import Task
 
+_logger = logging.getLogger("deeper_tasks")
+
 AnyTask = Task[..., Any]
+
+_MOST_SHOWN = 5
 
 
 class TaskRegistry:
@@ -78,9 +84,9 @@ class TaskRegistry:
             raise TaskNotFoundError(self._unknown(name))
         return found
 
-    def include(self, module: str | ModuleType) -> list[AnyTask]:
+    def include(self, module: str | ModuleType, *, patterns: Iterable[str] = TASK_MODULES) -> list[AnyTask]:
         """
-        Take in every task of a module and, of a package, of all modules in it; returns them.
+        Take in every task of a module and, of a package, of the modules in it whose names fit; returns them.
 
         Raises:
             TaskNotFoundError: a module cannot be imported.
@@ -89,8 +95,12 @@ class TaskRegistry:
         if isinstance(module, str):
             module = _import_module(module)
         tasks = _tasks_in(module)
-        for name in _modules_below(module):
-            tasks += _tasks_in(_import_module(name))
+        below = modules_below(module)
+        for name in below:
+            if is_named_as(name, patterns):
+                tasks += _tasks_in(_import_module(name))
+        if below and not tasks:
+            _warn_of_nothing(module.__name__, below, patterns)
         for task in tasks:
             self.add(task)
         return list(dict.fromkeys(tasks))
@@ -180,13 +190,15 @@ def _is_absent(module: str, error: BaseException | None) -> bool:
     return missing is not None and f"{module}.".startswith(f"{missing}.")
 
 
-def _modules_below(module: ModuleType) -> Iterator[str]:
-    """Yield the modules of a package, at any depth, but never a `__main__`: its import runs a program."""
-    for found in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{module.__name__}."):
-        if not found.name.endswith(".__main__"):
-            yield found.name
-            if found.ispkg:
-                yield from _modules_below(_import_module(found.name))
+def _warn_of_nothing(package: str, below: list[str], patterns: Iterable[str]) -> None:
+    others = [name for name in below if not is_named_as(name, patterns)]
+    shown = ", ".join(others[:_MOST_SHOWN]) + (f" and {len(others) - _MOST_SHOWN} more" if others[_MOST_SHOWN:] else "")
+    _logger.warning(
+        "the package %s has no task in a module that is named %s%s",
+        package,
+        " or ".join(patterns),
+        f"; not looked at: {shown}; include the module itself, or give task_modules" if others else "",
+    )
 
 
 def _tasks_in(module: ModuleType) -> list[AnyTask]:

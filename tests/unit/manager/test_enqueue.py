@@ -17,6 +17,7 @@ from deeper_tasks.backends.memory import MemoryBackend
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import (
     BackendUnavailableError,
+    ConfigError,
     DuplicateJobError,
     InvalidArgumentsError,
     InvalidOptionError,
@@ -114,6 +115,25 @@ async def test_included_tasks_are_bound_to_the_manager(manager, module):
 async def test_modules_are_included_by_the_settings(url, module):
     async with BackgroundTaskManager(url, include=[module]) as including:
         assert including.registry.get(f"{module}.send") is not None
+
+
+async def test_the_modules_of_an_included_package_are_named_by_the_settings_or_the_call(url, tmp_path, monkeypatch):
+    package = f"shop_{os.getpid()}_{len(sys.modules)}"
+    for path in (f"{package}/jobs.py", f"{package}/tasks.py", f"{package}/migrations/tasks.py"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).parent.joinpath("__init__.py").touch()
+        (tmp_path / path).write_text("from deeper_tasks import task\n@task\ndef send(): ...")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for given, taken in (({}, "tasks"), ({"task_modules": ["jobs"]}, "jobs")):
+        manager = BackgroundTaskManager(url, include=[package], **given)
+        assert [task.name for task in manager.registry] == [f"{package}.{taken}.send"]
+    assert [task.module for task in manager.include(package, task_modules="tasks")] == [f"{package}.tasks"]
+    with pytest.raises(InvalidOptionError, match=r"option 'task_modules' cannot hold 'a b': write a pattern"):
+        manager.include(package, task_modules=["a b"])
+    with pytest.raises(ConfigError, match=r"setting 'task_modules' cannot be .*write a pattern of a module's name"):
+        BackgroundTaskManager(url, task_modules=["a b"])
+    for name in [name for name in sys.modules if name.startswith(package)]:
+        monkeypatch.delitem(sys.modules, name)
 
 
 async def test_a_task_of_a_package_can_be_enqueued_as_it_is(manager):

@@ -152,6 +152,54 @@ class TestInclude:
         assert [task.name for task in registry.include("shopf")].count("shopf.a.tasks.send") == 1
         assert registry.get("shopf.a.tasks.Mailer.send")
 
+    def test_takes_only_modules_that_are_named_as_those_of_tasks_and_imports_no_other(self, project):
+        named = {"shoph.tasks", "shoph.mails.tasks", "shoph.mail_tasks", "shoph.old_tasks.mails"}
+        for name in named:
+            project(name, "from deeper_tasks.tasks import task\n@task\ndef send(): ...")
+        for name in ("views", "models", "tasks_and_more", "mails.views", "jobs"):
+            project(f"shoph.{name}", "raise RuntimeError('imported')")
+        assert {task.module for task in TaskRegistry().include("shoph")} == named
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "tests.tasks",
+            "test.tasks",
+            "tasks.tests.more",
+            "tasks.test_mails",
+            "tasks.conftest",
+            "migrations.tasks",
+            "test_tasks",
+        ],
+    )
+    @pytest.mark.parametrize("patterns", [["tasks", "*_tasks"], ["*"], ["shopj.*"]])
+    def test_takes_no_tests_and_no_migrations_below_a_package(self, project, name, patterns):
+        project("shopj.tasks.mails" if name.startswith("tasks.") else "shopj.tasks")
+        project(f"shopj.{name}", "raise RuntimeError('imported')")
+        assert TaskRegistry().include("shopj", patterns=patterns)
+        assert f"shopj.{name}" not in sys.modules
+
+    def test_takes_any_module_that_is_named_itself(self, project):
+        project("shopk.tests.helpers")
+        assert TaskRegistry().include("shopk.tests.helpers")
+
+    @pytest.mark.parametrize("patterns", [["jobs"], ["job?"], ["shopl.work.*"], ["tasks", "work"], "*"])
+    def test_takes_what_other_patterns_say(self, project, patterns):
+        project("shopl.work.jobs")
+        assert {task.module for task in TaskRegistry().include("shopl", patterns=patterns)} == {"shopl.work.jobs"}
+
+    def test_a_package_without_tasks_is_told_with_the_modules_that_were_not_looked_at(self, project, caplog):
+        for name in ("a", "b", "jobs", "mails.jobs", "views", "work"):
+            project(f"shopm.{name}", "raise RuntimeError('imported')")
+        assert TaskRegistry().include("shopm") == []
+        [record] = caplog.records
+        assert record.levelname == "WARNING"
+        assert record.getMessage() == (
+            "the package shopm has no task in a module that is named tasks or *_tasks; not looked at: shopm.a, "
+            "shopm.b, shopm.jobs, shopm.mails, shopm.mails.jobs and 2 more; include the module itself, or give "
+            "task_modules"
+        )
+
     def test_never_runs_a_package_s_program(self, project):
         project("shopg.tasks")
         project("shopg.__main__", "raise SystemExit('it ran')")
