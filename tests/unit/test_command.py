@@ -20,7 +20,7 @@ deeper_tasks_command.main()
 
 def test_ctrl_c_while_the_program_is_imported_is_one_line_and_exit_code_130():
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (130, "deeper: interrupted\n")
+    assert (ended.returncode, ended.stderr) == (130, "\ndeeper: interrupted\n")
 
 
 def test_it_is_the_command():

@@ -1,5 +1,5 @@
 """The command as a module: `python -m deeper_tasks.cli`."""
 
-from deeper_tasks.cli import main
+from deeper_tasks_command import main
 
 main()

@@ -73,9 +73,11 @@ class Program(click.Group):
             code = super().main(given, prog_name or self.name, *rest, **extra)
         except click.ClickException as error:
             code = tell(error, as_json="--json" in given)
-        except click.Abort:
-            click.echo("deeper: interrupted", err=True)
-            code = ExitCode.INTERRUPTED
+        except click.Abort as abort:
+            # The terminal shows ^C where the cursor was. Click goes on to the next line, but not at a question.
+            click.echo("deeper: interrupted" if abort.__cause__ else "\ndeeper: interrupted", err=True)
+            # From here: what was interrupted lives on until the process ends, and says nothing of its end.
+            sys.exit(ExitCode.INTERRUPTED)
         except (DeeperTasksError, ExceptionGroup) as error:
             code = tell(error, as_json="--json" in given)
         sys.exit(code or ExitCode.DONE)

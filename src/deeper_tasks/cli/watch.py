@@ -108,17 +108,14 @@ def watch(target: Target, *, interval: float, screen: Screen | None) -> ExitCode
     """
     with target.closing() as manager:
         watcher = Watcher(manager)
-        try:
-            if target.as_json:
-                for look in _looks(watcher, interval):
-                    write_json(look)
-            elif screen is not None:
-                screen.run(watcher.look)
-            else:
-                for look in _looks(watcher, interval):
-                    click.echo(describe(look))
-        except KeyboardInterrupt:
-            """Somebody has seen enough."""
+        if target.as_json:
+            for look in _looks(watcher, interval):
+                write_json(look)
+        elif screen is not None:
+            screen.run(watcher.look)
+        else:
+            for look in _looks(watcher, interval):
+                click.echo(describe(look))
     return ExitCode.DONE
 
 

@@ -69,7 +69,7 @@ def test_what_happens_meanwhile_is_shown(on_terminal, enqueue):
     enqueue("shop.add", 2)
     screen.read_until("pending 2 ")
     screen.press(b"\x03")
-    assert screen.wait() == 0
+    assert screen.wait() == 130
     assert "Traceback" not in screen.text
 
 
@@ -120,7 +120,7 @@ def test_in_a_pipe_it_writes_a_line_each_interval(piped, enqueue):
     assert all("pending 1  running 0" in line for line in lines)
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=40)
-    assert (process.returncode, errors) == (0, "")
+    assert (process.returncode, errors) == (130, "\ndeeper: interrupted\n")
     assert "\x1b" not in rest
 
 
@@ -130,7 +130,7 @@ def test_a_dumb_terminal_gets_lines_too(on_terminal, enqueue):
     screen.read_until("pending 1 ", times=2)
     assert "\x1b" not in screen.raw
     screen.press(b"\x03")
-    assert screen.wait() == 0
+    assert screen.wait() == 130
 
 
 def test_with_json_each_look_is_a_line_of_json(piped, enqueue, dead):
