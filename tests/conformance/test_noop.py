@@ -83,6 +83,7 @@ async def test_there_is_nothing_to_control(backend):
     assert await backend.queues() == []
     assert await backend.cancel(JobFilter(), reason="enough") == []
     assert await backend.retry(JobFilter()) == []
+    assert await backend.reschedule(new_job().id, due=NOW) is None
     assert await backend.delete(JobFilter()) == []
 
 

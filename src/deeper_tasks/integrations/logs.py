@@ -226,7 +226,7 @@ def _stalled(event: events.LoopStalled) -> str:
 def _store_made(event: events.StoreMade) -> str:
     if not event.is_worker:
         return f"made a new, empty store at {event.place}"
-    hint = "" if event.place == event.url else "; a relative path begins at the worker's working folder"
+    hint = "" if event.place in event.url else "; a relative path begins at the worker's working folder"
     return (
         f"made a new, empty store at {event.place}: "
         f"if it should hold jobs, stop this worker and correct its URL ({event.url!r}{hint})"

@@ -437,3 +437,21 @@ def test_both_can_be_called_without_a_loop(tmp_path):
         assert tasks.reschedule_task(task_id, 3600) > datetime.now(UTC) + timedelta(minutes=30)
         tasks.run_task_now(task_id)
         assert tasks.get_task_status(task_id).status is State.PENDING
+
+
+@pytest.mark.parametrize("call", ["run_task_now", "reschedule_task"])
+async def test_a_worker_that_would_not_look_for_an_hour_runs_a_job_that_another_process_calls(
+    tmp_path, working, wait_until, call
+):
+    url, ran = f"sqlite:///{tmp_path / 'tasks.db'}", []
+    manager = BackgroundTaskManager(url, poll_interval_seconds=3_600)
+
+    @manager.task(name="shop.send")
+    async def send() -> None:
+        ran.append(1)
+
+    async with manager, BackgroundTaskManager(url) as other, working(manager) as worker:
+        task_id = await send.with_options(delay_seconds=3_600).enqueue()
+        await wait_until(lambda: worker.is_ready)
+        await (other.run_task_now(task_id) if call == "run_task_now" else other.reschedule_task(task_id, 0.1))
+        await wait_until(lambda: ran)

@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 from callers import ASYNC, BLOCKING, KINDS, django_database, through
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.domain.state import State
-from deeper_tasks.errors import DuplicateJobError, InvalidOptionError, JobNotFoundError
+from deeper_tasks.errors import BackendUnavailableError, DuplicateJobError, InvalidOptionError, JobNotFoundError
 from deeper_tasks.integrations.events import JobEnqueued
 
 PATIENCE = 60
@@ -245,3 +245,37 @@ async def test_an_id_that_is_taken_leaves_the_transaction_usable(manager, store_
         assert (again, again.is_new) == (taken, False)
         await manager.enqueue_task(manager.send, args=[2], connection=connection)
     assert await count(manager) == 2
+
+
+# A store that is not there yet.
+
+
+async def test_the_first_enqueue_in_a_transaction_makes_the_store_beside_it(unopened, store_url):
+    async with await psycopg.AsyncConnection.connect(store_url) as connection:
+        await connection.execute("CREATE TABLE orders (id integer PRIMARY KEY)")
+        await unopened.enqueue_task(unopened.send, args=[1], connection=connection)
+    assert await count(unopened) == 1
+    await unopened.close()
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_transaction_that_is_older_than_the_store_is_told_so_and_its_next_try_is_fine(unopened, store_url, level):
+    engine = create_engine(store_url.replace("postgresql://", "postgresql+psycopg://"), isolation_level=level)
+    with Session(engine) as session:
+        session.execute(select(1))
+        with pytest.raises(BackendUnavailableError, match=r"began before the store .* was made.*try again as a whole"):
+            unopened.sync.enqueue_task(unopened.send, args=[1], connection=session)
+        session.rollback()
+        unopened.sync.enqueue_task(unopened.send, args=[1], connection=session)
+        session.commit()
+    assert unopened.sync.list_tasks().total_entries == 1
+    unopened.sync.close()
+    engine.dispose()
+
+
+async def test_a_database_that_has_lost_its_schema_is_told_so(manager, store_url):
+    async with await psycopg.AsyncConnection.connect(store_url) as connection:
+        await connection.execute("DROP SCHEMA deeper CASCADE")
+        with pytest.raises(InvalidOptionError, match="has lost its schema: run 'deeper migrate'"):
+            await manager.enqueue_task(manager.send, args=[1], connection=connection)
+        await connection.rollback()

@@ -15,7 +15,7 @@ from deeper_tasks.errors import (
     SchemaError,
 )
 
-OTHER_CONTENT, OTHER_STORE = "DT001", "DT002"
+OTHER_CONTENT, OTHER_STORE, OLDER_SNAPSHOT = "DT001", "DT002", "DT003"
 """The codes of our own functions."""
 AGAIN = frozenset({"40001", "40P01", "23505"})
 """A deadlock, or a race that another transaction has won."""

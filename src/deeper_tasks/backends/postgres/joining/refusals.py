@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.joining.connection import CallersConnection
-from deeper_tasks.backends.postgres.refusals import AGAIN, OTHER_CONTENT, OTHER_STORE, first_line
+from deeper_tasks.backends.postgres.refusals import AGAIN, OLDER_SNAPSHOT, OTHER_CONTENT, OTHER_STORE, first_line
 from deeper_tasks.errors import (
     BackendError,
     BackendUnavailableError,
@@ -18,7 +18,7 @@ from deeper_tasks.errors import (
 
 _DEADLOCK = "40P01"
 _NO_TRANSACTION, _FAILED_TRANSACTION, _READ_ONLY = "25P01", "25P02", "25006"
-_NOT_OURS = frozenset({OTHER_STORE, "3F000", "42883"})
+_NO_SCHEMA = frozenset({"3F000", "42883"})
 _NO_RIGHT = "42501"
 _GAVE_UP = frozenset({"57014", "55P03"})
 _GOING_AWAY = ("08", "53", "57", "58", "25P03", "25P04")
@@ -89,10 +89,11 @@ def _unusable(
         )
     if code == _READ_ONLY:
         return refused("be in a read-only transaction", "begin it READ WRITE, on the primary server")
-    if code in _NOT_OURS:
-        return refused(
-            "belong to another database", f"the jobs are in {address!r}, and a transaction can be of one database only"
-        )
+    if code == OTHER_STORE or code in _NO_SCHEMA:
+        way_out = f"the jobs are in {address!r}, and a transaction can be of one database only"
+        if code in _NO_SCHEMA:
+            way_out += "; if it is that one, it has lost its schema: run 'deeper migrate'"
+        return refused("belong to another database", way_out)
     if code == _NO_RIGHT:
         return BackendError(
             f"the user of the connection may not enqueue in {address!r}: {words}; grant USAGE on the schema, "
@@ -106,6 +107,11 @@ def _unavailable(code: str, words: str, address: Address, *, is_lost: bool) -> B
         return BackendUnavailableError(
             f"the transaction and another wait for each other in {address!r}: roll back and try again as a whole, "
             f"and take unique keys in one and the same order everywhere"
+        )
+    if code == OLDER_SNAPSHOT:
+        return BackendUnavailableError(
+            f"the transaction began before the store in {address!r} was made, and cannot see it: roll back and try "
+            f"again as a whole; a manager that is opened at the start, or 'deeper migrate', makes the store before"
         )
     if code in AGAIN:
         return BackendUnavailableError(
