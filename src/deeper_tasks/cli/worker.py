@@ -18,6 +18,11 @@ from deeper_tasks.config import load_settings
 from deeper_tasks.supervisor.changes import check_watching
 
 
+def _refuse_app(_context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError(f"a worker takes its manager without an option: deeper worker {value}")
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -57,6 +62,7 @@ one blocked the event loop longer than the settings loop_stall_limit_seconds
 and stuck_seconds allow (a supervisor starts another)."""
 )
 @click.argument("application", metavar="MODULE:MANAGER", shell_complete=complete_place)
+@click.option("--app", "-A", hidden=True, expose_value=False, is_eager=True, callback=_refuse_app)
 @click.option(
     "--queues",
     shell_complete=complete_queues,

@@ -94,7 +94,7 @@ _OF_TASKS = {
 
 _NAMED = "write 'await task.enqueue(…)', or 'manager.enqueue_task(task, args=[…])', where the task may be a name too"
 _DECORATE = "decorate the function with '@manager.task', or '@manager.task(queue=…)'"
-_RUN = "run 'deeper worker --app myapp.tasks:manager', or 'await manager.run_worker()'"
+_RUN = "run 'deeper worker myapp.tasks:manager', or 'await manager.run_worker()'"
 _RECURRING = "write '@manager.task(cron=\"0 3 * * *\")', or 'manager.schedule_recurring_task(name, task, …)'"
 
 _OF_MANAGERS = {

@@ -72,6 +72,13 @@ def test_a_file_in_place_of_the_module_is_refused_with_the_module_s_name(folder,
     assert refusal(str(folder / "mail" / "tasks.py:manager")).endswith("write mail.tasks:manager")
 
 
+@pytest.mark.parametrize("option", ["--app", "-A"])
+def test_a_worker_given_its_manager_by_an_option_is_told_where_it_stands(deeper, option):
+    result = deeper("worker", option, "shop:manager")
+    assert result.exit_code == 2
+    assert "a worker takes its manager without an option: deeper worker shop:manager" in result.stderr
+
+
 def test_a_wrong_attribute_is_refused_with_what_there_is():
     assert refusal("shop:maneger") == "'shop' has no 'maneger'; there is shop:manager"
     assert refusal("shop:orders") == "'shop:orders' is list, not a BackgroundTaskManager; there is shop:manager"

@@ -56,7 +56,7 @@ def test_an_attribute_of_another_library_s_task_names_ours(name, message):
         ("shared_task", r"@manager\.task"),
         ("periodic_task", r"cron="),
         ("autodiscover_tasks", r"manager\.include"),
-        ("run", r"deeper worker --app"),
+        ("run", r"deeper worker myapp\.tasks:manager"),
         ("revoke", r"cancel_task"),
         ("conf", r"from_settings"),
     ],
