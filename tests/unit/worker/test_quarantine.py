@@ -12,6 +12,7 @@ from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.integrations.events import ArgumentsUnfit, JobQuarantined, JobStarted
+from deeper_tasks.testing.conformance.scene import new_node, rescue_all
 from deeper_tasks.worker.quarantine import NoChildError, Quarantine
 from deeper_tasks.worker.solitude import Solitude
 
@@ -214,6 +215,27 @@ async def test_one_that_is_lost_once_more_while_its_child_is_made_is_not_settled
     attempt, running = await begin(ward, clock, noop)
     attempt.tell_to_stop(Stop.LOST)
     assert await running is None
+
+
+async def test_a_worker_that_dies_while_a_child_is_made_costs_the_job_no_attempt(ward, noop, nursery, clock):
+    await ward.claim(noop)
+    await rescue_all(ward.backend, ward.node.id)
+    ward.node = new_node()
+    await ward.open()
+    job = await ward.claim_again()
+    assert job.is_quarantined
+    nursery.is_ready.clear()
+    attempt, running = ward.start(job)
+    await clock.settle()
+    await rescue_all(ward.backend, ward.node.id)
+    kept = await ward.backend.get(job.id)
+    assert (kept.state, kept.attempt, len(kept.errors)) == (State.PENDING, 1, 1)
+    # The dead one, as far as it lives: it calls the handler of what is no longer its own as little.
+    nursery.is_ready.set()
+    await clock.settle()
+    nursery.children[0].closes.set()
+    assert await running is None
+    assert attempt.context is None
 
 
 async def test_one_that_expired_while_its_child_was_made_does_not_start(ward, noop, nursery, clock):
