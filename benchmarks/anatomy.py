@@ -32,7 +32,7 @@ from benchmarks.engine_tasks import noop
 from benchmarks.instant_store import InstantStore
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.protocol import Node
-from deeper_tasks.backends.sqlite import consume, counters, produce, schema
+from deeper_tasks.backends.sqlite import claiming, consume, counters, produce, schema
 from deeper_tasks.backends.sqlite.database import Database
 from deeper_tasks.domain.ids import ClaimToken, IdGenerator, NodeId
 from deeper_tasks.domain.job import JobSpec, NewJob
@@ -65,9 +65,9 @@ _PLACES: tuple[tuple[str, str, str], ...] = (
     ("asyncio/", "", "asyncio: its turns and tasks"),
 )
 _STATEMENTS = {
-    consume.SELECT_CLAIMANT: "claim: may this node",
-    consume.SELECT_CLAIMABLE: "claim: find the jobs, as one JSON document",
-    consume.CLAIM: "claim: mark them running",
+    claiming.SELECT_CLAIMANT: "claim: may this node",
+    claiming.SELECT_CLAIMABLE: "claim: find the jobs, as one JSON document",
+    claiming.CLAIM: "claim: mark them running",
     consume.SELECT_SETTLED: "settle: find them by id and token",
     consume.COMPLETE_WITHOUT_RESULT: "settle: mark them completed",
     counters.ADD: "counters",
@@ -213,7 +213,7 @@ def _claim_and_settle(connection: Any) -> tuple[int, float]:
     token, ran_for = ClaimToken(secrets.token_hex(8)), timedelta(microseconds=10)
     started = time.process_time()
     connection.execute("BEGIN IMMEDIATE")
-    claim = consume.claim(connection, "default", limit=_BATCH, slots=10, node=_NODE, token=token, now=_now())
+    claim = claiming.claim(connection, "default", limit=_BATCH, slots=10, node=_NODE, token=token, now=_now())
     connection.execute("COMMIT")
     used = time.process_time() - started
     ends = [Settlement(id=job.id, token=job.token, end=End.COMPLETE, ran_for=ran_for) for job in claim.jobs]

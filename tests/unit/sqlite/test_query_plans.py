@@ -6,6 +6,7 @@ import sqlite3
 import pytest
 
 from deeper_tasks.backends.sqlite import (
+    claiming,
     consume,
     control,
     counters,
@@ -21,7 +22,21 @@ from deeper_tasks.backends.sqlite import (
     unique_keys,
 )
 
-MODULES = (produce, consume, maintain, ends, unique_keys, counters, schedules, control, lines, listing, places, look)
+MODULES = (
+    produce,
+    claiming,
+    consume,
+    maintain,
+    ends,
+    unique_keys,
+    counters,
+    schedules,
+    control,
+    lines,
+    listing,
+    places,
+    look,
+)
 
 BY_ID = "deeper_job USING INDEX sqlite_autoindex_deeper_job_1 (id=?)"
 BY_ID_AS_JOB = "job USING INDEX sqlite_autoindex_deeper_job_1 (id=?)"
@@ -37,16 +52,16 @@ BY_CLAIM = "deeper_job USING INDEX deeper_job_running (node=? AND token=?)"
 BY_INDEX = {
     "produce.SELECT_KNOWN": f"SEARCH {BY_ID_AS_JOB}",
     "consume.DEREGISTER": f"SEARCH {BY_NODE}",
-    "consume.SELECT_CLAIMANT": f"SEARCH {BY_CLAIM}",
-    "consume.SELECT_CLAIMABLE": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
-    "consume.SELECT_CLAIMABLE_ROWS": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
-    "consume.SELECT_WAITING_QUEUES": "SEARCH deeper_job USING INDEX deeper_job_pending (queue>? AND queue<?)",
-    "consume.SELECT_FIRST_OF_EACH": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
-    "consume.SELECT_CHOSEN": f"SEARCH {BY_ROWID}",
-    "consume.SELECT_CHOSEN_ROWS": f"SEARCH {BY_ROWID}",
-    "consume.CLAIM": f"SEARCH {BY_ROWID}",
-    "consume.SELECT_CLAIMED": f"SEARCH {BY_CLAIM}",
-    "consume.SELECT_CLAIMED_ROWS": f"SEARCH {BY_CLAIM}",
+    "claiming.SELECT_CLAIMANT": f"SEARCH {BY_CLAIM}",
+    "claiming.SELECT_CLAIMABLE": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
+    "claiming.SELECT_CLAIMABLE_ROWS": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
+    "claiming.SELECT_WAITING_QUEUES": "SEARCH deeper_job USING INDEX deeper_job_pending (queue>? AND queue<?)",
+    "claiming.SELECT_FIRST_OF_EACH": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
+    "claiming.SELECT_CHOSEN": f"SEARCH {BY_ROWID}",
+    "claiming.SELECT_CHOSEN_ROWS": f"SEARCH {BY_ROWID}",
+    "claiming.CLAIM": f"SEARCH {BY_ROWID}",
+    "claiming.SELECT_CLAIMED": f"SEARCH {BY_CLAIM}",
+    "claiming.SELECT_CLAIMED_ROWS": f"SEARCH {BY_CLAIM}",
     "consume.SELECT_SETTLED": f"SEARCH {BY_ID_AS_JOB}",
     "consume.COMPLETE": f"SEARCH {BY_ROWID}",
     "consume.COMPLETE_WITHOUT_RESULT": f"SEARCH {BY_ROWID}",
@@ -127,10 +142,10 @@ EXPECTED = BY_INDEX | OF_OTHER_TABLES
 # A recount sorts nothing but the states that it counts, and is made only where counters are damaged. The statistics
 # sort the counts of ends by queue, and what the workers hold by worker and queue.
 MAY_SORT = {
-    "consume.SELECT_CLAIMED",
-    "consume.SELECT_CLAIMED_ROWS",
-    "consume.SELECT_CHOSEN",
-    "consume.SELECT_CHOSEN_ROWS",
+    "claiming.SELECT_CLAIMED",
+    "claiming.SELECT_CLAIMED_ROWS",
+    "claiming.SELECT_CHOSEN",
+    "claiming.SELECT_CHOSEN_ROWS",
     "consume.REPORT",
     "schedules.ADD_RUNS",
     "lines.RECOUNT",

@@ -35,6 +35,7 @@ from deeper_tasks.backends.protocol import (
     Retried,
 )
 from deeper_tasks.backends.sqlite import (
+    claiming,
     consume,
     control,
     diagnosis,
@@ -247,7 +248,7 @@ class SQLiteBackend:
         now: datetime | None = None,
     ) -> Claim:
         claim = partial(
-            consume.claim,
+            claiming.claim,
             queue=queue,
             limit=limit,
             slots=slots,
