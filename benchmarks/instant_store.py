@@ -11,6 +11,7 @@ from deeper_tasks.backends.memory import MemoryBackend
 from deeper_tasks.backends.protocol import MAX_BATCH, Claim
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.settlement import Settled, Settlement
 from deeper_tasks.domain.state import State
 
@@ -27,12 +28,13 @@ class InstantStore(MemoryBackend):
 
     async def claim(
         self,
-        queue: str,
+        queue: str | QueuePattern,
         *,
         limit: int,
         slots: int,
         node: NodeId,  # noqa: ARG002 - the protocol's
         token: ClaimToken,
+        after: str = "",  # noqa: ARG002 - the protocol's
         quarantined: int = MAX_BATCH,  # noqa: ARG002 - the protocol's
         now: datetime | None = None,
     ) -> Claim:
@@ -40,7 +42,8 @@ class InstantStore(MemoryBackend):
         started = time.thread_time()
         count = min(limit, MAX_BATCH, self._total - self._claimed)
         at = now or datetime.now(UTC)
-        jobs = tuple(_job(self._claimed + place, queue, token, at, has_started=place < slots) for place in range(count))
+        name = queue if isinstance(queue, str) else queue.prefix
+        jobs = tuple(_job(self._claimed + place, name, token, at, has_started=place < slots) for place in range(count))
         self._claimed += count
         self.used += time.thread_time() - started
         return Claim(jobs=jobs)
