@@ -340,7 +340,7 @@ class StoreMade(Event, frozen=True, kw_only=True):
     """
     A new, empty store was made where there was none. `place` is the absolute path of its file, or its URL.
 
-    A worker that serves it tells so once more, with `is_worker`: where jobs were expected, its URL or its working
+    With `is_worker` a worker tells so that serves it: where jobs were expected, its URL or its working
     folder is another than the enqueuer's. Then the log has it at WARNING, and at INFO otherwise.
     """
 

@@ -84,7 +84,7 @@ class Facade(ManagerHabits, ABC):
         self.settings = settings
         self.events = EventBus()
         self.registry = TaskRegistry(allowed_modules=settings.allowed_modules, admit=self._admit)
-        self._is_open = self._is_joined = self._has_made_store = False
+        self._is_open = self._is_joined = self._has_made_store = self._is_worker = False
         self._pid = os.getpid()
         self._work_on(backend)
 
@@ -792,7 +792,8 @@ class Facade(ManagerHabits, ABC):
 
     def _note_new_store(self) -> None:
         self._has_made_store = True
-        self._tell_of_new_store(is_worker=False)
+        if not self._is_worker:
+            self._tell_of_new_store(is_worker=False)
 
     def _tell_of_new_store(self, *, is_worker: bool) -> None:
         place = self.backend.location if isinstance(self.backend, Located) else redacted(self.settings.url)

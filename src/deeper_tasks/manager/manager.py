@@ -267,6 +267,7 @@ class BackgroundTaskManager(Facade):
         Raises:
             HookError: a start hook failed; nothing was claimed.
         """
+        self._is_worker = True
         await self._ready()
         if self._has_made_store:
             self._has_made_store = False

@@ -19,6 +19,12 @@ def test_it_prints_the_id_alone(deeper, ask):
     assert (job["task"], job["args"], job["status"]) == ("shop.add", [1, 2], "pending")
 
 
+def test_an_enqueue_that_makes_a_new_store_says_where_it_is(deeper, folder):
+    for told in (f"deeper: made a new, empty store at {folder}/other.db\n", ""):
+        result = deeper("enqueue", "shop.add", 1, *APP, "--url", "sqlite:///other.db")
+        assert (result.exit_code, result.stderr) == (0, told)
+
+
 def test_words_are_json_where_they_can_be_and_texts_otherwise(enqueue, ask):
     assert ask("status", enqueue("post.welcome", "Ada"))["args"] == ["Ada"]
     assert ask("status", enqueue("post.welcome", '"42"'))["args"] == ["42"]

@@ -467,6 +467,7 @@ def test_a_worker_that_makes_a_new_store_says_so_once_and_loudly(start, folder, 
     told = [line for line in worker.lines if "if it should hold jobs" in line]
     assert len(told) == 1
     assert "WARNING" in told[0]
+    assert sum("made a new, empty store" in line for line in worker.lines) == 1
 
 
 def test_a_worker_of_a_store_that_is_there_says_nothing_of_the_kind(start):

@@ -15,7 +15,7 @@ from callers import ASYNC, BLOCKING, KINDS, django_database, through
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError, DuplicateJobError, InvalidOptionError, JobNotFoundError
-from deeper_tasks.integrations.events import JobEnqueued
+from deeper_tasks.integrations.events import JobEnqueued, StoreMade
 
 PATIENCE = 60
 NEVER = 3_600.0
@@ -248,6 +248,16 @@ async def test_an_id_that_is_taken_leaves_the_transaction_usable(manager, store_
 
 
 # A store that is not there yet.
+
+
+async def test_a_new_store_is_told_of_by_the_manager_that_made_it(store_url):
+    heard = []
+    for _ in range(2):
+        manager = BackgroundTaskManager(store_url)
+        manager.subscribe(heard.append, StoreMade)
+        async with manager:
+            pass
+    assert heard == [StoreMade(place=store_url, url=store_url)]
 
 
 async def test_the_first_enqueue_in_a_transaction_makes_the_store_beside_it(unopened, store_url):

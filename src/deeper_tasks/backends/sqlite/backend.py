@@ -117,6 +117,7 @@ class SQLiteBackend:
     async def open(self, *, create: bool = True, will_join: bool = False) -> bool:
         self._forget_parent()
         if not create and not self._database.path.exists():
+            self._database.check_folder()
             raise BackendUnavailableError(f"there is no database {self.location!r}; an enqueue makes it")
         self._start_once()
         if self._is_ready or will_join:

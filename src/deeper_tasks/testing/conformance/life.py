@@ -12,7 +12,7 @@ class LifeConformance:
 
     async def test_a_second_open_changes_nothing(self, backend: Backend) -> None:
         job_id = await put(backend)
-        await backend.open()
+        assert await backend.open() is False
         assert await state_of(backend, job_id) is State.PENDING
 
     async def test_an_open_store_has_nothing_to_migrate(self, backend: Backend) -> None:
@@ -21,7 +21,7 @@ class LifeConformance:
     async def test_a_durable_store_still_has_its_jobs_after_it_was_closed(self, backend: Backend) -> None:
         job_id = await put(backend)
         await backend.close()
-        await backend.open()
+        assert await backend.open() is False
         if backend.capabilities.is_durable:
             assert await state_of(backend, job_id) is State.PENDING
 
