@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-import msgspec
 import pytest
 
 from deeper_tasks import BackgroundTaskManager, Settings, task
@@ -234,4 +233,4 @@ async def test_a_store_that_cannot_be_opened_is_a_finding(tmp_path):
 
 async def test_findings_are_values_that_json_takes(manager):
     findings = await manager.diagnose()
-    assert msgspec.json.decode(msgspec.json.encode(findings))[0].keys() == {"check", "severity", "message", "remedy"}
+    assert findings[0].to_dict().keys() == {"check", "severity", "message", "remedy", "subject"}
