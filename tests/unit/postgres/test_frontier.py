@@ -1,19 +1,25 @@
 """A claim does not go through what was claimed before, while somebody's long transaction keeps it."""
 
+import math
 from datetime import timedelta
 
 import psycopg
 import pytest
 
 from deeper_tasks.backends.postgres import Address, PostgresBackend
-from deeper_tasks.backends.postgres.frontier import Frontier
-from deeper_tasks.backends.protocol import MAX_BATCH
+from deeper_tasks.backends.postgres.frontier import Frontier, PatternFrontier
+from deeper_tasks.backends.protocol import MAX_BATCH, QueueSettings
+from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.testing.conformance.scene import (
     MINUTE,
     NOW,
     SECOND,
     join,
+    new_id,
+    new_job,
+    new_token,
     put,
     put_many,
     put_running,
@@ -42,23 +48,41 @@ async def old_snapshot(backend, database_url):
         yield
 
 
-@pytest.fixture
-async def passed_by(backend, monkeypatch):
-    """How many dead rows each claim met, and whether it searched from the start."""
+def watch_notes(kind, monkeypatch):
     noted = []
-    note = Frontier.note
+    note = kind.note
 
     def watch(self, jobs, *, passed_by, is_whole):
         noted.append((passed_by, is_whole))
         note(self, jobs, passed_by=passed_by, is_whole=is_whole)
 
-    monkeypatch.setattr(Frontier, "note", watch)
+    monkeypatch.setattr(kind, "note", watch)
     return noted
 
 
-async def claim_many(backend, node):
+@pytest.fixture
+async def passed_by(backend, monkeypatch):
+    """How many dead rows each claim met, and whether it searched from the start."""
+    return watch_notes(Frontier, monkeypatch)
+
+
+@pytest.fixture
+async def pattern_passed_by(backend, monkeypatch):
+    """The same of each claim by a pattern."""
+    return watch_notes(PatternFrontier, monkeypatch)
+
+
+async def claim_many(backend, node, pattern=None):
     for start in range(0, MANY, MAX_BATCH):
-        await put_many(backend, MAX_BATCH, now=NOW + timedelta(milliseconds=start))
+        if pattern is None:
+            await put_many(backend, MAX_BATCH, now=NOW + timedelta(milliseconds=start))
+        else:
+            new = [new_job(queue=f"tenant-{number % 20:02}") for number in range(MAX_BATCH)]
+            await backend.insert(new, now=NOW + timedelta(milliseconds=start))
+    if pattern is not None:
+        while await take(backend, node, queue=pattern, limit=MAX_BATCH, now=NOW + MINUTE):
+            pass
+        return None
     return await take_all(backend, node, now=NOW + MINUTE)
 
 
@@ -98,8 +122,81 @@ async def test_a_job_given_back_is_found_by_the_next_search_from_the_start(backe
     await claim_many(backend, node)
     await settle(backend, [early], End.RELEASE, now=NOW + MINUTE)
     assert await take(backend, node, now=NOW + MINUTE) == ()
-    backend._frontiers["default"]._until = 0.0
+    backend._frontiers["default"]._searches._until = 0.0
     assert [job.id for job in await take(backend, node, now=NOW + MINUTE)] == [early.id]
+
+
+TENANTS = QueuePattern(prefix="tenant-")
+
+
+async def test_claims_by_a_pattern_begin_in_each_queue_where_the_last_ones_ended(
+    backend, old_snapshot, pattern_passed_by
+):
+    node = await join(backend)
+    await claim_many(backend, node, TENANTS)
+    names = ["tenant-19", "tenant-03", "tenant-07"]
+    fresh = {queue: [await put(backend, queue=queue, now=NOW + MINUTE) for _ in range(2)] for queue in names}
+    high = await put(backend, queue="tenant-07", priority=-100, now=NOW)
+    low = await put(backend, queue="tenant-03", priority=100, now=NOW)
+    await backend.put_queue(QueueSettings(name="tenant-19", paused_at=NOW))
+    backend._pattern_frontiers[TENANTS]._searches._until = math.inf
+    pattern_passed_by.clear()
+    jobs = await take(backend, node, queue=TENANTS, limit=5, after="tenant-05", now=NOW + MINUTE)
+    assert [job.id for job in jobs] == [
+        high,
+        fresh["tenant-03"][0],
+        fresh["tenant-07"][0],
+        fresh["tenant-03"][1],
+        fresh["tenant-07"][1],
+    ]
+    assert [job.id for job in await take(backend, node, queue=TENANTS, limit=5, now=NOW + MINUTE)] == [low]
+    assert await take(backend, node, queue=TENANTS, limit=5, now=NOW + MINUTE) == ()
+    assert not any(is_whole for _, is_whole in pattern_passed_by)
+    # In each queue those of the due time that was reached.
+    assert max(count for count, _ in pattern_passed_by) <= 2 * MAX_BATCH
+
+
+async def test_a_queue_that_is_new_to_a_pattern_is_found_by_the_next_search_from_the_start(
+    backend, old_snapshot, pattern_passed_by
+):
+    node = await join(backend)
+    await claim_many(backend, node, TENANTS)
+    backend._pattern_frontiers[TENANTS]._searches._until = math.inf
+    new = await put(backend, queue="tenant-new")
+    assert await take(backend, node, queue=TENANTS, now=NOW + MINUTE) == ()
+    backend._pattern_frontiers[TENANTS]._searches._until = 0.0
+    assert [job.id for job in await take(backend, node, queue=TENANTS, now=NOW + MINUTE)] == [new]
+
+
+def claimed(queue, priority, due):
+    return ClaimedJob(
+        id=new_id(),
+        token=new_token(),
+        task="shop.send",
+        arguments="[[],{}]",
+        queue=queue,
+        priority=priority,
+        attempt=1,
+        max_attempts=5,
+        inserted_at=due,
+        scheduled_at=due,
+        claimed_at=due,
+        expires_at=None,
+        has_started=True,
+    )
+
+
+def test_what_lies_beyond_floors_has_every_priority_once():
+    frontier = PatternFrontier(monotonic=Clock())
+    jobs = [claimed(queue, priority, NOW) for queue, priority in (("b", 0), ("b", 1), ("a", -100), ("c", 100))]
+    frontier.note(jobs, passed_by=100_000, is_whole=True)
+    whole = {
+        "a": [(-100, NOW, -100), (-99, None, 100)],
+        "b": [(-100, None, -1), (0, NOW, 0), (1, NOW, 1), (2, None, 100)],
+        "c": [(-100, None, 99), (100, NOW, 100)],
+    }
+    assert frontier.lines(after="") == list(whole.items())
+    assert [queue for queue, _ in frontier.lines(after="a")] == ["b", "c", "a"]
 
 
 class Clock:

@@ -191,6 +191,13 @@ class Day:
             backend.claim(pattern, limit=10, slots=10, node=node, token=new_token(), after="default"),
         )
         assert self._answer.jobs
+        frontier = backend._pattern_frontiers[pattern]
+        frontier._searches.note(passed_by=1_000_000)
+        yield (
+            "claim by a pattern under an old snapshot",
+            backend.claim(pattern, limit=10, slots=10, node=node, token=new_token(), after="default"),
+        )
+        assert self._answer.jobs
         progress = Progress(fraction=0.5)
         yield (
             "report",
@@ -336,6 +343,7 @@ EVERY_CALL = {
     "claim": {"job_running", "job_pending", "job_pkey"},
     "repeated claim": {"job_running"},
     "claim by a pattern": {"job_running", "job_pending", "job_pkey"},
+    "claim by a pattern under an old snapshot": {"job_running", "job_pending", "job_pkey"},
     "report": {"job_pkey"},
     "beat": {"job_running"},
     "complete in the job's transaction": {"job_pkey"},

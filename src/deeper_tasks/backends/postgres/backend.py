@@ -24,7 +24,7 @@ from deeper_tasks.backends.postgres import (
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import moment_text
 from deeper_tasks.backends.postgres.database import Database, Operation
-from deeper_tasks.backends.postgres.frontier import Frontier
+from deeper_tasks.backends.postgres.frontier import Frontier, PatternFrontier
 from deeper_tasks.backends.postgres.job_transaction import PostgresJobTransaction
 from deeper_tasks.backends.postgres.joining import insert_joining
 from deeper_tasks.backends.postgres.transactor import Transactor
@@ -77,6 +77,7 @@ class PostgresBackend:
         self._transactor = Transactor(address)
         self._store: str | None = None
         self._frontiers: defaultdict[str, Frontier] = defaultdict(Frontier)
+        self._pattern_frontiers: defaultdict[QueuePattern, PatternFrontier] = defaultdict(PatternFrontier)
 
     # life
 
@@ -176,8 +177,10 @@ class PostgresBackend:
     ) -> Claim:
         at = moment_text(now)
         if isinstance(queue, QueuePattern):
+            beyond = self._pattern_frontiers[queue]
             return await consume.claim_in_turn(
                 self._open,
+                beyond,
                 queue,
                 limit=limit,
                 slots=slots,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
+from itertools import accumulate
 
 from deeper_tasks.backends.codes import CODES, STATES, mark_of
 from deeper_tasks.backends.postgres.codec import (
@@ -20,7 +22,7 @@ from deeper_tasks.backends.postgres.codec import (
     to_json,
 )
 from deeper_tasks.backends.postgres.database import Database, Transaction
-from deeper_tasks.backends.postgres.frontier import Frontier
+from deeper_tasks.backends.postgres.frontier import Frontier, PatternFrontier
 from deeper_tasks.backends.postgres.moments import DamagedRows
 from deeper_tasks.backends.postgres.refusals import RowLockedError
 from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node
@@ -51,7 +53,8 @@ CLAIM = (
     "%(quarantined)s::text::integer, %(now)s::timestamptz, %(priorities)s::smallint[], %(floors)s::timestamptz[])"
 )
 CLAIM_IN_TURN = CLAIM.removesuffix(")") + (
-    ", %(prefix)s::text, %(after)s::text, %(excluded)s::text[], %(excluded_prefixes)s::text[])"
+    ", %(prefix)s::text, %(after)s::text, %(excluded)s::text[], %(excluded_prefixes)s::text[], "
+    "%(known)s::text[], %(known_from)s::integer[], %(known_to)s::integer[], %(highs)s::smallint[])"
 )
 SETTLE = (
     "SELECT place, state FROM {schema}.settle("
@@ -136,6 +139,7 @@ async def claim(
 
 async def claim_in_turn(
     database: Database,
+    frontier: PatternFrontier,
     pattern: QueuePattern,
     *,
     limit: int,
@@ -147,6 +151,9 @@ async def claim_in_turn(
     now: str | None,
 ) -> Claim:
     """Take pending jobs of all the queues that a pattern matches; see `Backend.claim`."""
+    lines = frontier.lines(after=after)
+    stretches = [] if lines is None else [stretch for line in lines for stretch in line.stretches]
+    ends = [] if lines is None else list(accumulate(len(line.stretches) for line in lines))
     values = {
         "queue": None,
         "limit": str(min(limit, MAX_BATCH)),
@@ -155,19 +162,30 @@ async def claim_in_turn(
         "token": token,
         "quarantined": str(quarantined),
         "now": now,
-        "priorities": None,
-        "floors": None,
+        "priorities": None if lines is None else array(one.low for one in stretches),
+        "floors": None if lines is None else text_array(_floor_text(one.floor) for one in stretches),
         "prefix": pattern.prefix,
         "after": after,
         "excluded": text_array(sorted(pattern.excluded)),
         "excluded_prefixes": text_array(pattern.excluded_prefixes),
+        "known": None if lines is None else text_array(line.queue for line in lines),
+        "known_from": None
+        if lines is None
+        else array(end - len(line.stretches) + 1 for end, line in zip(ends, lines, strict=True)),
+        "known_to": None if lines is None else array(ends),
+        "highs": None if lines is None else array(one.high for one in stretches),
     }
     rows = await database.call(CLAIM_IN_TURN, values, is_urgent=True)
-    if rows[0][0] is None:
-        if rows[0][17] == "lost":
-            raise _lost(node)
-        return Claim()
-    return Claim(jobs=_claimed_jobs(rows, None, token))
+    obstacle, passed_by = rows[0][17:19]
+    if obstacle == "lost":
+        raise _lost(node)
+    jobs = () if rows[0][0] is None else _claimed_jobs(rows, None, token)
+    frontier.note(jobs, passed_by=passed_by, is_whole=lines is None)
+    return Claim(jobs=jobs)
+
+
+def _floor_text(floor: datetime | None) -> str | None:
+    return "-infinity" if floor is None else moment_text(floor)
 
 
 def _claimed_jobs(rows: list[Row], queue: str | None, token: ClaimToken) -> tuple[ClaimedJob, ...]:

@@ -55,12 +55,98 @@ BEGIN
 END;
 $$;
 
--- Locks the first pending jobs of the queues of a pattern, in turn: the first of each queue, then the second of each.
--- Counts them as claimed.
+-- Locks the first pending jobs of some queues, in turn: the first of each queue, then the second of each. Returns them, and
+-- how many they are of each queue.
 --
 -- Each queue is asked for an equal share. What a short one leaves, the longer ones get: they are asked again, for more,
--- and jobs that are locked already are found again. So they are where more were in quarantine than may be taken: then
--- only the first of these.
+-- and jobs that are locked already are found again.
+--
+-- In the line of a queue it looks at the stretches from _from to _to among _lows, _floors and _highs: from a priority and
+-- due time on, up to a priority. Of the jobs in quarantine it takes only the _admitted, unless that is NULL.
+CREATE FUNCTION lock_shares(
+    _queues text[],
+    _from integer[],
+    _to integer[],
+    _lows smallint[],
+    _floors timestamptz[],
+    _highs smallint[],
+    _limit integer,
+    _admitted uuid[],
+    _moment timestamptz,
+    OUT chosen uuid[],
+    OUT counts integer[]
+)
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
+SET enable_sort = off SET enable_material = off SET jit = off SET max_parallel_workers_per_gather = 0
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    _missing integer := _limit;
+    _growing integer := cardinality(_queues);
+    _shares integer[] := array_fill(0, ARRAY[cardinality(_queues)]);
+BEGIN
+    chosen := '{}';
+    counts := _shares;
+    WHILE _missing > 0 AND _growing > 0 LOOP
+        -- Only those grow whose lines were as long as their shares.
+        _shares := ARRAY (
+            SELECT CASE
+                WHEN line.found < line.share THEN line.share
+                ELSE line.share + _missing / _growing + CASE WHEN line.rank <= _missing % _growing THEN 1 ELSE 0 END
+            END
+            FROM (
+                SELECT turn.found, turn.share, turn.place,
+                    count(*) FILTER (WHERE turn.found = turn.share) OVER (ORDER BY turn.place) AS rank
+                FROM unnest(_shares, counts) WITH ORDINALITY AS turn (share, found, place)
+            ) AS line
+            ORDER BY line.place
+        );
+        WITH first AS MATERIALIZED (
+            SELECT turn.place, ARRAY (
+                SELECT pending.id
+                FROM generate_series(turn.first, turn.last) AS stretch (place)
+                CROSS JOIN LATERAL (
+                    SELECT job.id
+                    FROM job
+                    WHERE job.state = 3 AND job.queue = turn.queue
+                        AND (job.expires_at IS NULL OR job.expires_at > _moment)
+                        AND (_admitted IS NULL OR job.is_quarantined IS NULL OR job.id = ANY (_admitted))
+                        AND (job.priority, job.scheduled_at) >= (_lows[stretch.place], _floors[stretch.place])
+                        AND job.priority <= _highs[stretch.place]
+                    ORDER BY job.priority, job.scheduled_at, job.id
+                    LIMIT turn.share
+                    FOR NO KEY UPDATE SKIP LOCKED
+                ) AS pending
+                LIMIT turn.share
+            ) AS ids
+            FROM unnest(_queues, _shares, _from, _to) WITH ORDINALITY AS turn (queue, share, first, last, place)
+        )
+        SELECT
+            ARRAY (
+                SELECT one.id
+                FROM first
+                CROSS JOIN LATERAL unnest(first.ids) WITH ORDINALITY AS one (id, rank)
+                ORDER BY one.rank, first.place
+            ),
+            ARRAY (SELECT cardinality(first.ids) FROM first ORDER BY first.place)
+        INTO chosen, counts;
+        _missing := _limit - cardinality(chosen);
+        _growing := (SELECT count(*) FROM unnest(_shares, counts) AS turn (share, found) WHERE turn.found = turn.share);
+    END LOOP;
+END;
+$$;
+
+-- Locks the first pending jobs of the queues of a pattern, in turn, and counts them as claimed.
+--
+-- It goes on to further queues where those that it has found have less than is wanted: their jobs may be locked by other
+-- claims, expired, or in quarantine. Where more are in quarantine than may be taken, it begins again, for the first of
+-- these only.
+--
+-- While somebody's long transaction keeps the dead rows of the claims before, only the queues of _known are looked at,
+-- which come in turn, and in each only the stretches of its line from _known_from to _known_to. See frontier.py.
 CREATE FUNCTION lock_in_turn(
     _prefix text,
     _after text,
@@ -68,7 +154,13 @@ CREATE FUNCTION lock_in_turn(
     _excluded_prefixes text[],
     _limit integer,
     _quarantined integer,
-    _moment timestamptz
+    _moment timestamptz,
+    _known text[],
+    _known_from integer[],
+    _known_to integer[],
+    _lows smallint[],
+    _floors timestamptz[],
+    _highs smallint[]
 )
 RETURNS uuid[]
 LANGUAGE plpgsql
@@ -81,65 +173,83 @@ AS $$
 DECLARE
     _end text COLLATE "C" := _prefix || chr(1114111);
     _start text COLLATE "C" := least(greatest(_prefix, nullif(_after, '') || ' ' COLLATE "C"), _end);
-    _queues text[] := ARRAY (SELECT waiting_queues(_start, _end, _excluded, _excluded_prefixes, _limit));
-    _shares integer[];
-    _found integer[];
+    _low text COLLATE "C";
+    _high text COLLATE "C";
+    _is_last boolean;
+    _queues text[];
+    _from integer[] := _known_from;
+    _to integer[] := _known_to;
+    _locked record;
     _chosen uuid[];
+    _served text[];
+    _counts integer[];
     _missing integer;
-    _growing integer;
     _in_quarantine uuid[];
     _admitted uuid[] := CASE WHEN _quarantined <= 0 THEN '{}' END;
 BEGIN
-    IF _start > _prefix AND cardinality(_queues) < _limit THEN
-        _queues := _queues || ARRAY (
-            SELECT waiting_queues(_prefix, _start, _excluded, _excluded_prefixes, _limit - cardinality(_queues))
-        );
+    IF _known IS NULL THEN
+        -- One stretch for all: the whole line.
+        _lows := '{-32768}';
+        _floors := '{-infinity}';
+        _highs := '{32767}';
     END IF;
     LOOP
-        _missing := _limit;
-        _growing := cardinality(_queues);
-        _shares := array_fill(0, ARRAY[_growing]);
-        _found := _shares;
-        WHILE _missing > 0 AND _growing > 0 LOOP
-            -- Only those grow whose lines were as long as their shares.
-            _shares := ARRAY (
-                SELECT CASE
-                    WHEN line.found < line.share THEN line.share
-                    ELSE line.share + _missing / _growing + CASE WHEN line.rank <= _missing % _growing THEN 1 ELSE 0 END
-                END
-                FROM (
-                    SELECT turn.found, turn.share, turn.place,
-                        count(*) FILTER (WHERE turn.found = turn.share) OVER (ORDER BY turn.place) AS rank
-                    FROM unnest(_shares, _found) WITH ORDINALITY AS turn (share, found, place)
-                ) AS line
-                ORDER BY line.place
-            );
-            WITH first AS MATERIALIZED (
-                SELECT turn.place, ARRAY (
-                    SELECT job.id
-                    FROM job
-                    WHERE job.state = 3 AND job.queue = turn.queue
-                        AND (job.expires_at IS NULL OR job.expires_at > _moment)
-                        AND (_admitted IS NULL OR job.is_quarantined IS NULL OR job.id = ANY (_admitted))
-                    ORDER BY job.priority, job.scheduled_at, job.id
-                    LIMIT turn.share
-                    FOR NO KEY UPDATE SKIP LOCKED
-                ) AS ids
-                FROM unnest(_queues, _shares) WITH ORDINALITY AS turn (queue, share, place)
-            )
-            SELECT
-                ARRAY (
-                    SELECT one.id
-                    FROM first
-                    CROSS JOIN LATERAL unnest(first.ids) WITH ORDINALITY AS one (id, rank)
-                    ORDER BY one.rank, first.place
-                ),
-                ARRAY (SELECT cardinality(first.ids) FROM first ORDER BY first.place)
-            INTO _chosen, _found;
+        _chosen := '{}';
+        _served := '{}';
+        _counts := '{}';
+        _low := _start;
+        _high := _end;
+        _is_last := _start = _prefix;
+        LOOP
             _missing := _limit - cardinality(_chosen);
-            _growing := (
-                SELECT count(*) FROM unnest(_shares, _found) AS turn (share, found) WHERE turn.found = turn.share
-            );
+            IF _known IS NULL THEN
+                _queues := ARRAY (SELECT waiting_queues(_low, _high, _excluded, _excluded_prefixes, _missing));
+                IF cardinality(_queues) < _missing AND NOT _is_last THEN
+                    _high := _start;
+                    _is_last := true;
+                    _queues := _queues || ARRAY (
+                        SELECT waiting_queues(
+                            _prefix, _high, _excluded, _excluded_prefixes, _missing - cardinality(_queues)
+                        )
+                    );
+                END IF;
+                _from := array_fill(1, ARRAY[cardinality(_queues)]);
+                _to := _from;
+            ELSE
+                SELECT
+                    coalesce(array_agg(waiting.queue), '{}'), coalesce(array_agg(waiting.first), '{}'),
+                    coalesce(array_agg(waiting.last), '{}')
+                INTO _queues, _from, _to
+                FROM (
+                    SELECT known.queue, known.first, known.last
+                    FROM unnest(_known, _known_from, _known_to) AS known (queue, first, last)
+                    WHERE NOT EXISTS (SELECT FROM queue WHERE queue.name = known.queue AND queue.paused_at IS NOT NULL)
+                        AND EXISTS (
+                            SELECT
+                            FROM generate_series(known.first, known.last) AS stretch (place)
+                            CROSS JOIN LATERAL (
+                                SELECT
+                                FROM job
+                                WHERE job.state = 3 AND job.queue = known.queue
+                                    AND (job.expires_at IS NULL OR job.expires_at > _moment)
+                                    AND (_admitted IS NULL OR job.is_quarantined IS NULL OR job.id = ANY (_admitted))
+                                    AND (job.priority, job.scheduled_at)
+                                        >= (_lows[stretch.place], _floors[stretch.place])
+                                    AND job.priority <= _highs[stretch.place]
+                                ORDER BY job.priority, job.scheduled_at, job.id
+                                LIMIT 1
+                            ) AS pending
+                        )
+                    LIMIT _missing
+                ) AS waiting;
+            END IF;
+            SELECT * INTO _locked
+            FROM lock_shares(_queues, _from, _to, _lows, _floors, _highs, _missing, _admitted, _moment);
+            _chosen := _chosen || _locked.chosen;
+            _served := _served || _queues;
+            _counts := _counts || _locked.counts;
+            EXIT WHEN cardinality(_queues) < _missing OR cardinality(_chosen) = _limit OR _known IS NOT NULL;
+            _low := _queues[cardinality(_queues)] || ' ';
         END LOOP;
         EXIT WHEN _admitted IS NOT NULL;
         _in_quarantine := ARRAY (
@@ -152,7 +262,7 @@ BEGIN
         _admitted := _in_quarantine[: _quarantined];
     END LOOP;
     INSERT INTO move (queue, before, after, bucket, count)
-    SELECT turn.queue, 3, 4, 0, turn.found FROM unnest(_queues, _found) AS turn (queue, found) WHERE turn.found > 0;
+    SELECT turn.queue, 3, 4, 0, turn.found FROM unnest(_served, _counts) AS turn (queue, found) WHERE turn.found > 0;
     RETURN nullif(_chosen, '{}');
 END;
 $$;
@@ -186,7 +296,11 @@ CREATE FUNCTION claim(
     _prefix text DEFAULT NULL,
     _after text DEFAULT NULL,
     _excluded text[] DEFAULT NULL,
-    _excluded_prefixes text[] DEFAULT NULL
+    _excluded_prefixes text[] DEFAULT NULL,
+    _known text[] DEFAULT NULL,
+    _known_from integer[] DEFAULT NULL,
+    _known_to integer[] DEFAULT NULL,
+    _highs smallint[] DEFAULT NULL
 )
 RETURNS TABLE (
     id text,
@@ -254,7 +368,8 @@ BEGIN
         LOOP
             IF _queue IS NULL THEN
                 _chosen := lock_in_turn(
-                    _prefix, _after, _excluded, _excluded_prefixes, _limit, _quarantined, _moment
+                    _prefix, _after, _excluded, _excluded_prefixes, _limit, _quarantined, _moment, _known, _known_from,
+                    _known_to, _priorities, _floors, _highs
                 );
             ELSIF _floors IS NULL THEN
                 SELECT array_agg(first.id), array_agg(first.id) FILTER (WHERE first.is_quarantined)
