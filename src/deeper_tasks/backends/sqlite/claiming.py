@@ -231,16 +231,18 @@ def _claimable_in_turn(
     now: int,
 ) -> _First:
     """Return the same of all the queues that a pattern matches, in turn."""
-    limit = values["limit"]
-    queues = _waiting_queues(connection, pattern, after=after, limit=limit)
-    if not queues:
-        return _First((), _NONE, _NONE)
+    waiting, limit = _WaitingQueues(connection, pattern, after=after), values["limit"]
 
     def first_of(some: Sequence[str], most: int) -> list[list[int]]:
         line = {"queues": to_json(some), "most": most, "now": now, "admitted": values["admitted"]}
         return _rowids.decode(connection.execute(SELECT_FIRST_OF_EACH, line).fetchone()[0])
 
-    rowids = in_turn(queues, limit=limit, first_of=first_of)
+    rowids: list[int] = []
+    # The jobs of some queues may all have expired, or be in quarantine: then it is the turn of further ones.
+    while (missing := limit - len(rowids)) > 0 and (queues := waiting.following(missing)):
+        rowids += in_turn(queues, limit=missing, first_of=first_of)
+    if not rowids:
+        return _First((), _NONE, _NONE)
     chosen = {**values, "rowids": to_json(rowids)}
     try:
         document = connection.execute(SELECT_CHOSEN, chosen).fetchone()[0]
@@ -255,17 +257,34 @@ def _claimable_in_turn(
     return _First.of(jobs, rowids)
 
 
-def _waiting_queues(connection: sqlite3.Connection, pattern: QueuePattern, *, after: str, limit: int) -> list[str]:
-    """Return the first queues with pending jobs after one of the names, and round to it."""
-    first, end = pattern.prefix, end_of_prefix(pattern.prefix)
-    start = min(max(first, after + " " if after else ""), end)
-    excluded = {"excluded": to_json(pattern.excluded), "excluded_prefixes": to_json(pattern.excluded_prefixes)}
-    queues: list[str] = []
-    for low, high in ((start, end), (first, start)):
-        if low < high and len(queues) < limit:
-            values = {**excluded, "start": low, "end": high, "limit": limit - len(queues)}
-            queues += _names.decode(connection.execute(SELECT_WAITING_QUEUES, values).fetchone()[0])
-    return queues
+class _WaitingQueues:
+    """The queues of a pattern with pending jobs, from the first after a name on and round to it, a few at a time."""
+
+    def __init__(self, connection: sqlite3.Connection, pattern: QueuePattern, *, after: str) -> None:
+        first, end = pattern.prefix, end_of_prefix(pattern.prefix)
+        start = min(max(first, after + " " if after else ""), end)
+        self._connection = connection
+        self._ranges = [(first, start), (start, end)]
+        self._excluded = {
+            "excluded": to_json(pattern.excluded),
+            "excluded_prefixes": to_json(pattern.excluded_prefixes),
+        }
+
+    def following(self, count: int) -> list[str]:
+        """Return the next so many; fewer where the round is over."""
+        queues: list[str] = []
+        while self._ranges and (missing := count - len(queues)) > 0:
+            low, high = self._ranges.pop()
+            found = self._between(low, high, missing) if low < high else []
+            if len(found) == missing:
+                self._ranges.append((found[-1] + " ", high))
+            queues += found
+        return queues
+
+    def _between(self, low: str, high: str, count: int) -> list[str]:
+        values = {**self._excluded, "start": low, "end": high, "limit": count}
+        names: list[str] = _names.decode(self._connection.execute(SELECT_WAITING_QUEUES, values).fetchone()[0])
+        return names
 
 
 def _claimed_before(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from deeper_tasks.backends.protocol import MAX_BATCH, Backend, QueueSettings
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.job import ClaimedJob
@@ -17,6 +19,8 @@ from deeper_tasks.testing.conformance.scene import (
     new_token,
     put,
     put_many,
+    put_running,
+    rescue_all,
     take,
 )
 
@@ -97,6 +101,30 @@ class PatternConformance:
         assert await queues_of(backend, node, TENANTS) == ["tenant-b", "tenant-c", "tenant-c"]
         claim = await backend.claim(TENANTS, limit=5, slots=5, node=node, token=new_token(), now=NOW)
         assert (claim.jobs, claim.is_paused) == ((), False)
+
+    async def test_queues_without_a_job_that_may_run_hide_no_other(self, backend: Backend) -> None:
+        node = await join(backend)
+        for queue in ("tenant-a", "tenant-b", "tenant-e"):
+            await put_many(backend, 3, queue=queue, expires_in=SECOND)
+        dead = await join(backend)
+        lost = await put_running(backend, dead, queue="tenant-c")
+        await rescue_all(backend, dead)
+        due = [await put(backend, queue=queue, now=NOW + MINUTE) for queue in ("tenant-d", "tenant-f")]
+        jobs = [
+            (await take(backend, node, queue=TENANTS, after=after, quarantined=0, now=NOW + MINUTE))[0].id
+            for after in ("", "tenant-d")
+        ]
+        assert jobs == due
+        assert await take(backend, node, queue=TENANTS, limit=3, quarantined=0, now=NOW + MINUTE) == ()
+        [again] = await take(backend, node, queue=TENANTS, limit=3, now=NOW + MINUTE)
+        assert again.id == lost.id
+
+    async def test_claims_at_once_find_each_a_share_of_the_queues(self, backend: Backend) -> None:
+        nodes = [await join(backend) for _ in range(6)]
+        await backend.insert([new_job(queue=f"tenant-{number:02}") for number in range(30)], now=NOW)
+        claims = await asyncio.gather(*(take(backend, node, queue=TENANTS, limit=5) for node in nodes))
+        assert [len(jobs) for jobs in claims] == [5] * 6
+        assert len({job.id for jobs in claims for job in jobs}) == 30
 
     async def test_what_another_entry_serves_is_left_to_it(self, backend: Backend) -> None:
         node = await join(backend)
