@@ -253,7 +253,8 @@ class BackgroundTaskManager(Facade):
         """
         Run jobs here until SIGTERM or SIGINT, then finish what runs; a second signal gives it back at once.
 
-        `queues` maps queues to how many of their jobs run at once; by default those of the settings.
+        `queues` maps queues, or patterns of them such as `tenant-*`, to how many of their jobs run at once; by default
+        those of the settings.
         `name` is what the lists of workers call it; `shutdown_grace_seconds` too takes the place of the setting.
         Signals are handled in the main thread only: elsewhere say `handle_signals=False`, and stop it by the
         `Worker.stop` of the worker that `on_start` is given.
