@@ -63,6 +63,30 @@ async def test_it_can_be_asked_while_the_store_is_open_and_while_it_is_not(tmp_p
     assert opened["soundness"] is Severity.OK
 
 
+async def test_a_file_that_every_user_may_read_is_warned_of_with_those_beside_it(tmp_path):
+    before = os.umask(0o022)
+    try:
+        backend = SQLiteBackend(tmp_path / "tasks.db")
+        await backend.open()
+        await backend.get("id")
+        database, made = Database(path=tmp_path / "tasks.db"), sorted(tmp_path.glob("tasks.db*-*"))
+        # As it is made, with the usual umask.
+        assert "file access" not in look(database)
+        wal = tmp_path / "tasks.db-wal"
+        assert wal in made
+        for open_to_all, told in ([database.path], "tasks.db (0644)"), ([wal], "tasks.db-wal (0644)"):
+            for file in open_to_all:
+                file.chmod(0o644)
+            found = look(database)["file access"]
+            assert (found.severity, told in found.message) == (Severity.WARNING, True)
+            for file in open_to_all:
+                file.chmod(0o640)
+        await backend.close()
+    finally:
+        os.umask(before)
+    assert "file access" not in look(database)
+
+
 def test_a_folder_that_is_not_there_is_a_fault(tmp_path):
     assert look(Database(path=tmp_path / "absent" / "tasks.db"))["folder"].severity is Severity.ERROR
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -14,6 +17,8 @@ from deeper_tasks.backends import reading
 from deeper_tasks.backends.sqlite.guard import GuardedConnection
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError, UnsupportedError
+
+_PRIVATE = 0o660
 
 C = TypeVar("C", bound=sqlite3.Connection)
 
@@ -134,6 +139,7 @@ class Database(Struct, frozen=True, kw_only=True):
             oldest = ".".join(map(str, OLDEST_SQLITE))
             raise UnsupportedError(f"SQLite {sqlite3.sqlite_version} is too old: {oldest} or later is needed")
         self.check_folder()
+        _make_private(self.path)
         connection = sqlite3.connect(
             self.path,
             timeout=self.timeout,
@@ -149,6 +155,17 @@ class Database(Struct, frozen=True, kw_only=True):
             sqlite3.Connection.close(connection)
             raise
         return connection
+
+
+def _make_private(path: Path) -> None:
+    """
+    Make the file, if there is none, so that only its user and, as the umask says, its group can read the jobs.
+
+    SQLite gives those that it makes beside it the same mode. Made and not opened: to close a second handle on the file
+    would drop SQLite's locks in this process.
+    """
+    with suppress(OSError):  # it is there; or SQLite says what is wrong, and where the system has no such call makes it
+        os.mknod(path, stat.S_IFREG | _PRIVATE)
 
 
 def to_text(stored: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -106,6 +107,7 @@ def _examine_place(path: Path) -> Iterator[Finding]:
             f"run as its owner, or give this user the folder: chown {os.getuid()} {quote(str(folder))}",
         )
     yield _examine_file(path)
+    yield from _examine_readers(path)
     yield _examine_disk(folder)
     yield _examine_space(folder)
 
@@ -124,6 +126,23 @@ def _examine_file(path: Path) -> Finding:
                 f"run as its owner, or give the file to this user: chown {os.getuid()} {quote(str(beside))}",
             )
     return fine("file", f"{path}, {_size(path.stat().st_size)}")
+
+
+def _examine_readers(path: Path) -> Iterator[Finding]:
+    """Warn where the mode lets every user of this machine read the jobs: their arguments and errors may be secret."""
+    files = (path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal"))
+    modes = {file: file.stat().st_mode for file in files if file.is_file()}
+    readable = [
+        f"{file.name} ({stat.S_IMODE(mode):04o})"
+        for file, mode in modes.items()
+        if mode & (stat.S_IROTH | stat.S_IWOTH)
+    ]
+    if readable:
+        yield warning(
+            "file access",
+            f"every user of this machine may read {', '.join(readable)}, with the arguments and errors of jobs",
+            f"chmod o-rwx {' '.join(quote(str(file)) for file in modes)}",
+        )
 
 
 def _examine_disk(folder: Path) -> Finding:
