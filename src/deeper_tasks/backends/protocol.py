@@ -93,6 +93,8 @@ class Node(Struct, frozen=True, kw_only=True):
     pid_started: str
     queues: dict[str, int]
     """The concurrency of each queue it serves, or of each pattern, which its queues share; see `ServedQueues`."""
+    queue_capacity: int | None = None
+    """How many pending jobs a queue should have at most; of the workers with the same number one warns."""
 
 
 class NodeRecord(Struct, frozen=True, kw_only=True):

@@ -98,7 +98,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cleanup_interval_seconds: PositiveSeconds = 60.0
     """How often a worker looks for jobs past their retention."""
     queue_capacity: Count | None = None
-    """As many pending jobs in a queue are worth a WARNING. None: never."""
+    """How many pending jobs a queue should have at most. At 80 % of that one worker of the fleet warns, and again after
+    it fell to 70 %. None: never."""
 
     processes: Annotated[int, Meta(ge=1, le=1024)] = 1
     """How many processes `deeper worker` runs, each with the slots of `queues`; more than one are supervised."""

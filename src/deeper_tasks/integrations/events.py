@@ -196,7 +196,11 @@ class ResultOmitted(JobEvent, frozen=True, kw_only=True):
 
 
 class QueueNearCapacity(Event, frozen=True, kw_only=True):
-    """A queue has as many pending jobs as the settings call its capacity."""
+    """
+    The pending jobs of a queue have come to 80 % of the `queue_capacity` of the settings.
+
+    One worker of the fleet tells it; and again, once they have fallen to 70 % in between.
+    """
 
     queue: str
     pending: int
@@ -253,10 +257,16 @@ class ScheduleOrphaned(Event, frozen=True, kw_only=True):
 
 
 class CleanupRan(Event, frozen=True, kw_only=True):
-    """Ended jobs past their retention were deleted."""
+    """
+    Ended jobs past their retention were deleted.
+
+    A worker tells it of each batch; if `is_manual`, a call of `cleanup_old_tasks` of all that it deleted, and if it
+    was none.
+    """
 
     deleted: int
     took: timedelta
+    is_manual: bool = False
 
 
 class WorkerStarted(Event, frozen=True, kw_only=True):
@@ -350,13 +360,13 @@ class StoreMade(Event, frozen=True, kw_only=True):
 
 
 class StoreUnavailable(Event, frozen=True, kw_only=True):
-    """The store does not answer. Told once, not at every try."""
+    """The store does not answer a part of this worker. Told once, not at every try."""
 
     error: str
 
 
 class StoreRecovered(Event, frozen=True, kw_only=True):
-    """The store answers again, `after` that long."""
+    """The store answers all parts of this worker again, and has for a while. It did not for `after`."""
 
     after: timedelta
 

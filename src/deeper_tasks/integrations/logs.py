@@ -194,6 +194,11 @@ _HELD_BACK: dict[RunOutcome, str] = {
 }
 
 
+def _cleaned(event: events.CleanupRan) -> str:
+    whose = "manual clean-up" if event.is_manual else "clean-up"
+    return f"{whose} deleted {_count(event.deleted, 'ended job')} in {readable(event.took)}"
+
+
 def _removed(event: events.ScheduleRemoved) -> str:
     why = ", because the code no longer declares it" if event.was_declared else ""
     return f"recurring task {event.name!r} was removed{why}"
@@ -268,7 +273,7 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
         lambda e: f"recurring task {e.name!r} was resumed, next due at {e.next_run.isoformat()}",
     ),
     events.ScheduleRemoved: (INFO, _removed),
-    events.CleanupRan: (INFO, lambda e: f"clean-up deleted {_count(e.deleted, 'ended job')} in {readable(e.took)}"),
+    events.CleanupRan: (INFO, _cleaned),
     events.WorkerStarted: (INFO, lambda e: f"worker {e.node} started, serving {_queues(e.queues)}"),
     events.WorkerStopping: (INFO, _stopping),
     events.WorkerStopped: (INFO, lambda e: f"worker {e.node} stopped"),

@@ -26,7 +26,7 @@ from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.state import MAY_RUN_AGAIN, TERMINAL, State
 from deeper_tasks.errors import InvalidTransitionError, JobNotFoundError
-from deeper_tasks.integrations.events import EventBus, JobCancelled, JobRescheduled
+from deeper_tasks.integrations.events import CleanupRan, EventBus, JobCancelled, JobRescheduled
 from deeper_tasks.manager.progress import OnProgress, Tally
 from deeper_tasks.manager.views import CancelOutcome
 
@@ -94,14 +94,18 @@ class Operator:
         return count.value
 
     async def clean_up(self, retention: Retention, *, on_progress: OnProgress | None = None) -> int:
-        """Delete all ended jobs past their retention; returns how many."""
+        """Delete all ended jobs past their retention; returns how many. One event tells it, even if it breaks off."""
         count = Tally(on_progress)
-        started = time.monotonic()
-        while deleted := await self._backend.prune(retention):
-            count.add(deleted)
-            # As long as it took: workers have at least half of the store for themselves.
-            await asyncio.sleep(time.monotonic() - started)
-            started = time.monotonic()
+        began = started = time.monotonic()
+        try:
+            while deleted := await self._backend.prune(retention):
+                count.add(deleted)
+                # As long as it took: workers have at least half of the store for themselves.
+                await asyncio.sleep(time.monotonic() - started)
+                started = time.monotonic()
+        finally:
+            took = timedelta(seconds=time.monotonic() - began)
+            self._bus.emit(CleanupRan(deleted=count.value, took=took, is_manual=True))
         return count.value
 
     async def compact(self) -> int:

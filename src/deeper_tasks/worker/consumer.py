@@ -70,8 +70,10 @@ class Consumer:
         quarantine_places: Callable[[], int],
         wake: Callable[[], None],
         on_freed: Callable[[Attempt], None] = lambda _: None,
+        name: str = "",
     ) -> None:
         self.queue = queue
+        self.name = name or f"consumer of {queue}"
         self.is_draining = False
         self.running: dict[JobId, Attempt] = {}
         self._slots = slots
@@ -205,7 +207,7 @@ class Consumer:
             )
         finally:
             self._is_claiming = False
-        self._health.mark_working()
+        self._health.mark_working(by=self.name)
         self._unanswered = None
         if claim.jobs:
             self._served_last = claim.jobs[-1].queue

@@ -19,7 +19,7 @@ _ENDED = frozenset("ZXx")
 _CHILD_OF = "DEEPER_CHILD_OF"
 
 
-def describe_node(name: str, queues: dict[str, int]) -> Node:
+def describe_node(name: str, queues: dict[str, int], *, queue_capacity: int | None = None) -> Node:
     """Return a new node for this process; its id is never used twice."""
     return Node(
         id=NodeId(f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"),
@@ -29,6 +29,7 @@ def describe_node(name: str, queues: dict[str, int]) -> Node:
         pid=os.getpid(),
         pid_started=_process_start(os.getpid()) or "",
         queues=queues,
+        queue_capacity=queue_capacity,
     )
 
 

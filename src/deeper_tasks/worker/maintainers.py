@@ -8,13 +8,8 @@ from datetime import timedelta
 from deeper_tasks.backends.protocol import MAX_BATCH, Backend, NodeRecord, Notification, Topic
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.settlement import MovedJob
-from deeper_tasks.domain.state import State
-from deeper_tasks.integrations.events import (
-    CleanupRan,
-    EventBus,
-    JobRescued,
-    QueueNearCapacity,
-)
+from deeper_tasks.integrations.events import CleanupRan, EventBus, JobRescued
+from deeper_tasks.worker.capacity_watch import CapacityWatch
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.clock_watch import ClockWatch
 from deeper_tasks.worker.host import is_known_dead
@@ -138,30 +133,34 @@ class Rescuer:
 
 
 class Expirer:
-    """Fails the jobs that were not started in time, and warns of queues that grow too long."""
+    """Fails the jobs that were not started in time, and warns of queues near their capacity."""
 
-    def __init__(self, *, backend: Backend, settings: WorkerSettings, bus: EventBus) -> None:
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        settings: WorkerSettings,
+        bus: EventBus,
+        node_id: Callable[[], NodeId | None] = lambda: None,
+    ) -> None:
         self._backend = backend
-        self._settings = settings
+        self._poll_interval = settings.poll_interval
         self._bus = bus
-        self._crowded: frozenset[str] = frozenset()
+        capacity = settings.queue_capacity
+        self._capacity = (
+            None
+            if capacity is None
+            else CapacityWatch(capacity=capacity, lease=settings.lease, node_id=node_id, bus=bus)
+        )
 
     async def turn(self) -> timedelta:
         """Expire a batch."""
         expired = await self._backend.expire()
         for job in expired:
             announce_end(self._bus, job)
-        if self._settings.queue_capacity is not None:
-            await self._warn(self._settings.queue_capacity)
-        return _AT_ONCE if len(expired) == MAX_BATCH else self._settings.poll_interval
-
-    async def _warn(self, capacity: int) -> None:
-        counts = await self._backend.statistics()
-        pending = {name: queue.by_state.get(State.PENDING, 0) for name, queue in counts.queues.items()}
-        crowded = frozenset(name for name, count in pending.items() if count >= capacity)
-        for name in sorted(crowded - self._crowded):
-            self._bus.emit(QueueNearCapacity(queue=name, pending=pending[name], capacity=capacity))
-        self._crowded = crowded
+        if self._capacity is not None:
+            self._capacity.look(await self._backend.statistics())
+        return _AT_ONCE if len(expired) == MAX_BATCH else self._poll_interval
 
 
 class Pruner:

@@ -25,7 +25,7 @@ class Membership:
         self._lease = settings.lease.total_seconds()
         self.now = now
         self._known_at = now()
-        self.node: Node = describe_node(settings.name, settings.queues)
+        self.node: Node = describe_node(settings.name, settings.queues, queue_capacity=settings.queue_capacity)
 
     @property
     def node_id(self) -> NodeId:
@@ -49,7 +49,8 @@ class Membership:
 
     async def join_anew(self) -> None:
         """Become another node: the old one's jobs belong to others."""
-        self.node = describe_node(self._settings.name, self._settings.queues)
+        settings = self._settings
+        self.node = describe_node(settings.name, settings.queues, queue_capacity=settings.queue_capacity)
         await self.join()
 
     async def leave(self) -> None:

@@ -83,12 +83,14 @@ class RoleLoop:
                 pause = self._out_of_step((await self._role.turn()).total_seconds())
                 self._failures, has_succeeded = 0, True
                 if self._always_asks:
-                    self._health.mark_working()
+                    self._health.mark_working(by=self.name)
+                else:
+                    self._health.mark_idle(by=self.name)
             except NodeLostError:
                 await self._on_lost()
                 pause = 0.0
             except BackendUnavailableError as error:
-                self._health.mark_failing(error)
+                self._health.mark_failing(error, by=self.name)
                 pause = self._next_backoff()
             except Exception:
                 with suppress(BaseException):

@@ -26,6 +26,7 @@ from deeper_tasks.worker.role import backoff
 _logger = logging.getLogger("deeper_tasks")
 
 MOST_TOGETHER = 500
+_NAME = "settler"
 _ASIDE = 2.0
 """Delay in seconds before a settlement is tried again whose row another transaction has locked."""
 _NOT_STORED = "what this attempt ended with could not be stored"
@@ -115,14 +116,14 @@ class Settler:
             batch = await self._next_batch()
             try:
                 await self._write(batch)
-                self._health.mark_working()
+                self._health.mark_working(by=_NAME)
                 failures = 0
             except BackendUnavailableError as error:
                 # Written perhaps; where the error names jobs, all the others were.
                 self._repeats |= _attempts(item for item in batch if item[1].id not in error.job_ids)
                 if self._set_aside(frozenset(error.job_ids)):
                     continue
-                self._health.mark_failing(error)
+                self._health.mark_failing(error, by=_NAME)
                 failures += 1
                 self._back.clear()
                 await self._clock.sleep(backoff(failures), until=self._back)

@@ -439,7 +439,7 @@ class Worker:
 
     def _on_beat(self, node: NodeId, beat: Beat) -> None:
         # Its thread goes on asking at the same pace, whatever the pauses here have grown to.
-        self._health.mark_working()
+        self._health.mark_working(by="heartbeat")
         if node != self.node_id:
             return
         if beat.paused:
@@ -490,10 +490,11 @@ class Worker:
             try:
                 await (self._membership.join_anew() if anew else self._membership.join())
             except BackendUnavailableError as error:
-                self._health.mark_failing(error)
+                self._health.mark_failing(error, by="membership")
                 failures += 1
                 await self._clock.sleep(backoff(failures), until=self._stopping)
             else:
+                self._health.mark_working(by="membership")
                 return
 
     def _on_stuck(self, reason: str) -> None:
@@ -567,6 +568,7 @@ class Worker:
             fault=self._runner.fault,
             wake=lambda: self._loops[name].wake(),  # noqa: PLW0108 - the loop is made for the consumer
             on_freed=self._stuck_slots.note_end,
+            name=name,
         )
         self._add(name, consumer, always_asks=False)
         return consumer
@@ -584,7 +586,7 @@ class Worker:
             trusted=lambda: [task.name for task in self._registry if not task.has_quarantine],
         )
         self._add("rescuer", rescuer)
-        self._add("expirer", Expirer(backend=backend, settings=settings, bus=bus))
+        self._add("expirer", Expirer(backend=backend, settings=settings, bus=bus, node_id=lambda: self.node_id))
         self._add("pruner", Pruner(backend=backend, settings=settings, clock=clock, bus=bus))
 
     def _add(self, name: str, role: Role, *, always_asks: bool = True) -> None:

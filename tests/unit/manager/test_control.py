@@ -1,6 +1,7 @@
 """Control: cancel, retry, delete, pause and clean up, one by one and in bulk, from every state."""
 
 import asyncio
+import logging
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -248,6 +249,16 @@ async def test_bulk_changes_tell_after_each_batch_how_far_they_are(manager, jobs
     assert seen == [500, 1000, 1200] * 3
     assert await manager.delete_tasks(on_progress=seen.append) == 0
     assert seen == [500, 1000, 1200] * 3
+
+
+async def test_a_clean_up_by_hand_is_logged_once_and_if_it_deletes_nothing(manager, jobs, caplog):
+    for _ in range(2):
+        await jobs.in_state(State.COMPLETED)
+    caplog.set_level(logging.INFO, logger="deeper_tasks")
+    for _ in range(2):
+        await manager.cleanup_old_tasks(completed_days=0)
+    told = [record.getMessage().partition(" in ")[0] for record in caplog.records if "clean-up" in record.getMessage()]
+    assert told == ["manual clean-up deleted 2 ended jobs", "manual clean-up deleted 0 ended jobs"]
 
 
 async def test_a_clean_up_tells_after_each_batch_how_far_it_is(manager, jobs):

@@ -162,11 +162,11 @@ async def test_it_does_not_claim_while_all_slots_are_taken(stage, flaky, clock):
 
 async def test_a_turn_that_asks_the_store_nothing_does_not_say_that_it_works(stage, flaky, clock):
     await put_many(flaky, 2)
-    stage.health.mark_failing(BackendUnavailableError("gone"))
+    stage.health.mark_failing(BackendUnavailableError("gone"), by=stage.consumer.name)
     await stage.consumer.turn()
     assert stage.health.is_working
     await clock.settle()
-    stage.health.mark_failing(BackendUnavailableError("gone"))
+    stage.health.mark_failing(BackendUnavailableError("gone"), by=stage.consumer.name)
     await stage.consumer.turn()
     assert not stage.health.is_working
 

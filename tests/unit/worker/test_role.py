@@ -107,6 +107,9 @@ async def test_a_store_that_is_gone_makes_pauses_grow_and_is_told_once_when_it_g
     for _ in range(8):
         assert not play.health.is_working
         await clock.advance(clock.pauses[-1])
+    assert play.health.is_working
+    # It is told to be back once it has answered for a while.
+    await clock.advance(3600)
     assert clock.pauses[:9] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 3600]
     assert [type(event) for event in play.heard] == [StoreUnavailable, StoreRecovered]
     assert play.heard[1].after > timedelta(seconds=10)

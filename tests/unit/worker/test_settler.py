@@ -118,6 +118,8 @@ async def test_the_store_going_and_coming_back_is_told_once_each(ends, flaky, cl
     flaky.restore()
     await clock.advance(5)
     await ends.settler.wait_until_idle()
+    await clock.advance(1)
+    ends.health.mark_working(by="another")
     assert [type(event) for event in ends.events] == [StoreUnavailable, StoreRecovered]
 
 
@@ -128,7 +130,7 @@ async def test_the_pause_ends_when_another_finds_the_store_back(ends, flaky, clo
     await clock.settle()
     assert ends.settler.ends == {(job.id, job.token)}
     flaky.restore()
-    ends.health.mark_working()
+    ends.health.mark_working(by="another")
     await clock.settle()
     await ends.settler.wait_until_idle()
     assert [job_id for job_id, _ in ends.told] == [job.id]

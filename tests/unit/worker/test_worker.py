@@ -345,7 +345,7 @@ async def test_a_beat_that_was_answered_tells_that_the_store_is_back(shop, wait_
     worker = shop.start()
     await wait_until(lambda: flaky.called("beat"))
     beat = await flaky.beat(worker.node_id)
-    worker._health.mark_failing(BackendUnavailableError("gone"))
+    worker._health.mark_failing(BackendUnavailableError("gone"), by="settler")
     worker._on_beat(worker.node_id, beat)
     assert worker._health.is_working
 
