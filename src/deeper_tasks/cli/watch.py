@@ -15,7 +15,7 @@ from deeper_tasks.cli.output import local_clock, share, write_json
 from deeper_tasks.cli.program import ExitCode
 from deeper_tasks.cli.target import Target
 from deeper_tasks.domain.state import DEAD_LETTER
-from deeper_tasks.errors import BackendError
+from deeper_tasks.errors import BackendError, UnsupportedError
 from deeper_tasks.manager import Overview, TaskStatus
 
 _DEAD_SHOWN = 5
@@ -66,6 +66,9 @@ class Watcher:
             self._manager.sync.open(create=False)
             overview = self._manager.sync.get_overview()
             dead = self._dead_letters(overview)
+        except UnsupportedError:
+            # Tasks are disabled: to ask again would not help.
+            raise
         except BackendError as error:
             self._last = None
             return Look(at=at, error=str(error))

@@ -31,7 +31,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     listen_url: str | None = None
     """PostgreSQL behind a pooler: a URL that leads straight to the server, to listen for hints. None: `url`."""
     enabled: bool = True
-    """False: everything is accepted and nothing runs, as with `noop://`."""
+    """False: what is enqueued is accepted, and neither kept nor run, as with `noop://`; questions about it raise
+    `UnsupportedError`."""
 
     default_queue: str = "default"
     """The queue of a task that names none. Also called `default_queue_name`."""

@@ -357,7 +357,7 @@ class Facade(ManagerHabits, ABC):
         One that stands in the code is not brought back by a worker that starts, as long as its
         definition there stays the same; a change brings it back, and so does `resume_recurring_task`.
         """
-        await self._ready()
+        await self._ready_to_tell()
         await self._planner.remove(name)
 
     async def pause_recurring_task(self, name: str) -> RecurringTask:
@@ -366,7 +366,7 @@ class Facade(ManagerHabits, ABC):
 
         Jobs it has made go on. A deploy keeps the pause, also where it changes the times.
         """
-        await self._ready()
+        await self._ready_to_tell()
         return to_recurring_task(await self._planner.pause(name), runs=1)
 
     async def resume_recurring_task(self, name: str) -> RecurringTask:
@@ -376,7 +376,7 @@ class Facade(ManagerHabits, ABC):
         Runs that were due during the pause are not made up for. One that was removed although it stands in the
         code is brought back.
         """
-        await self._ready()
+        await self._ready_to_tell()
         return to_recurring_task(await self._planner.resume(name), runs=1)
 
     async def list_removed_recurring_tasks(self) -> list[str]:
@@ -385,19 +385,19 @@ class Facade(ManagerHabits, ABC):
 
         They fire nothing until their definition changes, or `resume_recurring_task` brings them back.
         """
-        await self._ready()
+        await self._ready_to_tell()
         return [schedule.name for schedule in (await self.backend.schedules()).removed]
 
     async def list_recurring_tasks(self, *, next_runs: int = 1) -> list[RecurringTask]:
         """Return the recurring tasks by name, each with its next due times, at most 1,000."""
         check_runs(next_runs)
-        await self._ready()
+        await self._ready_to_tell()
         return [to_recurring_task(entry, runs=next_runs) for entry in (await self.backend.schedules()).entries]
 
     async def get_recurring_task(self, name: str, *, next_runs: int = 1) -> RecurringTask:
         """Return one recurring task with its next due times, at most 1,000. Raises ScheduleNotFoundError."""
         check_runs(next_runs)
-        await self._ready()
+        await self._ready_to_tell()
         return to_recurring_task(await self._planner.entry(name), runs=next_runs)
 
     async def run_recurring_task(self, name: str) -> TaskId:
@@ -407,7 +407,7 @@ class Facade(ManagerHabits, ABC):
         Where another job holds the unique key that its options claim, no job is made: the id is the
         holder's, and `.is_new` is False. Raises ScheduleNotFoundError.
         """
-        await self._ready()
+        await self._ready_to_tell()
         return await self._planner.run_now(name)
 
     async def recurring_task_history(self, name: str, *, limit: int = 50) -> list[RecurringRun]:
@@ -416,7 +416,7 @@ class Facade(ManagerHabits, ABC):
 
         The newest 100 are kept, until the recurring task is removed. Raises ScheduleNotFoundError.
         """
-        await self._ready()
+        await self._ready_to_tell()
         return [to_recurring_run(run) for run in await self._planner.history(name, limit=limit)]
 
     # control
@@ -452,7 +452,7 @@ class Facade(ManagerHabits, ABC):
         target = to_filter(**conditions)
         check_text("reason", reason)
         check_progress(on_progress)
-        await self._ready()
+        await self._ready_to_tell()
         return await self._operator.cancel_all(target, reason=reason, on_progress=on_progress)
 
     async def retry_task(self, task_id: str) -> None:
@@ -477,7 +477,7 @@ class Facade(ManagerHabits, ABC):
         conditions.setdefault("status", DEAD_LETTER)
         target = to_filter(**conditions)
         check_progress(on_progress)
-        await self._ready()
+        await self._ready_to_tell()
         return await self._operator.retry_all(target, on_progress=on_progress)
 
     async def reschedule_task(self, task_id: str, at: datetime | timedelta | float) -> datetime:
@@ -534,7 +534,7 @@ class Facade(ManagerHabits, ABC):
         """
         target = to_filter(**conditions)
         check_progress(on_progress)
-        await self._ready()
+        await self._ready_to_tell()
         return await self._operator.delete_all(target, on_progress=on_progress)
 
     async def pause_queue(self, queue: str) -> None:
@@ -566,7 +566,7 @@ class Facade(ManagerHabits, ABC):
             retention = Retention(completed=to_days("completed_days", completed_days), failed=retention.failed)
         if failed_days is not None:
             retention = Retention(completed=retention.completed, failed=to_days("failed_days", failed_days))
-        await self._ready()
+        await self._ready_to_tell()
         return await self._operator.clean_up(retention, on_progress=on_progress)
 
     async def compact_store(self) -> int:
@@ -606,7 +606,7 @@ class Facade(ManagerHabits, ABC):
             InvalidOptionError: it has fewer than 13 digits.
         """
         checked = check_id(task_id)
-        await self._ready()
+        await self._ready_to_tell()
         return parse_id(checked) or await expand(self.backend, checked)
 
     async def shorten_task_ids(self, task_ids: Iterable[str]) -> list[str]:
@@ -640,7 +640,7 @@ class Facade(ManagerHabits, ABC):
             offset=0 if cursor is not None else (page - 1) * per_page,
             after=None if cursor is None else read_cursor(cursor),
         )
-        await self._ready()
+        await self._ready_to_tell()
         return to_page(await self.backend.find(query), page=page, per_page=per_page)
 
     async def list_dead_letters(
@@ -676,12 +676,12 @@ class Facade(ManagerHabits, ABC):
 
     async def get_statistics(self) -> Statistics:
         """Return the counts of every queue and of the workers."""
-        await self._ready()
+        await self._ready_to_tell()
         return to_statistics(await self.backend.statistics(), lease=self._lease)
 
     async def get_overview(self) -> Overview:
         """Return the queues and the workers one by one: what an operator looks at. It costs what statistics cost."""
-        await self._ready()
+        await self._ready_to_tell()
         return to_overview(await self.backend.statistics(), lease=self._lease)
 
     async def diagnose(self, *, deep: bool = False, on_check: OnCheck = say_nothing) -> list[Finding]:
@@ -790,6 +790,20 @@ class Facade(ManagerHabits, ABC):
         if await self.backend.open(will_join=True):
             self._note_new_store()
 
+    async def _ready_to_tell(self) -> None:
+        """
+        Do as `_ready`, for what asks about jobs, queues or recurring tasks, or changes those that are there.
+
+        Raises:
+            UnsupportedError: tasks are disabled here, so nothing is known of any.
+        """
+        await self._ready()
+        if not self.backend.capabilities.runs_jobs:
+            raise UnsupportedError(
+                "tasks are disabled here: what is enqueued is accepted, and neither kept nor run, so there is nothing "
+                "to tell or to change; set enabled = true, and a url other than noop://"
+            )
+
     def _note_new_store(self) -> None:
         self._has_made_store = True
         if not self._is_worker:
@@ -800,7 +814,7 @@ class Facade(ManagerHabits, ABC):
         self.events.emit(StoreMade(place=place, url=redacted(self.settings.url), is_worker=is_worker))
 
     async def _checked(self, task_id: str) -> JobId:
-        await self._ready()
+        await self._ready_to_tell()
         job_id = parse_id(task_id)
         if job_id is None:
             raise JobNotFoundError(f"no job has the id {task_id!r}: ids are UUIDs")
@@ -810,5 +824,5 @@ class Facade(ManagerHabits, ABC):
         name = parse_options({"queue": queue}).queue
         if name is None:
             raise InvalidOptionError("option 'queue' cannot be None: name the queue")
-        await self._ready()
+        await self._ready_to_tell()
         await self._operator.set_queue(name, paused_at=paused_at)

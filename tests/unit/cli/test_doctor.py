@@ -214,4 +214,4 @@ def test_a_remedy_can_be_copied_into_a_shell_whatever_the_name(deeper, examine):
 def test_tasks_that_are_switched_off_are_told(examine):
     wrong, code = examine("--url", "noop://")
     assert code == 0
-    assert "switched off" in wrong
+    assert "no store was examined" in wrong["switched off"]["message"]

@@ -218,3 +218,28 @@ def test_a_command_that_only_looks_makes_no_store_of_a_mistyped_name(deeper, fol
     assert result.exit_code == 4
     assert "there is no database" in result.stderr
     assert not list(folder.glob("taks*"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status", "01890a5d-ac96-774b-bcce-b302099a8057"],
+        ["list"],
+        ["list", "--dead"],
+        ["stats"],
+        ["stats", "--watch"],
+        ["cancel", "--queue", "a", "--yes"],
+        ["retry", "--all-dead"],
+        ["delete", "01890a5d-ac96-774b-bcce-b302099a8057"],
+        ["cleanup"],
+        ["queues", "pause", "a"],
+        ["schedules"],
+        ["schedules", "run", "nightly"],
+    ],
+    ids=" ".join,
+)
+def test_where_tasks_are_disabled_each_question_gets_the_same_clear_answer(deeper, command):
+    result = deeper(*command, "--url", "noop://")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("deeper: tasks are disabled here")
+    assert result.stdout == ""

@@ -219,8 +219,12 @@ async def test_a_manager_finds_what_is_wrong_and_says_what_it_looks_at(manager, 
 
 
 async def test_a_store_that_is_switched_off_is_told():
-    async with BackgroundTaskManager("memory://", enabled=False) as manager:
-        assert "switched off" in wrong(await manager.diagnose())
+    for settings in ({"url": "sqlite:////nowhere/tasks.db", "enabled": False}, {"url": "noop://"}):
+        async with BackgroundTaskManager(**settings) as manager:
+            [finding] = await manager.diagnose()
+        # Nothing is claimed of a store that was not looked at.
+        assert (finding.check, finding.severity) == ("switched off", Severity.WARNING)
+        assert "no store was examined" in finding.message
 
 
 async def test_a_store_that_cannot_be_opened_is_a_finding(tmp_path):

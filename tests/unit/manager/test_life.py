@@ -14,8 +14,9 @@ import pytest
 from deeper_tasks import BackgroundTaskManager, current_job
 from deeper_tasks.backends.sqlite.schema import known_migrations
 from deeper_tasks.domain.state import State
-from deeper_tasks.errors import BackendUnavailableError, ConfigError, JobNotFoundError
+from deeper_tasks.errors import BackendUnavailableError, ConfigError, JobNotFoundError, UnsupportedError
 from deeper_tasks.integrations.events import JobCompleted, JobEnqueued, StoreMade, WorkerStarted
+from deeper_tasks.manager.facade import Facade
 
 
 def with_task(manager):
@@ -130,13 +131,78 @@ async def test_switched_off_it_takes_everything_and_does_nothing(settings, tmp_p
         assert len(await manager.enqueue_many([double.call(number) for number in range(3)])) == 3
         entry = await manager.schedule_recurring_task("nightly", double, None, [1], "@daily")
         assert entry.next_run.hour == 0
-        assert (await manager.list_tasks()).total_entries == 0
-        assert (await manager.get_statistics()).queues == {}
-        assert await manager.cancel_tasks() == await manager.retry_tasks() == await manager.delete_tasks() == 0
-        assert await manager.cleanup_old_tasks(completed_days=0) == 0
-        with pytest.raises(JobNotFoundError):
-            await manager.get_task_status(task_id)
+        assert [entry.name for entry in await manager.declare_recurring_tasks()] == []
+        assert await manager.compact_store() == 0
+        # What it has accepted it knows nothing of, whichever way it is asked.
+        questions = {
+            "get_task_status": (task_id,),
+            "result": (task_id,),
+            "cancel_task": (task_id,),
+            "retry_task": (task_id,),
+            "delete_task": (task_id,),
+            "reschedule_task": (task_id, 5),
+            "run_task_now": (task_id,),
+            "expand_task_id": (task_id,),
+            "shorten_task_ids": ([task_id],),
+            "pause_queue": ("default",),
+            "resume_queue": ("default",),
+            "cancel_recurring_task": ("nightly",),
+            "pause_recurring_task": ("nightly",),
+            "resume_recurring_task": ("nightly",),
+            "get_recurring_task": ("nightly",),
+            "run_recurring_task": ("nightly",),
+            "recurring_task_history": ("nightly",),
+        } | dict.fromkeys(
+            [
+                "list_tasks",
+                "list_dead_letters",
+                "get_statistics",
+                "get_overview",
+                "cancel_tasks",
+                "retry_tasks",
+                "delete_tasks",
+                "cleanup_old_tasks",
+                "list_recurring_tasks",
+                "list_removed_recurring_tasks",
+            ],
+            (),
+        )
+        for name, args in questions.items():
+            with pytest.raises(UnsupportedError, match="tasks are disabled here"):
+                await getattr(manager, name)(*args)
+            with pytest.raises(UnsupportedError, match="tasks are disabled here"):
+                await asyncio.to_thread(getattr(manager.sync, name), *args)
+        told = {
+            name
+            for name, method in inspect.getmembers(Facade, inspect.iscoroutinefunction)
+            if not name.startswith("_") and name not in ACCEPTED
+        }
+        assert told == questions.keys()
+        await asyncio.to_thread(manager.sync.close)
     assert list(tmp_path.iterdir()) == []
+
+
+ACCEPTED = {
+    "open",
+    "close",
+    "migrate",
+    "migration_script",
+    "enqueue_task",
+    "schedule_task",
+    "enqueue_many",
+    "enqueue_request",
+    "schedule_recurring_task",
+    "declare_recurring_tasks",
+    "compact_store",
+    "diagnose",
+}
+
+
+async def test_a_worker_where_tasks_are_switched_off_waits_and_stops(working):
+    async with BackgroundTaskManager("sqlite:///unused.db", enabled=False, poll_interval_seconds=0.01) as manager:
+        double = with_task(manager)
+        async with working(manager):
+            await double.enqueue(1)
 
 
 # A worker in this process.

@@ -36,8 +36,7 @@ async def examine(
     """Return what is found, in the order of the checks. A store that fails is a finding. None is made."""
     findings: list[Finding] = []
     if not backend.capabilities.runs_jobs:
-        told = "tasks are switched off here: every job is taken and none is kept"
-        findings.append(warning("switched off", told, "set enabled = true, and a url other than noop://"))
+        return [_switched_off(settings)]
     if isinstance(backend, Diagnosable):
         on_check("the whole store" if deep else "the store")
         findings += await backend.diagnose(deep=deep)
@@ -54,6 +53,13 @@ async def examine(
     on_check("damaged rows")
     findings += await _examine_damage(backend, scene) if deep else damage.examine(scene)
     return findings
+
+
+def _switched_off(settings: Settings) -> Finding:
+    """Return what is found where tasks are disabled: no store was reached, or looked at."""
+    why = "enabled is false" if not settings.enabled else "its url is noop://"
+    told = f"tasks are disabled here ({why}): every job is accepted, and none is kept or run; no store was examined"
+    return warning("switched off", told, "set enabled = true, and a url other than noop://")
 
 
 async def _examine_damage(backend: Backend, scene: Scene) -> list[Finding]:
