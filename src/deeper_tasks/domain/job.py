@@ -172,7 +172,8 @@ class Job(Struct, frozen=True, kw_only=True):
 
     `errors` holds the newest 100 failed attempts, oldest first. `attempted_at`
     is the start of the last attempt, None while a worker holds the job unstarted.
-    `unknown_since` and `unfit_since` are since when workers give it back, as in `ClaimedJob`.
+    `unknown_since` and `unfit_since` are since when workers give it back, and `is_quarantined`
+    says that its next attempt runs in quarantine, as in `ClaimedJob`.
     `result_omitted` says why a completed job has no result. `damage` is what of
     the row cannot be read: such a field has its default or, without one, a
     stand-in (`EARLIEST` or `LATEST` for a moment, `blocked` for a state).
@@ -203,6 +204,7 @@ class Job(Struct, frozen=True, kw_only=True):
     result_omitted: str | None = None
     unknown_since: datetime | None = None
     unfit_since: datetime | None = None
+    is_quarantined: bool = False
     damage: tuple[Damage, ...] = ()
 
 

@@ -51,6 +51,8 @@ class TaskStatus(View, frozen=True, kw_only=True):
     `result` is None unless completed with one; `result_omitted` says why there is none.
     `unknown_since` is since when workers give it back because they do not know its task, `unfit_since`
     because its arguments do not fit their code; None once its handler has run, or an operator retried it.
+    `is_quarantined`: an attempt was lost with its process, so the next one runs in quarantine, as soon as a worker
+    has a place there.
     `damage` names what is stored of it and cannot be read, and why: of such a field the
     rest is here, or a stand-in. It is empty for a sound job.
     """
@@ -83,6 +85,7 @@ class TaskStatus(View, frozen=True, kw_only=True):
     result_omitted: str | None
     unknown_since: datetime | None = None
     unfit_since: datetime | None = None
+    is_quarantined: bool = False
     damage: tuple[Damage, ...] = ()
 
 
@@ -122,6 +125,7 @@ def to_status(job: Job) -> TaskStatus:
         result_omitted=job.result_omitted,
         unknown_since=job.unknown_since,
         unfit_since=job.unfit_since,
+        is_quarantined=job.is_quarantined,
         damage=(*job.damage, *reading.damage),
     )
 

@@ -60,6 +60,13 @@ def test_status_shows_since_when_and_why_workers_give_a_job_back(ask, enqueue, c
         assert "2026-01-31" in shown
 
 
+def test_status_shows_that_a_job_waits_in_quarantine(ask, enqueue, capsys):
+    job = msgspec.convert(ask("status", enqueue("shop.add", 1)), TaskStatus)
+    for is_quarantined in (False, True):
+        console().print(*draw_facts(msgspec.structs.replace(job, is_quarantined=is_quarantined)))
+        assert ("waits for a place of its own" in capsys.readouterr().out) is is_quarantined
+
+
 def test_a_job_cannot_rewrite_the_terminal(deeper, dead):
     for words in (["status", dead], ["list"]):
         shown = deeper(*words, *STORE).stdout

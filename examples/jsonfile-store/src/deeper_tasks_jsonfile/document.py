@@ -44,9 +44,11 @@ class Record(Struct, kw_only=True, omit_defaults=True):
         self.job = replace(self.job, **fields)
 
     def mark(self, marks: Marks) -> None:
-        """Set what is told to the attempts to come; since when workers give the job back, everybody may see."""
+        """Set what is told to the attempts to come; everybody may see it."""
         self.marks = marks
-        self.change(unknown_since=marks.unknown_since, unfit_since=marks.unfit_since)
+        self.change(
+            unknown_since=marks.unknown_since, unfit_since=marks.unfit_since, is_quarantined=marks.is_quarantined
+        )
 
     def add_error(self, error: ErrorReport, *, now: datetime) -> None:
         """Append why the attempt failed."""

@@ -151,4 +151,5 @@ class Record(Struct, kw_only=True, eq=False):
             result_omitted=self.result_omitted,
             unknown_since=self.marks.unknown_since,
             unfit_since=self.marks.unfit_since,
+            is_quarantined=self.marks.is_quarantined,
         )

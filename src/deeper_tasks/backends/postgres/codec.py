@@ -105,7 +105,7 @@ JOB_COLUMNS = (
     "job.inserted_at, job.scheduled_at, job.attempted_at, job.finished_at, job.expires_at, "
     "(SELECT node.id FROM node WHERE node.number = job.node AND job.state = 4), job.options, job.unique_key, "
     "job.cancel_requested, job.errors, job.progress, job.log, job.result, job.result_omitted, "
-    "job.unknown_since, job.unfit_since, job.original_max_attempts"
+    "job.unknown_since, job.unfit_since, job.original_max_attempts, job.is_quarantined IS NOT NULL"
 )
 """The columns that `to_job` reads, in its order."""
 
@@ -148,6 +148,7 @@ def _to_sound_job(row: Row) -> Job:
         result_omitted=row[21],
         unknown_since=row[22],
         unfit_since=row[23],
+        is_quarantined=row[25],
     )
 
 
@@ -178,6 +179,7 @@ def _to_damaged_job(row: Row) -> Job:
         result_omitted=row[21],
         unknown_since=read_optional_moment("unknown_since", row[22], reading),
         unfit_since=read_optional_moment("unfit_since", row[23], reading),
+        is_quarantined=row[25],
     )
     reading.attempts(row[6], row[7], row[24])
     return msgspec.structs.replace(job, damage=tuple(reading.damage))

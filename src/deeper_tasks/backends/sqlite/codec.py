@@ -95,9 +95,10 @@ def claimed_jobs(document: str) -> tuple[ClaimedJob, ...]:
 JOB_COLUMNS = (
     "id, state, task, arguments, queue, priority, attempt, max_attempts, inserted_at, scheduled_at, attempted_at, "
     "finished_at, expires_at, node, options, unique_key, cancel_requested, errors, progress, log, result, "
-    "result_omitted, unknown_since, unfit_since, original_max_attempts"
+    "result_omitted, original_max_attempts, iif(state = 6, NULL, unknown_since) AS unknown_since, "
+    "iif(state = 6, NULL, unfit_since) AS unfit_since, iif(state = 6, NULL, is_quarantined) AS is_quarantined"
 )
-"""The columns that `to_job` reads, in its order."""
+"""The columns that `to_job` reads, in its order. A completion leaves the marks, which say nothing from then on."""
 
 
 def to_job(row: sqlite3.Row) -> Job:
@@ -135,6 +136,7 @@ def _to_sound_job(row: sqlite3.Row) -> Job:
         result_omitted=row["result_omitted"],
         unknown_since=optional_moment(row["unknown_since"]),
         unfit_since=optional_moment(row["unfit_since"]),
+        is_quarantined=row["is_quarantined"] is not None,
     )
 
 
@@ -169,6 +171,7 @@ def _to_damaged_job(row: sqlite3.Row) -> Job:
         result_omitted=row["result_omitted"],
         unknown_since=optional("unknown_since"),
         unfit_since=optional("unfit_since"),
+        is_quarantined=row["is_quarantined"] is not None,
     )
     reading.attempts(row["attempt"], row["max_attempts"], row["original_max_attempts"])
     return msgspec.structs.replace(job, damage=tuple(reading.damage))

@@ -138,7 +138,12 @@ class EarlierAttemptsConformance:
         ]
 
     async def test_a_started_job_that_was_lost_with_its_worker_is_quarantined(self, backend: Backend) -> None:
-        await lose(backend, await put(backend))
+        job_id = await put(backend)
+        assert not (await look(backend, job_id)).is_quarantined
+        await lose(backend, job_id)
+        kept = await look(backend, job_id)
+        assert kept.is_quarantined
+        assert (await backend.find(JobQuery())).jobs == (kept,)
         assert (await take_again(backend, await join(backend))).is_quarantined
 
     async def test_a_repeated_claim_tells_of_a_quarantine_too(self, backend: Backend) -> None:
@@ -257,6 +262,15 @@ class EarlierAttemptsConformance:
             job = await take_again(backend, node)
             assert not job.is_quarantined
             await settle(backend, [job], End.RELEASE)
+
+    @pytest.mark.parametrize("mark", [{"is_task_unknown": True}, {"is_unfit": True}, {"is_process_lost": True}])
+    async def test_a_completed_job_has_no_marks(self, backend: Backend, mark: Fields) -> None:
+        node = await join(backend)
+        await settle(backend, [await put_running(backend, node)], End.RELEASE, **mark)
+        job = await take_again(backend, node)
+        await settle(backend, [job], End.COMPLETE, ran_for=SECOND)
+        kept = await look(backend, job.id)
+        assert (kept.unknown_since, kept.unfit_since, kept.is_quarantined) == (None, None, False)
 
     async def test_a_manual_retry_of_a_job_that_was_discarded_with_its_worker_keeps_the_quarantine(
         self, backend: Backend
