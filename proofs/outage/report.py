@@ -13,7 +13,8 @@ from rich.table import Table
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import State
 from proofs.outage.faults import Fault, Kind
-from proofs.soak.examination import Evidence, faults_of
+from proofs.soak.evidence import Evidence
+from proofs.soak.examination import faults_of
 from proofs.soak.raid import Blow
 from proofs.soak.runs import LOST, Run
 from proofs.verdict import print_verdict, screen

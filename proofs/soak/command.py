@@ -100,7 +100,7 @@ async def _run(fleet: Fleet, plan: Plan, *, seed: int, on_progress: Callable[[in
         trial = Trial(fleet, manager, jobs=plan.jobs, seed=seed, on_progress=on_progress)
         raid = Raid(plan, fleet, ended=trial.ended, random=Random(f"{seed} blows"))
         await trial.run(raid.run)
-        faults = [*trial.faults, *log_faults(fleet.said())]
+        faults = [*trial.faults, *log_faults(fleet.said(), is_dead_expected=plan.stops > 0)]
         with closing(sqlite3.connect(fleet.database)) as connection:
             integrity = [line for (line,) in connection.execute("PRAGMA integrity_check")]
             ((unique_keys,),) = connection.execute(_UNIQUE_KEYS).fetchall()

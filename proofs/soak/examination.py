@@ -3,48 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 
-from msgspec import Struct
-
-from deeper_tasks.backends.protocol import Counts
 from deeper_tasks.domain.ids import derived_id
 from deeper_tasks.domain.job import Job
-from deeper_tasks.domain.schedule import ScheduleEntry
 from deeper_tasks.domain.state import State
 from proofs.soak.app import ENDS, fail_first, follower_of, lead, tick
-from proofs.soak.journal import Acknowledgement
-from proofs.soak.raid import Blow, Kind
+from proofs.soak.evidence import CLOCKS_DIFFER, Evidence
+from proofs.soak.losses import faults_of_losses
+from proofs.soak.raid import Kind
 from proofs.soak.runs import LOST, Run
 
-_CLOCKS_DIFFER = 0.05
-"""Seconds by which the store's wall clock and the journal's monotonic one may drift apart within a job's delay."""
 _SECOND = timedelta(seconds=1)
 _BY_DESIGN = {"WantedError", "Fail"}
-
-
-class Evidence(Struct, frozen=True, kw_only=True):
-    """
-    All that is left. `slots` are those of one worker process; `boot` is the wall clock's time at monotonic 0.
-
-    Of the runs beyond those needed, `excused` (job and attempt) count for no blow. `interruptions` are the kinds of
-    errors that a lead may have met when it enqueued.
-    """
-
-    jobs: dict[str, Job]
-    runs: dict[str, list[Run]]
-    acknowledged: Sequence[Acknowledgement]
-    blows: Sequence[Blow]
-    counts: Counts
-    schedule: ScheduleEntry | None
-    unique_keys: int
-    integrity: Sequence[str] = ()
-    slots: int
-    boot: float
-    excused: frozenset[tuple[str, int]] = frozenset()
-    interruptions: frozenset[str] = frozenset()
 
 
 def faults_of(evidence: Evidence) -> Iterator[str]:
@@ -55,7 +28,7 @@ def faults_of(evidence: Evidence) -> Iterator[str]:
         yield from _wrong_end(job, evidence)
         yield from _early_end(job, evidence)
     yield from _wrong_runs(evidence)
-    yield from _too_many_runs(evidence)
+    yield from faults_of_losses(evidence)
     yield from _early_starts(evidence)
     yield from _shared_keys(evidence)
     yield from _wrong_ticks(evidence)
@@ -71,7 +44,9 @@ def _missing_jobs(evidence: Evidence) -> Iterator[str]:
     yield from (f"job {job} was enqueued by a job and is not there" for job in completed - evidence.jobs.keys())
     yield from (f"the runs of job {job} are there and it is not" for job in evidence.runs.keys() - evidence.jobs.keys())
     ticks = {job.id for job in evidence.jobs.values() if job.task == tick.name}
-    yield from (f"nobody enqueued job {job}" for job in evidence.jobs.keys() - acknowledged - followers - ticks)
+    yield from (
+        f"no producer or task enqueued job {job}" for job in evidence.jobs.keys() - acknowledged - followers - ticks
+    )
 
 
 def _wrong_end(job: Job, evidence: Evidence) -> Iterator[str]:
@@ -97,7 +72,7 @@ def _early_end(job: Job, evidence: Evidence) -> Iterator[str]:
         # A job that was discarded because its worker looked dead may go on there.
         if job.state is State.COMPLETED and job.finished_at and run.attempt == job.attempt and run.over_at is not None:
             early = run.over_at + evidence.boot - job.finished_at.timestamp()
-            if early > _CLOCKS_DIFFER:
+            if early > CLOCKS_DIFFER:
                 yield f"{job.task} {job.id} is {job.state} {early:.3f} s before the handler of its attempt was over"
 
 
@@ -119,9 +94,6 @@ def _wrong_runs(evidence: Evidence) -> Iterator[str]:
                 yield f"attempts {run.attempt} and {following.attempt} of job {job} ran at the same time"
             if following.attempt < run.attempt and following.worker not in stopped:
                 yield f"attempt {following.attempt} of job {job} ran after attempt {run.attempt}"
-        for run in runs:
-            if not run.is_wanted and run.worker not in killed.keys() | stopped:
-                yield f"attempt {run.attempt} of job {job} was lost by worker {run.worker}, which nobody harmed"
 
 
 def _over(run: Run, killed: dict[int, float]) -> float:
@@ -129,25 +101,10 @@ def _over(run: Run, killed: dict[int, float]) -> float:
     return killed.get(run.worker, run.started_at) if run.over_at is None else run.over_at
 
 
-def _too_many_runs(evidence: Evidence) -> Iterator[str]:
-    under_way: Counter[int] = Counter()
-    beyond = 0
-    for runs in evidence.runs.values():
-        for run in runs:
-            beyond += not run.is_wanted and (run.job, run.attempt) not in evidence.excused
-            under_way[run.worker] += not run.is_wanted and run.over_at is None
-    for worker, count in under_way.items():
-        if count > evidence.slots:
-            yield f"worker {worker} had {count} runs under way when it died, with {evidence.slots} slots"
-    bound = sum(blow.kind is not Kind.SUPERVISOR_KILLED for blow in evidence.blows) * evidence.slots
-    if beyond > bound:
-        yield f"{beyond} runs beyond those needed are more than the kills and stops times the slots, {bound}"
-
-
 def _early_starts(evidence: Evidence) -> Iterator[str]:
     for each in evidence.acknowledged:
         runs = evidence.runs.get(each.job, [])
-        if each.is_new and runs and runs[0].started_at < each.not_before - _CLOCKS_DIFFER:
+        if each.is_new and runs and runs[0].started_at < each.not_before - CLOCKS_DIFFER:
             yield f"job {each.job} started {each.not_before - runs[0].started_at:.3f} s before it was due"
 
 

@@ -31,7 +31,7 @@ class Kind(StrEnum):
 
 
 class Blow(Struct, frozen=True, kw_only=True):
-    """What befell which process, and when (monotonic, seconds)."""
+    """What befell which process, and when (monotonic, seconds): just before it was killed, just after it stopped."""
 
     kind: Kind
     pid: int
@@ -100,7 +100,9 @@ class Raid:
         try:
             if kind is Kind.WORKER_KILLED:
                 os.kill(pid, signal.SIGKILL)
-            elif not self._fleet.has_stopped(pid):
+            elif self._fleet.has_stopped(pid):
+                at = time.monotonic()
+            else:
                 return False
         except ProcessLookupError:
             return False

@@ -12,7 +12,8 @@ from msgspec import Struct
 from rich.table import Table
 
 from deeper_tasks.domain.state import State
-from proofs.soak.examination import Evidence, faults_of
+from proofs.soak.evidence import Evidence
+from proofs.soak.examination import faults_of
 from proofs.soak.raid import Blow, Kind, Plan
 from proofs.soak.runs import LOST, Run
 from proofs.verdict import print_verdict, screen
@@ -124,7 +125,7 @@ def sum_up(evidence: Evidence, *, faults: Iterable[str], seed: int, took: float,
     )
 
 
-def log_faults(said: Iterable[Mapping[str, Any]], *, is_dead_expected: bool = True) -> Iterator[str]:
+def log_faults(said: Iterable[Mapping[str, Any]], *, is_dead_expected: bool) -> Iterator[str]:
     """Yield what was logged as an error and is none that the blows or the tasks explain."""
     expected = (*_EXPECTED, _OF_STOPS) if is_dead_expected else _EXPECTED
     for event in said:

@@ -11,7 +11,7 @@ from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.protocol import QueueCounts
 from deeper_tasks.errors import BackendUnavailableError
 from proofs.soak.app import WORK, tick
-from proofs.soak.examination import Evidence
+from proofs.soak.evidence import Evidence
 from proofs.soak.fleet import Fleet
 from proofs.soak.journal import read_acknowledgements, read_journal
 from proofs.soak.raid import Blow
