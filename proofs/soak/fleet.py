@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from proofs.soak.app import TICKS, WORK
-from proofs.soak.journal import ACKNOWLEDGED, JOURNAL
+from proofs.soak.journal import ACKNOWLEDGED, JOURNAL, under_way
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE = 60.0
@@ -68,6 +68,10 @@ class Fleet:
     def workers(self) -> list[int]:
         """Return the pids of the worker processes that live, orphans of a killed supervisor too, in order."""
         return sorted(pid for pid in self.alive() if b"--child" in _read(pid, "cmdline").split(b"\0"))
+
+    def at_work(self) -> list[int]:
+        """Return those of the workers that have a run under way."""
+        return sorted(under_way(self.journal).intersection(self.workers()))
 
     def alive(self) -> list[int]:
         """Return the pids of all that lives of what was started here, and of what that has started."""

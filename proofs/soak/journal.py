@@ -15,6 +15,8 @@ from deeper_tasks import current_job
 
 JOURNAL, ACKNOWLEDGED = "SOAK_JOURNAL", "SOAK_ACKNOWLEDGED"
 """Name, in the environment, the files that are written."""
+_END = 65_536
+"""Bytes of a few hundred entries."""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -57,6 +59,24 @@ def acknowledge(acknowledgements: Sequence[Acknowledgement]) -> None:
 def read_journal(path: Path) -> list[Entry]:
     """Return all that was written, in the order of writing."""
     return [msgspec.json.decode(line, type=Entry) for line in _lines(path)]
+
+
+def under_way(path: Path) -> set[int]:
+    """Return the workers with a run that has started and is not over, as far as the end of the journal tells."""
+    if not path.exists():
+        return set()
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _END))
+        # The first line may be cut.
+        lines = file.read().splitlines()[1:]
+    runs: dict[tuple[str, int, int], int] = {}
+    for entry in (msgspec.json.decode(line, type=Entry) for line in lines):
+        run = (entry.job, entry.attempt, entry.pid)
+        if entry.event == "start":
+            runs[run] = entry.worker
+        else:
+            runs.pop(run, None)
+    return set(runs.values())
 
 
 def read_acknowledgements(path: Path) -> list[Acknowledgement]:

@@ -25,7 +25,7 @@ from proofs.soak.journal import Acknowledgement, acknowledge
 _MOST_WAITING = 200
 _MOST_AT_ONCE = 40
 _LOOK = 0.05
-_KEYS = 20
+_KEYS = 8
 
 T = TypeVar("T")
 

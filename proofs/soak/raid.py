@@ -19,7 +19,8 @@ _EARLIEST, _LATEST = 0.02, 0.9
 """Parts of the jobs that have ended when the first and the last blow may fall."""
 _LONGEST_WAIT = 0.3
 _LOOK = 0.05
-_PATIENCE = 60.0
+_AIM, _PATIENCE = 5.0, 60.0
+"""Seconds for which a worker with a run under way is looked for, and then any worker."""
 
 
 class Kind(StrEnum):
@@ -86,14 +87,16 @@ class Raid:
             self.blows.append(Blow(kind=kind, pid=self._fleet.kill_supervisor(), at=at))
             self._fleet.supervise()
             return
-        deadline = time.monotonic() + _PATIENCE
-        while not self._strike_worker(kind):
-            if time.monotonic() > deadline:
+        began = time.monotonic()
+        # Every second blow finds a worker as it is, which may have nothing in hand: after a kill it has just started.
+        aim = 0.0 if len(self.blows) % 2 else _AIM
+        while not self._strike_worker(kind, is_at_work=time.monotonic() < began + aim):
+            if time.monotonic() > began + _PATIENCE:
                 raise RuntimeError(f"no worker was there to be hit for {_PATIENCE:g} s")
             await asyncio.sleep(_LOOK)
 
-    def _strike_worker(self, kind: Kind) -> bool:
-        workers = self._fleet.workers()
+    def _strike_worker(self, kind: Kind, *, is_at_work: bool) -> bool:
+        workers = self._fleet.at_work() if is_at_work else self._fleet.workers()
         if not workers:
             return False
         pid, at = self._random.choice(workers), time.monotonic()
