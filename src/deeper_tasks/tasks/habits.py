@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deeper_tasks.errors import UnknownNameError
 
@@ -121,33 +121,52 @@ _OF_MANAGERS = {
 }
 
 
-class TaskHabits:
+class _Missing:
+    """
+    A name that a class has not, and whose error says what takes its place.
+
+    Not a `__getattr__`, with which Python looks up every other attribute of the class more slowly.
+    """
+
+    __slots__ = ("_hint", "_name")
+
+    def __init__(self, name: str, hint: str) -> None:
+        self._name = name
+        self._hint = hint
+
+    def __get__(self, holder: object | None, kind: type) -> Any:
+        message = f"{kind.__name__!r} object has no attribute {self._name!r}"
+        raise UnknownNameError(f"{message}; {self._hint.format(task=_name_of(holder))}")
+
+
+class _Habits:
+    """A class whose names of other libraries are not listed among its own."""
+
+    __slots__ = ()
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not isinstance(_static(type(self), name), _Missing)]
+
+
+class TaskHabits(_Habits):
     """A task, whose missing attributes tell what takes the place of those of other libraries."""
 
     __slots__ = ()
 
-    if not TYPE_CHECKING:  # or every name would be one for a type checker
 
-        def __getattr__(self, name: str) -> Any:
-            hint = _OF_TASKS.get(name)
-            raise _unknown(self, name, None if hint is None else hint.format(task=_name_of(self)))
-
-
-class ManagerHabits:
+class ManagerHabits(_Habits):
     """A manager, whose missing attributes tell what takes the place of those of other libraries."""
 
-    if not TYPE_CHECKING:
 
-        def __getattr__(self, name: str) -> Any:
-            raise _unknown(self, name, _OF_MANAGERS.get(name))
-
-
-def _name_of(task: object) -> str:
-    return str(getattr(getattr(task, "task", task), "__name__", "task"))
+for _kind, _hints in ((TaskHabits, _OF_TASKS), (ManagerHabits, _OF_MANAGERS)):
+    for _each, _hint in _hints.items():
+        # Not in the class's body, where a type checker would see them as attributes.
+        setattr(_kind, _each, _Missing(_each, _hint))
 
 
-def _unknown(holder: object, name: str, hint: str | None) -> AttributeError:
-    message = f"{type(holder).__name__!r} object has no attribute {name!r}"
-    if hint is None:
-        return AttributeError(message, name=name, obj=holder)
-    return UnknownNameError(f"{message}; {hint}")
+def _static(kind: type, name: str) -> object:
+    return next((vars(each)[name] for each in kind.__mro__ if name in vars(each)), None)
+
+
+def _name_of(holder: object) -> str:
+    return str(getattr(getattr(holder, "task", holder), "__name__", "task"))
