@@ -66,6 +66,6 @@ def _check_entry(entry: str) -> None:
 def check_queue_name(name: str) -> str:
     """Refuse with ConfigError what no queue may be named."""
     if not is_queue_name(name):
-        message = f"{name[:130]!r} is no queue's name: it has {QUEUE_NAME_RULE}"
+        message = f"{name[:130]!r} is no queue's name; a name has {QUEUE_NAME_RULE}"
         raise ConfigError(message)
     return name

@@ -93,6 +93,18 @@ async def test_migrating_an_empty_database_applies_all_and_again_none(database_u
     assert [name for (name,) in query("SELECT name FROM deeper.migration ORDER BY name")] == list(KNOWN)
 
 
+async def test_names_of_queues_are_in_the_order_of_code_points_in_a_database_of_any_language(database_url, query):
+    # Few servers for tests have another language; a pattern is a range of names in this order.
+    backend = PostgresBackend(Address(conninfo=database_url))
+    await backend.migrate()
+    await backend.close()
+    rows = query(
+        "SELECT table_name, column_name FROM information_schema.columns "
+        "WHERE table_schema = 'deeper' AND collation_name = 'C'"
+    )
+    assert {("job", "queue"), ("counter", "queue"), ("move", "queue"), ("queue", "name")} <= set(rows)
+
+
 @pytest.mark.parametrize("method", ["open", "migrate"])
 def test_many_processes_that_come_first_at_once_make_one_schema(method, database_url, query):
     processes = [
