@@ -44,10 +44,10 @@ def test_a_process_that_was_lost_with_its_handler_is_all_that_remains_of_a_run()
     assert ALL.after(settlement(ran_for=HOUR, is_process_lost=True), now=NOW) == Marks(is_quarantined=True)
 
 
-def test_the_loss_of_a_worker_quarantines_what_had_started():
-    assert NO_MARKS.after_rescue(has_started=False) == NO_MARKS
-    assert NO_MARKS.after_rescue(has_started=True) == Marks(is_quarantined=True)
-    assert ALL.after_rescue(has_started=False) == ALL
+def test_the_loss_of_a_worker_quarantines_what_may_be_its_cause():
+    assert NO_MARKS.after_rescue(is_suspect=False) == NO_MARKS
+    assert NO_MARKS.after_rescue(is_suspect=True) == Marks(is_quarantined=True)
+    assert ALL.after_rescue(is_suspect=False) == ALL
 
 
 def test_a_manual_retry_keeps_the_quarantine_alone():
