@@ -55,6 +55,7 @@ def test_many_findings_of_a_kind_are_told_as_one_unless_each_is_asked_for(deeper
     assert shown.count("no living worker serves") == 1
     assert "the queue 'tenant-4', which has 2 pending jobs" in shown
     assert "and the same of 8 more: tenant-0, tenant-1, tenant-2, tenant-3, tenant-5 and 3 others; --full" in shown
+    assert "--queues tenant-4:10; --queues '*:10' serves all queues" in shown
     assert "9 errors, " in shown
     whole = deeper("doctor", "--full", *STORE).stdout
     assert whole.count("no living worker serves") == 9

@@ -75,6 +75,13 @@ def test_a_delete_of_several_jobs_takes_whole_ids_only(deeper, ask, alike):
     assert ask("list")["total_entries"] == 0
 
 
+def test_jobs_that_wait_are_moved_by_short_ids_too(deeper, ask, alike):
+    later = deeper("reschedule", ALIKE[2][:16], "--delay", "1h", *STORE)
+    assert later.stdout.startswith(f"{ALIKE[2]} rescheduled, due ")
+    assert deeper("run-now", ALIKE[2][:18], ALIKE[0][:20], *STORE).exit_code == 0
+    assert {job["status"] for job in ask("list")["entries"]} == {"pending"}
+
+
 def test_of_several_ids_each_is_tried_with_short_ones_among_them(deeper, ask, alike):
     result = deeper("cancel", ALIKE[0][:15], ALIKE[2][:18], *STORE)
     assert result.exit_code == 2

@@ -13,6 +13,8 @@ from deeper_tasks.manager.diagnosis.wording import count
 from deeper_tasks.manager.overview import QueueOverview
 
 _LONG = timedelta(minutes=5)
+_MANY = 3
+"""So many queues without a worker are better served by a pattern than by their names."""
 
 
 def examine(scene: Scene) -> list[Finding]:
@@ -28,11 +30,13 @@ def examine(scene: Scene) -> list[Finding]:
 
 
 def _unserved(queues: Iterable[QueueOverview]) -> Iterator[Finding]:
-    for queue in queues:
-        if queue.workers:
-            continue
+    unserved = [queue for queue in queues if not queue.workers]
+    with_work = sum(1 for queue in unserved if queue.pending or queue.later)
+    for queue in unserved:
         told = f"no living worker serves the queue {queue.name!r}"
         remedy = f"start a worker for it: deeper worker module:manager --queues {quote(queue.name)}:10"
+        if with_work >= _MANY:
+            remedy += "; --queues '*:10' serves all queues"
         if queue.pending:
             yield fault(
                 "unserved queue", f"{told}, which has {count(queue.pending, 'pending job')}", remedy, subject=queue.name
