@@ -15,6 +15,7 @@ import deeper_tasks
 from deeper_tasks import errors, testing
 from deeper_tasks.domain.job import AttemptError, Progress
 from deeper_tasks.domain.view import View
+from deeper_tasks.domain.waiting import WaitingFor, WaitReason
 from deeper_tasks.manager import (
     BackgroundTaskManager,
     QueueOverview,
@@ -88,13 +89,14 @@ A handler raises or returns one to decide the end of its attempt itself.
 ## What is returned
 
 {_class(View)}
-{_values(deeper_tasks.TaskStatus, AttemptError, Progress, deeper_tasks.Page)}
+{_values(deeper_tasks.TaskStatus, WaitingFor, AttemptError, Progress, deeper_tasks.Page)}
 {_values(deeper_tasks.Statistics, QueueStatistics, WorkersSummary)}
 {_values(deeper_tasks.Overview, QueueOverview, WorkerOverview)}
 {_values(deeper_tasks.RecurringTask, deeper_tasks.RecurringRun, deeper_tasks.Finding)}
 ### Enumerations
 
-{_enumerations(deeper_tasks.State, deeper_tasks.CancelOutcome, deeper_tasks.RunOutcome, deeper_tasks.Severity)}
+{_enumerations(deeper_tasks.State, WaitReason, deeper_tasks.CancelOutcome)}
+{_enumerations(deeper_tasks.RunOutcome, deeper_tasks.Severity)}
 ## Errors
 
 They are in `deeper_tasks.errors`.

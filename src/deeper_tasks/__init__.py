@@ -14,6 +14,7 @@ from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.schedule_run import RunOutcome
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.view import View
+from deeper_tasks.domain.waiting import WaitingFor, WaitReason
 from deeper_tasks.manager import (
     BackgroundTaskManager,
     BlockingFacade,
@@ -84,6 +85,8 @@ __all__ = [
     "TaskOptions",
     "TaskStatus",
     "View",
+    "WaitReason",
+    "WaitingFor",
     "WorkerOverview",
     "WorkerState",
     "WorkersSummary",

@@ -25,6 +25,7 @@ from deeper_tasks.backends.protocol import (
     Rescue,
     Retention,
     Retried,
+    Service,
 )
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
@@ -75,7 +76,7 @@ class NoopBackend:
 
     # consume
 
-    async def register(self, node: Node, *, now: datetime | None = None) -> None:
+    async def register(self, node: Node, *, tasks: frozenset[str] | None = None, now: datetime | None = None) -> None:
         pass
 
     async def deregister(self, node: NodeId) -> None:
@@ -175,6 +176,9 @@ class NoopBackend:
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         return Counts(queues={}, nodes=(), now=_moment(now))
+
+    async def service(self, queue: str, *, task: str, now: datetime | None = None) -> Service:
+        return Service(paused_at=None, nodes=(), held=(), knows_task={}, now=_moment(now))
 
     async def nodes(self) -> list[NodeRecord]:
         return []

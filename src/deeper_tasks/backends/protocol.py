@@ -33,7 +33,7 @@ from msgspec import Struct
 
 from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
-from deeper_tasks.domain.job import ClaimedJob, Insertion, Job, NewJob
+from deeper_tasks.domain.job import ClaimedJob, Insertion, Job, JobOptions, NewJob
 from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
@@ -47,6 +47,9 @@ MAX_BATCH = 500
 Jobs that one call of `claim`, `settle`, `promote`, `rescue`, `expire`, `prune`,
 `cancel`, `retry` or `delete` changes at most: a batch is one short transaction.
 """
+
+MOST_TASKS_TOLD = 2_000
+"""Names of tasks that a node tells at most; one that knows more tells none."""
 
 SILENT_NODES_KEPT = timedelta(days=2)
 """
@@ -179,7 +182,9 @@ class JobFilter(Struct, frozen=True, kw_only=True):
     """
     Which jobs are meant; every condition given must hold, an empty filter means all.
 
-    `worker_module` matches the tasks `<worker_module>.<name>`, at any depth.
+    `worker_module` matches the tasks `<worker_module>.<name>`, at any depth, and those whose function stood there
+    when they were enqueued (`JobOptions.path`). `has_begun`: only jobs of which the start
+    of an attempt is known, and so none that a worker has claimed ahead of its turn.
     """
 
     ids: tuple[JobId, ...] | None = None
@@ -188,16 +193,22 @@ class JobFilter(Struct, frozen=True, kw_only=True):
     task: str | None = None
     worker_module: str | None = None
     tag: str | None = None
+    has_begun: bool = False
 
-    def means(self, *, state: State, queue: str, task: str, tags: tuple[str, ...]) -> bool:
+    def means(self, *, state: State, queue: str, task: str, options: JobOptions, has_begun: bool) -> bool:
         """Whether such a job meets all conditions but that of the ids."""
         return (
             (self.states is None or state in self.states)
             and (self.queue is None or queue == self.queue)
             and (self.task is None or task == self.task)
-            and (self.worker_module is None or task.startswith(self.worker_module + "."))
-            and (self.tag is None or self.tag in tags)
+            and (self.worker_module is None or _is_of_module(self.worker_module, task, options.path))
+            and (self.tag is None or self.tag in options.tags)
+            and (has_begun or not self.has_begun)
         )
+
+
+def _is_of_module(module: str, *paths: str | None) -> bool:
+    return any(path is not None and path.startswith(module + ".") for path in paths)
 
 
 class Cursor(Struct, frozen=True, kw_only=True):
@@ -294,6 +305,20 @@ class Counts(Struct, frozen=True, kw_only=True):
     held: tuple[HeldJobs, ...] = ()
 
 
+class Service(Struct, frozen=True, kw_only=True):
+    """
+    What decides when a job of a queue is claimed: the pause of the queue, all nodes, and what they hold.
+
+    `knows_task` says of each node that told its tasks whether the job's is one of them.
+    """
+
+    paused_at: datetime | None
+    nodes: tuple[NodeRecord, ...]
+    held: tuple[HeldJobs, ...]
+    knows_task: dict[NodeId, bool]
+    now: datetime
+
+
 class Topic(StrEnum):
     """What a notification is about."""
 
@@ -383,8 +408,12 @@ class Backend(Protocol):
 
     # consume
 
-    async def register(self, node: Node, *, now: datetime | None = None) -> None:
-        """Make a worker known. The same node again changes nothing."""
+    async def register(self, node: Node, *, tasks: frozenset[str] | None = None, now: datetime | None = None) -> None:
+        """
+        Make a worker known, and the names of the tasks that it can run, at most `MOST_TASKS_TOLD`.
+
+        None: it does not tell them. The same node again changes nothing but its tasks.
+        """
 
     async def deregister(self, node: NodeId) -> None:
         """Remove a node that stopped in order. One that still holds jobs is left to be rescued."""
@@ -611,6 +640,9 @@ class Backend(Protocol):
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         """Return the counts of every queue, the nodes and what they hold, without reading the jobs that none holds."""
+
+    async def service(self, queue: str, *, task: str, now: datetime | None = None) -> Service:
+        """Return what decides when a job of this queue and task is claimed, reading no jobs but those that are held."""
 
     async def nodes(self) -> list[NodeRecord]:
         """Return the registered nodes."""

@@ -95,7 +95,7 @@ def _facts(job: TaskStatus) -> Iterator[tuple[str, str]]:
         if moment is not None:
             yield name, local_time(moment)
     if job.status in WAITING:
-        yield from _held_up(job)
+        yield from _waits(job)
     if job.progress is not None:
         yield "progress", f"{job.progress.fraction:.0%} {job.progress.message}"
     if job.node is not None:
@@ -110,8 +110,10 @@ def _facts(job: TaskStatus) -> Iterator[tuple[str, str]]:
         yield "result", _json(job.result) if job.result_omitted is None else f"none: {job.result_omitted}"
 
 
-def _held_up(job: TaskStatus) -> Iterator[tuple[str, str]]:
-    """Why workers do not run it, and since when."""
+def _waits(job: TaskStatus) -> Iterator[tuple[str, str]]:
+    """What holds it, and why workers do not run it, and since when."""
+    if job.waiting_for is not None:
+        yield "waits", job.waiting_for.message
     if job.is_quarantined:
         yield "quarantine", "an attempt was lost with its process: the next one waits for a place of its own"
     for since, why in (

@@ -22,13 +22,18 @@ LOWEST_PRIORITY, NORMAL_PRIORITY, HIGHEST_PRIORITY = 100, 0, -100
 
 
 class JobOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What only the worker and the reader of a job look at; stores keep it as one document."""
+    """
+    What only the worker and the reader of a job look at; stores keep it as one document.
+
+    `path` is where the task's function stood at the enqueue, `module.qualname`; None where that is the task's name.
+    """
 
     retry_delay: timedelta | None = None
     max_retry_delay: timedelta | None = None
     timeout: timedelta | None = None
     tags: tuple[str, ...] = ()
     meta: dict[str, Any] = {}
+    path: str | None = None
 
 
 class JobSpec(Struct, frozen=True, kw_only=True):

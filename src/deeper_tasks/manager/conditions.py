@@ -13,7 +13,9 @@ from deeper_tasks.errors import InvalidOptionError
 from deeper_tasks.manager.door import check_text
 from deeper_tasks.tasks import Task
 from deeper_tasks.tasks.options import LONGEST_DURATION
+from deeper_tasks.tasks.registry import dotted_name
 
+_RUNNING = frozenset({State.RUNNING})
 _MOST_PER_PAGE = 1_000
 _LAST_PAGE = 1_000_000
 
@@ -22,12 +24,12 @@ class Conditions(TypedDict, total=False):
     """
     What jobs must meet, all of it: a status or one of several, the queue, the task, a tag.
 
-    `worker_module` means all tasks of a module, or below it.
+    `worker_module` means all tasks of a module or class, or below it, whatever their names are.
     """
 
     status: str | Iterable[str] | None
     queue: str | None
-    worker_module: str | ModuleType | None
+    worker_module: str | ModuleType | type | None
     task: str | Task[..., Any] | None
     tag: str | None
 
@@ -39,17 +41,20 @@ def to_filter(**conditions: Unpack[Conditions]) -> JobFilter:
         known = ", ".join(Conditions.__annotations__)
         raise InvalidOptionError(f"the condition {min(unknown)!r} is unknown; there are: {known}")
     status, module, task = conditions.get("status"), conditions.get("worker_module"), conditions.get("task")
-    module = module.__name__ if isinstance(module, ModuleType) else module
+    module = dotted_name(module) if isinstance(module, ModuleType | type) else module
     task = task.name if isinstance(task, Task) else task
     queue, tag = conditions.get("queue"), conditions.get("tag")
     for name, text in (("queue", queue), ("worker_module", module), ("task", task), ("tag", tag)):
         check_text(name, text)
+    states = None if status is None else frozenset(map(_state, _several(status)))
     return JobFilter(
-        states=None if status is None else frozenset(map(_state, _several(status))),
+        states=states,
         queue=queue,
         worker_module=module,
         task=task,
         tag=tag,
+        # What a worker has claimed and not begun is shown as pending.
+        has_begun=states == _RUNNING,
     )
 
 

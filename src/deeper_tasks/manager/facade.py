@@ -15,6 +15,7 @@ from deeper_tasks.backends.protocol import Backend, JobQuery, Located, Retention
 from deeper_tasks.config import Settings, redacted
 from deeper_tasks.domain.damage import described
 from deeper_tasks.domain.ids import JobId, parse_id
+from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.errors import (
     DamagedError,
@@ -51,6 +52,7 @@ from deeper_tasks.manager.views import (
     to_statistics,
     to_status,
 )
+from deeper_tasks.manager.waiting import may_wait, waiting_for
 from deeper_tasks.manager.worker_settings import retention_of
 from deeper_tasks.tasks import (
     BlockingEnqueuer,
@@ -586,12 +588,16 @@ class Facade(ManagerHabits, ABC):
     # look
 
     async def get_task_status(self, task_id: str) -> TaskStatus:
-        """Return all that is known of a job. Raises JobNotFoundError."""
-        job_id = await self._checked(task_id)
-        job = await self.backend.get(job_id)
-        if job is None:
-            raise JobNotFoundError(f"no job has the id {task_id!r}; it may have been cleaned up")
-        return to_status(job)
+        """
+        Return all that is known of a job, and what it waits for if it has not begun. Raises JobNotFoundError.
+
+        A job that a worker has claimed ahead of its turn is pending.
+        """
+        job = await self._get(task_id)
+        if not may_wait(job):
+            return to_status(job)
+        service = await self.backend.service(job.queue, task=job.task)
+        return to_status(job, waiting_for=waiting_for(job, service, lease=self._lease))
 
     async def expand_task_id(self, task_id: str) -> str:
         """
@@ -627,8 +633,8 @@ class Facade(ManagerHabits, ABC):
         """
         Return a page of jobs.
 
-        Conditions: `status` (one or several), `queue`, `worker_module`, `task`
-        and `tag`. `sort_by`: inserted_at, scheduled_at or finished_at. `cursor`,
+        Conditions: `status` (one or several), `queue`, `worker_module` (a module or class, or its dotted name),
+        `task` and `tag`. `sort_by`: inserted_at, scheduled_at or finished_at. `cursor`,
         the page before's `next_cursor`, takes the place of `page`.
         """
         check_page(page, per_page)
@@ -652,7 +658,7 @@ class Facade(ManagerHabits, ABC):
         descending: bool = True,
         cursor: str | None = None,
         queue: str | None = None,
-        worker_module: str | ModuleType | None = None,
+        worker_module: str | ModuleType | type | None = None,
         task: str | Task[..., Any] | None = None,
         tag: str | None = None,
     ) -> Page:
@@ -707,9 +713,10 @@ class Facade(ManagerHabits, ABC):
         """
         pause = _FIRST_LOOK
         async with asyncio.timeout(timeout):
-            while not (status := await self.get_task_status(task_id)).status.is_terminal:
+            while not (job := await self._get(task_id)).state.is_terminal:
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, _LONGEST_LOOK)
+        status = to_status(job)
         if status.status is State.COMPLETED:
             unreadable = [each for each in status.damage if each.field == "result"]
             if unreadable:
@@ -812,6 +819,13 @@ class Facade(ManagerHabits, ABC):
     def _tell_of_new_store(self, *, is_worker: bool) -> None:
         place = self.backend.location if isinstance(self.backend, Located) else redacted(self.settings.url)
         self.events.emit(StoreMade(place=place, url=redacted(self.settings.url), is_worker=is_worker))
+
+    async def _get(self, task_id: str) -> Job:
+        job_id = await self._checked(task_id)
+        job = await self.backend.get(job_id)
+        if job is None:
+            raise JobNotFoundError(f"no job has the id {task_id!r}; it may have been cleaned up")
+        return job
 
     async def _checked(self, task_id: str) -> JobId:
         await self._ready_to_tell()

@@ -84,7 +84,8 @@ def _options(task: AnyTask, request: JobRequest) -> JobOptions:
     if timeout is None and request.timeout is None and own.timeout is not None:
         timeout = _NO_TIMEOUT
     longest = None if request.max_retry_delay == own.max_retry_delay else request.max_retry_delay
-    if retry_delay is None and longest is None and timeout is None and not request.tags and not request.meta:
+    has_own = not (retry_delay is None and longest is None and timeout is None)
+    if not has_own and task.path_apart is None and not request.tags and not request.meta:
         return _NO_OPTIONS
     return JobOptions(
         retry_delay=retry_delay,
@@ -92,6 +93,7 @@ def _options(task: AnyTask, request: JobRequest) -> JobOptions:
         timeout=timeout,
         tags=request.tags or (),
         meta=request.meta or {},
+        path=task.path_apart,
     )
 
 

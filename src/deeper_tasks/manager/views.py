@@ -21,9 +21,11 @@ from deeper_tasks.domain.schedule import MissedRuns, Overlap, ScheduleEntry
 from deeper_tasks.domain.schedule_run import RunOutcome, ScheduleRun
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.view import View
+from deeper_tasks.domain.waiting import WaitingFor
 from deeper_tasks.errors import InvalidOptionError
 from deeper_tasks.manager.ends import Ends
 from deeper_tasks.manager.fleet import Fleet, by_state
+from deeper_tasks.manager.waiting import is_unbegun
 
 _STORED = re.compile(r"-?infinity|-?\d{1,19}|\d{4,6}-[-:. 0-9]{1,30}\+00( BC)?")
 """Moments as a store writes those that no `datetime` can hold."""
@@ -43,9 +45,10 @@ class TaskStatus(View, frozen=True, kw_only=True):
     """
     One job as its user sees it. Times are aware and in UTC.
 
-    `worker` and `function` are the two parts of the task's name. `attempts`
-    counts those begun; `errors` holds the newest 100 that failed, oldest first, and
-    `last_error` is the last of them as one line. `scheduled_at` is when it was, or
+    `status` is `pending` for a job that a worker has claimed ahead of its turn and not begun. `worker` and `function`
+    are the two parts of the task's name; of a name without a dot, the module or class in which its function stood
+    when it was enqueued, and the function's name there. `attempts` counts those begun; `errors` holds the newest 100
+    that failed, oldest first, and `last_error` is the last of them as one line. `scheduled_at` is when it was, or
     is, due; `attempted_at` the start of the last attempt, None if none began; `node` the worker that has
     it now. `cancel_requested` is the reason given, once a running one is to stop.
     `result` is None unless completed with one; `result_omitted` says why there is none.
@@ -53,6 +56,8 @@ class TaskStatus(View, frozen=True, kw_only=True):
     because its arguments do not fit their code; None once its handler has run, or an operator retried it.
     `is_quarantined`: an attempt was lost with its process, so the next one runs in quarantine, as soon as a worker
     has a place there.
+    `waiting_for` is what holds a job that has not begun, as `get_task_status` tells it: None where nothing does, a
+    worker is about to take it, or it cannot be told; lists do not tell it.
     `damage` names what is stored of it and cannot be read, and why: of such a field the
     rest is here, or a stand-in. It is empty for a sound job.
     """
@@ -86,25 +91,28 @@ class TaskStatus(View, frozen=True, kw_only=True):
     unknown_since: datetime | None = None
     unfit_since: datetime | None = None
     is_quarantined: bool = False
+    waiting_for: WaitingFor | None = None
     damage: tuple[Damage, ...] = ()
 
 
-def to_status(job: Job) -> TaskStatus:
-    """Return a job as its user sees it."""
-    worker, _, function = job.task.rpartition(".")
+def to_status(job: Job, *, waiting_for: WaitingFor | None = None) -> TaskStatus:
+    """Return a job as its user sees it. One that a worker has claimed and not begun is pending still."""
+    # A name without a module tells nothing of where it runs.
+    path = job.task if "." in job.task else job.options.path or job.task
+    worker, _, function = path.rpartition(".")
     reading = Reading()
     args, kwargs = reading.field("arguments", lambda: _arguments(job.arguments), instead=_NO_ARGUMENTS)
     result = None if job.result is None else reading.field("result", lambda: _read(job.result or ""), instead=None)
     last = job.errors[-1] if job.errors else None
     return TaskStatus(
         id=job.id,
-        status=job.state,
+        status=State.PENDING if is_unbegun(job) else job.state,
         task=job.task,
         worker=worker,
         function=function,
         queue=job.queue,
         priority=job.priority,
-        attempts=job.attempt,
+        attempts=max(0, job.attempt - 1) if is_unbegun(job) else job.attempt,
         max_attempts=job.max_attempts,
         last_error=None if last is None else f"{last.kind}: {last.message}",
         errors=job.errors,
@@ -126,6 +134,7 @@ def to_status(job: Job) -> TaskStatus:
         unknown_since=job.unknown_since,
         unfit_since=job.unfit_since,
         is_quarantined=job.is_quarantined,
+        waiting_for=waiting_for,
         damage=(*job.damage, *reading.damage),
     )
 

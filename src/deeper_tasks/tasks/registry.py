@@ -68,6 +68,10 @@ class TaskRegistry:
         """Return the task of this name, or None. Imports nothing."""
         return self._by_name.get(name)
 
+    def names(self) -> frozenset[str] | None:
+        """Return all names of tasks that `resolve_for_run` knows; None: any function of allowed modules is one."""
+        return None if self._allowed else frozenset((*self._by_name, *self._by_path))
+
     def find(self, worker: ModuleType | type | str, function: str) -> AnyTask:
         """
         Return the task that an enqueue means: `function` of a module or class, or of its dotted name.
@@ -78,7 +82,7 @@ class TaskRegistry:
         Raises:
             TaskNotFoundError: there is no such task, or its module cannot be imported.
         """
-        name = f"{_dotted(worker)}.{function}"
+        name = f"{dotted_name(worker)}.{function}"
         found = self._by_name.get(name) or self._by_path.get(name) or self._import(name)
         if found is None:
             raise TaskNotFoundError(self._unknown(name))
@@ -148,7 +152,8 @@ class TaskRegistry:
         return f"no task {quoted(name)} is known; {way_out}"
 
 
-def _dotted(worker: ModuleType | type | str) -> str:
+def dotted_name(worker: ModuleType | type | str) -> str:
+    """Return the dotted name of a module or class, by which it can be imported; a text is one already."""
     if isinstance(worker, str):
         return worker
     name = worker.__name__ if isinstance(worker, ModuleType) else worker.__module__

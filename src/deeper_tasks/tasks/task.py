@@ -73,6 +73,8 @@ class Task(TaskHabits, Generic[P, R]):
         executor: where it runs.
         schedule: when it is due by itself; None if it is not.
         module: the module to import to find it; None if there is none.
+        path: where the function stands, `module.qualname`: the name unless another was given.
+        path_apart: the path where it is not the name; None where it is, or where there is no module.
         is_transactional: whether it runs inside the transaction that completes its job.
         accepts_late_result: whether what it returns after its timeout counts.
         check_arguments: what an enqueue checks; None where the settings' counts.
@@ -103,6 +105,8 @@ class Task(TaskHabits, Generic[P, R]):
         self.name = name
         self.module = module
         self.qualname: str = function.__qualname__
+        self.path = f"{module}.{self.qualname}"
+        self.path_apart = None if module is None or self.path == name else self.path
         self.executor = executor
         self.request = request
         self.retry = retry
@@ -127,11 +131,6 @@ class Task(TaskHabits, Generic[P, R]):
     def sync(self) -> BlockingTask[P]:
         """The task for code that is not async: `send_welcome.sync.enqueue(42)`, typed as `enqueue` is."""
         return BlockingTask(self, self.request)
-
-    @property
-    def path(self) -> str:
-        """Where the function stands, `module.qualname`: the name unless another was given."""
-        return f"{self.module}.{self.qualname}"
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskId:
         """

@@ -27,6 +27,7 @@ from deeper_tasks.backends.protocol import (
     Rescue,
     Retention,
     Retried,
+    Service,
 )
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
@@ -172,6 +173,9 @@ class Proxy:
 
     async def statistics(self, **options: Any) -> Counts:
         return await self._pass_on("statistics", **options)
+
+    async def service(self, queue: str, **options: Any) -> Service:
+        return await self._pass_on("service", queue, **options)
 
     async def nodes(self, **options: Any) -> list[NodeRecord]:
         return await self._pass_on("nodes", **options)

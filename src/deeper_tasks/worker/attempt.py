@@ -56,6 +56,11 @@ class Attempt(StopSignals):
         self.claimed = claimed
 
     @property
+    def runs_untold(self) -> bool:
+        """Whether its code has been started, and the store was not told so before."""
+        return self.context is not None and not self.must_tell and not self.job.has_started
+
+    @property
     def stop(self) -> Stop | None:
         """The stop by which the code was interrupted; of several the one that decides."""
         return foremost(self.forced) if self.forced else None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
-from deeper_tasks.backends.protocol import Backend, Node
+from deeper_tasks.backends.protocol import MOST_TASKS_TOLD, Backend, Node
 from deeper_tasks.domain.ids import NodeId
+from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.worker.host import describe_node, since_boot
 from deeper_tasks.worker.settings import WorkerSettings
 
@@ -19,8 +21,17 @@ class Membership:
     other machines' workers do.
     """
 
-    def __init__(self, *, backend: Backend, settings: WorkerSettings, now: Callable[[], float] = since_boot) -> None:
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        settings: WorkerSettings,
+        tasks: Callable[[], frozenset[str] | None] = lambda: None,
+        now: Callable[[], float] = since_boot,
+    ) -> None:
         self._backend = backend
+        self._tasks = tasks
+        self._told: frozenset[str] | None = None
         self._settings = settings
         self._lease = settings.lease.total_seconds()
         self.now = now
@@ -42,10 +53,28 @@ class Membership:
         self._known_at = at
 
     async def join(self) -> None:
-        """Make this worker known to the store."""
+        """Make this worker known to the store, with the tasks that it knows, unless they are too many."""
         at = self.now()
-        await self._backend.register(self.node)
+        tasks = self._tasks_to_tell()
+        await self._backend.register(self.node, tasks=tasks)
+        self._told = tasks
         self.confirm(at)
+
+    @property
+    def has_new_tasks(self) -> bool:
+        """Whether this worker knows other tasks than it told the store."""
+        return self._tasks_to_tell() != self._told
+
+    async def tell_tasks(self) -> None:
+        """Tell the store which tasks this worker knows now; one that does not answer is told another time."""
+        tasks = self._tasks_to_tell()
+        with suppress(BackendUnavailableError):
+            await self._backend.register(self.node, tasks=tasks)
+            self._told = tasks
+
+    def _tasks_to_tell(self) -> frozenset[str] | None:
+        tasks = self._tasks()
+        return None if tasks is None or len(tasks) > MOST_TASKS_TOLD else tasks
 
     async def join_anew(self) -> None:
         """Become another node: the old one's jobs belong to others."""

@@ -67,6 +67,12 @@ class Reporter:
         """Write that a job which waited here starts now; False: it is no longer ours."""
         return bool(await self._backend.report([Report(id=job.id, token=job.token, has_started=True)]))
 
+    def tell_start(self, job: ClaimedJob) -> None:
+        """Write with the other news that a job which waited here has started. To be called on the worker's loop."""
+        report = self._news.get(job.id) or Report(id=job.id, token=job.token)
+        self._news[job.id] = msgspec.structs.replace(report, has_started=True)
+        self._awake.set()
+
     def hold(self, job_id: JobId) -> None:
         """Keep the news of a job until `take` or `go_on`."""
         self._kept.add(job_id)

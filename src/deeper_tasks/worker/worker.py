@@ -108,7 +108,7 @@ class Worker:
         self._base = BaseContext()
         self._hooks = HookRun(hooks or Hooks(), clock=self._clock)
         self._health = StoreHealth(bus=bus, clock=self._clock)
-        self._membership = Membership(backend=backend, settings=settings)
+        self._membership = Membership(backend=backend, settings=settings, tasks=registry.names)
         self._settler = Settler(
             backend=backend,
             clock=self._clock,
@@ -196,6 +196,8 @@ class Worker:
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
         self._losing: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
+        self._told: set[JobId] = set()
         self._stops = self._signals = 0
         self.is_stuck = False
 
@@ -448,6 +450,16 @@ class Worker:
         for job_id, reason in beat.cancels.items():
             self._cancel(job_id, reason)
         self._give_back_strays(beat.held)
+        self._tell_of_long_jobs()
+        if self._membership.has_new_tasks and (self._telling is None or self._telling.done()):
+            self._telling = asyncio.create_task(self._membership.tell_tasks())
+
+    def _tell_of_long_jobs(self) -> None:
+        """Tell the store that jobs run which were claimed ahead as short ones, and still run at a beat."""
+        untold = {attempt.job.id: attempt.job for attempt in self._running() if attempt.runs_untold}
+        for job_id in untold.keys() - self._told:
+            self._reporter.tell_start(untold[job_id])
+        self._told = set(untold)
 
     def _cancel(self, job_id: JobId, reason: str) -> None:
         for consumer in self._consumers.values():

@@ -154,7 +154,7 @@ def test_list_takes_conditions(ask, enqueue, dead):
     assert ids("--status", "discarded") == [dead]
     assert ids("--status", "discarded", "--status", "pending") == [add, welcome, dead]
     assert ids("--queue", "emails") == [welcome]
-    assert ids("--worker-module", "shop") == [add, dead]
+    assert ids("--worker-module", "shop") == [add, welcome, dead]
     assert ids("--task", "shop.add") == [add]
     assert ids("--tag", "sum") == [add]
     assert ids("--ascending") == [dead, welcome, add]

@@ -1,6 +1,7 @@
 """Looking: lists page by page and from cursor to cursor, their totals, and the statistics."""
 
 import asyncio
+import sys
 from datetime import timedelta
 
 import pytest
@@ -204,3 +205,28 @@ async def test_a_job_that_workers_only_gave_back_has_not_started_and_tells_since
         mark == "is_task_unknown",
         mark == "is_unfit",
     )
+
+
+class Mails:
+    """A class whose functions are tasks."""
+
+    @staticmethod
+    def send(number: int) -> None: ...
+
+    @staticmethod
+    def forget(number: int) -> None: ...
+
+
+async def test_a_task_with_a_name_of_its_own_is_of_the_module_and_class_in_which_it_stands(manager):
+    send = manager.task(name="send-mail", queue="mails")(Mails.send)
+    forget = manager.task(Mails.forget)
+    sent, forgotten = await send.enqueue(1), await forget.enqueue(2)
+    later = await send.with_options(tags=["x"], delay_seconds=60).enqueue(3)
+    status = await manager.get_task_status(sent)
+    assert (status.task, status.worker, status.function) == ("send-mail", f"{__name__}.Mails", "send")
+    for of_module in (__name__, sys.modules[__name__], Mails, f"{__name__}.Mails", __name__.partition(".")[0]):
+        found = (await manager.list_tasks(worker_module=of_module)).entries
+        assert {job.id for job in found} == {sent, forgotten, later}
+    assert (await manager.list_tasks(worker_module=f"{__name__}.Mail")).entries == ()
+    assert [job.id for job in (await manager.list_tasks(worker_module=Mails, tag="x")).entries] == [later]
+    assert await manager.cancel_tasks(worker_module=Mails) == 3

@@ -223,6 +223,7 @@ class Day:
         yield "prune", backend.prune(Retention(completed=timedelta(hours=1), failed=timedelta(hours=1)))
         yield "deregister", backend.deregister(node)
         yield "statistics", backend.statistics()
+        yield "service", backend.service("default", task="shop.send")
         yield "diagnose", backend.diagnose()
         yield "get", backend.get(known.id)
         yield "find_ids", backend.find_ids([cut(known.id, digits) for digits in range(13, 25)], limit=2)
@@ -356,6 +357,7 @@ EVERY_CALL = {
     "prune": {"job_ended", "job_pkey", "job_running"},
     "deregister": {"job_running"},
     "statistics": {"job_running"},
+    "service": {"job_running"},
     "diagnose": set(),
     "get": {"job_pkey"},
     "find_ids": {"job_pkey"},
@@ -394,7 +396,12 @@ LISTS_BY = {
 COUNTING = {"job_running", "job_pending", "job_moved_to", "job_ended"}
 
 # Rows that a scan may look at: a batch and what is passed by on the way, or all that the node or the store runs.
-MOST_READ = {"beat": 2 * RUNNING_EACH, "prune": 8 * (MAX_BATCH + 1), "statistics": NODES * RUNNING_EACH}
+MOST_READ = {
+    "beat": 2 * RUNNING_EACH,
+    "prune": 8 * (MAX_BATCH + 1),
+    "statistics": NODES * RUNNING_EACH,
+    "service": NODES * RUNNING_EACH,
+}
 MOST_READ_BY_A_LIST = NODES * RUNNING_EACH
 MOST_READ_BY_OTHERS = 2_500
 

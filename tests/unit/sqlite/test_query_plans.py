@@ -104,6 +104,8 @@ BY_INDEX = {
 # What the other statements find theirs by; None: they only insert.
 OF_OTHER_TABLES = {
     "consume.REGISTER": None,
+    "consume.TELL_TASKS": None,
+    "consume.TELL_NO_TASKS": "SEARCH deeper_node_tasks USING PRIMARY KEY (node=?)",
     "consume.BEAT": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
     "consume.SELECT_PAUSED": "SCAN deeper_queue",
     "maintain.MARK_LOST": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
@@ -134,6 +136,7 @@ OF_OTHER_TABLES = {
     "look.SELECT_COUNTERS": "SEARCH deeper_counter USING PRIMARY KEY (bucket>? AND bucket<?)",
     "look.SELECT_QUEUES": "SCAN deeper_queue",
     "look.SELECT_NODES": "SCAN deeper_node",
+    "look.SELECT_KNOWING": "SCAN deeper_node_tasks",
 }
 EXPECTED = BY_INDEX | OF_OTHER_TABLES
 

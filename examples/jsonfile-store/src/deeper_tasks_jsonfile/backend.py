@@ -25,6 +25,7 @@ from deeper_tasks.backends.protocol import (
     Rescue,
     Retention,
     Retried,
+    Service,
 )
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
@@ -96,8 +97,8 @@ class JsonFileBackend:
 
     # consume
 
-    async def register(self, node: Node, *, now: datetime | None = None) -> None:
-        await self._change(consume.register, node, now=_moment(now))
+    async def register(self, node: Node, *, tasks: frozenset[str] | None = None, now: datetime | None = None) -> None:
+        await self._change(consume.register, node, tasks=tasks, now=_moment(now))
 
     async def deregister(self, node: NodeId) -> None:
         await self._change(consume.deregister, node)
@@ -206,6 +207,9 @@ class JsonFileBackend:
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         return await self._read(look.statistics, now=_moment(now))
+
+    async def service(self, queue: str, *, task: str, now: datetime | None = None) -> Service:
+        return await self._read(look.service, queue, task=task, now=_moment(now))
 
     async def nodes(self) -> list[NodeRecord]:
         return await self._read(look.nodes)

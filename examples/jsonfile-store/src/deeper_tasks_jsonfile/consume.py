@@ -19,9 +19,12 @@ from deeper_tasks.errors import NodeLostError
 from deeper_tasks_jsonfile.document import Document, Record
 
 
-def register(document: Document, node: Node, *, now: datetime) -> None:
-    """Make a worker known."""
+def register(document: Document, node: Node, *, tasks: frozenset[str] | None, now: datetime) -> None:
+    """Make a worker known, and its tasks."""
     document.nodes.setdefault(node.id, NodeRecord(node=node, beat=0, busy=0, registered_at=now, beat_at=now))
+    document.tasks.pop(node.id, None)
+    if tasks is not None:
+        document.tasks[node.id] = tasks
 
 
 def deregister(document: Document, node: NodeId) -> None:

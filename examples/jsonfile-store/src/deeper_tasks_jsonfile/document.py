@@ -58,7 +58,8 @@ class Record(Struct, kw_only=True, omit_defaults=True):
     def is_meant(self, target: JobFilter) -> bool:
         """Whether a filter means this job, but for its ids."""
         job = self.job
-        return target.means(state=job.state, queue=job.queue, task=job.task, tags=job.options.tags)
+        has_begun = job.attempted_at is not None
+        return target.means(state=job.state, queue=job.queue, task=job.task, options=job.options, has_begun=has_begun)
 
 
 class Hold(Struct, omit_defaults=True):
@@ -79,6 +80,7 @@ class Document(Struct, kw_only=True, omit_defaults=True):
     jobs: dict[JobId, Record] = {}
     keys: dict[str, Hold] = {}
     nodes: dict[NodeId, NodeRecord] = {}
+    tasks: dict[NodeId, frozenset[str]] = {}
     queues: dict[str, QueueSettings] = {}
     entries: dict[str, ScheduleEntry] = {}
     removed: dict[str, Schedule] = {}

@@ -16,6 +16,7 @@ from deeper_tasks.backends.protocol import (
     NodeRecord,
     QueueCounts,
     QueueSettings,
+    Service,
 )
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job
@@ -74,15 +75,30 @@ def statistics(document: Document, *, now: datetime) -> Counts:
         )
         for name in sorted(names)
     }
+    return Counts(queues=queues, nodes=tuple(document.nodes.values()), now=now, held=_held(document))
+
+
+def service(document: Document, queue: str, *, task: str, now: datetime) -> Service:
+    """Return what decides when a job of this queue and task is claimed."""
+    settings = document.queues.get(queue)
+    return Service(
+        paused_at=None if settings is None else settings.paused_at,
+        nodes=tuple(document.nodes.values()),
+        held=_held(document),
+        knows_task={node: task in tasks for node, tasks in document.tasks.items() if node in document.nodes},
+        now=now,
+    )
+
+
+def _held(document: Document) -> tuple[HeldJobs, ...]:
     running = [record.job for record in document.jobs.values() if record.job.state is State.RUNNING]
     claimed = Counter((job.node, job.queue) for job in running)
     begun = Counter((job.node, job.queue) for job in running if job.attempted_at is not None)
-    held = tuple(
+    return tuple(
         HeldJobs(node=node, queue=queue, claimed=count, begun=begun[node, queue])
         for (node, queue), count in claimed.items()
         if node is not None
     )
-    return Counts(queues=queues, nodes=tuple(document.nodes.values()), now=now, held=held)
 
 
 def _ended_in(document: Document, span: Span) -> dict[str, Counter[State]]:

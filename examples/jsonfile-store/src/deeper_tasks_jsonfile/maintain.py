@@ -75,6 +75,7 @@ def prune(document: Document, retention: Retention, *, now: datetime) -> int:
     for node in silent:
         if not document.held_by(node):
             del document.nodes[node]
+    document.tasks = {node: tasks for node, tasks in document.tasks.items() if node in document.nodes}
     return len(old)
 
 

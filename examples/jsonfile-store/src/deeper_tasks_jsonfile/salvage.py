@@ -29,6 +29,7 @@ class _Parts(Struct, kw_only=True):
     jobs: dict[str, Raw] = {}
     keys: dict[str, Raw] = {}
     nodes: dict[str, Raw] = {}
+    tasks: Raw = Raw(b"{}")
     queues: dict[str, Raw] = {}
     entries: dict[str, Raw] = {}
     runs: dict[str, Raw] = {}
@@ -49,6 +50,7 @@ def salvage(text: bytes) -> Document:
         jobs=_all(parts.jobs, Record, _record),
         keys={key: hold for key, hold in keys.items() if hold is not None},
         nodes=_all(parts.nodes, NodeRecord, _node),
+        tasks=_each("", parts.tasks, dict[NodeId, frozenset[str]], lambda *_: {}),
         queues=_all(parts.queues, QueueSettings, _queue),
         entries=_all(parts.entries, ScheduleEntry, _entry),
         runs=_all(parts.runs, list[ScheduleRun], _runs),

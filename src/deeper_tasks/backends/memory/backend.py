@@ -34,6 +34,7 @@ from deeper_tasks.backends.protocol import (
     Rescue,
     Retention,
     Retried,
+    Service,
 )
 from deeper_tasks.domain.end_of_time import later
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
@@ -113,9 +114,9 @@ class MemoryBackend:
 
     # consume
 
-    async def register(self, node: Node, *, now: datetime | None = None) -> None:
+    async def register(self, node: Node, *, tasks: frozenset[str] | None = None, now: datetime | None = None) -> None:
         with self._lock:
-            self._nodes.add(node, now=self._moment(now))
+            self._nodes.add(node, tasks=tasks, now=self._moment(now))
 
     async def deregister(self, node: NodeId) -> None:
         with self._lock:
@@ -374,6 +375,17 @@ class MemoryBackend:
                 nodes=tuple(member.as_record() for member in self._nodes),
                 now=moment,
                 held=tuple(held for member in self._nodes for held in member.held_by_queue()),
+            )
+
+    async def service(self, queue: str, *, task: str, now: datetime | None = None) -> Service:
+        with self._lock:
+            settings = self._queues.get(queue)
+            return Service(
+                paused_at=None if settings is None else settings.paused_at,
+                nodes=tuple(member.as_record() for member in self._nodes),
+                held=tuple(held for member in self._nodes for held in member.held_by_queue()),
+                knows_task={member.node.id: task in member.tasks for member in self._nodes if member.tasks is not None},
+                now=self._moment(now),
             )
 
     async def nodes(self) -> list[NodeRecord]:

@@ -50,11 +50,17 @@ def page(table: JobTable, query: JobQuery) -> JobList:
 
 def _is_meant(record: Record, target: JobFilter) -> bool:
     spec = record.spec
-    return target.means(state=record.state, queue=spec.queue, task=spec.task, tags=spec.options.tags)
+    return target.means(
+        state=record.state,
+        queue=spec.queue,
+        task=spec.task,
+        options=spec.options,
+        has_begun=record.attempted_at is not None,
+    )
 
 
 def _total(table: JobTable, target: JobFilter) -> tuple[int, bool]:
-    if (target.ids, target.task, target.worker_module, target.tag) == (None, None, None, None):
+    if target == JobFilter(queue=target.queue, states=target.states):
         return table.counters.total(queue=target.queue, states=target.states), True
     count = sum(1 for _ in islice(matching(table, target), _COUNTED + 1))
     return min(count, _COUNTED), count <= _COUNTED

@@ -15,7 +15,7 @@ from deeper_tasks.errors import NodeLostError
 class Member:
     """A registered node. `claims` holds its running jobs by the token that took them, in running order."""
 
-    __slots__ = ("beat", "beat_at", "busy", "claims", "is_lost", "node", "registered_at")
+    __slots__ = ("beat", "beat_at", "busy", "claims", "is_lost", "node", "registered_at", "tasks")
 
     def __init__(self, node: Node, *, now: datetime) -> None:
         self.node = node
@@ -24,6 +24,7 @@ class Member:
         self.registered_at = now
         self.beat_at = now
         self.is_lost = False
+        self.tasks: frozenset[str] | None = None
         self.claims: dict[ClaimToken, dict[JobId, Record]] = {}
 
     def held(self, limit: int | None = None) -> list[Record]:
@@ -61,10 +62,11 @@ class Nodes:
     def __iter__(self) -> chain[Member]:
         return chain(self._members.values())
 
-    def add(self, node: Node, *, now: datetime) -> None:
-        """Take a node in; one that is here already stays as it is."""
+    def add(self, node: Node, *, tasks: frozenset[str] | None, now: datetime) -> None:
+        """Take a node in; one that is here already stays as it is, but for its tasks."""
         if node.id not in self._members:
             self._members[node.id] = Member(node, now=now)
+        self._members[node.id].tasks = tasks
 
     def remove_idle(self, node_id: NodeId) -> None:
         """Remove a node if it holds no job."""

@@ -46,6 +46,7 @@ from deeper_tasks.backends.protocol import (
     Rescue,
     Retention,
     Retried,
+    Service,
 )
 from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
@@ -157,8 +158,8 @@ class PostgresBackend:
 
     # consume
 
-    async def register(self, node: Node, *, now: datetime | None = None) -> None:
-        await self._run(partial(consume.register, node=node, now=moment_text(now)))
+    async def register(self, node: Node, *, tasks: frozenset[str] | None = None, now: datetime | None = None) -> None:
+        await self._run(partial(consume.register, node=node, tasks=tasks, now=moment_text(now)))
 
     async def deregister(self, node: NodeId) -> None:
         await self._run(partial(consume.deregister, node=node))
@@ -294,6 +295,9 @@ class PostgresBackend:
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         return await self._run(partial(look.statistics, now=moment_text(now)))
+
+    async def service(self, queue: str, *, task: str, now: datetime | None = None) -> Service:
+        return await self._run(partial(look.service, queue=queue, task=task, now=moment_text(now)))
 
     async def nodes(self) -> list[NodeRecord]:
         return await self._run(look.nodes)

@@ -35,9 +35,12 @@ from deeper_tasks.domain.state import State
 from deeper_tasks.errors import NodeLostError
 
 REGISTER = """
-INSERT INTO node (id, document, registered_at, beat_at)
-VALUES (%(node)s, %(document)s, coalesce(%(now)s::timestamptz, now()), coalesce(%(now)s::timestamptz, now()))
-ON CONFLICT (id) DO NOTHING
+INSERT INTO node (id, document, registered_at, beat_at, tasks)
+VALUES (
+    %(node)s, %(document)s, coalesce(%(now)s::timestamptz, now()), coalesce(%(now)s::timestamptz, now()),
+    %(tasks)s::text[]
+)
+ON CONFLICT (id) DO UPDATE SET tasks = excluded.tasks WHERE node.tasks IS DISTINCT FROM excluded.tasks
 """
 LOCK_NODE = "SELECT pg_advisory_xact_lock(1684366704, number) FROM node WHERE id = %(node)s"
 """Alone with a node: claims take the same lock shared."""
@@ -87,9 +90,10 @@ _Key = tuple[JobId, ClaimToken]
 _PUT_OFF = frozenset({End.RETRY, End.SNOOZE})
 
 
-async def register(transaction: Transaction, node: Node, *, now: str | None) -> None:
-    """Make a worker known; see `Backend.register`."""
-    await transaction.execute(REGISTER, {"node": node.id, "document": to_json(node), "now": now})
+async def register(transaction: Transaction, node: Node, *, tasks: frozenset[str] | None, now: str | None) -> None:
+    """Make a worker known, and its tasks; see `Backend.register`."""
+    told = None if tasks is None else text_array(sorted(tasks))
+    await transaction.execute(REGISTER, {"node": node.id, "document": to_json(node), "tasks": told, "now": now})
 
 
 async def deregister(transaction: Transaction, node: NodeId) -> None:

@@ -12,8 +12,11 @@ IS_NAMED: str = "job.id = ANY (%(ids)s::uuid[])"
 # "+ 0": whoever names jobs finds them by their ids, and by no index of the states.
 IS_IN_STATES: str = "job.state + 0 = ANY (%(states)s::smallint[])"
 _IS_IN_QUEUE: str = "job.queue = %(queue)s"
+_HAS_BEGUN: str = "job.attempted_at IS NOT NULL"
 _IS_OF_TASK: str = "job.task = %(task)s"
-_IS_OF_MODULE: str = "starts_with(job.task, %(module)s)"
+_IS_OF_MODULE: str = """(
+    starts_with(job.task, %(module)s) OR coalesce(starts_with(path_of(job.options), %(module)s), false)
+)"""
 # As JSON texts: out of their quotes some could not be text here. Damaged options have none.
 _HAS_TAG: str = "%(tag)s = ANY (tags_of(job.options))"
 
@@ -36,9 +39,11 @@ def where(condition: JobFilter) -> tuple[str, dict[str, Any]]:
 
 
 def where_content(condition: JobFilter) -> tuple[str, dict[str, Any]]:
-    """The same for what no index knows: task, module and tag. TRUE where none of them is given."""
+    """The same for what no index knows: task, module, tag and begin. TRUE where none of them is given."""
     parts: list[str] = []
     values: dict[str, Any] = {}
+    if condition.has_begun:
+        parts.append(_HAS_BEGUN)
     if condition.task is not None:
         parts.append(_IS_OF_TASK)
         values["task"] = plain(condition.task)

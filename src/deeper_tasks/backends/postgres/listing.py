@@ -76,8 +76,8 @@ OFFSET %(offset)s LIMIT %(limit)s
 """
 SELECT_JOBS = f"SELECT {JOB_COLUMNS} FROM job WHERE {IS_NAMED}"
 LOOK_AT = """
-SELECT found.task, found.options FROM {lines} CROSS JOIN LATERAL (
-    SELECT job.task, job.options FROM job WHERE {scope} ORDER BY {order}
+SELECT found.task, found.options, found.attempted_at FROM {lines} CROSS JOIN LATERAL (
+    SELECT job.task, job.options, job.attempted_at FROM job WHERE {scope} ORDER BY {order}
 ) AS found
 """
 COUNT = """

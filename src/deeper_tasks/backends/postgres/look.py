@@ -6,11 +6,19 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from deeper_tasks.backends.counting import spans_of, to_held, to_queue_counts
-from deeper_tasks.backends.postgres.codec import JOB_COLUMNS, Row, array, read_moment, read_optional_moment, to_job
+from deeper_tasks.backends.postgres.codec import (
+    JOB_COLUMNS,
+    Row,
+    array,
+    plain,
+    read_moment,
+    read_optional_moment,
+    to_job,
+)
 from deeper_tasks.backends.postgres.database import Transaction
-from deeper_tasks.backends.protocol import Counts, NodeRecord, QueueSettings
+from deeper_tasks.backends.protocol import Counts, NodeRecord, QueueSettings, Service
 from deeper_tasks.backends.reading import Reading, read_node
-from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.short_ids import bounds
 
@@ -52,6 +60,7 @@ FROM job JOIN node ON node.number = job.node
 WHERE job.state = 4
 GROUP BY node.id, job.queue
 """
+SELECT_KNOWING = "SELECT id, %(task)s = ANY (tasks) FROM node WHERE tasks IS NOT NULL"
 SELECT_QUEUES = "SELECT name, paused_at FROM queue ORDER BY name"
 SELECT_NODES = "SELECT id, document, beat, busy, registered_at, beat_at, is_lost FROM node ORDER BY id"
 
@@ -88,6 +97,21 @@ async def statistics(transaction: Transaction, *, now: str | None) -> Counts:
         nodes=tuple(await nodes(transaction)),
         now=moment,
         held=to_held(await transaction.rows(SELECT_HELD)),
+    )
+
+
+async def service(transaction: Transaction, *, queue: str, task: str, now: str | None) -> Service:
+    """Return what decides when a job is claimed; see `Backend.service`."""
+    [(moment, _)] = await transaction.rows(SELECT_MOMENT, {"now": now})
+    settings = next((each for each in await queues(transaction) if each.name == queue), None)
+    return Service(
+        paused_at=None if settings is None else settings.paused_at,
+        nodes=tuple(await nodes(transaction)),
+        held=to_held(await transaction.rows(SELECT_HELD)),
+        knows_task={
+            NodeId(node): knows for node, knows in await transaction.rows(SELECT_KNOWING, {"task": plain(task)})
+        },
+        now=moment,
     )
 
 

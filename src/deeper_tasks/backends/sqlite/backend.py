@@ -33,6 +33,7 @@ from deeper_tasks.backends.protocol import (
     Rescue,
     Retention,
     Retried,
+    Service,
 )
 from deeper_tasks.backends.sqlite import (
     claiming,
@@ -230,8 +231,8 @@ class SQLiteBackend:
 
     # consume
 
-    async def register(self, node: Node, *, now: datetime | None = None) -> None:
-        await self._write(partial(consume.register, node=node, now=_clock(now)))
+    async def register(self, node: Node, *, tasks: frozenset[str] | None = None, now: datetime | None = None) -> None:
+        await self._write(partial(consume.register, node=node, tasks=tasks, now=_clock(now)))
 
     async def deregister(self, node: NodeId) -> None:
         await self._write(partial(consume.deregister, node=node))
@@ -365,6 +366,9 @@ class SQLiteBackend:
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:
         return await self._read(partial(look.statistics, now=_clock(now)))
+
+    async def service(self, queue: str, *, task: str, now: datetime | None = None) -> Service:
+        return await self._read(partial(look.service, queue=queue, task=task, now=_clock(now)))
 
     async def nodes(self) -> list[NodeRecord]:
         return await self._read(look.nodes)

@@ -33,6 +33,8 @@ REGISTER = """
 INSERT INTO deeper_node (id, document, registered_at, beat_at) VALUES (:node, :document, :now, :now)
 ON CONFLICT (id) DO NOTHING
 """
+TELL_TASKS = "INSERT OR REPLACE INTO deeper_node_tasks (node, tasks) VALUES (:node, :tasks)"
+TELL_NO_TASKS = "DELETE FROM deeper_node_tasks WHERE node = :node"
 DEREGISTER = """
 DELETE FROM deeper_node
 WHERE id = :node AND NOT EXISTS (SELECT 1 FROM deeper_job WHERE state = 4 AND node = :node)
@@ -113,9 +115,13 @@ _found = msgspec.json.Decoder(list[_Found], strict=False)
 _held = msgspec.json.Decoder(list[tuple[JobId, ClaimToken | None, str | None]])
 
 
-def register(connection: sqlite3.Connection, node: Node, *, now: int) -> None:
-    """Make a worker known; see `Backend.register`."""
+def register(connection: sqlite3.Connection, node: Node, *, tasks: frozenset[str] | None, now: int) -> None:
+    """Make a worker known, and its tasks; see `Backend.register`."""
     connection.execute(REGISTER, {"node": node.id, "document": to_json(node), "now": now})
+    if tasks is None:
+        connection.execute(TELL_NO_TASKS, {"node": node.id})
+    else:
+        connection.execute(TELL_TASKS, {"node": node.id, "tasks": to_json(sorted(map(plain, tasks)))})
 
 
 def deregister(connection: sqlite3.Connection, node: NodeId) -> None:

@@ -13,8 +13,15 @@ IS_IN_STATES = "state IN (SELECT value FROM json_each(:states))"
 _IS_IN_QUEUE = "queue = :queue"
 _IS_OF_TASK = "task = :task"
 # A range, not LIKE: it needs no escaping and respects case. '/' follows '.'.
-_IS_OF_MODULE = "task >= :module AND task < :past_module"
 # A CASE is evaluated in its order: options that are no JSON would fail the whole list.
+_IS_OF_MODULE = """(
+    (task >= :module AND task < :past_module)
+    OR CASE WHEN json_valid(options)
+        THEN json_extract(options, '$.path') >= :module AND json_extract(options, '$.path') < :past_module
+        ELSE FALSE
+    END
+)"""
+_HAS_BEGUN = "attempted_at IS NOT NULL"
 _HAS_TAG = "CASE WHEN json_valid(options) THEN :tag IN (SELECT value FROM json_each(options, '$.tags')) ELSE FALSE END"
 
 
@@ -35,8 +42,10 @@ def where(condition: JobFilter) -> tuple[str, dict[str, Any]]:
 
 
 def where_content(condition: JobFilter) -> tuple[str, dict[str, Any]]:
-    """The same for what no index knows: task, module and tag. TRUE where none of them is given."""
+    """The same for what no index knows: task, module, tag and begin. TRUE where none of them is given."""
     parts, values = [], {}
+    if condition.has_begun:
+        parts.append(_HAS_BEGUN)
     if condition.task is not None:
         parts.append(_IS_OF_TASK)
         values["task"] = condition.task

@@ -39,7 +39,7 @@ MOST_LOOKED_AT = 50_000
 SELECT_JOBS = f"SELECT rowid, {JOB_COLUMNS} FROM deeper_job WHERE rowid IN (SELECT value FROM json_each(:rowids))"
 COUNT = """
 SELECT count(*) FROM (
-    SELECT 1 FROM (SELECT task, options FROM deeper_job INDEXED BY {index} WHERE {scope} LIMIT :most)
+    SELECT 1 FROM (SELECT task, options, attempted_at FROM deeper_job INDEXED BY {index} WHERE {scope} LIMIT :most)
     WHERE {condition} LIMIT :counted
 )
 """

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from deeper_tasks.backends.counting import spans_of, to_held, to_queue_counts
-from deeper_tasks.backends.protocol import Counts, NodeRecord, QueueSettings
+from deeper_tasks.backends.protocol import Counts, NodeRecord, QueueSettings, Service
 from deeper_tasks.backends.reading import Reading, read_node
 from deeper_tasks.backends.sqlite.codec import (
     BUCKET,
@@ -48,6 +48,9 @@ SELECT_HELD = """
 SELECT node, queue, count(*), count(attempted_at) FROM deeper_job INDEXED BY deeper_job_running
 WHERE state = 4 GROUP BY node, queue
 """
+SELECT_KNOWING = """
+SELECT node, EXISTS (SELECT 1 FROM json_each(tasks) WHERE value = :task) FROM deeper_node_tasks WHERE json_valid(tasks)
+"""
 SELECT_QUEUES = "SELECT name, paused_at FROM deeper_queue ORDER BY name"
 SELECT_NODES = "SELECT id, document, beat, busy, registered_at, beat_at, is_lost FROM deeper_node ORDER BY id"
 
@@ -79,6 +82,18 @@ def statistics(connection: sqlite3.Connection, *, now: int) -> Counts:
         nodes=tuple(nodes(connection)),
         now=moment(now),
         held=to_held(connection.execute(SELECT_HELD)),
+    )
+
+
+def service(connection: sqlite3.Connection, *, queue: str, task: str, now: int) -> Service:
+    """Return what decides when a job is claimed; see `Backend.service`."""
+    settings = next((each for each in queues(connection) if each.name == queue), None)
+    return Service(
+        paused_at=None if settings is None else settings.paused_at,
+        nodes=tuple(nodes(connection)),
+        held=to_held(connection.execute(SELECT_HELD)),
+        knows_task={NodeId(node): bool(knows) for node, knows in connection.execute(SELECT_KNOWING, {"task": task})},
+        now=moment(now),
     )
 
 

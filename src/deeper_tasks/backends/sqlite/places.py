@@ -36,7 +36,7 @@ SELECT_NAMED = f"""
 SELECT json_group_array(json_array({{key}}, id, rowid)) FROM deeper_job WHERE {IS_NAMED} AND {{range}} AND {{condition}}
 """
 
-_CONDITIONAL = ("state", "task", "options", "scheduled_at")
+_CONDITIONAL = ("state", "task", "options", "scheduled_at", "attempted_at")
 """Columns that a condition may read."""
 BEFORE_ALL, BEYOND_ALL = -(1 << 63), (1 << 63) - 1
 _FIRST_ROUND, _LONGER_EACH_ROUND = 16, 8

@@ -8,8 +8,16 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, SortKey
-from deeper_tasks.domain.ids import JobId
+from deeper_tasks.backends.protocol import (
+    MOST_TASKS_TOLD,
+    Backend,
+    HeldJobs,
+    JobFilter,
+    JobQuery,
+    QueueSettings,
+    SortKey,
+)
+from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import Job, JobOptions
 from deeper_tasks.domain.settlement import End, Report
 from deeper_tasks.domain.short_ids import cut
@@ -127,6 +135,29 @@ class LookConformance:
         await put(backend, task="other.my_shop.mails.send")
         assert await find(backend, worker_module="my_shop.mails") == {send, deep}
         assert await find(backend, worker_module="%") == set()
+
+    async def test_jobs_are_found_by_the_module_in_which_their_function_stood(self, backend: Backend) -> None:
+        send = await put(backend, task="send mail", options=JobOptions(path="my_shop.mails.send", tags=("x",)))
+        await put(backend, task="my_shop.mails", options=JobOptions(path="my_shop.mails_old.send"))
+        await put(backend, task="send", options=JobOptions(meta={"path": "my_shop.mails.send"}))
+        named = await put(backend, task="my_shop.mails.send", options=JobOptions(path="other.send"))
+        assert await find(backend, worker_module="my_shop.mails") == {send, named}
+        assert await find(backend, worker_module="my_shop.mails", tag="x") == {send}
+        assert await find(backend, worker_module="other") == {named}
+
+    async def test_jobs_are_found_that_have_begun(self, backend: Backend) -> None:
+        node = await join(backend)
+        await put_many(backend, 5)
+        jobs = await take(backend, node, limit=4, slots=2)
+        await settle(backend, jobs[:1])
+        await put(backend, delay=MINUTE)
+        completed, running = jobs[0].id, jobs[1].id
+        assert await find(backend, has_begun=True) == {completed, running}
+        assert await find(backend, has_begun=True, states=frozenset({State.RUNNING})) == {running}
+        asked = await backend.cancel(
+            JobFilter(has_begun=True, states=frozenset({State.RUNNING})), reason="enough", now=NOW
+        )
+        assert [job.id for job in asked] == [running]
 
     async def test_jobs_are_found_by_tag(self, backend: Backend) -> None:
         red = await put(backend, options=JobOptions(tags=("red", "größe")))
@@ -335,6 +366,50 @@ class LookConformance:
             (each.node, each.queue): (each.claimed, each.begun) for each in (await backend.statistics(now=NOW)).held
         }
         assert held == {(one, "default"): (4, 2), (one, "other"): (1, 0), (two, "default"): (4, 4)}
+
+    async def test_what_serves_a_queue_tells_its_pause_the_nodes_and_what_they_hold(self, backend: Backend) -> None:
+        node = await join(backend)
+        await put_many(backend, 3)
+        await take(backend, node, limit=2, slots=1)
+        await backend.put_queue(QueueSettings(name="paused", paused_at=NOW))
+        service = await backend.service("default", task="shop.send", now=NOW)
+        assert (service.paused_at, service.now, list(service.nodes)) == (None, NOW, await backend.nodes())
+        assert service.held == (HeldJobs(node=node, queue="default", claimed=2, begun=1),)
+        assert (await backend.service("paused", task="shop.send", now=NOW)).paused_at == NOW
+
+    async def test_a_node_tells_its_tasks_or_none(self, backend: Backend) -> None:
+        async def knows_task(task: str) -> dict[NodeId, bool]:
+            return (await backend.service("default", task=task, now=NOW)).knows_task
+
+        many = frozenset(f"shop.task_{number}" for number in range(MOST_TASKS_TOLD))
+        silent, few, all_of_them, none = (new_node() for _ in range(4))
+        await backend.register(silent, now=NOW)
+        await backend.register(few, tasks=frozenset({"shop.send", "größe\n'\""}), now=NOW)
+        await backend.register(all_of_them, tasks=many, now=NOW)
+        await backend.register(none, tasks=frozenset(), now=NOW)
+        assert await knows_task("shop.send") == {few.id: True, all_of_them.id: False, none.id: False}
+        assert await knows_task("größe\n'\"") == {few.id: True, all_of_them.id: False, none.id: False}
+        assert await knows_task("shop.task_1999") == {few.id: False, all_of_them.id: True, none.id: False}
+
+    async def test_a_node_that_registers_again_has_other_tasks_and_is_the_same(self, backend: Backend) -> None:
+        node = new_node()
+        await backend.register(node, tasks=frozenset({"shop.send"}), now=NOW)
+        before = await backend.nodes()
+        await backend.register(node, tasks=frozenset({"shop.send", "shop.late"}), now=NOW + MINUTE)
+        assert await backend.nodes() == before
+        assert (await backend.service("default", task="shop.late", now=NOW)).knows_task == {node.id: True}
+        await backend.register(node, now=NOW + MINUTE)
+        assert (await backend.service("default", task="shop.late", now=NOW)).knows_task == {}
+
+    async def test_the_tasks_of_a_node_go_with_it(self, backend: Backend) -> None:
+        gone, dead = new_node(), new_node()
+        for node in (gone, dead):
+            await backend.register(node, tasks=frozenset({"shop.send"}), now=NOW)
+        await backend.deregister(gone.id)
+        await backend.rescue(dead.id, beat=0, now=NOW)
+        assert (await backend.service("default", task="shop.send", now=NOW)).knows_task == {}
+        await backend.register(gone, now=NOW)
+        assert (await backend.service("default", task="shop.send", now=NOW)).knows_task == {}
 
     async def test_an_end_stays_counted_when_its_job_is_retried_or_deleted(self, backend: Backend) -> None:
         await backend.retry(only(await put_ended(backend, State.FAILED)), now=NOW)

@@ -112,7 +112,9 @@ CREATE TABLE node (
     busy          integer     NOT NULL DEFAULT 0,
     registered_at timestamptz NOT NULL,
     beat_at       timestamptz NOT NULL,
-    is_lost       boolean     NOT NULL DEFAULT false
+    is_lost       boolean     NOT NULL DEFAULT false,
+    -- the names of the tasks that it knows; NULL: it does not tell them
+    tasks         text[]
 ) WITH (fillfactor = 50);
 
 CREATE TABLE queue (
@@ -155,6 +157,17 @@ LANGUAGE plpgsql IMMUTABLE STRICT
 AS $$
 BEGIN
     RETURN ARRAY (SELECT tag.value::text FROM json_array_elements(_options::json -> 'tags') AS tag);
+EXCEPTION WHEN others THEN
+    RETURN NULL;
+END;
+$$;
+
+-- The path in a job's options. NULL: it has none, or they cannot be read.
+CREATE FUNCTION path_of(_options text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE STRICT
+AS $$
+BEGIN
+    RETURN _options::json ->> 'path';
 EXCEPTION WHEN others THEN
     RETURN NULL;
 END;

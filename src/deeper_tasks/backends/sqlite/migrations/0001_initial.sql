@@ -71,6 +71,17 @@ CREATE TABLE deeper_node (
     is_lost       INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
+-- The names of the tasks that a worker knows, as a JSON array. It has no row where it does not tell them. Apart from the
+-- node, whose row is written with every beat.
+CREATE TABLE deeper_node_tasks (
+    node  TEXT NOT NULL PRIMARY KEY,
+    tasks TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER deeper_node_gone AFTER DELETE ON deeper_node BEGIN
+    DELETE FROM deeper_node_tasks WHERE node = old.id;
+END;
+
 CREATE TABLE deeper_queue (
     name      TEXT NOT NULL PRIMARY KEY,
     paused_at INTEGER
