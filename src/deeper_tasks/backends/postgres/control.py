@@ -75,7 +75,8 @@ DROP_KEYS = """
 UPDATE job SET unique_key = NULL FROM unnest(%(ids)s::uuid[]) AS meant (id) WHERE job.id = meant.id
 """
 # The rules are those of domain/rescheduling.py. An expiry is moved only where neither moment is damaged: with
-# another their difference could not be written, or would mean nothing.
+# another their difference could not be written, or would mean nothing. In UTC: the days of a difference are added by
+# the zone of the session, which through a pooler is anyone's, and are not all as long in other zones.
 RESCHEDULE = """
 WITH moment AS (
     SELECT coalesce(%(now)s::timestamptz, now()) AS now
@@ -104,7 +105,13 @@ UPDATE job SET
             OR meant.was NOT BETWEEN '0001-01-02 00:00+00' AND '9999-12-30 00:00+00'
             OR job.expires_at NOT BETWEEN '0001-01-02 00:00+00' AND '9999-12-30 00:00+00'
         THEN job.expires_at
-        ELSE least(job.expires_at + (wanted.due - meant.was), '9999-12-30 00:00+00')
+        ELSE least(
+            (
+                job.expires_at AT TIME ZONE 'UTC'
+                + (wanted.due AT TIME ZONE 'UTC' - meant.was AT TIME ZONE 'UTC')
+            ) AT TIME ZONE 'UTC',
+            '9999-12-30 00:00+00'
+        )
     END
 FROM meant, wanted
 WHERE job.id = meant.id

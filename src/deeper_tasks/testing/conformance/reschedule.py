@@ -95,7 +95,8 @@ class RescheduleConformance:
         assert await fields_of(backend, job_id) == (State.SCHEDULED, NOW + SECOND + MINUTE, None)
         assert (await backend.promote(now=NOW + SECOND)).next_due_in == MINUTE
 
-    @pytest.mark.parametrize("due", [NOW + 3 * HOUR, NOW + MINUTE, NOW])
+    # Half a year on, clocks have changed, and none of that matters.
+    @pytest.mark.parametrize("due", [NOW + 200 * DAY + MINUTE, NOW + 3 * HOUR, NOW + MINUTE, NOW])
     async def test_the_expiry_moves_by_the_same_shift(self, backend: Backend, due: datetime) -> None:
         job_id = await put(backend, delay=HOUR, expires_in=HOUR)
         await backend.reschedule(job_id, due=due, now=NOW)
