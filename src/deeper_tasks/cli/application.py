@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from deeper_tasks import BackgroundTaskManager
+from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.errors import ConfigError
 
 
@@ -83,7 +84,8 @@ def _import(name: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             reason = f"there is no module {error.name!r} in the working folder or on Python's path"
         else:
-            reason = f"{type(error).__name__}: {error}{_place(error)}"
+            # Of an application that has no manager yet: by the built-in names.
+            reason = f"{type(error).__name__}: {Redactor()(str(error))}{_place(error)}"
         raise ConfigError(f"cannot import {name!r}: {reason}") from error
 
 

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from deeper_tasks.domain.module_names import TASK_MODULES, is_named_as
+from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.errors import TaskError, TaskNotFoundError
 from deeper_tasks.tasks.definition import make_task
 from deeper_tasks.tasks.discovery import modules_below
@@ -165,7 +166,7 @@ def _import_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except Exception as error:
-        message = f"cannot import {quoted(name)}: {type(error).__name__}: {error}"
+        message = f"cannot import {quoted(name)}: {type(error).__name__}: {Redactor()(str(error))}"
         raise TaskNotFoundError(message) from error
 
 

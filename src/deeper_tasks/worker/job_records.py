@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.integrations.tracebacks import format_traceback
@@ -55,9 +55,10 @@ class JobRecords(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let a record pass, with the fields of its job and without secrets."""
-        # Several handlers of one logger get it in turn.
-        if getattr(self._seen, "record", None) is not record:
-            self._seen.record = record
+        # Several handlers of one logger get it in turn. Not kept: its exception holds all that its frames hold.
+        seen = getattr(self._seen, "record", None)
+        if seen is None or seen() is not record:
+            self._seen.record = ref(record)
             with suppress(Exception):  # what a record holds is the application's, and it is written all the same
                 self._complete(record)
         return True

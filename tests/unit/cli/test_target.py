@@ -92,6 +92,8 @@ def test_a_missing_module_is_told_apart_from_one_that_fails(folder):
     assert refusal("absent_shop.tasks:manager") == f"cannot import 'absent_shop.tasks': {missing}"
     place = f"({folder / 'broken.py'}, line 3)"
     assert refusal("broken:manager") == f"cannot import 'broken': ZeroDivisionError: division by zero {place}"
+    (folder / "telling.py").write_text("raise ValueError('password=hunter2')\n")
+    assert refusal("telling:manager").startswith("cannot import 'telling': ValueError: password=*** (")
     assert "No module named 'absent_library'" in refusal("needy:manager")
 
 

@@ -19,6 +19,7 @@ import sys
 import time
 from contextlib import suppress
 
+from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.integrations.tracebacks import format_traceback
 from deeper_tasks.worker.executors import child
 from deeper_tasks.worker.executors.family import children_of, memory_above
@@ -182,7 +183,7 @@ class Zygote:
                 child.serve(connection, self._hooks)
             code = 0
         except BaseException as error:  # noqa: BLE001 - nothing may unwind into the zygote's own code
-            sys.stderr.write(format_traceback(error))
+            sys.stderr.write(Redactor()(format_traceback(error)))
         finally:
             with suppress(BaseException):
                 sys.stdout.flush()
