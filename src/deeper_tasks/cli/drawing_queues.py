@@ -10,14 +10,17 @@ from deeper_tasks.cli.output import ago, safe
 from deeper_tasks.domain.damage import described
 from deeper_tasks.manager import Overview, QueueOverview, WorkerOverview
 
+_UNSERVED = "no worker serves it"
+
 
 def draw_queues(overview: Overview) -> Table:
     """Return a table of the queues; what needs a look is in colour."""
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("queue", overflow="fold")
-    for name in ("pending", "running", "later", "failed today", "slots"):
-        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
-    table.add_column("state", overflow="fold")
+    for name in ("pending", "running", "later", "failed\ntoday", "slots"):
+        table.add_column(name, justify="right", no_wrap=True)
+    # A long name takes more lines, and not from all other queues.
+    table.add_column("state", overflow="fold", min_width=len(_UNSERVED))
     for queue in overview.queues:
         table.add_row(
             Text(safe(queue.name)),
@@ -39,7 +42,7 @@ def queue_state(queue: QueueOverview) -> Text:
         return Text(f"paused {ago(queue.paused_at)}", style="yellow")
     if not queue.workers:
         has_work = queue.pending or queue.later
-        return Text("no worker serves it", style="bold red" if has_work else "dim")
+        return Text(_UNSERVED, style="bold red" if has_work else "dim")
     return Text(f"{queue.workers} worker{'' if queue.workers == 1 else 's'}", style="green")
 
 

@@ -7,7 +7,7 @@ from shlex import quote
 import click
 
 from deeper_tasks.cli.completion import complete_schedule
-from deeper_tasks.cli.output import console, local_time, safe, write_json
+from deeper_tasks.cli.output import console, local_time, safe, terminal_width, write_json
 from deeper_tasks.cli.program import CommandGroup
 from deeper_tasks.cli.target import Target, takes_target
 from deeper_tasks.domain.damage import described
@@ -48,7 +48,8 @@ def list_schedules(target: Target) -> None:
     if entries:
         from deeper_tasks.cli.drawing_schedules import draw_schedules
 
-        console().print(draw_schedules(entries))
+        screen = console()
+        screen.print(draw_schedules(entries, width=terminal_width(screen)))
     else:
         click.echo("there is no recurring task")
     for name in removed:
