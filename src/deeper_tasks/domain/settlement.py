@@ -23,6 +23,9 @@ class End(StrEnum):
     DISCARD = "discard"
     CANCEL = "cancel"
 
+    # The enum's own is written in Python, and each job looks something up by it.
+    __hash__ = str.__hash__
+
 
 STATE_AFTER: dict[End, State] = {
     End.COMPLETE: State.COMPLETED,
@@ -34,6 +37,7 @@ STATE_AFTER: dict[End, State] = {
     End.CANCEL: State.CANCELLED,
 }
 
+_RELEASE = End.RELEASE  # To find a member by its class takes ten times as long, and each job needs it.
 TASK_UNKNOWN = "its task is unknown here"
 ARGUMENTS_UNFIT = "its arguments do not fit its task here"
 TOLD_BEFORE = frozenset({TASK_UNKNOWN, ARGUMENTS_UNFIT})
@@ -133,7 +137,7 @@ def state_after(end: End, *, delay: timedelta, is_cancel_requested: bool) -> Sta
     """Return the state that an accepted settlement leads to."""
     if is_cancel_requested and end is not End.COMPLETE:
         return State.CANCELLED
-    if end is End.RELEASE and delay > timedelta(0):
+    if end is _RELEASE and delay > timedelta(0):
         return State.SCHEDULED
     return STATE_AFTER[end]
 

@@ -20,6 +20,9 @@ class State(StrEnum):
     DISCARDED = "discarded"
     CANCELLED = "cancelled"
 
+    # The enum's own is written in Python, and every job is looked up by it several times.
+    __hash__ = str.__hash__
+
     @property
     def is_terminal(self) -> bool:
         """Whether only a manual retry leaves this state."""

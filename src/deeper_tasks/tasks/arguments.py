@@ -208,7 +208,10 @@ class Signature:
         positional: list[Any] = []
         named: dict[str, Any] = {}
         try:
-            for convert, value in zip(conversions.first(len(args)), args, strict=True):
+            converts = conversions.positional
+            if len(args) != len(converts):
+                converts = conversions.first(len(args))
+            for convert, value in zip(converts, args, strict=True):
                 positional.append(convert(value))
         except Exception as error:  # noqa: BLE001 - a validator's, for example
             raise self._unfit(conversions.name_of(len(positional)), error) from None

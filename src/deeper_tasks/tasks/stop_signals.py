@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
+from msgspec import Struct
+
 from deeper_tasks.domain.stop import Stop
 
 _TIMEOUT = frozenset({Stop.TIMEOUT})
 
 
-class StopSignals:
+class StopSignals(Struct, kw_only=True, eq=False):
     """
     What the worker and the handler of one attempt know of its stops. Safe to read from any thread.
 
@@ -26,15 +28,14 @@ class StopSignals:
         exit: what a task or a callback of the handler's tried to end the program by; None: nothing did.
     """
 
-    # As the class's own, what most attempts never set costs none of them anything.
     timeout: timedelta | None = None
     now: Callable[[], float] | None = None
-    started = 0.0
-    held = timedelta(0)
+    started: float = 0.0
+    held: timedelta = timedelta(0)
     told: frozenset[Stop] = frozenset()
     forced: frozenset[Stop] = frozenset()
     seen: frozenset[Stop] = frozenset()
-    reason = ""
+    reason: str = ""
     exit: BaseException | None = None
 
     def is_undisturbed(self, ran_for: timedelta) -> bool:

@@ -31,6 +31,9 @@ class ExecutorKind(StrEnum):
     THREAD = "thread"
     PROCESS = "process"
 
+    # The enum's own is written in Python, and each job looks something up by it.
+    __hash__ = str.__hash__
+
 
 class ArgumentCheck(StrEnum):
     """What is checked of arguments when they are enqueued."""

@@ -12,7 +12,7 @@ from deeper_tasks.tasks import CurrentJob, StopSignals
 from deeper_tasks.worker.stalls import Stalls
 
 
-class Attempt(StopSignals):
+class Attempt(StopSignals, eq=False):
     """
     A job that runs here, and the stops that it was told of.
 
@@ -29,31 +29,37 @@ class Attempt(StopSignals):
     begun. It runs there `on_loop_since` that time of its clock; 0: since its start. `excused` is by how many seconds
     its deadline was put off for them.
     `begin`, where a process has to be made first, is how its executor tells that the handler is about to be called.
-    `may_be_settled`: the store was sent an end, and its answer was lost. `must_tell`: the store must know that it
-    starts, before it does.
+    `may_be_settled`: the store was sent an end, and its answer was lost. `is_among_long`: the jobs of its queue take so
+    long that a write more for each does not matter.
     """
 
+    job: ClaimedJob
+    claimed: float
     context: CurrentJob | None = None
     onlooker: CurrentJob | None = None
     deadline: float | None = None
     overdue_since: float | None = None
-    ignored = 0
+    ignored: int = 0
     thread: int | None = None
     interrupt: Callable[[], object] | None = None
     begin: Callable[[], Awaitable[None]] | None = None
     pass_on: Callable[[Stop, str], object] | None = None
     task: asyncio.Task[object] | None = None
     stalls: Stalls | None = None
-    on_loop_since = 0.0
-    excused = 0.0
-    is_settled = False
-    may_be_settled = False
+    on_loop_since: float = 0.0
+    excused: float = 0.0
+    is_settled: bool = False
+    may_be_settled: bool = False
+    is_among_long: bool = False
     state: State | None = None
 
-    def __init__(self, job: ClaimedJob, *, claimed: float) -> None:
-        self.job = job
-        self.must_tell = not job.has_started and (job.attempt > 1 or job.is_quarantined or job.is_last_attempt)
-        self.claimed = claimed
+    @property
+    def must_tell(self) -> bool:
+        """Whether the store must know that the job starts, before it does."""
+        job = self.job
+        if job.has_started:
+            return False
+        return self.is_among_long or job.is_quarantined or job.attempt > 1 or job.is_last_attempt
 
     @property
     def runs_untold(self) -> bool:

@@ -26,6 +26,7 @@ AnyTask = Task[..., Any]
 _MOST_READ, _MOST_TRACEBACK_READ = 64_000, 256_000
 """Characters of a text that the worker takes from the code of a job; what is kept of them is less."""
 _LONGEST_DELAY = timedelta(days=36_500)
+_COMPLETE = End.COMPLETE  # To find a member by its class takes ten times as long, and each job needs it.
 _PLAIN = frozenset({str, int, float, bool, list, dict, tuple})
 _encoder = msgspec.json.Encoder(enc_hook=as_plain)
 
@@ -70,7 +71,7 @@ class Call:
         code that has not run. Whatever else it is, the job has completed.
         """
         if value is None:
-            return Settlement(id=self.job.id, token=self.job.token, end=End.COMPLETE, ran_for=ran_for)
+            return Settlement(id=self.job.id, token=self.job.token, end=_COMPLETE, ran_for=ran_for)
         try:
             return self._returned(value, ran_for)
         except BaseException as fault:  # noqa: BLE001 - the code of the value's class

@@ -234,17 +234,19 @@ class Consumer:
             self._settler.put(job, Settlement(id=job.id, token=job.token, end=End.RELEASE, delay=delay, reason=reason))
 
     def _fill(self) -> None:
-        loop = asyncio.get_running_loop()
-        # Who was stopped past its lease would run what others have done meanwhile.
-        while self._held and len(self.running) < self._slots and not self._is_at_rest():
-            job, claimed = self._held.popleft()
-            if job.id in self.running:
+        loop, held, running = asyncio.get_running_loop(), self._held, self.running
+        solitude, membership = self._solitude, self._membership
+        # At rest, by the calls that each job can be spared: a worker that was suspended past its lease would run what
+        # others have done meanwhile.
+        while held and len(running) < self._slots and not (solitude.is_wanted or membership.is_in_doubt):
+            job, claimed = held.popleft()
+            if job.id in running:
                 # Lost to others and come back, while its code has not stopped here: not beside itself.
                 self._give_back([job], delay=_UNTIL_IT_STOPS)
                 continue
-            attempt = self.running[job.id] = Attempt(job, claimed=claimed)
-            if self._pace.is_slow and not job.has_started:
-                attempt.must_tell = True
+            attempt = running[job.id] = Attempt(job, claimed=claimed)
+            if not job.has_started and self._pace.is_slow:
+                attempt.is_among_long = True
             # Not by the loop's task factory: an eager one would run the job inside this loop.
             # Called at the end of another attempt, in its context, which must not become this one's.
             attempt.task = asyncio.Task(self._work(attempt), loop=loop, context=self._base.fresh())
@@ -274,8 +276,10 @@ class Consumer:
         if settlement is not None:
             if attempt.is_settled:
                 self._base.fresh().run(self._settler.tell, job, settlement, attempt.state)
+            elif attempt.may_be_settled:
+                self._settler.put(job, settlement, is_repeat=True)
             else:
-                self._settler.put(job, settlement, is_repeat=attempt.may_be_settled)
+                self._settler.put(job, settlement)
             if settlement.ran_for is not None:
                 self._pace.observe(settlement.ran_for.total_seconds())
         if self._held:

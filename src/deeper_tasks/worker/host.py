@@ -6,8 +6,10 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from deeper_tasks.backends.protocol import Node, NodeRecord
@@ -57,10 +59,13 @@ def is_alive(record: NodeRecord, *, now: datetime, lease: timedelta) -> bool:
     return not record.is_lost and now - record.beat_at <= lease and not is_known_dead(record.node)
 
 
-def since_boot() -> float:
-    """Return seconds that never step back, and pass while the machine is suspended too where it can tell."""
+def _clock_since_boot() -> Callable[[], float]:
     clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
+    return time.monotonic if clock is None else partial(time.clock_gettime, clock)
+
+
+since_boot = _clock_since_boot()
+"""Return seconds that never step back, and pass while the machine is suspended too where it can tell."""
 
 
 def child_mark() -> dict[str, str]:

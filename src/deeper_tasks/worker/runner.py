@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
+
+from msgspec import UNSET
 
 from deeper_tasks.backends.protocol import Backend, JobTransaction
 from deeper_tasks.domain.damage import described
@@ -42,6 +44,9 @@ from deeper_tasks.worker.transactions import Transactions
 
 _logger = logging.getLogger("deeper_tasks")
 
+# Each job asks for it, and to find a member by its class takes ten times as long.
+_PROCESS = ExecutorKind.PROCESS
+
 
 class Runner:
     """Runs attempts, each with the executor of its task and within the middleware."""
@@ -65,7 +70,7 @@ class Runner:
     ) -> None:
         self._registry = registry
         self._executors = executors
-        self._makes_processes = isinstance(executors.get(ExecutorKind.PROCESS), ProcessExecutor)
+        self._makes_processes = isinstance(executors.get(_PROCESS), ProcessExecutor)
         self._call_settings = call_settings
         self._middleware = middleware
         self._settings = settings
@@ -92,27 +97,27 @@ class Runner:
         if task is None:
             return _unreadable(job) if job.damage else self._deploy.unknown(job)
         call = Call(job, task, self._call_settings)
-        quarantine = self._quarantine if job.is_quarantined and apart is None and task.has_quarantine else None
+        if job.expires_at is not None and self._is_past(job.expires_at, attempt):
+            return call.refused(EXPIRED.kind, EXPIRED.message)
+        if job.is_quarantined and apart is None and task.has_quarantine and self._quarantine is not None:
+            return await self._quarantine.run(attempt, call, partial(self.run, attempt))
         child = None if apart is None else apart.child
-        refusal = self._refusal(attempt, call, are_read_here=quarantine is None and child is None)
-        if refusal is not None:
+        runs_here = child is None and task.executor is not _PROCESS
+        # Elsewhere the arguments are read in the process where it runs, once.
+        if runs_here and (refusal := self._refusal(call)) is not None:
             return refusal
-        if quarantine is not None:
-            return await quarantine.run(attempt, call, partial(self.run, attempt))
-        starts_later = task.executor is ExecutorKind.PROCESS and child is None and self._makes_processes
-        if attempt.must_tell and not starts_later and not await self._may_start(attempt):
-            return None
-        if attempt.forced:
-            return None if attempt.stop is Stop.LOST else verdict.unbegun(call, attempt)
+        starts_later = child is None and not runs_here and self._makes_processes
+        may_start = starts_later or not attempt.must_tell or await self._may_start(attempt)
+        if attempt.forced or not may_start:
+            return verdict.unbegun(call, attempt) if may_start and attempt.stop is not Stop.LOST else None
         if task.is_transactional:
             settlement = await self._transactions.run(attempt, call, partial(self._inside, attempt, call))
         else:
-            self._start(attempt, task)
-            if starts_later:
-                attempt.begin = partial(self._begin, attempt)
-            else:
-                self._tell_of_start(attempt)
-            settlement = await self._executed(attempt, call, child=child)
+            self._start(attempt, task, starts_later=starts_later)
+            try:
+                settlement = await self._execution(attempt, call, child)
+            except BaseException as error:  # noqa: BLE001 - the middleware's: it fails the attempt
+                settlement = self._ended_by(error, attempt, call)
         if self._reporter.has_news(job.id):
             await self._reporter.flush(job.id)
         return self._with_late_news(attempt, call, settlement) if attempt.forced else settlement
@@ -142,13 +147,8 @@ class Runner:
         delay = self._settings.default_retry_delay
         return Settlement(id=job.id, token=job.token, end=end, delay=delay, error=report_error(error))
 
-    def _refusal(self, attempt: Attempt, call: Call, *, are_read_here: bool) -> Settlement | None:
-        """Return the settlement of a job that is late or whose arguments cannot be used, before anything is started."""
-        if call.job.expires_at is not None and self._is_past(call.job.expires_at, attempt):
-            return call.refused(EXPIRED.kind, EXPIRED.message)
-        if call.task.executor is ExecutorKind.PROCESS or not are_read_here:
-            # The arguments are read in the process where it runs, once.
-            return None
+    def _refusal(self, call: Call) -> Settlement | None:
+        """Return the settlement of a job whose arguments cannot be used, before anything is started."""
         try:
             call.arguments()
         except UnfitArgumentsError as error:
@@ -190,14 +190,19 @@ class Runner:
         """Start and execute an attempt inside its job's transaction, for which it may have waited long."""
         if attempt.job.expires_at is not None and self._is_past(attempt.job.expires_at, attempt):
             return call.refused(EXPIRED.kind, EXPIRED.message)
-        self._start(attempt, call.task, transaction)
-        self._tell_of_start(attempt)
+        self._start(attempt, call.task, transaction=transaction)
         assert attempt.onlooker is not None
         # What the middleware enqueues joins as well.
         with running_job(attempt.onlooker):
-            return await self._executed(attempt, call)
+            try:
+                return await self._execution(attempt, call, None)
+            except BaseException as error:  # noqa: BLE001 - the middleware's: it fails the attempt
+                return self._ended_by(error, attempt, call)
 
-    def _start(self, attempt: Attempt, task: AnyTask, transaction: JobTransaction | None = None) -> None:
+    def _start(
+        self, attempt: Attempt, task: AnyTask, *, starts_later: bool = False, transaction: JobTransaction | None = None
+    ) -> None:
+        """Start the attempt's time, and tell of it; `starts_later`: its process tells when it is there."""
         job = attempt.job
         timeout = self._timeout(job, task)
         attempt.timeout = timeout
@@ -213,58 +218,64 @@ class Runner:
         if self._middleware:
             attempt.onlooker = onlookers_view(attempt.context)
         self._deadlines.watch(attempt, timeout)
+        if starts_later:
+            attempt.begin = partial(self._begin, attempt)
+        elif self._bus.wants(JobStarted):
+            self._tell_of_start(attempt)
 
     async def _begin(self, attempt: Attempt) -> None:
         """Tell of the start of an attempt whose process is there; where it may not start, it is told to stop."""
         if attempt.must_tell and not await self._may_start(attempt):
             attempt.tell_to_stop(Stop.LOST)
-        if not attempt.forced:
+        if not attempt.forced and self._bus.wants(JobStarted):
             self._tell_of_start(attempt)
 
     def _tell_of_start(self, attempt: Attempt) -> None:
         job = attempt.job
-        if self._bus.wants(JobStarted):
-            waited = timedelta(seconds=self._clock.monotonic() - attempt.claimed)
-            self._bus.emit(
-                JobStarted(
-                    job_id=job.id,
-                    task=job.task,
-                    queue=job.queue,
-                    attempt=job.attempt,
-                    wait=max(timedelta(0), job.claimed_at - job.scheduled_at) + waited,
-                )
+        waited = timedelta(seconds=self._clock.monotonic() - attempt.claimed)
+        self._bus.emit(
+            JobStarted(
+                job_id=job.id,
+                task=job.task,
+                queue=job.queue,
+                attempt=job.attempt,
+                wait=max(timedelta(0), job.claimed_at - job.scheduled_at) + waited,
             )
+        )
 
     def _timeout(self, job: ClaimedJob, task: AnyTask) -> timedelta | None:
-        """What a job may take; where it is transactional, no more than its transaction."""
-        asked, longest = self._asked_timeout(job, task), self._transactions.longest
-        if not task.is_transactional or longest is None:
-            return asked
-        return longest if asked is None else min(asked, longest)
+        """
+        Return the job's own timeout, or the task's, or the settings'.
 
-    def _asked_timeout(self, job: ClaimedJob, task: AnyTask) -> timedelta | None:
-        """The job's own timeout, or the task's, or the settings'. Zero in the job's options means none."""
-        if job.options is not None and job.options.timeout is not None:
-            return job.options.timeout or None
+        A transactional job may take no longer than its transaction. Zero in the job's options means no limit.
+        """
         timeout = task.request.timeout
-        return timeout if timeout is None or isinstance(timeout, timedelta) else self._settings.default_timeout
+        if job.options is not None and job.options.timeout is not None:
+            timeout = job.options.timeout or None
+        elif timeout is UNSET:
+            timeout = self._settings.default_timeout
+        longest = self._transactions.longest if task.is_transactional else None
+        if longest is None:
+            return timeout
+        return longest if timeout is None else min(timeout, longest)
 
-    async def _executed(self, attempt: Attempt, call: Call, *, child: Executor | None = None) -> Settlement:
+    def _execution(self, attempt: Attempt, call: Call, child: Executor | None) -> Awaitable[Settlement]:
+        """Return the run of the handler, within the middleware; it may raise, see `_ended_by`."""
         executor = self._executors[call.task.executor] if child is None else child
-        try:
-            # A child has the middleware with it.
-            if not self._middleware or child is not None:
-                return await executor.run(attempt, call)
-            execute = partial(self._fitting, executor, attempt, call)
-            return await Layers(attempt, call, self._middleware, execute).run()
-        except UnfitArgumentsError as error:
+        # A child has the middleware with it.
+        if not self._middleware or child is not None:
+            return executor.run(attempt, call)
+        execute = partial(self._fitting, executor, attempt, call)
+        return Layers(attempt, call, self._middleware, execute).run()
+
+    def _ended_by(self, error: BaseException, attempt: Attempt, call: Call) -> Settlement:
+        """Return how an attempt ends whose execution raised: its child did, or its middleware, which counts as it."""
+        if isinstance(error, UnfitArgumentsError):
             return self._deploy.unfit(call.job, str(error))
-        except (ProcessDiedError, HookError) as error:
-            ran_for = timedelta(0)
-            ended = verdict.broken_off(call, error, ran_for, attempt)
-            return ended or call.broken_off(error, ran_for)
-        except BaseException as error:  # noqa: BLE001 - the middleware's: it fails the attempt like the handler's own
-            return verdict.raised(call, error, timedelta(0), attempt)
+        ran_for = timedelta(0)
+        if isinstance(error, ProcessDiedError | HookError):
+            return verdict.broken_off(call, error, ran_for, attempt) or call.broken_off(error, ran_for)
+        return verdict.raised(call, error, ran_for, attempt)
 
     async def _fitting(self, executor: Executor, attempt: Attempt, call: Call) -> Settlement:
         try:

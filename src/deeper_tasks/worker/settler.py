@@ -95,7 +95,9 @@ class Settler:
             self._repeats.add((settlement.id, settlement.token))
         if settlement.error is not None or settlement.result_omitted is not None or settlement.reason:
             settlement = self._redaction.settlement(settlement)
-        self._add(job, settlement)
+        if not self._waiting:
+            self._begin()
+        self._waiting.append((job, settlement))
 
     def tell(self, job: ClaimedJob, settlement: Settlement, state: State | None) -> None:
         """Tell of the end of an attempt that the store has already, as of those that are written here."""
@@ -103,7 +105,9 @@ class Settler:
 
     def forget(self, settlement: Settlement) -> None:
         """Have a job given back that this worker does not hold; only its end is told, if a cancel was requested."""
-        self._add(None, settlement)
+        if not self._waiting:
+            self._begin()
+        self._waiting.append((None, settlement))
 
     async def wait_until_idle(self) -> None:
         """Return when everything put so far is written."""
@@ -164,11 +168,10 @@ class Settler:
             self._aside.extend((again, item) for item in held)
         return bool(held)
 
-    def _add(self, job: ClaimedJob | None, settlement: Settlement) -> None:
-        if not self._waiting:
-            self._idle.clear()
-            self._awake.set()
-        self._waiting.append((job, settlement))
+    def _begin(self) -> None:
+        """Have the loop write what is about to wait."""
+        self._idle.clear()
+        self._awake.set()
 
     async def _write(self, batch: Sequence[_Item]) -> None:
         settled = await self._backend.settle([settlement for _, settlement in batch])

@@ -46,7 +46,7 @@ _CLAIMED = f"""json_array(
 """Where the numbers of the attempts are none of a job's it has a NULL, which no `ClaimedJob` has."""
 _NEXT_ATTEMPT = f"min(attempt, {HIGHEST_ATTEMPT}) + 1"
 """Of a damaged row: a number that cannot grow would fail the whole batch, for ever."""
-_STARTS_AT_ONCE = "json(iif(is_quarantined IS NULL, 'true', 'false'))"
+_STARTS_AT_ONCE = "is_quarantined IS NULL"
 _BEGINS_WITH_IT = "substr(walk.name, 1, length(value)) = value"
 _AFTER_THIS = f"""max(
     walk.name || ' ',
@@ -123,7 +123,7 @@ UPDATE deeper_job SET
 FROM json_each(:rowids) AS claimed
 WHERE deeper_job.rowid = claimed.value
 """
-_HAS_STARTED = "json(iif(attempted_at IS NULL, 'false', 'true'))"
+_HAS_STARTED = "attempted_at IS NOT NULL"
 SELECT_CLAIMED = f"""
 SELECT json_group_array({_CLAIMED.format(attempt="attempt", has_started=_HAS_STARTED)})
 FROM (

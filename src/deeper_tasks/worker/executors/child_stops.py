@@ -7,12 +7,14 @@ import threading
 import time
 from contextlib import suppress
 
+from msgspec import field
+
 from deeper_tasks.domain.stop import foremost
 from deeper_tasks.tasks import StopSignals
 from deeper_tasks.worker.executors.frames import Told, receive
 
 
-class ChildStops(StopSignals):
+class ChildStops(StopSignals, eq=False):
     """
     The stops of the job that runs here, read from the socket whenever its handler asks for them.
 
@@ -20,10 +22,9 @@ class ChildStops(StopSignals):
     before the next job. `has_begun`: the handler was called.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._lock = threading.Lock()
-        self.has_begun = False
+    connection: socket.socket
+    has_begun: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> None:
         """Take note that the handler is called now."""
@@ -33,9 +34,9 @@ class ChildStops(StopSignals):
     def refresh(self) -> None:
         """Take in what the worker has sent since. Never waits for it."""
         # Handlers may ask from several threads, and a frame has one reader.
-        with self._lock, suppress(OSError):
+        with self.lock, suppress(OSError):
             while self._has_more():
-                frame, _ = receive(self._connection)
+                frame, _ = receive(self.connection)
                 if not isinstance(frame, Told):
                     return
                 if foremost((*self.told, frame.stop)) is frame.stop:
@@ -45,6 +46,6 @@ class ChildStops(StopSignals):
     def _has_more(self) -> bool:
         try:
             # Nothing is there at the end of the connection: the worker is gone, and this process soon.
-            return bool(self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+            return bool(self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         except BlockingIOError:
             return False

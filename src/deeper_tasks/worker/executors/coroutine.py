@@ -31,13 +31,14 @@ class CoroutineExecutor:
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
         """Await the handler."""
         args, kwargs = call.arguments()
+        context, now = attempt.context, self._now
         # Middleware may await it in a task of its own.
-        this = attempt.task if attempt.onlooker is attempt.context else asyncio.current_task()
+        this = attempt.task if attempt.onlooker is context else asyncio.current_task()
         assert this is not None
-        assert attempt.context is not None
-        token = enter_job(attempt.context)
-        attempt.interrupt = lambda: _cancel(this)
-        attempt.now, attempt.started, attempt.stalls = self._now, self._now(), self._stalls
+        assert context is not None
+        token = enter_job(context)
+        attempt.interrupt = this.cancel
+        attempt.now, attempt.stalls, attempt.started = now, self._stalls, now()
         try:
             value = await call.task.function(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - what a handler raises, SystemExit too, ends its attempt only
@@ -45,11 +46,12 @@ class CoroutineExecutor:
             ran_for = _ran_for(attempt, self._now())
             return verdict.raised(call, error, ran_for, attempt)
         else:
+            ended = now()
             leave_if_copy(self._pid)
-            ran_for = timedelta(seconds=self._now() - attempt.started)
+            ran_for = timedelta(seconds=ended - attempt.started)
             if attempt.is_undisturbed(ran_for):
                 return call.returned(value, ran_for)
-            ran_for = _ran_for(attempt, attempt.started + ran_for.total_seconds())
+            ran_for = _ran_for(attempt, ended)
             if attempt.forced:
                 # It caught the cancellation.
                 attempt.mark_seen(attempt.forced)
@@ -95,7 +97,7 @@ async def await_in(
 
     # Not by the loop's task factory: that is the application's.
     ending = asyncio.Task(end(), loop=asyncio.get_running_loop(), context=context)
-    attempt.interrupt = lambda: _cancel(ending)
+    attempt.interrupt = ending.cancel
     try:
         return await ending
     except asyncio.CancelledError as error:
@@ -114,7 +116,3 @@ def _ran_for(attempt: Attempt, now: float) -> timedelta:
         # Not late if it only stood in line behind others.
         attempt.held = timedelta(seconds=attempt.held_by_others(now))
     return ran_for
-
-
-def _cancel(task: asyncio.Task[object]) -> None:
-    task.cancel()
