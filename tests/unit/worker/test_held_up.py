@@ -225,4 +225,4 @@ async def test_the_error_of_one_that_is_late_says_how_much_of_its_time_others_he
     crew.start()
     assert await crew.ended(ids, wait_until) == [State.DISCARDED, State.COMPLETED]
     message = (await crew.backend.get(late)).errors[-1].message
-    assert re.search(r"ran [\d.]+ s \([\d.]+ s of it held up by other code on the loop\), [\d.]+ s longer", message)
+    assert re.search(r"ran [\d.]+ m?s \([\d.]+ m?s of it held up by other code on the loop\), .* longer", message)
