@@ -207,6 +207,18 @@ class QueueNearCapacity(Event, frozen=True, kw_only=True):
     capacity: int
 
 
+class QueuePaused(Event, frozen=True, kw_only=True):
+    """An operator paused a queue: no worker starts its jobs until it is resumed."""
+
+    queue: str
+
+
+class QueueResumed(Event, frozen=True, kw_only=True):
+    """An operator had the jobs of a queue started again."""
+
+    queue: str
+
+
 class ScheduleFired(Event, frozen=True, kw_only=True):
     """
     A recurring task was due. `jobs` is empty where all its runs were held back.

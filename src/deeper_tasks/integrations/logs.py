@@ -266,6 +266,8 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
     events.JobReleased: (INFO, lambda e: f"job released ({e.reason}): {_job(e)}"),
     events.JobCancelled: (INFO, lambda e: f"cancelled{', ' + e.reason if e.reason else ''}: {_job(e)}"),
     events.JobRescheduled: (INFO, _rescheduled),
+    events.QueuePaused: (INFO, lambda e: f"queue {e.queue!r} was paused"),
+    events.QueueResumed: (INFO, lambda e: f"queue {e.queue!r} was resumed"),
     events.ScheduleFired: (INFO, _fired),
     events.SchedulePaused: (INFO, lambda e: f"recurring task {e.name!r} was paused"),
     events.ScheduleResumed: (

@@ -26,7 +26,14 @@ from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.state import MAY_RUN_AGAIN, TERMINAL, State
 from deeper_tasks.errors import InvalidTransitionError, JobNotFoundError
-from deeper_tasks.integrations.events import CleanupRan, EventBus, JobCancelled, JobRescheduled
+from deeper_tasks.integrations.events import (
+    CleanupRan,
+    EventBus,
+    JobCancelled,
+    JobRescheduled,
+    QueuePaused,
+    QueueResumed,
+)
 from deeper_tasks.manager.progress import OnProgress, Tally
 from deeper_tasks.manager.views import CancelOutcome
 
@@ -117,6 +124,7 @@ class Operator:
         await self._backend.put_queue(QueueSettings(name=name, paused_at=paused_at))
         topic = Topic.JOBS if paused_at is None else Topic.CONTROL
         await self._backend.notify([Notification(topic=topic, subject=name)])
+        self._bus.emit(QueueResumed(queue=name) if paused_at is None else QueuePaused(queue=name))
 
     async def _ended(self, target: JobFilter, states: frozenset[State]) -> AsyncIterator[JobFilter]:
         """

@@ -66,6 +66,8 @@ LEVELS = [
         INFO,
         "rescheduled to run now: shop.send id",
     ),
+    (events.QueuePaused(queue="emails"), INFO, "queue 'emails' was paused"),
+    (events.QueueResumed(queue="emails"), INFO, "queue 'emails' was resumed"),
     (events.ScheduleFired(name="nightly", jobs=("a", "b")), INFO, "recurring task 'nightly' fired: a, b"),
     (
         events.ScheduleFired(name="nightly", jobs=()),

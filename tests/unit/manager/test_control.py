@@ -13,7 +13,7 @@ from deeper_tasks.domain.job import ErrorReport
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import InvalidOptionError, InvalidTransitionError, JobNotCompletedError, JobNotFoundError
-from deeper_tasks.integrations.events import JobCancelled, JobRescheduled
+from deeper_tasks.integrations.events import JobCancelled, JobRescheduled, QueuePaused, QueueResumed
 from deeper_tasks.manager import CancelOutcome
 from deeper_tasks.testing.conformance.scene import new_node, new_token
 
@@ -249,6 +249,14 @@ async def test_bulk_changes_tell_after_each_batch_how_far_they_are(manager, jobs
     assert seen == [500, 1000, 1200] * 3
     assert await manager.delete_tasks(on_progress=seen.append) == 0
     assert seen == [500, 1000, 1200] * 3
+
+
+async def test_a_pause_of_a_queue_and_its_end_are_told(manager):
+    heard = []
+    manager.subscribe(heard.append, QueuePaused, QueueResumed)
+    await manager.pause_queue("emails")
+    await manager.resume_queue("emails")
+    assert heard == [QueuePaused(queue="emails"), QueueResumed(queue="emails")]
 
 
 async def test_a_clean_up_by_hand_is_logged_once_and_if_it_deletes_nothing(manager, jobs, caplog):
