@@ -13,8 +13,9 @@ AHEAD = {"prefetch_milliseconds": 60_000}
 
 
 async def _counts(manager, *, pending, running):
-    queue = (await manager.get_statistics()).queues["default"]
-    return (queue.pending, queue.running) == (pending, running)
+    # As the store has them: what is claimed ahead is running there, and pending for an operator.
+    jobs = (await manager.backend.statistics()).queues["default"].by_state
+    return (jobs.get(State.PENDING, 0), jobs.get(State.RUNNING, 0)) == (pending, running)
 
 
 async def _busy(crew, manager, wait_until, *calls, slots, waiting=20, **settings):
