@@ -9,6 +9,7 @@ from typing import Any, TypedDict, Unpack
 import msgspec
 from msgspec import Struct
 
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import InvalidOptionError
@@ -146,7 +147,7 @@ class Expectation:
         else:
             middle = now + moment if isinstance(moment, timedelta) else moment
             first, last = middle - tolerance, middle + tolerance
-            wanted = f"{_time(middle)} (give or take {tolerance.total_seconds():g} s)"
+            wanted = f"{_time(middle)} (give or take {readable(tolerance)})"
         for each in (first, last):
             if each.utcoffset() is None:
                 raise InvalidOptionError(f"scheduled_at cannot be {each!r}: a datetime needs a time zone")
