@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ import click
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.cli.output import jobs
 from deeper_tasks.cli.target import Target
+from deeper_tasks.cli.waking import woken_by_signals
 from deeper_tasks.manager.conditions import Conditions
 
 
@@ -32,7 +34,28 @@ def is_wanted(target: Target, manager: BackgroundTaskManager, conditions: Condit
         raise click.UsageError(f"nobody can be asked here; add --yes to {what} all that meet the conditions")
     page = manager.sync.list_tasks(per_page=1, **conditions)
     count = jobs(page.total_entries) if page.total_is_exact else f"more than {jobs(page.total_entries)}"
-    return click.confirm(f"{what.capitalize()} {count}?", err=True)
+    return _is_confirmed(f"{what.capitalize()} {count}?")
+
+
+def _is_confirmed(question: str) -> bool:
+    while True:
+        click.echo(f"{question} [y/N]: ", nl=False, err=True)
+        _await_line()
+        try:
+            answer = input().strip().lower()
+        except EOFError:
+            raise click.Abort from None
+        if answer in {"y", "yes"}:
+            return True
+        if answer in {"", "n", "no"}:
+            return False
+
+
+def _await_line() -> None:
+    """Wait until a line is typed, so that its reading waits for nothing: Ctrl-C just before it would not be heard."""
+    if sys.stdin.isatty():
+        with woken_by_signals() as woken:
+            select.select([sys.stdin, woken], [], [])
 
 
 def _is_terminal() -> bool:

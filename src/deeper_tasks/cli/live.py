@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Self
 
 from rich.console import Console
@@ -17,6 +16,7 @@ from rich.live import Live
 
 from deeper_tasks.cli.drawing_watch import draw_look
 from deeper_tasks.cli.output import console
+from deeper_tasks.cli.waking import woken_by_signals
 from deeper_tasks.cli.watch import Look
 
 _ENDING = frozenset({b"q", b"Q", b"\x03", b"\x04"})
@@ -39,7 +39,7 @@ class LiveScreen:
 
     def run(self, take_look: Callable[[], Look]) -> None:
         """Show what `take_look` sees until a key, Ctrl-C or SIGTERM ends it."""
-        with _woken_by_signals() as woken, _single_keys() as keys, self._live() as live:
+        with woken_by_signals(signal.SIGWINCH, signal.SIGTERM) as woken, _single_keys() as keys, self._live() as live:
             due = time.monotonic()
             look = take_look()
             while True:
@@ -68,26 +68,6 @@ class LiveScreen:
 
     def _live(self) -> Live:
         return Live(console=self._console, screen=True, auto_refresh=False, transient=True)
-
-
-@contextmanager
-def _woken_by_signals() -> Iterator[int]:
-    """Yield a descriptor from which the numbers of signals are read: of a new size, and of the wish to end."""
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    os.set_blocking(reading, False)
-
-    def tell(number: int, _: FrameType | None) -> None:
-        os.write(writing, bytes([number]))
-
-    before = {number: signal.signal(number, tell) for number in (signal.SIGWINCH, signal.SIGTERM)}
-    try:
-        yield reading
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(reading)
-        os.close(writing)
 
 
 @contextmanager
