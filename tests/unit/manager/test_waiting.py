@@ -232,3 +232,30 @@ async def test_what_a_worker_has_claimed_ahead_is_pending_and_no_attempt(manager
         first: State.RUNNING,
         ahead: State.PENDING,
     }
+
+
+async def test_a_job_that_was_claimed_ahead_as_a_short_one_is_told_as_running_from_the_next_beat_on(
+    manager, working, wait_until
+):
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    @manager.task(name="shop.short")
+    async def short(): ...
+
+    @manager.task(name="shop.long")
+    async def long():
+        begun.set()
+        await goes_on.wait()
+
+    async def is_running(task_id):
+        return (await manager.get_task_status(task_id)).status is State.RUNNING
+
+    async with working(manager, {"default": 1}):
+        await manager.result(await short.enqueue(), timeout=20)
+        _, last = await manager.enqueue_many([short.call(), long.call()])
+        await begun.wait()
+        # A beat that is asked for: the next one would be seconds away.
+        await manager.pause_queue("other")
+        await wait_until(lambda: is_running(last))
+        goes_on.set()
+        await manager.result(last, timeout=20)
