@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 
 import click
@@ -13,6 +15,8 @@ from msgspec import Struct
 from rich.table import Table
 
 from proofs.verdict import screen
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -51,8 +55,32 @@ def series(proofs: Sequence[click.Command]) -> click.Command:
 def _run(name: str) -> Result:
     click.echo(f"\n{name}\n")
     started = time.monotonic()
-    exit_code = subprocess.run([sys.executable, "-m", "proofs", name], check=False).returncode
+    proof = None
+    try:
+        with _uninterrupted():
+            proof = subprocess.Popen([sys.executable, "-m", "proofs", name])
+        exit_code = proof.wait()
+    except KeyboardInterrupt:
+        # `subprocess.run` would kill it soon, and the processes that it has started would be left.
+        if proof is not None:
+            proof.terminate()
+            proof.wait()
+        raise
     return Result(name=name, took=timedelta(seconds=round(time.monotonic() - started)), exit_code=exit_code)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let an interruption wait for the end of the block: a process that is just being started would be forgotten."""
+    came: list[int] = []
+    handlers = {each: signal.signal(each, lambda number, _: came.append(number)) for each in _ENDING}
+    try:
+        yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+    for number in came:
+        signal.raise_signal(number)
 
 
 def _print(results: Sequence[Result]) -> None:

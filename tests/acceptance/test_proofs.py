@@ -46,6 +46,24 @@ def test_a_proof_that_fails_is_told_in_the_summary_and_by_the_exit_code():
     assert done.returncode == 1
 
 
+def test_a_series_that_is_ended_ends_its_proof_too():
+    series = subprocess.Popen(
+        [sys.executable, "-m", "proofs", "all", "cron"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert series.stdout is not None
+    while series.stdout.readline().strip() != "cron":
+        assert series.poll() is None
+    series.terminate()
+    # The proof has this pipe too: it ends only when no process is left.
+    series.communicate(timeout=60)
+    assert series.returncode == 1
+
+
 def test_the_series_knows_every_proof():
     refused = run("nonsense").stderr
     assert all(repr(name) in refused for name in ("cron", "power-cuts", "soak", "outage", "memory"))
