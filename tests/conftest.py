@@ -1,6 +1,7 @@
 """What the tests of the manager and of the worker share: stores, managers, and waiting without sleeping."""
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,10 @@ import pytest
 from deeper_tasks import BackgroundTaskManager
 
 sys.path.append(str(Path(__file__).parent))
+
+# The tests start hundreds of processes, and without bytecode each of them would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 pytest_plugins = ["servers.fixtures"]
 
