@@ -1,4 +1,4 @@
-"""`deeper completion`, and the names that a shell is given while somebody types."""
+"""`deeper completion`, and the names that a shell is given while a user types."""
 
 from __future__ import annotations
 
@@ -10,36 +10,49 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from deeper_tasks.cli import main, suggestions
 from deeper_tasks.cli.application import load_manager
 
 STORE = ("--url", "sqlite:///tasks.db")
 
 
+def _asked_by_bash(line):
+    return {"_DEEPER_COMPLETE": "bash_complete", "COMP_LINE": line, "COMP_BREAKS": " \t\n\"'><=;|&(:"}
+
+
+def _read(answer):
+    return [each.partition(",")[2] for each in answer.split()]
+
+
 def suggest(line, **environment):
-    """Return what bash is given for the last word of a line."""
+    """Return what bash is given for the last word of a line, however busy the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suggestions, "_PATIENCE", 60.0)
+        result = CliRunner().invoke(main, prog_name="deeper", env={**_asked_by_bash(line), **environment})
+    assert (result.exit_code, result.stderr) == (0, "")
+    return _read(result.stdout)
+
+
+def suggest_as_a_program(line):
+    """Return the same of a process, as a shell starts it."""
     done = subprocess.run(
         [sys.executable, "-m", "deeper_tasks.cli"],
         capture_output=True,
         text=True,
         check=True,
         timeout=100,
-        env={
-            **os.environ,
-            "_DEEPER_COMPLETE": "bash_complete",
-            "COMP_LINE": line,
-            "COMP_BREAKS": " \t\n\"'><=;|&(:",
-            **environment,
-        },
+        env={**os.environ, **_asked_by_bash(line)},
     )
     assert done.stderr == ""
-    return [each.partition(",")[2] for each in done.stdout.split()]
+    return _read(done.stdout)
 
 
-def suggest_patiently(line, **environment):
-    """Press the key again while nothing comes: a busy machine may need longer than somebody who types would wait."""
+def suggest_as_a_program_patiently(line):
+    """Press the key again while nothing comes: a busy machine may need longer than the user at the shell would wait."""
     deadline = time.monotonic() + 60
-    while not (found := suggest(line, **environment)) and time.monotonic() < deadline:
+    while not (found := suggest_as_a_program(line)) and time.monotonic() < deadline:
         pass
     return found
 
@@ -78,10 +91,10 @@ def test_commands_and_states_are_completed():
 
 
 def test_queues_and_recurring_tasks_are_completed_from_the_store(named):
-    assert suggest_patiently("deeper list --url sqlite:///tasks.db --queue e") == ["emails"]
-    assert suggest_patiently("deeper queues pause --url sqlite:///tasks.db em") == ["emails"]
-    assert suggest_patiently("deeper schedules run --app shop:manager ni") == ["nightly"]
-    assert suggest_patiently("deeper queues pause e", DEEPER_TASKS_URL="sqlite:///tasks.db") == ["emails"]
+    assert suggest("deeper list --url sqlite:///tasks.db --queue e") == ["emails"]
+    assert suggest("deeper queues pause --url sqlite:///tasks.db em") == ["emails"]
+    assert suggest("deeper schedules run --app shop:manager ni") == ["nightly"]
+    assert suggest("deeper queues pause e", DEEPER_TASKS_URL="sqlite:///tasks.db") == ["emails"]
 
 
 def test_a_name_that_a_shell_would_run_is_not_suggested(named):
@@ -102,10 +115,10 @@ def test_without_a_store_there_are_no_suggestions_and_no_complaints(folder):
 
 def test_an_application_that_talks_or_hangs_does_not_disturb_who_types(folder, named):
     (folder / "chatty.py").write_text("print('welcome to the shop')\nfrom shop import manager")
-    assert suggest_patiently("deeper queues pause --app chatty:manager e") == ["emails"]
+    assert suggest_as_a_program_patiently("deeper queues pause --app chatty:manager e") == ["emails"]
     (folder / "slow.py").write_text("import time\ntime.sleep(3600)")
-    # It sleeps for longer than `suggest` waits.
-    assert suggest("deeper queues pause --app slow:manager e") == []
+    # It sleeps for longer than the program waits.
+    assert suggest_as_a_program("deeper queues pause --app slow:manager e") == []
 
 
 def test_managers_of_the_working_folder_are_completed_without_an_import(folder):
@@ -130,24 +143,24 @@ def test_modules_are_completed_where_no_file_makes_a_manager_and_managers_that_o
     (folder / "hidden.py").write_text((folder / "hidden.py").read_text().replace("manager =", "manager = every ="))
     (folder / "store.py").write_text("from hidden import manager as keeper")
     assert suggest("deeper worker st") == ["store:"]
-    assert suggest_patiently("deeper worker store:") == ["keeper"]
+    assert suggest("deeper worker store:") == ["keeper"]
 
 
 def test_tasks_and_their_modules_are_completed_from_the_application_and_the_store(deeper, named):
     deeper("enqueue", "mill.flour.grind", "--unchecked", *STORE)
-    assert suggest_patiently("deeper enqueue --app shop:manager shop.") == ["shop.add", "shop.fail"]
-    assert suggest_patiently("deeper list --url sqlite:///tasks.db --task m") == ["mill.flour.grind"]
-    assert suggest_patiently("deeper cancel --app shop:manager --worker-module ") == ["mill.flour", "post", "shop"]
+    assert suggest("deeper enqueue --app shop:manager shop.") == ["shop.add", "shop.fail"]
+    assert suggest("deeper list --url sqlite:///tasks.db --task m") == ["mill.flour.grind"]
+    assert suggest("deeper cancel --app shop:manager --worker-module ") == ["mill.flour", "post", "shop"]
     # Without its store an application still has its tasks.
     (Path("tasks.db")).rename("away.db")
-    assert suggest_patiently("deeper enqueue --app shop:manager p") == ["post.welcome"]
-    assert suggest_patiently("deeper enqueue --app shop:manager --queue e") == ["emails"]
+    assert suggest("deeper enqueue --app shop:manager p") == ["post.welcome"]
+    assert suggest("deeper enqueue --app shop:manager --queue e") == ["emails"]
 
 
 def test_the_queues_of_a_worker_are_completed_one_after_the_other(named):
-    assert suggest_patiently("deeper worker shop:manager --queues em") == ["emails:"]
+    assert suggest("deeper worker shop:manager --queues em") == ["emails:"]
     # What bash takes for the word begins behind the colon.
-    assert suggest_patiently("deeper worker shop:manager --queues emails:5,de") == ["5,default:"]
+    assert suggest("deeper worker shop:manager --queues emails:5,de") == ["5,default:"]
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
