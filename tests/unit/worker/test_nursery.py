@@ -153,16 +153,19 @@ def clock():
 
 @pytest.fixture
 def application(tmp_path, monkeypatch):
-    """Return a way to write a module, and what is at home there under a name."""
-    name = f"quarantined_{os.getpid()}_{len(sys.modules)}"
+    """Return a way to write modules, and what is at home there under a name."""
+    names = []
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def application(text=APPLICATION, place="manager"):
+        name = f"quarantined_{os.getpid()}_{len(sys.modules)}_{len(names)}"
+        names.append(name)
         (tmp_path / f"{name}.py").write_text(textwrap.dedent(text).format(folder=tmp_path))
         return Home(place=f"{name}:{place}", url=f"sqlite:///{tmp_path}/own.db")
 
     yield application
-    sys.modules.pop(name, None)
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture
@@ -208,9 +211,13 @@ async def run(ward, task, *args, **fields):
     """Run a lost job to its end, and wait until its child has gone."""
     _, running = ward.start(await lost(ward, task, *args, **fields))
     settlement = await asyncio.wait_for(running, 20)
+    await child_has_gone(ward)
+    return settlement
+
+
+async def child_has_gone(ward):
     if ward.quarantine._leaving:
         await asyncio.wait(ward.quarantine._leaving, timeout=20)
-    return settlement
 
 
 def is_alive(pid):
@@ -246,18 +253,13 @@ async def test_every_kind_of_task_runs_in_a_child_with_hooks_and_middleware(ward
     assert said == {f"from {pid}": job_id for pid, job_id in ward.logged.items()}
 
 
-@pytest.mark.parametrize(
-    ("how", "words"), [("kill", "was ended by signal 9 (SIGKILL)"), ("exit", "exited with code 7")]
-)
-async def test_a_child_that_dies_fails_its_attempt_alone(ward, tasks, how, words):
-    settlement = await run(ward, tasks["falls"], how)
-    assert (settlement.end, settlement.error.kind) == (End.RETRY, "ProcessDiedError")
-    assert settlement.error.message == f"the process that ran this job {words}"
-    assert settlement.is_process_lost
-    assert (await run(ward, tasks["on_loop"])).end is End.COMPLETE
-
-
-async def test_the_last_attempt_that_dies_discards_the_job(ward, tasks):
+async def test_a_child_that_dies_fails_its_attempt_alone_and_the_last_one_discards_the_job(ward, tasks):
+    for how, words in (("kill", "was ended by signal 9 (SIGKILL)"), ("exit", "exited with code 7")):
+        settlement = await run(ward, tasks["falls"], how)
+        assert (settlement.end, settlement.error.kind) == (End.RETRY, "ProcessDiedError")
+        assert settlement.error.message == f"the process that ran this job {words}"
+        assert settlement.is_process_lost
+        assert (await run(ward, tasks["on_loop"])).end is End.COMPLETE
     settlement = await run(ward, tasks["falls"], "exit", max_attempts=1)
     assert (settlement.end, settlement.is_process_lost) == (End.DISCARD, True)
 
@@ -270,24 +272,24 @@ async def test_an_error_is_the_handlers_own_and_ends_the_quarantine(ward, tasks)
     assert settlement.ran_for is not None
 
 
-@pytest.mark.parametrize(
-    ("stop", "end"), [(Stop.TIMEOUT, End.RETRY), (Stop.CANCEL, End.CANCEL), (Stop.SHUTDOWN, End.RELEASE)]
-)
-async def test_a_stop_kills_the_child_with_all_it_started(ward, tasks, wait_until, stop, end):
-    tmp_path = ward.folder
-    limit = timedelta(seconds=2) if stop is Stop.TIMEOUT else None
-    attempt, running = ward.start(await lost(ward, tasks["hangs"], str(tmp_path), limit=limit))
-    await wait_until((tmp_path / "pids").exists)
-    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
-    if stop is not Stop.TIMEOUT:
-        attempt.tell_to_stop(stop, "enough")
-    settlement = await asyncio.wait_for(running, 20)
-    assert settlement.end is end
-    # Not seen to end by itself, it stays in quarantine.
-    assert settlement.is_process_lost
-    if stop is Stop.TIMEOUT:
-        assert settlement.error.kind == "TimeoutError"
-    await wait_until(lambda: not any(map(is_alive, pids)))
+async def test_a_stop_kills_the_child_with_all_it_started(ward, tasks, wait_until):
+    for stop, end in ((Stop.TIMEOUT, End.RETRY), (Stop.CANCEL, End.CANCEL), (Stop.SHUTDOWN, End.RELEASE)):
+        folder = ward.folder / stop
+        folder.mkdir()
+        limit = timedelta(seconds=2) if stop is Stop.TIMEOUT else None
+        attempt, running = ward.start(await lost(ward, tasks["hangs"], str(folder), limit=limit))
+        await wait_until((folder / "pids").exists)
+        pids = [int(pid) for pid in (folder / "pids").read_text().split()]
+        if stop is not Stop.TIMEOUT:
+            attempt.tell_to_stop(stop, "enough")
+        settlement = await asyncio.wait_for(running, 20)
+        assert settlement.end is end
+        # Not seen to end by itself, it stays in quarantine.
+        assert settlement.is_process_lost
+        if stop is Stop.TIMEOUT:
+            assert settlement.error.kind == "TimeoutError"
+        await wait_until(lambda pids=pids: not any(map(is_alive, pids)))
+        await child_has_gone(ward)
 
 
 async def test_a_handler_sees_there_that_its_worker_is_stopping(ward, tasks, tmp_path, wait_until):
@@ -304,11 +306,12 @@ async def test_a_part_of_a_job_that_exits_fails_its_attempt_as_it_would_in_the_w
     assert (settlement.end, settlement.error.kind, settlement.is_process_lost) == (End.RETRY, "SystemExit", False)
 
 
-@pytest.mark.parametrize("error", ["SystemExit", "KeyboardInterrupt"])
-@pytest.mark.parametrize("how", ["task", "callback"])
-async def test_what_a_part_of_a_job_raised_on_the_loop_is_the_jobs_error(ward, tasks, how, error):
-    settlement = await run(ward, tasks["exits_elsewhere"], how, error)
-    assert (settlement.end, settlement.error.kind, settlement.is_process_lost) == (End.RETRY, error, False)
+async def test_what_a_part_of_a_job_raised_on_the_loop_is_the_jobs_error(ward, tasks):
+    for how in ("task", "callback"):
+        for error in ("SystemExit", "KeyboardInterrupt"):
+            settlement = await run(ward, tasks["exits_elsewhere"], how, error)
+            end = (settlement.end, settlement.error.kind, settlement.is_process_lost)
+            assert end == (End.RETRY, error, False), (how, error)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another kernel kills otherwise")
@@ -358,28 +361,25 @@ HOOKLESS = (
 )
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (NO_MANAGER, "AttributeError"),
-        (BROKEN, "RuntimeError: not today"),
-        (DEADLY, "exited with code 3"),
-        (UNKNOWING, "does not know the task"),
-        (HOOKLESS, "no pool"),
-    ],
-)
-async def test_where_no_child_can_be_made_the_job_runs_in_the_worker(ward, application, caplog, text, words):
-    ward.home = application(text)
-
+async def test_where_no_child_can_be_made_the_job_runs_in_the_worker(ward, application, caplog):
     @ward.task
     async def here():
         return os.getpid()
 
     here.module = None
-    settlement = await run(ward, here)
-    assert settlement.result == str(os.getpid())
-    [record] = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert words in record.message
+    for text, words in (
+        (NO_MANAGER, "AttributeError"),
+        (BROKEN, "RuntimeError: not today"),
+        (DEADLY, "exited with code 3"),
+        (UNKNOWING, "does not know the task"),
+        (HOOKLESS, "no pool"),
+    ):
+        ward.home = application(text)
+        caplog.clear()
+        settlement = await run(ward, here)
+        assert settlement.result == str(os.getpid()), words
+        [record] = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert words in record.message
 
 
 async def test_a_manager_that_is_nowhere_has_its_jobs_run_in_the_worker(ward, caplog):

@@ -295,47 +295,47 @@ async def test_an_async_def_runs_there_on_a_loop_of_its_own(bench, tasks):
     assert settlement.result == "[42,1,true]"
 
 
-@pytest.mark.parametrize(
-    ("how", "end", "kind"),
-    [
-        ("error", End.RETRY, "ValueError"),
-        ("exit", End.RETRY, "SystemExit"),
-        ("interrupt", End.RETRY, "KeyboardInterrupt"),
-        ("cancelled", End.RETRY, "CancelledError"),
-        ("stop", End.RETRY, "StopIteration"),
-        ("retry", End.RETRY, "Retry"),
-        ("snooze", End.SNOOZE, None),
-        ("fail", End.FAIL, "Fail"),
-        ("cancel", End.CANCEL, "Cancel"),
-        ("surrogate", End.RETRY, "ValueError"),
-        ("wordless", End.RETRY, "Wordless"),
-        ("huge", End.RETRY, "ValueError"),
-        ("deep", End.RETRY, "RecursionError"),
-        ("memory", End.RETRY, "MemoryError"),
-        ("a syntax error of bytes", End.RETRY, "SyntaxError"),
-        ("words that exit", End.RETRY, "Exiting"),
-        ("an outcome without its parts", End.RETRY, "AttributeError"),
-        ("a group", End.FAIL, "Fail"),
-        ("a returned error", End.RETRY, "ValueError"),
-        ("a coroutine", End.RETRY, "TypeError"),
-        ("a generator", End.RETRY, "TypeError"),
-        ("progress that is no number", End.RETRY, "TypeError"),
-        ("progress without end", End.RETRY, "ValueError"),
-    ],
-)
-async def test_an_attempt_ends_there_as_it_would_here(bench, tasks, how, end, kind):
-    settlement = await bench.run(tasks["ends"], how)
-    assert settlement.end is end
-    assert settlement.error is None if kind is None else settlement.error.kind == kind
-    [settled] = await bench.backend.settle([settlement])
-    assert settled.state in State
+ENDS = [
+    ("error", End.RETRY, "ValueError"),
+    ("exit", End.RETRY, "SystemExit"),
+    ("interrupt", End.RETRY, "KeyboardInterrupt"),
+    ("cancelled", End.RETRY, "CancelledError"),
+    ("stop", End.RETRY, "StopIteration"),
+    ("retry", End.RETRY, "Retry"),
+    ("snooze", End.SNOOZE, None),
+    ("fail", End.FAIL, "Fail"),
+    ("cancel", End.CANCEL, "Cancel"),
+    ("surrogate", End.RETRY, "ValueError"),
+    ("wordless", End.RETRY, "Wordless"),
+    ("huge", End.RETRY, "ValueError"),
+    ("deep", End.RETRY, "RecursionError"),
+    ("memory", End.RETRY, "MemoryError"),
+    ("a syntax error of bytes", End.RETRY, "SyntaxError"),
+    ("words that exit", End.RETRY, "Exiting"),
+    ("an outcome without its parts", End.RETRY, "AttributeError"),
+    ("a group", End.FAIL, "Fail"),
+    ("a returned error", End.RETRY, "ValueError"),
+    ("a coroutine", End.RETRY, "TypeError"),
+    ("a generator", End.RETRY, "TypeError"),
+    ("progress that is no number", End.RETRY, "TypeError"),
+    ("progress without end", End.RETRY, "ValueError"),
+]
 
 
-@pytest.mark.parametrize("how", ["result", "large", "a result that raises", "a result that exits"])
-async def test_a_result_that_cannot_be_kept_is_left_out(bench, tasks, how):
-    settlement = await bench.run(tasks["ends"], how)
-    assert (settlement.end, settlement.result) == (End.COMPLETE, None)
-    assert "the result" in settlement.result_omitted
+async def test_an_attempt_ends_there_as_it_would_here(bench, tasks):
+    for how, end, kind in ENDS:
+        settlement = await bench.run(tasks["ends"], how)
+        assert settlement.end is end, how
+        assert settlement.error is None if kind is None else settlement.error.kind == kind, how
+        [settled] = await bench.backend.settle([settlement])
+        assert settled.state in State
+
+
+async def test_a_result_that_cannot_be_kept_is_left_out(bench, tasks):
+    for how in ("result", "large", "a result that raises", "a result that exits"):
+        settlement = await bench.run(tasks["ends"], how)
+        assert (settlement.end, settlement.result) == (End.COMPLETE, None), how
+        assert "the result" in settlement.result_omitted
 
 
 async def test_what_wraps_an_async_def_is_awaited_there(bench, tasks):
@@ -354,27 +354,28 @@ async def test_what_a_handler_prints_does_not_get_in_the_way(bench, tasks):
     assert (await bench.run(tasks["ends"], "print")).end is End.COMPLETE
 
 
-@pytest.mark.parametrize(
-    ("how", "words"),
-    [
-        ("os._exit", "exited with code 7"),
-        ("kill", "was ended by signal 9 (SIGKILL)"),
-        ("segfault", "was ended by signal 11 (SIGSEGV)"),
-        ("abort", "was ended by signal 6 (SIGABRT)"),
-        ("close", "exited with code 1"),
-        ("close and go on", "closed its connection to the worker and was killed"),
-        ("babble", "wrote something of its own to the worker's connection and was killed"),
-        ("bytes", "wrote something of its own to the worker's connection and was killed"),
-        ("no frame", "wrote something of its own to the worker's connection and was killed"),
-    ],
-)
-async def test_a_child_that_dies_fails_its_attempt_and_is_replaced(bench, tasks, how, words):
+DEATHS = [
+    ("os._exit", "exited with code 7"),
+    ("kill", "was ended by signal 9 (SIGKILL)"),
+    ("segfault", "was ended by signal 11 (SIGSEGV)"),
+    ("abort", "was ended by signal 6 (SIGABRT)"),
+    ("close", "exited with code 1"),
+    ("close and go on", "closed its connection to the worker and was killed"),
+    ("babble", "wrote something of its own to the worker's connection and was killed"),
+    ("bytes", "wrote something of its own to the worker's connection and was killed"),
+    ("no frame", "wrote something of its own to the worker's connection and was killed"),
+]
+
+
+async def test_a_child_that_dies_fails_its_attempt_and_is_replaced(bench, tasks):
     before = await pid_of(bench, tasks)
-    settlement = await bench.run(tasks["ends"], how)
-    assert (settlement.end, settlement.error.kind) == (End.RETRY, "ProcessDiedError")
-    assert settlement.error.message == f"the process that ran this job {words}"
-    after = await pid_of(bench, tasks)
-    assert before != after
+    for how, words in DEATHS:
+        settlement = await bench.run(tasks["ends"], how)
+        assert (settlement.end, settlement.error.kind) == (End.RETRY, "ProcessDiedError"), how
+        assert settlement.error.message == f"the process that ran this job {words}"
+        after = await pid_of(bench, tasks)
+        assert before != after, how
+        before = after
 
 
 async def test_an_idle_child_that_was_killed_is_replaced(bench, tasks, wait_until):
@@ -449,7 +450,7 @@ async def test_a_child_that_was_told_to_stop_and_still_finished_runs_no_other_jo
 ):
     executor = bench.executors[ExecutorKind.PROCESS]
     attempt, running = bench.start(await bench.claim(tasks["waits"], str(tmp_path)))
-    await wait_until(lambda: executor._children and attempt.interrupt)
+    await wait_until(lambda: attempt.pass_on)
     orders = []
     monkeypatch.setattr(executor, "_send", orders.append)
     attempt.tell_to_stop(Stop.CANCEL, "not wanted")
@@ -693,10 +694,10 @@ async def test_a_job_does_not_pay_for_the_memory_that_those_before_it_left_in_us
     assert msgspec.json.decode(settlement.result) != big
 
 
-@pytest.mark.parametrize(("how", "kind"), [("error", "ValueError"), ("exit", "SystemExit")])
-async def test_a_delay_function_that_exits_ends_no_process_and_costs_no_job(bench, tasks, how, kind):
-    settlement = await bench.run(tasks["fails_by"], how)
-    assert (settlement.end, settlement.error.kind) == (End.RETRY, kind)
+async def test_a_delay_function_that_exits_ends_no_process_and_costs_no_job(bench, tasks):
+    for how, kind in (("error", "ValueError"), ("exit", "SystemExit")):
+        settlement = await bench.run(tasks["fails_by"], how)
+        assert (settlement.end, settlement.error.kind) == (End.RETRY, kind)
 
 
 async def test_fail_on_takes_the_limit_for_the_memory_error_it_is(bench, tasks):
