@@ -35,7 +35,7 @@ def _run() -> None:
     try:
         run()
     finally:
-        # What is left are threads that the interpreter waits for.
+        # Only threads are left, which the interpreter waits for.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _leave)
 

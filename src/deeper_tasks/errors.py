@@ -102,7 +102,7 @@ class HookError(DeeperTasksError):
 
 
 class DamagedError(DeeperTasksError):
-    """What was asked for is in the store, and cannot be read there. The message says what, and the way out."""
+    """The requested entry is in the store and cannot be read. The message names the damage and the way out."""
 
 
 class BackendError(DeeperTasksError):

@@ -47,7 +47,7 @@ class TestJsonFileBackend(SharedConformance, DamageConformance, BackendConforman
             deep = harm is Harm.TOO_DEEP
             row[field] = "DEEP" if deep else VALUES[harm]
             text = json.dumps(document)
-            # A new file: who holds the one before sees by that that it has changed.
+            # A new file: a process that holds the old one sees by this that the store has changed.
             path.unlink()
             path.write_text(text.replace('"DEEP"', VALUES[Harm.TOO_DEEP]) if deep else text)
 

@@ -24,7 +24,7 @@ STATES = {code: state for state, code in CODES.items()}
 
 
 class Mark(IntEnum):
-    """What the end of an attempt notes of its job for the attempts to come; one at most, as the statements read it."""
+    """The marks that the end of an attempt leaves for the attempts to come; one at most, as the statements read it."""
 
     TASK_UNKNOWN = 1
     UNFIT = 2

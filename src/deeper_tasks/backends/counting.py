@@ -15,7 +15,7 @@ from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.state import State
 
 NOW, TODAY, LAST_HOUR = "now", "today", "last hour"
-"""What a row counts: the jobs there are, or those that ended in a span of time."""
+"""The subject of a counter's row: the jobs there are, or those that ended in a span of time."""
 
 
 def spans_of(this: int) -> dict[str, int]:

@@ -117,7 +117,7 @@ class NodeRecord(Struct, frozen=True, kw_only=True):
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """What a claim took, in running order; `is_paused` tells why one of a single queue took nothing."""
+    """The jobs that a claim took, in running order; `is_paused` tells why one of a single queue took nothing."""
 
     jobs: tuple[ClaimedJob, ...] = ()
     is_paused: bool = False
@@ -257,7 +257,7 @@ class Retried(Struct, frozen=True, kw_only=True):
 
 
 class QueueSettings(Struct, frozen=True, kw_only=True):
-    """What is set for a queue at run time, for all workers. `damage` is what of it cannot be read."""
+    """The settings of a queue at run time, for all workers. `damage` names the parts that cannot be read."""
 
     name: str
     paused_at: datetime | None = None
@@ -307,7 +307,7 @@ class Counts(Struct, frozen=True, kw_only=True):
 
 class Service(Struct, frozen=True, kw_only=True):
     """
-    What decides when a job of a queue is claimed: the pause of the queue, all nodes, and what they hold.
+    The facts that decide when a job of a queue is claimed: the pause of the queue, all nodes, and what they hold.
 
     `knows_task` says of each node that told its tasks whether the job's is one of them.
     """
@@ -731,7 +731,7 @@ class Transacting(Protocol):
 
 @runtime_checkable
 class Located(Protocol):
-    """What a store can say besides, if it lies in a file of this machine."""
+    """An addition to the protocol, of a store that lies in a file of this machine."""
 
     @property
     def location(self) -> str:

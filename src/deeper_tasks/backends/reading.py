@@ -23,7 +23,7 @@ T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError, LookupError, OverflowError, RecursionError)
-"""What reading a damaged row raises."""
+"""The errors that reading a damaged row raises."""
 
 _options = msgspec.json.Decoder(JobOptions)
 _progress = msgspec.json.Decoder(Progress)

@@ -63,7 +63,7 @@ def _likely(name: str) -> str:
 
 def _is_module(name: str) -> bool:
     find_from_working_folder()
-    # What cannot be looked for, an empty name for example, is none.
+    # A name that cannot be looked for, such as an empty one, is not found.
     with suppress(ImportError, AttributeError, ValueError):
         return importlib.util.find_spec(name) is not None
     return False

@@ -177,7 +177,7 @@ def delete(target: Target, *, ids: tuple[str, ...], conditions: Conditions, dead
 
 
 class _Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was done with a job, and when it is due now, if that was changed."""
+    """The outcome of an operation for one job, and its due time, if that was changed."""
 
     id: str
     outcome: str

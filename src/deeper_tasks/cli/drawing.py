@@ -111,7 +111,7 @@ def _facts(job: TaskStatus) -> Iterator[tuple[str, str]]:
 
 
 def _waits(job: TaskStatus) -> Iterator[tuple[str, str]]:
-    """What holds it, and why workers do not run it, and since when."""
+    """Return the lines that say what holds the job, why workers do not run it, and since when."""
     if job.waiting_for is not None:
         yield "waits", job.waiting_for.message
     if job.is_quarantined:

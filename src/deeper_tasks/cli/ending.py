@@ -16,7 +16,7 @@ from deeper_tasks.cli.program import ExitCode, tell
 _logger = logging.getLogger("deeper_tasks")
 
 _CODES = 256
-"""What the system keeps of an exit code: 256 would be taken for 0."""
+"""The bits that the system keeps of an exit code: 256 would be taken for 0."""
 _LAST_WORDS = 2.0
 """Seconds that tasks, threads and log handlers get to end after the worker has stopped."""
 

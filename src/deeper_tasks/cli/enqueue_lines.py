@@ -33,7 +33,7 @@ _KEYS = ["task", "args", "kwargs", "scheduled_at", *_OPTIONS]
 
 
 class _Line(Struct):
-    """What a line may say beside options."""
+    """The fields that a line may have beside options."""
 
     task: str | None = None
     args: list[Any] = []
@@ -42,7 +42,7 @@ class _Line(Struct):
 
 
 class Defaults(Struct, frozen=True, kw_only=True):
-    """What the command line says for every line that says nothing else."""
+    """The options of the command line, for every line that has none of its own."""
 
     task: str | None
     options: dict[str, Any]
@@ -195,7 +195,7 @@ def opened_lines(path: str) -> Iterator[tuple[IO[bytes], str]]:
     """
     Yield a file that can be read twice, and its name in messages; `-` is the standard input.
 
-    What cannot be read twice, such as a pipe, is copied to a temporary file.
+    A source that cannot be read twice, such as a pipe, is copied to a temporary file.
 
     Raises:
         InvalidOptionError: it cannot be read.

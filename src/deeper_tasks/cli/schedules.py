@@ -188,7 +188,7 @@ def remove(target: Target, *, name: str) -> None:
     """
     Remove a recurring task; jobs that it has made stay.
 
-    One that stands in the code stays away, also when its workers start
+    An entry that the code declares stays away, also when its workers start
     anew, until its definition there changes; 'deeper schedules resume'
     brings it back.
     """

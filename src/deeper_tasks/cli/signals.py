@@ -16,7 +16,7 @@ _logger = logging.getLogger("deeper_tasks")
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _OWN: tuple[Any, ...] = (signal.SIG_DFL, signal.default_int_handler)
-"""Their handlers where neither the application nor whoever started the process has asked for others."""
+"""Their handlers, unless the application or the program that started this process has set others."""
 
 
 class StopsOutsideTheLoop:

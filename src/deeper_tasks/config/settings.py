@@ -45,7 +45,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     default_timeout_seconds: PositiveSeconds | None = 3600.0
     """How long an attempt may take. None: no limit."""
     check_arguments: Literal["values", "signature"] = "values"
-    """What an enqueue checks. `values`: that each argument arrives as it is; `signature`: only its name and type."""
+    """The checks of an enqueue. `values`: that each argument arrives as it is; `signature`: only its name and type."""
     max_argument_bytes: Count = 1024 * 1024
     """The size of a job's arguments as JSON above which its enqueue is refused."""
     max_result_bytes: Count = 1024 * 1024

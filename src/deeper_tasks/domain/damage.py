@@ -10,7 +10,7 @@ from deeper_tasks.domain.view import View
 
 EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), END_OF_TIME
 """
-What stands in for a moment before, or after, all that a `datetime` can hold.
+Substitutes for a moment before, or after, all that a `datetime` can hold.
 
 A day within the calendar's ends, so that every time zone can show them.
 """

@@ -24,7 +24,7 @@ def outcome_in(error: BaseException) -> Outcome | None:
     """
     Return the outcome that decides where a handler raised several exceptions at once; None where there is none.
 
-    What ends the job goes before what lets it go on: `Cancel`, `Fail`, `Retry`, `Snooze`.
+    An outcome that ends the job goes before one that lets it go on: `Cancel`, `Fail`, `Retry`, `Snooze`.
     Of two alike the first counts. `Done` counts where there is nothing else.
     """
     errors = list(exceptions_in(error))

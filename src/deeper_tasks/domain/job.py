@@ -23,7 +23,7 @@ LOWEST_PRIORITY, NORMAL_PRIORITY, HIGHEST_PRIORITY = 100, 0, -100
 
 class JobOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    What only the worker and the reader of a job look at; stores keep it as one document.
+    The details that only the worker and the reader of a job look at; stores keep them as one document.
 
     `path` is where the task's function stood at the enqueue, `module.qualname`; None where that is the task's name.
     """

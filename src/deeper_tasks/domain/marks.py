@@ -12,7 +12,7 @@ from deeper_tasks.domain.settlement import Settlement
 
 class Marks(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    What a store keeps of the attempts so far; a claim tells it as the fields of the same names of `ClaimedJob`.
+    The marks of the attempts so far, as a store keeps them; a claim returns them as fields of `ClaimedJob`.
 
     The moments are those of the first release of their kind, by the store's clock.
     """
@@ -40,4 +40,4 @@ class Marks(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 NO_MARKS = Marks()
-"""Those of a new job."""
+"""The marks of a new job."""

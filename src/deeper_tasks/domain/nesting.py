@@ -15,7 +15,7 @@ are called from, others often at 256 or 128.
 """
 
 MAX_READABLE_NESTING = 200
-"""What is read back of a store, where a few levels stand around a value. What is deeper counts as damaged."""
+"""The depth that is read back of a store, a few levels around a value included. Deeper documents count as damaged."""
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _BRACKETS = b"[]{}"

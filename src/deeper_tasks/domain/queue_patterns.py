@@ -33,7 +33,7 @@ class QueuePattern(Struct, frozen=True, kw_only=True):
 
 class ServedQueues:
     """
-    What the entries of one worker, or of several together, serve: names of queues, and patterns.
+    The queues that the entries of one worker, or of several together, serve: names, and patterns.
 
     Of the entries that fit a queue one serves it: the exact name, or else the longest pattern.
 

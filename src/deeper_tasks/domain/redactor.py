@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from deeper_tasks.domain.text import class_name
 
 WITHHELD = "***"
-"""What stands in the place of a secret."""
+"""The text that replaces a secret."""
 
 SECRET_NAMES = (
     "password",

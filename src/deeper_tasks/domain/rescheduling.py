@@ -55,7 +55,7 @@ def moved_expiry(expires_at: datetime, *, was: datetime, due: datetime) -> datet
     """
     Return the expiry of a job whose due time moves from `was` to `due`: it moves by the same shift.
 
-    One that lies before the due time, as it may while a retry is waited for, is never brought
+    An expiry that lies before the due time, as it may while a retry is waited for, is never brought
     forward: the job would be dead at the moment that it is called to run.
     """
     if due >= was:

@@ -147,7 +147,7 @@ class Fired(Struct, frozen=True, kw_only=True):
 
 
 class RunNow(Struct, frozen=True, kw_only=True):
-    """What a run apart from the due times did: the entry after it, and what became of its job."""
+    """The outcome of a run apart from the due times: the entry after it, and what became of its job."""
 
     entry: ScheduleEntry
     job: Insertion

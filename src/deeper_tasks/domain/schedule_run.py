@@ -34,7 +34,7 @@ class RunOutcome(StrEnum):
     REPAIRED = "repaired"
     """It lay impossibly far ahead (a clock was wrong) and was put back; it made no job."""
     UNREADABLE = "unreadable"
-    """What became of it cannot be read: the row of the history is damaged."""
+    """The run's outcome cannot be read: the row of the history is damaged."""
 
 
 class PlannedRun(Struct, frozen=True, kw_only=True):

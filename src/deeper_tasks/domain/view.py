@@ -10,7 +10,7 @@ from msgspec import Struct
 
 class View(Struct, frozen=True):
     """
-    What all values that are returned have in common, and all events: they can be told as plain JSON.
+    The base of all returned values and of all events: they can be written as plain JSON.
 
     The command's `--json` is made in the same way.
     """

@@ -26,7 +26,7 @@ class WaitReason(StrEnum):
 
 
 class WaitingFor(View, frozen=True, kw_only=True):
-    """What a job waits for; `message` says it in one line, `until` is when it ends, where that is known."""
+    """The reason why a job waits; `message` says it in one line, `until` is when the wait ends, where that is known."""
 
     reason: WaitReason
     message: str

@@ -124,7 +124,7 @@ class JobRescheduled(JobEvent, frozen=True, kw_only=True):
     """
     A job that waits was given another due time, by request. It is in `state` now.
 
-    One that is `pending` was put to now, or called to run now.
+    A job that is `pending` was put to now, or called to run now.
     """
 
     state: State
@@ -242,20 +242,20 @@ class ScheduleRepaired(Event, frozen=True, kw_only=True):
 
 
 class SchedulePaused(Event, frozen=True, kw_only=True):
-    """Somebody paused a recurring task."""
+    """An operator paused a recurring task."""
 
     name: str
 
 
 class ScheduleResumed(Event, frozen=True, kw_only=True):
-    """Somebody had a recurring task go on; it is due next at `next_run`."""
+    """An operator had a recurring task go on; it is due next at `next_run`."""
 
     name: str
     next_run: datetime
 
 
 class ScheduleRemoved(Event, frozen=True, kw_only=True):
-    """A recurring task was removed: by somebody, or because the code no longer declares it."""
+    """A recurring task was removed: by an operator, or because the code no longer declares it."""
 
     name: str
     was_declared: bool = False

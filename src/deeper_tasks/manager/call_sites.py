@@ -55,7 +55,7 @@ def _lines(node: ast.AST, names: set[str]) -> Iterator[int]:
             # A statement of its own keeps nothing.
             continue
         if isinstance(child, ast.Call):
-            # What is an argument of another call is passed on, to gather(…) or create_task(…) for example.
+            # An argument of another call is passed on, to gather(…) or create_task(…) for example.
             if (
                 isinstance(child.func, ast.Attribute)
                 and child.func.attr == "enqueue"

@@ -53,7 +53,7 @@ def to_filter(**conditions: Unpack[Conditions]) -> JobFilter:
         worker_module=module,
         task=task,
         tag=tag,
-        # What a worker has claimed and not begun is shown as pending.
+        # A job that a worker has claimed and not begun is shown as pending.
         has_begun=states == _RUNNING,
     )
 

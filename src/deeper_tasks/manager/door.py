@@ -70,7 +70,7 @@ def to_calls(calls: object) -> list[TaskCall]:
             message = f"calls[{index}] cannot be a `{type(call).__qualname__}`; give a list of calls: [task.call(…), …]"
             for each in listed:
                 if inspect.iscoroutine(each):
-                    # Those of `task.enqueue(…)`, or of the function: it is told here, and needs no warning besides.
+                    # A coroutine of `task.enqueue(…)`, or of the function: this error tells of it, no warning besides.
                     each.close()
             raise InvalidOptionError(message)
     return listed

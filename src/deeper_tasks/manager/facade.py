@@ -356,7 +356,7 @@ class Facade(ManagerHabits, ABC):
         """
         Remove a recurring task and its history; jobs it has made stay. Raises ScheduleNotFoundError.
 
-        One that stands in the code is not brought back by a worker that starts, as long as its
+        An entry that the code declares is not brought back by a worker that starts, as long as its
         definition there stays the same; a change brings it back, and so does `resume_recurring_task`.
         """
         await self._ready_to_tell()

@@ -82,7 +82,7 @@ class Fleet:
         busy = self._busy[node_id] = Counter()
         for each in sorted(held, key=lambda jobs: jobs.queue):
             entry = served.entry_for(each.queue) or each.queue
-            # What is so short that its start is not told runs all the same.
+            # A job that is so short that its start is not reported runs all the same.
             running = max(each.begun, min(each.claimed, free[entry]))
             free[entry] = max(0, free[entry] - running)
             busy[entry] += running

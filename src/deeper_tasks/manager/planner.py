@@ -30,7 +30,7 @@ _LONGEST_NAME = 200
 
 class Planner:
     """
-    What can be done about the entries of recurring tasks.
+    The operations on the entries of recurring tasks.
 
     Where an entry must be there, ScheduleNotFoundError; where it must be sound too, DamagedError.
     """

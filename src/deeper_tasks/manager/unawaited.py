@@ -44,7 +44,7 @@ def _listen() -> None:
     """
     Be asked by Python at the end of each coroutine that was never awaited, and of no other: awaited ones cost nothing.
 
-    What warns of them today is called too, so the RuntimeWarning stays as it is.
+    The hook that warned of them before is called too, so the RuntimeWarning stays as it is.
     """
     warn = getattr(warnings, "_warn_unawaited_coroutine", None)
     if warn is None:

@@ -21,7 +21,7 @@ USAGE = 2
 STUCK = 75
 """That of one which a task keeps from going on, in a thread or on its loop: it ended to be started again."""
 _UNSTARTED = frozenset({-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGINT})
-"""Those of one that was told to stop while it was starting, before it could take the signal in order."""
+"""The exit codes of a process that was told to stop while it was starting, before it could take the signal in order."""
 
 StartChild = Callable[[int, Callable[[], None]], Child]
 """Starts a process for a post, by its index, which has the function called when there is news."""

@@ -38,7 +38,7 @@ _WRITTEN_SO = (
 _NO_KEYS = (bool, type(None), tuple, frozenset, msgspec.Struct)
 # Pydantic's warnings would show values, and the comparison finds what they warn of.
 _DUMP: dict[str, Any] = {"mode": "json", "by_alias": True, "round_trip": True, "warnings": "none"}
-# What Pydantic says of its own, without the text of a serializer's error.
+# Pydantic's own words, without the text of a serializer's error.
 _UNWRITTEN = re.compile(r"Error calling function `[^`]*`: \w+|Unable to serialize unknown type: <class '[^']*'>")
 _UNREADABLE = (
     ", and the annotated type cannot be read from JSON; annotate one that can be, "

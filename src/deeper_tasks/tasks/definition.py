@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 class TaskOptions(TypedDict, total=False):
     """
-    What may be said about a task. Those named as in `EnqueueOptions` are its defaults; None means the settings'.
+    The options of a task. Those named as in `EnqueueOptions` are the defaults of its jobs; None means the settings'.
 
     `executor`: where it runs; by default a coroutine on the loop, another function
     in a thread. `retry_on` and `fail_on`: exceptions that another attempt may mend,

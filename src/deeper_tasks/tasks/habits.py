@@ -68,7 +68,7 @@ HABITS = {
         "it belongs to the task: @manager.task(…)",
     ),
 }
-"""What becomes here of an option that is unknown where it was given: of another library, or ours at another place."""
+"""The advice for an option that is unknown where it was given: of another library, or ours at another place."""
 
 _ENQUEUE = "write 'await {task}.enqueue(…)', or '{task}.sync.enqueue(…)' in code that is not async"
 _OPTIONS = f"{_ENQUEUE}; options go in between: {{task}}.with_options(delay_seconds=60).enqueue(…)"

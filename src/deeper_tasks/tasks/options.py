@@ -38,7 +38,7 @@ Seconds = float | timedelta
 
 class EnqueueOptions(TypedDict, total=False):
     """
-    What may be said about one enqueue. Durations are seconds or a `timedelta`; None means the default.
+    The options of one enqueue. Durations are seconds or a `timedelta`; None means the default.
 
     `queue`: 1 to 128 characters without spaces, commas, colons, `=` and `*`; it is made by its
     first job. `priority`: -100 to 100, lower runs first. `max_attempts`: 1 to 1000, the

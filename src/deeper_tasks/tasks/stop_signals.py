@@ -14,7 +14,7 @@ _TIMEOUT = frozenset({Stop.TIMEOUT})
 
 class StopSignals(Struct, kw_only=True, eq=False):
     """
-    What the worker and the handler of one attempt know of its stops. Safe to read from any thread.
+    The stops of one attempt, as its worker and its handler know them. Safe to read from any thread.
 
     Attributes:
         timeout: how long the handler may run; None without a limit.

@@ -36,7 +36,7 @@ class ExecutorKind(StrEnum):
 
 
 class ArgumentCheck(StrEnum):
-    """What is checked of arguments when they are enqueued."""
+    """The checks of arguments when they are enqueued."""
 
     VALUES = "values"
     SIGNATURE = "signature"

@@ -38,7 +38,7 @@ from deeper_tasks.domain.schedule_run import ScheduleRun
 from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
 
 _BEYOND = ("begin", "compact", "diagnose", "migration_script", "walk")
-"""What a store may have besides the protocol: `Transacting`, `Compacting`, `Diagnosable`, `Scripting`, `Walking`."""
+"""Optional parts of a store: `Transacting`, `Compacting`, `Diagnosable`, `Scripting`, `Walking`."""
 
 
 class Proxy:

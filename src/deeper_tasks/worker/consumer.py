@@ -144,7 +144,7 @@ class Consumer:
         return self._rest() if self._is_dry else _NO_PAUSE
 
     def hint(self) -> None:
-        """Claim again soon: somebody says that there are jobs."""
+        """Claim again soon: a hint says that there are jobs."""
         self._is_dry = False
         self._wake()
 

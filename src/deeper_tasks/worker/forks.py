@@ -24,7 +24,7 @@ _FAILED = 1
 
 
 class _Fork(threading.local):
-    """What a fork that this thread makes is told of the moment before."""
+    """The state of this thread just before its fork, for the forked process."""
 
     loop: asyncio.AbstractEventLoop | None = None
     mask: set[int] | None = None
@@ -85,7 +85,7 @@ def _before() -> None:
         with suppress(RuntimeError):
             _fork.loop = asyncio.get_running_loop()
     if _handled:
-        # One that comes at once waits until the copy takes it as its own.
+        # A signal that comes at once waits until the copy takes it as its own.
         _fork.mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, _handled)}
 
 

@@ -46,7 +46,7 @@ def find_place(manager: object, *, first: Iterable[str] = ()) -> str | None:
 
 
 def _attribute_of(module: ModuleType, value: object) -> str | None:
-    # What is in sys.modules need not be a module, and may import something for each attribute that it is asked for.
+    # An entry of sys.modules need not be a module, and may import something for each attribute that is read.
     held = getattr(module, "__dict__", None)
     if not isinstance(held, dict):
         return None

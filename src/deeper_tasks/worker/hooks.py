@@ -77,7 +77,7 @@ class HookRun:
 
         `tell` is called before each, with its name in words; without it, the log names one that takes long.
 
-        What they set in their context is set in `context`. A plain `def` runs in a thread of its own.
+        The context variables that they set are set in `context`. A plain `def` runs in a thread of its own.
 
         Raises:
             HookError: a start hook failed; those after it were not called.
@@ -150,7 +150,7 @@ async def _wait_for_first(waited: set[asyncio.Task[Any]], *, hook: Hook | None) 
 
 
 Ended = tuple[object, BaseException | None]
-"""What a hook returned, or what it raised."""
+"""The value that a hook returned, or the error that it raised."""
 
 
 def check_hook(hook: Hook) -> Hook:

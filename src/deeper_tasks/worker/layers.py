@@ -17,9 +17,9 @@ _logger = logging.getLogger("deeper_tasks")
 
 _PATIENCE = 3.0
 """
-Seconds that middleware has to tidy up after a stop, before it is interrupted again.
+Seconds that middleware gets to clean up after a stop, before it is interrupted again.
 
-Shorter than what a worker that ends leaves to those whom it has told to stop.
+It is shorter than the time that a stopping worker leaves to the attempts that it interrupts.
 """
 
 Proceed = Callable[[], Awaitable[Settlement]]
@@ -42,7 +42,7 @@ class Layers:
         self._call = call
         self._middleware = middleware
         self._execute = execute
-        # What breaks off the statement of a transaction's thread; it is for the handler alone.
+        # It breaks off the statement of a transaction's thread, which is for the handler alone.
         self._interrupt_handler = attempt.interrupt
         self._innermost: Middleware | None = None
         self._interrupted: Middleware | None = None

@@ -63,7 +63,7 @@ class StallTimer:
 
 
 class _Block:
-    """What one job's code, or code of no job, has of a stall."""
+    """The share of one job's code, or of code of no job, in a stall."""
 
     def __init__(self, job: ClaimedJob | None) -> None:
         self.job = job
@@ -78,7 +78,7 @@ class LoopWatch:
     """
     Asks a loop that is not at rest for a sign ten times a second, and looks every `LOOK_INTERVAL` while it owes one.
 
-    What blocks it for `loop_stall_warning` is told of once, and so is its end; the code of another job is another
+    Code that blocks it for `loop_stall_warning` is reported once, and so is its end; the code of another job is another
     block. Where many together block it so long, the one that does then is told of. A loop blocked for too long, by the
     `last_resort`, ends the process: others rescue what it ran. `hook` gives the name of the hook that runs, if any. To
     be made in the loop.
@@ -165,7 +165,7 @@ class LoopWatch:
         for each in told:
             self._tell(partial(self._emit, LoopRecovered(after=_duration(each.seconds), **_about(each.job))))
         self._timer.reset()
-        # What is next in line behind a block may block the loop as well. A loop at rest is not woken.
+        # The next callback after a block may block the loop as well. A loop at rest is not woken.
         if block is None and (was_asked or has_nothing_to_do(self._loop_thread)):
             return self._pause
         self._ask()
@@ -183,7 +183,7 @@ class LoopWatch:
             # It went on while it was looked at: what was seen need not be what blocked it.
             return
         if seen.is_waiting:
-            # Not blocked: the machine is so busy that nobody's turn comes.
+            # The loop is not blocked: the machine is so busy that no thread of this process gets its turn.
             self._timer.reset()
             self._block = None
             return

@@ -201,7 +201,7 @@ class Settler:
         return [item for item in batch if item[1].id in states or (item[1].id, item[1].token) not in repeats]
 
     def _answer(self, answered: Sequence[Answered]) -> None:
-        """Tell what is written. It stays so, whatever goes wrong with those who are told."""
+        """Publish what is written. It stays written, whatever goes wrong in a subscriber."""
         try:
             self._on_settled(answered)
         except BaseException:

@@ -105,7 +105,7 @@ def _waiting_frames(task: asyncio.Task[object] | None) -> Iterator[FrameType]:
 
 
 def _is_plumbing(file: str) -> bool:
-    # What is installed lies below the standard library.
+    # Installed packages lie below the standard library.
     return file.startswith(_PLUMBING) or (file.startswith(_LIBRARY) and not file.startswith(_INSTALLED))
 
 

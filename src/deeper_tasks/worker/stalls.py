@@ -23,7 +23,7 @@ class Stalls:
     The latest stalls, by `time.monotonic`. Written by the thread that watches the loop, read in the loop.
 
     Only the time between two looks that saw the same callback, or step of a task, at work is known to be its job's.
-    The rest of a stall, in which any job's code may have run, is nobody's.
+    The rest of a stall, in which any job's code may have run, is charged to no job.
     """
 
     def __init__(self) -> None:

@@ -223,7 +223,7 @@ class Worker:
 
     @property
     def state(self) -> WorkerState:
-        """What the start hooks made in this process: the `current_job().state` of its coroutines and threads."""
+        """The state that the start hooks made in this process: `current_job().state` in its coroutines and threads."""
         return self._hooks.state
 
     def on_pulse(self, tell: TellPulse) -> None:
@@ -403,7 +403,7 @@ class Worker:
     @property
     def _is_busy(self) -> bool:
         if self.is_stuck and all(attempt.ignored for attempt in self._running()):
-            # What is left does not end, and would use up the grace period.
+            # The attempts that are left do not end, and would use up the grace period.
             return any(consumer.is_claiming for consumer in self._consumers.values())
         return any(consumer.is_busy for consumer in self._consumers.values())
 

@@ -186,7 +186,7 @@ def _claimed(record: Record) -> ClaimedJob:
         unfit_since=record.marks.unfit_since,
         is_quarantined=record.marks.is_quarantined,
         earlier_attempts=job.max_attempts - record.original_max_attempts,
-        # What the worker does not need may be damaged: it only shows.
+        # Fields that the worker does not need may be damaged: they are only shown.
         damage=tuple(each for each in job.damage if each.field in ClaimedJob.__struct_fields__),
         options=job.options,
     )

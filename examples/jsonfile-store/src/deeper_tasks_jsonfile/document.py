@@ -44,7 +44,7 @@ class Record(Struct, kw_only=True, omit_defaults=True):
         self.job = replace(self.job, **fields)
 
     def mark(self, marks: Marks) -> None:
-        """Set what is told to the attempts to come; everybody may see it."""
+        """Set the marks for the attempts to come. They hold no secret."""
         self.marks = marks
         self.change(
             unknown_since=marks.unknown_since, unfit_since=marks.unfit_since, is_quarantined=marks.is_quarantined

@@ -30,7 +30,7 @@ def put_schedule(document: Document, schedule: Schedule, *, now: datetime) -> Sc
     next_run = first_run(schedule, known, now=now)
     entry = ScheduleEntry(schedule=schedule, next_run=next_run)
     if known is not None and known.damage:
-        # What cannot be read is put right; a pause stays one.
+        # The parts that cannot be read are put right; a pause stays one.
         entry = replace(entry, paused_at=None if known.paused_at is None else now)
     elif known is not None:
         entry = replace(known, schedule=schedule, next_run=next_run)

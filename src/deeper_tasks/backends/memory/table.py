@@ -21,7 +21,7 @@ from deeper_tasks.domain.unique import Unique, outlives_deletion
 
 
 class Gate:
-    """What a claim lets through: of those in quarantine only the first so many. The others are `held_back`."""
+    """The filter of a claim: of the jobs in quarantine it passes only the first so many. The others are `held_back`."""
 
     __slots__ = ("_places", "held_back")
 

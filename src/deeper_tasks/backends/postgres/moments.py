@@ -21,7 +21,7 @@ _CYCLE_YEARS, _CYCLE = 400, timedelta(days=146_097)
 
 
 class BeyondCalendar(datetime):
-    """What stands in for such a moment: `EARLIEST` or `LATEST`. `stored` is how PostgreSQL writes it."""
+    """The substitute for such a moment: `EARLIEST` or `LATEST`. `stored` is how PostgreSQL writes it."""
 
     stored: str
 

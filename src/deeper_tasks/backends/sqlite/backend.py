@@ -226,7 +226,7 @@ class SQLiteBackend:
     def _make_ready_inside(self, cursor: sqlite3.Cursor) -> None:
         """Make the schema in the caller's transaction: the writing thread would wait for the end of that."""
         self._has_made_inside |= schema.make_ready(cursor, create=True)
-        # What a caller's transaction has made here may be rolled back with it.
+        # A table that a caller's transaction has made here may be rolled back with it.
         self._is_ready = not self._has_made_inside
 
     # consume

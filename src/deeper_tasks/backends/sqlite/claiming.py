@@ -140,7 +140,7 @@ ORDER BY priority, scheduled_at, id
 
 
 _MAY_BE_DAMAGED = "\N{REPLACEMENT CHARACTER}"
-"""What a text that is no valid UTF-8 reads with, and some that are whole."""
+"""The replacement character: a text that is no valid UTF-8 reads with it, and so do some that are whole."""
 _NONE = "[]"
 _list_of_rowids = msgspec.json.Decoder(list[int])
 _names = msgspec.json.Decoder(list[str])
@@ -200,7 +200,7 @@ def claim(
     moves: Counter[counters.Move] = Counter({(each, _PENDING, _RUNNING): n for each, n in taken.items()})
     counters.count_moves(connection, moves, now=now)
     for job in jobs[slots:]:
-        # Nobody else has seen them yet, and a copy of each would cost ten times as much.
+        # No other code has seen them yet, and a copy of each would cost ten times as much.
         msgspec.structs.force_setattr(job, "has_started", False)
     return Claim(jobs=jobs)
 

@@ -23,7 +23,7 @@ _PRIVATE = 0o660
 C = TypeVar("C", bound=sqlite3.Connection)
 
 UNREADABLE = (*reading.UNREADABLE, sqlite3.OperationalError)
-"""What a statement that reads many rows at once, or the reading of its answer, raises because of a damaged one."""
+"""The errors that a statement over many rows, or the reading of its answer, raises because of a damaged row."""
 
 OLDEST_SQLITE = (3, 37, 0)
 

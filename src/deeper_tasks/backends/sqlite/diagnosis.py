@@ -221,7 +221,7 @@ def _examine_counters(connection: sqlite3.Connection, path: Path, *, deep: bool)
     more = f" and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
     yield fault(
         "counters",
-        f"they count {'; '.join(told[:_MOST_NAMED])}{more}: somebody has changed the tables by hand",
+        f"they count {'; '.join(told[:_MOST_NAMED])}{more}: the tables were changed by hand",
         f"sqlite3 {quote(str(path))} {quote(MEND)}",
     )
 

@@ -1,4 +1,4 @@
-"""The jobs: dead letters and error rates, runs that outlast their timeout, tasks that nobody knows."""
+"""The jobs: dead letters and error rates, runs that outlast their timeout, tasks that no worker knows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queues: work that nobody serves, pauses that somebody forgot, lines that grow."""
+"""The queues: work that no worker serves, pauses that were forgotten, lines that grow."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ _CHECK = "workers"
 
 
 def examine(scene: Scene) -> list[Finding]:
-    """Return what is found about the workers. Queues that nobody serves are told with the queues."""
+    """Return what is found about the workers. Queues that no worker serves are reported with the queues."""
     living = [worker for worker in scene.overview.workers if worker.is_alive]
     silent = [worker for worker in scene.overview.workers if not worker.is_alive]
     findings = []

@@ -90,7 +90,7 @@ def fields_of(damage: tuple[Damage, ...]) -> list[str]:
 
 class DamageConformance:
     """
-    What holds for a store whose rows can be damaged: by hand, by another program, by a disk.
+    The contract of a store whose rows can be damaged: by hand, by another program, by a disk.
 
     Its test class gives it the fixture `damage`, a `Damager`.
     """

@@ -46,7 +46,7 @@ _COMES_BACK = (End.RELEASE, End.SNOOZE, End.RETRY)
 
 
 class EarlierAttemptsConformance:
-    """What holds for `ClaimedJob.unknown_since`, `unfit_since` and `is_quarantined`."""
+    """The contract of `ClaimedJob.unknown_since`, `unfit_since` and `is_quarantined`."""
 
     async def test_a_new_job_has_no_earlier_attempts_to_tell_of(self, backend: Backend) -> None:
         job = await put_running(backend, await join(backend))

@@ -29,7 +29,7 @@ _JOB: dict[str, Any] = {"task": "shop.pay", "queue": "till"}
 
 
 class MovedConformance:
-    """What holds for `MovedJob`: enough to tell of a job as its worker would have."""
+    """The contract of `MovedJob`: it holds enough to report a job as its worker would have."""
 
     @pytest.mark.parametrize(("max_attempts", "state"), [(1, State.DISCARDED), (2, State.PENDING)])
     async def test_a_rescue_tells_of_each_job_with_the_attempt_that_was_lost(

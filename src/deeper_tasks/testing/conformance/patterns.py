@@ -36,7 +36,7 @@ async def queues_of(
 
 
 class PatternConformance:
-    """What holds for `claim` with a pattern."""
+    """The contract of `claim` with a pattern."""
 
     async def test_a_pattern_takes_jobs_of_all_queues_whose_names_begin_so(self, backend: Backend) -> None:
         node = await join(backend)
@@ -75,7 +75,7 @@ class PatternConformance:
             served.append(after[-1])
         assert "".join(served) == "abcabca"
         assert await queues_of(backend, node, TENANTS, limit=2, after="tenant-b") == ["tenant-c", "tenant-a"]
-        # One that is no more, or never was in the pattern.
+        # A queue that is gone, or that the pattern never matched.
         assert await queues_of(backend, node, TENANTS, limit=1, after="tenant-aa") == ["tenant-b"]
         assert await queues_of(backend, node, TENANTS, limit=1, after="zebra") == ["tenant-a"]
 

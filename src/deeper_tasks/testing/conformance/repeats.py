@@ -33,7 +33,7 @@ from deeper_tasks.testing.conformance.scene import (
 ALL = JobFilter()
 LATER = NOW + 2 * HOUR
 Between = Callable[[Backend, NodeId, Sequence[Settlement]], Awaitable[object]]
-"""What is done with the jobs between a settle and its repeat, by the worker `node` among others."""
+"""The calls between a settle and its repeat, some of them by the worker `node`."""
 
 
 async def _nothing(_backend: Backend, _node: NodeId, _sent: Sequence[Settlement]) -> None:
@@ -149,7 +149,7 @@ def _name(between: Between) -> str:
 
 
 class RepeatConformance:
-    """What holds for a settle that is sent again."""
+    """The contract of a settle that is sent again."""
 
     @pytest.mark.parametrize("between", _SPARED, ids=_name)
     async def test_a_settle_sent_again_is_answered_with_the_state_it_led_to(

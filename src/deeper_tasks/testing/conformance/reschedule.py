@@ -51,7 +51,7 @@ async def fields_of(backend: Backend, job_id: JobId) -> tuple[State, datetime, d
 
 
 class RescheduleConformance:
-    """What holds for `reschedule`."""
+    """The contract of `reschedule`."""
 
     @pytest.mark.parametrize("before", sorted(MAY_BE_RESCHEDULED))
     async def test_a_waiting_job_waits_until_the_moment_that_it_is_put_to(

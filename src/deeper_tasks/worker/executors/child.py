@@ -108,7 +108,7 @@ def _serve(connection: socket.socket, news: _News, hooks: ChildHooks) -> None:
             return
         stops = ChildStops(connection)
         try:
-            # What a handler sets in its context ends with it, as it does on the loop and in threads.
+            # The changes that a handler makes in its context end with it, as on the loop and in threads.
             settlement = hooks.base.fresh().run(_run, frame, news, stops, hooks)
         except BaseException as error:
             if stops.has_begun:

@@ -12,7 +12,7 @@ _OF_THE_SYSTEM = frozenset({signal.SIGKILL, signal.SIGSTOP})
 
 
 def reset_signals() -> None:
-    """Undo what is inherited: block nothing, and ignore nothing, as a shell has a program in the background do."""
+    """Unblock all signals and ignore none; a program that a shell starts in the background inherits ignored ones."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in signal.valid_signals() - _OF_PYTHON - _OF_THE_SYSTEM:
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -23,9 +23,9 @@ def reset_signals() -> None:
 
 class HeldSignals:
     """
-    Signals that this process takes and passes over, until `give_back`.
+    Signals whose arrival has no effect on this process, until `give_back`.
 
-    By a handler, not by ignoring them: what is ignored stays so in every program that is started.
+    They have a handler that does nothing. An ignored signal would stay ignored in every program that is started.
     """
 
     def __init__(self, *numbers: int) -> None:
@@ -33,7 +33,7 @@ class HeldSignals:
         self.hold(*numbers)
 
     def hold(self, *numbers: int) -> None:
-        """Hold these too; and again those for which the application has set handlers since, to be given back later."""
+        """Hold these signals too, and again those for which the application has set handlers since."""
         for number in {*self._before, *numbers}:
             current = signal.getsignal(number)
             if current is not _pass_over:
@@ -41,10 +41,10 @@ class HeldSignals:
                 signal.signal(number, _pass_over)
 
     def give_back(self) -> None:
-        """Restore what was there."""
+        """Restore the handlers that were set before."""
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _pass_over(number: int, frame: FrameType | None) -> None:
-    """Do nothing, and wake whatever waits."""
+    """Do nothing; the arrival of the signal alone wakes a call that waits."""

@@ -28,7 +28,7 @@ class _Setting(NamedTuple):
 
 class Surroundings:
     """
-    What is around a job in its process, as it was when this was made, in the main thread and after the start hooks.
+    The surroundings of a job in its process, as they were when this was made, in the main thread after the start hooks.
 
     `loop` is the event loop that the jobs share, if they do. Not here is what code may set once for all jobs that
     follow, such as when it imports a library: globals of modules, environment variables, filters of warnings, threads,

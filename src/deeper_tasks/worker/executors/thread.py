@@ -84,7 +84,7 @@ class ThreadExecutor:
         return await await_in(context, attempt, call, value, ran_for=ran_for, now=self._now, stalls=self._stalls)
 
     async def _until_ended(self, running: concurrent.futures.Future[Any]) -> None:
-        """Wait for the end of what runs in a thread, however often the one who waits is cancelled, until `close`."""
+        """Wait for the end of what runs in a thread, however often the waiting task is cancelled, until `close`."""
         while not (running.done() or self._is_closed):
             with suppress(BaseException):
                 # Its end is no news any more. That `wrap_future` passes a cancellation on comes too late.

@@ -27,7 +27,7 @@ ORDER BY queue, state
 MANY_MOVES = 50_000
 _MOST_NAMED = 5
 _MOST_AT_ONCE = 2**31 - 1
-"""What one move can count."""
+"""The highest number that one move can count."""
 
 
 async def examine(connection: Connection, schema: str, *, deep: bool) -> list[Finding]:
@@ -37,7 +37,7 @@ async def examine(connection: Connection, schema: str, *, deep: bool) -> list[Fi
         return [
             warning(
                 "counters",
-                f"they are {moves:,} moves or more behind: statistics take long, for nobody folds them",
+                f"they are {moves:,} moves or more behind: statistics take long, because no worker folds them",
                 "run a worker: each of them folds, a few thousand a second",
             )
         ]
@@ -68,7 +68,7 @@ async def _recounted(connection: Connection, schema: str) -> Finding:
     )
     return fault(
         "counters",
-        f"they count {'; '.join(told[:_MOST_NAMED])}{more}: somebody has changed the tables by hand",
+        f"they count {'; '.join(told[:_MOST_NAMED])}{more}: the tables were changed by hand",
         remedy,
     )
 

@@ -5,7 +5,7 @@
 -- The settings leave the planner no choice, whatever its statistics say.
 --
 -- Errors: DT001, an id, which is the message, is there with another task or other arguments; DT002, this is not the
--- store that was meant; DT003, the transaction's snapshot is older than the store; 40001 or 23505, somebody inserts or ends the same at this moment, try again. No ON CONFLICT for
+-- store that was meant; DT003, the transaction's snapshot is older than the store; 40001 or 23505, another transaction inserts or ends the same at this moment, try again. No ON CONFLICT for
 -- the ids: it would log each row a second time, for what almost never happens.
 CREATE FUNCTION insert_jobs(
     _store uuid,

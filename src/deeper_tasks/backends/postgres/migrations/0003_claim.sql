@@ -145,7 +145,7 @@ $$;
 -- claims, expired, or in quarantine. Where more are in quarantine than may be taken, it begins again, for the first of
 -- these only.
 --
--- While somebody's long transaction keeps the dead rows of the claims before, only the queues of _known are looked at,
+-- While a long transaction of another session keeps the dead rows of the claims before, only the queues of _known are looked at,
 -- which come in turn, and in each only the stretches of its line from _known_from to _known_to. See frontier.py.
 CREATE FUNCTION lock_in_turn(
     _prefix text,
@@ -274,7 +274,7 @@ $$;
 -- the second gives what the first took. By its node, shared: a rescue of the node, which takes it alone, comes before
 -- the claim, which then sees that the node is lost, or after it, and then sees its jobs.
 --
--- While somebody's long transaction keeps the dead rows of the claims before, the search goes through all of them. Told
+-- While a long transaction of another session keeps the dead rows of the claims before, the search goes through all of them. Told
 -- how far the jobs of each priority were taken (_priorities and _floors), it begins there; see frontier.py.
 --
 -- Of the jobs in quarantine only the first _quarantined are taken: where the search met more, it is made once more, and
