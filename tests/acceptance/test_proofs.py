@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CHANGES = 24
+CHANGES = 12
 SHORT = {
     "PROOFS_CRON_CHANGES": str(CHANGES),
     "PROOFS_CRON_FIRST": "2010",
