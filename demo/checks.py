@@ -53,7 +53,7 @@ class Evidence:
     sync_delay_seconds: float
 
     def was_lost(self, job_id: str) -> bool:
-        """Whether a worker died while it ran this job."""
+        """Whether a worker died while it held this job for a run."""
         status = self.statuses.get(job_id)
         return status is not None and any(error.kind == "WorkerLost" for error in status.errors)
 

@@ -160,5 +160,6 @@ def is_spared_by_rescue(*, attempt: int, max_attempts: int, has_started: bool) -
 
 
 def worker_lost(node: NodeId) -> ErrorReport:
-    """Return why an attempt failed whose worker died."""
-    return ErrorReport(kind="WorkerLost", message=f"the worker {node} died while it ran this job")
+    """Return why an attempt failed whose worker died: after the claim for a slot, maybe before the handler began."""
+    message = f"the worker {node} died while it held this job for a run; whether the job's code had begun is not known"
+    return ErrorReport(kind="WorkerLost", message=message)

@@ -42,7 +42,8 @@ class EnqueueOptions(TypedDict, total=False):
 
     `queue`: 1 to 128 characters without spaces, commas, colons, `=` and `*`; it is made by its
     first job. `priority`: -100 to 100, lower runs first. `max_attempts`: 1 to 1000, the
-    first included. `timeout_seconds` is for one attempt; `math.inf`: no limit.
+    first included; with 1 a job whose worker dies after the claim for a slot is discarded, also where
+    its code had not begun. `timeout_seconds` is for one attempt; `math.inf`: no limit.
     `retry_delay_seconds` is the first delay of the backoff, which doubles up to
     `max_retry_delay_seconds`. `tags`: at most 50, for
     lists; `meta`: JSON of at most 64 KiB and 100 levels, for the handler. `expires_in_seconds`: a job

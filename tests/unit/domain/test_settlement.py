@@ -1,9 +1,11 @@
 """The state that the end of an attempt leads to."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.settlement import (
     STATE_AFTER,
     UNCOUNTED,
@@ -11,9 +13,11 @@ from deeper_tasks.domain.settlement import (
     is_spared_by_rescue,
     state_after,
     state_after_rescue,
+    worker_lost,
 )
 from deeper_tasks.domain.state import State
 
+_DOCS = Path(__file__).parents[3] / "docs"
 NO_DELAY = timedelta(0)
 MINUTE = timedelta(minutes=1)
 
@@ -70,3 +74,9 @@ def test_a_rescued_job_runs_again_unless_it_had_started_its_last_attempt(attempt
 def test_a_rescued_job_that_was_to_be_cancelled_is_cancelled(attempt, has_started):
     state = state_after_rescue(attempt=attempt, max_attempts=3, has_started=has_started, is_cancel_requested=True)
     assert state is State.CANCELLED
+
+
+def test_the_error_of_a_lost_job_does_not_say_that_its_code_ran_and_the_docs_quote_it():
+    error = worker_lost(NodeId("…"))
+    assert error.message.endswith("held this job for a run; whether the job's code had begun is not known")
+    assert f"\n{error.kind}: {error.message}\n" in (_DOCS / "explanation" / "delivery.md").read_text("utf-8")
