@@ -8,7 +8,7 @@ from workshop import perilous
 from deeper_tasks import BackgroundTaskManager, State
 
 ENDED = (State.COMPLETED, State.FAILED, State.DISCARDED, State.CANCELLED)
-SOON = {"heartbeat_seconds": 1, "lease_seconds": 4, "poll_interval_seconds": 0.2}
+SOON = {"heartbeat_seconds": 1, "lease_seconds": 4, "poll_interval_seconds": 0.05}
 
 
 @pytest.fixture

@@ -291,6 +291,8 @@ def test_a_job_from_the_command_line_is_run_and_a_signal_ends_the_worker_in_orde
     ]
     assert "second one gives them back at once" in worker.lines[5]
     assert " INFO    started attempt 1, " in worker.lines[7]
+    # The store was there: nothing is said of a new one.
+    assert not any("empty store" in line for line in worker.lines)
 
 
 def test_a_second_signal_gives_back_at_once_what_runs(start, deeper, ask):
@@ -470,14 +472,6 @@ def test_a_worker_that_makes_a_new_store_says_so_once_and_loudly(start, folder, 
     assert sum("made a new, empty store" in line for line in worker.lines) == 1
 
 
-def test_a_worker_of_a_store_that_is_there_says_nothing_of_the_kind(start):
-    worker = start("shop:manager")
-    worker.wait_for("started, serving")
-    worker.process.send_signal(signal.SIGTERM)
-    assert worker.end() == 0
-    assert not any("empty store" in line for line in worker.lines)
-
-
 def test_a_supervisor_says_once_what_it_runs_and_its_processes_tell_who_they_are(start, folder):
     worker = start("shop:manager", "--processes", "2", "--queues", "default:3", "--health-port", "0")
     worker.wait_for("second one gives them back")
@@ -566,21 +560,23 @@ def test_a_supervisor_starts_a_worker_again_whose_start_hook_fails(start, folder
     assert (folder / "closed").exists()
 
 
-@pytest.mark.parametrize("task", ["in_a_process", "in_a_thread"])
-def test_what_a_job_logs_is_written_as_the_worker_writes_with_the_id_of_the_job(start, deeper, folder, task):
+def test_what_a_job_logs_is_written_as_the_worker_writes_with_the_id_of_the_job(start, deeper, folder):
     (folder / "logged.py").write_text(LOGGED)
-    job = deeper("enqueue", f"logged.{task}", "--unchecked", *STORE).stdout.strip()
+    tasks = {"logged.in_a_process": "there", "logged.in_a_thread": "here"}
+    jobs = {task: deeper("enqueue", task, "--unchecked", *STORE).stdout.strip() for task in tasks}
     worker = start("logged:manager", "--log-format", "json", stdout=subprocess.PIPE)
-    worker.wait_for("completed in")
+    for _ in jobs:
+        worker.wait_for("completed in")
     worker.process.send_signal(signal.SIGTERM)
     assert worker.end() == 0
     printed = worker.process.stdout.read()
     worker.process.stdout.close()
     lines = [json.loads(line) for line in worker.lines]
-    [line] = [line for line in lines if line["logger"] == "logged"]
-    assert (line["level"], line["job_id"], line["task"], line["attempt"]) == ("info", job, f"logged.{task}", 1)
-    assert line["message"] == f"hello from {'there' if task == 'in_a_process' else 'here'}"
-    assert printed == ("to stdout\n" if task == "in_a_process" else "")
+    logged = [line for line in lines if line["logger"] == "logged"]
+    assert sorted(
+        (line["task"], line["level"], line["job_id"], line["attempt"], line["message"]) for line in logged
+    ) == [(task, "info", jobs[task], 1, f"hello from {where}") for task, where in tasks.items()]
+    assert printed == "to stdout\n"
 
 
 LEAVES = ["itself", "gather", "kept", "group", "to_thread", "task", "callback", "timer", "thread", "done"]

@@ -165,16 +165,14 @@ async def result_of(bench, task, *args):
     return json.loads(settlement.result)
 
 
-@pytest.mark.parametrize(
-    ("how", "kind"), [("of a row", "LookupError"), ("misnamed", "Misnamed"), ("nested deep", "ExceptionGroup")]
-)
-async def test_an_error_without_a_repr_is_told_as_itself_and_spoils_no_other_job(bench, tasks, how, kind):
+async def test_an_error_without_a_repr_is_told_as_itself_and_spoils_no_other_job(bench, tasks):
     before = await result_of(bench, tasks["fine"])
-    for where in ("fails", "fails_in_a_wrapper", "fails_in_asyncio_run", "fails_in_a_part"):
-        settlement = await bench.run(tasks[where], how)
-        if where in ("fails", "fails_in_a_wrapper"):
-            assert settlement.error.kind == kind
-        assert await result_of(bench, tasks["fine"]) == before
+    for how, kind in (("of a row", "LookupError"), ("misnamed", "Misnamed"), ("nested deep", "ExceptionGroup")):
+        for where in ("fails", "fails_in_a_wrapper", "fails_in_asyncio_run", "fails_in_a_part"):
+            settlement = await bench.run(tasks[where], how)
+            if where in ("fails", "fails_in_a_wrapper"):
+                assert settlement.error.kind == kind, (how, where)
+            assert await result_of(bench, tasks["fine"]) == before, (how, where)
 
 
 async def test_a_job_meets_nothing_that_another_has_changed(bench, tasks):
