@@ -167,7 +167,7 @@ async def test_line_3_a_stale_workers_end_is_refused(manager):
     assert await manager.backend.settle([_end(first)]) == []
     (second,) = await _take(manager, fresh, token="two")
     assert await manager.backend.settle([_end(first, End.DISCARD)]) == []
-    assert (await manager.get_task_status(job)).status is State.RUNNING
+    assert (await manager.backend.get(job)).state is State.RUNNING
     assert [settled.state for settled in await manager.backend.settle([_end(second)])] == [State.COMPLETED]
     assert await manager.backend.settle([_end(first, End.FAIL)]) == []
     assert (await manager.get_task_status(job)).status is State.COMPLETED
