@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from shlex import quote
 
 import click
+from msgspec.structs import replace
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.cli.output import console, terminal_width, write_json
@@ -14,6 +16,7 @@ from deeper_tasks.cli.progress import spinner
 from deeper_tasks.cli.target import Target, takes_target
 from deeper_tasks.domain.finding import Finding, Severity, fault
 from deeper_tasks.errors import ConfigError, DeeperTasksError
+from deeper_tasks.manager.diagnosis import MANAGER
 
 
 @click.command(
@@ -40,8 +43,9 @@ def doctor(target: Target, *, deep: bool, is_full: bool) -> ExitCode:
 
     It looks at Python and the settings, the store and its place, the workers
     and the queues they serve, pauses, jobs that wait or run for too long, dead
-    letters, recurring tasks and the clock; with --app also at tasks that jobs
-    wait for and the application does not have. With --deep it reads every job,
+    letters, recurring tasks and the clock, and at jobs that wait for a task that
+    no live worker knows, or for code that their arguments fit; with --app also at
+    tasks that jobs wait for and the application does not have. With --deep it reads every job,
     and names those that are damaged. It changes nothing.
     """
     findings = [*examine_python(), *examine_settings(target)]
@@ -50,6 +54,7 @@ def doctor(target: Target, *, deep: bool, is_full: bool) -> ExitCode:
             findings += asyncio.run(_diagnosed(manager, deep=deep, on_check=on_check))
     except (DeeperTasksError, ExceptionGroup) as error:
         findings += _refusals(error)
+    findings = [_with_manager(finding, target.app) for finding in findings]
     severity = max((finding.severity for finding in findings), key=list(Severity).index)
     if target.as_json:
         write_json({"severity": severity, "findings": findings})
@@ -67,6 +72,13 @@ async def _diagnosed(manager: BackgroundTaskManager, **options: object) -> list[
         return await manager.diagnose(**options)  # type: ignore[arg-type]
     finally:
         await manager.close()
+
+
+def _with_manager(finding: Finding, app: str | None) -> Finding:
+    """Return a finding whose remedy names the manager that was given, so that it can be copied."""
+    if app is None or finding.remedy is None:
+        return finding
+    return replace(finding, remedy=finding.remedy.replace(MANAGER, quote(app)))
 
 
 def _refusals(error: Exception) -> list[Finding]:

@@ -47,6 +47,13 @@ def test_it_tells_what_it_found_and_how_to_mend_it(deeper, enqueue):
     assert "1 error, " in shown
 
 
+def test_the_remedies_name_the_manager_that_was_given(deeper, enqueue):
+    enqueue("post.welcome", "Ada")
+    shown = deeper("doctor", "--app", "shop:manager").stdout
+    assert "deeper worker shop:manager --queues emails:10" in shown
+    assert "module:manager" not in shown
+
+
 def test_many_findings_of_a_kind_are_told_as_one_unless_each_is_asked_for(deeper, enqueue):
     for number in range(9):
         for _ in range(1 + (number == 4)):

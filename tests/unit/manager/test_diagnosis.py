@@ -12,9 +12,10 @@ from deeper_tasks.domain.job import Job, JobOptions, JobSpec
 from deeper_tasks.domain.schedule import Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.state import State
 from deeper_tasks.manager import Overview, QueueOverview, WorkerOverview
-from deeper_tasks.manager.diagnosis import clock, jobs, queues, schedules, workers
+from deeper_tasks.manager.diagnosis import clock, jobs, queues, schedules, tasks, workers
 from deeper_tasks.manager.diagnosis.scene import Scene
 from deeper_tasks.tasks import TaskRegistry
+from deeper_tasks.testing.conformance.scene import new_job
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -187,6 +188,53 @@ def test_unknown_tasks_are_asked_of_an_application_only():
     assert found.message == "2 jobs waiting for tasks that the application does not have: 'shop.vanished'"
 
 
+def test_jobs_whose_task_no_live_worker_knows_are_told_with_since_when_and_when_they_fail():
+    waiting = (job(state=State.SCHEDULED, unknown_since=NOW - HOUR), job(unknown_since=NOW - 2 * HOUR), job())
+    there = scene(workers=[worker()], waiting=waiting, knowing={"shop.send": {"host-1": False}})
+    found = wrong(tasks.examine(there))["task of no worker"]
+    assert found.message == (
+        "3 jobs wait for the task 'shop.send', which no live worker knows that serves the queue; "
+        "given back since 2026-01-31 10:00:00 UTC, the first fails in 22 h 0 min "
+        "(unknown_task_grace_seconds is 1 d 0 h here)"
+    )
+    assert "deeper cancel --task shop.send" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("known", "unknown_since", "is_told"),
+    [
+        ({"host-1": False, "host-2": False}, None, True),
+        ({"host-1": False, "host-2": True}, NOW, False),
+        ({"host-1": False}, None, False),
+        ({"host-1": False}, NOW, True),
+        ({}, None, False),
+    ],
+)
+def test_a_task_is_of_no_worker_if_all_that_could_run_it_say_so_or_one_gave_a_job_back(known, unknown_since, is_told):
+    both = [worker(), worker("host-2"), worker("host-3", queues={"other": 1}), worker("host-4", is_alive=False)]
+    there = scene(workers=both, waiting=(job(unknown_since=unknown_since),), knowing={"shop.send": known})
+    assert ("task of no worker" in wrong(tasks.examine(there))) is is_told
+
+
+def test_jobs_that_are_given_back_as_unfit_are_told():
+    there = scene(workers=[worker()], waiting=(job(unfit_since=NOW - HOUR),), knowing={"shop.send": {"host-1": True}})
+    found = wrong(tasks.examine(there))
+    assert found.keys() == {"unfit jobs"}
+    assert "given back since 2026-01-31 11:00:00 UTC, the first fails when a worker" in found["unfit jobs"].message
+
+
+def test_a_recurring_task_that_no_live_worker_knows_is_told():
+    there = scene(workers=[worker()], entries=[entry()], knowing={"shop.report": {"host-1": False}})
+    assert wrong(tasks.examine(there)).keys() == {"recurring task of no worker"}
+
+
+async def test_a_manager_asks_its_store_which_tasks_its_workers_know(manager, working, wait_until):
+    await manager.backend.insert([new_job(task="shop.vanished", queue="emails", delay=HOUR)])
+    async with working(manager, {"emails": 1}):
+        await wait_until(manager.backend.nodes)
+        assert "'shop.vanished'" in wrong(await manager.diagnose())["task of no worker"].message
+
+
 def test_a_recurring_task_that_is_late_paused_or_unknown_is_told():
     late = wrong(schedules.examine(scene(entries=[entry(next_run=NOW - 3 * HOUR)])))
     assert "'nightly' was due 3 h 0 min ago" in late["late recurring task"].message
@@ -212,7 +260,7 @@ async def test_a_manager_finds_what_is_wrong_and_says_what_it_looks_at(manager, 
     found = wrong(await manager.diagnose(on_check=looked_at.append))
     assert "unserved queue" in found
     assert "workers" in found
-    assert looked_at[-6:] == ["workers", "queues", "jobs", "recurring tasks", "clock", "damaged rows"]
+    assert looked_at[-7:] == ["workers", "queues", "jobs", "tasks", "recurring tasks", "clock", "damaged rows"]
     async with working(manager, {"emails": 1}):
         await wait_until(manager.backend.nodes)
         assert not {"unserved queue", "workers"} & wrong(await manager.diagnose()).keys()

@@ -2,5 +2,6 @@
 
 from deeper_tasks.domain.finding import Finding, Severity
 from deeper_tasks.manager.diagnosis.examination import OnCheck, examine, say_nothing
+from deeper_tasks.manager.diagnosis.wording import MANAGER
 
-__all__ = ["Finding", "OnCheck", "Severity", "examine", "say_nothing"]
+__all__ = ["MANAGER", "Finding", "OnCheck", "Severity", "examine", "say_nothing"]

@@ -9,7 +9,7 @@ from shlex import quote
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 from deeper_tasks.manager.diagnosis.scene import Scene
-from deeper_tasks.manager.diagnosis.wording import count
+from deeper_tasks.manager.diagnosis.wording import MANAGER, count
 from deeper_tasks.manager.overview import QueueOverview
 
 _LONG = timedelta(minutes=5)
@@ -34,7 +34,7 @@ def _unserved(queues: Iterable[QueueOverview]) -> Iterator[Finding]:
     with_work = sum(1 for queue in unserved if queue.pending or queue.later)
     for queue in unserved:
         told = f"no living worker serves the queue {queue.name!r}"
-        remedy = f"start a worker for it: deeper worker module:manager --queues {quote(queue.name)}:10"
+        remedy = f"start a worker for it: deeper worker {MANAGER} --queues {quote(queue.name)}:10"
         if with_work >= _MANY:
             remedy += "; --queues '*:10' serves all queues"
         if queue.pending:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 
 from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, SortKey
 from deeper_tasks.config import Settings
+from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.schedule import ScheduleBook
 from deeper_tasks.domain.state import WAITING, State
@@ -16,6 +19,8 @@ from deeper_tasks.tasks import TaskRegistry
 
 MOST_READ = 1_000
 """Jobs of a kind that are looked at, one by one, at most."""
+_MOST_ASKED = 50
+"""Tasks of which the store is asked who knows them, at most: those with the most jobs."""
 
 
 class Scene(Struct, frozen=True, kw_only=True):
@@ -23,6 +28,7 @@ class Scene(Struct, frozen=True, kw_only=True):
     What goes on in a store. Not all jobs are here: of the running and of the waiting ones, up to `MOST_READ`.
 
     `oldest` has the pending job that has been due for longest, by queue; `newest` is the job inserted last.
+    `knowing` says of tasks that jobs wait for, or that recur, which of the workers that told their tasks know them.
     """
 
     settings: Settings
@@ -33,6 +39,7 @@ class Scene(Struct, frozen=True, kw_only=True):
     running: tuple[Job, ...]
     waiting: tuple[Job, ...]
     newest: Job | None
+    knowing: dict[str, dict[NodeId, bool]] = {}
 
     @property
     def now(self) -> datetime:
@@ -57,16 +64,27 @@ async def look_around(backend: Backend, *, settings: Settings, registry: TaskReg
     }
     is_idle = not any(map(_has_work, overview.queues))
     newest = await backend.find(JobQuery(limit=1))
+    book = await backend.schedules()
+    waiting = () if is_idle else await find(set(WAITING))
     return Scene(
         settings=settings,
         registry=registry,
         overview=overview,
-        book=await backend.schedules(),
+        book=book,
         oldest=oldest,
         running=() if is_idle else await find({State.RUNNING}),
-        waiting=() if is_idle else await find(set(WAITING)),
+        waiting=waiting,
         newest=next(iter(newest.jobs), None),
+        knowing=await _knowing(backend, waiting, book) if any(each.is_alive for each in overview.workers) else {},
     )
+
+
+async def _knowing(backend: Backend, waiting: Iterable[Job], book: ScheduleBook) -> dict[str, dict[NodeId, bool]]:
+    """Ask which workers know the tasks."""
+    tasks = Counter(job.task for job in waiting)
+    tasks.update(entry.schedule.spec.task for entry in book.entries)
+    # What a worker knows is the same for all queues.
+    return {task: (await backend.service("", task=task)).knows_task for task, _ in tasks.most_common(_MOST_ASKED)}
 
 
 def _has_work(queue: QueueOverview) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _MOST_NAMED = 5
+MANAGER = "module:manager"
+"""What stands in remedies for the application's manager; where it is known, it takes the place of this."""
 
 
 def count(number: int, one: str) -> str:

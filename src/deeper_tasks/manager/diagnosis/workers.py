@@ -5,7 +5,7 @@ from __future__ import annotations
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fine, warning
 from deeper_tasks.manager.diagnosis.scene import Scene
-from deeper_tasks.manager.diagnosis.wording import count, names
+from deeper_tasks.manager.diagnosis.wording import MANAGER, count, names
 
 _CHECK = "workers"
 
@@ -20,7 +20,7 @@ def examine(scene: Scene) -> list[Finding]:
         findings.append(fine(_CHECK, f"{count(len(living), 'worker')} alive, with {count(slots, 'slot')}"))
     else:
         told = "no worker is alive: no job runs, and nothing that is due becomes pending"
-        findings.append(warning(_CHECK, told, "start one: deeper worker module:manager"))
+        findings.append(warning(_CHECK, told, f"start one: deeper worker {MANAGER}"))
     if silent:
         longest = scene.now - min(worker.beat_at for worker in silent)
         findings.append(

@@ -1,0 +1,108 @@
+"""The tasks that jobs wait for: those that no worker knows, and jobs whose arguments fit no worker's code."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from functools import cache
+from shlex import quote
+
+from deeper_tasks.domain.durations import readable
+from deeper_tasks.domain.finding import Finding, warning
+from deeper_tasks.domain.ids import NodeId
+from deeper_tasks.domain.job import Job
+from deeper_tasks.domain.queue_patterns import ServedQueues
+from deeper_tasks.manager.diagnosis.scene import MOST_READ, Scene
+from deeper_tasks.manager.diagnosis.wording import count
+
+Knows = Callable[[str, str], bool | None]
+"""Whether a live worker of a queue knows a task; None: there is none, or not all have told their tasks."""
+
+
+def examine(scene: Scene) -> list[Finding]:
+    """Return what is found about the tasks of waiting jobs and recurring tasks, by what the workers have told."""
+    knows = _knowledge(scene)
+    return [*_unknown(scene, knows), *_unfit(scene), *_recurring(scene, knows)]
+
+
+def _unknown(scene: Scene, knows: Knows) -> Iterator[Finding]:
+    def is_unknown(job: Job) -> bool:
+        known = knows(job.queue, job.task)
+        return known is False or (known is None and job.unknown_since is not None)
+
+    for task, jobs in _by_task(scene.waiting, is_unknown):
+        told = f"{_waiting(scene, jobs)} for the task {task!r}, which no live worker knows that serves the queue"
+        grace = scene.settings.unknown_task_grace_seconds
+        yield warning(
+            "task of no worker",
+            told + _given_back(scene, [job.unknown_since for job in jobs], grace, setting="unknown_task_grace_seconds"),
+            f"start workers anew with the code that has it, or: deeper cancel --task {quote(task)}",
+            subject=task,
+        )
+
+
+def _unfit(scene: Scene) -> Iterator[Finding]:
+    for task, jobs in _by_task(scene.waiting, lambda job: job.unfit_since is not None):
+        told = f"{_waiting(scene, jobs)} for code of the task {task!r} that their arguments fit"
+        grace = scene.settings.deploy_grace_seconds
+        yield warning(
+            "unfit jobs",
+            told + _given_back(scene, [job.unfit_since for job in jobs], grace, setting="deploy_grace_seconds"),
+            f"start workers anew with code that takes these arguments, or: deeper cancel --task {quote(task)}",
+            subject=task,
+        )
+
+
+def _recurring(scene: Scene, knows: Knows) -> Iterator[Finding]:
+    for entry in scene.book.entries:
+        name, spec = entry.schedule.name, entry.schedule.spec
+        if not entry.damage and entry.paused_at is None and knows(spec.queue, spec.task) is False:
+            yield warning(
+                "recurring task of no worker",
+                f"the recurring task {name!r} is of {spec.task!r}, which no live worker knows that serves the queue "
+                f"{spec.queue!r}",
+                "start workers anew with the code that has it, or remove the entry: "
+                f"deeper schedules remove {quote(name)}",
+                subject=name,
+            )
+
+
+def _knowledge(scene: Scene) -> Knows:
+    served = {NodeId(each.id): ServedQueues(each.queues) for each in scene.overview.workers if each.is_alive}
+
+    @cache
+    def knows(queue: str, task: str) -> bool | None:
+        told = scene.knowing.get(task, {})
+        serving = [worker for worker, queues in served.items() if queue in queues]
+        if any(told.get(worker) for worker in serving):
+            return True
+        return False if serving and all(worker in told for worker in serving) else None
+
+    return knows
+
+
+def _by_task(jobs: Iterable[Job], is_meant: Callable[[Job], bool]) -> list[tuple[str, list[Job]]]:
+    """Return the jobs that are meant by their tasks, those with the most jobs first."""
+    found: defaultdict[str, list[Job]] = defaultdict(list)
+    for job in jobs:
+        if not job.damage and is_meant(job):
+            found[job.task].append(job)
+    return sorted(found.items(), key=lambda each: (-len(each[1]), each[0]))
+
+
+def _waiting(scene: Scene, jobs: list[Job]) -> str:
+    among = "" if len(scene.waiting) < MOST_READ else f" among the first {MOST_READ:,}"
+    return f"{count(len(jobs), 'job')}{among} {'waits' if len(jobs) == 1 else 'wait'}"
+
+
+def _given_back(scene: Scene, marks: Iterable[datetime | None], grace: float, *, setting: str) -> str:
+    """Say since when workers give jobs back, and when the first of them fails, as far as these settings tell."""
+    first = min((mark for mark in marks if mark is not None), default=None)
+    if first is None:
+        return ""
+    limit = timedelta(seconds=grace)
+    left = limit - (scene.now - first)
+    fails = f"in {readable(left)}" if left > timedelta(0) else "when a worker takes it next"
+    given_back = f"given back since {first:%Y-%m-%d %H:%M:%S} UTC"
+    return f"; {given_back}, the first fails {fails} ({setting} is {readable(limit)} here)"
