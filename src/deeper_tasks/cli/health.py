@@ -10,6 +10,7 @@ import click
 from deeper_tasks.cli.output import write_json
 from deeper_tasks.cli.parameters import duration
 from deeper_tasks.cli.program import ExitCode
+from deeper_tasks.cli.streams import allow_closed_output
 from deeper_tasks.domain.durations import readable
 
 
@@ -33,6 +34,7 @@ def health(*, file: Path, max_age: float, as_json: bool) -> int:
     is ready, and removes it when it stops; so its age tells. It is meant for
     checks such as a container's, and reads no settings.
     """
+    allow_closed_output()
     age: float | None = None
     try:
         age = time.time() - file.stat().st_mtime

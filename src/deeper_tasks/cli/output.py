@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from deeper_tasks.cli.streams import as_encodable
 from deeper_tasks.domain.view import to_json
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 def write_json(answer: Any) -> None:
     """Write an answer as one line of JSON; the keys are the fields of the views, as in their `to_dict`."""
-    click.echo(to_json(answer))
+    click.echo(as_encodable(to_json(answer), sys.stdout))
 
 
 def console() -> Console:

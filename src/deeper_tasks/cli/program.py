@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from enum import IntEnum
 from typing import Any
 
@@ -12,6 +12,7 @@ import click
 
 from deeper_tasks.cli.output import safe
 from deeper_tasks.cli.shells import know_shells
+from deeper_tasks.cli.streams import as_encodable, drop, is_of_output, prepare_streams
 from deeper_tasks.domain.view import to_json
 from deeper_tasks.errors import (
     AmbiguousIdError,
@@ -61,12 +62,17 @@ _CODES: tuple[tuple[tuple[type[DeeperTasksError], ...], ExitCode], ...] = (
 )
 
 
+class OutputError(click.ClickException):
+    """The answer cannot be written."""
+
+
 class Program(click.Group):
     """The commands. Whatever fails says so in a line `deeper: …`; with `--json`, in a JSON object."""
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> Any:
         """Run the command that `args` name, and exit with its code."""
         know_shells()
+        prepare_streams()
         given = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
         try:
@@ -80,6 +86,12 @@ class Program(click.Group):
             sys.exit(ExitCode.INTERRUPTED)
         except (DeeperTasksError, ExceptionGroup) as error:
             code = tell(error, as_json="--json" in given)
+        except OSError as error:
+            if not is_of_output(error):
+                raise
+            code = tell(OutputError(f"the answer cannot be written: {error.strerror}"), as_json="--json" in given)
+            drop(sys.stdout)
+            drop(sys.stderr)
         sys.exit(code or ExitCode.DONE)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -87,8 +99,7 @@ class Program(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # What is still buffered would be written, in vain and with a complaint, at the end of the interpreter.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop(sys.stdout)
             return ExitCode.CUT_OFF
 
 
@@ -116,15 +127,20 @@ def tell(error: Exception, *, as_json: bool) -> ExitCode:
     code = ExitCode.DONE
     for fault in _faults(error):
         code = _code(fault)
-        message = _message(fault)
-        if as_json:
-            answer: dict[str, Any] = {"error": type(fault).__name__, "message": message, "exit_code": int(code)}
-            if isinstance(fault, AmbiguousIdError):
-                answer["candidates"] = fault.candidates
-            click.echo(to_json(answer), err=True)
-        else:
-            click.echo(f"deeper: {safe(message)}", err=True)
+        # Where stderr cannot be written either, the exit code is what is left to tell.
+        with suppress(OSError):
+            click.echo(_told(fault, code, as_json=as_json), err=True)
     return code
+
+
+def _told(fault: click.ClickException | DeeperTasksError, code: ExitCode, *, as_json: bool) -> str:
+    message = _message(fault)
+    if not as_json:
+        return f"deeper: {safe(message)}"
+    answer: dict[str, Any] = {"error": type(fault).__name__, "message": message, "exit_code": int(code)}
+    if isinstance(fault, AmbiguousIdError):
+        answer["candidates"] = fault.candidates
+    return as_encodable(to_json(answer), sys.stderr)
 
 
 def _faults(error: Exception) -> Iterator[click.ClickException | DeeperTasksError]:

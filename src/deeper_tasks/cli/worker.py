@@ -9,6 +9,7 @@ import msgspec
 
 from deeper_tasks.cli.completion import complete_queues
 from deeper_tasks.cli.ending import run_to_the_end
+from deeper_tasks.cli.streams import allow_closed_output
 from deeper_tasks.cli.suggestions import complete_place
 from deeper_tasks.cli.supervise import supervise
 from deeper_tasks.cli.worker_logs import JSON, LEVELS, TEXT
@@ -120,6 +121,7 @@ def worker(
     signal stops in order: no new jobs, and those that run may finish within the
     grace period. A second one gives them back at once, without using an attempt.
     """
+    allow_closed_output()
     options = msgspec.convert(given, WorkerOptions)
     settings = load_settings(
         processes=processes, health_port=health_port, health_host=health_host, health_file=health_file
