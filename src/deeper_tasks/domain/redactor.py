@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from deeper_tasks.domain.text import class_name
+from deeper_tasks.domain.text import LEFT_OUT, class_name
 
 WITHHELD = "***"
 """The text that replaces a secret."""
+REST_WITHHELD = "… (the rest is withheld: too long to be searched for secrets)"
+"""The end of a redacted text that was cut before."""
+
+_EDGE = 4_000
+"""Characters before a cut that are withheld, for they may be a part of a secret that is known only as a whole."""
 
 SECRET_NAMES = (
     "password",
@@ -73,7 +78,8 @@ class Redactor:
     stands before the `@` of a URL; private keys and bearer tokens; what one of the regular expressions `patterns`
     matches; and what the `functions` take out, each of which gets what the one before it returned.
 
-    It fails closed: where a function raises, or returns no text, the whole text is withheld.
+    It fails closed: where a function raises, or returns no text, the whole text is withheld; where a text was cut
+    before it came here (`searchable`), so is what stands right before the cut.
     May be used from any thread.
     """
 
@@ -96,7 +102,8 @@ class Redactor:
     def __call__(self, text: str) -> str:
         """Return a text without its secrets. Never raises."""
         try:
-            return self._redacted(text)
+            *cut, last = text.split(LEFT_OUT)
+            return "".join([*(_without_edge(self._redacted(part)) for part in cut), self._redacted(last)])
         except BaseException as error:  # noqa: BLE001 - the application's function: nothing of the text may get out
             return f"{WITHHELD} (withheld: the redactor failed with {class_name(error)})"
 
@@ -128,6 +135,11 @@ class Redactor:
             yield _in_quotes(found[2])
             kept = at = found.end()
         yield text[kept:]
+
+
+def _without_edge(redacted: str) -> str:
+    """Return a text that was cut without what may be half of a secret; at the end of one that is withheld is none."""
+    return (redacted if redacted.endswith(WITHHELD) else redacted[:-_EDGE]) + REST_WITHHELD
 
 
 def _value_after(text: str, name: re.Match[str]) -> re.Match[str] | None:

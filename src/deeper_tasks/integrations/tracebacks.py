@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import traceback
 
-from deeper_tasks.domain.text import class_name, storable
+from deeper_tasks.domain.text import class_name, searchable
 
-_MOST_WORDS = 2_000
+_MOST_WORDS = 64_000
 
 
 def format_traceback(error: BaseException) -> str:
@@ -23,8 +23,8 @@ def format_traceback(error: BaseException) -> str:
 
 
 def words_of(error: BaseException) -> str:
-    """Return what an exception says, cut to 2,000 characters. Never raises."""
-    return storable(error, most=_MOST_WORDS)
+    """Return what an exception says, at most 64,000 characters, with the secrets that are in it. Never raises."""
+    return searchable(error, most=_MOST_WORDS)
 
 
 def _places(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import ClaimedJob, Progress
 from deeper_tasks.domain.outcome import Stopped
 from deeper_tasks.domain.stop import Stop, foremost
-from deeper_tasks.domain.text import storable
+from deeper_tasks.domain.text import searchable
 from deeper_tasks.errors import JobError, TransactionError
 from deeper_tasks.tasks.quoting import quoted
 from deeper_tasks.tasks.stop_signals import StopSignals
@@ -267,7 +267,7 @@ class CurrentJob:
             ValueError: one of them is NaN or infinite, or a fraction does not lie between 0 and 1.
         """
         fraction = _fraction(done, total)
-        words = "" if message is None else storable(message, most=MAX_LOG_LINE_READ)
+        words = "" if message is None else searchable(message, most=MAX_LOG_LINE_READ)
         self._reporter.progress(self.id, Progress(fraction=fraction, message=words))
 
     def log(self, line: object) -> None:
@@ -277,7 +277,7 @@ class CurrentJob:
         Never waits, and never fails: what is no text is written as `str` gives it.
         It is not the logger: its lines are where `get_task_status` and `deeper status` find them.
         """
-        self._reporter.log(self.id, storable(line, most=MAX_LOG_LINE_READ))
+        self._reporter.log(self.id, searchable(line, most=MAX_LOG_LINE_READ))
 
 
 _CURRENT: ContextVar[CurrentJob] = ContextVar("deeper_tasks_current_job")

@@ -15,7 +15,7 @@ from deeper_tasks.domain.nesting import nests_too_deep, too_deep
 from deeper_tasks.domain.outcome import Cancel, Done, Fail, Outcome, Retry, Snooze
 from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.domain.settlement import End, Settlement
-from deeper_tasks.domain.text import class_name, storable
+from deeper_tasks.domain.text import class_name, searchable
 from deeper_tasks.integrations.tracebacks import format_traceback, words_of
 from deeper_tasks.tasks import Task
 from deeper_tasks.tasks.json_values import as_plain, check_json
@@ -265,8 +265,8 @@ def report_error(error: BaseException) -> ErrorReport:
     """Return what an exception says, with the secrets that are in it, which a `Redaction` takes out. Never raises."""
     text = format_traceback(error) if _was_raised(error) else None
     if text is not None:
-        # Its end says what raised.
-        text = storable(text[-_MOST_TRACEBACK_READ:], most=_MOST_TRACEBACK_READ)
+        # The beginning: in front of the end of a secret stands what tells that it is one.
+        text = searchable(text, most=_MOST_TRACEBACK_READ)
     return ErrorReport(kind=_clip(class_name(error)), message=_clip(error), traceback=text)
 
 
@@ -278,4 +278,4 @@ def _was_raised(error: BaseException) -> bool:
 
 
 def _clip(words: object) -> str:
-    return storable(words, most=_MOST_READ)
+    return searchable(words, most=_MOST_READ)

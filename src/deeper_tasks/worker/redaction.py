@@ -5,13 +5,14 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from deeper_tasks.domain.job import ErrorReport, Progress
-from deeper_tasks.domain.redactor import Redactor
+from deeper_tasks.domain.redactor import REST_WITHHELD, Redactor
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.domain.text import storable
 from deeper_tasks.tasks.context import MAX_LOG_LINE
 
 _MOST_MESSAGE = 2_000
 _MOST_TRACEBACK = 8_000
+_BEGINNING = 100
 
 
 class Redaction:
@@ -43,12 +44,15 @@ class Redaction:
         return replace(progress, message=self.line(progress.message)) if progress.message else progress
 
     def _error(self, error: ErrorReport) -> ErrorReport:
+        kind, message = storable(error.kind, most=_MOST_MESSAGE), self._text(error.message, most=_MOST_MESSAGE)
         traceback = error.traceback and self._redactor(error.traceback)
+        last = f"{kind}: {message}"
+        if traceback and traceback.endswith(REST_WITHHELD) and last[:_BEGINNING] not in traceback[-_MOST_TRACEBACK:]:
+            traceback += f"\n{last}\n"
         if traceback is not None and len(traceback) > _MOST_TRACEBACK:
             # The end of it says what raised.
             traceback = "…" + traceback[-_MOST_TRACEBACK:]
-        kind = storable(error.kind, most=_MOST_MESSAGE)
-        return replace(error, kind=kind, message=self._text(error.message, most=_MOST_MESSAGE), traceback=traceback)
+        return replace(error, kind=kind, message=message, traceback=traceback)
 
     def _text(self, text: str, *, most: int) -> str:
         return storable(self._redactor(text), most=most) if text else text

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from deeper_tasks.domain.job import ClaimedJob, JobOptions, Progress
+from deeper_tasks.domain.text import LEFT_OUT
 from deeper_tasks.errors import JobError
 from deeper_tasks.tasks.context import CurrentJob, current_job, enter_job, leave_job, running_job
 
@@ -187,7 +188,7 @@ def test_what_is_no_number_is_refused_at_the_call_by_its_value(job, news, odd):
         (b"bytes", "b'bytes'"),
         (Silent(), "<Silent without words>"),
         (Shout("loud"), "loud"),
-        ("x" * 100_000, "x" * 63_999 + "…"),
+        ("x" * 100_000, "x" * (64_000 - len(LEFT_OUT)) + LEFT_OUT),
     ],
     ids=lambda value: type(value).__name__,
 )

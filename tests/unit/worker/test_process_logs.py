@@ -80,7 +80,9 @@ async def test_the_workers_handlers_and_levels_are_those_of_its_processes(applic
     assert (order.job_id, order.task, order.queue, order.attempt) == (task_id, module.tell.name, "default", 1)
     assert (order.customer, order.odd) == ("c-1", "<Odd>")
     assert order.process != os.getpid()
-    assert long.getMessage() == "x" * 16_000
+    assert long.getMessage().startswith("x" * 10_000)
+    assert long.getMessage().endswith("x… (the rest is withheld: too long to be searched for secrets)")
+    assert len(long.getMessage()) < 16_000
     assert "ValueError: no stock" in logging.Formatter().format(wrong)
     # A thread that the job starts by itself has no context of the job's.
     assert thread.getMessage() == "in a thread of the job's own"

@@ -10,10 +10,12 @@ import pytest
 from deeper_tasks import BackgroundTaskManager, Cancel, Fail, Retry, State, current_job
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ErrorReport, Progress
-from deeper_tasks.domain.redactor import Redactor
+from deeper_tasks.domain.redactor import REST_WITHHELD, Redactor
 from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.domain.text import LEFT_OUT, searchable
 from deeper_tasks.errors import ConfigError, HookError, JobNotCompletedError
 from deeper_tasks.integrations.events import JobEvent
+from deeper_tasks.worker.call import report_error
 from deeper_tasks.worker.redaction import Redaction
 
 SECRET = "hunter2"
@@ -43,6 +45,49 @@ def test_a_secret_that_would_be_cut_in_two_is_taken_out_whole():
             assert len(each) <= 2_000
         assert "8765" not in kept.error.traceback
         assert len(kept.error.traceback) <= 8_001
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        '{{"access_token": "{}"}}',
+        " password={}",
+        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----",
+        "x" * 5_000 + " password={}",
+    ],
+)
+@pytest.mark.parametrize("length", [50_000, 300_000])
+def test_of_a_secret_that_is_longer_than_what_is_searched_nothing_is_kept(secret, length):
+    try:
+        raise_with(secret.format("A" * length))
+    except RuntimeError as error:
+        report = report_error(error)
+    settlement = Settlement(id=JobId("1"), token=ClaimToken("t"), end=End.FAIL, error=report)
+    kept = Redaction(Redactor()).settlement(settlement).error
+    assert "AA" not in kept.message + kept.traceback
+    assert "RuntimeError: " in kept.traceback[-10_000:]
+
+
+def raise_with(text):
+    raise RuntimeError(text) from ValueError(text)
+
+
+def test_half_of_a_secret_that_is_known_only_as_a_whole_is_withheld_where_a_text_is_cut():
+    redactor = Redactor(patterns=[r"\b\d{16}\b"])
+    for secret in ("1234567812345678", "https://shop:1234567812345678@bank.example"):
+        for most in range(30_020, 30_120):
+            for text in (searchable(f"password={'y' * 30_000} {secret} end", most=most), f"x {LEFT_OUT}\nend"):
+                assert "1234" not in redactor(text)
+    assert redactor(f"password=hunter2{LEFT_OUT}) at last") == f"password=***{REST_WITHHELD}) at last"
+
+
+def test_a_traceback_that_is_too_long_still_says_at_its_end_what_raised():
+    report = ErrorReport(
+        kind="KeyError", message="token=hunter2", traceback=searchable("frame\n" * 90_000, most=256_000)
+    )
+    settlement = Settlement(id=JobId("1"), token=ClaimToken("t"), end=End.FAIL, error=report)
+    kept = Redaction(Redactor()).settlement(settlement).error.traceback
+    assert kept.endswith(f"{REST_WITHHELD}\nKeyError: token=***\n")
 
 
 def raise_in_full():

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from deeper_tasks.domain.text import searchable
 from deeper_tasks.integrations.logs import TotalFormatter
 
 _formatter = TotalFormatter()
@@ -45,8 +46,10 @@ def encode_record(record: logging.LogRecord, *, handled_by: HandledBy) -> bytes:
 def shortened(data: bytes) -> bytes:
     """Return what was encoded with only the beginning of each long text."""
     sent = _decoder.decode(data)
-    fields = {name: value[:_MOST_TEXT] if isinstance(value, str) else value for name, value in sent.fields.items()}
-    keeps = {name: value for name, value in fields.items() if isinstance(value, str | int | float | None)}
+    fields = {name: value for name, value in sent.fields.items() if isinstance(value, str | int | float | None)}
+    keeps = {
+        name: searchable(each, most=_MOST_TEXT) if isinstance(each, str) else each for name, each in fields.items()
+    }
     return _encoder.encode(SentRecord(fields=keeps, handled_by=sent.handled_by))
 
 
