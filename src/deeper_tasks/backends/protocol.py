@@ -53,7 +53,7 @@ MOST_TASKS_TOLD = 2_000
 
 SILENT_NODES_KEPT = timedelta(days=2)
 """
-After so long without a beat `prune` forgets a node that holds no job: nobody was there to rescue it.
+After so long without a beat `prune` forgets a node that holds no job: no worker was there to rescue it.
 
 Longer than any step of the clock by which a worker still prunes: otherwise
 such a step would take the living, who have not beaten since, for silent.
@@ -469,7 +469,7 @@ class Backend(Protocol):
 
         Raises:
             BackendUnavailableError: nothing is known to be written; or, where it carries ids, all is but
-                for these, which somebody's transaction in the store holds.
+                for these, which another transaction in the store holds.
         """
 
     async def report(self, reports: Sequence[Report], *, now: datetime | None = None) -> list[JobId]:

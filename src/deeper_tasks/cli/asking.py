@@ -28,10 +28,10 @@ def is_wanted(target: Target, manager: BackgroundTaskManager, conditions: Condit
     Ask on the terminal whether to `what` all jobs that meet the conditions, saying how many there are.
 
     Raises:
-        click.UsageError: nobody is there to be asked.
+        click.UsageError: there is no terminal, or the output is JSON.
     """
     if target.as_json or not _is_terminal():
-        raise click.UsageError(f"nobody can be asked here; add --yes to {what} all that meet the conditions")
+        raise click.UsageError(f"cannot ask without a terminal or with --json; add --yes to {what} all that match")
     page = manager.sync.list_tasks(per_page=1, **conditions)
     count = jobs(page.total_entries) if page.total_is_exact else f"more than {jobs(page.total_entries)}"
     return _is_confirmed(f"{what.capitalize()} {count}?")

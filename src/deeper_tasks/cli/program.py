@@ -52,7 +52,7 @@ Exit codes:
   75   of a worker: jobs ignored their timeouts, or blocked the event loop
        for too long; start the worker again
   130  interrupted by Ctrl-C
-  141  nobody reads the answer any more, as in 'deeper list | head'"""
+  141  the reader of the output has gone, as in 'deeper list | head'"""
 
 _CODES: tuple[tuple[tuple[type[DeeperTasksError], ...], ExitCode], ...] = (
     ((ConfigError, InvalidOptionError, AmbiguousIdError), ExitCode.USAGE),

@@ -142,7 +142,7 @@ class Facade(ManagerHabits, ABC):
 
     async def migration_script(self, *, is_whole: bool = False) -> str:
         """
-        Return the statements that `migrate` would run, for a review or for somebody who may run them.
+        Return the statements that `migrate` would run, for a review, or for an administrator to run.
 
         They are one transaction, for `psql -v ON_ERROR_STOP=1` or `sqlite3 -bail`; the empty
         text where nothing is missing. With `is_whole` all that make an empty store,

@@ -235,7 +235,7 @@ class BackgroundTaskManager(Facade):
         Call `subscriber` with the events of these kinds, or of all; returns what ends it.
 
         It is called in the thread where the event happened and must not wait. The
-        first error it raises is logged; none of them harms anybody else.
+        first error it raises is logged; other subscribers are called all the same.
         """
         return self.events.subscribe(subscriber, *kinds)
 

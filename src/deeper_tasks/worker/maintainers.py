@@ -53,7 +53,7 @@ class Rescuer:
     were written; so an outage of the store, a long transaction of somebody's that
     only lets it be read, or a suspended machine makes nobody look dead. A process
     of this machine that has ended is known at once. A node that the store does not
-    let go of, because somebody's transaction holds it, has its lease begin anew.
+    let go of, because another transaction holds it, has its lease begin anew.
     `trusted` names the tasks that are not quarantined.
     """
 

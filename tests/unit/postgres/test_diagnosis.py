@@ -147,7 +147,7 @@ async def test_a_replication_slot_that_stands_still_is_named(start_postgres, mon
     monkeypatch.setattr(snapshots, "SELECT_SLOTS", snapshots.SELECT_SLOTS.replace("age(xmin) >", "age(catalog_xmin) >"))
     monkeypatch.setattr(snapshots, "FAR_BEHIND", -1)
     [finding] = await of(PostgresBackend(Address(conninfo=server.url)), "long transactions")
-    assert "the replication slot 'copy', which nobody reads, is" in finding.message
+    assert "the replication slot 'copy', which no client reads, is" in finding.message
 
 
 async def test_dead_rows_that_nobody_removes_are_told(backend, query, monkeypatch, wait_until):

@@ -258,7 +258,7 @@ async def settle(database: Database, settlements: Sequence[Settlement], *, now: 
     Write the ends of attempts; see `Backend.settle`.
 
     Raises:
-        BackendUnavailableError: somebody's transaction holds a job's row; all others are settled.
+        BackendUnavailableError: another transaction holds a job's row; all others are settled.
     """
     first: dict[_Key, Settlement] = {}
     for settlement in settlements:

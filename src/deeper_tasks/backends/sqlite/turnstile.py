@@ -74,7 +74,7 @@ class Turnstile:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if not is_wanted():
-                    raise BackendUnavailableError("nobody waits for this turn any more") from None
+                    raise BackendUnavailableError("the caller that waited for this turn has gone") from None
                 if time.monotonic() >= deadline:
                     raise BackendUnavailableError(
                         f"the database {str(self._database)!r} was locked by another process "

@@ -81,7 +81,7 @@ def _slot(row: Row) -> Finding:
     name, is_active, age = row
     return warning(
         "long transactions",
-        f"the replication slot {name!r}, {'' if is_active else 'which nobody reads, '}is {age:,} transactions behind: "
-        f"dead rows cannot go",
+        f"the replication slot {name!r}, {'' if is_active else 'which no client reads, '}is {age:,} transactions "
+        "behind: dead rows cannot go",
         "see to the replica; if it is gone for good: SELECT pg_drop_replication_slot('…')",
     )
