@@ -11,6 +11,7 @@ import click
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.cli.output import jobs
 from deeper_tasks.cli.target import Target
+from deeper_tasks.cli.unmatched import warn_of_unmatched
 from deeper_tasks.cli.waking import woken_by_signals
 from deeper_tasks.manager.conditions import Conditions
 
@@ -33,6 +34,8 @@ def is_wanted(target: Target, manager: BackgroundTaskManager, conditions: Condit
     if target.as_json or not _is_terminal():
         raise click.UsageError(f"cannot ask without a terminal or with --json; add --yes to {what} all that match")
     page = manager.sync.list_tasks(per_page=1, **conditions)
+    if not page.total_entries:
+        warn_of_unmatched(manager, conditions)
     count = jobs(page.total_entries) if page.total_is_exact else f"more than {jobs(page.total_entries)}"
     return _is_confirmed(f"{what.capitalize()} {count}?")
 

@@ -17,6 +17,7 @@ from deeper_tasks.cli.parameters import duration, moment
 from deeper_tasks.cli.program import ExitCode, tell
 from deeper_tasks.cli.progress import count_of, progress_bar
 from deeper_tasks.cli.target import Target, takes_target
+from deeper_tasks.cli.unmatched import warn_of_unmatched
 from deeper_tasks.domain.ids import parse_id
 from deeper_tasks.domain.state import DEAD_LETTER, TERMINAL, State
 from deeper_tasks.errors import InvalidOptionError, JobError
@@ -54,6 +55,8 @@ def cancel(target: Target, *, ids: tuple[str, ...], conditions: Conditions, reas
             return ExitCode.REFUSED
         with progress_bar(target, "cancelling", total=count_of(manager, conditions)) as on_progress:
             count = manager.sync.cancel_tasks(reason=reason, on_progress=on_progress, **conditions)
+        if not count and yes:
+            warn_of_unmatched(manager, conditions)
     _tell_count(target, count, "cancelled, or asked to stop")
     return ExitCode.DONE
 
@@ -86,6 +89,8 @@ def retry(target: Target, *, ids: tuple[str, ...], conditions: Conditions, all_d
         conditions.setdefault("status", sorted(DEAD_LETTER))
         with progress_bar(target, "retrying", total=count_of(manager, conditions)) as on_progress:
             count = manager.sync.retry_tasks(on_progress=on_progress, **conditions)
+        if not count:
+            warn_of_unmatched(manager, conditions)
     _tell_count(target, count, "made pending again")
     return ExitCode.DONE
 
@@ -172,6 +177,8 @@ def delete(target: Target, *, ids: tuple[str, ...], conditions: Conditions, dead
             return ExitCode.REFUSED
         with progress_bar(target, "deleting", total=count_of(manager, conditions)) as on_progress:
             count = manager.sync.delete_tasks(on_progress=on_progress, **conditions)
+        if not count and yes:
+            warn_of_unmatched(manager, conditions)
     _tell_count(target, count, "deleted")
     return ExitCode.DONE
 

@@ -11,6 +11,7 @@ from deeper_tasks.cli.conditions import add_dead, takes_conditions
 from deeper_tasks.cli.output import console, jobs, share, terminal_width, write_json
 from deeper_tasks.cli.program import ExitCode
 from deeper_tasks.cli.target import Target, takes_target
+from deeper_tasks.cli.unmatched import warn_of_unmatched
 from deeper_tasks.manager import Page, Statistics
 from deeper_tasks.manager.conditions import Conditions
 
@@ -91,6 +92,8 @@ def list_jobs(
         listed = manager.sync.list_tasks(
             page=page, per_page=per_page, sort_by=sort_by, descending=not ascending, cursor=cursor, **conditions
         )
+        if not listed.total_entries:
+            warn_of_unmatched(manager, conditions)
         if target.as_json:
             write_json(listed)
             return

@@ -164,6 +164,52 @@ def test_a_job_that_has_ended_is_neither_rescheduled_nor_run_now(deeper, dead, c
     assert f"deeper: the job {dead} is discarded and cannot be" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("retry", "--task", "welcome"),
+            "no job has the task 'welcome'; there are: post.welcome, shop.add; a task is named in full: post.welcome",
+        ),
+        (("list", "--task", "shop.ad"), "there are: post.welcome, shop.add; did you mean 'shop.add'?"),
+        (("list", "--dead", "--queue", "emials"), "there are: default, emails; did you mean 'emails'?"),
+        (("cancel", "--queue", "e*", "--yes"), "; a queue is named in full: patterns are for the queues that a worker"),
+        (("delete", "--tag", "mail", "--yes"), "no job has the tag 'mail'; there are: post"),
+        (("list", "--worker-module", "shp", "--json"), "no job has a task of the module 'shp'; there are: post, shop"),
+    ],
+)
+def test_a_name_that_no_job_has_is_reported_with_those_that_there_are(deeper, enqueue, words, said):
+    enqueue("shop.add", 1)
+    enqueue("post.welcome", "Ada")
+    result = deeper(*words, *STORE)
+    assert result.exit_code == 0
+    assert said in result.stderr
+
+
+def test_a_name_that_some_job_has_is_no_mistake_though_none_meets_all_conditions(deeper, enqueue):
+    enqueue("post.welcome", "Ada")
+    for words in (
+        ("retry", "--task", "post.welcome", "--queue", "emails"),
+        ("list", "--dead", "--tag", "post", "--worker-module", "post"),
+    ):
+        assert deeper(*words, *STORE).stderr == ""
+
+
+def test_of_many_names_the_likeliest_are_shown(deeper, enqueue):
+    for number in range(12):
+        enqueue("shop.add", 1, "--queue", f"tenant-{number:02}")
+    said = deeper("list", "--queue", "tenant-99", *STORE).stderr
+    assert said.count("tenant-") == 8 + 2
+    assert " and 4 more; did you mean" in said
+
+
+def test_a_mistyped_name_is_reported_before_the_question(at_a_terminal, enqueue):
+    enqueue("shop.add", 1)
+    result = at_a_terminal("cancel", "--task", "add", *STORE, typed="y\n")
+    assert result.stderr.count("a task is named in full: shop.add") == 1
+    assert result.stderr.index("in full") < result.stderr.index("Cancel 0 jobs?")
+
+
 def test_delete_removes_the_jobs_named_and_tells_each(deeper, ask, enqueue):
     first, second = enqueue("shop.add", 1), enqueue("shop.add", 2)
     result = deeper("delete", first, UNKNOWN, *STORE)
