@@ -4,10 +4,29 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import SplitResult, quote, urlsplit
+
+from deeper_tasks.errors import ConfigError
 
 _USER_AND_PASSWORD = re.compile(r"^((?:[a-z][a-z0-9+.-]*://|(?!.*://))[^:/?#@]*):.*@", re.IGNORECASE | re.DOTALL)
 _SECRET_PARAMETER = re.compile(r"([?&;][^=&;]*(?:pass|secret|token|key)[^=&;]*=)[^&;#]*", re.IGNORECASE)
+
+
+def split_url(url: str) -> SplitResult:
+    """
+    Take a URL apart.
+
+    Raises:
+        ConfigError: it cannot be; the message is without the URL.
+    """
+    try:
+        return urlsplit(url)
+    except ValueError:
+        # Its words may quote the password.
+        raise ConfigError(
+            "its user, password and host cannot be told apart; square brackets stand around an IPv6 address alone, "
+            "and what is special in user and password is percent-encoded"
+        ) from None
 
 
 def redacted(url: str) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode
 
 from deeper_tasks.backends.protocol import Backend, Capabilities, Located
-from deeper_tasks.config import redacted, right_file_urls
+from deeper_tasks.config import redacted, right_file_urls, split_url
 from deeper_tasks.errors import ConfigError
 
 ENTRY_POINTS = "deeper_tasks.backends"
@@ -31,7 +31,7 @@ def make_backend(url: str, *, listen_url: str | None = None) -> Backend:
             the package that brings the store cannot be loaded; or the store has
             no use for a `listen_url`.
     """
-    parts = urlsplit(url)
+    parts = split_url(url)
     if listen_url is not None and parts.scheme not in _TAKE_LISTEN_URL:
         raise ConfigError(
             f"setting 'listen_url' is for postgresql:// stores alone, and the store is {redacted(url)!r}: leave it out"
@@ -75,7 +75,7 @@ def _sqlite(url: str, parts: SplitResult, options: dict[str, str]) -> Backend:
 
     path = unquote(parts.path).removeprefix("/")
     shown = redacted(url)
-    if not _names_file(url) or parts.fragment or not path or path == ":memory:":
+    if not _names_file(url) or parts.fragment or not path or path == ":memory:" or "\0" in path:
         raise ConfigError(f"{shown!r} names no file: {right_file_urls(shown)}")
     synchronous = options.pop("synchronous", "full").lower()
     timeout = options.pop("timeout", "10")
@@ -87,8 +87,10 @@ def _sqlite(url: str, parts: SplitResult, options: dict[str, str]) -> Backend:
         seconds = float(timeout)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise ConfigError(f"timeout={timeout!r} in {shown!r}: give seconds, more than 0")
+    if not 0 < seconds <= _LONGEST_TIMEOUT:
+        raise ConfigError(
+            f"timeout={timeout!r} in {shown!r}: give seconds, more than 0 and at most {_LONGEST_TIMEOUT:,}"
+        )
     if foreign_keys not in {"on", "off"}:
         raise ConfigError(f"foreign_keys={foreign_keys!r} in {shown!r}: use on or off")
     return SQLiteBackend(
@@ -131,7 +133,7 @@ def _postgres(url: str, parts: SplitResult, options: dict[str, str], *, listen_u
 
 
 def _checked_listen_url(url: str) -> str:
-    parts = urlsplit(url)
+    parts = split_url(url)
     if parts.scheme not in _POSTGRES:
         raise ConfigError(f"setting 'listen_url' cannot be {redacted(url)!r}: it must be a postgresql:// URL, too")
     if own := {name for name, _ in parse_qsl(parts.query)} & set(_POSTGRES_OPTIONS):
@@ -145,13 +147,17 @@ def _check_by_libpq(url: str, what: str) -> None:
     from psycopg.conninfo import conninfo_to_dict
 
     try:
-        conninfo_to_dict(url)
-    except psycopg.Error:
+        ports = str(conninfo_to_dict(url).get("port") or "")
+    except (psycopg.Error, UnicodeError):
         # Its words may quote the password.
         raise ConfigError(
             f"{what} cannot be {redacted(url)!r}: PostgreSQL's libpq cannot read it; check the names of "
             f"its options, and percent-encode what is special in its user and password"
         ) from None
+    for port in filter(None, ports.split(",")):
+        if not (port.isascii() and port.isdigit() and 0 < int(port) <= _LAST_PORT):
+            # Not which: it may be the begin of a password that has an unencoded slash.
+            raise ConfigError(f"{what} cannot be {redacted(url)!r}: its port is no number from 1 to {_LAST_PORT}")
 
 
 def _memory(url: str, _parts: SplitResult, options: dict[str, str]) -> Backend:
@@ -172,6 +178,10 @@ def _refuse(url: str, options: dict[str, str], known: str) -> None:
     if options:
         raise ConfigError(f"{redacted(url)!r} has the unknown option {next(iter(options))!r}; there are: {known}")
 
+
+_LONGEST_TIMEOUT = 1_000_000
+"""Seconds: SQLite counts milliseconds in 31 bits."""
+_LAST_PORT = 65_535
 
 _POSTGRES = ("postgresql", "postgres")
 _POSTGRES_OPTIONS = ("schema", "timeout", "pool_size", "pooler")

@@ -6,12 +6,12 @@ import pytest
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.memory import MemoryBackend
-from deeper_tasks.errors import ConfigError
+from deeper_tasks.errors import BackendUnavailableError, ConfigError
 from deeper_tasks.manager.stores import make_backend
 
 _PACKAGE = """
 from deeper_tasks.backends.memory import MemoryBackend
-from deeper_tasks.errors import ConfigError
+from deeper_tasks.errors import BackendUnavailableError, ConfigError
 
 asked = []
 
@@ -88,3 +88,49 @@ def test_a_broken_entry_point_is_an_error_that_names_the_package(package, value,
     with pytest.raises(ConfigError, match="cupboard-store") as raised:
         make_backend("cupboard://")
     assert words in str(raised.value)
+
+
+ODD_URLS = (
+    "postgres://u:hunter2@[::1/db",
+    "postgres://u:hunter2@::1]/db",
+    "postgres://u:hunter2@[zz]/db",
+    "postgres://u:hunter2@h℀st/db",
+    "foo://u:hunter2@[::1/db",
+    "memory://[::1",
+    "noop://[",
+    "sqlite://u:hunter2@[/tasks.db",
+    "sqlite:///a%00b.db",
+    "sqlite:///tasks.db?timeout=1e308",
+    "postgres://u:hunter2%zz@localhost/db",
+    "postgres://u:hunter2%ff@localhost/db",
+    "postgres://\udcff:hunter2@localhost/db",
+    "postgres://u:hunter2@localhost:port/db",
+    "postgres://u:hunter2@localhost:65536/db",
+    "postgres://u:hunter2@localhost:5432,localhost:-1/db",
+    "postgres://u:hun/ter2@localhost/db",
+)
+
+
+@pytest.mark.parametrize("url", ODD_URLS)
+def test_a_url_that_cannot_be_one_is_refused_without_its_password(url):
+    for make in (make_backend, BackgroundTaskManager):
+        with pytest.raises(ConfigError) as refused:
+            make(url)
+        assert "hun" not in str(refused.value)
+    with pytest.raises(ConfigError):
+        BackgroundTaskManager("postgresql://localhost/db", listen_url=url)
+
+
+def test_a_url_that_cannot_be_taken_apart_is_shown_as_a_setting():
+    with pytest.raises(ConfigError, match=r"'url' cannot be 'postgres://u:\*\*\*@\[::1/db' .*brackets"):
+        BackgroundTaskManager("postgres://u:hunter2@[::1/db")
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "a/" * 3000 + "tasks.db"])
+async def test_a_file_whose_name_is_too_long_is_an_error_of_the_store(path):
+    manager = BackgroundTaskManager(f"sqlite:///{path}")
+    for create in (False, True):
+        with pytest.raises(BackendUnavailableError, match="File name too long"):
+            await manager.open(create=create)
+    assert "File name too long" in str(await manager.diagnose())
+    await manager.close()

@@ -117,7 +117,7 @@ class SQLiteBackend:
 
     async def open(self, *, create: bool = True, will_join: bool = False) -> bool:
         self._forget_parent()
-        if not create and not self._database.path.exists():
+        if not create and not self._database.is_there():
             self._database.check_folder()
             raise BackendUnavailableError(f"there is no database {self.location!r}; an enqueue makes it")
         self._start_once()

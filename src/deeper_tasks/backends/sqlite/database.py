@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -83,10 +83,27 @@ class Database(Struct, frozen=True, kw_only=True):
     timeout: float = 10.0
     has_foreign_keys: bool = False
 
+    def is_there(self) -> bool:
+        """
+        Whether the file is there.
+
+        Raises:
+            BackendUnavailableError: it cannot be looked for, as with a name that is too long.
+        """
+        return self._asked(self.path.exists)
+
     def check_folder(self) -> None:
         """Refuse, with BackendUnavailableError, a path in a folder that does not exist: SQLite's words are vague."""
-        if not self.path.parent.is_dir():
+        if not self._asked(self.path.parent.is_dir):
             raise BackendUnavailableError(f"the folder {str(self.path.parent)!r} of the database does not exist")
+
+    def _asked(self, question: Callable[[], bool]) -> bool:
+        try:
+            return question()
+        except OSError as error:
+            raise BackendUnavailableError(
+                f"the database {str(self.path)!r} cannot be opened: {error.strerror}"
+            ) from error
 
     def identify(self) -> tuple[int, int] | None:
         """Return what tells this file from another that takes its name; None: there is none."""

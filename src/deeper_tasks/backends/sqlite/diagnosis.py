@@ -56,7 +56,7 @@ _RESET_BUG_SINCE, _RESET_BUG_GONE = (3, 7, 0), (3, 51, 3)
 def examine(database: Database, *, deep: bool, stop: threading.Event) -> list[Finding]:
     """Return what is found about a database, good and bad. Blocks; `stop` ends the reading of the file."""
     findings = [_examine_library(sqlite3.sqlite_version_info[:3]), *_examine_place(database.path)]
-    if database.path.is_file():
+    if database.identify() is not None and database.path.is_file():
         try:
             with closing(database.connect_to_read()) as connection:
                 connection.set_progress_handler(stop.is_set, _STEPS_BETWEEN_LOOKS)
@@ -96,6 +96,12 @@ def _examine_library(version: tuple[int, ...]) -> Finding:
 
 def _examine_place(path: Path) -> Iterator[Finding]:
     folder = path.parent
+    try:
+        path.exists()
+    except OSError as error:
+        message = f"the database {str(path)!r} cannot be looked for: {error.strerror}"
+        yield fault("file", message, "correct the store's URL, or the rights on its folders")
+        return
     if not folder.is_dir():
         yield fault("folder", f"the folder {str(folder)!r} does not exist", "make it, or correct the store's URL")
         return
