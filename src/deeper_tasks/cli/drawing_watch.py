@@ -14,7 +14,9 @@ from deeper_tasks.cli.watch import DeadLetter, Look, failed_today
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.manager import Overview, QueueOverview
 
-_NARROW = 90
+_WIDE, _MEDIUM = 90, 65
+_COUNTS = {"pending": 0, "running": _MEDIUM, "later": _WIDE, "failed today": _WIDE, "per second": _MEDIUM}
+"""The numbers of a queue, and the columns of a terminal from which on each is shown."""
 
 
 def draw_look(look: Look, size: ConsoleDimensions, *, interval: float) -> RenderableType:
@@ -57,38 +59,43 @@ def _totals(look: Look, overview: Overview) -> Text:
 
 def _queues(look: Look, overview: Overview, *, most: int, width: int) -> list[Text]:
     """Return the busiest queues first: they are what a small window must not leave out."""
-    is_wide = width >= _NARROW
-    names = ("pending", "running", "later", "failed today") if is_wide else ("pending", "running")
+    names = [name for name, least in _COUNTS.items() if width >= least]
     columns = [
         Column(name="queue", share=3),
-        *(Column(name=name, is_number=True) for name in (*names, "per second")),
+        *(Column(name=name, is_number=True) for name in names),
         Column(name="state", share=2),
     ]
     busiest = sorted(
         overview.queues, key=lambda queue: (-queue.pending - queue.running, -_speed(look, queue), queue.name)
     )
     shown = len(busiest) if len(busiest) <= most else max(1, most - 1)
-    rows = [_row(look, queue, is_wide=is_wide) for queue in busiest[:shown]]
+    rows = [_row(look, queue, names) for queue in busiest[:shown]]
     if shown < len(busiest):
-        rows.append(_rest(look, busiest[shown:], is_wide=is_wide))
+        rows.append(_rest(look, busiest[shown:], names))
     return lay_out(columns, rows, width=width)
 
 
-def _row(look: Look, queue: QueueOverview, *, is_wide: bool) -> list[Text]:
-    counts = [number(queue.pending), number(queue.running)]
-    if is_wide:
-        counts += [number(queue.later), number(queue.failed_today, style="red")]
-    speed = Text(f"{_speed(look, queue):,.1f}" if queue.name in look.rates else "")
-    return [Text(safe(queue.name)), *counts, speed, queue_state(queue)]
+def _row(look: Look, queue: QueueOverview, names: Sequence[str]) -> list[Text]:
+    texts = {
+        "pending": number(queue.pending),
+        "running": number(queue.running),
+        "later": number(queue.later),
+        "failed today": number(queue.failed_today, style="red"),
+        "per second": Text(f"{_speed(look, queue):,.1f}" if queue.name in look.rates else ""),
+    }
+    return [Text(safe(queue.name)), *(texts[name] for name in names), queue_state(queue)]
 
 
-def _rest(look: Look, queues: Sequence[QueueOverview], *, is_wide: bool) -> list[Text]:
+def _rest(look: Look, queues: Sequence[QueueOverview], names: Sequence[str]) -> list[Text]:
     """Return the row of those queues for which there is no room."""
-    counts = [sum(queue.pending for queue in queues), sum(queue.running for queue in queues)]
-    if is_wide:
-        counts += [sum(queue.later for queue in queues), sum(queue.failed_today for queue in queues)]
-    speed = f"{sum(_speed(look, queue) for queue in queues):,.1f}" if look.rates else ""
-    texts = [f"{len(queues)} more", *(f"{count:,}" for count in counts), speed, ""]
+    sums = {
+        "pending": f"{sum(queue.pending for queue in queues):,}",
+        "running": f"{sum(queue.running for queue in queues):,}",
+        "later": f"{sum(queue.later for queue in queues):,}",
+        "failed today": f"{sum(queue.failed_today for queue in queues):,}",
+        "per second": f"{sum(_speed(look, queue) for queue in queues):,.1f}" if look.rates else "",
+    }
+    texts = [f"{len(queues)} more", *(sums[name] for name in names), ""]
     return [Text(text, style="dim") for text in texts]
 
 

@@ -6,7 +6,7 @@ import click
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.cli.completion import complete_queue
-from deeper_tasks.cli.output import console, jobs, safe, write_json
+from deeper_tasks.cli.output import console, jobs, safe, terminal_width, write_json
 from deeper_tasks.cli.program import CommandGroup
 from deeper_tasks.cli.target import Target, takes_target
 from deeper_tasks.manager import QueueOverview
@@ -45,7 +45,8 @@ def list_queues(target: Target) -> None:
         return
     from deeper_tasks.cli.drawing_queues import draw_queues
 
-    console().print(draw_queues(overview))
+    screen = console()
+    screen.print(draw_queues(overview, width=terminal_width(screen)))
 
 
 @queues.command(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 STORE = ("--url", "sqlite:///tasks.db")
 
 
@@ -15,6 +17,28 @@ def test_the_list_shows_each_queue_and_that_nobody_serves_it(deeper, enqueue, de
     assert header.split() == ["queue", "pending", "running", "later", "today", "slots", "state"]
     assert default.split() == ["default", "0", "0", "0", "1", "0", "no", "worker", "serves", "it"]
     assert emails.split()[:6] == ["emails", "1", "0", "1", "0", "0"]
+
+
+@pytest.mark.parametrize(
+    ("width", "numbers"), [(40, []), (50, ["pending"]), (60, ["pending", "today"]), (80, None), (240, None)]
+)
+def test_a_narrow_list_keeps_names_and_states_and_names_the_numbers_left_out(deeper, at_width, enqueue, width, numbers):
+    for queue in ("notifications-high", "tenant-4711-notifications-outgoing"):
+        enqueue("shop.add", 1, "--queue", queue)
+    at_width(width)
+    shown = deeper("queues", *STORE).stdout
+    lines = shown.splitlines()
+    head = next(line for line in lines if line.startswith("queue"))
+    assert head.split() == [
+        "queue",
+        *(["pending", "running", "later", "today", "slots"] if numbers is None else numbers),
+        "state",
+    ]
+    assert max(map(len, lines)) <= width
+    assert shown.count("no worker serves it") == 2
+    assert "notifications-high" in shown
+    assert "tenant-4711-notific" in shown and "s-outgoing" in shown  # noqa: PT018 - one name, in two lines or one
+    assert ("a wider terminal" in shown) is (numbers is not None)
 
 
 def test_the_list_of_no_queue_says_so(deeper):

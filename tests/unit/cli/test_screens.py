@@ -245,6 +245,13 @@ def test_a_screen_looks_as_in_its_file(deeper, stores, at_width, name, width):
     assert name in MAY_BE_WIDER or max(map(cell_len, shown.splitlines())) <= width
 
 
+def test_a_narrow_live_screen_leaves_out_numbers_before_states_are_cut(deeper, stores):
+    shown = watch(deeper, stores["crowd"], 60)
+    assert "no worker serves it" in shown
+    assert "tenant-13" in shown
+    assert "per second" not in shown
+
+
 def test_the_findings_of_60_queues_fit_on_a_screen():
     assert len((FILES / "doctor-of-60-queues-80.txt").read_text().splitlines()) <= 40
 
