@@ -78,7 +78,16 @@ class AmbiguousIdError(JobError, LookupError):
 
 
 class DuplicateJobError(JobError, ValueError):
-    """A job with this id exists already and has another task or other arguments."""
+    """
+    A job with this id exists already and has another task or other arguments.
+
+    Attributes:
+        job_id: the id.
+    """
+
+    def __init__(self, message: str, *, job_id: str | None = None) -> None:
+        super().__init__(message)
+        self.job_id = job_id
 
 
 class InvalidTransitionError(JobError):

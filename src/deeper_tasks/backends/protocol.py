@@ -396,8 +396,8 @@ class Backend(Protocol):
         thread and never suspends; it needs no event loop.
 
         Raises:
-            DuplicateJobError: an id, which the message names, exists with another task or other
-                arguments; nothing was inserted.
+            DuplicateJobError: an id, its `job_id`, exists with another task or other arguments;
+                nothing was inserted.
             UnsupportedError: more jobs than `Capabilities.max_atomic_insert`, and `atomic`; or a
                 `connection`, and the store runs jobs but has no transactions.
             InvalidOptionError: `connection` is of the wrong kind, to another store, of another

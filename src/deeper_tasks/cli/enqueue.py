@@ -61,7 +61,13 @@ Examples:
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="May be repeated.")
 @click.option("--meta", type=json_of(dict, example='{"by": "me"}'), metavar="JSON")
 @click.option("--task-id", metavar="UUID", help="The job's id: makes the command safe to repeat.")
-@click.option("--from", "source", metavar="FILE", help="Enqueue a job for each line of a file; '-' is stdin.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(readable=False, allow_dash=True),
+    metavar="FILE",
+    help="Enqueue a job for each line of a file; '-' is stdin.",
+)
 @click.option(
     "--start-line",
     type=click.IntRange(min=1),
@@ -99,10 +105,11 @@ def enqueue(
 
     With --from each line of a file is a job: a JSON object with "args" and
     "kwargs", and where it differs from the command line "task",
-    "scheduled_at" (ISO, with a zone) and any option of an enqueue, such as
+    "scheduled_at" (ISO, as --at) and any option of an enqueue, such as
     "queue", "priority", "delay_seconds", "tags" or "task_id". All lines are
     checked before the first is enqueued, and then enqueued a thousand in a
-    transaction. An error names the file and the line.
+    transaction. An error names the file and the line; of many wrong lines
+    the first 20 are told.
     """
     has_arguments = bool(words) or args is not None or kwargs is not None
     for is_wrong, message in (

@@ -81,7 +81,8 @@ class Program(click.Group):
             code = tell(error, as_json="--json" in given)
         except click.Abort as abort:
             # The terminal shows ^C where the cursor was. Click goes on to the next line, but not at a question.
-            click.echo("deeper: interrupted" if abort.__cause__ else "\ndeeper: interrupted", err=True)
+            told = "; ".join(("deeper: interrupted", *_last_words(abort.__cause__)))
+            click.echo(told if abort.__cause__ else f"\n{told}", err=True)
             # From here: what was interrupted lives on until the process ends, and says nothing of its end.
             sys.exit(ExitCode.INTERRUPTED)
         except (DeeperTasksError, ExceptionGroup) as error:
@@ -116,6 +117,11 @@ class CommandGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
         """Return the commands in the order they were added: the likeliest first."""
         return list(self.commands)
+
+
+def _last_words(interrupt: BaseException | None) -> tuple[str, ...]:
+    """Return what a command says of its work that was interrupted."""
+    return interrupt.args if isinstance(interrupt, KeyboardInterrupt) else ()
 
 
 def tell(error: Exception, *, as_json: bool) -> ExitCode:

@@ -97,7 +97,12 @@ and stuck_seconds allow (a supervisor starts another)."""
 @click.option(
     "--health-host", metavar="ADDRESS", help="Where to serve them. Default: 127.0.0.1; in a container 0.0.0.0."
 )
-@click.option("--health-file", metavar="PATH", help="A file to write every few seconds while ready.")
+@click.option(
+    "--health-file",
+    type=click.Path(readable=False),
+    metavar="PATH",
+    help="A file to write every few seconds while ready.",
+)
 @click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), help="Default: the setting, else info.")
 @click.option("--log-format", type=click.Choice([TEXT, JSON]), default=TEXT, show_default=True)
 @click.option("--json", "log_format", flag_value=JSON, help="The same as --log-format json.")

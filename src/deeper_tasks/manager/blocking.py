@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
+from deeper_tasks.manager.door import to_calls
 from deeper_tasks.manager.facade import Facade
 from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.producer import common_connection
@@ -68,7 +69,7 @@ class BlockingFacade(ManagerHabits):
         on_progress: OnProgress | None = None,
     ) -> list[TaskId]:
         """As in the manager: all or none of the calls, through the connection given or the one that each carries."""
-        checked = list(calls)
+        checked = to_calls(calls)
         chosen = common_connection(checked, given=connection)
         return self._enqueue_many(checked, atomic=atomic, connection=chosen, on_progress=on_progress)
 

@@ -12,9 +12,10 @@ from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
-from deeper_tasks.errors import BackendUnavailableError, DeeperTasksError, InvalidOptionError
+from deeper_tasks.errors import BackendUnavailableError, DeeperTasksError, DuplicateJobError, InvalidOptionError
 from deeper_tasks.integrations.events import EventBus, JobEnqueued
 from deeper_tasks.manager.commits import CommitWatch
+from deeper_tasks.manager.given_ids import GivenIds
 from deeper_tasks.manager.jobs import AnyTask, Check, JobFactory
 from deeper_tasks.manager.progress import Tally
 from deeper_tasks.tasks import JobRequest, TaskCall, TaskId, joined_connection
@@ -68,16 +69,26 @@ class Producer:
     ) -> list[TaskId]:
         """Enqueue calls, all checked before the first is sent; the tally counts those that the store has."""
         jobs = []
+        ids = GivenIds(name="calls[{}]".format)
         for index, call in enumerate(calls):
             try:
-                jobs.append(self.job(call))
+                job = self.job(call)
+                if call.request.task_id is not None:
+                    ids.add(job.id, job.spec.task, job.spec.arguments, place=index)
+                jobs.append(job)
             except DeeperTasksError as error:
                 # Its class stays, for the caller to catch.
                 error.args = (f"calls[{index}]: {error}",)
                 raise
-        if tally is None:
-            return await self._insert(jobs, atomic=atomic, connection=connection)
-        return await self._insert_counted(jobs, atomic=atomic, connection=connection, tally=tally)
+        try:
+            if tally is None:
+                return await self._insert(jobs, atomic=atomic, connection=connection)
+            return await self._insert_counted(jobs, atomic=atomic, connection=connection, tally=tally)
+        except DuplicateJobError as error:
+            place = next((index for index, job in enumerate(jobs) if job.id == error.job_id), None)
+            if place is not None:
+                error.args = (f"calls[{place}]: {error}",)
+            raise
 
     async def _insert_counted(
         self, jobs: list[NewJob], *, atomic: bool, connection: object | None, tally: Tally

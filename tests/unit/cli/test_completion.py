@@ -180,3 +180,9 @@ def test_bash_completes_what_is_typed_when_tab_is_pressed(in_bash, named):
         shell.press_until(b"\t", completed)
         shell.press(b"\x15")
     assert "rror" not in shell.text
+
+
+@pytest.mark.parametrize("line", ["deeper enqueue shop.add --from jo", "deeper worker --health-file jo"])
+def test_where_a_file_is_meant_the_shell_is_asked_for_files(line):
+    result = CliRunner().invoke(main, prog_name="deeper", env=_asked_by_bash(line))
+    assert result.stdout == "file,jo\n"

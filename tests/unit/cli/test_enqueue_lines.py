@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
+import sqlite3
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +17,7 @@ from deeper_tasks.backends.memory import MemoryBackend
 from deeper_tasks.cli import enqueue_lines
 from deeper_tasks.cli.enqueue_lines import Defaults, LineEnqueuer, LineReader, opened_lines
 from deeper_tasks.cli.target import Target
-from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.errors import BackendUnavailableError, DuplicateJobError
 from deeper_tasks.testing import FaultyBackend
 
 APP = ("--app", "shop:manager")
@@ -96,13 +98,22 @@ def test_no_lines_are_no_jobs(deeper, lines):
 @pytest.mark.parametrize(
     "case",
     [
-        ('{"args": [1]', 2, "the line cannot be read: Input data was truncated; write"),
+        ('{"args": [1]', 2, "the line cannot be read: it ends too early (column 13); write"),
         ("[1]", 2, "Expected `object`, got `array`"),
         ({"args": 5}, 2, "Expected `array`, got `int` - at `$.args`"),
         ({"args": [1], "priorty": 1}, 2, "unknown option 'priorty'; did you mean 'priority'?"),
         ({"args": [1], "connection": "x"}, 2, "unknown option 'connection'"),
         ({"args": [1], "priority": 500}, 2, "option 'priority' cannot be 500"),
-        ({"args": [1], "scheduled_at": "2099-01-01T00:00:00"}, 2, "needs a time zone"),
+        ({"args": [1], "scheduled_at": "soon"}, 2, "option 'scheduled_at': 'soon' is no time; write 2026-01-31T09:00"),
+        ({"args": [1], "priority": True}, 2, "option 'priority' cannot be true: give a whole number"),
+        ({"args": [1], "queue": {"a": None}}, 2, """option 'queue' cannot be {"a":null}: a queue's name"""),
+        ('{"args": ["ab', 2, "it ends too early (column 14)"),
+        ('{"args": ["é", 01]}', 2, "invalid number (column 17)"),
+        (
+            r'{"args": ["\ud83d\ude00\\ud800", "\ud800"]}',
+            2,
+            r"\ud800 is half a character; write both halves (column 35)",
+        ),
         ({"args": [1], "scheduled_at": "2099-01-01T00:00:00Z", "delay_seconds": 5}, 2, "exclude each other"),
         ({"args": ["one"]}, 1, "argument 'a' of add: expected `int`, got `str`"),
         ({"args": [1], "task": "shop.ad"}, 3, "did you mean 'shop.add'?"),
@@ -178,7 +189,10 @@ def shop():
         yield store, manager, reader, Target(url=None, app=None, as_json=False)
 
 
-@pytest.mark.parametrize(("at", "told"), [(0, "nothing is enqueued"), (2, "lines 1 to 4 are enqueued")])
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [(0, "it is not known whether lines 1 to 2 are"), (2, "lines 1 to 4 are enqueued, and lines 5 to 6 may be;")],
+)
 def test_a_store_that_stops_answering_leaves_a_statement_of_what_is_in_it(shop, monkeypatch, at, told):
     store, manager, reader, target = shop
     monkeypatch.setattr(enqueue_lines, "_AT_ONCE", 2)
@@ -186,15 +200,13 @@ def test_a_store_that_stops_answering_leaves_a_statement_of_what_is_in_it(shop, 
     with pytest.raises(BackendUnavailableError, match=told) as raised:
         LineEnqueuer(target, manager, reader, first=1).run()
     first = 2 * at + 1
-    assert f"and lines {first} to {first + 1} may be; look before you go on with --start-line {first}" in str(
-        raised.value
-    )
+    assert f"look before you go on with --start-line {first}" in str(raised.value)
     assert manager.sync.list_tasks().total_entries == 2 * at
     LineEnqueuer(target, manager, reader, first=first).run()
     assert sorted(job.args[0] for job in manager.sync.list_tasks().entries) == list(range(7))
 
 
-def test_ctrl_c_leaves_a_statement_of_what_is_in_the_store(shop, monkeypatch, capsys):
+def test_ctrl_c_leaves_a_statement_of_what_is_in_the_store(shop, monkeypatch):
     _, manager, reader, target = shop
     monkeypatch.setattr(enqueue_lines, "_AT_ONCE", 5)
     real, calls = manager.sync.enqueue_many, []
@@ -206,9 +218,99 @@ def test_ctrl_c_leaves_a_statement_of_what_is_in_the_store(shop, monkeypatch, ca
         return real(batch)
 
     monkeypatch.setattr(manager.sync, "enqueue_many", interrupted, raising=False)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="lines 1 to 5 are enqueued, and lines 6 to 7 may be"):
         LineEnqueuer(target, manager, reader, first=1).run()
-    assert "lines 1 to 5 are enqueued, and lines 6 to 7 may be" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("at", "told"), [(3, "nothing is enqueued"), (10, "lines 1 to 2 are enqueued; go on with --start-line 3")]
+)
+def test_ctrl_c_between_two_batches_leaves_one_too(shop, monkeypatch, at, told):
+    _, manager, reader, target = shop
+    monkeypatch.setattr(enqueue_lines, "_AT_ONCE", 2)
+    read, real = [], reader.call
+
+    def interrupted(number, text):
+        read.append(number)
+        if len(read) == at:
+            raise KeyboardInterrupt
+        return real(number, text)
+
+    monkeypatch.setattr(reader, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        LineEnqueuer(target, manager, reader, first=1).run()
+    assert str(raised.value) == told
+
+
+def test_ctrl_c_in_a_terminal_says_which_lines_may_be_jobs(on_terminal, ask, lines, folder):
+    ask("list")
+    with sqlite3.connect(folder / "tasks.db", isolation_level=None) as store:
+        store.execute("BEGIN IMMEDIATE")
+        screen = on_terminal("enqueue", "shop.add", "--from", lines(*[{"args": [1]}] * 3), *APP)
+        screen.read_until("enqueuing")
+        screen.press(b"\x03")
+        screen.read_until("^C")
+        store.execute("ROLLBACK")
+    assert screen.wait() == 130
+    # The bar stands there a moment before the first insert.
+    may_be = "it is not known whether lines 1 to 3 are enqueued; look before you go on with --start-line 1"
+    assert screen.text.rstrip().endswith((f"deeper: interrupted; {may_be}", "deeper: interrupted; nothing is enqueued"))
+
+
+def test_ctrl_c_while_a_pipe_is_read_says_that_nothing_is_enqueued(piped, folder):
+    os.mkfifo(folder / "pipe")
+    process = piped("enqueue", "shop.add", "--from", "pipe", *APP)
+    with (folder / "pipe").open("w"):
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=40) == ("", "\ndeeper: interrupted; nothing is enqueued\n")
+    assert process.returncode == 130
+
+
+def test_a_start_beyond_the_end_is_refused(deeper, lines):
+    result = deeper("enqueue", "shop.add", "--from", lines({"args": [1]}, ""), "--start-line", "3", *APP)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "deeper: --start-line 3 is beyond the end of jobs.jsonl, whose last line is 2\n",
+    )
+
+
+def test_the_first_twenty_wrong_lines_are_told_and_the_others_counted(deeper, ask, lines):
+    result = deeper("enqueue", "shop.add", "--from", lines({"args": [1]}, *[{"args": ["x"]}] * 23), *APP)
+    told = result.stderr.splitlines()
+    assert [line.split(": ")[1] for line in told[:-1]] == [f"jobs.jsonl:{number}" for number in range(2, 22)]
+    assert told[-1] == "deeper: 3 more, 23 lines of jobs.jsonl are wrong; nothing is enqueued"
+    assert result.exit_code == 2
+    assert ask("list")["total_entries"] == 0
+
+
+def test_an_id_that_stands_for_two_lines_is_found_before_the_first_is_enqueued(deeper, ask, lines):
+    path = lines({"args": [1], "task_id": ID}, {"args": [1, 0]}, {"args": [2], "task_id": ID.upper()})
+    result = deeper("enqueue", "shop.add", "--from", path, *APP)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"deeper: jobs.jsonl:3: the id {ID!r} is that of line 1 already, which has another")
+    assert ask("list")["total_entries"] == 0
+
+
+def test_an_id_that_is_another_job_s_names_its_line(shop, monkeypatch):
+    _, manager, _, target = shop
+    add = manager.registry.get("shop.add")
+    manager.sync.enqueue_task(add, args=[1], task_id=ID)
+    monkeypatch.setattr(enqueue_lines, "_AT_ONCE", 2)
+    content = '{"args": [1]}\n' * 3 + json.dumps({"args": [2], "task_id": ID})
+    defaults = Defaults(task="shop.add", options={}, scheduled_at=None)
+    reader = LineReader(io.BytesIO(content.encode()), "jobs.jsonl", defaults=defaults, find=lambda _: add)
+    with pytest.raises(
+        DuplicateJobError, match=r"^jobs\.jsonl:4: the id .*; mend that line first; lines 1 to 2 are enq"
+    ):
+        LineEnqueuer(target, manager, reader, first=1).run()
+
+
+def test_a_time_is_read_as_that_of_the_command_line_is(deeper, ask, lines):
+    times = ["2099-01-01T00:00Z", "2099-01-01T00:00"]
+    path = lines(*({"args": [1], "scheduled_at": time} for time in times))
+    assert deeper("enqueue", "shop.add", "--from", path, *APP).stdout == "2 jobs enqueued\n"
+    due = [datetime.fromisoformat(job["scheduled_at"]) for job in listed(ask)]
+    assert due == [datetime(2099, 1, 1, tzinfo=UTC), datetime(2099, 1, 1).astimezone()]
 
 
 def test_a_large_file_is_read_line_by_line(folder):
@@ -219,7 +321,7 @@ def test_a_large_file_is_read_line_by_line(folder):
     with opened_lines("large.jsonl") as (file, name):
         reader = LineReader(file, name, defaults=defaults, find=lambda _: add)
         tracemalloc.start()
-        count = sum(1 for _ in reader.calls(first=1))
+        count = sum(1 for line in reader.lines(first=1) if reader.call(*line))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert count == 1_000

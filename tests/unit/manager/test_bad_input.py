@@ -212,7 +212,15 @@ async def test_one_id_for_two_different_calls_is_refused(manager, send):
     task_id = await manager.enqueue_task("shop", "send", [1])
     call = manager.enqueue_task("shop", "send", [2], task_id=task_id)
     await refused(call, DuplicateJobError, repr(str(task_id)))
+    calls = [send.call(1), send.with_options(task_id=task_id).call(2)]
+    await refused(manager.enqueue_many(calls), DuplicateJobError, "calls[1]: ", repr(str(task_id)))
     await manager.delete_task(task_id)
+
+
+async def test_one_id_for_two_different_calls_of_one_list_is_refused_with_the_place_of_both(manager, send):
+    own = send.with_options(task_id=uuid4())
+    calls = [send.call(1), own.call(2), own.call(2), own.call(3)]
+    await refused(manager.enqueue_many(calls), DuplicateJobError, "calls[3]: ", "is that of calls[1] already")
 
 
 # options

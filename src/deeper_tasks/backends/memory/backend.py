@@ -416,7 +416,7 @@ class MemoryBackend:
             spec = specs.setdefault(job.id, job.spec) if known is None else known.spec
             if (spec.task, spec.arguments) != (job.spec.task, job.spec.arguments):
                 message = f"the id {job.id!r} belongs to a job of {spec.task!r} with another task or other arguments"
-                raise DuplicateJobError(message)
+                raise DuplicateJobError(message, job_id=job.id)
 
     def _is_paused(self, queue: str) -> bool:
         settings = self._queues.get(queue)

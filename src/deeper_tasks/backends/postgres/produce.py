@@ -95,7 +95,9 @@ class Batch:
         for job in jobs:
             other = first.setdefault(job.id, job)
             if (other.spec.task, other.spec.arguments) != (job.spec.task, job.spec.arguments):
-                raise DuplicateJobError(f"the id {job.id!r} comes twice, with another task or other arguments")
+                raise DuplicateJobError(
+                    f"the id {job.id!r} comes twice, with another task or other arguments", job_id=job.id
+                )
         self.jobs = list(first.values())
 
     def values(self, *, store: str, channel: str | None, now: str | None) -> dict[str, Any]:

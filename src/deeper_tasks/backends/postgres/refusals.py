@@ -63,7 +63,9 @@ def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
     """Return the error of ours that says the same."""
     code, words = error.sqlstate or "", _words(error)
     if code == OTHER_CONTENT:
-        return DuplicateJobError(f"a job with the id {words!r} exists already, with another task or other arguments")
+        return DuplicateJobError(
+            f"a job with the id {words!r} exists already, with another task or other arguments", job_id=words
+        )
     if code == OTHER_STORE:
         return InvalidOptionError(
             f"option 'connection' cannot belong to another database: the jobs are in {address!r}, "

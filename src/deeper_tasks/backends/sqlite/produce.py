@@ -66,7 +66,9 @@ def _known(connection: Statements, jobs: Sequence[NewJob]) -> dict[JobId, tuple[
 
 def _existing(job: NewJob, *, is_same: bool) -> Insertion:
     if not is_same:
-        raise DuplicateJobError(f"a job with the id {job.id!r} exists already, with another task or other arguments")
+        raise DuplicateJobError(
+            f"a job with the id {job.id!r} exists already, with another task or other arguments", job_id=job.id
+        )
     return Insertion(id=job.id, is_new=False)
 
 

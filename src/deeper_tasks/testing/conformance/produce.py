@@ -168,15 +168,17 @@ class ProduceConformance:
         job = new_job()
         await backend.insert([job], now=NOW)
         before, after = new_job(), new_job()
-        with pytest.raises(DuplicateJobError, match=job.id):
+        with pytest.raises(DuplicateJobError, match=job.id) as raised:
             await backend.insert([before, new_job(job_id=job.id, **other), after], now=NOW)  # type: ignore[arg-type]
+        assert raised.value.job_id == job.id
         assert await backend.get(before.id) is None
         assert await backend.get(after.id) is None
 
     async def test_other_content_under_one_id_in_one_call_is_refused(self, backend: Backend) -> None:
         job = new_job()
-        with pytest.raises(DuplicateJobError):
+        with pytest.raises(DuplicateJobError) as raised:
             await backend.insert([job, new_job(job_id=job.id, arguments="[[],{}]")], now=NOW)
+        assert raised.value.job_id == job.id
         assert (await backend.find(JobQuery())).total == 0
 
     async def test_more_jobs_than_go_in_at_once_are_refused_whole(self, backend: Backend) -> None:

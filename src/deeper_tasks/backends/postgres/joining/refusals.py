@@ -75,7 +75,9 @@ def _cause(error: Exception) -> tuple[str, str]:
 def _duplicate(code: str, words: str) -> DuplicateJobError | None:
     if code != OTHER_CONTENT:
         return None
-    return DuplicateJobError(f"a job with the id {words!r} exists already, with another task or other arguments")
+    return DuplicateJobError(
+        f"a job with the id {words!r} exists already, with another task or other arguments", job_id=words
+    )
 
 
 def _unusable(
