@@ -7,7 +7,7 @@ import sys
 import time
 
 from deeper_tasks.cli.output import safe
-from deeper_tasks.integrations.logs import JsonFormatter, TotalFormatter
+from deeper_tasks.integrations.logs import JsonFormatter, TotalFormatter, keep_enabled
 from deeper_tasks.worker.executors.log_receiver import OF_THE_COMMAND
 
 TEXT, JSON = "text", "json"
@@ -19,8 +19,10 @@ def start_logging(form: str, *, index: int | None = None) -> logging.Handler:
     Have the process's log lines written to stderr, from `info` up.
 
     Those of a supervised process name its index and its pid. It is done before
-    the application is imported, which may then arrange its logs otherwise.
+    the application is imported, which may then arrange its logs otherwise. The
+    logger `deeper_tasks` stays enabled then.
     """
+    keep_enabled()
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name(OF_THE_COMMAND)
     handler.setFormatter(JsonFormatter() if form == JSON else _TextFormatter())

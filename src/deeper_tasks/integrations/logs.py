@@ -81,6 +81,24 @@ def level_of(kind: type[Event]) -> int | None:
     return None if entry is None else entry[0]
 
 
+def keep_enabled() -> None:
+    """
+    Keep the logger `deeper_tasks` of this process enabled, whatever is configured later.
+
+    `logging.config` disables each logger that it does not name, by its default, and a worker would be silent.
+    """
+    logger = logging.getLogger("deeper_tasks")
+    if not isinstance(logger, _KeptEnabled):
+        logger.disabled = False
+        logger.__class__ = type("KeptEnabled", (_KeptEnabled, type(logger)), {})
+
+
+class _KeptEnabled(logging.Logger):
+    def __setattr__(self, name: str, value: object) -> None:
+        if name != "disabled":
+            super().__setattr__(name, value)
+
+
 class TotalFormatter(logging.Formatter):
     """A formatter that also writes exceptions which Python cannot show."""
 

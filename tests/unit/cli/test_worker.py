@@ -579,6 +579,44 @@ def test_what_a_job_logs_is_written_as_the_worker_writes_with_the_id_of_the_job(
     assert printed == "to stdout\n"
 
 
+SILENCING = """
+import logging.config
+from deeper_tasks import BackgroundTaskManager, Fail
+
+manager = BackgroundTaskManager("sqlite:///tasks.db")
+
+
+def configure():
+    handler = {"class": "logging.StreamHandler"}
+    logging.config.dictConfig({"version": 1, "handlers": {"h": handler}, "root": {"level": "INFO", "handlers": ["h"]}})
+
+
+configure()
+
+
+@manager.on_worker_start
+def configure_again():
+    configure()
+
+
+@manager.task(executor="process")
+def fail() -> None:
+    manager.get_statistics()
+    raise Fail("no stock")
+"""
+
+
+def test_no_configuration_of_logging_silences_a_worker_at_the_import_or_later(start, deeper, folder):
+    (folder / "silencing.py").write_text(SILENCING)
+    deeper("enqueue", "silencing.fail", "--unchecked", *STORE)
+    worker = start("silencing:manager", "--json")
+    worker.wait_for("no retry can mend it")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == 0
+    for told in ("started, serving", "no retry can mend it", "get_statistics() was never awaited"):
+        assert len([line for line in worker.lines if told in line]) == 1
+
+
 LEAVES = ["itself", "gather", "kept", "group", "to_thread", "task", "callback", "timer", "thread", "done"]
 
 
