@@ -1,6 +1,5 @@
 """Hooks in processes for jobs: each child runs them once for itself, before its first job and at its end in order."""
 
-import asyncio
 import os
 import sys
 import textwrap
@@ -30,7 +29,7 @@ APPLICATION = """
 
         async def run(self):
             while True:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
                 self.ticks += 1
 
     @manager.on_worker_start
@@ -66,7 +65,7 @@ APPLICATION = """
     async def look():
         ticker, before = current_job().state.ticker, current_job().state.ticker.ticks
         while ticker.ticks == before:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         lost = asyncio.get_running_loop().create_task(asyncio.Event().wait())
         return [os.getpid(), current_job().state.pid, colour.get(), len(asyncio.all_tasks())]
 
@@ -109,12 +108,13 @@ async def test_each_child_runs_the_hooks_for_itself_on_the_loop_of_its_jobs(appl
         assert notes_of(application, pid) == ["start", "stop", "stop ticker"]
 
 
-async def test_a_start_hook_that_fails_in_a_child_fails_the_attempt_which_is_tried_again(application, working, caplog):
+async def test_a_start_hook_that_fails_in_a_child_fails_the_attempt_which_is_tried_again(
+    application, working, caplog, wait_until
+):
     manager, retried = application.manager, []
     manager.subscribe(lambda event: (retried.append(event), (application.folder / "fail").unlink()), JobRetried)
     async with working(manager) as worker:
-        while "pid" not in worker.state:  # noqa: ASYNC110 - set by the worker
-            await asyncio.sleep(0)
+        await wait_until(lambda: "pid" in worker.state)
         (application.folder / "fail").touch()
         task_id = await application.look.with_options(retry_delay_seconds=0, max_attempts=2).enqueue()
         good = (await manager.result(task_id, timeout=30))[0]
@@ -129,22 +129,20 @@ async def test_a_start_hook_that_fails_in_a_child_fails_the_attempt_which_is_tri
 
 
 async def test_a_start_hook_that_hangs_in_a_child_is_told_with_its_job_and_fails_the_attempt(
-    application, working, caplog, monkeypatch
+    application, working, caplog, monkeypatch, wait_until
 ):
     monkeypatch.setattr(preparation, "_PATIENCE", 0.1)
     manager, told = application.manager, []
     manager.subscribe(lambda event: (told.append(event), (application.folder / "hangs").unlink()), JobRetried)
     manager.subscribe(told.append, JobStarted)
     async with working(manager) as worker:
-        while "pid" not in worker.state:  # noqa: ASYNC110 - set by the worker
-            await asyncio.sleep(0)
+        await wait_until(lambda: "pid" in worker.state)
         with pytest.raises(JobNotCompletedError):
             await manager.result(await application.leave.with_options(max_attempts=1).enqueue(), timeout=30)
         (application.folder / "hangs").touch()
         monkeypatch.setattr(preparation, "LONGEST", 0.5)
         task_id = await application.look.with_options(retry_delay_seconds=0, max_attempts=2).enqueue()
-        while len(told) < 2:  # noqa: ASYNC110 - by the bus
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: len(told) >= 2)
         monkeypatch.setattr(preparation, "LONGEST", 60)
         await manager.result(task_id, timeout=30)
     first, failed, started = told
@@ -156,11 +154,10 @@ async def test_a_start_hook_that_hangs_in_a_child_is_told_with_its_job_and_fails
     assert f"which is busy with its start hook {application.__name__}.start" in caplog.text
 
 
-async def test_start_hooks_do_not_use_up_the_jobs_timeout(application, working):
+async def test_start_hooks_do_not_use_up_the_jobs_timeout(application, working, wait_until):
     manager = application.manager
     async with working(manager) as worker:
-        while "pid" not in worker.state:  # noqa: ASYNC110 - set by the worker
-            await asyncio.sleep(0)
+        await wait_until(lambda: "pid" in worker.state)
         (application.folder / "slow").touch()
         task_id = await application.look_without_async.with_options(timeout_seconds=0.25).enqueue()
         await manager.result(task_id, timeout=30)
