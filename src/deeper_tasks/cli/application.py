@@ -12,9 +12,12 @@ from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 
+import deeper_tasks
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.errors import ConfigError
+
+_LIBRARY = Path(deeper_tasks.__file__).parent
 
 
 def load_manager(place: str) -> BackgroundTaskManager:
@@ -80,20 +83,38 @@ def _import(name: str) -> ModuleType:
     find_from_working_folder()
     try:
         return importlib.import_module(name)
+    except ConfigError as error:
+        raise _wrong_settings(name, error, _place(error)) from error
+    except ExceptionGroup as group:
+        faults = [error for error in group.exceptions if isinstance(error, ConfigError)]
+        if len(faults) < len(group.exceptions):
+            raise _unimportable(name, group) from group
+        place = _place(group)
+        raise ExceptionGroup(group.message, [_wrong_settings(name, fault, place) for fault in faults]) from group
     except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-            reason = f"there is no module {error.name!r} in the working folder or on Python's path"
-        else:
-            # Of an application that has no manager yet: by the built-in names.
-            reason = f"{type(error).__name__}: {Redactor()(str(error))}{_place(error)}"
-        raise ConfigError(f"cannot import {name!r}: {reason}") from error
+        raise _unimportable(name, error) from error
+
+
+def _wrong_settings(name: str, fault: ConfigError, place: str) -> ConfigError:
+    return ConfigError(f"the settings of {name!r} cannot be used{place}: {fault}")
+
+
+def _unimportable(name: str, error: Exception) -> ConfigError:
+    if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+        reason = f"there is no module {error.name!r} in the working folder or on Python's path"
+    else:
+        # Of an application that has no manager yet: by the built-in names.
+        reason = f"{type(error).__name__}: {Redactor()(str(error))}{_place(error)}"
+    return ConfigError(f"cannot import {name!r}: {reason}")
 
 
 def _place(error: Exception) -> str:
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    if isinstance(error, SyntaxError) or not frames or frames[-1].filename == __file__:
+    """Return the line of the application where it went wrong, not ours that it called; nothing where there is none."""
+    if isinstance(error, SyntaxError):
         return ""
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    frames = [frame for frame in frames if not Path(frame.filename).is_relative_to(_LIBRARY)]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 def _managers_in(module: ModuleType) -> str:

@@ -97,6 +97,36 @@ def test_a_missing_module_is_told_apart_from_one_that_fails(folder):
     assert "No module named 'absent_library'" in refusal("needy:manager")
 
 
+def test_wrong_settings_of_an_application_are_told_as_such_with_its_own_line(folder):
+    head = "from deeper_tasks import BackgroundTaskManager\n\n"
+    place = f"({folder / 'set_up.py'}, line 3)"
+    (folder / "set_up.py").write_text(f"{head}manager = BackgroundTaskManager('postgres://u:hunter2@[::1/db')\n")
+    (folder / "app.py").write_text("from set_up import manager\n")
+    told = refusal("app:manager")
+    assert told.startswith(f"the settings of 'app' cannot be used {place}: setting 'url' cannot be 'postgres://u:***@[")
+
+
+def test_several_wrong_settings_of_an_application_are_all_told(folder, deeper, monkeypatch):
+    (folder / "app.py").write_text(
+        "from deeper_tasks import BackgroundTaskManager\n\nmanager = BackgroundTaskManager.from_settings()\n"
+    )
+    monkeypatch.setenv("DEEPER_TASKS_URL", "nothing")
+    monkeypatch.setenv("DEEPER_TASKS_PROCESSES", "many")
+    for words in (("list", "--app", "app:manager"), ("enqueue", "x", "--app", "app:manager")):
+        result = deeper(*words)
+        assert result.exit_code == 2
+        told = sorted(result.stderr.splitlines())
+        start = f"deeper: the settings of 'app' cannot be used ({folder / 'app.py'}, line 3): setting"
+        assert [line.startswith(start) for line in told] == [True, True]
+        assert "DEEPER_TASKS_URL" in result.stderr
+        assert "DEEPER_TASKS_PROCESSES" in result.stderr
+
+
+def test_an_import_that_fails_in_this_library_is_told_with_the_application_s_line(folder):
+    (folder / "app.py").write_text("from shop import manager\n\n@manager.task(queue='a b')\ndef go(): ...\n")
+    assert refusal("app:manager").endswith(f"({folder / 'app.py'}, line 3)")
+
+
 def test_without_any_word_about_the_store_the_command_asks_for_one(deeper):
     result = deeper("stats")
     assert result.exit_code == 2
