@@ -8,6 +8,8 @@ import re
 import shlex
 import shutil
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import urllib.error
@@ -52,10 +54,10 @@ def environment(assignments, **more):
 
 
 @contextlib.contextmanager
-def started(command, folder, variables):
+def started(command, folder, variables, umask=-1):
     """Start a worker as it is written; stop it as the machine does, and see that it ends in order."""
     process = subprocess.Popen(
-        command, cwd=folder, env=variables, text=True, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command, cwd=folder, env=variables, umask=umask, text=True, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
         yield process
@@ -68,9 +70,9 @@ def started(command, folder, variables):
     assert "no live worker serves" not in told
 
 
-def run(command, folder, variables):
+def run(command, folder, variables, umask=-1):
     done = subprocess.run(
-        command, cwd=folder, env=variables, text=True, capture_output=True, timeout=_PATIENCE, check=False
+        command, cwd=folder, env=variables, umask=umask, text=True, capture_output=True, timeout=_PATIENCE, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done
@@ -133,12 +135,18 @@ def test_the_unit_serves_all_queues_of_its_application_and_stops_in_order(unit, 
     assert told["WorkingDirectory"] == str(shop)
     state = tmp_path / "var" / "lib" / told["StateDirectory"]
     state.mkdir(parents=True)
+    state.chmod(int(told["StateDirectoryMode"], 8))
+    umask = int(told["UMask"], 8)
     variables = environment([each for key, value in entries if key == "Environment" for each in shlex.split(value)])
-    run(shlex.split(told["ExecStartPre"]), shop, variables)
+    run(shlex.split(told["ExecStartPre"]), shop, variables, umask)
     assert (state / "tasks.db").exists()
-    assert told["KillMode"] == "mixed"
-    with started(shlex.split(told["ExecStart"]), shop, variables):
+    assert (told["KillMode"], told["OOMPolicy"]) == ("mixed", "continue")
+    with started(shlex.split(told["ExecStart"]), shop, variables, umask):
         asyncio.run(run_jobs(variables["DEEPER_TASKS_URL"]))
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in state.rglob("*")}
+        assert {"tasks.db", "tasks.db-wal"} < modes.keys()
+        # The web application's user, who is in the group, writes all of them; others do not even read them.
+        assert {name: mode for name, mode in modes.items() if mode & 0o067 != 0o060} == {}
 
 
 # Docker
@@ -159,9 +167,30 @@ def context(tmp_path):
     """The folder in which the image is built."""
     context = tmp_path / "context"
     context.mkdir()
-    (context / "shop.py").write_text(given("shop.py"))
-    (context / "requirements.txt").write_text(f"deeper-tasks @ {_ROOT.as_uri()}\n")
+    (tmp_path / "deeper_tasks").symlink_to(_ROOT)
+    [command] = re.findall(r"^\$ (pip wheel .*)$", _PAGE, re.MULTILINE)
+    run(shlex.split(command), context, environment([], **offline(tmp_path)))
+    for name in ("shop.py", "requirements.txt"):
+        (context / name).write_text(given(name))
     return context
+
+
+def for_root(folder):
+    """A folder of commands that only root may run; they write down how they were called instead."""
+    folder.mkdir()
+    for name in ("useradd", "chown"):
+        command = folder / name
+        command.write_text('#!/bin/sh\necho "$(basename "$0") $*" >> "$0.calls"\n')
+        command.chmod(0o755)
+    return folder
+
+
+def copy(source, target):
+    """As COPY does it: of a folder what is in it."""
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    else:
+        shutil.copy(source, target)
 
 
 def offline(site):
@@ -179,6 +208,7 @@ def offline(site):
 def test_each_line_of_the_dockerfile_runs_and_its_container_serves_all_queues(machine, context, tmp_path):
     instructions, port = machine
     site, data, folder, variables, command = tmp_path / "site", tmp_path / "data", tmp_path, {}, None
+    root, user, check = for_root(tmp_path / "root"), None, None
     for name, rest in instructions:
         match name:
             case "FROM":
@@ -188,24 +218,27 @@ def test_each_line_of_the_dockerfile_runs_and_its_container_serves_all_queues(ma
                 folder.mkdir()
             case "COPY":
                 source, target = rest.split()
-                assert target == "."
-                copied = context.iterdir() if source == "." else [context / source]
-                for file in copied:
-                    shutil.copy(file, folder)
+                copy(context / source, folder / target)
             case "RUN":
-                run(["sh", "-c", rest], folder, environment([], **variables, **offline(site)))
+                commands = environment([], **variables, **offline(site))
+                run(["sh", "-c", rest], folder, commands | {"PATH": f"{root}:{commands['PATH']}"})
+            case "USER":
+                user = rest
+            case "HEALTHCHECK":
+                check = json.loads(rest.partition("CMD ")[2])
             case "ENV":
                 variables |= dict(each.split("=", 1) for each in shlex.split(rest))
             case "CMD":
                 command = json.loads(rest)
             case _:
                 pytest.fail(f"what does {name} do?")
-    data.mkdir()
+    assert (root / "useradd.calls").read_text().split()[-1] == user
+    assert (root / "chown.calls").read_text() == f"chown {user} {data}\n"
     installed = environment([], **variables, PYTHONPATH=str(site))
     installed["PATH"] = f"{site / 'bin'}:{installed['PATH']}"
     with started(command, folder, installed):
         wait_for(lambda: answers(port, "/ready"), "readiness of the container")
-        assert answers(port, "/live")
+        run(check, folder, installed)
         asyncio.run(run_jobs(variables["DEEPER_TASKS_URL"]))
 
 
@@ -232,8 +265,23 @@ def test_each_command_of_the_compose_file_runs(tmp_path):
     # A service without a command runs that of the image, which the test of the Dockerfile runs.
     commands = {name: service["command"] for name, service in services.items() if "command" in service}
     assert set(services) - set(commands) == {"worker"}
+    # That of the web application is its own; a job that it enqueues is in the worker's store.
+    assert commands.pop("web")[0] == "gunicorn"
     for command in commands.values():
         run(command, tmp_path, environment(assignments))
     assert (tmp_path / "data" / "tasks.db").exists()
+    assert services["worker"]["depends_on"] == services["web"]["depends_on"]
     assert services["worker"]["depends_on"].keys() == commands.keys()
     assert all(service["volumes"] == ["tasks:/data"] for service in services.values())
+    assert all(service.keys().isdisjoint({"environment", "env_file"}) for service in services.values())
+
+
+def test_the_check_of_the_web_application_fails_where_nothing_listens(tmp_path):
+    services = YAML(typ="safe").load(given("compose.yaml"))["services"]
+    with socket.create_server(("127.0.0.1", 0)) as web:
+        port = web.getsockname()[1]
+        kind, *check = [str(word).replace("8000", str(port)) for word in services["web"]["healthcheck"]["test"]]
+        assert kind == "CMD"
+        run(check, tmp_path, environment([]))
+    with pytest.raises(AssertionError, match="ConnectionRefusedError"):
+        run(check, tmp_path, environment([]))

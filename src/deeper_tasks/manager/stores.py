@@ -108,7 +108,7 @@ def _postgres(url: str, parts: SplitResult, options: dict[str, str], *, listen_u
         from deeper_tasks.backends.postgres import Address, Pooler, PostgresBackend
     except ImportError as error:
         raise ConfigError(
-            f"{redacted(url)!r} needs psycopg 3: pip install 'deeper-tasks[postgres]' ({error})"
+            f"{redacted(url)!r} needs psycopg 3: install deeper_tasks with its extra 'postgres' ({error})"
         ) from error
 
     own = {name: options.pop(name) for name in _POSTGRES_OPTIONS if name in options}

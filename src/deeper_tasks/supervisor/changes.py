@@ -44,4 +44,4 @@ def check_watching() -> None:
     try:
         import watchfiles  # noqa: F401 - only whether it is there
     except ImportError as error:
-        raise ConfigError("--reload needs watchfiles; install it by: pip install 'deeper-tasks[reload]'") from error
+        raise ConfigError("--reload needs watchfiles: install deeper_tasks with its extra 'reload'") from error

@@ -524,7 +524,7 @@ def test_reload_without_watchfiles_says_how_to_install_it(deeper, monkeypatch):
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     result = deeper("worker", "shop:manager", "--reload")
     assert result.exit_code == 2
-    assert "pip install 'deeper-tasks[reload]'" in result.stderr
+    assert "install deeper_tasks with its extra 'reload'" in result.stderr
 
 
 def test_what_keeps_a_worker_from_telling_its_health_is_one_line(deeper):

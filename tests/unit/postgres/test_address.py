@@ -121,7 +121,7 @@ except ConfigError as error:
 BackgroundTaskManager("sqlite:///tasks.db")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "'postgresql://me:***@h/shop' needs psycopg 3: pip install 'deeper-tasks[postgres]'" in done.stdout
+    assert "'postgresql://me:***@h/shop' needs psycopg 3: install deeper_tasks with its extra 'postgres'" in done.stdout
 
 
 def test_the_store_and_its_driver_are_imported_only_where_they_are_used():
