@@ -14,10 +14,12 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack
 from deeper_tasks.backends.protocol import Backend, JobQuery, Located, Retention, Scripting
 from deeper_tasks.config import Settings, redacted
 from deeper_tasks.domain.damage import described
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.ids import JobId, parse_id
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.errors import (
+    BackendUnavailableError,
     DamagedError,
     InvalidOptionError,
     JobNotCompletedError,
@@ -73,6 +75,8 @@ WorkerName = ModuleType | type | str | Task[..., Any]
 """Where a task's function lives: its module or class, a dotted name of one, or the task itself."""
 
 _FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.25
+_PATIENCE = 1.0
+"""Seconds for which a wait that was too long already asks what the job waits for."""
 
 
 class Facade(ManagerHabits, ABC):
@@ -706,16 +710,23 @@ class Facade(ManagerHabits, ABC):
         Wait for a job's end and return its result; None where it has none.
 
         Raises:
-            TimeoutError: it had not ended after `timeout` seconds; it goes on.
+            TimeoutError: it had not ended after `timeout` seconds; it goes on. The message says its state and what it
+                waits for.
             JobNotCompletedError: it ended otherwise than completed; the message says how.
             JobNotFoundError: there is no such job.
             DamagedError: its result is stored, and cannot be read.
         """
         pause = _FIRST_LOOK
-        async with asyncio.timeout(timeout):
-            while not (job := await self._get(task_id)).state.is_terminal:
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, _LONGEST_LOOK)
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                while not (job := await self._get(task_id)).state.is_terminal:
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 1.5, _LONGEST_LOOK)
+        except TimeoutError:
+            if timeout is None or not limit.expired():
+                raise
+            where = await self._where_it_stands(task_id)
+            raise TimeoutError(f"the job {task_id} had not ended after {readable(timeout)}: {where}") from None
         status = to_status(job)
         if status.status is State.COMPLETED:
             unreadable = [each for each in status.damage if each.field == "result"]
@@ -725,6 +736,21 @@ class Facade(ManagerHabits, ABC):
         raise JobNotCompletedError(f"the job {task_id} ended as {status.status}: {status.last_error or 'no error'}")
 
     # inside
+
+    async def _where_it_stands(self, task_id: str) -> str:
+        """Return the state of a job and what it waits for; of a store that is slow only that, soon."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                status = await self.get_task_status(task_id)
+        except (TimeoutError, BackendUnavailableError):
+            return "the store does not answer"
+        except JobNotFoundError:
+            return "it is not there any more"
+        if status.waiting_for is not None:
+            return f"it is {status.status}; {status.waiting_for.message}"
+        return f"it is {status.status}" + (
+            "" if status.node is None else f", attempt {status.attempts} on {status.node}"
+        )
 
     @property
     def _lease(self) -> timedelta:

@@ -12,7 +12,13 @@ from deeper_tasks.backends.protocol import JobFilter, Topic
 from deeper_tasks.domain.job import ErrorReport
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
-from deeper_tasks.errors import InvalidOptionError, InvalidTransitionError, JobNotCompletedError, JobNotFoundError
+from deeper_tasks.errors import (
+    BackendUnavailableError,
+    InvalidOptionError,
+    InvalidTransitionError,
+    JobNotCompletedError,
+    JobNotFoundError,
+)
 from deeper_tasks.integrations.events import JobCancelled, JobRescheduled, QueuePaused, QueueResumed
 from deeper_tasks.manager import CancelOutcome
 from deeper_tasks.testing.conformance.scene import new_node, new_token
@@ -306,12 +312,30 @@ async def test_a_job_that_did_not_complete_has_no_result_and_says_why(manager, j
         await manager.result(task_id)
 
 
-async def test_a_result_that_does_not_come_is_a_timeout(manager, jobs):
+async def test_a_result_that_does_not_come_is_a_timeout_that_says_what_the_job_waits_for(manager, jobs):
     task_id = await jobs.in_state(State.PENDING)
-    for timeout in (0, 0.01):
-        with pytest.raises(TimeoutError):
+    for timeout, shown in ((0, "0 s"), (0.01, "10 ms")):
+        said = f"the job {task_id} had not ended after {shown}: it is pending; no live worker serves the queue"
+        with pytest.raises(TimeoutError, match=said):
             await manager.result(task_id, timeout=timeout)
     assert await jobs.state(task_id) is State.PENDING
+
+
+async def test_the_timeout_of_a_running_job_says_where_it_runs(manager, jobs):
+    task_id = await jobs.in_state(State.RUNNING)
+    with pytest.raises(TimeoutError, match="it is running, attempt 1 on "):
+        await manager.result(task_id, timeout=0.01)
+
+
+async def test_the_timeout_of_a_silent_store_does_not_wait_for_it(manager, jobs, monkeypatch):
+    task_id = await jobs.in_state(State.PENDING)
+
+    async def gone(*_, **__):
+        raise BackendUnavailableError("gone")
+
+    monkeypatch.setattr(manager.backend, "service", gone)
+    with pytest.raises(TimeoutError, match="the store does not answer"):
+        await manager.result(task_id, timeout=0.01)
 
 
 async def test_a_job_deleted_while_its_result_is_awaited_is_told(manager, jobs):

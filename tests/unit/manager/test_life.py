@@ -305,7 +305,7 @@ def test_the_blocking_facade_does_all_that_the_other_does(url):
         sync.pause_queue("default")
         assert sync.get_statistics().queues["default"].is_paused
         sync.resume_queue("default")
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match="it is pending; no live worker"):
             sync.result(task_id, timeout=0.01)
         with pytest.raises(JobNotFoundError, match="UUID"):
             sync.get_task_status("42")
