@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deeper_tasks.cli.banner import greet
 from deeper_tasks.cli.health_outlets import HealthOutlets
-from deeper_tasks.cli.worker_logs import set_level, start_logging
+from deeper_tasks.cli.worker_logs import NONE, TEXT, set_level, start_logging
 from deeper_tasks.cli.worker_options import WorkerOptions
 from deeper_tasks.config import Settings
 from deeper_tasks.supervisor import Loaded, Supervisor, SupervisorSettings
@@ -16,7 +16,8 @@ from deeper_tasks.supervisor import Loaded, Supervisor, SupervisorSettings
 
 def supervise(options: WorkerOptions, settings: Settings, *, reload_folders: tuple[Path, ...] = ()) -> int:
     """Run the supervisor until it is told to stop; returns the exit code. The application is not imported here."""
-    handler = start_logging(options.log_format)
+    # Without the application there is no other handler here.
+    handler = start_logging(TEXT if options.log_format == NONE else options.log_format)
     set_level(handler, asked=options.log_level, setting=settings.log_level)
     # It counts the changes at INFO, and we name them.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)

@@ -12,7 +12,7 @@ from deeper_tasks.cli.ending import run_to_the_end
 from deeper_tasks.cli.streams import allow_closed_output
 from deeper_tasks.cli.suggestions import complete_place
 from deeper_tasks.cli.supervise import supervise
-from deeper_tasks.cli.worker_logs import JSON, LEVELS, TEXT
+from deeper_tasks.cli.worker_logs import JSON, LEVELS, NONE, TEXT
 from deeper_tasks.cli.worker_options import WorkerOptions
 from deeper_tasks.cli.worker_process import Place, run_alone, run_supervised
 from deeper_tasks.config import load_settings
@@ -104,7 +104,13 @@ and stuck_seconds allow (a supervisor starts another)."""
     help="A file to write every few seconds while ready.",
 )
 @click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), help="Default: the setting, else info.")
-@click.option("--log-format", type=click.Choice([TEXT, JSON]), default=TEXT, show_default=True)
+@click.option(
+    "--log-format",
+    type=click.Choice([TEXT, JSON, NONE]),
+    default=TEXT,
+    show_default=True,
+    help="With none, your own modules set up logging.",
+)
 @click.option("--json", "log_format", flag_value=JSON, help="The same as --log-format json.")
 @click.option("--child", type=(int, int, int), hidden=True, help="Index, count and pipe of a supervised process.")
 def worker(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from typing import Any
 
 from deeper_tasks.cli.output import safe
 from deeper_tasks.integrations.logs import JsonFormatter, TotalFormatter, keep_enabled
 from deeper_tasks.worker.executors.log_receiver import OF_THE_COMMAND
 
-TEXT, JSON = "text", "json"
+TEXT, JSON, NONE = "text", "json", "none"
+_OUTPUT = (1, 2)
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -20,7 +22,7 @@ def start_logging(form: str, *, index: int | None = None) -> logging.Handler:
 
     Those of a supervised process name its index and its pid. It is done before
     the application is imported, which may then arrange its logs otherwise. The
-    logger `deeper_tasks` stays enabled then.
+    logger `deeper_tasks` stays enabled then. With `NONE` nothing else is done.
     """
     keep_enabled()
     handler = logging.StreamHandler(sys.stderr)
@@ -28,9 +30,10 @@ def start_logging(form: str, *, index: int | None = None) -> logging.Handler:
     handler.setFormatter(JsonFormatter() if form == JSON else _TextFormatter())
     if index is not None:
         handler.addFilter(_Origin(index))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    if form != NONE:
+        root = logging.getLogger()
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
     return handler
 
 
@@ -39,6 +42,22 @@ def set_level(handler: logging.Handler, *, asked: str | None, setting: str) -> N
     root = logging.getLogger()
     if asked is not None or handler in root.handlers:
         root.setLevel((asked or setting).upper())
+
+
+def make_way(handler: logging.Handler) -> None:
+    """Leave the lines to a handler of the application's that writes all of them to the same output."""
+    root = logging.getLogger()
+    if any(each is not handler and each.level <= logging.INFO and _is_on_the_output(each) for each in root.handlers):
+        root.removeHandler(handler)
+
+
+def _is_on_the_output(handler: logging.Handler) -> bool:
+    """Whether a handler writes to stdout or stderr: one of logging's own, or of rich."""
+    try:
+        stream: Any = getattr(handler, "stream", None) or handler.console.file  # type: ignore[attr-defined]
+        return stream.fileno() in _OUTPUT
+    except Exception:  # noqa: BLE001 - the application's class; it writes to something else, then
+        return False
 
 
 class _Origin(logging.Filter):

@@ -6,7 +6,7 @@ import sys
 
 from msgspec import Struct
 
-from deeper_tasks.cli.worker_logs import JSON
+from deeper_tasks.cli.worker_logs import JSON, NONE
 
 _RELOAD_GRACE = 2.0
 """Seconds that jobs get to end before a reload: a developer waits for it."""
@@ -37,4 +37,6 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
         if self.log_format == JSON:
             # Then the line that says why it cannot start is JSON too.
             options.append("--json")
+        elif self.log_format == NONE:
+            options.append(f"--log-format={NONE}")
         return (sys.executable, "-m", "deeper_tasks.cli", "worker", self.application, *options)

@@ -16,7 +16,7 @@ from deeper_tasks.cli.health_outlets import HealthOutlets
 from deeper_tasks.cli.monitor import Monitor
 from deeper_tasks.cli.program import ExitCode
 from deeper_tasks.cli.signals import StopsOutsideTheLoop, stops_outside_the_loop
-from deeper_tasks.cli.worker_logs import set_level, start_logging
+from deeper_tasks.cli.worker_logs import make_way, set_level, start_logging
 from deeper_tasks.cli.worker_options import WorkerOptions
 from deeper_tasks.config import Settings, parse_queues, redacted
 from deeper_tasks.errors import ConfigError
@@ -95,6 +95,7 @@ def _load(options: WorkerOptions, *, logging_to: logging.Handler) -> tuple[Backg
     elif options.listen_url is not None:
         raise ConfigError("--listen-url belongs to a --url; without, the manager's own setting listen_url is used")
     set_level(logging_to, asked=options.log_level, setting=manager.settings.log_level)
+    make_way(logging_to)
     loaded = Loaded(
         store=store_of(manager),
         queues=dict(manager.settings.queues if options.queues is None else parse_queues(options.queues)),
