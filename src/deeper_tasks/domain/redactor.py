@@ -37,7 +37,11 @@ SECRET_NAMES = (
 """The names whose values are always withheld, also at the end of a longer name: `db_password`, `X-Api-Key`."""
 
 Redact = Callable[[str], str]
-"""An application's own function: given a text, it returns the text without its secrets. Called in any thread."""
+"""
+An application's own function: given a text, it returns the text without its secrets.
+
+It is called in any thread, and on the worker's event loop: it must not wait.
+"""
 
 _HEADERS = frozenset({"authorization", "cookie"})
 """Names whose value, where it stands unquoted after a colon, is all the rest of the line."""

@@ -218,8 +218,9 @@ class BackgroundTaskManager(Facade):
         after the names and patterns of the settings have been applied, and returns it without its secrets; the last
         added comes last. Where it raises, or returns no text, the whole text is withheld.
 
-        It is called in any thread and must not wait. Child processes for jobs (`executor="process"`) find it as they
-        find hooks: at the top level of a module.
+        It is called in any thread, and for errors on the worker's event loop: it must not wait, for a slow one delays
+        all jobs there, and one that hangs stops the worker. Child processes for jobs (`executor="process"`) find it
+        as they find hooks: at the top level of a module.
 
         Raises:
             ConfigError: it is no plain function.
