@@ -282,10 +282,11 @@ class CleanupRan(Event, frozen=True, kw_only=True):
 
 
 class WorkerStarted(Event, frozen=True, kw_only=True):
-    """A worker registered and claims jobs."""
+    """A worker registered and claims jobs. Where tasks are switched off it claims none, and `runs_jobs` is False."""
 
     node: NodeId
     queues: dict[str, int]
+    runs_jobs: bool = True
 
 
 class QueuesUnserved(Event, frozen=True, kw_only=True):

@@ -260,6 +260,12 @@ def _queues(queues: dict[str, int]) -> str:
     return ", ".join(f"{name}:{slots}" for name, slots in queues.items())
 
 
+def _started(event: events.WorkerStarted) -> str:
+    if not event.runs_jobs:
+        return f"worker {event.node} started, but tasks are switched off here: it runs no job"
+    return f"worker {event.node} started, serving {_queues(event.queues)}"
+
+
 def _unserved(event: events.QueuesUnserved) -> str:
     queues = ", ".join(f"{queue} ({_some(tasks)})" for queue, tasks in event.unserved.items())
     entries = event.queues | dict.fromkeys(event.unserved, _USUAL_SLOTS)
@@ -294,7 +300,7 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
     ),
     events.ScheduleRemoved: (INFO, _removed),
     events.CleanupRan: (INFO, _cleaned),
-    events.WorkerStarted: (INFO, lambda e: f"worker {e.node} started, serving {_queues(e.queues)}"),
+    events.WorkerStarted: (INFO, _started),
     events.WorkerStopping: (INFO, _stopping),
     events.WorkerStopped: (INFO, lambda e: f"worker {e.node} stopped"),
     events.QueuesUnserved: (WARNING, _unserved),

@@ -291,7 +291,8 @@ class Worker:
 
     async def _serve(self) -> None:
         """Claim and run jobs until `stop`, and until all that ran is settled or given back."""
-        self._bus.emit(WorkerStarted(node=self.node_id, queues=self._settings.queues))
+        runs_jobs = self._backend.capabilities.runs_jobs
+        self._bus.emit(WorkerStarted(node=self.node_id, queues=self._settings.queues, runs_jobs=runs_jobs))
         helpers = {
             "settler": self._settler.run,
             "reporter": self._reporter.run,

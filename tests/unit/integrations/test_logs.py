@@ -131,6 +131,11 @@ LEVELS = [
     (events.CleanupRan(deleted=1, took=SECOND), INFO, "clean-up deleted 1 ended job in 1 s"),
     (events.CleanupRan(deleted=0, took=SECOND, is_manual=True), INFO, "manual clean-up deleted 0 ended jobs in 1 s"),
     (events.WorkerStarted(**NODE), INFO, "worker n1 started, serving default:10"),
+    (
+        events.WorkerStarted(**NODE, runs_jobs=False),
+        INFO,
+        "worker n1 started, but tasks are switched off here: it runs no job",
+    ),
     (events.WorkerStopping(**NODE, running=2), INFO, "worker n1 is stopping, 2 jobs still run"),
     (events.WorkerStopping(**NODE, running=1), INFO, "worker n1 is stopping, 1 job still runs"),
     (events.WorkerStopped(**NODE), INFO, "worker n1 stopped"),

@@ -432,3 +432,13 @@ def test_a_child_forked_in_the_middle_of_writes_can_write(tmp_path):
         check=True,
         timeout=50,
     )
+
+
+@pytest.mark.parametrize(("url", "runs_jobs"), [("noop://", False), ("memory://", True)])
+async def test_a_worker_says_at_its_start_whether_tasks_are_switched_off(working, url, runs_jobs):
+    async with BackgroundTaskManager(url) as manager:
+        heard = []
+        manager.subscribe(heard.append, WorkerStarted)
+        async with working(manager):
+            pass
+    assert [event.runs_jobs for event in heard] == [runs_jobs]
