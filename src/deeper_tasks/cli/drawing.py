@@ -8,9 +8,9 @@ import msgspec
 from rich.text import Text
 
 from deeper_tasks.cli.columns import Column, lay_out, least_width
-from deeper_tasks.cli.output import local_time, safe, share
+from deeper_tasks.cli.output import first_line, local_time, safe, share
 from deeper_tasks.cli.tracebacks import own_frames
-from deeper_tasks.domain.state import WAITING, State
+from deeper_tasks.domain.state import DEAD_LETTER, WAITING, State
 from deeper_tasks.manager import QueueStatistics, Statistics, TaskStatus
 
 _STYLES = {
@@ -27,6 +27,8 @@ _STYLES = {
 DAMAGED = "bold magenta"
 """The style of what cannot be read."""
 _COUNTS = (*(state.value for state in State), "completed_today", "failed_today")
+_FAILED = DEAD_LETTER | {State.RETRYABLE}
+"""The states whose jobs show their last error with their facts: it is why they are in it."""
 _FACT = 12
 """Columns from the name of a fact to what it is."""
 _BY_USE = (
@@ -52,6 +54,8 @@ _ALWAYS = frozenset({"pending", "running", "completed_today", "failed_today"})
 def draw_facts(job: TaskStatus) -> Iterator[Text]:
     """Return what is known of a job, a fact a line; it is not to be wrapped, so that it can be copied."""
     facts = [("id", Text(job.id)), ("state", draw_state(job.status))]
+    if job.status in _FAILED and job.last_error is not None:
+        facts.append(("error", Text(first_line(job.last_error), style="red")))
     unreadable = [safe(f"{each.field} cannot be read: {each.reason}") for each in job.damage]
     facts += [("damaged", Text(text, style=DAMAGED)) for text in unreadable]
     facts += [(name, Text(safe(fact).replace("\n", "\n" + " " * _FACT))) for name, fact in _facts(job)]
@@ -63,17 +67,24 @@ def draw_texts(job: TaskStatus, *, is_full: bool = False) -> Iterator[Text]:
     """
     Return the log and the errors of a job, as they can be copied: without borders, and not to be wrapped.
 
-    Tracebacks have the frames of the job's own code; all frames only if `is_full`.
+    An error that is the same as an earlier attempt's is not repeated. Tracebacks have the frames of the job's own
+    code; all frames only if `is_full`.
     """
     if job.log:
         yield Text("\nlog", style="dim")
         yield Text(safe("\n".join(job.log)))
     is_cut = False
+    first: dict[str, int] = {}
     for error in job.errors:
-        yield Text(f"\nattempt {error.attempt} failed {local_time(error.at)}", style="red")
+        failed = f"\nattempt {error.attempt} failed {local_time(error.at)}"
         whole = (error.traceback or f"{error.kind}: {error.message}").rstrip()
         shown = whole if is_full else own_frames(whole)
         is_cut = is_cut or shown != whole
+        if shown in first:
+            yield Text(f"{failed}, as attempt {first[shown]}", style="red")
+            continue
+        first[shown] = error.attempt
+        yield Text(failed, style="red")
         yield Text(safe(shown))
     if is_cut:
         yield Text("\nwithout the frames of deeper_tasks; --full shows them", style="dim")

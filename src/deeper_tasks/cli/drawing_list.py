@@ -27,7 +27,8 @@ def draw_page(page: Page, ids: Sequence[str], *, width: int | None, is_dead: boo
     Return the lines of a page; `ids` are its jobs' ids as they are to be shown.
 
     A narrow terminal has no room for when something happened, nor for whole texts. `is_dead` gives errors
-    lines of their own. Without a `width` nothing is cut.
+    lines of their own, which begin with when the job ended where there is no column for it. Without a `width`
+    nothing is cut.
     """
     has_time = width is None or width >= _MEDIUM
     columns = [
@@ -46,7 +47,7 @@ def draw_page(page: Page, ids: Sequence[str], *, width: int | None, is_dead: boo
     head, *lines = lay_out(columns, rows, width=width)
     if not is_dead:
         return [head, *lines]
-    errors = [_error(job, width) for job in page.entries]
+    errors = [_error(job, width, has_time=has_time) for job in page.entries]
     return [head, *(line for pair in zip(lines, errors, strict=True) for line in pair)]
 
 
@@ -65,8 +66,10 @@ def _row(job: TaskStatus, job_id: str, *, has_time: bool, has_error: bool) -> li
     ]
 
 
-def _error(job: TaskStatus, width: int | None) -> Text:
+def _error(job: TaskStatus, width: int | None, *, has_time: bool) -> Text:
     error = first_line(job.last_error or "no error is stored")
+    if not has_time and job.finished_at is not None:
+        error = f"{ago(job.finished_at)}: {error}"
     return Text(_INDENT + (error if width is None else cut_end(error, max(width - len(_INDENT), 1))), style="red")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -27,6 +28,34 @@ def test_status_shows_a_failed_job_with_its_traceback(deeper, dead):
     assert "1 of 1" in shown
     assert "Traceback (most recent call last)" in shown
     assert "raise ValueError(reason)" in shown
+    assert shown.splitlines()[1:3] == ["state       discarded", "error       ValueError: �[2J[red]no paper"]
+
+
+def test_status_does_not_repeat_an_error_that_is_that_of_an_earlier_attempt(ask, dead, capsys):
+    job = msgspec.convert(ask("status", dead), TaskStatus)
+    [first] = job.errors
+    other = msgspec.structs.replace(first, attempt=2, traceback=None, message="no ink")
+    errors = [first, other, *(msgspec.structs.replace(first, attempt=number) for number in (3, 4))]
+    job = msgspec.structs.replace(job, errors=tuple(errors))
+    console().print(*draw_texts(job), sep="\n")
+    shown = capsys.readouterr().out
+    assert shown.count("Traceback (most recent call last)") == 1
+    assert re.findall(r"attempt (\d) failed .*?(?:, as attempt (\d))?\n", shown) == [
+        ("1", ""),
+        ("2", ""),
+        ("3", "1"),
+        ("4", "1"),
+    ]
+    assert "no ink" in shown
+
+
+def test_status_of_a_job_that_completed_has_no_error_at_its_head(ask, dead):
+    job = msgspec.convert(ask("status", dead), TaskStatus)
+    heads = {
+        state: any(str(line).startswith("error ") for line in draw_facts(msgspec.structs.replace(job, status=state)))
+        for state in (State.COMPLETED, State.PENDING, State.RETRYABLE, State.FAILED)
+    }
+    assert heads == {State.COMPLETED: False, State.PENDING: False, State.RETRYABLE: True, State.FAILED: True}
 
 
 def test_status_shows_progress_log_and_why_there_is_no_result(ask, enqueue, capsys):
@@ -114,7 +143,10 @@ def test_dead_letters_are_found_with_their_errors_on_a_line_below_whatever_the_w
         head, job, error, footer = deeper("list", "--dead", *STORE).stdout.splitlines()
         assert "last error" not in head
         assert job.startswith(dead[:15])
-        assert error == "    ValueError: �[2J[red]no paper"
+        assert "    ValueError: �[2J[red]no paper".startswith(re.sub(r"(now|\d+ s ago): |…", "", error))
+        assert "ValueError: �[2J" in error
+        # When it died is said on either of the lines.
+        assert re.search(r"ended (now|\d+ s ago)$", job) or re.match(r"    (now|\d+ s ago): ", error)
         assert footer == "1 job, page 1 of 1"
 
 
