@@ -1,0 +1,36 @@
+"""What the guides advise, and what they must not."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[2]
+
+
+def told(pattern, *places):
+    """Where files say it: lines as path and text."""
+    files = [file for place in places for file in _ROOT.glob(place)]
+    assert files
+    return [
+        f"{file.relative_to(_ROOT)}: {line.strip()}"
+        for file in files
+        for line in file.read_text("utf-8").splitlines()
+        if re.search(pattern, line)
+    ]
+
+
+def test_nothing_says_to_install_from_an_index_what_no_index_has():
+    install = r"pip install\b.*\bdeeper[-_]tasks(?!/)"
+    assert told(install, "*.md", "docs/**/*.md", "examples/**/*.md", "src/**/*.py") == []
+
+
+@pytest.mark.parametrize("call", ["get_task_status", "list_tasks"])
+def test_no_guide_returns_all_of_a_job_to_a_client(call):
+    assert told(rf"return .*\b{call}\(.*\.to_dict\(\)", "README.md", "docs/**/*.md") == []
+
+
+def test_guides_enqueue_a_task_that_they_have_by_its_own_typed_method():
+    by_hand = told(r"\benqueue_task\(\w[\w.]*, args=\[", "README.md", "docs/how-to/*.md", "docs/tutorial/*.md")
+    # One tells what it is for.
+    assert [line.partition(":")[0] for line in by_hand] == ["docs/how-to/enqueue.md"]
