@@ -98,7 +98,7 @@ async def test_a_second_signal_gives_everything_back_at_once(crew, manager, wait
 
 @pytest.mark.parametrize("crew", STORES, indirect=True)
 async def test_a_thread_that_does_not_look_costs_its_job_no_attempt(crew, manager, wait_until):
-    made = fleet.Fleet(crew, "--grace", "0")
+    made = fleet.Fleet(crew, "--grace", "0", application="workshop.hasty:manager")
     job = await manager.enqueue_task(fleet.run_on, args=["never"])
     await wait_until(lambda: crew.journal("start"))
     assert made.member.stop() == 0
