@@ -114,7 +114,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A file that is written anew every few seconds while the workers are ready. None: none."""
 
     redact_names: tuple[str, ...] = ()
-    """Names whose values are withheld from logs and stored errors, beside `password`, `token`, `secret`,
+    """Names whose values are withheld from logs and stored errors, beside `password`, `pass`, `token`, `secret`,
     `authorization`, `cookie`, `api_key`, `access_key`, `private_key`, `credential` and the like."""
     redact_patterns: tuple[str, ...] = ()
     """Regular expressions of what else is withheld there."""

@@ -20,6 +20,8 @@ SECRET_NAMES = (
     "passwords",
     "passwd",
     "passphrase",
+    "passcode",
+    "passwort",
     "pwd",
     "secret",
     "secrets",
@@ -34,7 +36,13 @@ SECRET_NAMES = (
     "credential",
     "credentials",
 )
-"""The names whose values are always withheld, also at the end of a longer name: `db_password`, `X-Api-Key`."""
+"""
+The names whose values are always withheld, also at the end of a longer name: `db_password`, `X-Api-Key`.
+
+`pass` is withheld too, where it is a word: `pass`, `DB_PASS`, but not `bypass`.
+"""
+
+_ALONE = r"(?<![a-z0-9])pass"
 
 Redact = Callable[[str], str]
 """
@@ -100,7 +108,7 @@ class Redactor:
         self.functions: list[Redact] = [] if function is None else [function]
         # The longest first: after `secret` of `secret_key` comes no value.
         named = sorted({_pattern_of(name) for name in (*SECRET_NAMES, *self.names)}, key=len, reverse=True)
-        self._names = re.compile("|".join(named))
+        self._names = re.compile("|".join([*named, _ALONE]))
         self._patterns = [_compiled(pattern) for pattern in self.patterns]
 
     def __call__(self, text: str) -> str:
