@@ -13,7 +13,17 @@ from deeper_tasks.cli.output import ago, first_line, safe
 from deeper_tasks.domain.state import State
 from deeper_tasks.manager import Page, TaskStatus
 
-_MEDIUM, _WIDE = 100, 130
+_TINY, _SMALL, _MEDIUM, _WIDE = 50, 65, 100, 130
+_COLUMNS = (
+    (Column(name="id"), 0),
+    (Column(name="state"), 0),
+    (Column(name="task", share=5, keeps_end=True), 0),
+    (Column(name="queue", share=3), _TINY),
+    (Column(name="attempts", is_number=True), _SMALL),
+    (Column(name="when"), _MEDIUM),
+    (Column(name="last error", share=5), _SMALL),
+)
+"""The columns, and how wide a terminal is from which on each is shown."""
 _INDENT = "    "
 
 
@@ -30,40 +40,32 @@ def draw_page(page: Page, ids: Sequence[str], *, width: int | None, is_dead: boo
     lines of their own, which begin with when the job ended where there is no column for it. Without a `width`
     nothing is cut.
     """
-    has_time = width is None or width >= _MEDIUM
-    columns = [
-        Column(name="id"),
-        Column(name="state"),
-        Column(name="task", share=5, keeps_end=True),
-        Column(name="queue", share=3),
-        Column(name="attempts", is_number=True),
-        *([Column(name="when")] if has_time else []),
-        *([] if is_dead else [Column(name="last error", share=5)]),
-    ]
-    rows = [
-        _row(job, job_id, has_time=has_time, has_error=not is_dead)
-        for job, job_id in zip(page.entries, ids, strict=True)
-    ]
+    columns = [column for column, least in _COLUMNS if width is None or width >= least]
+    if is_dead:
+        columns = [column for column in columns if column.name != "last error"]
+    rows = [_row(job, job_id, columns) for job, job_id in zip(page.entries, ids, strict=True)]
     head, *lines = lay_out(columns, rows, width=width)
     if not is_dead:
         return [head, *lines]
+    has_time = any(column.name == "when" for column in columns)
     errors = [_error(job, width, has_time=has_time) for job in page.entries]
     return [head, *(line for pair in zip(lines, errors, strict=True) for line in pair)]
 
 
-def _row(job: TaskStatus, job_id: str, *, has_time: bool, has_error: bool) -> list[Text]:
+def _row(job: TaskStatus, job_id: str, columns: Sequence[Column]) -> list[Text]:
     state = draw_state(job.status)
     if job.damage:
         state = Text.assemble(state, (" damaged", DAMAGED))
-    return [
-        Text(job_id),
-        state,
-        Text(safe(job.task)),
-        Text(safe(job.queue)),
-        Text(f"{job.attempts}/{job.max_attempts}"),
-        *([Text(_when(job))] if has_time else []),
-        *([Text(first_line(job.last_error or ""))] if has_error else []),
-    ]
+    texts = {
+        "id": Text(job_id),
+        "state": state,
+        "task": Text(safe(job.task)),
+        "queue": Text(safe(job.queue)),
+        "attempts": Text(f"{job.attempts}/{job.max_attempts}"),
+        "when": Text(_when(job)),
+        "last error": Text(first_line(job.last_error or "")),
+    }
+    return [texts[column.name] for column in columns]
 
 
 def _error(job: TaskStatus, width: int | None, *, has_time: bool) -> Text:

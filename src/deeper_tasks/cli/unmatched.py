@@ -78,6 +78,6 @@ def _described(condition: str, name: str, known: list[str]) -> str:
 def _advice(what: str, name: str, whole: list[str], close: list[str]) -> str:
     if whole:
         return f"; a {what} is named in full: {' or '.join(whole[:_MOST_NAMED])}"
-    if what == "queue" and is_pattern(name):
-        return "; a queue is named in full: patterns are for the queues that a worker serves"
+    if is_pattern(name):
+        return f"; a {what} is named in full here, and not by a pattern"
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -173,7 +173,7 @@ def test_a_job_that_has_ended_is_neither_rescheduled_nor_run_now(deeper, dead, c
         ),
         (("list", "--task", "shop.ad"), "there are: post.welcome, shop.add; did you mean 'shop.add'?"),
         (("list", "--dead", "--queue", "emials"), "there are: default, emails; did you mean 'emails'?"),
-        (("cancel", "--queue", "e*", "--yes"), "; a queue is named in full: patterns are for the queues that a worker"),
+        (("cancel", "--queue", "e*", "--yes"), "; a queue is named in full here, and not by a pattern"),
         (("delete", "--tag", "mail", "--yes"), "no job has the tag 'mail'; there are: post"),
         (("list", "--worker-module", "shp", "--json"), "no job has a task of the module 'shp'; there are: post, shop"),
     ],

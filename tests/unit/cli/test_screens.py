@@ -252,6 +252,14 @@ def test_a_narrow_live_screen_leaves_out_numbers_before_states_are_cut(deeper, s
     assert "per second" not in shown
 
 
+@pytest.mark.parametrize("width", [40, 50, 60])
+@pytest.mark.parametrize("name", ["list", "list-dead", "queues", "queues-of-60", "watch-of-60-queues"])
+def test_a_screen_fits_a_narrow_terminal(deeper, stores, at_width, name, width):
+    at_width(width)
+    store, show = SCREENS[name]
+    assert max(map(cell_len, show(deeper, stores[store], width).splitlines())) <= width
+
+
 def test_the_findings_of_60_queues_fit_on_a_screen():
     assert len((FILES / "doctor-of-60-queues-80.txt").read_text().splitlines()) <= 40
 
