@@ -35,6 +35,7 @@ class _About(TypedDict):
     attempt: int
 
 
+_COMPLETED = State.COMPLETED
 _NO_ERROR = ErrorReport(kind="", message="")
 _KINDS: dict[State, type[JobEvent]] = {
     State.COMPLETED: JobCompleted,
@@ -47,8 +48,12 @@ _KINDS: dict[State, type[JobEvent]] = {
 
 def announce(bus: EventBus, answered: Iterable[tuple[ClaimedJob, Settlement, State | None]]) -> None:
     """Emit the events of settlements, each of which the store accepted with a state, or refused (None)."""
-    wanted: dict[type[JobEvent], bool] = {}
+    wanted: dict[type[JobEvent], bool] = {JobCompleted: bus.wants(JobCompleted)}
+    tells_completed = wanted[JobCompleted]
     for job, settlement, state in answered:
+        # Nearly all: where the log does not want them, they cost no call.
+        if state is _COMPLETED and settlement.result_omitted is None and not tells_completed:
+            continue
         if settlement.result_omitted is not None:
             bus.emit(ResultOmitted(**_job(job), reason=settlement.result_omitted))
         kind = _kind(settlement, state)

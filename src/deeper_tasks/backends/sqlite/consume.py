@@ -27,6 +27,7 @@ from deeper_tasks.domain.settlement import UNCOUNTED, End, Report, Settled, Sett
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import NodeLostError
 
+_COMPLETE, _COMPLETED_STATE = End.COMPLETE, State.COMPLETED
 _PENDING, _RUNNING, _COMPLETED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.COMPLETED]
 
 REGISTER = """
@@ -149,7 +150,12 @@ def settle(connection: Statements, settlements: Sequence[Settlement], *, now: in
         if job.rowid in states:
             settled.append(Settled(id=settlement.id, state=states[job.rowid]))
             continue
-        state = state_after(settlement.end, delay=settlement.delay, is_cancel_requested=job.is_cancel_requested)
+        # A completion leads to one state only, and nearly all ends are one.
+        state = (
+            _COMPLETED_STATE
+            if settlement.end is _COMPLETE
+            else state_after(settlement.end, delay=settlement.delay, is_cancel_requested=job.is_cancel_requested)
+        )
         states[job.rowid] = state
         code = CODES[state]
         if code == _COMPLETED:
