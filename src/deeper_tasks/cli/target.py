@@ -75,7 +75,9 @@ class Target(Struct, frozen=True, kw_only=True):
                 manager.use_store(self.url)
             return manager
         if self.url is not None:
-            return BackgroundTaskManager(self.url)
+            manager = BackgroundTaskManager(self.url)
+            find_from_working_folder()
+            return manager
         settings = load_settings()
         if not _has_settings():
             raise ConfigError(

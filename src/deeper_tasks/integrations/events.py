@@ -364,12 +364,14 @@ class StoreMade(Event, frozen=True, kw_only=True):
     A new, empty store was made where there was none. `place` is the absolute path of its file, or its URL.
 
     With `is_worker` a worker tells so that serves it: where jobs were expected, its URL or its working
-    folder is another than the enqueuer's. Then the log has it at WARNING, and at INFO otherwise.
+    folder is another than the enqueuer's. With `is_elsewhere` the path in the URL begins at a working folder from which
+    the program imports nothing, so that it may be the wrong one. Then the log has it at WARNING, and at INFO otherwise.
     """
 
     place: str
     url: str
     is_worker: bool = False
+    is_elsewhere: bool = False
 
 
 class StoreUnavailable(Event, frozen=True, kw_only=True):

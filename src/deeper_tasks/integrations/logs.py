@@ -54,7 +54,7 @@ class LogSubscriber:
         level, phrase = _ENTRIES[type(event)]
         if isinstance(event, events.JobReleased) and event.reason in TOLD_BEFORE:
             level = DEBUG
-        elif isinstance(event, events.StoreMade) and not event.is_worker:
+        elif isinstance(event, events.StoreMade) and not (event.is_worker or event.is_elsewhere):
             level = INFO
         traceback = self._traceback(event)
         if traceback is None:
@@ -248,7 +248,13 @@ def _stalled(event: events.LoopStalled) -> str:
 
 def _store_made(event: events.StoreMade) -> str:
     if not event.is_worker:
-        return f"made a new, empty store at {event.place}"
+        doubt = (
+            f": the path in its URL ({event.url!r}) begins at the working folder, where this program's code is not; "
+            f"if workers look elsewhere, write the absolute path"
+            if event.is_elsewhere
+            else ""
+        )
+        return f"made a new, empty store at {event.place}{doubt}"
     hint = "" if event.place in event.url else "; a relative path begins at the worker's working folder"
     return (
         f"made a new, empty store at {event.place}: "

@@ -38,7 +38,7 @@ from deeper_tasks.manager.planner import Planner
 from deeper_tasks.manager.producer import Producer, common_connection
 from deeper_tasks.manager.progress import OnProgress, Tally
 from deeper_tasks.manager.short_ids import check_id, expand, shorten
-from deeper_tasks.manager.stores import make_backend, shown_store
+from deeper_tasks.manager.stores import begins_elsewhere, make_backend, shown_store
 from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.views import (
     CancelOutcome,
@@ -758,6 +758,7 @@ class Facade(ManagerHabits, ABC):
 
     def _work_on(self, backend: Backend | None, *, name: str | None = None) -> None:
         self.backend = backend or self._make_backend()
+        self._is_by_url = backend is None
         url = self.settings.url if self.settings.enabled else "noop://"
         store = name or (shown_store(url, self.backend) if backend is None else type(backend).__name__)
         self._terms = terms_of(self.backend, self.settings, store=store)
@@ -843,8 +844,10 @@ class Facade(ManagerHabits, ABC):
             self._tell_of_new_store(is_worker=False)
 
     def _tell_of_new_store(self, *, is_worker: bool) -> None:
-        place = self.backend.location if isinstance(self.backend, Located) else redacted(self.settings.url)
-        self.events.emit(StoreMade(place=place, url=redacted(self.settings.url), is_worker=is_worker))
+        url, backend = self.settings.url, self.backend
+        place = backend.location if isinstance(backend, Located) else redacted(url)
+        is_elsewhere = self._is_by_url and isinstance(backend, Located) and begins_elsewhere(url, backend.location)
+        self.events.emit(StoreMade(place=place, url=redacted(url), is_worker=is_worker, is_elsewhere=is_elsewhere))
 
     async def _get(self, task_id: str) -> Job:
         job_id = await self._checked(task_id)

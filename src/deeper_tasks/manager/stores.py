@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from importlib.metadata import EntryPoint, entry_points
@@ -52,6 +53,16 @@ def make_backend(url: str, *, listen_url: str | None = None) -> Backend:
 def shown_store(url: str, backend: Backend) -> str:
     """Return a store as it may be shown: its URL without secrets, and the absolute path of its file, if it has one."""
     return f"{redacted(url)} ({backend.location})" if isinstance(backend, Located) else redacted(url)
+
+
+def begins_elsewhere(url: str, location: str) -> bool:
+    """Whether the path in a URL begins at a folder, once the working folder, from which the program imports nothing."""
+    parts = split_url(url)
+    path = Path(unquote(parts.path).removeprefix("/"))
+    if parts.scheme != "sqlite" or path.is_absolute():
+        return False
+    folder = Path(location).parents[len(path.parts) - 1].resolve()
+    return all(Path(entry).resolve() != folder for entry in sys.path)
 
 
 def _from_package(entry: EntryPoint, url: str) -> Backend:

@@ -98,6 +98,14 @@ LEVELS = [
         "made a new, empty store at /srv/tasks.db",
     ),
     (
+        events.StoreMade(place="/srv/tasks.db", url="sqlite:///tasks.db", is_elsewhere=True),
+        WARNING,
+        (
+            "made a new, empty store at /srv/tasks.db: the path in its URL ('sqlite:///tasks.db') begins at the "
+            "working folder, where this program's code is not; if workers look elsewhere, write the absolute path"
+        ),
+    ),
+    (
         events.StoreMade(place="/srv/tasks.db", url="sqlite:///tasks.db", is_worker=True),
         WARNING,
         (

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,20 @@ async def test_a_new_store_is_told_of_by_the_manager_that_made_it_and_again_by_i
             await wait_until(lambda worker=worker: worker.is_ready)
     url = f"sqlite:///{path}"
     assert heard == [StoreMade(place=str(path), url=url), StoreMade(place=str(path), url=url, is_worker=True)]
+
+
+@pytest.mark.parametrize("file", ["tasks.db", "./data/tasks.db"])
+@pytest.mark.parametrize("kind", ["of the program", "of the program, as the empty path", "elsewhere", "absolute"])
+def test_a_new_store_in_a_folder_that_is_not_the_program_s_is_doubted(tmp_path, monkeypatch, file, kind):
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    folders = {"of the program": [str(tmp_path)], "of the program, as the empty path": [""]}
+    monkeypatch.setattr(sys, "path", [*folders.get(kind, []), *(entry for entry in sys.path if entry)])
+    heard = []
+    manager = BackgroundTaskManager(f"sqlite:///{tmp_path / file if kind == 'absolute' else file}")
+    manager.subscribe(heard.append, StoreMade)
+    with manager.sync:
+        assert [event.is_elsewhere for event in heard] == [kind == "elsewhere"]
 
 
 async def test_a_closed_manager_opens_again_at_the_next_use(url):
