@@ -198,6 +198,13 @@ def test_jobs_whose_task_no_live_worker_knows_are_told_with_since_when_and_when_
         "(unknown_task_grace_seconds is 1 d 0 h here)"
     )
     assert "deeper cancel --task shop.send" in found.remedy
+    assert found.severity is Severity.ERROR
+
+
+def test_a_task_of_no_worker_is_a_warning_as_long_as_its_jobs_are_for_later():
+    waiting = (job(state=State.SCHEDULED, scheduled_at=NOW + HOUR),)
+    there = scene(workers=[worker()], waiting=waiting, knowing={"shop.send": {"host-1": False}})
+    assert [finding.severity for finding in tasks.examine(there)] == [Severity.WARNING]
 
 
 @pytest.mark.parametrize(

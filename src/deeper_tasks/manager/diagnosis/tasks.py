@@ -9,10 +9,11 @@ from functools import cache
 from shlex import quote
 
 from deeper_tasks.domain.durations import readable
-from deeper_tasks.domain.finding import Finding, warning
+from deeper_tasks.domain.finding import Finding, fault, warning
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.queue_patterns import ServedQueues
+from deeper_tasks.domain.state import State
 from deeper_tasks.manager.diagnosis.scene import MOST_READ, Scene
 from deeper_tasks.manager.diagnosis.wording import count
 
@@ -34,7 +35,9 @@ def _unknown(scene: Scene, knows: Knows) -> Iterator[Finding]:
     for task, jobs in _by_task(scene.waiting, is_unknown):
         told = f"{_waiting(scene, jobs)} for the task {task!r}, which no live worker knows that serves the queue"
         grace = scene.settings.unknown_task_grace_seconds
-        yield warning(
+        # What is scheduled may find a worker when it is due; the others are kept from running now.
+        is_held = any(job.state is State.PENDING or job.unknown_since is not None for job in jobs)
+        yield (fault if is_held else warning)(
             "task of no worker",
             told + _given_back(scene, [job.unknown_since for job in jobs], grace, setting="unknown_task_grace_seconds"),
             f"start workers anew with the code that has it, or: deeper cancel --task {quote(task)}",
@@ -46,7 +49,7 @@ def _unfit(scene: Scene) -> Iterator[Finding]:
     for task, jobs in _by_task(scene.waiting, lambda job: job.unfit_since is not None):
         told = f"{_waiting(scene, jobs)} for code of the task {task!r} that their arguments fit"
         grace = scene.settings.deploy_grace_seconds
-        yield warning(
+        yield fault(
             "unfit jobs",
             told + _given_back(scene, [job.unfit_since for job in jobs], grace, setting="deploy_grace_seconds"),
             f"start workers anew with code that takes these arguments, or: deeper cancel --task {quote(task)}",
