@@ -4,6 +4,8 @@ deeper_tasks: a background task manager.
 One facade, `BackgroundTaskManager`, over interchangeable stores. See the README for a first example.
 """
 
+from typing import TYPE_CHECKING
+
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.finding import Finding, Severity
@@ -93,3 +95,12 @@ __all__ = [
     "current_job",
     "task",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Name ours where another library's name is looked for. `hasattr` and `from … import` fail as ever."""
+        from deeper_tasks.tasks.habits import missing_from_package
+        from deeper_tasks.tasks.imports import is_from_import
+
+        raise missing_from_package(__name__, name, is_import=is_from_import())

@@ -45,6 +45,16 @@ def load_manager(place: str) -> BackgroundTaskManager:
     return found
 
 
+def written_place(place: str) -> str:
+    """Return, as `module:manager`, what was probably meant by a place that may name a file, or no manager."""
+    name, _, attribute = place.partition(":")
+    module = _module_of(name) if name.endswith(".py") or os.sep in name else name
+    if not attribute:
+        with suppress(ConfigError):
+            attribute = next(iter(_names_of_managers(_import(module))), "")
+    return f"{module}:{attribute or 'manager'}"
+
+
 def _module_of(path: str) -> str:
     """Return the name by which a file is imported: from the innermost folder on that is no package."""
     file = Path(path).absolute()
@@ -118,7 +128,11 @@ def _place(error: Exception) -> str:
 
 
 def _managers_in(module: ModuleType) -> str:
-    names = [name for name, value in vars(module).items() if isinstance(value, BackgroundTaskManager)]
+    names = _names_of_managers(module)
     if not names:
         return "no manager is defined there"
     return f"there is {', '.join(f'{module.__name__}:{name}' for name in names)}"
+
+
+def _names_of_managers(module: ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if isinstance(value, BackgroundTaskManager)]

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from deeper_tasks.cli.habits import our_command, our_options
 from deeper_tasks.cli.output import safe
 from deeper_tasks.cli.shells import know_shells
 from deeper_tasks.cli.streams import as_encodable, drop, is_of_output, prepare_streams
@@ -78,7 +79,7 @@ class Program(click.Group):
         try:
             code = super().main(given, prog_name or self.name, *rest, **extra)
         except click.ClickException as error:
-            code = tell(error, as_json="--json" in given)
+            code = tell(_in_our_words(error, given), as_json="--json" in given)
         except click.Abort as abort:
             # The terminal shows ^C where the cursor was. Click goes on to the next line, but not at a question.
             told = "; ".join(("deeper: interrupted", *_last_words(abort.__cause__)))
@@ -94,6 +95,13 @@ class Program(click.Group):
             drop(sys.stdout)
             drop(sys.stderr)
         sys.exit(code or ExitCode.DONE)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command; of another library's name the one that takes its place."""
+        hint = our_command(args[0])
+        if hint is not None and self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
+            raise click.UsageError(f"there is no command {args[0]!r}: {hint}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; end quietly when whoever read its answer has gone."""
@@ -117,6 +125,14 @@ class CommandGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
         """Return the commands in the order they were added: the likeliest first."""
         return list(self.commands)
+
+
+def _in_our_words(error: click.ClickException, given: Sequence[str]) -> click.ClickException:
+    """Return an error that, of another library's option, says what takes its place."""
+    if not isinstance(error, click.NoSuchOption):
+        return error
+    hint = our_options(error.ctx, error.option_name, given)
+    return error if hint is None else click.UsageError(f"there is no option {error.option_name!r}: {hint}")
 
 
 def _last_words(interrupt: BaseException | None) -> tuple[str, ...]:

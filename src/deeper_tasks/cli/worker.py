@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from deeper_tasks.cli.application import written_place
 from deeper_tasks.cli.completion import complete_queues
 from deeper_tasks.cli.ending import run_to_the_end
 from deeper_tasks.cli.streams import allow_closed_output
@@ -21,7 +22,7 @@ from deeper_tasks.supervisor.changes import check_watching
 
 def _refuse_app(_context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
-        raise click.UsageError(f"a worker takes its manager without an option: deeper worker {value}")
+        raise click.UsageError(f"a worker takes its manager without an option: deeper worker {written_place(value)}")
 
 
 @click.command(

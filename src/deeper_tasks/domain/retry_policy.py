@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import Struct
 
@@ -51,6 +52,15 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         if min(self.delay, self.max_delay) < timedelta(0):
             message = f"delay and max_delay cannot be negative: {self.delay!r}, {self.max_delay!r}"
             raise ValueError(message)
+
+    if not TYPE_CHECKING:
+
+        def __call__(self, *_: object, **__: object) -> NoReturn:
+            """Refuse what stands for `task.retry(…)` of another library, whose name is a policy's here."""
+            raise TypeError(
+                "a RetryPolicy cannot be called; a running task asks for another attempt by "
+                "'raise Retry(\"why\", after=60)', and an ended job gets one by 'manager.retry_task(task_id)'"
+            )
 
     def is_retryable(self, error: BaseException) -> bool:
         """Whether this error may pass when the job is tried again."""

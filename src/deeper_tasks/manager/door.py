@@ -41,6 +41,17 @@ def check_progress(on_progress: object) -> None:
         )
 
 
+def no_function(worker: object, function: object) -> str | None:
+    """Return the message about what stands where a function's name belongs; None if it may be a name."""
+    if isinstance(function, str):
+        return None
+    way_out = "enqueue_task('module', 'function', […])"
+    if isinstance(worker, str) and "." in worker:
+        module, _, name = worker.rpartition(".")
+        way_out = f"enqueue_task({quoted(module)}, {quoted(name)}, […]) for the task {quoted(worker)}"
+    return f"the second argument is the function's name, and cannot be a `{type(function).__qualname__}`: {way_out}"
+
+
 def no_task(given: object) -> str:
     """Return the message about what was given in place of a task, without a function's name beside it."""
     if inspect.iscoroutine(given):
@@ -58,8 +69,13 @@ def no_task(given: object) -> str:
         name = getattr(given, "__qualname__", None) or quoted(given)
         return f"{name} is a function, and no task; decorate it with @manager.task, and pass what that makes of it"
     if isinstance(given, str | ModuleType) or inspect.isclass(given):
-        return f"name the function too: enqueue_task({quoted(given)}, 'function', args)"
+        return f"name the function too: enqueue_task({quoted(given)}, 'function', args){_taken_apart(given)}"
     return f"a task cannot be a `{type(given).__qualname__}`; pass the task, or the names of its module and function"
+
+
+def _taken_apart(given: object) -> str:
+    module, dot, name = given.rpartition(".") if isinstance(given, str) else ("", "", "")
+    return f", or where it is named already enqueue_task({quoted(module)}, {quoted(name)}, args)" if dot else ""
 
 
 def to_calls(calls: object) -> list[TaskCall]:

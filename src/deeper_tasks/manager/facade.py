@@ -30,7 +30,7 @@ from deeper_tasks.errors import (
 from deeper_tasks.integrations.events import EventBus, StoreMade
 from deeper_tasks.manager.conditions import Conditions, check_page, to_days, to_filter, to_sort_key
 from deeper_tasks.manager.diagnosis import Finding, OnCheck, examine, say_nothing
-from deeper_tasks.manager.door import check_progress, check_runs, check_text, no_task, to_calls, to_queues
+from deeper_tasks.manager.door import check_progress, check_runs, check_text, no_function, no_task, to_calls, to_queues
 from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.operator import Operator
 from deeper_tasks.manager.overview import Overview, to_overview
@@ -799,6 +799,8 @@ class Facade(ManagerHabits, ABC):
             return self._own(worker)
         if function is None:
             raise TaskError(no_task(worker))
+        if (message := no_function(worker, function)) is not None:
+            raise TaskError(message)
         task = self.registry.find(worker, function)
         task.bind(self)
         return task

@@ -22,7 +22,9 @@ a few more.
 def check_id(text: str) -> JobId | str:
     """Return an id, whole or short, in its canonical form. Raises InvalidOptionError or JobNotFoundError."""
     if is_too_short(text):
-        raise InvalidOptionError(f"the id {text!r} is too short; give {FEWEST_DIGITS} of its digits, or more")
+        digits = len(text.strip().replace("-", ""))
+        has = f"{digits} digit{'' if digits == 1 else 's'}{' without hyphens' if '-' in text else ''}"
+        raise InvalidOptionError(f"the id {text!r} is too short: it has {has}; give {FEWEST_DIGITS} of them, or more")
     checked = parse_id(text) or parse_short_id(text)
     if checked is None:
         raise JobNotFoundError(

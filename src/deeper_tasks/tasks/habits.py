@@ -121,6 +121,34 @@ _OF_MANAGERS = {
 }
 
 
+_STATUS = "this is the job's id: write 'await manager.get_task_status(task_id)', or 'manager.sync.get_task_status(…)'"
+_RESULT = "this is the job's id: write 'await manager.result(task_id)', or 'manager.sync.result(…)'"
+_OF_TASK_IDS = {
+    **dict.fromkeys(("get", "result", "wait", "join", "wait_result", "get_result", "collect", "return_value"), _RESULT),
+    **dict.fromkeys(("status", "state", "ready", "successful", "failed", "info", "date_done", "traceback"), _STATUS),
+    **dict.fromkeys(("get_status", "is_finished", "is_failed", "fetch", "refresh", "args", "kwargs", "meta"), _STATUS),
+    **dict.fromkeys(("id", "task_id", "job_id", "message_id"), "this is the job's id itself, a str: write 'task_id'"),
+    **dict.fromkeys(("cancel", "revoke", "abort"), "write 'await manager.cancel_task(task_id)'"),
+    **dict.fromkeys(("retry", "requeue"), "write 'await manager.retry_task(task_id)'"),
+    **dict.fromkeys(("delete", "forget"), "write 'await manager.delete_task(task_id)'"),
+}
+
+_MANAGER = "write 'manager = BackgroundTaskManager(\"sqlite:///tasks.db\")'"
+_CURRENT = "current_job() gives a running task its job"
+_OF_PACKAGE = {
+    **dict.fromkeys(("shared_task", "actor", "job", "db_task", "app_task"), "decorate with '@task' of this package"),
+    **dict.fromkeys(("Celery", "Huey", "SqliteHuey", "Dramatiq", "Procrastinate", "App", "Broker"), _MANAGER),
+    **dict.fromkeys(("Queue", "Manager", "TaskManager", "Tasks", "DeeperTasks", "app"), _MANAGER),
+    **dict.fromkeys(
+        ("periodic_task", "db_periodic_task", "crontab", "cron", "schedule"), "write '@task(cron=\"0 3 * * *\")'"
+    ),
+    **dict.fromkeys(("current_task", "get_current_job", "get_current_task", "CurrentMessage"), _CURRENT),
+    **dict.fromkeys(("Worker", "SimpleWorker", "run_worker"), _RUN),
+    **dict.fromkeys(("chain", "group", "chord", "signature", "pipeline"), HABITS["link"]),
+    **dict.fromkeys(("AsyncResult", "Job", "Result"), _OF_MANAGERS["AsyncResult"]),
+}
+
+
 class _Missing:
     """
     A name that a class has not, and whose error says what takes its place.
@@ -158,7 +186,22 @@ class ManagerHabits(_Habits):
     """A manager, whose missing attributes tell what takes the place of those of other libraries."""
 
 
-for _kind, _hints in ((TaskHabits, _OF_TASKS), (ManagerHabits, _OF_MANAGERS)):
+class TaskIdHabits(_Habits):
+    """What an enqueue returns, whose missing attributes tell what takes the place of those of other libraries."""
+
+    __slots__ = ()
+
+
+def missing_from_package(package: str, name: str, *, is_import: bool) -> AttributeError | ImportError:
+    """Return the error about a name that the package has not, with what takes its place if it is another library's."""
+    hint = f"; {_OF_PACKAGE[name]}" if name in _OF_PACKAGE else ""
+    if is_import and hint:
+        return ImportError(f"cannot import name {name!r} from {package!r}{hint}", name=package)
+    message = f"module {package!r} has no attribute {name!r}{hint}"
+    return UnknownNameError(message) if hint else AttributeError(message)
+
+
+for _kind, _hints in ((TaskHabits, _OF_TASKS), (ManagerHabits, _OF_MANAGERS), (TaskIdHabits, _OF_TASK_IDS)):
     for _each, _hint in _hints.items():
         # Not in the class's body, where a type checker would see them as attributes.
         setattr(_kind, _each, _Missing(_each, _hint))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Self
 
+from deeper_tasks.tasks.habits import TaskIdHabits
 
-class TaskId(str):
+
+class TaskId(TaskIdHabits, str):
     """
     The id of a job.
 

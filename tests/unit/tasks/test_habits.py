@@ -7,6 +7,7 @@ import inspect
 
 import pytest
 
+import deeper_tasks
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.errors import InvalidArgumentsError, InvalidOptionError, TaskError, UnknownNameError
 from deeper_tasks.tasks import make_task
@@ -171,3 +172,52 @@ async def test_what_is_no_task_is_refused_with_what_it_is(manager):
     for given in (send, made, send(1), made.enqueue(1)):
         with pytest.raises(InvalidOptionError, match=r"calls\[0\] cannot be a .*\[task\.call"):
             await manager.enqueue_many([given])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("get", r"await manager\.result\(task_id\)"),
+        ("status", r"get_task_status"),
+        ("ready", r"get_task_status"),
+        ("id", r"this is the job's id itself"),
+        ("revoke", r"cancel_task"),
+    ],
+)
+async def test_an_attribute_of_another_library_s_result_names_ours(manager, name, message):
+    task_id = await manager.task(name="shop.send")(send).enqueue(1)
+    with pytest.raises(UnknownNameError, match=message):
+        getattr(task_id, name)
+    assert not hasattr(task_id, name)
+    assert name not in dir(task_id)
+    assert copy.copy(task_id) == str(task_id)
+
+
+def test_a_name_of_another_library_in_the_package_is_an_import_error_that_names_ours():
+    with pytest.raises(ImportError, match=r"'shared_task' from 'deeper_tasks'; decorate with '@task'"):
+        from deeper_tasks import shared_task  # noqa: F401
+    with pytest.raises(ImportError, match=r"cannot import name 'nothing_like_it'"):
+        from deeper_tasks import nothing_like_it  # noqa: F401
+    with pytest.raises(UnknownNameError, match="BackgroundTaskManager"):
+        deeper_tasks.Celery  # noqa: B018 - the access is the test
+    assert not hasattr(deeper_tasks, "shared_task")
+    assert not hasattr(deeper_tasks, "nothing_like_it")
+
+
+def test_a_task_s_retry_that_is_called_names_ours():
+    with pytest.raises(TypeError, match=r"raise Retry\(.*manager\.retry_task"):
+        make_task(send).retry(countdown=60)
+
+
+@pytest.mark.parametrize("calls", [[(1, 2)], [send], 5])
+def test_what_is_no_call_is_refused_in_code_that_is_not_async_too(manager, calls):
+    with pytest.raises(InvalidOptionError, match=r"calls\[0\] cannot be a `\w+`; give a list of calls"):
+        manager.sync.enqueue_many(calls)
+
+
+def test_arguments_where_the_function_s_name_belongs_are_told_how_to_write_both(manager):
+    with pytest.raises(TaskError, match=r"cannot be a `list`: enqueue_task\('tasks', 'add', \[…\]\)"):
+        manager.sync.enqueue_task("tasks.add", [1, 2])
+    with pytest.raises(TaskError, match=r"or where it is named already enqueue_task\('tasks', 'add', args\)"):
+        manager.sync.enqueue_task("tasks.add")
+    manager.sync.close()
