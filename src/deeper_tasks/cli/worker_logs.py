@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from deeper_tasks.cli.output import safe
-from deeper_tasks.integrations.logs import JsonFormatter, TotalFormatter, keep_enabled
+from deeper_tasks.integrations.logs import JsonFormatter, TotalFormatter, keep_enabled, log_warnings
 from deeper_tasks.worker.executors.log_receiver import OF_THE_COMMAND
 
 TEXT, JSON, NONE = "text", "json", "none"
@@ -18,7 +18,7 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 
 def start_logging(form: str, *, index: int | None = None) -> logging.Handler:
     """
-    Have the process's log lines written to stderr, from `info` up.
+    Have the process's log lines and warnings written to stderr, from `info` up.
 
     Those of a supervised process name its index and its pid. It is done before
     the application is imported, which may then arrange its logs otherwise. The
@@ -34,6 +34,7 @@ def start_logging(form: str, *, index: int | None = None) -> logging.Handler:
         root = logging.getLogger()
         root.addHandler(handler)
         root.setLevel(logging.INFO)
+        log_warnings()
     return handler
 
 
@@ -83,7 +84,7 @@ class _TextFormatter(TotalFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and the lines of a traceback after it."""
-        message = safe(record.getMessage())
+        message = safe(record.getMessage()).rstrip("\n")
         moment = time.localtime(record.created)
         clock = f"{time.strftime('%Y-%m-%d %H:%M:%S', moment)}.{record.msecs:03.0f}{time.strftime('%z', moment)}"
         named = "" if record.name.split(".")[0] == "deeper_tasks" else f"{record.name}: "

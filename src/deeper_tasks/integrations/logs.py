@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from logging import DEBUG, ERROR, INFO, WARNING
@@ -81,16 +82,27 @@ def level_of(kind: type[Event]) -> int | None:
     return None if entry is None else entry[0]
 
 
-def keep_enabled() -> None:
+def keep_enabled(name: str = "deeper_tasks") -> None:
     """
-    Keep the logger `deeper_tasks` of this process enabled, whatever is configured later.
+    Keep a logger of this process enabled, whatever is configured later.
 
     `logging.config` disables each logger that it does not name, by its default, and a worker would be silent.
     """
-    logger = logging.getLogger("deeper_tasks")
+    logger = logging.getLogger(name)
     if not isinstance(logger, _KeptEnabled):
         logger.disabled = False
         logger.__class__ = type("KeptEnabled", (_KeptEnabled, type(logger)), {})
+
+
+def log_warnings() -> None:
+    """Have the warnings of this process (`warnings.warn`) logged, by the logger `py.warnings`."""
+    logging.captureWarnings(True)
+    keep_enabled("py.warnings")
+
+
+def logs_warnings() -> bool:
+    """Whether the warnings of this process are logged, because of `log_warnings` or of the application."""
+    return getattr(warnings.showwarning, "__module__", None) == "logging"
 
 
 class _KeptEnabled(logging.Logger):
@@ -116,7 +128,8 @@ class JsonFormatter(TotalFormatter):
             "time": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            # A warning that is logged ends with a newline.
+            "message": record.getMessage().rstrip("\n"),
         }
         line |= {key: value for key, value in vars(record).items() if key not in _OF_EVERY_RECORD and key not in line}
         if record.exc_info:

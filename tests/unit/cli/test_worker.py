@@ -212,7 +212,7 @@ manager.close = close
 """
 
 LOGGED = """
-import logging
+import logging, warnings
 from deeper_tasks import BackgroundTaskManager
 
 manager = BackgroundTaskManager("sqlite:///tasks.db")
@@ -223,12 +223,14 @@ log = logging.getLogger("logged")
 def in_a_process() -> None:
     log.debug("not wanted")
     log.info("hello from %s", "there")
+    warnings.warn("old token=hunter2")
     print("to stdout")
 
 
 @manager.task
 def in_a_thread() -> None:
     log.info("hello from here")
+    warnings.warn("old token=hunter2")
 """
 
 

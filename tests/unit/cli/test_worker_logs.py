@@ -17,6 +17,7 @@ def root():
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield root
+    logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)
 

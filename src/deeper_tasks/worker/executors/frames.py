@@ -31,6 +31,7 @@ class Setup(Struct, frozen=True, kw_only=True, tag=True):
 
     `redactor` takes secrets out of what children log to handlers of their own; None: their worker's does it, or theirs.
     `log_levels` are those of the worker's loggers, and `logs_disabled` what `logging.disable` was told there.
+    `logs_warnings` says whether warnings are logged there.
     """
 
     path: list[str]
@@ -39,6 +40,7 @@ class Setup(Struct, frozen=True, kw_only=True, tag=True):
     redactor: RedactorName | None = None
     log_levels: dict[str, int] = {}
     logs_disabled: int = 0
+    logs_warnings: bool = False
 
 
 class Fork(Struct, frozen=True, kw_only=True, tag=True):

@@ -25,6 +25,7 @@ from deeper_tasks.domain.job import Progress
 from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.errors import HookError
+from deeper_tasks.integrations.logs import logs_warnings
 from deeper_tasks.tasks import Reporter
 from deeper_tasks.tasks.arguments import UnfitArgumentsError
 from deeper_tasks.worker import verdict
@@ -433,6 +434,7 @@ class ProcessExecutor:
                 redactor=None if self._redactor is None else name_redactor(self._redactor),
                 log_levels=levels_here(),
                 logs_disabled=logging.root.manager.disable,
+                logs_warnings=logs_warnings(),
             )
         )
         self._importing = Preparation()

@@ -20,7 +20,7 @@ import time
 from contextlib import suppress
 
 from deeper_tasks.domain.redactor import Redactor
-from deeper_tasks.integrations.logs import keep_enabled
+from deeper_tasks.integrations.logs import keep_enabled, log_warnings
 from deeper_tasks.integrations.tracebacks import format_traceback
 from deeper_tasks.worker.executors import child
 from deeper_tasks.worker.executors.family import children_of, memory_above
@@ -93,6 +93,8 @@ class Zygote:
             logging.getLogger().addHandler(sender)
             # What is sent is written where the worker's own logger is enabled.
             keep_enabled()
+            if setup.logs_warnings:
+                log_warnings()
             error = self._import(setup)
             sender.take_part()
             if setup.redactor is not None:
