@@ -34,12 +34,17 @@ def migrate(target: Target, *, as_sql: bool, is_whole: bool) -> None:
         return
     with target.closing() as manager:
         applied = manager.sync.migrate()
+        has_store = manager.backend.capabilities.runs_jobs
     if target.as_json:
         write_json({"applied": applied})
     elif applied:
         click.echo("\n".join(f"applied {name}" for name in applied))
-    else:
+    elif has_store:
         click.echo("up to date")
+    else:
+        click.echo(
+            "tasks are disabled here, by enabled = false or a url of noop://: there is no schema to bring up to date"
+        )
 
 
 def _print_script(target: Target, *, is_whole: bool) -> None:

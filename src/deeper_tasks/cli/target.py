@@ -24,6 +24,10 @@ from deeper_tasks.integrations.events import StoreMade
 
 R = TypeVar("R")
 
+_DISABLED = (
+    "deeper: tasks are disabled here, by enabled = false or a url of noop://: what is enqueued is neither kept nor run"
+)
+
 
 class Target(Struct, frozen=True, kw_only=True):
     """What was said about the store: its URL, the application, or nothing, which leaves it to the settings."""
@@ -43,7 +47,7 @@ class Target(Struct, frozen=True, kw_only=True):
         Yield the manager with its store open, for use by `manager.sync`.
 
         Only `with_tasks` are the modules imported that the settings' `include` names.
-        Only with `create` is a store made that is not there.
+        Only with `create` is a store made that is not there: for what enqueues, which is told if no job is kept.
 
         Raises:
             ConfigError: nothing says which store is meant, or what says it is wrong.
@@ -51,6 +55,8 @@ class Target(Struct, frozen=True, kw_only=True):
         """
         with self.closing(with_tasks=with_tasks) as manager:
             manager.subscribe(_tell_of_new_store, StoreMade)
+            if create and not manager.backend.capabilities.runs_jobs:
+                click.echo(_DISABLED, err=True)
             manager.sync.open(create=create)
             yield manager
 

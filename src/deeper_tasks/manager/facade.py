@@ -158,7 +158,8 @@ class Facade(ManagerHabits, ABC):
             UnsupportedError: this store's schema is not made by statements.
         """
         if not isinstance(self.backend, Scripting):
-            raise UnsupportedError(f"{self.shown_store} has no schema that statements make")
+            store = self.shown_store if self.settings.enabled else "noop://, the store where enabled = false,"
+            raise UnsupportedError(f"{store} has no schema that statements make")
         return await self.backend.migration_script(is_whole=is_whole)
 
     # enqueue

@@ -25,6 +25,18 @@ def test_an_enqueue_that_makes_a_new_store_says_where_it_is(deeper, folder):
         assert (result.exit_code, result.stderr) == (0, told)
 
 
+def test_an_enqueue_that_keeps_nothing_says_so(deeper, folder):
+    (folder / "jobs.jsonl").write_text('{"args": [1]}\n')
+    (folder / "deeper_tasks.toml").write_text("enabled = false\nurl = 'sqlite:///tasks.db'\n")
+    by_settings, by_url = ("--unchecked",), ("--unchecked", "--url", "noop://")
+    for where in (by_settings, by_url):
+        for what in (("1",), ("--from", "jobs.jsonl"), ("1", "--json")):
+            result = deeper("enqueue", "shop.add", *what, *where)
+            assert result.exit_code == 0
+            assert result.stderr.startswith("deeper: tasks are disabled here, by enabled = false or a url of noop://")
+            assert result.stdout
+
+
 def test_words_are_json_where_they_can_be_and_texts_otherwise(enqueue, ask):
     assert ask("status", enqueue("post.welcome", "Ada"))["args"] == ["Ada"]
     assert ask("status", enqueue("post.welcome", '"42"'))["args"] == ["42"]

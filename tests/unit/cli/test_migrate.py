@@ -66,3 +66,14 @@ def test_a_store_without_statements_says_so(deeper):
     result = deeper("migrate", "--sql", "--url", "noop://")
     assert result.exit_code == 1
     assert "noop:// has no schema that statements make" in result.stderr
+
+
+def test_where_tasks_are_disabled_nothing_is_called_up_to_date(deeper, folder):
+    (folder / "deeper_tasks.toml").write_text("enabled = false\nurl = 'sqlite:///tasks.db'\n")
+    for words in ((), ("--url", "noop://")):
+        result = deeper("migrate", *words)
+        assert result.exit_code == 0
+        assert result.stdout.startswith(
+            "tasks are disabled here, by enabled = false or a url of noop://: there is nothing"
+        )
+    assert "deeper: noop://, the store where enabled = false, has no schema" in deeper("migrate", "--sql").stderr
