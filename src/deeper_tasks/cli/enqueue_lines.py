@@ -181,7 +181,7 @@ class LineEnqueuer:
         new = done = 0
         with progress_bar(self._target, "enqueuing", total=lambda: count) as tell:
             for lines in _batches(self._reader.lines(first=self._first, last=last)):
-                ids = self._enqueue([(number, self._reader.call(number, text)) for number, text in lines])
+                ids = self._enqueue(lines)
                 new, done = new + sum(each.is_new for each in ids), done + len(ids)
                 tell(done)
         return Enqueued(enqueued=new, existing=done - new)
@@ -222,17 +222,19 @@ class LineEnqueuer:
 
     def _refuse_wrong_lines(self) -> None:
         if self._wrong == 1:
-            raise self._faults[0]
+            [fault] = self._faults
+            fault.args = (f"{fault}; {self._state()}",)
+            raise fault
         if self._wrong:
             more = f"{self._wrong - _MOST_FAULTS} more, " if self._wrong > _MOST_FAULTS else ""
-            summary = InvalidOptionError(
-                f"{more}{self._wrong} lines of {self._reader.name} are wrong; nothing is enqueued"
-            )
+            summary = InvalidOptionError(f"{more}{self._wrong} lines of {self._reader.name} are wrong; {self._state()}")
             raise ExceptionGroup("wrong lines", [*self._faults, summary])
 
-    def _enqueue(self, batch: list[tuple[int, TaskCall]]) -> list[TaskId]:
-        self._unsure = batch[-1][0] + 1
+    def _enqueue(self, lines: list[tuple[int, bytes]]) -> list[TaskId]:
+        batch: list[tuple[int, TaskCall]] = []
         try:
+            batch.extend((number, self._reader.call(number, text)) for number, text in lines)
+            self._unsure = lines[-1][0] + 1
             ids = self._manager.sync.enqueue_many([call for _, call in batch])
         except DeeperTasksError as error:
             if not isinstance(error, BackendUnavailableError):

@@ -87,7 +87,8 @@ class Producer:
         except DuplicateJobError as error:
             place = next((index for index, job in enumerate(jobs) if job.id == error.job_id), None)
             if place is not None:
-                error.args = (f"calls[{place}]: {error}",)
+                others = "" if atomic else "; calls of other batches may be stored, as atomic=False says"
+                error.args = (f"calls[{place}]: {error}{others}",)
             raise
 
     async def _insert_counted(

@@ -125,6 +125,7 @@ def test_a_wrong_line_is_named_with_its_file_and_nothing_is_enqueued(deeper, ask
     result = deeper("enqueue", "shop.add", "--from", lines({"args": [1]}, "", line, {"args": [1]}), *APP)
     assert result.exit_code == code
     assert result.stderr.startswith("deeper: jobs.jsonl:3: ")
+    assert result.stderr.endswith("; nothing is enqueued\n")
     assert message in result.stderr
     assert ask("list")["total_entries"] == 0
 

@@ -214,6 +214,8 @@ async def test_one_id_for_two_different_calls_is_refused(manager, send):
     await refused(call, DuplicateJobError, repr(str(task_id)))
     calls = [send.call(1), send.with_options(task_id=task_id).call(2)]
     await refused(manager.enqueue_many(calls), DuplicateJobError, "calls[1]: ", repr(str(task_id)))
+    many = manager.enqueue_many(calls, atomic=False)
+    await refused(many, DuplicateJobError, "calls[1]: ", "; calls of other batches may be stored")
     await manager.delete_task(task_id)
 
 
