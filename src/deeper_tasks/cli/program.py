@@ -44,7 +44,8 @@ class ExitCode(IntEnum):
 EXIT_CODES = """\b
 Exit codes:
   0    done
-  1    the request was refused, for example because of the job's state;
+  1    the request was refused, for example because of the job's state, or
+       the answer could not be written;
        of doctor: it found an error; of demo: it did not end as it should;
        of a worker: a start hook failed, or it could not stop in order
   2    the command line or a setting is wrong, or a short id is several jobs'

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TextIO
 
 _STAND_INS = {"…": "...", "→": "->", "─": "-", "━": "-", "µ": "u", "�": "?"}
@@ -27,11 +28,13 @@ class ClosedOutput(io.TextIOBase):
 
 
 def prepare_streams() -> None:
-    """Let every text be written in every encoding, escaped where need be, and a closed stdout be noticed."""
+    """Let texts be written in every encoding, escaped where need be; a closed stdout is noticed, and stdin empty."""
     codecs.register_error("deeper_tasks.plain", _plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="deeper_tasks.plain")
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - it lasts as long as the process
     if sys.stdout is None:
         sys.stdout = ClosedOutput()
 

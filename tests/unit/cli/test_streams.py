@@ -123,6 +123,18 @@ def test_an_answer_to_a_closed_stdout_ends_with_a_line(monkeypatch, capsys):
         assert capsys.readouterr().err == "deeper: the answer cannot be written: Bad file descriptor\n"
 
 
+def test_a_closed_stdin_is_empty(monkeypatch, capsys):
+    asked = (("delete", "--dead", *STORE), "cannot ask without a terminal")
+    read = (("enqueue", "x", "--unchecked", "--from", "-", *STORE), "0 jobs")
+    for words, told in (asked, read):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", None)
+            with pytest.raises(SystemExit):
+                main(words)
+            sys.stdin.close()
+        assert told in "".join(capsys.readouterr())
+
+
 def test_health_answers_by_its_code_without_a_stdout(monkeypatch, folder):
     (folder / "worker.json").write_text("{}")
     with monkeypatch.context() as patch:
