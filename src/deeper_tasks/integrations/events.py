@@ -438,7 +438,8 @@ class EventBus:
     def wants(self, kind: type[Event]) -> bool:
         """Whether somebody wants events of this kind; if not, there is no need to make one."""
         try:
-            for each in self._interested(kind):
+            # Every job asks this: what is known of a kind is looked up without a call.
+            for each in self._by_kind.get(kind) or self._interested(kind):
                 if each.is_wanted is None or each.is_wanted(kind):
                     return True
         except BaseException as error:

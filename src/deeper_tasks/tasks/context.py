@@ -86,10 +86,9 @@ class CurrentJob:
         "timeout",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the worker gives all by position: by name it takes twice as long for each job
         self,
         job: ClaimedJob,
-        *,
         timeout: timedelta | None,
         reporter: Reporter,
         transaction: OpenTransaction | None = None,
