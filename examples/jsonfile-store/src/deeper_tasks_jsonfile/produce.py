@@ -22,7 +22,8 @@ def _insert(document: Document, new: NewJob, *, now: datetime) -> Insertion:
     known = document.jobs.get(new.id)
     if known is not None:
         if (known.job.task, known.job.arguments) != (new.spec.task, new.spec.arguments):
-            raise DuplicateJobError(f"a job with the id {new.id!r} exists, with another task or other arguments")
+            message = f"a job with the id {new.id!r} exists, with another task or other arguments"
+            raise DuplicateJobError(message, job_id=new.id)
         return Insertion(id=new.id, is_new=False)
     if new.unique is not None:
         holder: JobId = document.take_key(new.unique, new.id, now=now)
