@@ -31,10 +31,13 @@ class _Fork(threading.local):
 
 
 class _Process:
+    """What this process knows of itself: `is_copy` if it was forked after `watch_forks`, by a job or by other code."""
+
     is_copy = False
 
 
 _fork = _Fork()
+this_process = _Process()
 _handled: set[int] = set()
 
 
@@ -66,7 +69,7 @@ def no_longer_handle(number: int) -> None:
 def is_copy_of(pid: int) -> bool:
     """Whether this process was forked from `pid`, which has called `watch_forks` before."""
     # Each job asks this, and a system call would be dear to it: only a copy makes one.
-    return _Process.is_copy and os.getpid() != pid
+    return this_process.is_copy and os.getpid() != pid
 
 
 def leave_if_copy(pid: int, error: BaseException | None = None) -> None:
@@ -75,7 +78,7 @@ def leave_if_copy(pid: int, error: BaseException | None = None) -> None:
 
     The worker takes no result from a copy, whose stack would lead on into what the original does.
     """
-    if _Process.is_copy and os.getpid() != pid:
+    if this_process.is_copy and os.getpid() != pid:
         _leave(error)
 
 
@@ -96,7 +99,7 @@ def _after_in_original() -> None:
 
 
 def _after_in_copy() -> None:
-    _Process.is_copy = True
+    this_process.is_copy = True
     if _handled:
         # A signal to the copy would be told to the original, through a pipe that they share, and not end the copy.
         signal.set_wakeup_fd(-1)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
+from msgspec import Struct
 
 from deeper_tasks.backends.codes import CODES, STATES, mark_of
 from deeper_tasks.backends.protocol import Beat, Node
@@ -96,7 +96,7 @@ SELECT json_group_array(json_array(id, token, cancel_requested)) FROM deeper_job
 SELECT_PAUSED = "SELECT name FROM deeper_queue WHERE paused_at IS NOT NULL"
 
 
-class _Found(NamedTuple):
+class _Found(Struct, frozen=True, array_like=True, gc=False):
     """
     A job whose token matches a settlement's: where that stands in the call, and what the job is now.
 

@@ -14,7 +14,7 @@ from deeper_tasks.tasks import enter_job, leave_job
 from deeper_tasks.worker import verdict
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.call import Call
-from deeper_tasks.worker.forks import leave_if_copy, watch_forks
+from deeper_tasks.worker.forks import leave_if_copy, this_process, watch_forks
 from deeper_tasks.worker.stalls import Stalls
 from deeper_tasks.worker.unfinished import abandon
 
@@ -47,7 +47,8 @@ class CoroutineExecutor:
             return verdict.raised(call, error, ran_for, attempt)
         else:
             ended = now()
-            leave_if_copy(self._pid)
+            if this_process.is_copy:
+                leave_if_copy(self._pid)
             ran_for = timedelta(seconds=ended - attempt.started)
             if attempt.is_undisturbed(ran_for):
                 return call.returned(value, ran_for)
