@@ -23,7 +23,7 @@ class End(StrEnum):
     DISCARD = "discard"
     CANCEL = "cancel"
 
-    # The enum's own is written in Python, and each job looks something up by it.
+    # The enum's own hash is Python code, and every job makes a lookup by it.
     __hash__ = str.__hash__
 
 

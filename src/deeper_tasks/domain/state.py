@@ -20,7 +20,7 @@ class State(StrEnum):
     DISCARDED = "discarded"
     CANCELLED = "cancelled"
 
-    # The enum's own is written in Python, and every job is looked up by it several times.
+    # The enum's own hash is Python code, and every job makes several lookups by state.
     __hash__ = str.__hash__
 
     @property

@@ -404,7 +404,7 @@ class EventBus:
     """
     Brings events to subscribers, in the order they subscribed, before `emit` returns.
 
-    May be used from any thread. A subscriber that raises harms nobody; its
+    May be used from any thread. A subscriber that raises disturbs no other; its
     first error is logged.
     """
 
@@ -436,7 +436,7 @@ class EventBus:
         return unsubscribe
 
     def wants(self, kind: type[Event]) -> bool:
-        """Whether somebody wants events of this kind; if not, there is no need to make one."""
+        """Whether a subscriber wants events of this kind; if not, there is no need to make one."""
         try:
             # Every job asks this: what is known of a kind is looked up without a call.
             for each in self._by_kind.get(kind) or self._interested(kind):

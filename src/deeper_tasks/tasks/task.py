@@ -31,7 +31,7 @@ class ExecutorKind(StrEnum):
     THREAD = "thread"
     PROCESS = "process"
 
-    # The enum's own is written in Python, and each job looks something up by it.
+    # The enum's own hash is Python code, and every job makes a lookup by it.
     __hash__ = str.__hash__
 
 

@@ -37,7 +37,7 @@ class SystemClock:
         if seconds is None:
             await until.wait()
             return
-        # The event is the caller's: setting it would look as if somebody had.
+        # The event is the caller's. Set here, it would look as if what it stands for had happened.
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, seconds)):
                 await until.wait()

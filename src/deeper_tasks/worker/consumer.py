@@ -236,8 +236,8 @@ class Consumer:
     def _fill(self) -> None:
         loop, held, running = asyncio.get_running_loop(), self._held, self.running
         solitude, membership = self._solitude, self._membership
-        # At rest, by the calls that each job can be spared: a worker that was suspended past its lease would run what
-        # others have done meanwhile.
+        # `_is_at_rest`, written out to spare each job a call. Without it a worker that was suspended past its lease
+        # would run jobs that other workers have run since.
         while held and len(running) < self._slots and not (solitude.is_wanted or membership.is_in_doubt):
             job, claimed = held.popleft()
             if job.id in running:

@@ -183,7 +183,7 @@ class Runner:
         try:
             return await self._reporter.mark_started(attempt.job)
         except BackendUnavailableError:
-            # Not started: the store's rescue, or the beat, will find it in nobody's hands.
+            # Not started: the next beat finds that this worker does not run it, and gives it back.
             return False
 
     async def _inside(self, attempt: Attempt, call: Call, transaction: JobTransaction) -> Settlement:
