@@ -47,6 +47,10 @@ soak: $(INSTALLED) ## Run 10,000 jobs over 4 processes while 25 are killed (minu
 outage: $(INSTALLED) ## Run 20,000 jobs on PostgreSQL while server, sessions and network fail (minutes); options by ARGS="--seed 1"
 	@$(BIN)/python -m proofs outage $(ARGS)
 
+.PHONY: production
+production: $(INSTALLED) ## Play what users, containers, forks and failovers do to workers (minutes, as root); some by ARGS="NAME", all: --list
+	@$(BIN)/python -m proofs production $(ARGS)
+
 .PHONY: check
 check: $(INSTALLED) ## Lint, types and layers
 	$(BIN)/ruff check .

@@ -11,10 +11,11 @@ from proofs.cron.command import cron
 from proofs.memory.command import memory
 from proofs.outage.command import outage
 from proofs.power.command import power_cuts
+from proofs.production.command import production
 from proofs.series import series
 from proofs.soak.command import soak
 
-PROOFS = (cron, power_cuts, soak, outage, memory)
+PROOFS = (cron, power_cuts, soak, outage, production, memory)
 """All proofs, in the order in which `all` runs them. Each runs without options."""
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 
+SHOWN_IN_PART = 77
+"""The exit code of a proof that found nothing wrong, but could not show all that it is for on this machine."""
+
 _MOST_SHOWN = 20
 _WIDTH = 120
 

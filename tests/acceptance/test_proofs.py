@@ -66,4 +66,4 @@ def test_a_series_that_is_ended_ends_its_proof_too():
 
 def test_the_series_knows_every_proof():
     refused = run("nonsense").stderr
-    assert all(repr(name) in refused for name in ("cron", "power-cuts", "soak", "outage", "memory"))
+    assert all(repr(name) in refused for name in ("cron", "power-cuts", "soak", "outage", "production", "memory"))
