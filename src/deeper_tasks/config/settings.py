@@ -30,6 +30,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The store; its scheme chooses which: `sqlite:///tasks.db`, `postgresql://…`, `memory://`, `noop://` …"""
     listen_url: str | None = None
     """PostgreSQL behind a pooler: a URL that leads straight to the server, to listen for hints. None: `url`."""
+    joined_hints: bool = True
+    """PostgreSQL: an enqueue in a caller's transaction sends a hint with its commit, unless the server's queue of
+    notifications is more than half full. False: none, and polling finds the job; then that queue, which other
+    programs may fill in between, can never make the commit fail."""
     enabled: bool = True
     """False: what is enqueued is accepted, and neither kept nor run, as with `noop://`; questions about it raise
     `UnsupportedError`."""

@@ -772,7 +772,8 @@ class Facade(ManagerHabits, ABC):
     def _make_backend(self) -> Backend:
         if not self.settings.enabled:
             return make_backend("noop://")
-        return make_backend(self.settings.url, listen_url=self.settings.listen_url)
+        settings = self.settings
+        return make_backend(settings.url, listen_url=settings.listen_url, joined_hints=settings.joined_hints)
 
     @contextmanager
     def _lent_to(self, backend: Backend) -> Iterator[None]:

@@ -23,9 +23,9 @@ URL that it cannot use. A scheme of our own cannot be taken over.
 """
 
 
-def make_backend(url: str, *, listen_url: str | None = None) -> Backend:
+def make_backend(url: str, *, listen_url: str | None = None, joined_hints: bool = True) -> Backend:
     """
-    Return the store that a URL names; nothing is opened yet.
+    Return the store that a URL names; nothing is opened yet. `joined_hints` is for PostgreSQL; others ignore it.
 
     Raises:
         ConfigError: the scheme is unknown, a part of the URL cannot be used, or
@@ -41,7 +41,7 @@ def make_backend(url: str, *, listen_url: str | None = None) -> Backend:
     if maker is not None:
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         if parts.scheme in _POSTGRES:
-            return _postgres(url, parts, options, listen_url=listen_url)
+            return _postgres(url, parts, options, listen_url=listen_url, joined_hints=joined_hints)
         return maker(url, parts, options)
     brought = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in _MAKERS}
     if parts.scheme in brought:
@@ -114,7 +114,14 @@ def _names_file(url: str) -> bool:
     return url.partition(":")[2].startswith("///")
 
 
-def _postgres(url: str, parts: SplitResult, options: dict[str, str], *, listen_url: str | None = None) -> Backend:
+def _postgres(
+    url: str,
+    parts: SplitResult,
+    options: dict[str, str],
+    *,
+    listen_url: str | None = None,
+    joined_hints: bool = True,
+) -> Backend:
     try:
         from deeper_tasks.backends.postgres import Address, Pooler, PostgresBackend
     except ImportError as error:
@@ -134,6 +141,7 @@ def _postgres(url: str, parts: SplitResult, options: dict[str, str], *, listen_u
             pool_size=int(own.get("pool_size", "10")),
             pooler=Pooler(own.get("pooler", "none")),
             listen_conninfo=listen_url and _checked_listen_url(listen_url),
+            joined_hints=joined_hints,
         )
     except (ValueError, OverflowError) as error:
         raise ConfigError(

@@ -49,7 +49,7 @@ async def test_all_is_well_with_a_new_store_on_a_server_that_keeps_its_word(star
     assert isinstance(backend, Diagnosable)
     assert {finding.severity for finding in findings} == {OK}
     assert [finding.check for finding in findings] == [
-        *("server", "server's clock", "durability", "connections", "long transactions"),
+        *("server", "server's clock", "durability", "connections", "long transactions", "hints"),
         *("space", "dead rows", "indexes", "counters"),
     ]
 

@@ -191,20 +191,6 @@ async def test_an_insert_of_what_is_there_already_wakes_nobody(backend, ear):
     assert len(await asyncio.to_thread(ear.hear_all)) == 1
 
 
-async def test_jobs_are_taken_while_no_hint_can_be(start_postgres):
-    server = start_postgres(settings={"max_notify_queue_pages": "64"})
-    with psycopg.connect(server.url, autocommit=True) as sleeper, psycopg.connect(server.url, autocommit=True) as other:
-        sleeper.execute("LISTEN elsewhere")
-        sleeper.execute("BEGIN")
-        sleeper.execute("SELECT 1")
-        filling = "SELECT pg_notify('elsewhere', repeat('x', 7000) || n) FROM generate_series(1, 100) AS n"
-        with pytest.raises(psycopg.errors.ProgramLimitExceeded):
-            other.execute(filling)
-        async with opened(server.url) as backend:
-            assert (await backend.insert([new_job()]))[0].is_new
-            assert (await asyncio.gather(backend.insert([new_job()]), backend.insert([new_job()])))[1][0].is_new
-
-
 async def test_a_few_hints_leave_at_once_and_more_in_their_time(backend, monkeypatch):
     now = 1000.0
     hints = sender.Sender(backend._database)

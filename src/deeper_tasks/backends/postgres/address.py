@@ -32,7 +32,8 @@ class Address(Struct, frozen=True, kw_only=True):
 
     `schema` is the database's schema that holds our tables, `timeout` how long
     a call may take, `pool_size` how many connections an event loop has at most.
-    `listen_conninfo` leads around a pooler, so that hints can be heard.
+    `listen_conninfo` leads around a pooler, so that hints can be heard. Without
+    `joined_hints` an insert that joins a caller's transaction sends none.
     """
 
     conninfo: str
@@ -41,6 +42,7 @@ class Address(Struct, frozen=True, kw_only=True):
     pool_size: int = 10
     pooler: Pooler = Pooler.NONE
     listen_conninfo: str | None = None
+    joined_hints: bool = True
 
     def __post_init__(self) -> None:
         if not _SCHEMA.fullmatch(self.schema):

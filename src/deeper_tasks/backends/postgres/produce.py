@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from deeper_tasks.backends.postgres.codec import (
 )
 from deeper_tasks.backends.postgres.database import Database, Transaction
 from deeper_tasks.backends.postgres.listener import payload
+from deeper_tasks.backends.postgres.refusals import OverLimitError
 from deeper_tasks.backends.postgres.wake import Wake
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
@@ -61,8 +63,11 @@ async def insert(
     if wake.may_leave(hints):
         values = batch.values(store=store, channel=database.address.channel, now=now)
         values["hints"] = text_array(map(payload, hints))
-        [(places, others)] = await database.call(INSERT_AND_TELL, values, is_urgent=True)
-        return batch.answers(zip(places or (), others or (), strict=True))
+        # Should the server's queue of notifications become full between the look at it and the commit of the hints, the
+        # jobs are there; they are sent again without hints, which says what else the limit may have been of.
+        with suppress(OverLimitError):
+            [(places, others)] = await database.call(INSERT_AND_TELL, values, is_urgent=True)
+            return batch.answers(zip(places or (), others or (), strict=True))
     values = batch.values(store=store, channel=None, now=now)
     answers = batch.answers(await database.call(INSERT, values, is_urgent=True))
     if any(answer.is_new for answer in answers):

@@ -25,6 +25,7 @@ POOLER_WAY_OUT = "if a pooler such as PgBouncer stands between, add ?pooler=tran
 _POOLER_SAYS = "unsupported startup parameter"
 _LOST = frozenset({None, "57P01", "57P02", "57P03"})
 _NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42703"})
+_TOO_MUCH = "54000"
 _CANCELLED, _LOCKED, _NO_RIGHT = "57014", "55P03", "42501"
 _NOT_PREPARED, _PREPARED_TWICE = "26000", "42P05"
 _GOING_AWAY = ("08", "53", "57", "58", *AGAIN, "25006", "25P03", "25P04")
@@ -32,6 +33,10 @@ _GOING_AWAY = ("08", "53", "57", "58", *AGAIN, "25006", "25P03", "25P04")
 Classes of codes, and codes: no connection, no resources, an operator, the system; a race that was lost too often; a
 standby; a session of ours that was ended for its idleness, or its length.
 """
+
+
+class OverLimitError(BackendError):
+    """A limit of the server: the queue of notifications is full, or a value is longer than an index can hold."""
 
 
 class RowLockedError(BackendUnavailableError):
@@ -75,6 +80,8 @@ def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
         return SchemaError(f"{address!r} lacks a part of the schema: {words}; run 'deeper migrate'")
     if code == _NO_RIGHT:
         return BackendError(f"{address!r} refuses: {words}; grant it, or run 'deeper migrate --sql' as one who may")
+    if code == _TOO_MUCH:
+        return OverLimitError(f"{address!r} refused: {words}")
     return _unavailable(error, address) or BackendError(f"{address!r} refused: {words}")
 
 

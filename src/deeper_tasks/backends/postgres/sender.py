@@ -14,7 +14,10 @@ from deeper_tasks.errors import DeeperTasksError
 
 _logger = logging.getLogger("deeper_tasks")
 
-NOTIFY = "SELECT pg_notify(%(channel)s::text, hint) FROM unnest(%(hints)s::text[]) AS sent (hint)"
+NOTIFY = (
+    "SELECT pg_notify(%(channel)s::text, hint) FROM unnest(%(hints)s::text[]) AS sent (hint) "
+    "WHERE (SELECT {schema}.have_hints_room())"
+)
 
 INTERVAL = 0.01
 """

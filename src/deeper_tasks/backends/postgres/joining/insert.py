@@ -31,7 +31,8 @@ async def insert_joining(
 
     What it raises undoes what it has done and nothing else. Where the library
     begins transactions by itself and none is open, one is begun, and ended if
-    that was in vain. Their hints leave with the commit.
+    that was in vain. Their hints leave with the commit, if they are wanted and the
+    server has room for them.
 
     Raises:
         InvalidOptionError: the connection cannot be used for this, or has no transaction.
@@ -41,7 +42,8 @@ async def insert_joining(
     connection = recognise(given)
     checked = [Batch(batch) for batch in batches]
     statement = _statement(address.schema, connection.placeholder)
-    values = [batch.values(store=store, channel=address.channel, now=now) for batch in checked]
+    channel = address.channel if address.joined_hints else None
+    values = [batch.values(store=store, channel=channel, now=now) for batch in checked]
     if connection.is_async:
         await _tell_that_this_waits()
 

@@ -1,3 +1,10 @@
+-- Whether hints may be sent. A listener that stays in a transaction lets the server's queue of notifications fill up, and
+-- a transaction that would send one more then fails at its commit. Asking also frees what every listener has read, which
+-- a server whose queue is full does at no other moment.
+CREATE FUNCTION have_hints_room() RETURNS boolean
+LANGUAGE sql VOLATILE
+AS 'SELECT pg_notification_queue_usage() < 0.5';
+
 -- Inserts jobs, each id once and each unique key held by one. Answers only for the places (from 1) where no new job
 -- came of it, with the id of the job that is there or that holds the key.
 --
@@ -125,7 +132,7 @@ BEGIN
     ), told AS (
         SELECT pg_notify(_channel, CASE counted.after WHEN 3 THEN 'jobs:' || counted.queue ELSE 'schedules:' END)
         FROM counted
-        WHERE _channel IS NOT NULL
+        WHERE _channel IS NOT NULL AND (SELECT have_hints_room())
     )
     SELECT count(*) FROM told INTO _count;
 END;
@@ -133,8 +140,8 @@ $$;
 
 -- Inserts jobs by themselves, and sends the hints of them once they are there: in a transaction of its own, which waits
 -- for no disk. Together they would hold a lock of the whole server while the disk confirms the jobs. None is sent where
--- nothing came of the jobs, or where a listener that sleeps has let the server's queue of hints fill up: that is an
--- error, of jobs that are there. Answers as insert_jobs does, in two arrays.
+-- nothing came of the jobs, or where the server's queue of notifications is more than half full; should others fill the
+-- rest at this moment, the error is one of jobs that are there. Answers as insert_jobs does, in two arrays.
 --
 -- What commits may have no search path of its own, so the function that it calls is named in full.
 DO LANGUAGE plpgsql $make$
@@ -165,13 +172,13 @@ BEGIN
         BEGIN
             SELECT array_agg(refused.place), array_agg(refused.id)
             INTO _places, _others
-            FROM %I.insert_jobs(
+            FROM %1$I.insert_jobs(
                 _store, NULL, _now, _ids, _tasks, _arguments, _queues, _priorities, _max_attempts, _dues, _delays,
                 _expiries, _options, _keys, _periods
             ) AS refused;
             COMMIT;
             IF _places IS NULL OR cardinality(_places) < cardinality(_ids) THEN
-                IF pg_notification_queue_usage() < 0.9 THEN
+                IF %1$I.have_hints_room() THEN
                     PERFORM pg_notify(_channel, hint) FROM unnest(_hints) AS sent (hint);
                 END IF;
             END IF;
