@@ -11,6 +11,7 @@ from typing import Any
 
 from deeper_tasks.cli.ending import leave
 from deeper_tasks.cli.program import ExitCode
+from deeper_tasks.worker.own_signals import handle_alone
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -31,7 +32,7 @@ class StopsOutsideTheLoop:
         if threading.current_thread() is threading.main_thread():
             for number in _STOPS:
                 if signal.getsignal(number) in _OWN:
-                    signal.signal(number, self._leave)
+                    handle_alone(number, self._leave)
 
     def take_again(self, code: ExitCode) -> None:
         """Take them from now on that the worker has ended, and end the process with this code."""

@@ -28,7 +28,6 @@ from deeper_tasks.manager.unawaited import watch_calls
 from deeper_tasks.manager.worker_settings import worker_settings
 from deeper_tasks.tasks import Task, TaskOptions, check_patterns, make_task
 from deeper_tasks.worker.exits import confined_exits, owns_process
-from deeper_tasks.worker.forks import handle_here, no_longer_handle
 from deeper_tasks.worker.home import Home, NoHomeError, find_place
 from deeper_tasks.worker.hooks import Hook, Hooks, check_hook
 from deeper_tasks.worker.layers import Middleware
@@ -290,7 +289,6 @@ class BackgroundTaskManager(Facade):
         if handle_signals:
             for number in handled:
                 loop.add_signal_handler(number, worker.stop)
-                handle_here(number)
         if on_start is not None:
             on_start(worker)
         is_heard = handle_signals and owns_process(loop)
@@ -306,7 +304,6 @@ class BackgroundTaskManager(Facade):
             raise
         finally:
             for number in handled if handle_signals else ():
-                no_longer_handle(number)
                 with suppress(ValueError):
                     loop.remove_signal_handler(number)
         return worker

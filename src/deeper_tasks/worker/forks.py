@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import signal
 import socket
 import sys
 import threading
 import traceback
 from collections import deque
-from concurrent.futures.thread import _WorkItem
+from concurrent.futures.thread import _threads_queues, _WorkItem
 from contextlib import suppress
 from contextvars import copy_context
 from functools import cache
@@ -19,6 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from deeper_tasks.tasks.context import job_in
+from deeper_tasks.worker.own_signals import keep_signals_from_copies
 
 _FAILED = 1
 
@@ -27,7 +27,6 @@ class _Fork(threading.local):
     """The state of this thread just before its fork, for the forked process."""
 
     loop: asyncio.AbstractEventLoop | None = None
-    mask: set[int] | None = None
 
 
 class _Process:
@@ -38,7 +37,6 @@ class _Process:
 
 _fork = _Fork()
 this_process = _Process()
-_handled: set[int] = set()
 
 
 @cache
@@ -46,24 +44,16 @@ def watch_forks() -> None:
     """
     See to it, from now on, that copies of this process which a job forks stay out of what is the original's.
 
-    A copy that goes back to the event loop it shares with the original ends there.
+    A copy that goes back to the event loop it shares with the original ends there, and so does one that goes back to
+    a pool of threads. Its signals are its own.
     """
-    os.register_at_fork(before=_before, after_in_parent=_after_in_original, after_in_child=_after_in_copy)
+    keep_signals_from_copies()
+    os.register_at_fork(before=_before, after_in_child=_after_in_copy)
 
 
 def hang_up_in_copies(connection: socket.socket) -> None:
     """Close a connection in every copy of this process, so that none of them uses it, or keeps it open."""
     os.register_at_fork(after_in_child=connection.close)
-
-
-def handle_here(number: int) -> None:
-    """Take note that this process handles a signal by its event loop, which no copy has."""
-    _handled.add(number)
-
-
-def no_longer_handle(number: int) -> None:
-    """Undo `handle_here`."""
-    _handled.discard(number)
 
 
 def is_copy_of(pid: int) -> bool:
@@ -87,29 +77,17 @@ def _before() -> None:
     if job_in(copy_context()) is not None:
         with suppress(RuntimeError):
             _fork.loop = asyncio.get_running_loop()
-    if _handled:
-        # A signal that comes at once waits until the copy takes it as its own.
-        _fork.mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, _handled)}
-
-
-def _after_in_original() -> None:
-    mask, _fork.mask = _fork.mask, None
-    if mask is not None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    # The copy would write too what is not written yet.
+    _flush_output()
 
 
 def _after_in_copy() -> None:
     this_process.is_copy = True
-    if _handled:
-        # A signal to the copy would be told to the original, through a pipe that they share, and not end the copy.
-        signal.set_wakeup_fd(-1)
-        for number in _handled:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        _handled.clear()
-    _after_in_original()
+    # The interpreter would wait for threads of pools, which the copy does not have, at its end.
+    _threads_queues.clear()  # type: ignore[attr-defined]
     if _fork.loop is not None:
         _end_before_anything_else(_fork.loop)
-    elif job_in(copy_context()) is not None:
+    else:
         _end_instead_of_waiting_for_calls()
 
 
@@ -154,10 +132,16 @@ def _leave(error: BaseException | None) -> NoReturn:
         elif error is not None:
             code = _FAILED
             traceback.print_exception(error)
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        _flush_output()
     finally:
         os._exit(code)
+
+
+def _flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # Closed, or never there, or one of the application's own, which may raise anything.
+        with suppress(Exception):
+            stream.flush()
 
 
 def _exit_code(error: SystemExit) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 
 from deeper_tasks.tasks.context import note_exit
 from deeper_tasks.worker.exits import mark_robust
+from deeper_tasks.worker.own_signals import handle_alone
 
 R = TypeVar("R")
 
@@ -91,7 +92,7 @@ class _Interrupts:
     def __enter__(self) -> Self:
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and _signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self)
+            handle_alone(signal.SIGINT, self)
         return self
 
     def __exit__(

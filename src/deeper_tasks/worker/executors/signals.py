@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 from types import FrameType
-from typing import Any
+
+from deeper_tasks.worker.own_signals import handle_alone
 
 _OF_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 """Ignored by every interpreter, which gives the programs that `subprocess` starts the default back."""
@@ -23,27 +24,21 @@ def reset_signals() -> None:
 
 class HeldSignals:
     """
-    Signals whose arrival has no effect on this process, until `give_back`.
+    Signals whose arrival has no effect on this process. What it forks takes them as before.
 
     They have a handler that does nothing. An ignored signal would stay ignored in every program that is started.
     """
 
     def __init__(self, *numbers: int) -> None:
-        self._before: dict[int, Any] = {}
+        self._numbers: set[int] = set()
         self.hold(*numbers)
 
     def hold(self, *numbers: int) -> None:
         """Hold these signals too, and again those for which the application has set handlers since."""
-        for number in {*self._before, *numbers}:
-            current = signal.getsignal(number)
-            if current is not _pass_over:
-                self._before[number] = current
-                signal.signal(number, _pass_over)
-
-    def give_back(self) -> None:
-        """Restore the handlers that were set before."""
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._numbers.update(numbers)
+        for number in self._numbers:
+            if signal.getsignal(number) is not _pass_over:
+                handle_alone(number, _pass_over)
 
 
 def _pass_over(number: int, frame: FrameType | None) -> None:

@@ -176,8 +176,6 @@ class Zygote:
             os.setpgid(0, 0)
             _end_with_parent()
             _adopt_orphans()
-            signal.set_wakeup_fd(-1)
-            self._signals.give_back()
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             self._control.close()
             os.close(self._wake_reader)
