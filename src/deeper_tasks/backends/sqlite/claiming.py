@@ -46,7 +46,8 @@ _CLAIMED = f"""json_array(
 """Where the numbers of the attempts are none of a job's it has a NULL, which no `ClaimedJob` has."""
 _NEXT_ATTEMPT = f"min(attempt, {HIGHEST_ATTEMPT}) + 1"
 """Of a damaged row: a number that cannot grow would fail the whole batch, for ever."""
-_STARTS_AT_ONCE = "is_quarantined IS NULL"
+_WAITS = "0"
+"""In the worker, as most do; those that start at once are marked then."""
 _BEGINS_WITH_IT = "substr(walk.name, 1, length(value)) = value"
 _AFTER_THIS = f"""max(
     walk.name || ' ',
@@ -70,7 +71,7 @@ LIMIT {limit}
 _FIRST_IN_LINE = _LINE.format(queue=":queue", limit=":limit")
 SELECT_CLAIMABLE = f"""
 SELECT
-    json_group_array({_CLAIMED.format(attempt=_NEXT_ATTEMPT, has_started=_STARTS_AT_ONCE)}),
+    json_group_array({_CLAIMED.format(attempt=_NEXT_ATTEMPT, has_started=_WAITS)}),
     json_group_array(rowid),
     json_group_array(rowid) FILTER (WHERE is_quarantined IS NOT NULL)
 FROM (SELECT rowid, * {_FIRST_IN_LINE})
@@ -98,7 +99,7 @@ SELECT json_group_array(json((
 FROM json_each(:queues) AS line
 """
 SELECT_CHOSEN = f"""
-SELECT json_group_array({_CLAIMED.format(attempt=_NEXT_ATTEMPT, has_started=_STARTS_AT_ONCE)})
+SELECT json_group_array({_CLAIMED.format(attempt=_NEXT_ATTEMPT, has_started=_WAITS)})
 FROM (
     SELECT deeper_job.* FROM json_each(:rowids) AS chosen CROSS JOIN deeper_job ON deeper_job.rowid = chosen.value
     ORDER BY chosen.key
@@ -199,9 +200,9 @@ def claim(
     taken = {name: len(jobs)} if name is not None else Counter(job.queue for job in jobs)
     moves: Counter[counters.Move] = Counter({(each, _PENDING, _RUNNING): n for each, n in taken.items()})
     counters.count_moves(connection, moves, now=now)
-    for job in jobs[slots:]:
+    for job in jobs[:slots]:
         # No other code has seen them yet, and a copy of each would cost ten times as much.
-        msgspec.structs.force_setattr(job, "has_started", False)
+        msgspec.structs.force_setattr(job, "has_started", not job.is_quarantined)
     return Claim(jobs=jobs)
 
 
@@ -216,7 +217,7 @@ def _claimable(connection: sqlite3.Connection, values: dict[str, Any], *, token:
     # One of the rows cannot be read: each by itself, so that it harms no other.
     rows = _rows(connection, SELECT_CLAIMABLE_ROWS, values)
     jobs = tuple(
-        to_claimed_job(row, attempts=1, has_started=row["is_quarantined"] is None, token=token, now=now) for row in rows
+        to_claimed_job(row, attempts=1, has_started=False, token=token, now=now) for row in rows
     )
     return _First.of(jobs, [row["rowid"] for row in rows])
 
@@ -252,7 +253,7 @@ def _claimable_in_turn(
         raise_unless_of_content(error)
     rows = _rows(connection, SELECT_CHOSEN_ROWS, chosen)
     jobs = tuple(
-        to_claimed_job(row, attempts=1, has_started=row["is_quarantined"] is None, token=token, now=now) for row in rows
+        to_claimed_job(row, attempts=1, has_started=False, token=token, now=now) for row in rows
     )
     return _First.of(jobs, rowids)
 
