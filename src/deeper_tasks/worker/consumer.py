@@ -249,7 +249,9 @@ class Consumer:
                 attempt.is_among_long = True
             # Not by the loop's task factory: an eager one would run the job inside this loop.
             # Called at the end of another attempt, in its context, which must not become this one's.
-            attempt.task = asyncio.Task(self._work(attempt), loop=loop, context=self._base.fresh())
+            context = self._base.fresh()
+            # Named: a name of its own would have to be made up for each.
+            attempt.task = asyncio.Task(self._work(attempt), loop=loop, name=job.task, context=context)
 
     def _is_at_rest(self) -> bool:
         """Whether nothing may start: this worker may have lost its jobs, or one of them has it for itself."""

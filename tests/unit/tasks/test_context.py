@@ -57,7 +57,7 @@ def make_job(news, *, options=None, job_id="id", attempt=2, max_attempts=5, inse
         has_started=True,
         options=options,
     )
-    return CurrentJob(claimed, timeout=MINUTE, reporter=news)
+    return CurrentJob(claimed, MINUTE, news)
 
 
 def test_tells_what_a_handler_may_know(job):

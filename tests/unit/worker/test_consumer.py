@@ -384,7 +384,7 @@ async def test_a_job_whose_code_was_started_is_not_given_back_because_the_store_
     [job_id] = await put_many(flaky, 1)
 
     async def fail(attempt):
-        attempt.context = CurrentJob(attempt.job, timeout=None, reporter=None)
+        attempt.context = CurrentJob(attempt.job, None, None)
         raise BackendUnavailableError("gone while the handler ran")
 
     stage.consumer._run = fail

@@ -99,7 +99,7 @@ async def test_a_block_is_told_once_with_its_place_and_again_when_it_is_over(sce
 
 async def test_the_job_whose_task_is_the_loop_s_current_one_is_named(scene, claimed):
     async def handler():
-        enter_job(CurrentJob(claimed, timeout=None, reporter=None))
+        enter_job(CurrentJob(claimed, None, None))
         scene.block_until_told()
 
     attempt = Attempt(claimed, claimed=0.0)
@@ -114,7 +114,7 @@ async def test_the_job_whose_task_is_the_loop_s_current_one_is_named(scene, clai
 
 async def test_a_task_and_a_callback_that_a_job_started_are_the_job_s(scene, claimed):
     async def handler():
-        enter_job(CurrentJob(claimed, timeout=None, reporter=None))
+        enter_job(CurrentJob(claimed, None, None))
         await asyncio.create_task(inner())
         asyncio.get_running_loop().call_soon(scene.block_until_told)
         await scene.recovered()
@@ -134,7 +134,7 @@ async def test_what_blocks_one_after_the_other_is_told_of_each_and_its_end_too(s
     blocked = []
 
     def block_as(job):
-        enter_job(CurrentJob(job, timeout=None, reporter=None))
+        enter_job(CurrentJob(job, None, None))
         block()
 
     def block():
@@ -162,7 +162,7 @@ async def test_what_blocks_it_only_together_is_told_of_as_well(scene, claimed):
     looked = threading.Semaphore(0)
 
     def take_part(job):
-        enter_job(CurrentJob(job, timeout=None, reporter=None))
+        enter_job(CurrentJob(job, None, None))
         looked.acquire(timeout=PATIENCE)
 
     for at in range(30):
@@ -177,7 +177,7 @@ async def test_what_blocks_it_only_together_is_told_of_as_well(scene, claimed):
 
 async def test_middleware_and_what_it_started_is_no_job_s_code(scene, claimed):
     async def middleware():
-        enter_job(onlookers_view(CurrentJob(claimed, timeout=None, reporter=None)))
+        enter_job(onlookers_view(CurrentJob(claimed, None, None)))
         await asyncio.create_task(inner())
 
     async def inner():
@@ -273,7 +273,7 @@ async def test_a_job_that_blocks_the_loop_for_good_ends_the_process_when_it_has_
     monkeypatch.setattr(logging, "shutdown", lambda: None)
 
     async def handler():
-        enter_job(CurrentJob(claimed, timeout=None, reporter=None))
+        enter_job(CurrentJob(claimed, None, None))
         assert scene.ended.wait(PATIENCE)
 
     attempt = Attempt(claimed, claimed=0.0)

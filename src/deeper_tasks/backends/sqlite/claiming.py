@@ -216,9 +216,7 @@ def _claimable(connection: sqlite3.Connection, values: dict[str, Any], *, token:
         raise_unless_of_content(error)
     # One of the rows cannot be read: each by itself, so that it harms no other.
     rows = _rows(connection, SELECT_CLAIMABLE_ROWS, values)
-    jobs = tuple(
-        to_claimed_job(row, attempts=1, has_started=False, token=token, now=now) for row in rows
-    )
+    jobs = tuple(to_claimed_job(row, attempts=1, has_started=False, token=token, now=now) for row in rows)
     return _First.of(jobs, [row["rowid"] for row in rows])
 
 
@@ -252,9 +250,7 @@ def _claimable_in_turn(
     except UNREADABLE as error:
         raise_unless_of_content(error)
     rows = _rows(connection, SELECT_CHOSEN_ROWS, chosen)
-    jobs = tuple(
-        to_claimed_job(row, attempts=1, has_started=False, token=token, now=now) for row in rows
-    )
+    jobs = tuple(to_claimed_job(row, attempts=1, has_started=False, token=token, now=now) for row in rows)
     return _First.of(jobs, rowids)
 
 

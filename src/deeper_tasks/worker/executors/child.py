@@ -135,7 +135,7 @@ def _run(frame: Run, news: _News, stops: ChildStops, hooks: ChildHooks) -> Settl
         return call.refused(type(error).__name__, str(error))
     except BaseException as error:  # noqa: BLE001 - by a class of the application, which the arguments are made of
         return call.raised(error, timedelta(0))
-    current = CurrentJob(frame.job, timeout=frame.timeout, reporter=news, state=hooks.state, stops=stops)
+    current = CurrentJob(frame.job, frame.timeout, news, state=hooks.state, _stops=stops)
     pid = os.getpid()
     try:
         with hooks.jobs_loop() if task.leads_to_coroutine else nullcontext() as loop, running_job(current):
