@@ -74,7 +74,7 @@ SELECT
     json_group_array({_CLAIMED.format(attempt=_NEXT_ATTEMPT, has_started=_WAITS)}),
     json_group_array(rowid),
     json_group_array(rowid) FILTER (WHERE is_quarantined IS NOT NULL)
-FROM (SELECT rowid, * {_FIRST_IN_LINE})
+FROM (SELECT rowid, {CLAIMED_COLUMNS} {_FIRST_IN_LINE})
 """
 SELECT_WAITING_QUEUES = f"""
 WITH RECURSIVE walk (name) AS (
