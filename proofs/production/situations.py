@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proofs.production import lock_files
+from proofs.production import lock_files, process_1
 from proofs.production.situation import Situation
 
-SITUATIONS: tuple[Situation, ...] = (lock_files.SITUATION,)
+SITUATIONS: tuple[Situation, ...] = (lock_files.SITUATION, process_1.SITUATION)

@@ -11,13 +11,16 @@ from typing import Any
 
 from deeper_tasks.cli.ending import leave
 from deeper_tasks.cli.program import ExitCode
-from deeper_tasks.worker.own_signals import handle_alone
+from deeper_tasks.worker.own_signals import handle_alone, is_of_application
 
 _logger = logging.getLogger("deeper_tasks")
 
-_STOPS = (signal.SIGTERM, signal.SIGINT)
-_OWN: tuple[Any, ...] = (signal.SIG_DFL, signal.default_int_handler)
-"""Their handlers, unless the application or the program that started this process has set others."""
+_STOPS: dict[signal.Signals, Any] = {
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGHUP: signal.SIG_DFL,
+}
+"""The signals that stop a worker, with the handlers that they have by default."""
 
 
 class StopsOutsideTheLoop:
@@ -28,10 +31,10 @@ class StopsOutsideTheLoop:
         self._code = ExitCode.DONE
 
     def take(self) -> None:
-        """Take SIGTERM and SIGINT, where nothing else does."""
+        """Take the signals that nothing else takes, and that are not ignored."""
         if threading.current_thread() is threading.main_thread():
             for number in _STOPS:
-                if signal.getsignal(number) in _OWN:
+                if not is_of_application(number):
                     handle_alone(number, self._leave)
 
     def take_again(self, code: ExitCode) -> None:
@@ -41,7 +44,7 @@ class StopsOutsideTheLoop:
 
     def release(self) -> None:
         """Give back those that are still taken."""
-        for number, own in zip(_STOPS, _OWN, strict=True):
+        for number, own in _STOPS.items():
             if signal.getsignal(number) == self._leave:
                 signal.signal(number, own)
 

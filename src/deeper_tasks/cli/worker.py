@@ -10,6 +10,7 @@ import msgspec
 from deeper_tasks.cli.application import written_place
 from deeper_tasks.cli.completion import complete_queues
 from deeper_tasks.cli.ending import run_to_the_end
+from deeper_tasks.cli.init import leave_init_behind
 from deeper_tasks.cli.streams import allow_closed_output
 from deeper_tasks.cli.suggestions import complete_place
 from deeper_tasks.cli.supervise import supervise
@@ -126,13 +127,14 @@ def worker(
     **given: str,
 ) -> int:
     """
-    Run jobs until SIGTERM or Ctrl-C.
+    Run jobs until SIGTERM, SIGHUP or Ctrl-C.
 
     MODULE:MANAGER is where your application's manager is, such as
     myapp.tasks:manager; it is looked for from the working folder. The first
     signal stops in order: no new jobs, and those that run may finish within the
     grace period. A second one gives them back at once, without using an attempt.
     """
+    leave_init_behind()
     allow_closed_output()
     options = msgspec.convert(given, WorkerOptions)
     settings = load_settings(

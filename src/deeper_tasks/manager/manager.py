@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import signal
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
@@ -27,12 +26,12 @@ from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.unawaited import watch_calls
 from deeper_tasks.manager.worker_settings import worker_settings
 from deeper_tasks.tasks import Task, TaskOptions, check_patterns, make_task
-from deeper_tasks.worker.exits import confined_exits, owns_process
+from deeper_tasks.worker.exits import confined_exits
 from deeper_tasks.worker.home import Home, NoHomeError, find_place
 from deeper_tasks.worker.hooks import Hook, Hooks, check_hook
 from deeper_tasks.worker.layers import Middleware
 from deeper_tasks.worker.outfit import Outfit
-from deeper_tasks.worker.signal_ear import SignalEar
+from deeper_tasks.worker.signals_to_stop import stopped_by_signals, warn_without_init
 from deeper_tasks.worker.worker import Worker
 
 P = ParamSpec("P")
@@ -251,13 +250,14 @@ class BackgroundTaskManager(Facade):
         on_start: Callable[[Worker], None] | None = None,
     ) -> Worker:
         """
-        Run jobs here until SIGTERM or SIGINT, then finish what runs; a second signal gives it back at once.
+        Run jobs here until SIGTERM, SIGINT or SIGHUP, then finish what runs; a second signal gives it back at once.
 
         `queues` maps queues, or patterns of them such as `tenant-*`, to how many of their jobs run at once; by default
         those of the settings.
         `name` is what the lists of workers call it; `shutdown_grace_seconds` too takes the place of the setting.
         Signals are handled in the main thread only: elsewhere say `handle_signals=False`, and stop it by the
-        `Worker.stop` of the worker that `on_start` is given.
+        `Worker.stop` of the worker that `on_start` is given. SIGHUP is left alone where it is ignored, as by `nohup`,
+        or where your program handles it.
         A SystemExit in a task that a job has started fails that job; in a callback, by `call_soon` or `call_later`, it
         ends your loop, as always in asyncio. Under `deeper worker` the loop goes on then too.
         A coroutine that blocks the loop for good holds up the stop of this worker too: only under `deeper worker` the
@@ -285,27 +285,19 @@ class BackgroundTaskManager(Facade):
             redactor=self.redactor,
             declare=lambda: self.declare_recurring_tasks(queues=settings.queues),
         )
-        loop, handled = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
-        if handle_signals:
-            for number in handled:
-                loop.add_signal_handler(number, worker.stop)
-        if on_start is not None:
-            on_start(worker)
-        is_heard = handle_signals and owns_process(loop)
-        try:
-            with (
-                SignalEar(handled, on_signal=worker.note_signal) if is_heard else nullcontext(),
-                confined_exits(loop),
-            ):
+        warn_without_init()
+        with (
+            stopped_by_signals(worker) if handle_signals else nullcontext(),
+            confined_exits(asyncio.get_running_loop()),
+        ):
+            if on_start is not None:
+                on_start(worker)
+            try:
                 await worker.run()
-        except HookError as error:
-            # Its words are those of the application's exception.
-            error.args = (self.redactor(str(error)),)
-            raise
-        finally:
-            for number in handled if handle_signals else ():
-                with suppress(ValueError):
-                    loop.remove_signal_handler(number)
+            except HookError as error:
+                # Its words are those of the application's exception.
+                error.args = (self.redactor(str(error)),)
+                raise
         return worker
 
     # inside

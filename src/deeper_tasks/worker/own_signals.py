@@ -35,10 +35,20 @@ def handle_alone(number: int, handler: Any) -> Any:
         That handler, as `signal.signal` does.
     """
     keep_signals_from_copies()
-    before = signal.getsignal(number)
+    now = signal.getsignal(number)
+    own, before = _own.get(number, (None, None))
+    if own is None or now != own:
+        before = now
     _own[number] = (handler, before)
     signal.signal(number, handler)
     return before
+
+
+def is_of_application(number: int) -> bool:
+    """Whether this process was started with a signal ignored, as by `nohup`, or the application handles it."""
+    handler = signal.getsignal(number)
+    own, _ = _own.get(number, (None, None))
+    return handler not in (signal.SIG_DFL, signal.default_int_handler) and (own is None or handler != own)
 
 
 @cache

@@ -276,7 +276,7 @@ def start(folder):
             each.process.stderr.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_job_from_the_command_line_is_run_and_a_signal_ends_the_worker_in_order(start, deeper, ask, folder, number):
     job = deeper("enqueue", "shop.add", 1, 2, "--unchecked", *STORE).stdout.strip()
     worker = start("shop:manager", "--queues", "default:2,emails:1")

@@ -1,0 +1,59 @@
+"""Signals to stop: SIGTERM, SIGINT and SIGHUP tell a worker to stop while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+
+from deeper_tasks.worker.exits import owns_process
+from deeper_tasks.worker.own_signals import is_of_application
+from deeper_tasks.worker.signal_ear import SignalEar
+from deeper_tasks.worker.worker import Worker
+
+_logger = logging.getLogger("deeper_tasks")
+
+_INIT = 1
+
+
+@contextmanager
+def stopped_by_signals(worker: Worker) -> Iterator[None]:
+    """
+    Inside the `with`, in a running loop of the main thread, stop the worker at each of these signals.
+
+    SIGHUP is left alone where it is ignored, as by `nohup`, or where the application handles it. A worker that has its
+    process to itself hears them also while its loop is blocked.
+    """
+    loop, numbers = asyncio.get_running_loop(), [signal.SIGTERM, signal.SIGINT]
+    if not is_of_application(signal.SIGHUP):
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
+        loop.add_signal_handler(number, _stop, worker, number)
+    try:
+        with SignalEar(numbers, on_signal=worker.note_signal) if owns_process(loop) else nullcontext():
+            yield
+    finally:
+        for number in numbers:
+            with suppress(ValueError):
+                loop.remove_signal_handler(number)
+
+
+def warn_without_init() -> None:
+    """Tell what is missing where this process, which runs the code of jobs, is process 1 of its container."""
+    if os.getpid() == _INIT:
+        _logger.warning(
+            "this program is process 1 of its container, so processes that jobs leave behind are never reaped and pile "
+            "up: have an init in the container, by 'docker run --init', 'init: true' in Compose, "
+            "'shareProcessNamespace: true' in Kubernetes, or 'tini --' before the command; 'deeper worker' brings one"
+        )
+
+
+def _stop(worker: Worker, number: signal.Signals) -> None:
+    if number is signal.SIGHUP and not worker.is_stopping:
+        # The terminal may be gone, and the line with it.
+        with suppress(Exception):
+            _logger.warning("SIGHUP came, as when a terminal is closed: the worker stops in order")
+    worker.stop()
