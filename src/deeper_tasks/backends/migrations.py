@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from msgspec import Struct
 
-from deeper_tasks.errors import SchemaError
+from deeper_tasks.errors import BackendUnavailableError, SchemaError
 
 
 class Migration(Struct, frozen=True, kw_only=True):
@@ -15,6 +15,14 @@ class Migration(Struct, frozen=True, kw_only=True):
 
     name: str
     sql: str
+
+
+class SchemaLostError(BackendUnavailableError, SchemaError):
+    """
+    The schema, or a part of it, is not there any more: nothing was written.
+
+    It may be back with the next try, when the store has been migrated or restored.
+    """
 
 
 def migrations_of(package: str) -> list[Migration]:

@@ -36,26 +36,41 @@ class Scheduler:
         self._longest = settings.poll_interval
         self._bus = bus
         self._declare = declare
+        self._is_to_declare = declare is not None
+        self._may_be_new = False
         self._failing: set[str] = set()
 
     async def turn(self) -> timedelta:
         """Fire what is due; sleeps until the next run."""
-        await self._register_declared()
+        if self._is_to_declare:
+            await self._register_declared()
         book = await self._backend.schedules()
+        if self._may_be_new:
+            self._may_be_new = False
+            if not book.entries and self._declare is not None:
+                self._is_to_declare = True
+                return _AT_ONCE
         self._failing &= {entry.schedule.name for entry in book.entries}
         pauses = [await self._attend(entry, now=book.now) for entry in book.entries]
         return min(pauses, default=self._longest)
 
+    def expect_new_store(self) -> None:
+        """
+        Have the declared entries registered once more if the store has none: it may have been made anew.
+
+        One that has some is left as it is: a newer version of the application may have declared them in another way.
+        """
+        self._may_be_new = True
+
     async def _register_declared(self) -> None:
-        if self._declare is None:
-            return
+        assert self._declare is not None
         try:
             await self._declare()
         except BackendUnavailableError:
             raise
         except Exception:
             _logger.exception("the recurring tasks that the code declares cannot be registered; the others go on")
-        self._declare = None
+        self._is_to_declare = False
 
     async def _attend(self, entry: ScheduleEntry, *, now: datetime) -> timedelta:
         """Fire one entry if it is due; returns when it wants to be looked at again."""

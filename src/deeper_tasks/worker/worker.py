@@ -495,6 +495,7 @@ class Worker:
             consumer.drop_held()
             consumer.stop_running(Stop.LOST)
         await self._join(anew=True)
+        self._scheduler.expect_new_store()
         self._losing = None
 
     async def _join(self, *, anew: bool = False) -> None:
@@ -589,7 +590,8 @@ class Worker:
     def _make_maintainers(self, declare: Declare | None) -> None:
         backend, settings, clock, bus = self._backend, self._settings, self._clock, self._bus
         self._add("promoter", Promoter(backend=backend, settings=settings))
-        self._add("scheduler", Scheduler(backend=backend, settings=settings, bus=bus, declare=declare))
+        self._scheduler = Scheduler(backend=backend, settings=settings, bus=bus, declare=declare)
+        self._add("scheduler", self._scheduler)
         rescuer = Rescuer(
             backend=backend,
             settings=settings,

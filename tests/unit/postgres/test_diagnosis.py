@@ -8,7 +8,7 @@ import pytest
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.diagnosable import Diagnosable
-from deeper_tasks.backends.postgres import Address, PostgresBackend
+from deeper_tasks.backends.postgres import Address, Pooler, PostgresBackend
 from deeper_tasks.backends.postgres.diagnosis import counters, server, snapshots, tables
 from deeper_tasks.domain.finding import Severity
 from deeper_tasks.testing.conformance.scene import check_counters, join, new_job, put_many, put_running, settle
@@ -109,7 +109,7 @@ async def test_commits_that_wait_for_no_disk_are_told(start_postgres):
 
 
 async def test_a_clock_that_differs_and_a_server_that_is_far_are_told(backend, monkeypatch):
-    monkeypatch.setattr(server, "SELECT_CLOCK", "SELECT clock_timestamp() - interval '1 minute'")
+    monkeypatch.setattr(server, "SELECT_CLOCK", f"{server.SELECT_CLOCK} - 60")
     monkeypatch.setattr(server, "_FAR", timedelta(0))
     [finding] = await of(backend, "server's clock")
     assert finding.severity is WARNING
@@ -232,3 +232,35 @@ async def test_rights_that_are_missing_are_named_with_the_statements_that_give_t
     finally:
         query(f"DROP OWNED BY {role}")
         query(f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(
+    ("statement", "where", "remedy"),
+    [
+        ("ALTER DATABASE {database} SET default_transaction_read_only = on", "for the database", "ALTER DATABASE"),
+        (
+            "ALTER ROLE postgres IN DATABASE {database} SET default_transaction_read_only = on",
+            "for the user in this database",
+            'ALTER ROLE "postgres" IN DATABASE "{database}" RESET default_transaction_read_only',
+        ),
+    ],
+)
+async def test_sessions_that_only_read_are_told_with_the_way_to_mend_it(database_url, query, statement, where, remedy):
+    database = database_url.rpartition("/")[2]
+    await PostgresBackend(Address(conninfo=database_url)).migrate()
+    query(statement.format(database=database))
+    backend = PostgresBackend(Address(conninfo=database_url))
+    [finding] = await of(backend, "writing")
+    assert finding.severity is ERROR
+    assert f"(default_transaction_read_only is on, set {where})" in finding.message
+    assert remedy.format(database=database) in finding.remedy
+
+
+async def test_how_the_sessions_write_moments_and_durations_is_no_matter(database_url, query):
+    database = database_url.rpartition("/")[2]
+    for name, value in {"DateStyle": "SQL, DMY", "IntervalStyle": "sql_standard", "TimeZone": "Asia/Tokyo"}.items():
+        query(f"ALTER DATABASE {database} SET {name} = '{value}'")
+    await PostgresBackend(Address(conninfo=database_url)).migrate()
+    for pooler in Pooler:
+        findings = await PostgresBackend(Address(conninfo=database_url, pooler=pooler)).diagnose(deep=True)
+        assert {finding.severity for finding in findings if finding.check != "durability"} == {OK}

@@ -57,19 +57,18 @@ async def test_a_pooler_that_the_url_does_not_tell_of_is_recognised(pooled_url):
 
 
 @pytest.mark.parametrize(
-    ("before", "statement", "error"),
+    ("statement", "error"),
     [
-        ("PREPARE _pg3_9 AS SELECT 1", "PREPARE _pg3_9 AS SELECT 1", psycopg.errors.DuplicatePreparedStatement),
-        ("SELECT 1", "EXECUTE _pg3_9", psycopg.errors.InvalidSqlStatementName),
+        # In each of its sessions, for the next may be another one's.
+        ("PREPARE _pg3_9 AS SELECT 1; PREPARE _pg3_9 AS SELECT 1", psycopg.errors.DuplicatePreparedStatement),
+        ("EXECUTE _pg3_9", psycopg.errors.InvalidSqlStatementName),
     ],
 )
-async def test_statements_that_a_pooler_mixed_up_tell_of_it_too(database_url, before, statement, error):
+async def test_statements_that_a_pooler_mixed_up_tell_of_it_too(database_url, statement, error):
     async with BackgroundTaskManager(f"{database_url}?pool_size=1") as manager:
         database = manager.backend._database
-        async with database.alone() as connection:
-            await connection.execute(before)
         with pytest.raises(BackendUnavailableError, match=r"lost the statements.*add \?pooler=transaction") as caught:
-            await database.call(statement, {})
+            await database.ask(lambda connection: connection.execute(statement))
         assert isinstance(caught.value.__cause__, error)
 
 

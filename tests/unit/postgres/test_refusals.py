@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import uuid
 
 import psycopg
 import pytest
@@ -15,7 +14,6 @@ from deeper_tasks.errors import (
     BackendError,
     BackendUnavailableError,
     DuplicateJobError,
-    InvalidOptionError,
     SchemaError,
 )
 from deeper_tasks.testing.conformance.scene import new_job
@@ -67,12 +65,6 @@ async def test_an_id_with_other_content_is_a_duplicate(backend):
     await backend.insert([job])
     with pytest.raises(DuplicateJobError, match=f"a job with the id '{job.id}' exists already, with another task or"):
         await backend.insert([new_job(job_id=job.id, arguments="[[1],{}]")])
-
-
-async def test_a_transaction_of_another_database_is_refused(backend):
-    backend._store = str(uuid.uuid4())
-    with pytest.raises(InvalidOptionError, match="'connection' cannot belong to another database"):
-        await backend.insert([new_job()])
 
 
 async def test_a_schema_that_was_dropped_under_an_open_store_is_missed(backend, execute):

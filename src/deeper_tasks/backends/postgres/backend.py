@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -26,7 +26,8 @@ from deeper_tasks.backends.postgres.codec import moment_text
 from deeper_tasks.backends.postgres.database import Database, Operation
 from deeper_tasks.backends.postgres.frontier import Frontier, PatternFrontier
 from deeper_tasks.backends.postgres.job_transaction import PostgresJobTransaction
-from deeper_tasks.backends.postgres.joining import insert_joining
+from deeper_tasks.backends.postgres.joining import OtherDatabaseError, insert_joining
+from deeper_tasks.backends.postgres.refusals import OtherStoreError
 from deeper_tasks.backends.postgres.transactor import Transactor
 from deeper_tasks.backends.postgres.wake import Wake
 from deeper_tasks.backends.protocol import (
@@ -93,7 +94,7 @@ class PostgresBackend:
             if await self._database.ask(partial(schema.missing, address=address)):
                 async with self._database.alone() as connection:
                     is_new = await schema.make_ready(connection, address, create=create)
-            [(self._store,)] = await self._database.call(schema.SELECT_STORE, {})
+            await self._meet_new_store()
             self._wake.open()
         except BaseException:
             await self.close()
@@ -144,17 +145,31 @@ class PostgresBackend:
         answers: list[Insertion] = []
         try:
             if connection is not None:
-                return await insert_joining(
-                    connection, batches, address=self._database.address, store=self._id, now=moment_text(now)
-                )
+                return await self._insert_joining(connection, batches, now=moment_text(now))
             for batch in batches:
-                answers += await produce.insert(
-                    self._open, batch, store=self._id, now=moment_text(now), wake=self._wake
-                )
+                answers += await self._insert(batch, now=moment_text(now))
         except BackendUnavailableError as error:
             error.job_ids = tuple(job.id for job in jobs)
             raise
         return answers
+
+    async def _insert(self, batch: Sequence[NewJob], *, now: str | None) -> list[Insertion]:
+        try:
+            return await produce.insert(self._open, batch, store=self._id, now=now, wake=self._wake)
+        except OtherStoreError:
+            await self._meet_new_store()
+            return await produce.insert(self._open, batch, store=self._id, now=now, wake=self._wake)
+
+    async def _insert_joining(
+        self, connection: object, batches: Sequence[Sequence[NewJob]], *, now: str | None
+    ) -> list[Insertion]:
+        address = self._database.address
+        try:
+            return await insert_joining(connection, batches, address=address, store=self._id, now=now)
+        except OtherDatabaseError:
+            if not await self._meet_new_store():
+                raise
+            return await insert_joining(connection, batches, address=address, store=self._id, now=now)
 
     # consume
 
@@ -253,12 +268,10 @@ class PostgresBackend:
         return await self._run(partial(schedules.schedules, now=moment_text(now)))
 
     async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
-        return await self._run(partial(schedules.fire, firing=firing, store=self._id, now=moment_text(now)))
+        return await self._run_in_store(partial(schedules.fire, firing=firing, now=moment_text(now)))
 
     async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> RunNow | None:
-        return await self._run(
-            partial(schedules.run_schedule, name=name, job_id=job_id, store=self._id, now=moment_text(now))
-        )
+        return await self._run_in_store(partial(schedules.run_schedule, name=name, job_id=job_id, now=moment_text(now)))
 
     async def schedule_runs(self, name: str, *, limit: int = MAX_KEPT_RUNS) -> list[ScheduleRun]:
         return await self._run(partial(schedules.schedule_runs, name=name, limit=limit))
@@ -341,3 +354,22 @@ class PostgresBackend:
 
     async def _run(self, operation: Operation[T]) -> T:
         return await self._open.run(operation)
+
+    async def _run_in_store(self, operation: Callable[..., Awaitable[T]]) -> T:
+        """Run an operation that takes the id of the `store`."""
+        try:
+            return await self._run(partial(operation, store=self._id))
+        except OtherStoreError:
+            await self._meet_new_store()
+            return await self._run(partial(operation, store=self._id))
+
+    async def _meet_new_store(self) -> bool:
+        """Take the store that is there for ours; returns whether it is another than before."""
+        before = self._store
+        [(self._store,)] = await self._database.call(schema.SELECT_STORE, {})
+        if self._store == before:
+            return False
+        # They tell how far the jobs of the one before were claimed.
+        self._frontiers.clear()
+        self._pattern_frontiers.clear()
+        return True

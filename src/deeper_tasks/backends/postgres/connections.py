@@ -21,11 +21,23 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from deeper_tasks.aside import run_aside
 from deeper_tasks.backends.postgres import session
 from deeper_tasks.backends.postgres.address import Address, Pooler
-from deeper_tasks.backends.postgres.refusals import POOLER_WAY_OUT, first_line, is_of_pooler
+from deeper_tasks.backends.postgres.refusals import (
+    POOLER_WAY_OUT,
+    first_line,
+    is_of_lost_connection,
+    is_of_pooler,
+    is_of_session,
+)
+from deeper_tasks.backends.postgres.renewal import Renewal
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import BackendUnavailableError
 
 Connection = AsyncConnection[tuple[Any, ...]]
+
+
+class RenewedError(Exception):
+    """A session was refused for what it is, and the next that is lent is a new one. Its cause is what was refused."""
+
 
 _SHORTEST_CONNECT = 2
 """Seconds; libpq takes fewer for more."""
@@ -80,10 +92,12 @@ class Connections:
     The connections of a store, kept by event loop: one belongs to the loop that opened it.
 
     Safe to use from any number of threads and loops. The child of a fork
-    leaves its parent's connections alone and opens its own.
+    leaves its parent's connections alone and opens its own. A connection that
+    is refused for what its session is, is replaced, and all others with it.
     """
 
     def __init__(self, address: Address) -> None:
+        self.renewal = Renewal()
         self._address = address
         self._seconds = address.timeout.total_seconds()
         self._is_closed = False
@@ -107,6 +121,7 @@ class Connections:
 
         Raises:
             BackendUnavailableError: all are in use, or the server does not take another.
+            RenewedError: the server refused what was done for what the session is, and another is to be had.
         """
         if until is None:
             until = asyncio.get_running_loop().time() + self._seconds
@@ -114,14 +129,22 @@ class Connections:
         async with shelf.place(until):
             with self._changed:
                 self._lent += 1
-            connection = None
+            connection, is_good = None, True
             try:
-                connection = shelf.take(is_urgent=is_urgent) or await self._open(until)
-                shelf.lent.add(connection)
+                connection = shelf.take(is_urgent=is_urgent)
+                if connection is None:
+                    generation = self.renewal.generation
+                    connection = await self._open(until)
+                    shelf.lent[connection] = generation
                 yield connection
+            except psycopg.Error as error:
+                is_good = not is_of_lost_connection(error)
+                if connection is not None and is_of_session(error) and self.renewal.refused(shelf.lent[connection]):
+                    raise RenewedError from error
+                raise
             finally:
                 if connection is not None:
-                    shelf.give_back(connection, is_wanted=not self._is_closed, is_urgent=is_urgent)
+                    shelf.give_back(connection, is_wanted=is_good and not self._is_closed, is_urgent=is_urgent)
                 with self._changed:
                     self._lent -= 1
                     self._changed.notify_all()
@@ -139,6 +162,7 @@ class Connections:
 
     def forget_parent(self) -> None:
         """In the child of a fork: its parent's connections are not its own, and a lock may be held for ever."""
+        self.renewal.forget_parent()
         for shelf in self._shelves.values():
             shelf.abandon()
         self._shelves = {}
@@ -168,7 +192,7 @@ class Connections:
             with self._changed:
                 for other in [other for other in self._shelves if other.is_closed()]:
                     self._shelves.pop(other).clear()
-                shelf = self._shelves[loop] = _Shelf(self._address)
+                shelf = self._shelves[loop] = _Shelf(self._address, self.renewal)
         return shelf
 
 
@@ -190,10 +214,12 @@ def _forget_parents() -> None:
 class _Shelf:
     """The connections of one event loop that nobody uses just now, and how many more there may be."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, renewal: Renewal) -> None:
         self._address = address
-        self._idle: deque[Connection] = deque()
-        self.lent: set[Connection] = set()
+        self._renewal = renewal
+        self._idle: deque[tuple[Connection, int]] = deque()
+        self.lent: dict[Connection, int] = {}
+        """With the generation of each."""
         self._places = asyncio.Semaphore(address.pool_size)
         self._pid = os.getpid()
 
@@ -224,20 +250,22 @@ class _Shelf:
     def take(self, *, is_urgent: bool) -> Connection | None:
         # The one used last, at either end: those above what is needed grow old, and the server has fewer to look after.
         while self._idle:
-            connection = self._idle.pop() if is_urgent else self._idle.popleft()
-            if not _is_cut(connection):
+            connection, generation = self._idle.pop() if is_urgent else self._idle.popleft()
+            if generation == self._renewal.generation and not _is_cut(connection):
+                self.lent[connection] = generation
                 return connection
             _close(connection)
         return None
 
     def give_back(self, connection: Connection, *, is_wanted: bool, is_urgent: bool) -> None:
-        self.lent.discard(connection)
+        generation = self.lent.pop(connection)
         status = connection.pgconn.transaction_status
-        if is_wanted and status == psycopg.pq.TransactionStatus.IDLE:
+        is_current = generation == self._renewal.generation
+        if is_wanted and is_current and status == psycopg.pq.TransactionStatus.IDLE:
             if is_urgent:
-                self._idle.append(connection)
+                self._idle.append((connection, generation))
             else:
-                self._idle.appendleft(connection)
+                self._idle.appendleft((connection, generation))
             return
         _close(connection)
         if status == psycopg.pq.TransactionStatus.UNKNOWN:
@@ -247,7 +275,7 @@ class _Shelf:
 
     def clear(self) -> None:
         while self._idle:
-            _close(self._idle.pop())
+            _close(self._idle.pop()[0])
 
     def abandon(self) -> None:
         """
@@ -259,7 +287,7 @@ class _Shelf:
         for connection in self.lent:
             abandon(connection)
         while self._idle:
-            abandon(self._idle.pop())
+            abandon(self._idle.pop()[0])
 
 
 def cut(connection: BaseConnection[Any]) -> None:

@@ -13,11 +13,11 @@ from psycopg import AsyncCursor
 
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import Row
-from deeper_tasks.backends.postgres.connections import Connection, Connections, connect, cut
+from deeper_tasks.backends.postgres.connections import Connection, Connections, RenewedError, connect, cut
 from deeper_tasks.backends.postgres.moments import read_tolerantly
 from deeper_tasks.backends.postgres.refusals import is_of_lost_connection, is_worth_another_try, translate
 from deeper_tasks.domain.durations import readable
-from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.errors import BackendUnavailableError, DeeperTasksError
 
 T = TypeVar("T")
 
@@ -147,8 +147,10 @@ class Database:
         try:
             async with self.connections.lend() as connection, self._as_long_as_it_answers(connection):
                 yield connection
+        except RenewedError as renewed:
+            raise self._translated(renewed) from renewed.__cause__
         except psycopg.Error as error:
-            raise translate(error, self.address) from error
+            raise self._translated(error) from error
 
     def _filled(self, begin: str, *, isolation: str) -> str:
         milliseconds = int(self._seconds * 1000)
@@ -162,10 +164,14 @@ class Database:
         for tries_left in reversed(range(_MOST_TRIES)):
             try:
                 return await self._once(run, until, is_urgent=is_urgent)
+            except RenewedError as renewed:
+                if not tries_left:
+                    raise self._translated(renewed) from renewed.__cause__
+                continue
             except psycopg.Error as error:
                 is_lost = is_of_lost_connection(error)
                 if not tries_left or not (losses_left if is_lost else is_worth_another_try(error)):
-                    raise translate(error, self.address) from error
+                    raise self._translated(error) from error
                 losses_left -= is_lost
             await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - no secret
         raise AssertionError
@@ -223,6 +229,11 @@ class Database:
                 await asyncio.sleep(self._seconds)
                 asked = await connect(self.address.conninfo, address=self.address, pooler=self.address.pooler)
                 await asked.close()
+
+    def _translated(self, error: psycopg.Error | RenewedError) -> DeeperTasksError:
+        refused = error.__cause__ if isinstance(error, RenewedError) else error
+        assert isinstance(refused, psycopg.Error)
+        return translate(refused, self.address)
 
     def _unanswered(self) -> BackendUnavailableError:
         return BackendUnavailableError(f"{self.address!r} did not answer in {readable(self._seconds)}")

@@ -13,6 +13,7 @@ import psycopg
 from deeper_tasks.backends.postgres.address import Address, Pooler
 from deeper_tasks.backends.postgres.connections import Connection, abandon, connect, cut
 from deeper_tasks.backends.postgres.refusals import first_line, is_of_pooler
+from deeper_tasks.backends.postgres.renewal import Renewal
 from deeper_tasks.backends.protocol import Notification, Topic
 from deeper_tasks.config import redacted
 
@@ -38,28 +39,34 @@ class Listener:
     Each time it begins to listen it tells of everything once, because what was
     sent before was not heard. A server that is away is looked for again and
     again, with growing pauses, which differ so that not all come back at once.
+    It connects anew at each renewal: hints are sent on the server that the new sessions are on.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, renewal: Renewal) -> None:
         self._address = address
+        self._renewal = renewal
         self._conninfo = address.listen_conninfo or address.conninfo
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._connection: Connection | None = None
         self._scope: asyncio.Timeout | None = None
         self._failures = 0
+        self._generation = renewal.generation
         self.is_ended = False
+        renewal.listen(self, self._renew)
 
     async def hear(self) -> list[Notification]:
         """Return the next hints; none, when the silence was long, the connection was lost, or all is ended."""
         try:
             async with asyncio.timeout(None) as self._scope:
+                if self._is_outdated:
+                    self.drop()
                 if self._connection is None:
                     return await self._begin()
                 return await self._receive(self._connection)
         except (psycopg.Error, OSError, UnicodeError) as error:
             self.drop()
-            if not self.is_ended:
+            if not (self.is_ended or self._is_outdated):
                 self._lament(error)
         finally:
             self._scope = None
@@ -79,6 +86,24 @@ class Listener:
         elif connection is not None:
             abandon(connection)
 
+    def leave(self) -> None:
+        """Hear nothing any more, in the listener's own loop."""
+        self._renewal.leave(self)
+        self.drop()
+
+    @property
+    def _is_outdated(self) -> bool:
+        return self._generation != self._renewal.generation
+
+    def _renew(self) -> None:
+        with suppress(RuntimeError):  # its loop has been closed, and the connection with it
+            self._loop.call_soon_threadsafe(self._cut)
+
+    def _cut(self) -> None:
+        # A pause after a failure goes on: a server that refuses for long would have it begin again and again.
+        if self._connection is not None:
+            cut(self._connection)
+
     def _interrupt(self) -> None:
         if self._connection is not None:
             cut(self._connection)
@@ -89,6 +114,7 @@ class Listener:
         if self._failures:
             longest = min(_SHORTEST_PAUSE * 2 ** min(self._failures, _DOUBLINGS), _LONGEST_PAUSE)
             await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret
+        self._generation = self._renewal.generation
         # Whatever the others go through: where only a transaction's connection is lent, nobody hears anything.
         self._connection = await connect(self._conninfo, address=self._address, pooler=Pooler.NONE)
         await self._ask(self._connection, LISTEN.format(channel=self._address.channel))

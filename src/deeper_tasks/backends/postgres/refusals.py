@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
+from deeper_tasks.backends.migrations import SchemaLostError
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import (
@@ -11,8 +12,6 @@ from deeper_tasks.errors import (
     BackendUnavailableError,
     DeeperTasksError,
     DuplicateJobError,
-    InvalidOptionError,
-    SchemaError,
 )
 
 OTHER_CONTENT, OTHER_STORE, OLDER_SNAPSHOT = "DT001", "DT002", "DT003"
@@ -23,16 +22,27 @@ AGAIN = frozenset({"40001", "40P01", "23505"})
 POOLER_WAY_OUT = "if a pooler such as PgBouncer stands between, add ?pooler=transaction to the store's URL"
 
 _POOLER_SAYS = "unsupported startup parameter"
-_LOST = frozenset({None, "57P01", "57P02", "57P03"})
+_LOST = ("57P01", "57P02", "57P03", "57P05", "08")
 _NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42703"})
 _TOO_MUCH = "54000"
-_CANCELLED, _LOCKED, _NO_RIGHT = "57014", "55P03", "42501"
+_CANCELLED, _LOCKED, _NO_RIGHT, _READ_ONLY = "57014", "55P03", "42501", "25006"
 _NOT_PREPARED, _PREPARED_TWICE = "26000", "42P05"
-_GOING_AWAY = ("08", "53", "57", "58", *AGAIN, "25006", "25P03", "25P04")
+_STALE_PLAN = "0A000"
+"""The answer of a statement that was prepared before the schema was made anew has other types now."""
+_GOING_AWAY = ("08", "53", "57", "58", *AGAIN, _READ_ONLY, "25P03", "25P04")
 """
 Classes of codes, and codes: no connection, no resources, an operator, the system; a race that was lost too often; a
-standby; a session of ours that was ended for its idleness, or its length.
+server that only reads; a session of ours that was ended for its idleness, or its length.
 """
+_OF_SESSION = (_READ_ONLY, OTHER_STORE, "58", "XX", _STALE_PLAN, _NOT_PREPARED, _PREPARED_TWICE, _NO_RIGHT, *_NO_SCHEMA)
+"""
+Classes of codes, and codes, that a statement may owe to its session: to the server that this is on, which others have
+left, to what the server keeps in mind for it, or to what it was set to when it began.
+"""
+
+
+class OtherStoreError(BackendUnavailableError):
+    """The store that answers is another than the one that was opened."""
 
 
 class OverLimitError(BackendError):
@@ -50,7 +60,12 @@ def is_worth_another_try(error: psycopg.Error) -> bool:
 
 def is_of_lost_connection(error: psycopg.Error) -> bool:
     """Whether the server, or the network, ended the connection."""
-    return isinstance(error, psycopg.OperationalError) and error.sqlstate in _LOST
+    return isinstance(error, psycopg.OperationalError) and (not error.sqlstate or error.sqlstate.startswith(_LOST))
+
+
+def is_of_session(error: psycopg.Error) -> bool:
+    """Whether the same statement may succeed in a new session, for what this one is; no part of it was carried out."""
+    return error.sqlstate is not None and error.sqlstate.startswith(_OF_SESSION)
 
 
 def is_of_pooler(error: Exception) -> bool:
@@ -72,12 +87,9 @@ def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
             f"a job with the id {words!r} exists already, with another task or other arguments", job_id=words
         )
     if code == OTHER_STORE:
-        return InvalidOptionError(
-            f"option 'connection' cannot belong to another database: the jobs are in {address!r}, "
-            f"and a transaction can be of one database only"
-        )
+        return OtherStoreError(f"the store in {address!r} is not the one that was opened: it was made anew meanwhile")
     if code in _NO_SCHEMA:
-        return SchemaError(f"{address!r} lacks a part of the schema: {words}; run 'deeper migrate'")
+        return SchemaLostError(f"{address!r} lacks a part of the schema: {words}; run 'deeper migrate'")
     if code == _NO_RIGHT:
         return BackendError(f"{address!r} refuses: {words}; grant it, or run 'deeper migrate --sql' as one who may")
     if code == _TOO_MUCH:
@@ -93,6 +105,8 @@ def _unavailable(error: psycopg.Error, address: Address) -> BackendUnavailableEr
         return BackendUnavailableError(f"{address!r} lost the statements of a session: {words}; {POOLER_WAY_OUT}")
     if code == _CANCELLED:
         return BackendUnavailableError(f"{address!r} did not finish in {readable(address.timeout)}: {words}")
+    if code == _READ_ONLY:
+        return BackendUnavailableError(f"{address!r} only reads for now: {words}; 'deeper doctor' says why")
     is_ours = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError)
     if is_ours and (not code or code.startswith(_GOING_AWAY)):
         return BackendUnavailableError(f"{address!r} is not available: {words}")

@@ -16,6 +16,9 @@ from deeper_tasks.errors import SchemaError
 
 NEEDED = {
     "TimeZone": "UTC",
+    # In what other styles write, the driver reads neither moments nor durations.
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
     # With a snapshot of the whole transaction a claim would not see the rescue that it waited for.
     "default_transaction_isolation": "read committed",
     # Old: NULL in an array literal would be a word like any other.

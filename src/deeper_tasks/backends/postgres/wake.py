@@ -55,7 +55,7 @@ class Wake:
         self._forget_parent()
         if self._is_closed or not self._database.address.can_listen:
             return
-        listener = Listener(self._database.address)
+        listener = Listener(self._database.address, self._database.connections.renewal)
         self._listeners.add(listener)
         try:
             while not listener.is_ended:
@@ -63,7 +63,7 @@ class Wake:
                     yield hint
         finally:
             self._listeners.discard(listener)
-            listener.drop()
+            listener.leave()
 
     async def close(self) -> None:
         """Have the last hints sent, within a bound, and end all that listen, in whatever loop they do."""

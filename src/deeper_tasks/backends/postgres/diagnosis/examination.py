@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deeper_tasks.backends.postgres.connections import Connection
 from deeper_tasks.backends.postgres.database import Database
-from deeper_tasks.backends.postgres.diagnosis import counters, hints, rights, server, snapshots, tables
+from deeper_tasks.backends.postgres.diagnosis import counters, hints, rights, server, snapshots, tables, writing
 from deeper_tasks.domain.finding import Finding, fault
 from deeper_tasks.errors import BackendError
 
@@ -17,6 +17,7 @@ async def examine(database: Database, *, deep: bool) -> list[Finding]:
     try:
         async with database.alone() as connection:
             findings += await server.examine(connection)
+            findings += await writing.examine(connection)
             findings += await snapshots.examine(connection)
             findings += await hints.examine(connection)
             findings += await _examine_schema(connection, database.address.schema, deep=deep)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from deeper_tasks.backends.postgres.connections import Connection
 from deeper_tasks.backends.postgres.schema import OLDEST_SERVER
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 
-SELECT_CLOCK = "SELECT clock_timestamp()"
+# As a number: how a moment is written is a setting of the session.
+SELECT_CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 SELECT_SETTINGS = """
 SELECT name, setting FROM pg_settings
 WHERE name IN ('server_version', 'server_version_num', 'fsync', 'full_page_writes', 'synchronous_commit',
@@ -43,10 +44,10 @@ async def _measure(connection: Connection) -> tuple[timedelta, timedelta]:
     """Return the shortest round trip, and how far the server's clock was ahead of ours in it."""
     measured = []
     for _ in range(_ROUND_TRIPS):
-        began, start = datetime.now(UTC), time.monotonic()
+        began, start = time.time(), time.monotonic()
         [(moment,)] = await (await connection.execute(SELECT_CLOCK)).fetchall()
-        took = timedelta(seconds=time.monotonic() - start)
-        measured.append((took, moment - began - took / 2))
+        took = time.monotonic() - start
+        measured.append((timedelta(seconds=took), timedelta(seconds=moment - began - took / 2)))
     return min(measured, key=lambda each: each[0])
 
 

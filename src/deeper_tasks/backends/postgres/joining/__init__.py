@@ -1,5 +1,6 @@
 """Joining: an insert of ours becomes a part of the transaction that an application has open on its own connection."""
 
 from deeper_tasks.backends.postgres.joining.insert import insert_joining
+from deeper_tasks.backends.postgres.joining.refusals import OtherDatabaseError
 
-__all__ = ["insert_joining"]
+__all__ = ["OtherDatabaseError", "insert_joining"]

@@ -24,6 +24,10 @@ _GAVE_UP = frozenset({"57014", "55P03"})
 _GOING_AWAY = ("08", "53", "57", "58", "25P03", "25P04")
 
 
+class OtherDatabaseError(InvalidOptionError):
+    """The connection is to a database that has no store, or another than the one that was opened."""
+
+
 def refused(what: str, way_out: str) -> InvalidOptionError:
     """Return the error for a connection that cannot do or be something."""
     return InvalidOptionError(f"option 'connection' cannot {what}: {way_out}")
@@ -95,7 +99,7 @@ def _unusable(
         way_out = f"the jobs are in {address!r}, and a transaction can be of one database only"
         if code in _NO_SCHEMA:
             way_out += "; if it is that one, it has lost its schema: run 'deeper migrate'"
-        return refused("belong to another database", way_out)
+        return OtherDatabaseError(f"option 'connection' cannot belong to another database: {way_out}")
     if code == _NO_RIGHT:
         return BackendError(
             f"the user of the connection may not enqueue in {address!r}: {words}; grant USAGE on the schema, "

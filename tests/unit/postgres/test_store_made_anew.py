@@ -1,0 +1,87 @@
+"""A store that is dropped and made anew under those who use it: they go on with the new one, without a restart."""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+import psycopg
+import pytest
+
+from deeper_tasks import BackgroundTaskManager
+from deeper_tasks.backends.postgres import Address, PostgresBackend
+from deeper_tasks.errors import BackendUnavailableError, InvalidOptionError, SchemaError
+from deeper_tasks.testing.conformance.scene import new_job
+
+
+@pytest.fixture
+def drop(query):
+    """Return a way to drop the schema."""
+    return lambda: query("DROP SCHEMA deeper CASCADE")
+
+
+@pytest.fixture
+def make_anew(drop, database_url):
+    """Return a way to drop the schema and to make it anew."""
+
+    async def make_anew():
+        drop()
+        await PostgresBackend(Address(conninfo=database_url)).migrate()
+
+    return make_anew
+
+
+async def test_an_enqueue_says_that_the_schema_is_gone_and_works_when_it_is_there_again(backend, drop, database_url):
+    await backend.insert([new_job()])
+    drop()
+    with pytest.raises(SchemaError, match=r"lacks a part of the schema.*run 'deeper migrate'") as raised:
+        await backend.insert([new_job()])
+    assert isinstance(raised.value, BackendUnavailableError)
+    await PostgresBackend(Address(conninfo=database_url)).migrate()
+    [insertion] = await backend.insert([new_job()])
+    assert await backend.get(insertion.id)
+
+
+async def test_an_enqueue_inside_the_callers_transaction_goes_to_the_new_store(backend, make_anew, database_url):
+    await backend.insert([new_job()])
+    await make_anew()
+    with psycopg.connect(database_url) as connection:
+        [insertion] = await backend.insert([new_job()], connection=connection)
+    assert await backend.get(insertion.id)
+
+
+async def test_a_callers_connection_to_another_store_is_refused_as_before(backend, postgres):
+    with postgres.new_database() as url:
+        await PostgresBackend(Address(conninfo=url)).migrate()
+        with psycopg.connect(url) as connection, pytest.raises(InvalidOptionError, match="belong to another database"):
+            await backend.insert([new_job()], connection=connection)
+
+
+async def test_a_worker_and_a_producer_go_on_with_the_new_store(database_url, drop, working, wait_until, caplog):
+    caplog.set_level(logging.WARNING, "deeper_tasks")
+    async with (
+        BackgroundTaskManager(database_url, poll_interval_seconds=0.05) as manager,
+        BackgroundTaskManager(database_url) as producer,
+    ):
+
+        @manager.task(name="greet", cron="0 0 1 1 *")
+        async def greet():
+            return "hello"
+
+        async with working(manager):
+            await producer.result(await producer.enqueue_task(greet), timeout=60)
+            await wait_until(manager.list_recurring_tasks)
+            # Not in the loop of the worker, whose transactions under way the drop waits for.
+            await asyncio.to_thread(drop)
+            await wait_until(lambda: "the store does not answer" in caplog.text)
+            with pytest.raises(SchemaError):
+                await producer.enqueue_task(greet)
+            await PostgresBackend(Address(conninfo=database_url)).migrate()
+            job = await wait_until(lambda: _enqueued(producer, greet))
+            assert await producer.result(job, timeout=60) == "hello"
+            assert [entry.name for entry in await wait_until(manager.list_recurring_tasks)] == ["greet"]
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def _enqueued(producer, task):
+    with suppress(BackendUnavailableError):
+        return await producer.enqueue_task(task)
