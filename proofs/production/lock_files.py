@@ -1,6 +1,8 @@
-"""Lock files: a command of root beside an application that runs as another user."""
+"""Lock files: commands and a worker of root in front of an application that runs as another user."""
 
 from __future__ import annotations
+
+import signal
 
 from proofs.production.needs import OTHER_USERS
 from proofs.production.site import Site
@@ -9,18 +11,44 @@ from proofs.production.users import ADA, ROOT_USER
 
 
 def play(site: Site) -> None:
-    """Make the store as Ada, migrate as root, then enqueue and work as Ada."""
+    """Let root make the store, migrate and work first; then enqueue and work as Ada, who owns the folder."""
     site.give_store_to(ADA)
-    site.run("migrate", *site.deeper, "migrate", user=ADA)
     site.run("migrate", *site.deeper, "migrate", user=ROOT_USER)
     site.enqueue("nap", user=ADA)
-    site.start_worker("worker", user=ADA)
-    site.wait_for(lambda: [run for run in site.runs() if run.how == "end"], "run of the job")
+    for command in ("migrate", "stats", "doctor"):
+        for lock in site.store.glob("tasks.db-*"):
+            lock.unlink()
+        site.run(command, *site.deeper, command, user=ROOT_USER, code=None)
+        site.enqueue("nap", user=ADA)
+    first = site.start_worker("root", user=ROOT_USER)
+    _check_owner(site)
+    site.wait_for(lambda: _ended(site, "root") == 4, "runs of all jobs by root's worker")
+    site.enqueue("nap", user=ADA)
+    second = site.start_worker("ada", user=ADA)
+    site.wait_for(lambda: _ended(site, "root") + _ended(site, "ada") == 5, "run of a job enqueued beside root's worker")
+    first.send(signal.SIGTERM)
+    assert first.wait() == 0, first.said
+    site.enqueue("nap", user=ADA)
+    site.wait_for(lambda: _ended(site, "ada"), "run of a job by Ada's worker")
+    second.send(signal.SIGTERM)
+    assert second.wait() == 0, second.said
+    _check_owner(site)
+
+
+def _ended(site: Site, worker: str) -> int:
+    return sum(run.how == "end" for run in site.runs() if run.worker == worker)
+
+
+def _check_owner(site: Site) -> None:
+    for path in [*site.store.iterdir(), *site.store.glob("*/*")]:
+        status = path.lstat()
+        assert (status.st_uid, status.st_gid) == (ADA.uid, ADA.gid), f"{path.name} belongs to {status.st_uid}"
 
 
 SITUATION = Situation(
     name="lock-files",
-    plays="root migrates the SQLite file of another user; that user can still enqueue and work",
+    plays="root makes, migrates, looks at and works on the SQLite file of another user first; that user still enqueues "
+    "and works, and owns all that lies there",
     needs=(OTHER_USERS,),
     play=play,
 )

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from proofs.production import lock_files, process_1
+from proofs.production import (
+    file_names,
+    group_mates,
+    lock_files,
+    process_1,
+    read_only_users,
+)
 from proofs.production.situation import Situation
 
-SITUATIONS: tuple[Situation, ...] = (lock_files.SITUATION, process_1.SITUATION)
+SITUATIONS: tuple[Situation, ...] = (
+    lock_files.SITUATION,
+    group_mates.SITUATION,
+    read_only_users.SITUATION,
+    file_names.SITUATION,
+    process_1.SITUATION,
+)

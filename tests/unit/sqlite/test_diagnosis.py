@@ -8,7 +8,7 @@ import pytest
 
 from deeper_tasks.backends.diagnosable import Diagnosable
 from deeper_tasks.backends.memory import MemoryBackend
-from deeper_tasks.backends.sqlite import SQLiteBackend, diagnosis
+from deeper_tasks.backends.sqlite import SQLiteBackend, beside, diagnosis
 from deeper_tasks.backends.sqlite.database import Database
 from deeper_tasks.backends.sqlite.diagnosis import examine, has_reset_bug
 from deeper_tasks.backends.sqlite.mounts import Kind, Mount, find_mount
@@ -105,10 +105,10 @@ async def test_what_this_user_may_not_write_is_a_fault(database):
 
 
 async def test_what_the_system_refuses_is_a_fault(database, monkeypatch):
-    monkeypatch.setattr(diagnosis.os, "access", lambda *_: False)
+    monkeypatch.setattr(beside.os, "access", lambda *_, **__: False)
     found = look(database)
     assert "chown" in found["file"].remedy
-    assert "chown" in found["folder"].remedy
+    assert "let its group in: chmod g+rwx" in found["folder"].remedy
 
 
 async def test_another_journal_is_a_warning(database):

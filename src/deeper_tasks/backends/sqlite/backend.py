@@ -49,6 +49,7 @@ from deeper_tasks.backends.sqlite import (
     space,
     unique_keys,
 )
+from deeper_tasks.backends.sqlite.beside import can_write
 from deeper_tasks.backends.sqlite.codec import micros
 from deeper_tasks.backends.sqlite.database import Database, Synchronous, translate
 from deeper_tasks.backends.sqlite.forks import fork_lock, watch_forks
@@ -101,7 +102,7 @@ class SQLiteBackend:
             # Whoever waits for it must not have given up before it ends.
             longest_job_transaction=timedelta(seconds=timeout / 2),
         )
-        self._wake = Wake(self._database.path)
+        self._wake = Wake(self._database.real)
         self._transactor: Transactor | None = None
         self._writer: Writer | None = None
         self._reader: Reader | None = None
@@ -125,7 +126,9 @@ class SQLiteBackend:
             return False
         # Of several first users each asks, so that none reads before the schema is there.
         try:
-            is_new = not await self._looks_ready() and await self._write(partial(schema.make_ready, create=create))
+            is_new = not await self._looks_ready(is_to_write=create) and await self._write(
+                partial(schema.make_ready, create=create)
+            )
         except BaseException:
             await self.close()
             raise
@@ -137,7 +140,7 @@ class SQLiteBackend:
         """The absolute path of the file."""
         return str(self._database.path)
 
-    async def _looks_ready(self) -> bool:
+    async def _looks_ready(self, *, is_to_write: bool) -> bool:
         """
         Whether there is nothing to prepare, as far as a look can tell.
 
@@ -145,13 +148,16 @@ class SQLiteBackend:
 
         Raises:
             SchemaError: what is there is older than this code, or newer.
+            BackendUnavailableError: this user may only look, and cannot.
         """
-        path = self._database.path
-        if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+        may_write = can_write(self._database.real)
+        if is_to_write and not may_write:
             return False
         try:
             return await self._read(schema.is_ready)
         except BackendUnavailableError:
+            if not may_write:
+                raise
             return False
 
     async def close(self) -> None:
@@ -415,7 +421,7 @@ class SQLiteBackend:
 
     async def _write(self, operation: Operation[T], *, is_alone: bool = False, is_durable: bool = True) -> T:
         writer = self._open_thread(lambda: self._writer)
-        _refuse_to_wait_for_itself(self._database.path)
+        _refuse_to_wait_for_itself(self._database)
         return await writer.run(operation, is_alone=is_alone, is_durable=is_durable)
 
     async def _read(self, operation: Operation[T]) -> T:
@@ -449,20 +455,21 @@ class SQLiteBackend:
                 is_open = self._writer is not None
                 # The parent's threads are not here, and their connections were closed before the fork.
                 self._writer = self._reader = self._lister = self._transactor = None
-                self._wake = Wake(self._database.path)
+                self._wake = Wake(self._database.real)
                 if is_open:
                     self._start()
                 # Last: until then nobody else may look for the threads.
                 self._pid = os.getpid()
 
 
-def _refuse_to_wait_for_itself(path: Path) -> None:
+def _refuse_to_wait_for_itself(database: Database) -> None:
     """Refuse what the code of a transactional task would wait for until its own transaction has ended."""
     transaction = open_transaction()
-    if isinstance(transaction, SQLiteJobTransaction) and transaction.path == path:
+    if isinstance(transaction, SQLiteJobTransaction) and transaction.path == database.real:
         raise TransactionError(
-            f"this writes to {str(path)!r} beside the job's own transaction, which all other writers of the file wait "
-            "for: enqueue with the manager that runs the task, and leave everything else to another task or to later"
+            f"this writes to {str(database.path)!r} beside the job's own transaction, for which all other writers of "
+            "the file wait: enqueue with the manager that runs the task, and leave everything else to another task or "
+            "to later"
         )
 
 

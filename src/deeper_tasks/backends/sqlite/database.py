@@ -10,10 +10,12 @@ from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from deeper_tasks.backends import reading
+from deeper_tasks.backends.sqlite.beside import Access, can_write, make, obstacle
 from deeper_tasks.backends.sqlite.guard import GuardedConnection
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError, UnsupportedError
@@ -21,6 +23,8 @@ from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaErr
 _PRIVATE = 0o660
 
 C = TypeVar("C", bound=sqlite3.Connection)
+
+_LOOK = "SELECT count(*) FROM sqlite_schema"
 
 UNREADABLE = (*reading.UNREADABLE, sqlite3.OperationalError)
 """The errors that a statement over many rows, or the reading of its answer, raises because of a damaged row."""
@@ -46,6 +50,8 @@ _WORDS: tuple[tuple[str, type[BackendError], str], ...] = (
     ),
 )
 
+_DENIED = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
+
 
 class Statements(Protocol):
     """What an operation needs of a connection: a cursor, such as one of the caller's, has it too."""
@@ -55,6 +61,10 @@ class Statements(Protocol):
 
     def executemany(self, statement: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
         """Execute a statement that returns nothing, once for each of the parameters."""
+
+
+class StillConnection(sqlite3.Connection):
+    """A connection that takes its file for one that does not change: what it reads holds if `Database.state` does."""
 
 
 class Synchronous(StrEnum):
@@ -73,15 +83,31 @@ class Database(Struct, frozen=True, kw_only=True):
     """
     Where the database lies and how it is opened.
 
-    `timeout`: seconds that a write waits for other writers. `has_foreign_keys`:
-    whether those of the application's tables are enforced in the transactions
-    of jobs, where it is too late for its own pragma.
+    `path` may be a link: `real` is the file that it leads to now. `timeout`:
+    seconds that a write waits for other writers. `has_foreign_keys`: whether
+    those of the application's tables are enforced in the transactions of jobs,
+    where it is too late for its own pragma.
     """
 
     path: Path
     synchronous: Synchronous = Synchronous.FULL
     timeout: float = 10.0
     has_foreign_keys: bool = False
+    _found: list[Path] = field(default_factory=list)
+
+    @property
+    def real(self) -> Path:
+        """
+        The path without links, the same by whatever name the file is opened.
+
+        SQLite's files, the locks and the hints lie beside it. Where a link was removed it is the one it led to.
+        """
+        found = Path(os.path.realpath(self.path))
+        if identify(found) is not None:
+            self._found[:] = [found]
+        elif self._found and identify(self._found[0]) is not None:
+            return self._found[0]
+        return found
 
     def is_there(self) -> bool:
         """
@@ -94,8 +120,28 @@ class Database(Struct, frozen=True, kw_only=True):
 
     def check_folder(self) -> None:
         """Refuse, with BackendUnavailableError, a path in a folder that does not exist: SQLite's words are vague."""
-        if not self._asked(self.path.parent.is_dir):
-            raise BackendUnavailableError(f"the folder {str(self.path.parent)!r} of the database does not exist")
+        folder = self.real.parent
+        if not self._asked(folder.is_dir):
+            raise BackendUnavailableError(f"the folder {str(folder)!r} of the database does not exist")
+
+    def make(self) -> None:
+        """
+        Make the file, if there is none, so that only its user and, as the umask says, its group can read the jobs.
+
+        Root makes it for the owner of the folder: what a command of root prepares is for the application.
+        What SQLite and this store make beside it has the same owner and mode.
+        """
+        self.check_folder()
+        path = self.real
+        folder = Access.of(path.parent)
+        # It is there; or SQLite says what is wrong, and where the system has no such call makes it.
+        with suppress(OSError):
+            if os.geteuid() == 0 and folder is not None and folder.user != 0:
+                if not path.exists():
+                    make(path, mode=_PRIVATE, access=Access(user=folder.user, group=folder.group, mode=None))
+            else:
+                # Made and not opened: to close a second handle on the file would drop SQLite's locks in this process.
+                os.mknod(path, stat.S_IFREG | _PRIVATE)
 
     def _asked(self, question: Callable[[], bool]) -> bool:
         try:
@@ -107,11 +153,7 @@ class Database(Struct, frozen=True, kw_only=True):
 
     def identify(self) -> tuple[int, int] | None:
         """Return what tells this file from another that takes its name; None: there is none."""
-        try:
-            status = self.path.stat()
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
+        return identify(self.path) or identify(self.real)
 
     def connect_to_write(self) -> sqlite3.Connection:
         """Open the one connection of this process that writes, and checkpoints."""
@@ -129,12 +171,46 @@ class Database(Struct, frozen=True, kw_only=True):
         return connection
 
     def connect_to_read(self) -> sqlite3.Connection:
-        """Open a connection that never writes and never checkpoints, to a file that is there: it makes none."""
+        """
+        Open a connection that never writes and never checkpoints, to a file that is there: it makes none.
+
+        Where this user can write neither the file nor beside it, and no other process has it open, SQLite reads it
+        only as one that does not change: the connection is a `StillConnection`.
+        """
         self._check_file()
-        connection = self._connect("query_only = ON", factory=sqlite3.Connection)
+        connection: sqlite3.Connection
+        if can_write(self.real):
+            connection = self._connect("query_only = ON", factory=sqlite3.Connection)
+        else:
+            connection = self._connect_without_rights()
         connection.row_factory = sqlite3.Row
         connection.text_factory = to_text
         return connection
+
+    def _connect_without_rights(self) -> sqlite3.Connection:
+        connection = self._connect("query_only = ON", factory=sqlite3.Connection)
+        try:
+            connection.execute(_LOOK)
+        except sqlite3.OperationalError:
+            connection.close()
+            if self.state() is None:
+                raise
+            return self._connect("query_only = ON", factory=StillConnection)
+        return connection
+
+    def state(self) -> tuple[int, ...] | None:
+        """Return what changes when the file does; None: a log is beside it, which a process writes or has left."""
+        path = self.real
+        try:
+            if path.with_name(f"{path.name}-wal").stat().st_size:
+                return None
+        except OSError:
+            pass
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     def connect_for_job(self) -> GuardedConnection:
         """Open a connection for the transaction of one job, to a file that is there."""
@@ -155,10 +231,11 @@ class Database(Struct, frozen=True, kw_only=True):
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             oldest = ".".join(map(str, OLDEST_SQLITE))
             raise UnsupportedError(f"SQLite {sqlite3.sqlite_version} is too old: {oldest} or later is needed")
-        self.check_folder()
-        _make_private(self.path)
+        self.make()
+        is_still = issubclass(factory, StillConnection)
         connection = sqlite3.connect(
-            self.path,
+            f"file:{quote(str(self.real))}?mode=ro&immutable=1" if is_still else self.real,
+            uri=is_still,
             timeout=self.timeout,
             isolation_level=None,
             check_same_thread=False,
@@ -174,15 +251,13 @@ class Database(Struct, frozen=True, kw_only=True):
         return connection
 
 
-def _make_private(path: Path) -> None:
-    """
-    Make the file, if there is none, so that only its user and, as the umask says, its group can read the jobs.
-
-    SQLite gives those that it makes beside it the same mode. Made and not opened: to close a second handle on the file
-    would drop SQLite's locks in this process.
-    """
-    with suppress(OSError):  # it is there; or SQLite says what is wrong, and where the system has no such call makes it
-        os.mknod(path, stat.S_IFREG | _PRIVATE)
+def identify(path: Path) -> tuple[int, int] | None:
+    """Return what tells the file at a path from another that takes its name; None: there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def to_text(stored: bytes) -> str:
@@ -201,6 +276,8 @@ def translate(error: sqlite3.Error, database: Database) -> BackendError:
     name, path = getattr(error, "sqlite_errorname", ""), str(database.path)
     for prefix, kind, words in _WORDS:
         if name.startswith(prefix):
+            if name.startswith(_DENIED) and (found := obstacle(database.real)):
+                return kind(str(found))
             return kind(words.format(path=path, error=error, timeout=readable(database.timeout)))
     if isinstance(error, sqlite3.OperationalError):
         return BackendUnavailableError(f"the database {path!r} did not answer: {error}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import stat
@@ -13,7 +12,8 @@ from pathlib import Path
 from shlex import quote
 
 from deeper_tasks.backends.codes import STATES
-from deeper_tasks.backends.sqlite.database import OLDEST_SQLITE, Database, translate
+from deeper_tasks.backends.sqlite.beside import Access, companions, obstacles
+from deeper_tasks.backends.sqlite.database import OLDEST_SQLITE, Database, StillConnection, translate
 from deeper_tasks.backends.sqlite.mounts import Kind, find_mount
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 
@@ -55,7 +55,7 @@ _RESET_BUG_SINCE, _RESET_BUG_GONE = (3, 7, 0), (3, 51, 3)
 
 def examine(database: Database, *, deep: bool, stop: threading.Event) -> list[Finding]:
     """Return what is found about a database, good and bad. Blocks; `stop` ends the reading of the file."""
-    findings = [_examine_library(sqlite3.sqlite_version_info[:3]), *_examine_place(database.path)]
+    findings = [_examine_library(sqlite3.sqlite_version_info[:3]), *_examine_place(database)]
     if database.identify() is not None and database.path.is_file():
         try:
             with closing(database.connect_to_read()) as connection:
@@ -64,7 +64,7 @@ def examine(database: Database, *, deep: bool, stop: threading.Event) -> list[Fi
                     _examine_journal(connection),
                     _examine_pages(connection),
                     _examine_soundness(connection, deep=deep),
-                    *_examine_counters(connection, database.path, deep=deep),
+                    *_examine_counters(connection, database.real, deep=deep),
                 ]
         except sqlite3.Error as error:
             findings.append(
@@ -94,7 +94,8 @@ def _examine_library(version: tuple[int, ...]) -> Finding:
     return fine("sqlite", f"SQLite {name}")
 
 
-def _examine_place(path: Path) -> Iterator[Finding]:
+def _examine_place(database: Database) -> Iterator[Finding]:
+    path = database.real
     folder = path.parent
     try:
         path.exists()
@@ -105,33 +106,64 @@ def _examine_place(path: Path) -> Iterator[Finding]:
     if not folder.is_dir():
         yield fault("folder", f"the folder {str(folder)!r} does not exist", "make it, or correct the store's URL")
         return
-    # os.access, not open: closing a second handle on the file would drop SQLite's locks in this process.
-    if not os.access(folder, os.W_OK | os.X_OK):
-        yield fault(
-            "folder",
-            f"the folder {str(folder)!r} is not writable for this user, and SQLite keeps files beside the database",
-            f"run as its owner, or give this user the folder: chown {os.getuid()} {quote(str(folder))}",
-        )
-    yield _examine_file(path)
+    yield from _examine_file(database)
+    yield from _examine_names(path)
+    yield from _examine_companions(path)
     yield from _examine_readers(path)
     yield _examine_disk(folder)
     yield _examine_space(folder)
 
 
-def _examine_file(path: Path) -> Finding:
+def _examine_file(database: Database) -> Iterator[Finding]:
+    path = database.real
     if not path.exists():
-        return fault("file", f"there is no database {str(path)!r}", "an enqueue or 'deeper migrate' makes it")
+        yield fault("file", f"there is no database {str(path)!r}", "an enqueue or 'deeper migrate' makes it")
+    elif not path.is_file():
+        yield fault("file", f"{str(path)!r} is no file", "correct the store's URL")
+    elif found := list(obstacles(path)):
+        yield from (fault(each.about, each.told, each.remedy) for each in found)
+    else:
+        leads_to = "" if database.path == path else f", by the link {database.path}"
+        yield fine("file", f"{path}{leads_to}, {_size(path.stat().st_size)}")
+
+
+def _examine_names(path: Path) -> Iterator[Finding]:
+    """Tell of a file with several names, of which each has a log and locks of its own: what SQLite cannot bear."""
     if not path.is_file():
-        return fault("file", f"{str(path)!r} is no file", "correct the store's URL")
-    for suffix in ("", "-wal", "-shm", "-next", "-write", "-jobs-next", "-jobs-write"):
-        beside = path.with_name(path.name + suffix)
-        if beside.exists() and not os.access(beside, os.R_OK | os.W_OK):
-            return fault(
-                "file",
-                f"{str(beside)!r} cannot be read and written by this user",
-                f"run as its owner, or give the file to this user: chown {os.getuid()} {quote(str(beside))}",
+        return
+    if (links := path.stat().st_nlink) > 1:
+        yield warning(
+            "file names",
+            f"{str(path)!r} has {links} names (hard links): through another name than this one SQLite does not find "
+            "the write-ahead log, and damages the file",
+            f"open it by one name only, and use a symbolic link for another; to find them: "
+            f"find {quote(str(path.parent))} -xdev -samefile {quote(str(path))}",
+        )
+    mount = find_mount(path)
+    if mount is not None and Path(mount.point) == path:
+        yield fault(
+            "file names",
+            f"{str(path)!r} is mounted by itself: its write-ahead log and its locks lie outside of the mount, and "
+            "processes that see the file elsewhere have others",
+            "mount its folder instead",
+        )
+
+
+def _examine_companions(path: Path) -> Iterator[Finding]:
+    """Tell what lies beside the database with another owner or mode than it has."""
+    access = Access.of(path)
+    if access is None:
+        return
+    for beside in companions(path):
+        found, wanted = Access.of(beside), access.for_folder() if beside.is_dir() else access
+        if found is not None and not found.lets_in_like(wanted):
+            yield warning(
+                "file access",
+                f"{beside.name} belongs to user {found.user}, group {found.group} with the mode {found.mode:04o}, and "
+                f"the database to user {wanted.user}, group {wanted.group} with {wanted.mode:04o}: it keeps users out",
+                f"chown {wanted.user}:{wanted.group} {quote(str(beside))} && "
+                f"chmod {wanted.mode:04o} {quote(str(beside))}",
             )
-    return fine("file", f"{path}, {_size(path.stat().st_size)}")
 
 
 def _examine_readers(path: Path) -> Iterator[Finding]:
@@ -177,6 +209,8 @@ def _examine_space(folder: Path) -> Finding:
 
 
 def _examine_journal(connection: sqlite3.Connection) -> Finding:
+    if isinstance(connection, StillConnection):
+        return fine("journal", "none is looked at: this user may only read the file, and no process has it open")
     mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
     if mode == "wal":
         return fine("journal", "write-ahead log")

@@ -32,7 +32,7 @@ class SQLiteJobTransaction:
     """
 
     def __init__(self, database: Database, *, limit: float, now: Callable[[], int], loop_thread: int | None) -> None:
-        self.path: Path = database.path
+        self.path: Path = database.real
         self.is_over = False
         self.broken: Exception | None = None
         # Nothing that goes through the connection can end it.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from deeper_tasks.backends.sqlite.database import Database, Synchronous, translate
+from deeper_tasks.backends.sqlite.database import Database, StillConnection, Synchronous, translate
 from deeper_tasks.backends.sqlite.forks import fork_lock
 from deeper_tasks.backends.sqlite.turnstile import Turnstile
 from deeper_tasks.errors import BackendUnavailableError
@@ -23,6 +23,7 @@ _MOST_TOGETHER = 64
 """Operations in one transaction: enough to share a commit, few enough to keep it short."""
 
 
+_LOOKS_AT_A_STILL_FILE = 5
 _STEPS_BETWEEN_LOOKS = 200_000
 """Of SQLite's virtual machine, some milliseconds: so often a long search asks whether it is still wanted."""
 
@@ -172,14 +173,39 @@ class Reader(DatabaseThread):
             try:
                 self._keep_to_the_file()
                 connection = self._connected(self._database.connect_to_read)
-                connection.set_progress_handler(request.future.cancelled, _STEPS_BETWEEN_LOOKS)
-                connection.execute("BEGIN")
-                try:
-                    request.answer = request.operation(connection)
-                finally:
-                    connection.execute("COMMIT")
+                if isinstance(connection, StillConnection):
+                    self._read_still(request)
+                else:
+                    self._read(connection, request)
             except Exception as error:  # noqa: BLE001 - whatever it is belongs to the caller
                 self._fail([request], error)
+
+    def _read(self, connection: sqlite3.Connection, request: _Request[Any]) -> None:
+        connection.set_progress_handler(request.future.cancelled, _STEPS_BETWEEN_LOOKS)
+        connection.execute("BEGIN")
+        try:
+            request.answer = request.operation(connection)
+        finally:
+            connection.execute("COMMIT")
+
+    def _read_still(self, request: _Request[Any]) -> None:
+        """Read a file that nothing holds still, and anew if another process has written to it meanwhile."""
+        for _ in range(_LOOKS_AT_A_STILL_FILE):
+            self._disconnect()
+            state = self._database.state()
+            connection = self._connected(self._database.connect_to_read)
+            try:
+                self._read(connection, request)
+            except sqlite3.Error:
+                if self._database.state() == state:
+                    raise
+            if state is not None and self._database.state() == state:
+                return
+            if not isinstance(connection, StillConnection):
+                return
+        raise BackendUnavailableError(
+            f"the database {str(self._database.path)!r} changed while it was read, by a user who may only read it"
+        )
 
 
 class Writer(DatabaseThread):
@@ -207,8 +233,9 @@ class Writer(DatabaseThread):
             # Before the turn, whose locks go with the file.
             self._keep_to_the_file()
             if self._turnstile is None:
-                self._database.check_folder()
-                self._turnstile = Turnstile(self._database.path, timeout=self._database.timeout)
+                # First: the locks take its owner and its mode.
+                self._database.make()
+                self._turnstile = Turnstile(self._database.real, timeout=self._database.timeout)
             with self._turnstile.turn():
                 connection = self._connected(self._database.connect_to_write)
                 self._transact(connection, [request for request in batch if not request.is_alone])

@@ -37,6 +37,7 @@ class Transactor:
         self._database = database
         self._requests: queue.SimpleQueue[SQLiteJobTransaction | None] = queue.SimpleQueue()
         self._using = threading.Lock()
+        self._file: tuple[int, int] | None = None
         self._turnstiles: tuple[Turnstile, Turnstile] | None = None
         self._open: SQLiteJobTransaction | None = None
         self._is_closed = self._is_forking = False
@@ -115,8 +116,11 @@ class Transactor:
         if not is_wanted():
             raise BackendUnavailableError("the store is closed")
         self._database.check_folder()
+        if (found := self._database.identify()) != self._file:
+            # Another file has its name, or the link leads to another: the locks lie elsewhere.
+            self._let_go()
         if self._turnstiles is None:
-            path = self._database.path
+            self._file, path = found, self._database.real
             self._turnstiles = (
                 Turnstile(path, timeout=math.inf, line="jobs-"),
                 Turnstile(path, timeout=self._database.timeout),

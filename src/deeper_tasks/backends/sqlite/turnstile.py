@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from deeper_tasks.backends.sqlite.beside import obstacle, open_beside
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import BackendUnavailableError
 
@@ -26,14 +27,15 @@ class Turnstile:
     checkpoint and another connection's commit cannot happen between turns.
 
     The locks end with the process that holds them. `line` names a line of its
-    own at the same database, for those who take turns among themselves.
+    own at the same database, for those who take turns among themselves. The
+    files have the owner and the mode of the database.
     """
 
     def __init__(self, database: Path, *, timeout: float, line: str = "") -> None:
         self._database = database
         self._timeout = timeout
-        self._next = self._open(f"{line}next")
-        self._write = self._open(f"{line}write")
+        self._line = line
+        self._next, self._write = self._open()
 
     @contextmanager
     def turn(self, *, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[None]:
@@ -44,11 +46,13 @@ class Turnstile:
             BackendUnavailableError: it did not come within the timeout, or is not wanted any more.
         """
         deadline = time.monotonic() + self._timeout
-        self._lock(self._next, deadline, is_wanted)
-        try:
-            self._lock(self._write, deadline, is_wanted)
-        finally:
-            fcntl.flock(self._next, fcntl.LOCK_UN)
+        self._wait(deadline, is_wanted)
+        while self._were_removed():
+            # Others that came later have made new ones.
+            removed = self._next, self._write
+            self._next, self._write = self._open()
+            _close(*removed)
+            self._wait(deadline, is_wanted)
         try:
             yield
         finally:
@@ -56,16 +60,32 @@ class Turnstile:
 
     def close(self) -> None:
         """Close the lock files; they stay for other processes."""
-        for descriptor in (self._next, self._write):
-            with suppress(OSError):
-                os.close(descriptor)
+        _close(self._next, self._write)
 
-    def _open(self, suffix: str) -> int:
-        path = self._database.with_name(f"{self._database.name}-{suffix}")
+    def _wait(self, deadline: float, is_wanted: Callable[[], bool]) -> None:
+        self._lock(self._next, deadline, is_wanted)
         try:
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._lock(self._write, deadline, is_wanted)
+        finally:
+            fcntl.flock(self._next, fcntl.LOCK_UN)
+
+    def _were_removed(self) -> bool:
+        return not (os.fstat(self._next).st_nlink and os.fstat(self._write).st_nlink)
+
+    def _open(self) -> tuple[int, int]:
+        following = self._opened("next")
+        try:
+            return following, self._opened("write")
+        except BaseException:
+            _close(following)
+            raise
+
+    def _opened(self, name: str) -> int:
+        try:
+            return open_beside(self._database, f"-{self._line}{name}")
         except OSError as error:
-            raise BackendUnavailableError(f"the database {str(self._database)!r} cannot be written: {error}") from error
+            found = obstacle(self._database) or f"the database {str(self._database)!r} cannot be written: {error}"
+            raise BackendUnavailableError(str(found)) from error
 
     def _lock(self, descriptor: int, deadline: float, is_wanted: Callable[[], bool]) -> None:
         wait = _SHORTEST_WAIT
@@ -84,3 +104,9 @@ class Turnstile:
                 wait = min(2 * wait, _LONGEST_WAIT)
             else:
                 return
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        with suppress(OSError):
+            os.close(descriptor)

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from deeper_tasks.backends.protocol import Notification
+from deeper_tasks.backends.sqlite.beside import HINTS, Access
 
 _LONGEST_SOCKET_PATH = 100
 _LONGEST_NAME = len("/0123456789-01234567")
@@ -34,6 +35,7 @@ class Wake:
     """
 
     def __init__(self, database: Path) -> None:
+        self._database = database
         self._folder = _folder(database)
         self._is_elsewhere = self._folder.parent != database.absolute().parent
         self._listeners: set[_Listener] = set()
@@ -84,15 +86,29 @@ class Wake:
         path = self._folder / f"{os.getpid()}-{secrets.token_hex(4)}"
         for _ in range(_TRIES):
             try:
-                self._folder.mkdir(mode=0o700 if self._is_elsewhere else 0o777, exist_ok=True)
+                self._make_folder()
                 receiver.bind(str(path))
             except FileNotFoundError:
                 # The last listener of another process removed the folder in between.
                 continue
+            except PermissionError:
+                # Another user's. One that a killed process of root has left empty can go.
+                with suppress(OSError):
+                    self._folder.rmdir()
+                    continue
+                return None
             except OSError:
                 return None
+            if not self._is_elsewhere and (access := Access.of(self._database)) is not None:
+                access.give_to(path)
             return path
         return None
+
+    def _make_folder(self) -> None:
+        """Make the folder: beside the database with its owner and mode, elsewhere for this user alone."""
+        self._folder.mkdir(mode=0o700 if self._is_elsewhere else 0o777, exist_ok=True)
+        if not self._is_elsewhere and (access := Access.of(self._database)) is not None:
+            access.for_folder().give_to(self._folder)
 
 
 class _Listener:
@@ -131,7 +147,7 @@ class _Listener:
 
 
 def _folder(database: Path) -> Path:
-    beside = database.absolute().with_name(f"{database.name}-wake")
+    beside = database.absolute().with_name(f"{database.name}{HINTS}")
     if len(os.fsencode(beside)) + _LONGEST_NAME <= _LONGEST_SOCKET_PATH:
         return beside
     # A socket's path is short: where the database's is not, all its processes find this one instead.
