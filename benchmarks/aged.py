@@ -85,7 +85,7 @@ async def _drain(url: str, folder: Path, jobs: int) -> float:
 async def _loop(backend: Backend) -> Figures:
     ids = IdGenerator()
     node = NodeId(f"bench-{time.time_ns()}")
-    await backend.register(Node(id=node, name="bench", host="", boot="", pid=1, pid_started="", queues={"loop": 1}))
+    await backend.register(Node(id=node, name="bench", host="", scope="", pid=1, pid_started="", queues={"loop": 1}))
     batches = [[_new_job(ids, "loop") for _ in range(MAX_BATCH)] for _ in range(_LOOPED // MAX_BATCH)]
     started = time.perf_counter()
     for batch in batches:

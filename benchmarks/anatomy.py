@@ -200,7 +200,7 @@ def _fill(connection: Any, jobs: int) -> None:
     ids, spec = IdGenerator(), JobSpec(task=noop.name, arguments='[[42,"hello"],{}]', queue="default")
     connection.execute("BEGIN")
     schema.make_ready(connection, create=True)
-    node = Node(id=_NODE, name="node", host="host", boot="boot", pid=1, pid_started="1", queues={"default": 10})
+    node = Node(id=_NODE, name="node", host="host", scope="scope", pid=1, pid_started="1", queues={"default": 10})
     consume.register(connection, node, tasks=None, now=_now())
     for start in range(0, jobs, _BULK):
         new = [NewJob(id=ids.next(time.time_ns()), spec=spec) for _ in range(start, start + _BULK)]

@@ -123,7 +123,7 @@ async def _drain(store: SQLiteBackend) -> None:
         pass
     queues = (await store.statistics(now=now)).queues
     node = Node(
-        id=_CLAIMANT, name="node", host="host", boot="boot", pid=1, pid_started="1", queues=dict.fromkeys(queues, 1)
+        id=_CLAIMANT, name="node", host="host", scope="scope", pid=1, pid_started="1", queues=dict.fromkeys(queues, 1)
     )
     await store.register(node, now=now)
     for queue in queues:

@@ -181,7 +181,7 @@ class _Workload:
             id=NodeId(f"node-{number}"),
             name="node",
             host="host",
-            boot="boot",
+            scope="scope",
             pid=number,
             pid_started=str(number),
             queues=dict.fromkeys(_QUEUES, 10),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from proofs.production import (
     file_names,
     group_mates,
+    hidden_processes,
+    like_machines,
     lock_files,
     process_1,
     read_only_users,
@@ -17,4 +19,6 @@ SITUATIONS: tuple[Situation, ...] = (
     read_only_users.SITUATION,
     file_names.SITUATION,
     process_1.SITUATION,
+    *hidden_processes.SITUATIONS,
+    *like_machines.SITUATIONS,
 )

@@ -66,7 +66,7 @@ async def _ended(manager, job):
 
 
 async def _node(manager, name):
-    node = Node(id=name, name=name, host="elsewhere", boot="", pid=1, pid_started="", queues={"default": 10})
+    node = Node(id=name, name=name, host="elsewhere", scope="", pid=1, pid_started="", queues={"default": 10})
     await manager.backend.register(node)
     return node.id
 

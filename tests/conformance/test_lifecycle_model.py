@@ -375,7 +375,7 @@ class LifeCycle(RuleBasedStateMachine):
     def join(self):
         number = next(self.numbers)
         node = Node(
-            id=NodeId(f"node-{number:06}"), name="n", host="h", boot="b", pid=1, pid_started=str(number), queues={}
+            id=NodeId(f"node-{number:06}"), name="n", host="h", scope="s", pid=1, pid_started=str(number), queues={}
         )
         self.run(self.backend.register(node, now=self.now))
         self.model.beats[node.id] = 0

@@ -86,12 +86,12 @@ class Capabilities(Struct, frozen=True, kw_only=True):
 
 
 class Node(Struct, frozen=True, kw_only=True):
-    """A worker process, by one start of it. `host`, `boot`, `pid` and `pid_started` tell whether it lives here."""
+    """A worker process, by one start of it. `host`, `scope`, `pid` and `pid_started` tell whether it lives here."""
 
     id: NodeId
     name: str
     host: str
-    boot: str
+    scope: str
     pid: int
     pid_started: str
     queues: dict[str, int]

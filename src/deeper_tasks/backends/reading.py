@@ -210,7 +210,7 @@ def to_outcome(value: str) -> RunOutcome:
 
 def read_node(node: NodeId, document: Json, reading: Reading) -> Node:
     """Return the node that a document describes; one that cannot be read has its id, and no place of its own."""
-    unknown = Node(id=node, name=node, host="", boot="", pid=0, pid_started="", queues={})
+    unknown = Node(id=node, name=node, host="", scope="", pid=0, pid_started="", queues={})
     return reading.field("node", lambda: _node.decode(document), instead=unknown)
 
 

@@ -14,22 +14,26 @@ from pathlib import Path
 
 from deeper_tasks.backends.protocol import Node, NodeRecord
 from deeper_tasks.domain.ids import NodeId
+from deeper_tasks.worker.process_scope import has_certainly_ended, scope_of_this_process, start_time
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_START_TIME_FIELD = 22
-_ENDED = frozenset("ZXx")
 _CHILD_OF = "DEEPER_CHILD_OF"
 
 
-def describe_node(name: str, queues: dict[str, int], *, queue_capacity: int | None = None) -> Node:
-    """Return a new node for this process; its id is never used twice."""
+def describe_node(
+    name: str, queues: dict[str, int], *, queue_capacity: int | None = None, may_be_judged: bool = True
+) -> Node:
+    """
+    Return a new node for this process; its id is never used twice.
+
+    With `may_be_judged` False other workers go by its beats alone, and never by its process.
+    """
     return Node(
         id=NodeId(f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"),
         name=name,
         host=socket.gethostname(),
-        boot=_boot(),
+        scope=scope_of_this_process() if may_be_judged else "",
         pid=os.getpid(),
-        pid_started=_process_start(os.getpid()) or "",
+        pid_started=_own_start(),
         queues=queues,
         queue_capacity=queue_capacity,
     )
@@ -39,15 +43,13 @@ def is_known_dead(node: Node) -> bool:
     """
     Whether the node's process is certain to have ended.
 
-    Only a process of this machine, boot and pid namespace can be judged, and
-    only where /proc tells. A zombie counts as ended: it runs nothing any more.
-    While processes that it started still end, and may run its jobs, it is not dead.
+    Only a process of this machine and this process's scope can be judged. While
+    processes that it started still end, and may run its jobs, it is not dead.
     """
-    if not node.boot or node.host != socket.gethostname() or node.boot != _boot():
+    if not node.scope or node.host != socket.gethostname() or not has_certainly_ended(node.pid, node.pid_started):
         return False
-    if _process_start(node.pid) == node.pid_started:
-        return False
-    return not _has_children_left(node.pid, node.pid_started)
+    # Asked last: it costs ten times as much, and nearly all nodes live.
+    return node.scope == scope_of_this_process() and not _has_children_left(node.pid, node.pid_started)
 
 
 def is_alive(record: NodeRecord, *, now: datetime, lease: timedelta) -> bool:
@@ -70,7 +72,7 @@ since_boot = _clock_since_boot()
 
 def child_mark() -> dict[str, str]:
     """Return what goes into the environment of the processes that this one starts, so that others can tell."""
-    return {_CHILD_OF: _mark(os.getpid(), _process_start(os.getpid()) or "")}
+    return {_CHILD_OF: _mark(os.getpid(), _own_start())}
 
 
 def _mark(pid: int, started: str) -> str:
@@ -80,27 +82,15 @@ def _mark(pid: int, started: str) -> str:
 def _has_children_left(pid: int, started: str) -> bool:
     wanted = f"{_CHILD_OF}={_mark(pid, started)}".encode()
     for process in Path("/proc").glob("[0-9]*"):
-        # One that ended meanwhile, or is somebody else's.
+        # One that ended meanwhile, or another user's.
         with suppress(OSError):
             if wanted in (process / "environ").read_bytes().split(b"\0"):
                 return True
     return False
 
 
-def _boot() -> str:
-    """What tells this run of this machine, and this container on it, from others; empty where unknown."""
+def _own_start() -> str:
+    """Return when this process started; empty where /proc does not tell."""
     with suppress(OSError):
-        return f"{_BOOT_ID.read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
+        return start_time(os.getpid())
     return ""
-
-
-def _process_start(pid: int) -> str | None:
-    """The start time of a process in the kernel's ticks; None: it has ended."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    # The second field, the program's name, is in brackets and may hold spaces and brackets itself.
-    fields = status.rpartition(")")[2].split()
-    state, start = fields[0], fields[_START_TIME_FIELD - 3]
-    return None if state in _ENDED else start

@@ -19,6 +19,9 @@ class Membership:
     Its beats go by the machine's own clock, `now`, whatever time the worker has been
     given: one that goes on while the machine is suspended, for then the leases of
     other machines' workers do.
+
+    A worker that was taken for dead though its beats were answered was misjudged by its
+    process: its nodes are judged by their beats alone from then on.
     """
 
     def __init__(
@@ -36,7 +39,8 @@ class Membership:
         self._lease = settings.lease.total_seconds()
         self.now = now
         self._known_at = now()
-        self.node: Node = describe_node(settings.name, settings.queues, queue_capacity=settings.queue_capacity)
+        self._may_be_judged = True
+        self.node: Node = self._new_node()
 
     @property
     def node_id(self) -> NodeId:
@@ -78,10 +82,20 @@ class Membership:
 
     async def join_anew(self) -> None:
         """Become another node: the old one's jobs belong to others."""
-        settings = self._settings
-        self.node = describe_node(settings.name, settings.queues, queue_capacity=settings.queue_capacity)
+        if not self.is_in_doubt:
+            self._may_be_judged = False
+        self.node = self._new_node()
         await self.join()
 
     async def leave(self) -> None:
         """Tell the store that this worker stopped in order."""
         await self._backend.deregister(self.node_id)
+
+    def _new_node(self) -> Node:
+        settings = self._settings
+        return describe_node(
+            settings.name,
+            settings.queues,
+            queue_capacity=settings.queue_capacity,
+            may_be_judged=self._may_be_judged,
+        )

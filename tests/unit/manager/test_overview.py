@@ -16,7 +16,7 @@ LEASE = timedelta(seconds=20)
 
 
 def record(name="elsewhere", *, beat_at=NOW, is_lost=False, node=None, **queues):
-    there = Node(id=NodeId(name), name=name, host="other", boot="", pid=1, pid_started="", queues=queues)
+    there = Node(id=NodeId(name), name=name, host="other", scope="", pid=1, pid_started="", queues=queues)
     return NodeRecord(node=node or there, beat=1, busy=1, registered_at=NOW, beat_at=beat_at, is_lost=is_lost)
 
 
@@ -116,14 +116,14 @@ def test_the_error_rate_is_the_share_of_failures_in_all_ends():
     assert (seen.error_rate_today, seen.error_rate_last_hour) == (0.125, 0.5)
 
 
-@pytest.mark.skipif(not describe_node("here", {}).boot, reason="this system does not tell which process is which")
+@pytest.mark.skipif(not describe_node("here", {}).scope, reason="this system does not tell which process is which")
 def test_a_worker_whose_process_has_ended_on_this_machine_is_not_alive():
     here = describe_node("here", {"default": 1})
     ended = Node(
         id=NodeId("ended"),
         name="ended",
         host=here.host,
-        boot=here.boot,
+        scope=here.scope,
         pid=2**22 + 1,
         pid_started="1",
         queues={"default": 1},

@@ -35,7 +35,7 @@ def a_job(**fields):
 
 
 def worker(name="one", *, beat_at=NOW, **queues):
-    node = Node(id=NodeId(name), name=name, host="other", boot="", pid=1, pid_started="", queues=queues)
+    node = Node(id=NodeId(name), name=name, host="other", scope="", pid=1, pid_started="", queues=queues)
     return NodeRecord(node=node, beat=1, busy=0, registered_at=NOW, beat_at=beat_at)
 
 

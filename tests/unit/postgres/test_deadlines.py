@@ -26,7 +26,7 @@ from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.testing.conformance.scene import NOW, new_id, new_job
 from servers.waiting import wait_for
 
-NODE = Node(id="node", name="node", host="elsewhere", boot="", pid=1, pid_started="", queues={"default": 10})
+NODE = Node(id="node", name="node", host="elsewhere", scope="", pid=1, pid_started="", queues={"default": 10})
 HANGS = [("requests",), ("replies",), ("requests", "replies")]
 LONG = 60
 """Seconds after which a call is taken for one without a deadline."""

@@ -42,7 +42,7 @@ from deeper_tasks.testing.conformance.scene import (
     state_of,
     take,
 )
-from deeper_tasks.worker import host
+from deeper_tasks.worker import process_scope
 from deeper_tasks.worker.clock_watch import TOLERANCE
 from deeper_tasks.worker.host import describe_node, is_known_dead
 from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer
@@ -315,7 +315,7 @@ def kill_without_reaping(process):
 
 async def test_a_process_of_this_machine_that_has_ended_is_known_at_once(rescue, flaky, bus, process):
     here = describe_node("worker", {"default": 1})
-    node = msgspec.structs.replace(here, pid=process.pid, pid_started=host._process_start(process.pid))
+    node = msgspec.structs.replace(here, pid=process.pid, pid_started=process_scope.start_time(process.pid))
     await flaky.register(node)
     await put_running(flaky, node.id)
     await rescue.rescuer.turn()
@@ -338,7 +338,7 @@ async def test_a_live_pid_does_not_prevent_a_rescue(rescue, flaky, bus):
     assert kinds(bus) == [JobRescued]
 
 
-@pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"boot": "before"}, {"boot": ""}])
+@pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"scope": "before"}, {"scope": ""}])
 def test_a_process_elsewhere_cannot_be_judged_by_its_pid(changes):
     here = describe_node("worker", {})
     assert not is_known_dead(msgspec.structs.replace(here, pid=2**22 + 1, **changes))

@@ -34,3 +34,18 @@ def test_a_system_without_such_a_clock_has_the_monotonic_one(monkeypatch):
     monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
     before = time.monotonic()
     assert before <= since_boot() <= time.monotonic()
+
+
+async def test_a_worker_that_is_taken_for_dead_while_it_beats_is_judged_by_its_beats_from_then_on(flaky):
+    times = [100.0]
+    membership = Membership(backend=flaky, settings=WorkerSettings(queues={"default": 1}), now=lambda: times[-1])
+    scope = membership.node.scope
+    # Its beats have come to nothing for so long that others were right.
+    times.append(100.0 + LEASE)
+    await membership.join_anew()
+    assert membership.node.scope == scope
+    await membership.join_anew()
+    assert membership.node.scope == ""
+    times.append(times[-1] + LEASE)
+    await membership.join_anew()
+    assert membership.node.scope == ""

@@ -95,7 +95,7 @@ def _record(name: str, part: Raw) -> Record:
 
 def _node(name: str, part: Raw) -> NodeRecord:
     reading = Reading()
-    unknown = Node(id=NodeId(name), name=name, host="", boot="", pid=0, pid_started="", queues={})
+    unknown = Node(id=NodeId(name), name=name, host="", scope="", pid=0, pid_started="", queues={})
     times = {"registered_at": LATEST, "beat_at": LATEST}
     record = reading.struct(NodeRecord, part, node=unknown, beat=0, busy=0, **times)
     return replace(record, damage=_damage(reading))
