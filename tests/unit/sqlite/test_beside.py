@@ -108,8 +108,39 @@ async def test_a_lock_file_of_another_mode_is_set_right_when_it_is_opened(path):
     assert stat.S_IMODE(lock.stat().st_mode) == 0o660
 
 
+@pytest.mark.parametrize("suffix", ["-next", "-wake"])
+async def test_nothing_is_given_to_what_another_user_has_put_in_the_place(short, suffix):
+    path, treasure = short / "tasks.db", short / "treasure"
+    path.touch()
+    path.chmod(0o666)
+    if suffix == "-wake":
+        treasure.mkdir()
+        (treasure / "content").touch()
+        treasure.chmod(0o700)
+    else:
+        treasure.touch()
+        treasure.chmod(0o600)
+    before = Access.of(treasure)
+    path.with_name(f"{path.name}{suffix}").symlink_to(treasure)
+    backend = SQLiteBackend(path)
+    if suffix == "-next":
+        with pytest.raises(BackendUnavailableError, match=r"cannot be written: .*tasks\.db-next"):
+            await backend.open()
+        path.with_name("tasks.db-next").unlink()
+        path.with_name("tasks.db-next").hardlink_to(treasure)
+    await backend.open()
+    async with aclosing(backend.listen()) as hints:
+        waiting = asyncio.ensure_future(anext(hints))
+        await backend.insert([new_job()])
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            await waiting
+    await backend.close()
+    assert Access.of(treasure) == before
+
+
 def test_where_there_are_no_links_a_file_is_made_all_the_same(path, monkeypatch):
-    def no_link(*_):
+    def no_link(*_, **__):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_link)

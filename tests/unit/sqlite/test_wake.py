@@ -246,6 +246,21 @@ async def test_what_a_killed_listener_left_below_the_temporary_folder_goes_with_
     await listening.task
 
 
+async def test_a_long_path_without_a_temporary_folder_has_no_hints_and_no_error(tmp_path, monkeypatch, wait_until):
+    def no_folder():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", no_folder)
+    folder = tmp_path / ("long-" * 20)
+    folder.mkdir()
+    wake = Wake(folder / "tasks.db")
+    listening = Listening(wake)
+    await wait_until(lambda: wake._listeners)
+    wake.notify([MAIL])
+    wake.close()
+    await listening.task
+
+
 def test_two_long_paths_have_folders_of_their_own(tmp_path):
     first, second = (Wake(tmp_path / (letter * 120) / "tasks.db") for letter in "ab")
     assert first._folder != second._folder

@@ -49,9 +49,10 @@ class Access(Struct, frozen=True, kw_only=True):
 
     def give_to(self, target: Path | int) -> None:
         """
-        Give it to a path or a descriptor, as far as this user may.
+        Give it to a descriptor, or to the path of one, as far as this user may.
 
-        Root may give a file away; its owner may give it to a group of theirs and set its mode.
+        Root may give a file away; its owner may give it to a group of theirs and set its mode. Never to a path
+        that other users can replace meanwhile, by a link to a file of this user's.
         """
         found = Access.of(target)
         if found is None or found == self:
@@ -93,10 +94,34 @@ def open_beside(database: Path, suffix: str) -> int:
     except FileNotFoundError:
         make(path, mode=_NEW, access=access)
         descriptor = _open(path)
-    if access is not None:
-        # It may be from a command of root that did not look at the database's owner.
+    status = os.fstat(descriptor)
+    if access is not None and stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        # It may be from a command of root that did not look at the database's owner. A further name is another file's.
         access.give_to(descriptor)
     return descriptor
+
+
+def give_beside(database: Path, path: Path) -> None:
+    """Give the owner and the mode of a database to a socket, or to an empty folder: one with content may be another."""
+    access = Access.of(database)
+    if access is None or not hasattr(os, "O_PATH"):
+        return
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        # The one that was opened, whatever other users have put in its place since.
+        held = Path(f"/proc/self/fd/{descriptor}")
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISSOCK(mode):
+            access.give_to(held)
+        elif stat.S_ISDIR(mode) and not any(held.iterdir()):
+            access.for_folder().give_to(held)
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)
 
 
 def make(path: Path, *, mode: int, access: Access | None = None) -> None:
@@ -110,7 +135,7 @@ def make(path: Path, *, mode: int, access: Access | None = None) -> None:
     try:
         _make(draft, mode, access)
         try:
-            os.link(draft, path)
+            os.link(draft, path, follow_symlinks=False)
         finally:
             draft.unlink()
     except FileExistsError:
@@ -156,10 +181,10 @@ def companions(database: Path) -> list[Path]:
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except PermissionError:
         # A lock needs no more than that.
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _make(path: Path, mode: int, access: Access | None) -> None:

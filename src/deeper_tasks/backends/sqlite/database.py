@@ -234,7 +234,7 @@ class Database(Struct, frozen=True, kw_only=True):
         self.make()
         is_still = issubclass(factory, StillConnection)
         connection = sqlite3.connect(
-            f"file:{quote(str(self.real))}?mode=ro&immutable=1" if is_still else self.real,
+            f"file:{quote(os.fsencode(self.real))}?mode=ro&immutable=1" if is_still else self.real,
             uri=is_still,
             timeout=self.timeout,
             isolation_level=None,

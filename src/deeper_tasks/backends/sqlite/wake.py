@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from deeper_tasks.backends.protocol import Notification
-from deeper_tasks.backends.sqlite.beside import HINTS, Access
+from deeper_tasks.backends.sqlite.beside import HINTS, give_beside
 
 _LONGEST_SOCKET_PATH = 100
 _LONGEST_NAME = len("/0123456789-01234567")
@@ -99,16 +99,16 @@ class Wake:
                 return None
             except OSError:
                 return None
-            if not self._is_elsewhere and (access := Access.of(self._database)) is not None:
-                access.give_to(path)
+            if not self._is_elsewhere:
+                give_beside(self._database, path)
             return path
         return None
 
     def _make_folder(self) -> None:
         """Make the folder: beside the database with its owner and mode, elsewhere for this user alone."""
         self._folder.mkdir(mode=0o700 if self._is_elsewhere else 0o777, exist_ok=True)
-        if not self._is_elsewhere and (access := Access.of(self._database)) is not None:
-            access.for_folder().give_to(self._folder)
+        if not self._is_elsewhere:
+            give_beside(self._database, self._folder)
 
 
 class _Listener:
@@ -152,7 +152,11 @@ def _folder(database: Path) -> Path:
         return beside
     # A socket's path is short: where the database's is not, all its processes find this one instead.
     digest = hashlib.sha256(os.fsencode(database.absolute())).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"{_prefix_elsewhere()}{digest}"
+    try:
+        return Path(tempfile.gettempdir()) / f"{_prefix_elsewhere()}{digest}"
+    except OSError:
+        # No temporary folder can be written. Without hints, polling alone is correct.
+        return beside
 
 
 def _sweep_elsewhere() -> None:
