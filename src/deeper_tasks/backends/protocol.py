@@ -747,6 +747,14 @@ class Compacting(Protocol):
 
 
 @runtime_checkable
+class Folding(Protocol):
+    """What a store can do besides, if its counters lag behind what is appended to them."""
+
+    async def fold(self) -> bool:
+        """Add to the counters a batch of what they are behind; returns whether there is more. No count needs it."""
+
+
+@runtime_checkable
 class Scripting(Protocol):
     """What a store can do besides, if its schema is made by statements that somebody may want to see first."""
 

@@ -37,8 +37,8 @@ from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, Schedu
 from deeper_tasks.domain.schedule_run import ScheduleRun
 from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
 
-_BEYOND = ("begin", "compact", "diagnose", "migration_script", "walk")
-"""Optional parts of a store: `Transacting`, `Compacting`, `Diagnosable`, `Scripting`, `Walking`."""
+_BEYOND = ("begin", "compact", "diagnose", "fold", "migration_script", "walk")
+"""Optional parts of a store: `Transacting`, `Compacting`, `Diagnosable`, `Folding`, `Scripting`, `Walking`."""
 
 
 class Proxy:

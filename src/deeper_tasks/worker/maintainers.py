@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
-from deeper_tasks.backends.protocol import MAX_BATCH, Backend, NodeRecord, Notification, Topic
+from deeper_tasks.backends.protocol import MAX_BATCH, Backend, Folding, NodeRecord, Notification, Topic
+from deeper_tasks.backends.steps import each_of
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.settlement import MovedJob
 from deeper_tasks.integrations.events import CleanupRan, EventBus, JobRescued
@@ -42,6 +44,18 @@ class Promoter:
         if promotion.count == MAX_BATCH:
             return _AT_ONCE
         return min(promotion.next_due_in or self._longest, self._longest)
+
+
+class Folder:
+    """Adds to the counters what they are behind, in stores where that is for the workers to do."""
+
+    def __init__(self, *, backend: Folding, settings: WorkerSettings) -> None:
+        self._backend = backend
+        self._pause = settings.poll_interval
+
+    async def turn(self) -> timedelta:
+        """Fold a batch."""
+        return _AT_ONCE if await self._backend.fold() else self._pause
 
 
 class Rescuer:
@@ -91,8 +105,7 @@ class Rescuer:
         self._seen = {record.node.id: self._sighting(record, now) for record in records}
         self._overlook_silence(now)
         dead = [record for record in records if record.is_lost or self._is_dead(record, now)]
-        for record in dead:
-            await self._rescue(record)
+        await each_of(*(partial(self._rescue, record) for record in dead))
         return self._pause
 
     def _sighting(self, record: NodeRecord, now: float) -> tuple[int, float]:
@@ -155,12 +168,20 @@ class Expirer:
 
     async def turn(self) -> timedelta:
         """Expire a batch."""
+        is_full, _ = await each_of(self._expire, self._look_at_capacity)
+        return _AT_ONCE if is_full else self._poll_interval
+
+    async def _expire(self) -> bool:
         expired = await self._backend.expire()
         for job in expired:
             announce_end(self._bus, job)
-        if self._capacity is not None:
-            self._capacity.look(await self._backend.statistics())
-        return _AT_ONCE if len(expired) == MAX_BATCH else self._poll_interval
+        return len(expired) == MAX_BATCH
+
+    async def _look_at_capacity(self) -> bool:
+        if self._capacity is None:
+            return False
+        self._capacity.look(await self._backend.statistics())
+        return True
 
 
 class Pruner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -61,6 +62,7 @@ class RoleLoop:
         self._is_succeeding = False
         self._turn_began: float | None = None
         self._failures = 0
+        self._told: str | None = None
         self._is_in_step = True
         health.on_back(self._wake_if_failing)
 
@@ -82,6 +84,8 @@ class RoleLoop:
             try:
                 pause = self._out_of_step((await self._role.turn()).total_seconds())
                 self._failures, has_succeeded = 0, True
+                if self._told is not None:
+                    self._tell_of_recovery()
                 if self._always_asks:
                     self._health.mark_working(by=self.name)
                 else:
@@ -92,13 +96,30 @@ class RoleLoop:
             except BackendUnavailableError as error:
                 self._health.mark_failing(error, by=self.name)
                 pause = self._next_backoff()
-            except Exception:
-                with suppress(BaseException):
-                    _logger.exception("the %s met an unexpected error and goes on", self.name)
+            except Exception as error:  # noqa: BLE001 - it is logged
+                self._tell(error)
                 pause = self._next_backoff()
             self._turn_began, self._is_succeeding = None, has_succeeded
             await self._clock.sleep(pause, until=self._awake)
             self._is_in_step |= self._awake.is_set()
+
+    def _tell(self, error: Exception) -> None:
+        """Log an error with its traceback, unless the failure before was the same: else it would fill the log."""
+        # Numbers, such as those of processes and rows, do not make it another.
+        met = f"{type(error)}{re.sub(r'[0-9]+', '', str(error))}"
+        is_new, self._told = met != self._told, met
+        # The application's own log handler may fail.
+        with suppress(BaseException):
+            if is_new:
+                words = "the %s met an unexpected error and goes on; while it stays the same, it is not logged again"
+                _logger.error(words, self.name, exc_info=error)
+            else:
+                _logger.debug("the %s met the same error again: %s", self.name, error)
+
+    def _tell_of_recovery(self) -> None:
+        self._told = None
+        with suppress(BaseException):
+            _logger.info("the %s works again", self.name)
 
     def _out_of_step(self, pause: float) -> float:
         if not (self._is_in_step and pause):

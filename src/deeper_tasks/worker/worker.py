@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 
-from deeper_tasks.backends.protocol import Backend, Beat
+from deeper_tasks.backends.protocol import Backend, Beat, Folding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.queue_patterns import ServedQueues, is_pattern
 from deeper_tasks.domain.redactor import Redactor
@@ -49,7 +49,7 @@ from deeper_tasks.worker.last_resort import LAST_WORDS, LastResort
 from deeper_tasks.worker.layers import Middleware
 from deeper_tasks.worker.listener import Listener
 from deeper_tasks.worker.loop_watch import LoopWatch
-from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer
+from deeper_tasks.worker.maintainers import Expirer, Folder, Promoter, Pruner, Rescuer
 from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.news import announce, announce_end
 from deeper_tasks.worker.pulse import TellPulse
@@ -603,6 +603,8 @@ class Worker:
         self._add("rescuer", rescuer)
         self._add("expirer", Expirer(backend=backend, settings=settings, bus=bus, node_id=lambda: self.node_id))
         self._add("pruner", Pruner(backend=backend, settings=settings, clock=clock, bus=bus))
+        if isinstance(backend, Folding):
+            self._add("folder of the counters", Folder(backend=backend, settings=settings))
 
     def _add(self, name: str, role: Role, *, always_asks: bool = True) -> None:
         self._loops[name] = RoleLoop(

@@ -12,7 +12,7 @@ from deeper_tasks.domain.job import Job, JobOptions, JobSpec
 from deeper_tasks.domain.schedule import Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.state import State
 from deeper_tasks.manager import Overview, QueueOverview, WorkerOverview
-from deeper_tasks.manager.diagnosis import clock, jobs, queues, schedules, tasks, workers
+from deeper_tasks.manager.diagnosis import clock, jobs, queues, schedules, tasks, upkeep, workers
 from deeper_tasks.manager.diagnosis.scene import Scene
 from deeper_tasks.tasks import TaskRegistry
 from deeper_tasks.testing.conformance.scene import new_job
@@ -78,7 +78,7 @@ def scene(*, queues=(), workers=(), entries=(), registered=(), settings=None, **
     registry = TaskRegistry()
     for each in registered:
         registry.add(each)
-    values = {"oldest": {}, "running": (), "waiting": (), "newest": None}
+    values = {"oldest": {}, "running": (), "waiting": (), "next_due": None, "newest": None}
     return Scene(
         settings=settings or Settings(),
         registry=registry,
@@ -99,7 +99,7 @@ async def send() -> None: ...
 
 def test_nothing_is_said_against_a_scene_in_order():
     there = scene(queues=[queue(pending=3)], workers=[worker()], entries=[entry()], oldest={"default": job()})
-    for check in (queues, workers, jobs, schedules, clock):
+    for check in (queues, workers, upkeep, jobs, schedules, clock):
         findings = check.examine(there)
         assert findings
         assert wrong(findings) == {}
@@ -253,6 +253,29 @@ def test_a_recurring_task_that_is_late_paused_or_unknown_is_told():
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"next_due": job(state=State.SCHEDULED, scheduled_at=NOW - HOUR)}, "due for 1 h 0 min and is still scheduled"),
+        ({"next_due": job(state=State.RETRYABLE, scheduled_at=NOW - HOUR)}, "is still retryable"),
+        ({"waiting": (job(), job(expires_at=NOW - HOUR))}, "expired 1 h 0 min ago and is still pending"),
+    ],
+)
+def test_upkeep_that_living_workers_leave_undone_is_told(changes, words):
+    [finding] = upkeep.examine(scene(workers=[worker()], **changes))
+    assert (finding.severity, words in finding.message) == (Severity.ERROR, True)
+    assert "the log of each worker says once why" in finding.remedy
+    assert upkeep.examine(scene(**changes)) == []
+
+
+def test_upkeep_that_is_about_to_be_done_is_in_order():
+    soon = NOW - timedelta(seconds=5)
+    there = scene(
+        workers=[worker()], next_due=job(state=State.SCHEDULED, scheduled_at=soon), waiting=(job(expires_at=soon),)
+    )
+    assert wrong(upkeep.examine(there)) == {}
+
+
 def test_a_past_that_lies_in_the_future_is_told():
     ahead = wrong(clock.examine(scene(newest=job(inserted_at=NOW + 3 * HOUR))))
     assert "the newest job in the store is 3 h 0 min ahead" in ahead["clock"].message
@@ -267,7 +290,8 @@ async def test_a_manager_finds_what_is_wrong_and_says_what_it_looks_at(manager, 
     found = wrong(await manager.diagnose(on_check=looked_at.append))
     assert "unserved queue" in found
     assert "workers" in found
-    assert looked_at[-7:] == ["workers", "queues", "jobs", "tasks", "recurring tasks", "clock", "damaged rows"]
+    checks = ["workers", "upkeep", "queues", "jobs", "tasks", "recurring tasks", "clock", "damaged rows"]
+    assert looked_at[-8:] == checks
     async with working(manager, {"emails": 1}):
         await wait_until(manager.backend.nodes)
         assert not {"unserved queue", "workers"} & wrong(await manager.diagnose()).keys()

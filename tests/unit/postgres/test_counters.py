@@ -99,7 +99,7 @@ async def test_many_moves_behind_are_read_a_few_times_and_folded_ten_thousand_at
         await backend.open()
         try:
             # What is planned now, for no moves at all, the session keeps.
-            await backend.promote()
+            await backend.fold()
             with psycopg.connect(url, autocommit=True, options="-c search_path=deeper") as connection:
                 connection.execute("ALTER TABLE move SET (autovacuum_enabled = off)")
                 connection.execute(MANY)
@@ -109,7 +109,7 @@ async def test_many_moves_behind_are_read_a_few_times_and_folded_ten_thousand_at
                 assert sum(plan.pages for plan in watch.taken()) < 4 * size
                 left = []
                 for _ in range(10):
-                    await backend.promote()
+                    await backend.fold()
                     left += connection.execute("SELECT count(*) FROM move").fetchone()
                 plans = watch.taken()
             assert left == list(range(90_000, -1, -10_000))

@@ -188,7 +188,7 @@ async def test_moves_that_nobody_folds_are_told(backend, monkeypatch):
         await backend.insert([new_job()])
     [finding] = await of(backend, "counters")
     assert (finding.severity, "run a worker" in finding.remedy) == (WARNING, True)
-    await backend.promote()
+    assert await backend.fold() is False
     [finding] = await of(backend, "counters")
     assert finding.message == "0 moves behind"
 

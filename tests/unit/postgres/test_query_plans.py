@@ -218,6 +218,7 @@ class Day:
             backend._database.run(lambda transaction: transaction.rows(consume.SELECT_HELD_ELSEWHERE, search)),
         )
         yield "promote", backend.promote()
+        yield "fold", backend.fold()
         yield "rescue", backend.rescue(dead, beat=0)
         yield "expire", backend.expire()
         yield "prune", backend.prune(Retention(completed=timedelta(hours=1), failed=timedelta(hours=1)))

@@ -124,6 +124,17 @@ async def test_an_error_of_our_own_is_logged_and_the_role_goes_on(play, clock, c
     assert "the test met an unexpected error and goes on" in caplog.text
 
 
+async def test_an_error_that_stays_the_same_is_logged_once_until_the_role_works_again(play, clock, caplog):
+    caplog.set_level(logging.DEBUG)
+    refused = [BackendError(f"row {number} is refused") for number in range(3)]
+    await play(*refused, BackendError("no right"), timedelta(seconds=0), BackendError("no right"))
+    for _ in range(6):
+        await clock.advance(5)
+    told = [record.exc_info[1] for record in caplog.records if record.levelno == logging.ERROR]
+    assert list(map(str, told)) == ["row 0 is refused", "no right", "no right"]
+    assert caplog.text.count("the test works again") == 2
+
+
 async def test_a_lost_node_is_told_and_the_role_goes_on_at_once(play, clock):
     script, _ = await play(NodeLostError("lost"))
     assert play.lost == [1]

@@ -49,6 +49,7 @@ from deeper_tasks.backends.protocol import (
     Retried,
     Service,
 )
+from deeper_tasks.backends.steps import each_of
 from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
@@ -238,6 +239,9 @@ class PostgresBackend:
     async def promote(self, *, now: datetime | None = None) -> Promotion:
         return await maintain.promote(self._open, now=moment_text(now))
 
+    async def fold(self) -> bool:
+        return await maintain.fold(self._open)
+
     async def rescue(
         self, node: NodeId, *, beat: int, trusted: Collection[str] = (), now: datetime | None = None
     ) -> Rescue:
@@ -248,10 +252,19 @@ class PostgresBackend:
 
     async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
         moment = moment_text(now)
-        count = await self._run(partial(maintain.prune, retention=retention, now=moment))
-        while await self._run(partial(unique_keys.prune, now=moment)) == MAX_BATCH:
-            pass
-        return count
+        deleted, *_ = await each_of(
+            partial(self._run, partial(maintain.prune, retention=retention, now=moment)),
+            partial(self._run, partial(maintain.prune_counts, now=moment)),
+            partial(self._run, partial(maintain.prune_nodes, now=moment)),
+            partial(self._prune_keys, moment),
+        )
+        return deleted
+
+    async def _prune_keys(self, now: str | None) -> int:
+        total = 0
+        while (count := await self._run(partial(unique_keys.prune, now=now))) == MAX_BATCH:
+            total += count
+        return total + count
 
     # schedules
 
@@ -366,7 +379,8 @@ class PostgresBackend:
     async def _meet_new_store(self) -> bool:
         """Take the store that is there for ours; returns whether it is another than before."""
         before = self._store
-        [(self._store,)] = await self._database.call(schema.SELECT_STORE, {})
+        rows = await self._database.call(schema.SELECT_STORE, {})
+        self._store = schema.one_store(rows, self._database.address)
         if self._store == before:
             return False
         # They tell how far the jobs of the one before were claimed.

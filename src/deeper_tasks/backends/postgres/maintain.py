@@ -29,6 +29,7 @@ from deeper_tasks.domain.unique import outlives_deletion
 _PENDING, _RUNNING, _FAILED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.FAILED]
 
 PROMOTE = "SELECT queue, count, next_due_in FROM {schema}.promote(%(limit)s::text::integer, %(now)s::timestamptz)"
+FOLD = "SELECT {schema}.fold()"
 MARK_LOST = """
 UPDATE node SET is_lost = true
 WHERE id = (
@@ -134,6 +135,12 @@ async def promote(database: Database, *, now: str | None) -> Promotion:
     )
 
 
+async def fold(database: Database) -> bool:
+    """Add to the counters what they are behind; see `Folding.fold`."""
+    [(has_more,)] = await database.call(FOLD, {})
+    return bool(has_more)
+
+
 async def rescue(
     transaction: Transaction, node: NodeId, *, beat: int, trusted: Collection[str], now: str | None
 ) -> Rescue:
@@ -204,7 +211,7 @@ async def expire(transaction: Transaction, *, now: str | None) -> list[MovedJob]
 
 
 async def prune(transaction: Transaction, retention: Retention, *, now: str | None) -> int:
-    """Delete ended jobs past their retention, and what else is of no use any more; see `Backend.prune`."""
+    """Delete ended jobs past their retention; see `Backend.prune`."""
     kept = {
         CODES[State.COMPLETED]: retention.completed,
         CODES[State.FAILED]: retention.failed,
@@ -228,9 +235,17 @@ async def prune(transaction: Transaction, retention: Retention, *, now: str | No
         old = array([row[0] for row in await transaction.rows(SELECT_OLD, values)])
         ids = [row[0] for row in await transaction.rows(LOCK_OLD, {"ids": old, "states": array(kept)})]
         deleted = await delete_jobs(transaction, ids, states=kept, now=now)
-    await transaction.execute(DELETE_OLD_COUNTS, {"kept": BUCKETS_KEPT, "now": now})
-    await transaction.execute(DELETE_SILENT_NODES, {"silence": duration(SILENT_NODES_KEPT), "now": now})
     return len(deleted)
+
+
+async def prune_counts(transaction: Transaction, *, now: str | None) -> int:
+    """Delete what counted the ends of days ago; see `Backend.prune`."""
+    return await transaction.execute(DELETE_OLD_COUNTS, {"kept": BUCKETS_KEPT, "now": now})
+
+
+async def prune_nodes(transaction: Transaction, *, now: str | None) -> int:
+    """Delete the nodes that have been silent for long and hold no job; see `Backend.prune`."""
+    return await transaction.execute(DELETE_SILENT_NODES, {"silence": duration(SILENT_NODES_KEPT), "now": now})
 
 
 async def delete_jobs(

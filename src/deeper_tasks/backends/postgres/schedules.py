@@ -74,12 +74,14 @@ UPDATE schedule SET
 WHERE name = %(name)s
 """
 ADD_RUNS = """
-INSERT INTO schedule_run (name, fired_at, due_at, outcome, job)
-SELECT %(name)s, %(now)s::timestamptz, run.due_at, run.outcome, run.job
+INSERT INTO schedule_run (name, number, fired_at, due_at, outcome, job)
+SELECT
+    %(name)s, coalesce((SELECT max(number) FROM schedule_run WHERE name = %(name)s), 0) + run.place,
+    %(now)s::timestamptz, run.due_at, run.outcome, run.job
 FROM unnest(%(due)s::timestamptz[], %(outcomes)s::text[], %(jobs)s::uuid[]) WITH ORDINALITY
     AS run (due_at, outcome, job, place)
-ORDER BY run.place
 """
+"""Under the entry's lock, so that no two take the same number."""
 TRIM_RUNS = """
 DELETE FROM schedule_run
 WHERE name = %(name)s AND number <= (

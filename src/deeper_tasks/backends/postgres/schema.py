@@ -27,16 +27,25 @@ they have prepared stays good by these rules (docs/decisions/0015):
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import psycopg
 
 from deeper_tasks.backends.migrations import Migration, lacking, migrations_of
 from deeper_tasks.backends.postgres.address import Address
+from deeper_tasks.backends.postgres.codec import Row
 from deeper_tasks.backends.postgres.connections import Connection
-from deeper_tasks.errors import SchemaError
+from deeper_tasks.backends.postgres.refusals import NO_SCHEMA
+from deeper_tasks.errors import BackendError, SchemaError
 
 OLDEST_SERVER = 140_000
 
 LOCK_TIMEOUT = "5s"
+
+_EVENT_TRIGGER = re.compile(r'[\w."]+\(\)')
+"""In the context of an error: the function of an event trigger takes no arguments, and none of ours is so called."""
 
 SELECT_VERSION = "SELECT current_setting('server_version_num')::integer"
 SELECT_ENCODING = "SELECT current_setting('server_encoding')"
@@ -82,10 +91,11 @@ async def migrate(connection: Connection, address: Address) -> tuple[str, ...]:
         await _check_server(connection, address)
         is_new = not await _has_ledger(connection, address)
         steps = await missing(connection, address)
-        if steps or is_new:
-            await cursor.execute(_preamble(address, is_new=is_new))
-        for step in steps:
-            await cursor.execute(f"{step.sql}\n{_noted(step)}")
+        with _refusals_of_event_triggers(address):
+            if steps or is_new:
+                await cursor.execute(_preamble(address, is_new=is_new))
+            for step in steps:
+                await cursor.execute(f"{step.sql}\n{_noted(step)}")
     return tuple(step.name for step in steps)
 
 
@@ -129,6 +139,29 @@ async def make_ready(connection: Connection, address: Address, *, create: bool) 
         ) from error
 
 
+def one_store(rows: Sequence[Row], address: Address) -> str:
+    """
+    Return the id of the store, from the rows of its table.
+
+    Raises:
+        SchemaError: there is none that this user may see, or more than one.
+    """
+    match rows:
+        case [(store,)]:
+            return str(store)
+        case []:
+            raise SchemaError(
+                f"{address!r} has no row in its table 'store': it is a copy that is not complete yet, or row-level "
+                f"security hides it from this user, see 'deeper doctor'"
+            )
+        case _:
+            raise SchemaError(
+                f"{address!r} has {len(rows)} rows in its table 'store', of one store each: it is a copy that was made "
+                f"into a schema with a row of its own; delete the younger one by created_at, and check that the jobs "
+                f"are those of one store"
+            )
+
+
 async def _check_server(connection: Connection, address: Address) -> None:
     [(version,)] = await (await connection.execute(SELECT_VERSION)).fetchall()
     if version < OLDEST_SERVER:
@@ -139,6 +172,26 @@ async def _check_server(connection: Connection, address: Address) -> None:
             f"{address!r} keeps text as {encoding}, in which not every job can be written: "
             f"use a database made with ENCODING 'UTF8' TEMPLATE template0"
         )
+
+
+@contextmanager
+def _refusals_of_event_triggers(address: Address) -> Iterator[None]:
+    """Name the function of an event trigger that fails: it runs within our statements, by our search path."""
+    try:
+        yield
+    except psycopg.Error as error:
+        function = _EVENT_TRIGGER.search(error.diag.context or "")
+        if function is None:
+            raise
+        way_out = (
+            f"it looks for its tables by our search path: ALTER FUNCTION {function[0]} SET search_path = public"
+            if error.sqlstate in NO_SCHEMA
+            else "see to it, or have an administrator disable the event trigger for the migration"
+        )
+        raise BackendError(
+            f"{address!r} refused a migration: {error.diag.message_primary} (function {function[0]}, which an event "
+            f"trigger of this database calls); {way_out}"
+        ) from error
 
 
 async def _has_ledger(connection: Connection, address: Address) -> bool:

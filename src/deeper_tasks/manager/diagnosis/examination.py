@@ -9,7 +9,7 @@ from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError
-from deeper_tasks.manager.diagnosis import clock, damage, jobs, queues, schedules, tasks, workers
+from deeper_tasks.manager.diagnosis import clock, damage, jobs, queues, schedules, tasks, upkeep, workers
 from deeper_tasks.manager.diagnosis.scene import Scene, look_around
 from deeper_tasks.manager.stores import shown_store
 from deeper_tasks.tasks import TaskRegistry
@@ -19,6 +19,7 @@ OnCheck = Callable[[str], None]
 
 _CHECKS: dict[str, Callable[[Scene], list[Finding]]] = {
     "workers": workers.examine,
+    "upkeep": upkeep.examine,
     "queues": queues.examine,
     "jobs": jobs.examine,
     "tasks": tasks.examine,

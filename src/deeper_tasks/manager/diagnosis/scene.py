@@ -27,7 +27,8 @@ class Scene(Struct, frozen=True, kw_only=True):
     """
     What goes on in a store. Not all jobs are here: of the running and of the waiting ones, up to `MOST_READ`.
 
-    `oldest` has the pending job that has been due for longest, by queue; `newest` is the job inserted last.
+    `oldest` has the pending job that has been due for longest, by queue; `next_due` is the first of those that are put
+    off until they are due, `newest` the job inserted last.
     `knowing` says of tasks that jobs wait for, or that recur, which of the workers that told their tasks know them.
     """
 
@@ -38,6 +39,7 @@ class Scene(Struct, frozen=True, kw_only=True):
     oldest: dict[str, Job]
     running: tuple[Job, ...]
     waiting: tuple[Job, ...]
+    next_due: Job | None
     newest: Job | None
     knowing: dict[str, dict[NodeId, bool]] = {}
 
@@ -74,6 +76,7 @@ async def look_around(backend: Backend, *, settings: Settings, registry: TaskReg
         oldest=oldest,
         running=() if is_idle else await find({State.RUNNING}),
         waiting=waiting,
+        next_due=next(iter(() if is_idle else await find({State.SCHEDULED, State.RETRYABLE}, limit=1)), None),
         newest=next(iter(newest.jobs), None),
         knowing=await _knowing(backend, waiting, book) if any(each.is_alive for each in overview.workers) else {},
     )

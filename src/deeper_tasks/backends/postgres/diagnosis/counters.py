@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from deeper_tasks.backends.codes import STATES
 from deeper_tasks.backends.postgres.connections import Connection
+from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 
-COUNT_MOVES = 'SELECT count(*) FROM (SELECT FROM "{schema}".move LIMIT 100000) AS move'
+COUNT_MOVES = """
+SELECT count(*), extract(epoch FROM clock_timestamp() - min(moved_at))::float8
+FROM (SELECT moved_at FROM "{schema}".move LIMIT 100000) AS move
+"""
 # One statement: all of it at one moment.
 RECOUNT = """
 SELECT queue, state, sum(counted), sum(there)::bigint
@@ -25,6 +29,8 @@ ORDER BY queue, state
 """
 
 MANY_MOVES = 50_000
+LONG_BEHIND = 300.0
+"""Seconds that a move may wait to be folded: a worker folds each second."""
 _MOST_NAMED = 5
 _MOST_AT_ONCE = 2**31 - 1
 """The highest number that one move can count."""
@@ -32,13 +38,21 @@ _MOST_AT_ONCE = 2**31 - 1
 
 async def examine(connection: Connection, schema: str, *, deep: bool) -> list[Finding]:
     """Return what is found about the counters; `deep` counts all jobs."""
-    [(moves,)] = await (await connection.execute(COUNT_MOVES.format(schema=schema))).fetchall()
+    [(moves, seconds)] = await (await connection.execute(COUNT_MOVES.format(schema=schema))).fetchall()
     if moves >= MANY_MOVES:
         return [
             warning(
                 "counters",
                 f"they are {moves:,} moves or more behind: statistics take long, because no worker folds them",
                 "run a worker: each of them folds, a few thousand a second",
+            )
+        ]
+    if seconds is not None and seconds >= LONG_BEHIND:
+        return [
+            warning(
+                "counters",
+                f"they have been behind for {readable(seconds)}: statistics are right, and take ever longer",
+                "run a worker: each of them folds; the log of one that runs says once why its folder fails",
             )
         ]
     if deep:

@@ -29,6 +29,22 @@ JOIN pg_class AS class ON class.oid = index.indexrelid
 WHERE class.relnamespace = to_regnamespace(%(quoted)s)::oid
 ORDER BY class.relname
 """
+# A primary key, an index that was chosen in its place, or the whole row.
+SELECT_ODD_TABLES = """
+SELECT class.relname::text, class.relpersistence = 'u',
+    NOT CASE class.relreplident
+        WHEN 'd' THEN EXISTS (SELECT FROM pg_index WHERE indrelid = class.oid AND indisprimary AND indisvalid)
+        WHEN 'i' THEN EXISTS (SELECT FROM pg_index WHERE indrelid = class.oid AND indisreplident AND indisvalid)
+        ELSE class.relreplident = 'f'
+    END,
+    EXISTS (
+        SELECT FROM pg_publication_tables AS published
+        WHERE published.schemaname = %(schema)s AND published.tablename = class.relname
+    )
+FROM pg_class AS class
+WHERE class.relnamespace = to_regnamespace(%(quoted)s)::oid AND class.relkind IN ('r', 'p')
+ORDER BY class.relname
+"""
 
 _MANY_DEAD = 100_000
 _LARGE = 64 * 1024 * 1024
@@ -41,12 +57,37 @@ async def examine(connection: Connection, schema: str) -> list[Finding]:
     names = {"schema": schema, "quoted": f'"{schema}"'}
     tables = await (await connection.execute(SELECT_TABLES, names)).fetchall()
     indexes = await (await connection.execute(SELECT_INDEXES, names)).fetchall()
+    odd = await (await connection.execute(SELECT_ODD_TABLES, names)).fetchall()
     [(size,)] = await (await connection.execute(SELECT_SIZE, names)).fetchall()
     return [
         fine("space", f"the schema {schema!r} takes {size}"),
         *(list(_vacuum(tables, schema)) or [fine("dead rows", f"{sum(row[2] for row in tables):,}")]),
         *(list(_indexes(indexes, schema)) or [fine("indexes", f"{len(indexes)}, all valid")]),
+        *_odd(odd, schema),
     ]
+
+
+def _odd(tables: Iterable[Row], schema: str) -> Iterator[Finding]:
+    """What the schema does not make, and a hand or another program may have changed."""
+    for name, is_unlogged, is_anonymous, is_published in tables:
+        if is_unlogged:
+            yield fault(
+                "durability",
+                f"{schema}.{name} is unlogged: a crash of the server empties it, and a replica does not have it",
+                f'ALTER TABLE "{schema}".{name} SET LOGGED',
+            )
+        if is_anonymous and is_published:
+            yield fault(
+                "replication",
+                f"{schema}.{name} is published and has no replica identity: the server refuses to change its rows",
+                f'give it its primary key back, or: ALTER TABLE "{schema}".{name} REPLICA IDENTITY FULL',
+            )
+        elif is_anonymous:
+            yield warning(
+                "replication",
+                f"{schema}.{name} has no replica identity: in a publication the server would refuse to change its rows",
+                f'give it its primary key back, or: ALTER TABLE "{schema}".{name} REPLICA IDENTITY FULL',
+            )
 
 
 def _vacuum(tables: Iterable[Row], schema: str) -> Iterator[Finding]:

@@ -82,12 +82,20 @@ CREATE TABLE counter (
 
 -- What the counters are behind: appended by the transactions that move jobs, so that none waits for another, and
 -- folded into the counters by the maintainers. NULL before: inserted; NULL after: deleted.
+--
+-- Every table has a primary key: under a publication (logical replication) no row can be deleted that has no identity.
+-- None comes from a sequence: a logical copy lacks the sequences' values, and would give numbers a second time. The moment
+-- keeps the index in the order of the table, in which a scan of all is cheap.
 CREATE TABLE move (
-    queue  text     COLLATE "C" NOT NULL,
-    before smallint,
-    after  smallint,
-    bucket integer  NOT NULL,
-    count  integer  NOT NULL
+    moved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- not a uuid, which asks the system for strong randomness each time
+    salt     bigint      NOT NULL DEFAULT (random() * 9007199254740992)::bigint,
+    queue    text        COLLATE "C" NOT NULL,
+    before   smallint,
+    after    smallint,
+    bucket   integer     NOT NULL,
+    count    integer     NOT NULL,
+    PRIMARY KEY (moved_at, salt)
 ) WITH (
     autovacuum_vacuum_threshold = 1000,
     autovacuum_vacuum_scale_factor = 0,
@@ -138,18 +146,17 @@ CREATE TABLE removed_schedule (
     document text NOT NULL
 );
 
--- The history of the recurring entries: the newest runs of each, in the order of writing.
+-- The history of the recurring entries: the newest runs of each, numbered in the order of writing.
 -- due_at is the due time, fired_at when a worker dealt with it; outcome is a RunOutcome.
 CREATE TABLE schedule_run (
-    number   bigint      NOT NULL PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     name     text        NOT NULL,
+    number   bigint      NOT NULL,
     due_at   timestamptz NOT NULL,
     fired_at timestamptz NOT NULL,
     outcome  text        NOT NULL,
-    job      uuid
+    job      uuid,
+    PRIMARY KEY (name, number)
 );
-
-CREATE INDEX schedule_run_newest ON schedule_run (name, number);
 
 -- The tags in a job's options, each as a JSON string. NULL: it has no options, or they cannot be read.
 CREATE FUNCTION tags_of(_options text) RETURNS text[]

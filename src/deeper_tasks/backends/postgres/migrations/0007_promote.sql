@@ -1,6 +1,5 @@
--- Makes scheduled and retryable jobs that are due pending, the longest due first, and folds what the counters are
--- behind. Answers the queues that have new pending jobs and how many; in the row without a queue, in how many
--- microseconds the next job is due, if there is one.
+-- Makes scheduled and retryable jobs that are due pending, the longest due first. Answers the queues that have new
+-- pending jobs and how many; in the row without a queue, in how many microseconds the next job is due, if there is one.
 CREATE FUNCTION promote(_limit integer, _now timestamptz)
 RETURNS TABLE (queue text, count bigint, next_due_in bigint)
 LANGUAGE plpgsql
@@ -42,8 +41,6 @@ BEGIN
     WHERE job.state IN (1, 5)
     ORDER BY job.scheduled_at, job.id
     LIMIT 1;
-
-    PERFORM fold();
 END;
 $$;
 
@@ -52,17 +49,20 @@ CREATE FUNCTION within_bigint(_sum numeric) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS 'SELECT least(greatest(_sum, -9223372036854775808), 9223372036854775807)::bigint';
 
--- Adds to the counters what they are behind. One at a time: so no two wait for each other.
-CREATE FUNCTION fold() RETURNS void
+-- Adds to the counters what they are behind, one at a time: so no two wait for each other. Answers whether there is more.
+CREATE FUNCTION fold() RETURNS boolean
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
 SET jit = off SET max_parallel_workers_per_gather = 0
 AS $$
 #variable_conflict use_column
+DECLARE
+    _most CONSTANT integer := 10000;
+    _count integer := 0;
 BEGIN
     IF pg_try_advisory_xact_lock(1684366704, -1) THEN
         WITH taken AS (
-            DELETE FROM move WHERE move.ctid = ANY (ARRAY (SELECT move.ctid FROM move LIMIT 10000)) RETURNING move.*
+            DELETE FROM move WHERE move.ctid = ANY (ARRAY (SELECT move.ctid FROM move LIMIT _most)) RETURNING move.*
         ), change AS (
             SELECT taken.queue, taken.before AS state, 0 AS bucket, -taken.count::bigint AS count
             FROM taken WHERE taken.before IS NOT NULL
@@ -70,13 +70,17 @@ BEGIN
             SELECT taken.queue, taken.after, 0, taken.count FROM taken WHERE taken.after IS NOT NULL
             UNION ALL
             SELECT taken.queue, taken.after, taken.bucket, taken.count FROM taken WHERE taken.after >= 6
+        ), folded AS (
+            INSERT INTO counter (queue, state, bucket, count)
+            SELECT change.queue, change.state, change.bucket, sum(change.count)
+            FROM change
+            GROUP BY change.queue, change.state, change.bucket
+            HAVING sum(change.count) <> 0
+            ON CONFLICT (queue, state, bucket) DO UPDATE
+            SET count = within_bigint(counter.count::numeric + excluded.count)
         )
-        INSERT INTO counter (queue, state, bucket, count)
-        SELECT change.queue, change.state, change.bucket, sum(change.count)
-        FROM change
-        GROUP BY change.queue, change.state, change.bucket
-        HAVING sum(change.count) <> 0
-        ON CONFLICT (queue, state, bucket) DO UPDATE SET count = within_bigint(counter.count::numeric + excluded.count);
+        SELECT count(*) INTO _count FROM taken;
     END IF;
+    RETURN _count = _most;
 END;
 $$;

@@ -1,0 +1,36 @@
+"""The upkeep: whether living workers do what keeps the store in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from deeper_tasks.domain.durations import readable
+from deeper_tasks.domain.finding import Finding, fault, fine
+from deeper_tasks.manager.diagnosis.scene import Scene
+
+_CHECK = "upkeep"
+_TOLERATED = timedelta(seconds=30)
+"""How long after its time a step of upkeep may come, however busy the store is."""
+
+
+def examine(scene: Scene) -> list[Finding]:
+    """Return what is found about the upkeep. Without a worker there is none, which the check of the workers says."""
+    if not any(worker.is_alive for worker in scene.overview.workers):
+        return []
+    return list(_left_undone(scene)) or [fine(_CHECK, "what is due becomes pending, and what has expired ends")]
+
+
+def _left_undone(scene: Scene) -> Iterator[Finding]:
+    remedy = "the log of each worker says once why its {} fails; mend that, or restart the workers"
+    job = scene.next_due
+    if job is not None and not job.damage and scene.now - job.scheduled_at > _TOLERATED:
+        late = readable(scene.now - job.scheduled_at)
+        told = f"{job.id} ({job.task}) has been due for {late} and is still {job.state}, though a worker is alive"
+        yield fault(_CHECK, told, remedy.format("promoter"), subject=job.id)
+    limits = [(job.expires_at, job) for job in scene.waiting if job.expires_at is not None and not job.damage]
+    expires_at, job = min(limits, key=lambda each: each[0], default=(scene.now, None))
+    if job is not None and scene.now - expires_at > _TOLERATED:
+        late = readable(scene.now - expires_at)
+        told = f"{job.id} ({job.task}) expired {late} ago and is still {job.state}, though a worker is alive"
+        yield fault(_CHECK, told, remedy.format("expirer"), subject=job.id)
