@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proofs.production import (
+    comebacks,
     file_names,
     group_mates,
     hidden_processes,
@@ -21,4 +22,5 @@ SITUATIONS: tuple[Situation, ...] = (
     process_1.SITUATION,
     *hidden_processes.SITUATIONS,
     *like_machines.SITUATIONS,
+    *comebacks.SITUATIONS,
 )

@@ -22,6 +22,7 @@ _SETTINGS = {
     # Who may connect is the business of the PostgreSQL behind; `any` needs the user of the pool below.
     "auth_type": "any",
 }
+_UP = "process up"
 
 
 def pgbouncer_program() -> str | None:
@@ -54,23 +55,34 @@ class PgBouncer:
 
     def close(self) -> None:
         """Stop the pooler, breaking off its connections, and remove all that it made; may be called twice."""
-        self._kill()
+        self.stop()
         self._lifeline.close()
 
-    def _kill(self) -> None:
+    def stop(self) -> None:
+        """Kill the pooler, which breaks its connections off."""
         if self._process is not None:
             self._process.kill()
             self._lifeline.wait(self._process, seconds=PATIENCE)
             self._process = None
 
+    def start(self) -> None:
+        """Start the pooler again, on the port it had, and return when it accepts connections."""
+        before = self.log.count(_UP)
+        self._process = self._lifeline.start([pgbouncer_program(), self._configuration], log=self._log)
+        wait_for(lambda: self.log.count(_UP) > before, "PgBouncer that starts again")
+
+    @property
+    def _configuration(self) -> Path:
+        return self._lifeline.folder / "pgbouncer.ini"
+
     def _try_a_port(self, url: str) -> bool:
         port = free_port()
         self.url = at_port(url, port)
         self._process = self._lifeline.start([pgbouncer_program(), self._write_configuration(url, port)], log=self._log)
-        wait_for(lambda: "process up" in self.log or self._process.poll() is not None, "PgBouncer that is up")
+        wait_for(lambda: _UP in self.log or self._process.poll() is not None, "PgBouncer that is up")
         if self._process.poll() is None:
             return True
-        self._kill()
+        self.stop()
         if "Address already in use" in self.log:
             return False
         raise RuntimeError(f"PgBouncer did not start: {self.log}")
@@ -86,7 +98,7 @@ class PgBouncer:
             "[pgbouncer]",
             *(f"{name} = {value}" for name, value in settings.items()),
         ]
-        file = self._lifeline.folder / "pgbouncer.ini"
+        file = self._configuration
         file.write_text("\n".join(lines))
         file.chmod(0o644)  # for the user that it runs as; nobody else may enter the folder
         return file

@@ -659,7 +659,11 @@ class Backend(Protocol):
         """
         Yield hints until the iterator or the backend is closed.
 
-        It listens from the first `anext` on. In a store without hints it ends at once.
+        It listens from the first `anext` on. In a store without hints it ends at once. One
+        that may have missed hints begins with one of each topic that has no subject: it means all.
+
+        Raises:
+            BackendUnavailableError: the connection that hears hints was lost, or there is none.
         """
 
 

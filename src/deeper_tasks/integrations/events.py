@@ -375,13 +375,13 @@ class StoreMade(Event, frozen=True, kw_only=True):
 
 
 class StoreUnavailable(Event, frozen=True, kw_only=True):
-    """The store does not answer a part of this worker. Told once, not at every try."""
+    """The store does not answer a part of this process that tries again. Told once, not at every try."""
 
     error: str
 
 
 class StoreRecovered(Event, frozen=True, kw_only=True):
-    """The store answers all parts of this worker again, and has for a while. It did not for `after`."""
+    """The store answers all parts of this process again, and has for a while. It did not for `after`."""
 
     after: timedelta
 

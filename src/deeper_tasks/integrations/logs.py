@@ -309,6 +309,7 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
     events.JobReleased: (INFO, lambda e: f"job released ({e.reason}): {_job(e)}"),
     events.JobCancelled: (INFO, lambda e: f"cancelled{', ' + e.reason if e.reason else ''}: {_job(e)}"),
     events.JobRescheduled: (INFO, _rescheduled),
+    events.StoreRecovered: (INFO, lambda e: f"the store answers again, after {readable(e.after)}"),
     events.QueuePaused: (INFO, lambda e: f"queue {e.queue!r} was paused"),
     events.QueueResumed: (INFO, lambda e: f"queue {e.queue!r} was resumed"),
     events.ScheduleFired: (INFO, _fired),
@@ -366,7 +367,7 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
         lambda e: f"the event loop turns again, it was blocked for {readable(e.after)} by {_culprit(e)}",
     ),
     events.StoreMade: (WARNING, _store_made),
-    events.StoreRecovered: (WARNING, lambda e: f"the store answers again, after {readable(e.after)}"),
+    events.StoreUnavailable: (WARNING, lambda e: f"the store does not answer, trying again: {e.error}"),
     events.JobFailed: (ERROR, lambda e: f"failed, no retry can mend it: {_job(e)}: {_error(e.error)}"),
     events.JobExpired: (ERROR, lambda e: f"failed, it expired before it was started: {_job(e)}"),
     events.JobDiscarded: (
@@ -378,6 +379,5 @@ _ENTRIES: dict[type[Event], tuple[int, Phrase]] = {
         lambda e: f"worker {e.node} is stuck, {e.reason}; it claims no more and ends, for another to take its place",
     ),
     events.NodeLost: (ERROR, lambda e: f"worker {e.node} was taken for dead; it registers anew"),
-    events.StoreUnavailable: (ERROR, lambda e: f"the store does not answer, trying again: {e.error}"),
 }
 """The level of each event and its sentence."""

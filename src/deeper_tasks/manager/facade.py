@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from types import ModuleType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
+from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import Backend, JobQuery, Located, Retention, Scripting
 from deeper_tasks.config import Settings, redacted
 from deeper_tasks.domain.damage import described
@@ -74,6 +75,7 @@ R = TypeVar("R")
 WorkerName = ModuleType | type | str | Task[..., Any]
 """Where a task's function lives: its module or class, a dotted name of one, or the task itself."""
 
+_NAME = "manager"
 _FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.25
 _PATIENCE = 1.0
 """Seconds for which a wait that was too long already asks what the job waits for."""
@@ -763,8 +765,13 @@ class Facade(ManagerHabits, ABC):
         url = self.settings.url if self.settings.enabled else "noop://"
         store = name or (shown_store(url, self.backend) if backend is None else type(backend).__name__)
         self._terms = terms_of(self.backend, self.settings, store=store)
+        self.availability = Availability(bus=self.events)
         self._producer = Producer(
-            backend=self.backend, settings=self.settings, bus=self.events, check=self._terms.check
+            backend=self.backend,
+            settings=self.settings,
+            bus=self.events,
+            check=self._terms.check,
+            availability=self.availability,
         )
         self._planner = Planner(backend=self.backend, jobs=self._producer.jobs, bus=self.events)
         self._operator = Operator(backend=self.backend, bus=self.events)
@@ -817,6 +824,7 @@ class Facade(ManagerHabits, ABC):
         if os.getpid() != self._pid:
             # Before anybody may think it done: another thread of the parent may have held what is renewed here.
             self._producer.survive_fork()
+            self.availability.survive_fork()
             self._pid = os.getpid()
         if self._is_open:
             return
@@ -856,6 +864,7 @@ class Facade(ManagerHabits, ABC):
     async def _get(self, task_id: str) -> Job:
         job_id = await self._checked(task_id)
         job = await self.backend.get(job_id)
+        self.availability.mark_working(by=_NAME)
         if job is None:
             raise JobNotFoundError(f"no job has the id {task_id!r}; it may have been cleaned up")
         return job

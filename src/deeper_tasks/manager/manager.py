@@ -283,6 +283,7 @@ class BackgroundTaskManager(Facade):
             hooks=self._hooks,
             home=self._home,
             redactor=self.redactor,
+            availability=self.availability,
             declare=lambda: self.declare_recurring_tasks(queues=settings.queues),
         )
         warn_without_init()

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.hints import hints_of
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.config import Settings
@@ -20,6 +21,7 @@ from deeper_tasks.manager.jobs import AnyTask, Check, JobFactory
 from deeper_tasks.manager.progress import Tally
 from deeper_tasks.tasks import JobRequest, TaskCall, TaskId, joined_connection
 
+_NAME = "producer"
 _COUNTED_AT_ONCE = 1_000
 """Jobs in one transaction, where the caller is told how many there are so far."""
 
@@ -27,9 +29,12 @@ _COUNTED_AT_ONCE = 1_000
 class Producer:
     """Turns calls into jobs and inserts them."""
 
-    def __init__(self, *, backend: Backend, settings: Settings, bus: EventBus, check: Check) -> None:
+    def __init__(
+        self, *, backend: Backend, settings: Settings, bus: EventBus, check: Check, availability: Availability
+    ) -> None:
         self._backend = backend
         self._bus = bus
+        self._availability = availability
         self.jobs = JobFactory(settings, check=check)
         self._commits = CommitWatch(backend)
 
@@ -112,6 +117,8 @@ class Producer:
             # In a transactional task of this manager all that it enqueues is a part of its transaction.
             connection = joined_connection(self._bus)
         answers = await self._backend.insert(jobs, atomic=atomic, connection=connection)
+        if self._availability.is_away:
+            self._availability.mark_working(by=_NAME)
         if connection is None or not self._backend.capabilities.has_transactions:
             await self._tell(jobs, answers)
         else:

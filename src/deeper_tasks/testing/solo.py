@@ -13,6 +13,7 @@ from typing import Self
 import msgspec
 from msgspec import Struct
 
+from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, SortKey
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.ids import ClaimToken, JobId
@@ -153,6 +154,7 @@ class SoloWorker:
         self._beats: set[asyncio.Task[None]] = set()
         self._listener = Listener(
             backend=store,
+            availability=Availability(bus=self._bus, monotonic=clock.monotonic),
             clock=clock,
             on_jobs=lambda _: None,
             on_control=self._beat_soon,

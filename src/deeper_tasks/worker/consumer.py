@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from datetime import timedelta
 
+from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import Backend, Claim
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob
@@ -20,7 +21,6 @@ from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.base_context import BaseContext
 from deeper_tasks.worker.clock import Clock
-from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.pace import Pace
 from deeper_tasks.worker.settings import WorkerSettings
@@ -60,7 +60,7 @@ class Consumer:
         settings: WorkerSettings,
         backend: Backend,
         clock: Clock,
-        health: StoreHealth,
+        availability: Availability,
         membership: Membership,
         settler: Settler,
         run: Run,
@@ -81,7 +81,7 @@ class Consumer:
         self._poll_interval = settings.poll_interval
         self._backend = backend
         self._clock = clock
-        self._health = health
+        self._availability = availability
         self._membership = membership
         self._settler = settler
         self._run = run
@@ -207,7 +207,7 @@ class Consumer:
             )
         finally:
             self._is_claiming = False
-        self._health.mark_working(by=self.name)
+        self._availability.mark_working(by=self.name)
         self._unanswered = None
         if claim.jobs:
             self._served_last = claim.jobs[-1].queue

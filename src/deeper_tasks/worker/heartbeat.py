@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from deeper_tasks.aside import run_aside
+from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import Backend, Beat
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.errors import BackendUnavailableError, NodeLostError
@@ -19,10 +20,12 @@ from deeper_tasks.worker.settings import WorkerSettings
 
 _logger = logging.getLogger("deeper_tasks")
 
+_NAME = "heartbeat"
+
 
 class Heartbeat:
     """
-    Beats every `heartbeat`, and at once when asked to, in an event loop of its own.
+    Beats every `heartbeat`, at once when asked to and when the store is back, in an event loop of its own.
 
     The answers are handed to the worker's loop: `on_beat` with the store's
     answer, `on_lost` with the node that was taken for dead.
@@ -34,6 +37,7 @@ class Heartbeat:
         backend: Backend,
         membership: Membership,
         settings: WorkerSettings,
+        availability: Availability,
         busy: Callable[[], int],
         on_beat: Callable[[NodeId, Beat], None],
         on_lost: Callable[[NodeId], None],
@@ -41,6 +45,7 @@ class Heartbeat:
         self._backend = backend
         self._membership = membership
         self._interval = settings.heartbeat.total_seconds()
+        self._availability = availability
         self._busy = busy
         self._on_beat = on_beat
         self._on_lost = on_lost
@@ -80,11 +85,16 @@ class Heartbeat:
         self._pulsing = asyncio.create_task(pulse.run())
         while not self._is_stopping:
             self._awake.clear()
-            await self._beat()
-            if not self._is_stopping:
+            is_away = await self._beat()
+            if self._is_stopping:
+                continue
+            if is_away:
+                await self._availability.pause(self._clock.sleep, until=self._awake)
+            else:
                 await self._clock.sleep(self._interval, until=self._awake)
 
-    async def _beat(self) -> None:
+    async def _beat(self) -> bool:
+        """Give a sign of life; returns whether the store is away."""
         node = self._membership.node_id
         # Before it is sent: whoever is stopped while it is under way does not know how old the answer is.
         at = self._membership.now()
@@ -92,9 +102,9 @@ class Heartbeat:
             beat = await self._backend.beat(node, busy=self._busy())
         except NodeLostError:
             self._tell(self._on_lost, node)
-        except BackendUnavailableError:
-            # The roles report it; here only the next beat counts.
-            return
+        except BackendUnavailableError as error:
+            self._availability.mark_failing(error, by=_NAME)
+            return True
         except (Exception, asyncio.CancelledError):
             # Without a beat this worker would be taken for dead while it runs jobs. Nothing cancels this thread's
             # task: a cancellation is of something that the store waited for.
@@ -102,7 +112,9 @@ class Heartbeat:
                 _logger.exception("a heartbeat met an unexpected error; the next one follows")
         else:
             self._membership.confirm(at)
+            self._availability.mark_working(by=_NAME)
             self._tell(self._on_beat, node, beat)
+        return False
 
     def _tell(self, callback: Callable[..., None], *values: object) -> None:
         with suppress(RuntimeError):

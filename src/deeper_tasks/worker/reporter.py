@@ -11,18 +11,21 @@ from contextlib import suppress
 
 import msgspec
 
+from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob, Progress
 from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.domain.settlement import Report
 from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.forks import is_copy_of
 from deeper_tasks.worker.redaction import Redaction
 
 _logger = logging.getLogger("deeper_tasks")
 
+_NAME = "reporter"
 _PAUSE = 0.1
 """Seconds between writes of progress: often enough to watch, seldom enough to cost nothing."""
 
@@ -41,9 +44,11 @@ class Reporter:
         clock: Clock,
         token_of: Callable[[JobId], ClaimToken | None],
         redaction: Redaction | None = None,
+        availability: Availability | None = None,
     ) -> None:
         self._backend = backend
         self._redaction = redaction or Redaction(Redactor())
+        self._availability = availability or Availability(bus=EventBus(), monotonic=clock.monotonic)
         self._clock = clock
         self._token_of = token_of
         self._loop = asyncio.get_running_loop()
@@ -99,6 +104,9 @@ class Reporter:
         while True:
             await self._awake.wait()
             self._awake.clear()
+            if self._availability.is_away:
+                # They gather meanwhile: a job that reports all the time does not ask the store as often.
+                await self._availability.pause(self._clock.sleep, until=asyncio.Event())
             news, self._news = self._news, {}
             for job_id in self._kept & news.keys():
                 self._news[job_id] = news.pop(job_id)
@@ -122,7 +130,11 @@ class Reporter:
     async def _write(self, reports: list[Report]) -> None:
         try:
             await self._backend.report(reports)
+            self._availability.mark_working(by=_NAME)
         except BackendUnavailableError as error:
+            self._availability.mark_failing(error, by=_NAME)
+            # The next ones may never come.
+            self._availability.mark_idle(by=_NAME)
             with suppress(BaseException):
                 _logger.debug("news of %d jobs were not written: %s", len(reports), error)
         except Exception as error:  # noqa: BLE001 - whatever the store refuses, the others' news must go through

@@ -10,9 +10,9 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Protocol
 
+from deeper_tasks.backends.availability import Availability
 from deeper_tasks.errors import BackendUnavailableError, NodeLostError
 from deeper_tasks.worker.clock import Clock
-from deeper_tasks.worker.health import StoreHealth
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -32,9 +32,9 @@ class RoleLoop:
     """
     Gives a role its turns until stopped.
 
-    A store that is gone makes the turns come with growing pauses, which end for
-    all roles when one finds it back. An error of our own is logged, and does not
-    end the loop. A role that does not ask the store something in every turn
+    While the store is away the role waits for its turn to ask, or for an answer to
+    any part of the process. An error of our own is logged, makes growing pauses, and
+    does not end the loop. A role that does not ask the store something in every turn
     says itself when it was answered.
 
     The pause after a wake-up, and the first, is cut short by chance: else all roles
@@ -48,14 +48,14 @@ class RoleLoop:
         role: Role,
         *,
         clock: Clock,
-        health: StoreHealth,
+        availability: Availability,
         on_lost: Callable[[], Awaitable[None]],
         always_asks: bool = True,
     ) -> None:
         self.name = name
         self._role = role
         self._clock = clock
-        self._health = health
+        self._availability = availability
         self._on_lost = on_lost
         self._always_asks = always_asks
         self._awake = asyncio.Event()
@@ -64,7 +64,6 @@ class RoleLoop:
         self._failures = 0
         self._told: str | None = None
         self._is_in_step = True
-        health.on_back(self._wake_if_failing)
 
     @property
     def is_working(self) -> bool:
@@ -87,20 +86,20 @@ class RoleLoop:
                 if self._told is not None:
                     self._tell_of_recovery()
                 if self._always_asks:
-                    self._health.mark_working(by=self.name)
+                    self._availability.mark_working(by=self.name)
                 else:
-                    self._health.mark_idle(by=self.name)
+                    self._availability.mark_idle(by=self.name)
             except NodeLostError:
                 await self._on_lost()
                 pause = 0.0
             except BackendUnavailableError as error:
-                self._health.mark_failing(error, by=self.name)
-                pause = self._next_backoff()
+                self._availability.mark_failing(error, by=self.name)
+                pause = None
             except Exception as error:  # noqa: BLE001 - it is logged
                 self._tell(error)
                 pause = self._next_backoff()
             self._turn_began, self._is_succeeding = None, has_succeeded
-            await self._clock.sleep(pause, until=self._awake)
+            await self._rest(pause)
             self._is_in_step |= self._awake.is_set()
 
     def _tell(self, error: Exception) -> None:
@@ -121,6 +120,13 @@ class RoleLoop:
         with suppress(BaseException):
             _logger.info("the %s works again", self.name)
 
+    async def _rest(self, pause: float | None) -> None:
+        """Sleep until the next turn; None: until the store is worth another try."""
+        if pause is None:
+            await self._availability.pause(self._clock.sleep, until=self._awake)
+        else:
+            await self._clock.sleep(pause, until=self._awake)
+
     def _out_of_step(self, pause: float) -> float:
         if not (self._is_in_step and pause):
             return pause
@@ -129,11 +135,7 @@ class RoleLoop:
 
     def _next_backoff(self) -> float:
         self._failures += 1
-        return backoff(self._failures)
-
-    def _wake_if_failing(self) -> None:
-        if self._failures:
-            self.wake()
+        return backoff(self._failures) * (1 - self._clock.random() / 2)
 
 
 async def keep_running(name: str, run: Callable[[], Awaitable[None]], *, clock: Clock) -> None:
@@ -159,5 +161,5 @@ def _tell_of_end(name: str, error: BaseException) -> None:
 
 
 def backoff(failures: int) -> float:
-    """Return the pause in seconds after so many failures in a row."""
+    """Return the longest pause in seconds after so many failures in a row."""
     return min(_SHORTEST_BACKOFF * 2.0 ** min(failures - 1, 16), _LONGEST_BACKOFF)

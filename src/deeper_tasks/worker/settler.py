@@ -11,6 +11,7 @@ from itertools import islice
 
 from msgspec.structs import replace
 
+from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport
@@ -19,9 +20,7 @@ from deeper_tasks.domain.settlement import End, MovedJob, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.worker.clock import Clock
-from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.redaction import Redaction
-from deeper_tasks.worker.role import backoff
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -58,14 +57,14 @@ class Settler:
         *,
         backend: Backend,
         clock: Clock,
-        health: StoreHealth,
+        availability: Availability,
         on_settled: OnSettled,
         on_stray_ended: OnStrayEnded | None = None,
         redaction: Redaction | None = None,
     ) -> None:
         self._backend = backend
         self._clock = clock
-        self._health = health
+        self._availability = availability
         self._on_settled = on_settled
         self._on_stray_ended = on_stray_ended
         self._redaction = redaction or Redaction(Redactor())
@@ -76,7 +75,6 @@ class Settler:
         self._idle = asyncio.Event()
         self._idle.set()
         self._back = asyncio.Event()
-        health.on_back(self._back.set)
 
     @property
     def unsettled(self) -> int:
@@ -115,22 +113,19 @@ class Settler:
 
     async def run(self) -> None:
         """Write until cancelled."""
-        failures = 0
         while True:
             batch = await self._next_batch()
             try:
                 await self._write(batch)
-                self._health.mark_working(by=_NAME)
-                failures = 0
+                self._availability.mark_working(by=_NAME)
             except BackendUnavailableError as error:
                 # Written perhaps; where the error names jobs, all the others were.
                 self._repeats |= _attempts(item for item in batch if item[1].id not in error.job_ids)
                 if self._set_aside(frozenset(error.job_ids)):
                     continue
-                self._health.mark_failing(error, by=_NAME)
-                failures += 1
+                self._availability.mark_failing(error, by=_NAME)
                 self._back.clear()
-                await self._clock.sleep(backoff(failures), until=self._back)
+                await self._availability.pause(self._clock.sleep, until=self._back)
             except Exception:
                 with suppress(BaseException):
                     _logger.exception("%d settlements were refused as a whole; each is tried by itself", len(batch))

@@ -65,7 +65,9 @@ class Transactions:
                 error,
                 extra={"job_id": call.job.id},
             )
-            return call.released("no transaction could be begun", delay=_AFTER_A_FAULT)
+            # Of a store that is away the job is given back when that is over, and may start at once.
+            delay = _AFTER_A_FAULT if await self._answers() else timedelta(0)
+            return call.released("no transaction could be begun", delay=delay)
         if transaction is None:
             return verdict.unbegun(call, attempt)
         try:
@@ -79,6 +81,14 @@ class Transactions:
         finally:
             await transaction.rollback()
             self._reporter.go_on(call.job.id)
+
+    async def _answers(self) -> bool:
+        """Whether the store answers, though it begins no transaction."""
+        try:
+            await self._backend.queues()
+        except BackendUnavailableError:
+            return False
+        return True
 
     async def _begin(self, backend: Transacting, attempt: Attempt, call: Call) -> JobTransaction | None:
         """Wait for the transaction; None: the attempt was told to stop meanwhile."""

@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 
+from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import Backend, Beat, Folding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.queue_patterns import ServedQueues, is_pattern
@@ -39,7 +40,6 @@ from deeper_tasks.worker.executors.nursery import Nursery
 from deeper_tasks.worker.executors.process import ProcessExecutor
 from deeper_tasks.worker.executors.thread import ThreadExecutor
 from deeper_tasks.worker.exits import owns_process
-from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.heartbeat import Heartbeat
 from deeper_tasks.worker.home import Home, no_home
 from deeper_tasks.worker.hook_names import names_of
@@ -56,7 +56,7 @@ from deeper_tasks.worker.pulse import TellPulse
 from deeper_tasks.worker.quarantine import Quarantine
 from deeper_tasks.worker.redaction import Redaction
 from deeper_tasks.worker.reporter import Reporter
-from deeper_tasks.worker.role import Role, RoleLoop, backoff, keep_running
+from deeper_tasks.worker.role import Role, RoleLoop, keep_running
 from deeper_tasks.worker.runner import Runner
 from deeper_tasks.worker.scheduler import Declare, Scheduler
 from deeper_tasks.worker.settings import WorkerSettings
@@ -96,6 +96,7 @@ class Worker:
         declare: Declare | None = None,
         home: Callable[[], Home] = no_home,
         redactor: Redactor | None = None,
+        availability: Availability | None = None,
     ) -> None:
         redactor = redactor or Redactor()
         redaction = Redaction(redactor)
@@ -107,17 +108,25 @@ class Worker:
         self._clock = clock or SystemClock()
         self._base = BaseContext()
         self._hooks = HookRun(hooks or Hooks(), clock=self._clock)
-        self._health = StoreHealth(bus=bus, clock=self._clock)
+        self._availability = availability or Availability(
+            bus=bus, monotonic=self._clock.monotonic, random=self._clock.random
+        )
         self._membership = Membership(backend=backend, settings=settings, tasks=registry.names)
         self._settler = Settler(
             backend=backend,
             clock=self._clock,
-            health=self._health,
+            availability=self._availability,
             on_settled=self._on_settled,
             on_stray_ended=partial(announce_end, bus),
             redaction=redaction,
         )
-        self._reporter = Reporter(backend=backend, clock=self._clock, token_of=self._token_of, redaction=redaction)
+        self._reporter = Reporter(
+            backend=backend,
+            clock=self._clock,
+            token_of=self._token_of,
+            redaction=redaction,
+            availability=self._availability,
+        )
         self._stuck_slots = StuckSlots(
             settings=settings, running=self._running, clock=self._clock, bus=bus, on_stuck=self._on_stuck
         )
@@ -175,6 +184,7 @@ class Worker:
             backend=backend,
             membership=self._membership,
             settings=settings,
+            availability=self._availability,
             busy=lambda: self.busy,
             on_beat=self._on_beat,
             on_lost=self._on_beat_refused,
@@ -188,6 +198,7 @@ class Worker:
         self._vital = (*consuming, self._loops["promoter"])
         self._listener = Listener(
             backend=backend,
+            availability=self._availability,
             clock=self._clock,
             on_jobs=self._on_jobs,
             on_control=self._heartbeat.beat_now,
@@ -195,6 +206,7 @@ class Worker:
         )
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
+        self._may_join = asyncio.Event()
         self._losing: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
         self._told: set[JobId] = set()
@@ -241,6 +253,7 @@ class Worker:
         if self._stopping.is_set():
             self._hurrying.set()
         self._stopping.set()
+        self._may_join.set()
 
     def note_signal(self) -> None:
         """
@@ -329,6 +342,8 @@ class Worker:
         served: ServedQueues | None = None
         while queues and served is None and self._backend.capabilities.runs_jobs:
             await self._clock.sleep(self._settings.poll_interval.total_seconds(), until=asyncio.Event())
+            if self._availability.is_away:
+                continue
             with suppress(BackendUnavailableError):
                 served = await served_by_living(self._backend, lease=self._settings.lease)
         queues = [] if served is None else unserved(queues, served=served)
@@ -441,8 +456,6 @@ class Worker:
             self._loops["promoter"].wake()
 
     def _on_beat(self, node: NodeId, beat: Beat) -> None:
-        # Its thread goes on asking at the same pace, whatever the pauses here have grown to.
-        self._health.mark_working(by="heartbeat")
         if node != self.node_id:
             return
         if beat.paused:
@@ -499,16 +512,15 @@ class Worker:
         self._losing = None
 
     async def _join(self, *, anew: bool = False) -> None:
-        failures = 0
         while not self._stopping.is_set():
             try:
                 await (self._membership.join_anew() if anew else self._membership.join())
             except BackendUnavailableError as error:
-                self._health.mark_failing(error, by="membership")
-                failures += 1
-                await self._clock.sleep(backoff(failures), until=self._stopping)
+                self._availability.mark_failing(error, by="membership")
+                self._may_join.clear()
+                await self._availability.pause(self._clock.sleep, until=self._may_join)
             else:
-                self._health.mark_working(by="membership")
+                self._availability.mark_working(by="membership")
                 return
 
     def _on_stuck(self, reason: str) -> None:
@@ -572,7 +584,7 @@ class Worker:
             settings=self._settings,
             backend=self._backend,
             clock=self._clock,
-            health=self._health,
+            availability=self._availability,
             membership=self._membership,
             settler=self._settler,
             run=self._runner.run,
@@ -608,5 +620,10 @@ class Worker:
 
     def _add(self, name: str, role: Role, *, always_asks: bool = True) -> None:
         self._loops[name] = RoleLoop(
-            name, role, clock=self._clock, health=self._health, on_lost=self._on_lost, always_asks=always_asks
+            name,
+            role,
+            clock=self._clock,
+            availability=self._availability,
+            on_lost=self._on_lost,
+            always_asks=always_asks,
         )

@@ -217,7 +217,7 @@ LEVELS = [
         WARNING,
         "the event loop turns again, it was blocked for 1 s by the job shop.send id (queue 'emails', attempt 2)",
     ),
-    (events.StoreRecovered(after=SECOND), WARNING, "the store answers again, after 1 s"),
+    (events.StoreRecovered(after=SECOND), INFO, "the store answers again, after 1 s"),
     (
         events.JobFailed(**JOB, error=ERROR_REPORT),
         ERROR,
@@ -259,7 +259,7 @@ LEVELS = [
         ),
     ),
     (events.NodeLost(node="n1"), ERROR, "worker n1 was taken for dead; it registers anew"),
-    (events.StoreUnavailable(error="gone"), ERROR, "the store does not answer, trying again: gone"),
+    (events.StoreUnavailable(error="gone"), WARNING, "the store does not answer, trying again: gone"),
 ]
 
 

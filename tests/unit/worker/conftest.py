@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.memory import MemoryBackend
 from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.domain.job import JobOptions
@@ -19,7 +20,6 @@ from deeper_tasks.worker.deadlines import Deadlines
 from deeper_tasks.worker.executors.coroutine import CoroutineExecutor
 from deeper_tasks.worker.executors.process import ProcessExecutor
 from deeper_tasks.worker.executors.thread import ThreadExecutor
-from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.reporter import Reporter
 from deeper_tasks.worker.runner import Runner
 from deeper_tasks.worker.settings import WorkerSettings
@@ -87,7 +87,7 @@ class Bench:
         self.attempts = {}
         self.ignored = []
         self.middleware = []
-        self.health = StoreHealth(bus=self.bus, clock=clock)
+        self.availability = Availability(bus=self.bus, monotonic=clock.monotonic, random=clock.random)
         self.reporter = Reporter(backend=backend, clock=clock, token_of=self._token_of)
         self.deadlines = Deadlines(
             running=lambda: list(self.attempts.values()), clock=clock, on_ignored=self.ignored.append

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import QueueSettings
 from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.settlement import End, Settlement
@@ -17,7 +18,6 @@ from deeper_tasks.tasks import CurrentJob
 from deeper_tasks.testing.conformance.scene import NOW, join, put_many, rescue_all, take
 from deeper_tasks.worker.base_context import BaseContext
 from deeper_tasks.worker.consumer import Consumer
-from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.settler import MOST_UNSETTLED, Settler
@@ -36,11 +36,11 @@ class Stage:
         self.settings = WorkerSettings(queues={"default": slots}, prefetch=timedelta(milliseconds=50))
         self.membership = Membership(backend=backend, settings=self.settings)
         self.told = []
-        self.health = StoreHealth(bus=EventBus(), clock=clock)
+        self.availability = Availability(bus=EventBus(), monotonic=clock.monotonic, random=clock.random)
         self.settler = Settler(
             backend=backend,
             clock=clock,
-            health=self.health,
+            availability=self.availability,
             on_settled=lambda answered: self.told.extend((job.id, state) for job, _, state in answered),
         )
         self.started = []
@@ -60,7 +60,7 @@ class Stage:
             settings=self.settings,
             backend=backend,
             clock=clock,
-            health=self.health,
+            availability=self.availability,
             membership=self.membership,
             settler=self.settler,
             run=self.run,
@@ -162,13 +162,13 @@ async def test_it_does_not_claim_while_all_slots_are_taken(stage, flaky, clock):
 
 async def test_a_turn_that_asks_the_store_nothing_does_not_say_that_it_works(stage, flaky, clock):
     await put_many(flaky, 2)
-    stage.health.mark_failing(BackendUnavailableError("gone"), by=stage.consumer.name)
+    stage.availability.mark_failing(BackendUnavailableError("gone"), by=stage.consumer.name)
     await stage.consumer.turn()
-    assert stage.health.is_working
+    assert stage.availability.is_working
     await clock.settle()
-    stage.health.mark_failing(BackendUnavailableError("gone"), by=stage.consumer.name)
+    stage.availability.mark_failing(BackendUnavailableError("gone"), by=stage.consumer.name)
     await stage.consumer.turn()
-    assert not stage.health.is_working
+    assert not stage.availability.is_working
 
 
 async def test_it_asks_for_a_turn_when_a_slot_becomes_free_and_there_may_be_more(stage, flaky, clock):

@@ -6,7 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import JobFilter
+from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.testing.conformance.scene import node_record, put, rescue_all
 from deeper_tasks.worker.heartbeat import Heartbeat
 from deeper_tasks.worker.membership import Membership
@@ -21,10 +23,12 @@ class Beating:
         self.beats = asyncio.Queue()
         self.lost = asyncio.Queue()
         self.busy = 0
+        self.availability = Availability(bus=EventBus())
         self.heartbeat = Heartbeat(
             backend=backend,
             membership=self.membership,
             settings=settings,
+            availability=self.availability,
             busy=lambda: self.busy,
             on_beat=lambda *beat: self.beats.put_nowait(beat),
             on_lost=self.lost.put_nowait,

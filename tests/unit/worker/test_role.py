@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
+from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import Notification, Topic
 from deeper_tasks.errors import BackendError, BackendUnavailableError, NodeLostError
 from deeper_tasks.integrations.events import EventBus, StoreRecovered, StoreUnavailable
 from deeper_tasks.worker.clock import SystemClock
-from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.listener import Listener
 from deeper_tasks.worker.role import RoleLoop, backoff, keep_running
 
@@ -38,19 +38,19 @@ async def play(clock):
     bus = EventBus()
     heard = []
     bus.subscribe(heard.append)
-    health = StoreHealth(bus=bus, clock=clock)
+    availability = Availability(bus=bus, monotonic=clock.monotonic, random=clock.random)
 
     async def play(*turns):
         async def on_lost():
             lost.append(1)
 
         script = Script(*turns)
-        loop = RoleLoop("test", script, clock=clock, health=health, on_lost=on_lost)
+        loop = RoleLoop("test", script, clock=clock, availability=availability, on_lost=on_lost)
         running.append(asyncio.create_task(loop.run()))
         await clock.settle()
         return script, loop
 
-    play.lost, play.heard, play.health = lost, heard, health
+    play.lost, play.heard, play.availability = lost, heard, availability
     yield play
     for task in running:
         task.cancel()
@@ -101,19 +101,21 @@ async def test_a_wake_during_a_turn_is_not_forgotten(play, clock):
     assert script.taken == 3
 
 
-async def test_a_store_that_is_gone_makes_pauses_grow_and_is_told_once_when_it_goes_and_comes(play, clock):
+async def test_a_store_that_is_gone_is_asked_again_soon_and_told_once_when_it_goes_and_comes(play, clock):
+    clock.chance = 0.5
     gone = [BackendUnavailableError("gone") for _ in range(8)]
-    await play(*gone)
+    script, _ = await play(*gone)
     for _ in range(8):
-        assert not play.health.is_working
+        assert not play.availability.is_working
         await clock.advance(clock.pauses[-1])
-    assert play.health.is_working
+    assert play.availability.is_working
     # It is told to be back once it has answered for a while.
     await clock.advance(3600)
-    assert clock.pauses[:9] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 3600]
+    assert clock.pauses[:8] == pytest.approx([0.185] * 8)
+    assert script.taken >= 9
     assert [type(event) for event in play.heard] == [StoreUnavailable, StoreRecovered]
-    assert play.heard[1].after > timedelta(seconds=10)
-    assert play.health.is_working
+    assert timedelta(seconds=1.4) < play.heard[1].after < timedelta(seconds=1.6)
+    assert play.availability.is_working
 
 
 async def test_an_error_of_our_own_is_logged_and_the_role_goes_on(play, clock, caplog):
@@ -164,6 +166,7 @@ async def test_hints_reach_the_part_that_they_concern(flaky, clock):
     heard = []
     listener = Listener(
         backend=flaky,
+        availability=Availability(bus=EventBus()),
         clock=clock,
         on_jobs=lambda queue: heard.append(("jobs", queue)),
         on_control=lambda: heard.append(("control",)),
@@ -179,30 +182,82 @@ async def test_hints_reach_the_part_that_they_concern(flaky, clock):
     await asyncio.gather(running, return_exceptions=True)
 
 
+@pytest.fixture
+async def listen(clock, play):
+    """Listen to a store of the test's own."""
+    running = []
+
+    def listen(store):
+        nothing = lambda *_: None  # noqa: E731 - nothing is told
+        listener = Listener(
+            backend=store,
+            availability=play.availability,
+            clock=clock,
+            on_jobs=nothing,
+            on_control=nothing,
+            on_schedules=nothing,
+        )
+        running.append(asyncio.create_task(listener.run()))
+
+    yield listen
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+class Deaf:
+    """A store whose hints end at once; `away` and `error` are how it answers, and how they end."""
+
+    def __init__(self, error=None, away=None):
+        self.error, self.away = error, away
+        self.listened = self.asked = 0
+
+    async def listen(self):
+        self.listened += 1
+        if self.error is not None:
+            raise self.error
+        return
+        yield
+
+    async def queues(self):
+        self.asked += 1
+        if self.away is not None:
+            raise self.away
+        return []
+
+
 @pytest.mark.parametrize("error", [None, BackendUnavailableError("deaf"), OSError(24, "too many open files")])
-async def test_a_store_that_is_deaf_for_a_while_is_listened_to_again(clock, error):
-    class Deaf:
-        def __init__(self):
-            self.listened = 0
-
-        async def listen(self):
-            self.listened += 1
-            if error is not None:
-                raise error
-            return
-            yield
-
-    store = Deaf()
-    nothing = lambda *_: None  # noqa: E731 - nobody is told
-    listener = Listener(backend=store, clock=clock, on_jobs=nothing, on_control=nothing, on_schedules=nothing)
-    running = asyncio.create_task(listener.run())
+async def test_a_store_that_is_deaf_is_listened_to_again_at_once_and_then_after_growing_pauses(
+    listen, clock, caplog, error
+):
+    store = Deaf(error)
+    listen(store)
     await clock.settle()
+    assert store.listened == 2
+    for _ in range(9):
+        await clock.advance(clock.pauses[-1])
+    assert clock.pauses[1:5] == [0.4, 0.8, 1.6, 3.2]
+    assert clock.pauses[-1] == 15
+    told = [record for record in caplog.records if "polling goes on" in record.message]
+    assert len(told) == (0 if error is None else 1)
+
+
+async def test_a_listener_waits_like_all_others_for_a_store_that_is_away_and_listens_at_once_when_it_is_back(
+    listen, play, clock, caplog
+):
+    store = Deaf(BackendUnavailableError("deaf"), away=BackendUnavailableError("gone"))
+    listen(store)
+    await clock.settle()
+    for _ in range(50):
+        await clock.advance(0.185)
     assert store.listened == 1
-    await clock.advance(1)
-    await clock.advance(1)
-    assert store.listened == 3
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    assert store.asked > 20
+    assert [type(event) for event in play.heard] == [StoreUnavailable]
+    store.error = store.away = None
+    play.availability.mark_working(by="producer")
+    await clock.settle()
+    assert store.listened == 2
+    assert "polling goes on" not in caplog.text
 
 
 async def test_a_role_works_from_its_first_good_turn_to_the_next_bad_one(play, clock):
@@ -244,7 +299,7 @@ async def test_the_pauses_of_all_roles_end_when_one_finds_the_store_back(play, c
     loop.wake()
     await clock.settle()
     assert other.taken == 2
-    assert play.health.is_working
+    assert play.availability.is_working
     assert script.taken == 2
     # Each rests once; nobody is woken who was not failing.
     assert clock.pauses.count(3600.0) == 2

@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import pytest
 
+from deeper_tasks.backends.availability import Availability
 from deeper_tasks.domain.job import ErrorReport
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import EventBus, StoreRecovered, StoreUnavailable
 from deeper_tasks.testing.conformance.scene import join, new_token, only, put_many, take
-from deeper_tasks.worker.health import StoreHealth
 from deeper_tasks.worker.settler import MOST_TOGETHER, Settler
 
 
@@ -23,11 +23,11 @@ class Ends:
         self.events = []
         bus = EventBus()
         bus.subscribe(self.events.append)
-        self.health = StoreHealth(bus=bus, clock=clock)
+        self.availability = Availability(bus=bus, monotonic=clock.monotonic, random=clock.random)
         self.settler = Settler(
             backend=backend,
             clock=clock,
-            health=self.health,
+            availability=self.availability,
             on_settled=lambda answered: self.told.extend((job.id, state) for job, _, state in answered),
             on_stray_ended=lambda job: self.told.append((job.id, job.task, job.queue, job.attempt, job.cancel_reason)),
         )
@@ -98,7 +98,7 @@ async def test_ends_are_kept_in_order_while_the_store_is_gone(ends, flaky, clock
     pauses = list(clock.pauses)
     for _ in range(3):
         await clock.advance(clock.pauses[-1])
-    assert clock.pauses[len(pauses) - 1 :] == [0.1, 0.2, 0.4, 0.8]
+    assert clock.pauses[len(pauses) - 1 :] == pytest.approx([0.185] * 4)
     ends.put(jobs[2:])
     assert ends.settler.unsettled == 3
     assert ends.told == []
@@ -119,7 +119,7 @@ async def test_the_store_going_and_coming_back_is_told_once_each(ends, flaky, cl
     await clock.advance(5)
     await ends.settler.wait_until_idle()
     await clock.advance(1)
-    ends.health.mark_working(by="another")
+    ends.availability.mark_working(by="another")
     assert [type(event) for event in ends.events] == [StoreUnavailable, StoreRecovered]
 
 
@@ -130,7 +130,7 @@ async def test_the_pause_ends_when_another_finds_the_store_back(ends, flaky, clo
     await clock.settle()
     assert ends.settler.ends == {(job.id, job.token)}
     flaky.restore()
-    ends.health.mark_working(by="another")
+    ends.availability.mark_working(by="another")
     await clock.settle()
     await ends.settler.wait_until_idle()
     assert [job_id for job_id, _ in ends.told] == [job.id]

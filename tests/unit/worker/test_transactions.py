@@ -122,6 +122,16 @@ async def test_one_that_cannot_be_begun_gives_the_job_back_and_says_so(bench, ca
     assert not bench.of_kind(JobStarted)
 
 
+async def test_one_that_cannot_be_begun_as_the_store_is_away_may_start_as_soon_as_that_is_over(bench):
+    async def pay():
+        pytest.fail("nothing was begun")
+
+    task = bench.task(pay, transactional=True)
+    bench.backend.fail("begin", "queues")
+    settlement = await bench.run(task)
+    assert (settlement.end, settlement.delay) == (End.RELEASE, timedelta(0))
+
+
 async def test_a_store_without_transactions_fails_the_job_for_everybody_to_see(memory, make_bench):
     bench = await make_bench(memory)
 

@@ -341,16 +341,6 @@ async def test_a_job_whose_end_waits_to_be_written_is_not_given_back(shop, wait_
     assert (job.state, job.attempt, shop.begun) == (State.COMPLETED, 1, [job_id])
 
 
-async def test_a_beat_that_was_answered_wakes_what_pauses_after_failures(shop, wait_until, flaky):
-    worker = shop.start()
-    await wait_until(lambda: flaky.called("beat"))
-    beat, woken = await flaky.beat(worker.node_id), []
-    worker._health.on_back(lambda: woken.append(True))
-    worker._health.mark_failing(BackendUnavailableError("gone"), by="settler")
-    worker._on_beat(worker.node_id, beat)
-    assert woken
-
-
 # A node that was taken for dead.
 
 

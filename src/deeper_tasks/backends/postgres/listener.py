@@ -1,11 +1,9 @@
-"""A listener: hears the hints of a channel, on a connection of its own that it opens again whenever it is lost."""
+"""A listener: hears the hints of a channel, on a connection of its own."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import random
 from contextlib import suppress
 
 import psycopg
@@ -16,17 +14,13 @@ from deeper_tasks.backends.postgres.refusals import first_line, is_of_pooler
 from deeper_tasks.backends.postgres.renewal import Renewal
 from deeper_tasks.backends.protocol import Notification, Topic
 from deeper_tasks.config import redacted
-
-_logger = logging.getLogger("deeper_tasks")
+from deeper_tasks.errors import BackendUnavailableError
 
 LISTEN = 'LISTEN "{channel}"'
 PROBE = "SELECT 1"
 
 _SILENCE = 10.0
 """Seconds without a hint after which the server is asked for a sign of life."""
-
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 15.0
-_DOUBLINGS = 10
 
 MISSED = tuple(Notification(topic=topic) for topic in Topic)
 """What may have been hinted at while nobody listened: everything."""
@@ -36,10 +30,9 @@ class Listener:
     """
     Hears the hints that are sent to an address, in the loop where it was made, until it is ended.
 
-    Each time it begins to listen it tells of everything once, because what was
-    sent before was not heard. A server that is away is looked for again and
-    again, with growing pauses, which differ so that not all come back at once.
-    It connects anew at each renewal: hints are sent on the server that the new sessions are on.
+    When it begins to listen it tells of everything once, because what was sent before
+    was not heard. It connects anew at each renewal: hints are sent on the server that the
+    new sessions are on.
     """
 
     def __init__(self, address: Address, renewal: Renewal) -> None:
@@ -50,13 +43,17 @@ class Listener:
         self._pid = os.getpid()
         self._connection: Connection | None = None
         self._scope: asyncio.Timeout | None = None
-        self._failures = 0
         self._generation = renewal.generation
         self.is_ended = False
         renewal.listen(self, self._renew)
 
     async def hear(self) -> list[Notification]:
-        """Return the next hints; none, when the silence was long, the connection was lost, or all is ended."""
+        """
+        Return the next hints; none, when the silence was long, or all is ended.
+
+        Raises:
+            BackendUnavailableError: the connection was lost, or there is none.
+        """
         try:
             async with asyncio.timeout(None) as self._scope:
                 if self._is_outdated:
@@ -67,7 +64,7 @@ class Listener:
         except (psycopg.Error, OSError, UnicodeError) as error:
             self.drop()
             if not (self.is_ended or self._is_outdated):
-                self._lament(error)
+                raise self._deaf(error) from error
         finally:
             self._scope = None
         return []
@@ -100,7 +97,6 @@ class Listener:
             self._loop.call_soon_threadsafe(self._cut)
 
     def _cut(self) -> None:
-        # A pause after a failure goes on: a server that refuses for long would have it begin again and again.
         if self._connection is not None:
             cut(self._connection)
 
@@ -111,22 +107,16 @@ class Listener:
             self._scope.reschedule(self._loop.time())
 
     async def _begin(self) -> list[Notification]:
-        if self._failures:
-            longest = min(_SHORTEST_PAUSE * 2 ** min(self._failures, _DOUBLINGS), _LONGEST_PAUSE)
-            await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret
         self._generation = self._renewal.generation
         # Whatever the others go through: where only a transaction's connection is lent, nobody hears anything.
         self._connection = await connect(self._conninfo, address=self._address, pooler=Pooler.NONE)
         await self._ask(self._connection, LISTEN.format(channel=self._address.channel))
-        if self._failures:
-            _logger.info("hints are heard again")
         return list(MISSED)
 
     async def _receive(self, connection: Connection) -> list[Notification]:
         heard = [notify.payload async for notify in connection.notifies(timeout=_SILENCE, stop_after=1)]
         if not heard:
             await self._ask(connection, PROBE)
-        self._failures = 0
         return [hint for hint in map(parse, heard) if hint is not None]
 
     async def _ask(self, connection: Connection, statement: str) -> None:
@@ -136,16 +126,9 @@ class Listener:
         finally:
             timer.cancel()
 
-    def _lament(self, error: Exception) -> None:
-        self._failures += 1
+    def _deaf(self, error: Exception) -> BackendUnavailableError:
         way_out = "; give a listen_url that leads around the pooler, or none" if is_of_pooler(error) else ""
-        _logger.log(
-            logging.WARNING if self._failures == 1 else logging.DEBUG,
-            "no hints from %r: %s%s; polling goes on, and the next try follows",
-            redacted(self._conninfo),
-            first_line(error),
-            way_out,
-        )
+        return BackendUnavailableError(f"no hints from {redacted(self._conninfo)!r}: {first_line(error)}{way_out}")
 
 
 def parse(payload: str) -> Notification | None:

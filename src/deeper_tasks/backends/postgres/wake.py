@@ -51,7 +51,12 @@ class Wake:
         return not self._is_closed and self._sender().may_leave([payload(hint) for hint in hints])
 
     async def listen(self) -> AsyncIterator[Notification]:
-        """Yield hints until closed; none where they cannot be heard."""
+        """
+        Yield hints until closed; none where they cannot be heard by any way.
+
+        Raises:
+            BackendUnavailableError: the connection was lost, or there is none.
+        """
         self._forget_parent()
         if self._is_closed or not self._database.address.can_listen:
             return
