@@ -72,9 +72,9 @@ class Site:
         self.url = f"sqlite:///{self.database}"
         self.settings: dict[str, object] = {}
         """Settings of the manager in all processes that are started from now on."""
-        self._journal = folder / "journal"
-        self._journal.touch()
-        self._journal.chmod(0o666)
+        self.journal = folder / "journal"
+        self.journal.touch()
+        self.journal.chmod(0o666)
         self._processes: list[Process] = []
 
     def give_store_to(self, user: User, *, group: int | None = None, mode: int = 0o755) -> None:
@@ -140,7 +140,7 @@ class Site:
 
     def runs(self) -> list[Run]:
         """Return all runs of handlers so far, in the order in which they began."""
-        return read_runs(self._journal)
+        return read_runs(self.journal)
 
     def wait_for(self, condition: Callable[[], T], what: str, *, seconds: float = _PATIENCE) -> T:
         """Return what `condition` gives as soon as that is true; AssertionError names `what` was waited for."""
@@ -198,7 +198,7 @@ class Site:
             "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "DEEPER_TASKS_URL": self.url,
             **{f"DEEPER_TASKS_{setting.upper()}": str(value) for setting, value in self.settings.items()},
-            JOURNAL: str(self._journal),
+            JOURNAL: str(self.journal),
             NAME: name,
             **changes,
         }

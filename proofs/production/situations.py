@@ -10,6 +10,7 @@ from proofs.production import (
     like_machines,
     lock_files,
     process_1,
+    read_only_root,
     read_only_users,
 )
 from proofs.production.situation import Situation
@@ -18,6 +19,7 @@ SITUATIONS: tuple[Situation, ...] = (
     lock_files.SITUATION,
     group_mates.SITUATION,
     read_only_users.SITUATION,
+    read_only_root.SITUATION,
     file_names.SITUATION,
     process_1.SITUATION,
     *hidden_processes.SITUATIONS,

@@ -41,6 +41,14 @@ _WORDS: tuple[tuple[str, type[BackendError], str], ...] = (
     ("SQLITE_READONLY", BackendUnavailableError, "the database {path!r} or its folder is read-only"),
     ("SQLITE_CANTOPEN", BackendUnavailableError, "the database {path!r} cannot be opened: {error}"),
     (
+        "SQLITE_IOERR",
+        BackendUnavailableError,
+        (
+            "the database {path!r} did not answer: {error}; look into the system's log for faults of the disk, and "
+            "where no folder for temporary files can be written name one by the variable SQLITE_TMPDIR"
+        ),
+    ),
+    (
         "SQLITE_BUSY",
         BackendUnavailableError,
         (
