@@ -4,6 +4,7 @@ import asyncio
 import os
 import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -308,6 +309,26 @@ async def test_a_file_that_was_replaced_is_gone_over_to(backend, path, query):
     await backend.insert([job])
     assert [found.id for found in (await backend.find(JobQuery())).jobs] == [job.id]
     assert query("SELECT id FROM deeper_job") == [(job.id,)]
+
+
+@pytest.mark.parametrize("way", ["dropped", "replaced by another program's"])
+async def test_a_store_whose_tables_are_gone_says_so_and_goes_on_when_they_were_made_anew(backend, path, way):
+    await backend.insert([new_job()])
+    if way != "dropped":
+        remove(path)
+    with closing(sqlite3.connect(path)) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'deeper%'")
+        for (name,) in tables.fetchall():
+            connection.execute(f"DROP TABLE {name}")
+        connection.execute("CREATE TABLE other (value)")
+        connection.commit()
+    for _ in range(2):
+        with pytest.raises(SchemaError, match=r"lacks a part of the schema: no such table.*run 'deeper migrate'") as no:
+            await backend.insert([new_job()])
+        assert isinstance(no.value, BackendUnavailableError)
+    await SQLiteBackend(path).migrate()
+    await backend.insert([new_job()])
+    assert (await backend.find(JobQuery())).total == 1
 
 
 async def test_a_file_that_is_put_back_is_used_again(backend, path):

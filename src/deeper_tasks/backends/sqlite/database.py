@@ -15,6 +15,7 @@ from urllib.parse import quote
 from msgspec import Struct, field
 
 from deeper_tasks.backends import reading
+from deeper_tasks.backends.migrations import SchemaLostError
 from deeper_tasks.backends.sqlite.beside import Access, can_write, make, obstacle
 from deeper_tasks.backends.sqlite.guard import GuardedConnection
 from deeper_tasks.domain.durations import readable
@@ -59,6 +60,8 @@ _WORDS: tuple[tuple[str, type[BackendError], str], ...] = (
 )
 
 _DENIED = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
+_LACKING = "no such table: deeper_"
+_OF_CONNECTION = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_NOTADB", "SQLITE_CORRUPT")
 
 
 class Statements(Protocol):
@@ -279,6 +282,11 @@ def raise_unless_of_content(error: Exception) -> None:
         raise error
 
 
+def is_of_connection(error: Exception) -> bool:
+    """Whether a new connection may do better: one that was opened while the file could only be read stays so."""
+    return getattr(error, "sqlite_errorname", "").startswith(_OF_CONNECTION)
+
+
 def translate(error: sqlite3.Error, database: Database) -> BackendError:
     """Return SQLite's error in our words: what happened to which file."""
     name, path = getattr(error, "sqlite_errorname", ""), str(database.path)
@@ -287,6 +295,8 @@ def translate(error: sqlite3.Error, database: Database) -> BackendError:
             if name.startswith(_DENIED) and (found := obstacle(database.real)):
                 return kind(str(found))
             return kind(words.format(path=path, error=error, timeout=readable(database.timeout)))
+    if str(error).startswith(_LACKING):
+        return SchemaLostError(f"the database {path!r} lacks a part of the schema: {error}; run 'deeper migrate'")
     if isinstance(error, sqlite3.OperationalError):
         return BackendUnavailableError(f"the database {path!r} did not answer: {error}")
     return BackendError(f"the database {path!r} refused a statement: {error}")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from deeper_tasks.backends.sqlite.database import Database, StillConnection, Synchronous, translate
+from deeper_tasks.backends.sqlite.database import Database, StillConnection, Synchronous, is_of_connection, translate
 from deeper_tasks.backends.sqlite.forks import fork_lock
 from deeper_tasks.backends.sqlite.turnstile import Turnstile
 from deeper_tasks.errors import BackendUnavailableError
@@ -66,6 +66,7 @@ class DatabaseThread:
         self._requests: queue.SimpleQueue[_Request[Any] | None] = queue.SimpleQueue()
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
+        self._is_spent = False
         self._using = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._is_closed = False
@@ -139,7 +140,7 @@ class DatabaseThread:
 
     def _keep_to_the_file(self) -> None:
         """
-        Disconnect from a file that has another in its place.
+        Disconnect from a file that has another in its place, and where a new connection may do better than this one.
 
         One that was removed or replaced lives on for who has it open: what is
         written there is lost without an error.
@@ -147,12 +148,15 @@ class DatabaseThread:
         Raises:
             BackendUnavailableError: there is none in its place.
         """
+        if self._is_spent:
+            self._is_spent = False
+            self._disconnect()
         if self._connection is None or (found := self._database.identify()) == self._file:
             return
         if found is None:
             path = str(self._database.path)
             raise BackendUnavailableError(
-                f"the database {path!r} was removed while it was open: put it back, or restart what uses it"
+                f"the database {path!r} was removed while it was open: put it back, or run 'deeper migrate'"
             )
         self._disconnect()
 
@@ -160,6 +164,7 @@ class DatabaseThread:
         raise NotImplementedError
 
     def _fail(self, batch: Iterable[_Request[Any]], error: Exception) -> None:
+        self._is_spent |= is_of_connection(error)
         translated = translate(error, self._database) if isinstance(error, sqlite3.Error) else error
         for request in batch:
             request.answer, request.error = None, translated
