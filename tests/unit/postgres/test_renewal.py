@@ -144,7 +144,7 @@ async def test_hints_are_heard_on_the_server_that_the_new_sessions_are_on(backen
 async def test_a_worker_and_a_producer_outlive_a_database_that_only_reads_for_a_while(
     database_url, only_read, working, wait_until, caplog
 ):
-    caplog.set_level(logging.WARNING, "deeper_tasks")
+    caplog.set_level(logging.INFO, "deeper_tasks")
     told = functools.partial(_count, caplog)
     async with BackgroundTaskManager(database_url, poll_interval_seconds=0.05) as manager:
 
