@@ -11,7 +11,8 @@ What a fence says after its language decides what becomes of the block:
 - `python test` is a file of tests for pytest.
 - `no-run` leaves a block out; Python among them must still compile.
 
-A page that says `DATABASE_URL` has in it, in the environment, a new database of a real PostgreSQL.
+A page that says `DATABASE_URL` has in it, in the environment, a new database of a real PostgreSQL, and in `OWNER_URL`
+the same as the role `shop_owner`, which the page makes.
 """
 
 import json
@@ -178,7 +179,7 @@ def new_environment(request):
             url = databases.enter_context(request.getfixturevalue("postgres").new_database())
             for role in _ROLE.findall(text):
                 databases.callback(_drop_role, url, role)
-            return {"DATABASE_URL": url}
+            return {"DATABASE_URL": url, "OWNER_URL": f"{url}?options=-c%20role%3Dshop_owner"}
 
         yield new_environment
 

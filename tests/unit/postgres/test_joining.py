@@ -1,6 +1,7 @@
 """Inserting into a caller's own transaction, by each kind of connection: what survives, what is refused, who waits."""
 
 import asyncio
+import re
 import sqlite3
 import subprocess
 import sys
@@ -582,11 +583,11 @@ async def test_a_user_without_the_right_is_told_what_to_grant(backend, database_
     with psycopg.connect(database_url) as connection:
         connection.execute(f"CREATE ROLE {role}")
         connection.execute(f"SET LOCAL ROLE {role}")
-        with pytest.raises(BackendError, match=r"may not enqueue in .*permission denied.*; grant USAGE on the schema"):
+        words = r"may not enqueue in .*permission denied.*; as the owner of the schema: (GRANT USAGE ON SCHEMA .*)"
+        with pytest.raises(BackendError, match=words) as caught:
             await backend.insert([new_job()], connection=connection)
         connection.execute("RESET ROLE")
-        connection.execute(f"GRANT USAGE ON SCHEMA deeper TO {role}")
-        connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA deeper TO {role}")
+        connection.execute(re.search(words, str(caught.value))[1].replace("…", role))
         connection.execute(f"SET LOCAL ROLE {role}")
         await backend.insert([new_job(unique=KEY)], connection=connection)
         connection.rollback()

@@ -86,7 +86,8 @@ async def test_a_right_that_is_missing_is_named(backend, execute, role, database
     reader = PostgresBackend(Address(conninfo=f"{database_url}?options=-c%20role%3D{role}"))
     await reader.open()
     assert (await reader.find(JobQuery())).total == 0
-    with pytest.raises(BackendError, match=r"permission denied for table \w+; grant it, or run 'deeper migrate --sql'"):
+    words = r"denied for table (\w+); the user '\w+' lacks INSERT, UPDATE, DELETE of deeper\.\1; as the owner: GRANT"
+    with pytest.raises(BackendError, match=words):
         await reader.insert([new_job()])
     await reader.close()
 

@@ -11,13 +11,14 @@ from typing import Any, TypeVar, cast
 import psycopg
 from psycopg import AsyncCursor
 
+from deeper_tasks.backends.postgres import rights
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import Row
 from deeper_tasks.backends.postgres.connections import Connection, Connections, RenewedError, connect, cut
 from deeper_tasks.backends.postgres.moments import read_tolerantly
 from deeper_tasks.backends.postgres.refusals import is_of_lost_connection, is_worth_another_try, translate
 from deeper_tasks.domain.durations import readable
-from deeper_tasks.errors import BackendUnavailableError, DeeperTasksError
+from deeper_tasks.errors import BackendError, BackendUnavailableError, DeeperTasksError
 
 T = TypeVar("T")
 
@@ -168,6 +169,8 @@ class Database:
                 if not tries_left:
                     raise self._translated(renewed) from renewed.__cause__
                 continue
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise await self._told_of_rights(error) from error
             except psycopg.Error as error:
                 is_lost = is_of_lost_connection(error)
                 if not tries_left or not (losses_left if is_lost else is_worth_another_try(error)):
@@ -229,6 +232,15 @@ class Database:
                 await asyncio.sleep(self._seconds)
                 asked = await connect(self.address.conninfo, address=self.address, pooler=self.address.pooler)
                 await asked.close()
+
+    async def _told_of_rights(self, error: psycopg.Error) -> DeeperTasksError:
+        """Return the error that names the right which is missing, and what grants it: the server's names neither."""
+        name = rights.object_of(error)
+        with suppress(psycopg.Error, BackendUnavailableError):
+            async with self.connections.lend() as connection:
+                if told := (await rights.read(connection, self.address.schema)).of_object(name):
+                    return BackendError(f"{self.address!r} refuses: {error.diag.message_primary}; {told}")
+        return self._translated(error)
 
     def _translated(self, error: psycopg.Error | RenewedError) -> DeeperTasksError:
         refused = error.__cause__ if isinstance(error, RenewedError) else error

@@ -25,7 +25,8 @@ _POOLER_SAYS = "unsupported startup parameter"
 _LOST = ("57P01", "57P02", "57P03", "57P05", "08")
 NO_SCHEMA = frozenset({"3F000", "42P01", "42883", "42703"})
 _TOO_MUCH = "54000"
-_CANCELLED, _LOCKED, _NO_RIGHT, _READ_ONLY = "57014", "55P03", "42501", "25006"
+NO_RIGHT = "42501"
+_CANCELLED, _LOCKED, _READ_ONLY = "57014", "55P03", "25006"
 _NOT_PREPARED, _PREPARED_TWICE = "26000", "42P05"
 _STALE_PLAN = "0A000"
 """The answer of a statement that was prepared before the schema was made anew has other types now."""
@@ -34,7 +35,7 @@ _GOING_AWAY = ("08", "53", "57", "58", *AGAIN, _READ_ONLY, "25P03", "25P04")
 Classes of codes, and codes: no connection, no resources, an operator, the system; a race that was lost too often; a
 server that only reads; a session of ours that was ended for its idleness, or its length.
 """
-_OF_SESSION = (_READ_ONLY, OTHER_STORE, "58", "XX", _STALE_PLAN, _NOT_PREPARED, _PREPARED_TWICE, _NO_RIGHT, *NO_SCHEMA)
+_OF_SESSION = (_READ_ONLY, OTHER_STORE, "58", "XX", _STALE_PLAN, _NOT_PREPARED, _PREPARED_TWICE, NO_RIGHT, *NO_SCHEMA)
 """
 Classes of codes, and codes, that a statement may owe to its session: to the server that this is on, which others have
 left, to what the server keeps in mind for it, or to what it was set to when it began.
@@ -90,8 +91,10 @@ def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
         return OtherStoreError(f"the store in {address!r} is not the one that was opened: it was made anew meanwhile")
     if code in NO_SCHEMA:
         return SchemaLostError(f"{address!r} lacks a part of the schema: {words}; run 'deeper migrate'")
-    if code == _NO_RIGHT:
-        return BackendError(f"{address!r} refuses: {words}; grant it, or run 'deeper migrate --sql' as one who may")
+    if code == NO_RIGHT:
+        return BackendError(
+            f"{address!r} refuses: {words}; grant it, or have one who may run what 'deeper migrate --sql' prints"
+        )
     if code == _TOO_MUCH:
         return OverLimitError(f"{address!r} refused: {words}")
     return _unavailable(error, address) or BackendError(f"{address!r} refused: {words}")

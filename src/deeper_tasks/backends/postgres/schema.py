@@ -38,6 +38,7 @@ from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import Row
 from deeper_tasks.backends.postgres.connections import Connection
 from deeper_tasks.backends.postgres.refusals import NO_SCHEMA
+from deeper_tasks.backends.postgres.rights import quoted
 from deeper_tasks.errors import BackendError, SchemaError
 
 OLDEST_SERVER = 140_000
@@ -135,7 +136,8 @@ async def make_ready(connection: Connection, address: Address, *, create: bool) 
     except psycopg.errors.InsufficientPrivilege as error:
         raise SchemaError(
             f"{address!r}: this user may not make the schema: {error.diag.message_primary}; have one who may run "
-            f"what 'deeper migrate --sql' prints"
+            f"what 'deeper migrate --sql' prints, or, for this user to migrate: CREATE SCHEMA "
+            f"{quoted(address.schema)} AUTHORIZATION {quoted(connection.info.user)}"
         ) from error
 
 
@@ -216,7 +218,7 @@ def _preamble(address: Address, *, is_new: bool) -> str:
     name = f'"{address.schema}"'
     lines = [f"SET LOCAL search_path TO {name}, pg_temp;"]
     if is_new:
-        lines = [f"CREATE SCHEMA IF NOT EXISTS {name};", *lines, _CREATE_LEDGER]
+        lines = [_CREATE_SCHEMA.format(name=name), *lines, _CREATE_LEDGER]
     return "\n".join(lines)
 
 
@@ -224,6 +226,13 @@ def _noted(step: Migration) -> str:
     return f"INSERT INTO migration (name) VALUES ('{step.name}');"
 
 
+# IF NOT EXISTS would want the right to make one also where it is there.
+_CREATE_SCHEMA = """DO $$
+BEGIN
+    IF to_regnamespace('{name}') IS NULL THEN
+        CREATE SCHEMA {name};
+    END IF;
+END $$;"""
 _CREATE_LEDGER = """CREATE TABLE migration (
     name       text        NOT NULL PRIMARY KEY,
     applied_at timestamptz NOT NULL DEFAULT now()

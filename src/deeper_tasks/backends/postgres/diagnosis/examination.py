@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deeper_tasks.backends.postgres.connections import Connection
 from deeper_tasks.backends.postgres.database import Database
-from deeper_tasks.backends.postgres.diagnosis import counters, hints, rights, server, snapshots, tables, writing
+from deeper_tasks.backends.postgres.diagnosis import allowed, counters, hints, server, snapshots, tables, writing
 from deeper_tasks.domain.finding import Finding, fault
 from deeper_tasks.errors import BackendError
 
@@ -31,7 +31,11 @@ async def _examine_schema(connection: Connection, schema: str, *, deep: bool) ->
     [(is_there,)] = await (await connection.execute(SELECT_SCHEMA, [f'"{schema}"'])).fetchall()
     if not is_there:
         return []  # who opens the store says so
-    missing = await rights.examine(connection, schema)
-    if missing:
-        return missing
-    return [*await tables.examine(connection, schema), *await counters.examine(connection, schema, deep=deep)]
+    findings, may_look = await allowed.examine(connection, schema)
+    if not may_look:
+        return findings
+    return [
+        *findings,
+        *await tables.examine(connection, schema),
+        *await counters.examine(connection, schema, deep=deep),
+    ]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.joining.connection import CallersConnection
 from deeper_tasks.backends.postgres.refusals import AGAIN, OLDER_SNAPSHOT, OTHER_CONTENT, OTHER_STORE, first_line
+from deeper_tasks.backends.postgres.rights import Use, grants
 from deeper_tasks.errors import (
     BackendError,
     BackendUnavailableError,
@@ -102,8 +103,8 @@ def _unusable(
         return OtherDatabaseError(f"option 'connection' cannot belong to another database: {way_out}")
     if code == _NO_RIGHT:
         return BackendError(
-            f"the user of the connection may not enqueue in {address!r}: {words}; grant USAGE on the schema, "
-            f"and SELECT, INSERT, UPDATE and DELETE on its tables"
+            f"the user of the connection may not enqueue in {address!r}: {words}; as the owner of the schema: "
+            f"{grants(Use.ENQUEUE, schema=address.schema, user='')}"
         )
     return None
 

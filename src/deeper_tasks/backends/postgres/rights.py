@@ -1,0 +1,141 @@
+"""The rights: what a user needs in our schema for what it is to do, what it lacks, and the statements that grant it."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+import psycopg
+
+from deeper_tasks.backends.postgres.connections import Connection
+
+SELECT_USER = "SELECT current_user::text, has_schema_privilege(%(schema)s, 'USAGE')"
+SELECT_OBJECTS = """
+SELECT class.relname::text, ARRAY (
+    SELECT needed.name
+    FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS needed (name)
+    WHERE NOT has_table_privilege(class.oid, needed.name)
+)
+FROM pg_class AS class
+WHERE class.relnamespace = to_regnamespace(%(quoted)s)::oid AND class.relkind IN ('r', 'p')
+UNION ALL
+SELECT routine.proname::text, ARRAY['EXECUTE'] FROM pg_proc AS routine
+WHERE routine.pronamespace = to_regnamespace(%(quoted)s)::oid AND NOT has_function_privilege(routine.oid, 'EXECUTE')
+ORDER BY 1
+"""
+
+_TABLE_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_EXECUTE = ("EXECUTE",)
+_ONLY_READ = frozenset({"migration", "store"})
+_ENQUEUED = {
+    "migration": ("SELECT",),
+    "store": ("SELECT",),
+    "job": ("SELECT", "INSERT"),
+    "move": ("SELECT", "INSERT"),
+    "unique_key": ("SELECT", "INSERT", "DELETE"),
+}
+_NAMED = re.compile(r"([^\s\"«»„“”']+)[\"»“”']?$")
+
+
+class Use(StrEnum):
+    """What a user of the database may do, as messages say it."""
+
+    LOOK = "look"
+    ENQUEUE = "enqueue"
+    WORK = "work"
+
+
+Missing = dict[str, tuple[str, ...]]
+"""The rights that a user lacks, by the table or the routine; a routine is here only if its EXECUTE is missing."""
+
+
+class Rights:
+    """What a user lacks in our schema."""
+
+    def __init__(self, *, user: str, schema: str, has_usage: bool, missing: Missing) -> None:
+        self.user = user
+        self.schema = schema
+        self.has_usage = has_usage
+        self._missing = missing
+
+    def lacking(self, use: Use) -> list[str]:
+        """Return what is missing for a use, as messages name it; nothing where it is allowed."""
+        if not self.has_usage:
+            return [f"USAGE of the schema {self.schema}"]
+        return [
+            f"{right} of {self.schema}.{name}"
+            for name, rights in self._missing.items()
+            for right in rights
+            if rights == _EXECUTE or right in _needed(use, name)
+        ]
+
+    def meant(self) -> Use:
+        """Return what the user is meant for, to go by the rights that it has; work, if it has none."""
+        job = self._missing.get("job", ())
+        if not self.has_usage or "UPDATE" not in job or len(job) == len(_TABLE_RIGHTS):
+            return Use.WORK
+        return Use.LOOK if "INSERT" in job else Use.ENQUEUE
+
+    def of_object(self, name: str) -> str | None:
+        """Return what is missing of the schema, a table or a routine, and what grants it; None where nothing is."""
+        user, schema = quoted(self.user), quoted(self.schema)
+        if not self.has_usage:
+            return f"the user {self.user!r} lacks its USAGE; as the owner: GRANT USAGE ON SCHEMA {schema} TO {user}"
+        rights = self._missing.get(name, ())
+        if not rights:
+            return None
+        lacks = f"the user {self.user!r} lacks {', '.join(rights)} of {self.schema}.{name}; as the owner: GRANT "
+        if rights == _EXECUTE:
+            return f"{lacks}EXECUTE ON ALL ROUTINES IN SCHEMA {schema} TO {user}"
+        return f"{lacks}{', '.join(rights)} ON {schema}.{name} TO {user}, or what of that it is to have"
+
+
+def grants(use: Use, *, schema: str, user: str) -> str:
+    """Return the statements, for the owner of the schema, that give a user what a use needs."""
+    to, name = quoted(user) if user else "…", quoted(schema)
+    statements = [f"GRANT USAGE ON SCHEMA {name} TO {to}"]
+    if use is Use.ENQUEUE:
+        by_rights: dict[tuple[str, ...], list[str]] = {}
+        for table, rights in _ENQUEUED.items():
+            by_rights.setdefault(rights, []).append(f"{name}.{table}")
+        statements += [f"GRANT {', '.join(rights)} ON {', '.join(each)} TO {to}" for rights, each in by_rights.items()]
+    else:
+        rights = _TABLE_RIGHTS if use is Use.WORK else ("SELECT",)
+        statements.append(f"GRANT {', '.join(rights)} ON ALL TABLES IN SCHEMA {name} TO {to}")
+        if use is Use.WORK:
+            read = ", ".join(f"{name}.{table}" for table in sorted(_ONLY_READ))
+            statements.append(f"REVOKE {', '.join(rights[1:])} ON {read} FROM {to}")
+    # Functions and procedures.
+    statements.append(f"GRANT EXECUTE ON ALL ROUTINES IN SCHEMA {name} TO {to}")
+    return "; ".join(statements)
+
+
+async def read(connection: Connection, schema: str) -> Rights:
+    """Read what the user of a connection lacks."""
+    names = {"schema": schema, "quoted": quoted(schema)}
+    [(user, has_usage)] = await (await connection.execute(SELECT_USER, names)).fetchall()
+    rows = await (await connection.execute(SELECT_OBJECTS, names)).fetchall() if has_usage else []
+    return Rights(
+        user=user, schema=schema, has_usage=has_usage, missing={name: tuple(rights) for name, rights in rows if rights}
+    )
+
+
+def object_of(error: psycopg.Error) -> str:
+    """Return the table, routine or schema that a user was refused: the server names it last, in every language."""
+    found = _NAMED.search(error.diag.message_primary or "")
+    return found[1] if found else ""
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL has it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _needed(use: Use, table: str) -> tuple[str, ...]:
+    match use:
+        case Use.ENQUEUE:
+            return _ENQUEUED.get(table, ())
+        case Use.WORK if table not in _ONLY_READ:
+            return _TABLE_RIGHTS
+        case _:
+            return ("SELECT",)

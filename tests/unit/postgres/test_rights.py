@@ -1,0 +1,266 @@
+"""The guide's script of grants, run as it is printed, and what each of its users may do with it and may not."""
+
+import asyncio
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from psycopg import sql
+
+from deeper_tasks import BackgroundTaskManager
+from deeper_tasks.backends.postgres import Address, PostgresBackend
+from deeper_tasks.cli import main
+from deeper_tasks.domain.finding import Severity
+from deeper_tasks.errors import BackendError, SchemaError
+
+GUIDE = Path(__file__).parents[3] / "docs/how-to/postgresql.md"
+USERS = ("shop_owner", "shop_worker", "shop_producer", "shop_viewer")
+# What a careful administrator does to a database.
+HARDENING = [
+    "REVOKE ALL ON SCHEMA public FROM PUBLIC",
+    "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON ROUTINES FROM PUBLIC",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE shop_owner REVOKE EXECUTE ON ROUTINES FROM PUBLIC",
+]
+
+
+def printed(title):
+    """Return a script of the guide."""
+    return re.search(rf'^```sql title="{title}"\n(.*?)^```$', GUIDE.read_text("utf-8"), re.DOTALL | re.MULTILINE)[1]
+
+
+@pytest.fixture
+def url_of(database_url):
+    """Return the URL of the test's database for a user, who logs in."""
+
+    def url_of(user):
+        parts = urlsplit(database_url)
+        return parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+    return url_of
+
+
+@pytest.fixture
+def query(database_url):
+    def query(statement):
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    return query
+
+
+@pytest.fixture
+def roles(database_url, query):
+    """The users of the guide, without any right but that the owner may make our schema."""
+    database = sql.Identifier(database_url.rpartition("/")[2])
+    query(printed("roles.sql"))
+    try:
+        query(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+        for user in USERS:
+            query(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, sql.Identifier(user)))
+        for statement in HARDENING:
+            query(statement)
+        yield
+    finally:
+        for user in USERS:
+            query(f"DROP OWNED BY {user} CASCADE")
+            query(f"DROP ROLE {user}")
+
+
+@pytest.fixture
+async def granted(roles, url_of):
+    """The same after the owner has migrated, and run the script."""
+    backend = PostgresBackend(Address(conninfo=url_of("shop_owner")))
+    assert await backend.migrate()
+    with psycopg.connect(url_of("shop_owner"), autocommit=True) as owner:
+        owner.execute(printed("grants.sql"))
+    return url_of
+
+
+def declared(manager):
+    @manager.task(name="send", max_attempts=2, retry_delay_seconds=0.01)
+    def send(number):
+        if number < 0:
+            raise ValueError(number)
+        return number
+
+    return send
+
+
+async def found(url, check):
+    return [each for each in await PostgresBackend(Address(conninfo=url)).diagnose() if each.check == check]
+
+
+async def test_one_who_only_enqueues_can_do_that_in_every_way_and_nothing_else(granted):
+    url = granted("shop_producer")
+    async with BackgroundTaskManager(url) as manager:
+        send = declared(manager)
+        await send.enqueue(1)
+        await send.with_options(delay_seconds=60).enqueue(2)
+        for _ in range(2):
+            held = await send.with_options(unique_key="one", unique_for_seconds=60).enqueue(3)
+        assert not held.is_new
+        await manager.enqueue_many([send.call(number) for number in range(3)])
+        with psycopg.connect(url) as caller:
+            await send.with_options(connection=caller).enqueue(4)
+        refused = (
+            r"permission denied for table (\w+); the user 'shop_producer' lacks .* of deeper\.\1; as the owner: GRANT"
+        )
+        for call in (manager.get_statistics(), manager.cancel_task(held), manager.pause_queue("default")):
+            with pytest.raises(BackendError, match=refused):
+                await call
+    [finding] = await found(url, "rights")
+    assert finding.severity is Severity.OK
+    assert finding.message == (
+        "the user 'shop_producer' may enqueue, and not look or work: what goes on in the store cannot be examined as "
+        "this user; the schema belongs to 'shop_owner', who migrates it"
+    )
+
+
+async def test_one_who_only_looks_sees_all_and_changes_nothing(granted):
+    async with BackgroundTaskManager(granted("shop_worker")) as worker:
+        job = await declared(worker).enqueue(1)
+    async with BackgroundTaskManager(granted("shop_viewer")) as manager:
+        send = declared(manager)
+        assert (await manager.get_statistics()).queues["default"].pending == 1
+        assert (await manager.list_tasks()).total_entries == 1
+        assert (await manager.get_task_status(job)).status == "pending"
+        assert await manager.list_recurring_tasks() == []
+        findings = await manager.diagnose(deep=True)
+        faults = {each.check for each in findings if each.severity is Severity.ERROR}
+        assert faults - {"durability"} == {"unserved queue"}
+        [rights] = [each for each in findings if each.check == "rights"]
+        assert rights.message.startswith("the user 'shop_viewer' may look, and not enqueue or work")
+        words = r"lacks INSERT, UPDATE, DELETE of deeper\.job; as the owner: GRANT INSERT, UPDATE, DELETE ON .*job"
+        with pytest.raises(BackendError, match=words):
+            await send.enqueue(2)
+        for call in (manager.cancel_task(job), manager.delete_task(job), manager.pause_queue("default")):
+            with pytest.raises(BackendError, match=r"lacks INSERT, UPDATE, DELETE of deeper\."):
+                await call
+
+
+async def test_the_command_shows_a_store_to_one_who_only_looks(granted, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    async with BackgroundTaskManager(granted("shop_worker")) as worker:
+        job = await declared(worker).enqueue(1)
+    for command in (["stats"], ["list"], ["status", job], ["queues"], ["schedules"]):
+        answer = await asyncio.to_thread(CliRunner().invoke, main, [*command, "--url", granted("shop_viewer")])
+        assert answer.exit_code == 0, answer.output
+    answer = await asyncio.to_thread(
+        CliRunner().invoke, main, ["delete", job, "--url", granted("shop_viewer"), "--yes"]
+    )
+    assert answer.exit_code != 0
+    assert "lacks INSERT, UPDATE, DELETE of deeper.job" in " ".join(answer.output.split())
+
+
+async def test_one_who_works_does_all_that_a_worker_does(granted, working, wait_until, caplog):
+    url = granted("shop_worker")
+    async with BackgroundTaskManager(url, poll_interval_seconds=0.02, cleanup_interval_seconds=0.02) as manager:
+        send = declared(manager)
+        await manager.schedule_recurring_task("often", send, args=[1], cron_expression="@every 1s")
+        failing = await send.enqueue(-1)
+        async with working(manager):
+            assert await manager.result(await send.enqueue(1), timeout=60) == 1
+            await wait_until(lambda: _has_ended(manager, failing))
+            await manager.retry_task(failing)
+            await manager.pause_queue("other")
+            await wait_until(lambda: _has_fired(manager, "often"))
+            await manager.cancel_recurring_task("often")
+            await manager.delete_task(failing)
+    assert "met an unexpected error" not in caplog.text
+    [finding] = await found(url, "rights")
+    assert (finding.severity, finding.message.startswith("the user 'shop_worker' may look and enqueue and work;")) == (
+        Severity.OK,
+        True,
+    )
+    with psycopg.connect(url) as worker, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        worker.execute("DELETE FROM deeper.migration")
+
+
+async def _has_ended(manager, job):
+    return (await manager.get_task_status(job)).status == "discarded"
+
+
+async def _has_fired(manager, name):
+    return await manager.recurring_task_history(name)
+
+
+async def test_one_without_any_right_is_told_which_it_lacks(roles, url_of, query):
+    await PostgresBackend(Address(conninfo=url_of("shop_owner"))).migrate()
+    backend = PostgresBackend(Address(conninfo=url_of("shop_worker")))
+    words = r"permission denied for schema deeper; the user 'shop_worker' lacks its USAGE; as the owner: GRANT USAGE ON"
+    with pytest.raises(BackendError, match=words):
+        await backend.open()
+    [finding] = await found(url_of("shop_worker"), "rights")
+    assert finding.message == "to work, the user 'shop_worker' lacks USAGE of the schema deeper"
+    for statement in finding.remedy.removeprefix("as the owner: ").split("; "):
+        with psycopg.connect(url_of("shop_owner"), autocommit=True) as owner:
+            owner.execute(statement)
+    [finding] = await found(url_of("shop_worker"), "rights")
+    assert finding.severity is Severity.OK
+    await backend.open()
+    await backend.close()
+
+
+@pytest.mark.parametrize(
+    ("user", "taken", "words"),
+    [
+        (
+            "shop_producer",
+            "SELECT ON deeper.unique_key",
+            "to enqueue, the user 'shop_producer' lacks SELECT of deeper.uni",
+        ),
+        ("shop_worker", "DELETE ON deeper.counter", "to work, the user 'shop_worker' lacks DELETE of deeper.counter"),
+        ("shop_viewer", "SELECT ON deeper.node", "to look, the user 'shop_viewer' lacks SELECT of deeper.node"),
+        (
+            "shop_producer",
+            "EXECUTE ON ALL PROCEDURES IN SCHEMA deeper",
+            "to enqueue, the user 'shop_producer' lacks EXECUTE of deeper.insert_and_tell",
+        ),
+    ],
+)
+async def test_a_right_that_is_missing_for_what_a_user_does_is_found_and_the_remedy_gives_it(
+    granted, query, user, taken, words
+):
+    query(f"REVOKE {taken} FROM {user}")
+    [finding] = await found(granted(user), "rights")
+    assert (finding.severity, words in finding.message) == (Severity.ERROR, True)
+    with psycopg.connect(granted("shop_owner"), autocommit=True) as owner:
+        owner.execute(finding.remedy.removeprefix("as the owner: "))
+    [finding] = await found(granted(user), "rights")
+    assert finding.severity is Severity.OK
+
+
+async def test_a_procedure_that_may_not_be_called_is_named_with_its_grant(granted, query):
+    query("REVOKE EXECUTE ON ALL PROCEDURES IN SCHEMA deeper FROM shop_producer")
+    async with BackgroundTaskManager(granted("shop_producer")) as manager:
+        with pytest.raises(
+            BackendError, match=r"lacks EXECUTE of deeper\.insert_and_tell; .*GRANT EXECUTE ON ALL ROUTINES"
+        ):
+            await declared(manager).enqueue(1)
+
+
+async def test_only_the_owner_migrates_and_others_are_told_who_may(roles, url_of):
+    stranger = PostgresBackend(Address(conninfo=url_of("shop_worker")))
+    for attempt in (stranger.open, stranger.migrate):
+        with pytest.raises(BackendError, match="permission denied for schema deeper"):
+            await attempt()
+    elsewhere = PostgresBackend(Address(conninfo=url_of("shop_worker"), schema="other"))
+    with pytest.raises(SchemaError, match=r'CREATE SCHEMA "other" AUTHORIZATION "shop_worker"'):
+        await elsewhere.open()
+
+
+async def test_row_level_security_is_found_and_not_taken_for_an_empty_store(granted, query):
+    query("ALTER TABLE deeper.store ENABLE ROW LEVEL SECURITY")
+    with pytest.raises(SchemaError, match="row-level security hides it from this user, see 'deeper doctor'"):
+        await PostgresBackend(Address(conninfo=granted("shop_worker"))).open()
+    [finding] = await found(granted("shop_worker"), "row-level security")
+    assert finding.severity is Severity.ERROR
+    query("CREATE POLICY everyone ON deeper.store USING (true)")
+    [finding] = await found(granted("shop_worker"), "row-level security")
+    assert finding.severity is Severity.WARNING
+    query(finding.remedy)
+    assert await found(granted("shop_worker"), "row-level security") == []
