@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from os import _exit
 
+from deeper_tasks.cli.last_words import named_exits
 from deeper_tasks.cli.program import ExitCode, tell
+from deeper_tasks.integrations.tracebacks import words_of
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -32,12 +34,12 @@ def run_to_the_end(run: Callable[[], ExitCode], *, as_json: bool) -> int:
     others = set(threading.enumerate())
     code: int
     try:
-        code = run()
+        with named_exits():
+            code = run()
     except SystemExit as error:
         code = _code_of(error)
     except asyncio.CancelledError as error:
-        _logger.critical("the worker process ends because its own task was cancelled", exc_info=error)
-        code = ExitCode.REFUSED
+        code = _unasked("its own task was cancelled, as by code that cancels all tasks of its loop", error)
     except Exception as error:  # noqa: BLE001 - a process that does not end for it is never replaced
         code = _told(error, as_json=as_json)
     deadline = time.monotonic() + (0 if code is ExitCode.STUCK else _LAST_WORDS)
@@ -67,7 +69,7 @@ def leave(code: int) -> None:
         speaker.start()
         speaker.join(_LAST_WORDS)
     finally:
-        os._exit(code)
+        _exit(code)
 
 
 def _flush() -> None:
@@ -85,14 +87,19 @@ def _code_of(error: SystemExit) -> int:
         sys.stderr.write(f"{error.code}\n")
         return ExitCode.REFUSED
     if isinstance(error.code, int) and error.code % _CODES:
-        return error.code
-    _logger.critical("the application ended this worker process, by sys.exit(%r)", error.code, exc_info=error)
-    return ExitCode.REFUSED
+        return _unasked(f"the application called sys.exit({error.code!r})", error, code=error.code)
+    return _unasked(f"the application called sys.exit({error.code!r})", error)
 
 
-def _told(error: Exception, *, as_json: bool) -> ExitCode:
+def _told(error: Exception, *, as_json: bool) -> int:
     try:
         return tell(error, as_json=as_json)
-    except Exception:
-        _logger.critical("the worker process ends because of an unexpected error", exc_info=error)
-        return ExitCode.REFUSED
+    except Exception:  # noqa: BLE001 - it is told
+        return _unasked(f"an unexpected error, {type(error).__name__}: {words_of(error)}", error)
+
+
+def _unasked(why: str, error: BaseException, *, code: int = ExitCode.REFUSED) -> int:
+    """Tell of an end for which no signal has asked: last why, below the traceback; returns the exit code."""
+    _logger.critical("the worker was ended from inside", exc_info=error)
+    _logger.critical("this worker process ends with code %d, without having been asked to: %s", code, why)
+    return code

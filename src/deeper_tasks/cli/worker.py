@@ -11,6 +11,7 @@ from deeper_tasks.cli.application import written_place
 from deeper_tasks.cli.completion import complete_queues
 from deeper_tasks.cli.ending import run_to_the_end
 from deeper_tasks.cli.init import leave_init_behind
+from deeper_tasks.cli.last_words import name_crashes
 from deeper_tasks.cli.streams import allow_closed_output
 from deeper_tasks.cli.suggestions import complete_place
 from deeper_tasks.cli.supervise import supervise
@@ -135,6 +136,7 @@ def worker(
     grace period. A second one gives them back at once, without using an attempt.
     """
     leave_init_behind()
+    name_crashes()
     allow_closed_output()
     options = msgspec.convert(given, WorkerOptions)
     settings = load_settings(

@@ -13,13 +13,13 @@ from typing import Self
 
 class SignalEar:
     """
-    Inside the `with`, calls `on_signal` in a thread of its own for each of these signals.
+    Inside the `with`, calls `on_signal` with its number in a thread of its own for each of these signals.
 
     The loop, which takes its signals from the same place, is told as before. To be used in the main thread, by which
     the signals are handled already.
     """
 
-    def __init__(self, numbers: Collection[int], *, on_signal: Callable[[], object]) -> None:
+    def __init__(self, numbers: Collection[int], *, on_signal: Callable[[int], object]) -> None:
         self._numbers = frozenset(numbers)
         self._on_signal = on_signal
         self._before = -1
@@ -49,4 +49,4 @@ class SignalEar:
                     os.write(self._before, heard)
             for number in heard:
                 if number in self._numbers:
-                    self._on_signal()
+                    self._on_signal(number)

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
 from deeper_tasks.worker.exits import owns_process
+from deeper_tasks.worker.fatal_signals import FATAL_SIGNALS, end_if_fatal
 from deeper_tasks.worker.own_signals import is_of_application
 from deeper_tasks.worker.signal_ear import SignalEar
 from deeper_tasks.worker.worker import Worker
@@ -25,7 +26,7 @@ def stopped_by_signals(worker: Worker) -> Iterator[None]:
     Inside the `with`, in a running loop of the main thread, stop the worker at each of these signals.
 
     SIGHUP is left alone where it is ignored, as by `nohup`, or where the application handles it. A worker that has its
-    process to itself hears them also while its loop is blocked.
+    process to itself hears them, and fatal signals, also while its loop is blocked.
     """
     loop, numbers = asyncio.get_running_loop(), [signal.SIGTERM, signal.SIGINT]
     if not is_of_application(signal.SIGHUP):
@@ -33,7 +34,7 @@ def stopped_by_signals(worker: Worker) -> Iterator[None]:
     for number in numbers:
         loop.add_signal_handler(number, _stop, worker, number)
     try:
-        with SignalEar(numbers, on_signal=worker.note_signal) if owns_process(loop) else nullcontext():
+        with _ear(worker, numbers) if owns_process(loop) else nullcontext():
             yield
     finally:
         for number in numbers:
@@ -49,6 +50,14 @@ def warn_without_init() -> None:
             "up: have an init in the container, by 'docker run --init', 'init: true' in Compose, "
             "'shareProcessNamespace: true' in Kubernetes, or 'tini --' before the command; 'deeper worker' brings one"
         )
+
+
+def _ear(worker: Worker, numbers: Collection[int]) -> SignalEar:
+    def hear(number: int) -> None:
+        if not end_if_fatal(number):
+            worker.note_signal()
+
+    return SignalEar({*numbers, *FATAL_SIGNALS}, on_signal=hear)
 
 
 def _stop(worker: Worker, number: signal.Signals) -> None:

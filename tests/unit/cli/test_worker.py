@@ -673,14 +673,40 @@ def test_a_worker_that_ends_without_having_been_asked_to_never_says_that_all_is_
     (folder / "leaver.py").write_text(LEAVER)
     worker = start(f"leaver:{name}")
     assert worker.end() == 1
-    assert any("ended without having been asked to" in line or "was cancelled" in line for line in worker.lines)
+    words = "its own task was cancelled" if name == "cancelled" else "ended without having been asked to"
+    assert words in worker.lines[-1]
 
 
 def test_an_application_that_exits_by_itself_never_ends_its_worker_with_code_0(start, folder):
     (folder / "leaver.py").write_text("import sys\nsys.exit(0)")
     worker = start("leaver:manager")
     assert worker.end() == 1
-    assert "the application ended this worker process, by sys.exit(0)" in "\n".join(worker.lines)
+    assert "without having been asked to: the application called sys.exit(0)" in worker.lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("code", "end", "words"),
+    [
+        ("os._exit(0)", 1, "the application ended this worker process, by os._exit(0) in "),
+        ("os._exit(3)", 3, "the application ended this worker process, by os._exit(3) in "),
+        ("os.kill(os.getpid(), signal.SIGUSR1)", -signal.SIGUSR1, "this process ends by SIGUSR1, without having been"),
+        ("os.abort()", -signal.SIGABRT, "Fatal Python error: Aborted"),
+    ],
+)
+def test_what_ends_a_worker_process_at_once_is_told_and_is_never_code_0(start, folder, code, end, words):
+    (folder / "leaver.py").write_text(f"import os, signal\n{code}")
+    worker = start("leaver:manager")
+    assert worker.end() == end
+    assert words in ("\n".join(worker.lines) if end == -signal.SIGABRT else worker.lines[-1])
+
+
+def test_sigquit_ends_a_worker_whose_loop_is_blocked_and_is_told(start, deeper):
+    deeper("enqueue", "shop.block", "--unchecked", *STORE)
+    worker = start("shop:manager")
+    worker.wait_for("started attempt 1")
+    worker.process.send_signal(signal.SIGQUIT)
+    assert worker.end() == -signal.SIGQUIT
+    assert "this process ends by SIGQUIT" in worker.lines[-1]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ async def test_a_signal_is_heard_while_the_loop_is_blocked_and_by_the_loop_after
     before = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(before)
     try:
-        with SignalEar([signal.SIGUSR1], on_signal=aside.set):
+        with SignalEar([signal.SIGUSR1], on_signal=lambda _: aside.set()):
             os.kill(os.getpid(), signal.SIGUSR1)
             assert aside.wait(PATIENCE)
             await asyncio.wait_for(in_the_loop.wait(), PATIENCE)
@@ -29,7 +29,7 @@ async def test_a_signal_that_is_not_meant_reaches_the_loop_alone():
     loop, in_the_loop, heard = asyncio.get_running_loop(), asyncio.Event(), []
     loop.add_signal_handler(signal.SIGUSR1, in_the_loop.set)
     try:
-        with SignalEar([signal.SIGUSR2], on_signal=lambda: heard.append(1)):
+        with SignalEar([signal.SIGUSR2], on_signal=heard.append):
             os.kill(os.getpid(), signal.SIGUSR1)
             await asyncio.wait_for(in_the_loop.wait(), PATIENCE)
         assert heard == []
@@ -39,7 +39,7 @@ async def test_a_signal_that_is_not_meant_reaches_the_loop_alone():
 
 async def test_signals_that_were_taken_over_meanwhile_stay_so():
     loop = asyncio.get_running_loop()
-    with SignalEar([signal.SIGUSR1], on_signal=lambda: None):
+    with SignalEar([signal.SIGUSR1], on_signal=lambda _: None):
         loop.add_signal_handler(signal.SIGUSR1, lambda: None)
         taken = signal.set_wakeup_fd(-1)
         signal.set_wakeup_fd(taken)

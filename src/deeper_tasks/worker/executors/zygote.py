@@ -9,6 +9,7 @@ each with everything it started, and ends.
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import importlib
 import logging
 import os
@@ -260,5 +261,8 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    # A crash of a job's code says in which line it was, where there is a stderr.
+    with suppress(Exception):
+        faulthandler.enable()
     with socket.socket(fileno=int(sys.argv[1])) as control, socket.socket(fileno=int(sys.argv[3])) as logs:
         Zygote(control, worker=int(sys.argv[2]), logs=logs).run()
