@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import cache, wraps
+from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, TypeVarTuple, Unpack
-from weakref import WeakSet
 
 from deeper_tasks.errors import InvalidOptionError
+from deeper_tasks.forks import process_watch
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,8 +32,7 @@ class LoopThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        _watch_forks()
-        _made.add(self)
+        process_watch.add(self)
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """
@@ -43,6 +41,7 @@ class LoopThread:
         Raises:
             RuntimeError: the caller stands in this very thread, and would wait for itself.
         """
+        process_watch.notice()
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError(
@@ -86,20 +85,6 @@ class LoopThread:
         """In the child of a fork: the parent's thread is not here, and its lock may be held for ever."""
         self._lock = threading.Lock()
         self._loop = self._thread = None
-
-
-_made: WeakSet[LoopThread] = WeakSet()
-
-
-@cache
-def _watch_forks() -> None:
-    # Not at the child's first call: several of its threads may make that at the same time.
-    os.register_at_fork(after_in_child=_forget_parents)
-
-
-def _forget_parents() -> None:
-    for each in _made:
-        each.forget_parent()
 
 
 def run_here(coroutine: Coroutine[Any, Any, R]) -> R:

@@ -45,6 +45,42 @@ async def test_what_a_forked_child_was_given_an_id_for_is_there_though_its_paren
     crew.check_database()
 
 
+@pytest.mark.parametrize("crew", STORES, indirect=True)
+async def test_children_of_a_fork_that_ran_no_hooks_use_the_manager_also_after_their_parent_closed_the_store(crew):
+    program = crew.start("workshop.forker", "silent", is_piped=True)
+    output, _ = await asyncio.to_thread(program.process.communicate, timeout=30)
+    assert program.process.returncode == 0
+    ids = output.decode().split()
+    assert len(ids) == len(set(ids)) == 10 * EACH
+    async with BackgroundTaskManager(crew.url) as manager:
+        assert (await manager.get_statistics()).queues["default"].pending == len(ids)
+        for each in ids[::EACH]:
+            assert (await manager.get_task_status(each)).status is State.PENDING
+    crew.check_database()
+    assert crew.alive() == []
+
+
+async def test_a_child_that_c_code_forked_in_the_middle_of_a_write_is_refused_and_its_parent_goes_on(crew):
+    program = crew.start("workshop.forker", "silent while writing", is_piped=True)
+    output, _ = await asyncio.to_thread(program.process.communicate, timeout=30)
+    assert program.process.returncode == 0
+    async with BackgroundTaskManager(crew.url) as manager:
+        assert (await manager.get_statistics()).queues["default"].pending == 2 * EACH
+    assert len(output.split()) == 2
+    crew.check_database()
+
+
+async def test_a_child_that_c_code_forked_keeps_what_a_killed_process_left_in_the_write_ahead_log(crew):
+    program = crew.start("workshop.forker", "silent before a crash", is_piped=True)
+    output, _ = await asyncio.to_thread(program.process.communicate, timeout=30)
+    assert program.process.returncode == 0
+    async with BackgroundTaskManager(crew.url) as manager:
+        assert (await manager.get_statistics()).queues["default"].pending == 3 * EACH
+        for each in output.decode().split():
+            assert (await manager.get_task_status(each)).status is State.PENDING
+    crew.check_database()
+
+
 async def test_a_forked_child_does_not_keep_the_locks_of_a_parent_that_was_killed_in_a_write(crew):
     program = crew.start("workshop.forker", "die")
     await asyncio.to_thread(program.process.wait, 30)

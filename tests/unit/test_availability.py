@@ -180,7 +180,7 @@ async def test_a_part_that_ends_while_it_waits_is_forgotten(scene, pausing):
 async def test_the_child_of_a_fork_begins_anew(scene, pausing):
     pausing("settler")
     await asyncio.sleep(0)
-    scene.availability.survive_fork()
+    scene.availability.forget_parent()
     assert not scene.availability.is_away
     assert not scene.availability._waiting
     assert scene.availability.is_working

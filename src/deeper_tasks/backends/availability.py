@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Protocol
 
+from deeper_tasks.forks import process_watch
 from deeper_tasks.integrations.events import Event, EventBus, StoreRecovered, StoreUnavailable
 
 _SHORTEST, _LONGEST = 0.4, 0.25
@@ -66,6 +67,7 @@ class Availability:
         self._told_back_at = -_SOON
         self._steady = _STEADY
         self._begin()
+        process_watch.add(self)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
@@ -81,8 +83,8 @@ class Availability:
         """Whether the last call of each part was answered."""
         return not self._failing
 
-    def survive_fork(self) -> None:
-        """Make the child of a fork usable: those that wait are its parent's."""
+    def forget_parent(self) -> None:
+        """In the child of a fork: those that wait are its parent's."""
         self.is_away = False
         self._begin()
 

@@ -16,6 +16,7 @@ from deeper_tasks.domain.schedule_run import RunOutcome
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.view import View
+from deeper_tasks.forks import process_watch
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -410,6 +411,7 @@ class EventBus:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        process_watch.add(self)
         self._subscriptions: tuple[_Subscription, ...] = ()
         self._by_kind: dict[type[Event], tuple[_Subscription, ...]] = {}
 
@@ -434,6 +436,10 @@ class EventBus:
                 self._change(tuple(each for each in self._subscriptions if each is not subscription))
 
         return unsubscribe
+
+    def forget_parent(self) -> None:
+        """In the child of a fork: another thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether a subscriber wants events of this kind; if not, there is no need to make one."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 
@@ -12,6 +11,7 @@ from msgspec import Struct
 
 from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery
 from deeper_tasks.domain.ids import JobId
+from deeper_tasks.forks import process_watch
 from deeper_tasks.sync import LoopThread
 
 _logger = logging.getLogger("deeper_tasks")
@@ -47,12 +47,19 @@ class CommitWatch:
         self._backend = backend
         self._patience = patience
         self._thread = LoopThread("deeper-commits")
-        self._pid = os.getpid()
         self._is_used = False
         self._expected: list[_Expected] = []
         self._rests_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._looking: asyncio.Task[None] | None = None
+        process_watch.add(self)
+
+    def forget_parent(self) -> None:
+        """In the child of a fork: its parent goes on to look for what it expects."""
+        self._is_used = False
+        self._expected = []
+        self._rests_until = 0.0
+        self._timer = self._looking = None
 
     def expect(self, job_id: JobId, tell: Callable[[], Awaitable[None]]) -> None:
         """Have `tell` called once when the job is there. Returns at once, in any thread."""
@@ -62,7 +69,7 @@ class CommitWatch:
 
     async def close(self) -> None:
         """Look a last time, give up what is not there, and end the thread."""
-        if self._is_used and self._pid == os.getpid():
+        if self._is_used:
             self._is_used = False
             await asyncio.wrap_future(self._thread.submit(self._finish()))
             self._thread.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from deeper_tasks.errors import (
     TaskError,
     UnsupportedError,
 )
+from deeper_tasks.forks import process_watch
 from deeper_tasks.integrations.events import EventBus, StoreMade
 from deeper_tasks.manager.conditions import Conditions, check_page, to_days, to_filter, to_sort_key
 from deeper_tasks.manager.diagnosis import Finding, OnCheck, examine, say_nothing
@@ -93,7 +93,6 @@ class Facade(ManagerHabits, ABC):
         self.events = EventBus()
         self.registry = TaskRegistry(allowed_modules=settings.allowed_modules, admit=self._admit)
         self._is_open = self._is_joined = self._has_made_store = self._is_worker = False
-        self._pid = os.getpid()
         self._work_on(backend)
 
     @property
@@ -116,6 +115,7 @@ class Facade(ManagerHabits, ABC):
             BackendUnavailableError: it cannot be reached, or is not there.
             SchemaError: it is not one of ours, needs `migrate`, or is newer than this code.
         """
+        process_watch.notice()
         is_new = await self.backend.open(create=create)
         self._is_open = True
         if is_new:
@@ -123,6 +123,7 @@ class Facade(ManagerHabits, ABC):
 
     async def close(self) -> None:
         """Close the store, after what is under way. The next use opens it again."""
+        process_watch.notice()
         self._is_open = self._is_joined = False
         await self._producer.close()
         await self.backend.close()
@@ -821,11 +822,7 @@ class Facade(ManagerHabits, ABC):
 
     async def _ready(self, *, will_join: bool = False) -> None:
         """Open the store before its first use; `will_join`: an insert with a caller's connection follows."""
-        if os.getpid() != self._pid:
-            # Before anybody may think it done: another thread of the parent may have held what is renewed here.
-            self._producer.survive_fork()
-            self.availability.survive_fork()
-            self._pid = os.getpid()
+        process_watch.notice()
         if self._is_open:
             return
         if not will_join or not self.backend.capabilities.has_transactions:

@@ -14,6 +14,7 @@ from deeper_tasks.config import Settings
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
 from deeper_tasks.errors import BackendUnavailableError, DeeperTasksError, DuplicateJobError, InvalidOptionError
+from deeper_tasks.forks import process_watch
 from deeper_tasks.integrations.events import EventBus, JobEnqueued
 from deeper_tasks.manager.commits import CommitWatch
 from deeper_tasks.manager.given_ids import GivenIds
@@ -37,11 +38,11 @@ class Producer:
         self._availability = availability
         self.jobs = JobFactory(settings, check=check)
         self._commits = CommitWatch(backend)
+        process_watch.add(self)
 
-    def survive_fork(self) -> None:
-        """Make the child of a fork usable."""
+    def forget_parent(self) -> None:
+        """In the child of a fork: another thread of the parent may have held the lock of the ids."""
         self.jobs.ids.renew_lock()
-        self._commits = CommitWatch(self._backend)
 
     async def close(self) -> None:
         """Tell of what was committed meanwhile, and watch no longer. The store is still open."""

@@ -56,6 +56,7 @@ from deeper_tasks.domain.settlement import (
 )
 from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_BE_RESCHEDULED, MAY_RUN_AGAIN, State
 from deeper_tasks.errors import DuplicateJobError, UnsupportedError
+from deeper_tasks.forks import process_watch
 
 
 class MemoryBackend:
@@ -76,6 +77,12 @@ class MemoryBackend:
         self._jobs = JobTable(self._nodes)
         self._timetable = Timetable(self._jobs)
         self._queues: dict[str, QueueSettings] = {}
+        self._listeners = Listeners()
+        process_watch.add(self)
+
+    def forget_parent(self) -> None:
+        """In the child of a fork: another thread of the parent may have held the locks. Nobody listens here yet."""
+        self._lock = threading.Lock()
         self._listeners = Listeners()
 
     # life

@@ -10,9 +10,8 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import cache, partial
+from functools import partial
 from typing import Any
-from weakref import WeakSet
 
 import psycopg
 from psycopg import AsyncConnection, BaseConnection
@@ -31,6 +30,7 @@ from deeper_tasks.backends.postgres.refusals import (
 from deeper_tasks.backends.postgres.renewal import Renewal
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.forks import process_watch
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
@@ -104,8 +104,7 @@ class Connections:
         self._shelves: dict[asyncio.AbstractEventLoop, _Shelf] = {}
         self._changed = threading.Condition()
         self._lent = 0
-        _watch_forks()
-        _made.add(self)
+        process_watch.add(self)
 
     def reopen(self) -> None:
         """Lend again, after `close`."""
@@ -123,6 +122,7 @@ class Connections:
             BackendUnavailableError: all are in use, or the server does not take another.
             RenewedError: the server refused what was done for what the session is, and another is to be had.
         """
+        process_watch.notice()
         if until is None:
             until = asyncio.get_running_loop().time() + self._seconds
         shelf = self._shelf()
@@ -194,21 +194,6 @@ class Connections:
                     self._shelves.pop(other).clear()
                 shelf = self._shelves[loop] = _Shelf(self._address, self.renewal)
         return shelf
-
-
-_made: WeakSet[Connections] = WeakSet()
-
-
-@cache
-def _watch_forks() -> None:
-    # Not at the child's first call: several of its threads may make that at the same time, and before it what the
-    # child collects of its parent's calls would reach for their sockets.
-    os.register_at_fork(after_in_child=_forget_parents)
-
-
-def _forget_parents() -> None:
-    for each in list(_made):
-        each.forget_parent()
 
 
 class _Shelf:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
-from functools import cache
 from weakref import WeakSet
 
 from deeper_tasks.backends.postgres import job_transaction
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.connections import abandon
 from deeper_tasks.backends.postgres.job_transaction import PostgresJobTransaction
+from deeper_tasks.forks import process_watch
 
 
 class Transactor:
@@ -24,8 +23,7 @@ class Transactor:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._begun: WeakSet[PostgresJobTransaction] = WeakSet()
-        _watch_forks()
-        _made.add(self)
+        process_watch.add(self)
 
     async def begin(self, *, is_async: bool, limit: timedelta | None, now: str | None) -> PostgresJobTransaction:
         """Begin one; see `Transacting.begin`."""
@@ -44,16 +42,3 @@ class Transactor:
         for transaction in list(self._begun):
             abandon(transaction.connection)
         self._begun = WeakSet()
-
-
-_made: WeakSet[Transactor] = WeakSet()
-
-
-@cache
-def _watch_forks() -> None:
-    os.register_at_fork(after_in_child=_forget_parents)
-
-
-def _forget_parents() -> None:
-    for each in list(_made):
-        each.forget_parent()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Sequence
 
 from deeper_tasks.backends.postgres.database import Database
 from deeper_tasks.backends.postgres.listener import Listener, payload
 from deeper_tasks.backends.postgres.sender import Sender
 from deeper_tasks.backends.protocol import Notification
+from deeper_tasks.forks import process_watch
 
 
 class Wake:
@@ -25,16 +25,16 @@ class Wake:
         self._senders: dict[asyncio.AbstractEventLoop, Sender] = {}
         self._listeners: set[Listener] = set()
         self._is_closed = True
-        self._pid = os.getpid()
+        process_watch.add(self)
 
     def open(self) -> None:
         """Send and hear from now on."""
-        self._forget_parent()
+        process_watch.notice()
         self._is_closed = False
 
     async def notify(self, hints: Sequence[Notification]) -> None:
         """Have hints sent. Never raises, and never waits for the database."""
-        self._forget_parent()
+        process_watch.notice()
         if self._is_closed:
             return
         if self._sender().put([payload(hint) for hint in hints]):
@@ -47,7 +47,7 @@ class Wake:
 
         Otherwise their like was sent just before, and `notify` sends them when it is their time.
         """
-        self._forget_parent()
+        process_watch.notice()
         return not self._is_closed and self._sender().may_leave([payload(hint) for hint in hints])
 
     async def listen(self) -> AsyncIterator[Notification]:
@@ -57,7 +57,7 @@ class Wake:
         Raises:
             BackendUnavailableError: the connection was lost, or there is none.
         """
-        self._forget_parent()
+        process_watch.notice()
         if self._is_closed or not self._database.address.can_listen:
             return
         listener = Listener(self._database.address, self._database.connections.renewal)
@@ -72,7 +72,7 @@ class Wake:
 
     async def close(self) -> None:
         """Have the last hints sent, within a bound, and end all that listen, in whatever loop they do."""
-        self._forget_parent()
+        process_watch.notice()
         self._is_closed = True
         for listener in list(self._listeners):
             listener.end()
@@ -93,11 +93,9 @@ class Wake:
             sender = self._senders[loop] = Sender(self._database)
         return sender
 
-    def _forget_parent(self) -> None:
-        if os.getpid() == self._pid:
-            return
+    def forget_parent(self) -> None:
+        """In the child of a fork: its parent goes on to send and to hear."""
         for listener in self._listeners:
             listener.drop()
         self._listeners = set()
         self._senders = {}
-        self._pid = os.getpid()

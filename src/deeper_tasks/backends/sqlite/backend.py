@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import threading
 import time
@@ -67,6 +66,7 @@ from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, Schedu
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
 from deeper_tasks.errors import BackendUnavailableError, TransactionError, UnsupportedError
+from deeper_tasks.forks import process_watch
 from deeper_tasks.tasks import open_transaction
 
 T = TypeVar("T")
@@ -110,14 +110,15 @@ class SQLiteBackend:
         self._is_ready = False
         self._has_made_inside = False
         self._is_to_be_shortened = False
-        self._pid = os.getpid()
+        self._is_open = False
         # Now, not with the first thread: who makes a store seldom forks at the same moment.
         watch_forks()
+        process_watch.add(self)
 
     # life
 
     async def open(self, *, create: bool = True, will_join: bool = False) -> bool:
-        self._forget_parent()
+        process_watch.notice()
         if not create and not self._database.is_there():
             self._database.check_folder()
             raise BackendUnavailableError(f"there is no database {self.location!r}; an enqueue makes it")
@@ -161,9 +162,9 @@ class SQLiteBackend:
             return False
 
     async def close(self) -> None:
-        self._forget_parent()
+        process_watch.notice()
         self._wake.close()
-        self._is_ready = False
+        self._is_open = self._is_ready = False
         writer, self._writer = self._writer, None
         reader, self._reader = self._reader, None
         lister, self._lister = self._lister, None
@@ -173,8 +174,8 @@ class SQLiteBackend:
                 await run_aside(thread.close)
 
     async def migrate(self) -> tuple[str, ...]:
-        self._forget_parent()
-        if self._writer is not None:
+        process_watch.notice()
+        if self._is_open:
             return await self._write(schema.migrate)
         self._start_once()
         try:
@@ -406,18 +407,21 @@ class SQLiteBackend:
 
     def _start_once(self) -> None:
         with fork_lock:
-            if self._writer is None:
+            if self._lister is None:
                 self._start()
+                self._is_open = True
 
     def _start(self) -> None:
+        fork_lock.check(self._database.real)
         name = self._database.path.name
-        self._writer = Writer(self._database, name=f"deeper-write-{name}")
-        self._reader = Reader(self._database, name=f"deeper-read-{name}")
         # Lists have a thread of their own: a search through millions must not hold up who asks for one job.
-        self._lister = Reader(self._database, name=f"deeper-list-{name}")
-        self._writer.start()
-        self._reader.start()
-        self._lister.start()
+        writer = Writer(self._database, name=f"deeper-write-{name}")
+        reader = Reader(self._database, name=f"deeper-read-{name}")
+        lister = Reader(self._database, name=f"deeper-list-{name}")
+        for each in (writer, reader, lister):
+            each.start()
+        # Not before they run: another thread of a child asks for them without the lock.
+        self._writer, self._reader, self._lister = writer, reader, lister
 
     async def _write(self, operation: Operation[T], *, is_alone: bool = False, is_durable: bool = True) -> T:
         writer = self._open_thread(lambda: self._writer)
@@ -440,26 +444,20 @@ class SQLiteBackend:
         return await self._open_thread(lambda: self._lister).run(operation)
 
     def _open_thread(self, thread: Callable[[], Writer | Reader | None]) -> Writer | Reader:
-        self._forget_parent()
+        process_watch.notice()
         chosen = thread()
+        if chosen is None and self._is_open:
+            # The parent's threads are not here.
+            self._start_once()
+            chosen = thread()
         if chosen is None:
             raise BackendUnavailableError("the store is not open; use 'async with manager:' or 'await manager.open()'")
         return chosen
 
-    def _forget_parent(self) -> None:
-        """In the child of a fork, go on with threads of its own. Several of the child's may come here at once."""
-        if os.getpid() == self._pid:
-            return
-        with fork_lock:
-            if os.getpid() != self._pid:
-                is_open = self._writer is not None
-                # The parent's threads are not here, and their connections were closed before the fork.
-                self._writer = self._reader = self._lister = self._transactor = None
-                self._wake = Wake(self._database.real)
-                if is_open:
-                    self._start()
-                # Last: until then nobody else may look for the threads.
-                self._pid = os.getpid()
+    def forget_parent(self) -> None:
+        """In the child of a fork: go on with threads of its own, from the next operation on."""
+        self._writer = self._reader = self._lister = self._transactor = None
+        self._wake = Wake(self._database.real)
 
 
 def _refuse_to_wait_for_itself(database: Database) -> None:

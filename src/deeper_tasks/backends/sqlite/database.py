@@ -17,6 +17,7 @@ from msgspec import Struct, field
 from deeper_tasks.backends import reading
 from deeper_tasks.backends.migrations import SchemaLostError
 from deeper_tasks.backends.sqlite.beside import Access, can_write, make, obstacle
+from deeper_tasks.backends.sqlite.forks import fork_lock
 from deeper_tasks.backends.sqlite.guard import GuardedConnection
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError, UnsupportedError
@@ -242,6 +243,7 @@ class Database(Struct, frozen=True, kw_only=True):
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             oldest = ".".join(map(str, OLDEST_SQLITE))
             raise UnsupportedError(f"SQLite {sqlite3.sqlite_version} is too old: {oldest} or later is needed")
+        fork_lock.check(self.real)
         self.make()
         is_still = issubclass(factory, StillConnection)
         connection = sqlite3.connect(

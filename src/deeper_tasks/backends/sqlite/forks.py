@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import Protocol
 from weakref import WeakSet
+
+from deeper_tasks.errors import BackendError
+from deeper_tasks.forks import process_watch
+
+_SHARED_BYTES = (0x40000002, 510)
+"""Where SQLite's locks on a file are, and how many bytes: each connection to a file with a write-ahead log has one."""
+_TRIES, _PAUSE = 50, 0.002
 
 
 class Holder(Protocol):
@@ -21,6 +34,13 @@ class Holder(Protocol):
     def go_on(self) -> None:
         """Work again."""
 
+    def leave_to_parent(self) -> Path | None:
+        """
+        In the child of a fork that the parent did not wait for: close this process's copies of what is open.
+
+        Returns the database that this process cannot use, because an operation was under way there.
+        """
+
 
 class ForkLock:
     """Held while this process forks: who holds it is not copied half-way. The child has it anew, and free."""
@@ -30,6 +50,7 @@ class ForkLock:
         self._is_forking = False
         self._watched: WeakSet[Holder] = WeakSet()
         self._held: list[Holder] = []
+        self._lost: frozenset[Path] = frozenset()
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -63,12 +84,28 @@ class ForkLock:
                 self._held.pop().go_on()
             self._lock.release()
 
-    def forget_all(self) -> None:
-        """After the fork, in the child."""
+    def forget_parent(self) -> None:
+        """
+        After the fork, in the child.
+
+        Where it ran no hooks, nothing has let go. SQLite believes that this process holds the parent's locks as long
+        as its copy of a connection is open, so all of them are closed. A copy that another thread of the parent used
+        at that moment can never be closed: its mutexes stay locked.
+        """
         self._lock = threading.RLock()
         self._is_forking = False
+        open_still = [holder for holder in self._watched if holder not in self._held]
         self._held.clear()
         self._watched.clear()
+        self._lost |= {path for holder in open_still if (path := holder.leave_to_parent()) is not None}
+
+    def check(self, path: Path) -> None:
+        """Raise BackendError if this process cannot use a database, because of how it was forked."""
+        if path in self._lost:
+            raise BackendError(
+                f"this process cannot use the database {str(path)!r}: code that runs no at-fork hooks forked it in the "
+                "middle of an operation there; start it anew, and use the store only after forks (uWSGI: --lazy-apps)"
+            )
 
 
 fork_lock = ForkLock()
@@ -82,10 +119,44 @@ def watch_forks() -> None:
     inherit the belief and not the locks, and lose what it commits once the
     parent has closed. Through an inherited lock file it would hold the parent's turn.
     """
+    process_watch.notice()
     with fork_lock:
         _watch_forks()
 
 
 @cache
 def _watch_forks() -> None:
-    os.register_at_fork(before=fork_lock.hold_all, after_in_parent=fork_lock.go_on, after_in_child=fork_lock.forget_all)
+    os.register_at_fork(before=fork_lock.hold_all, after_in_parent=fork_lock.go_on)
+    process_watch.add(fork_lock)
+
+
+@contextmanager
+def not_the_last(database: Path) -> Iterator[None]:
+    """
+    Keep SQLite from taking a connection that is closed meanwhile for the last one to a file, where the system can.
+
+    The last one empties the write-ahead log and deletes it. A copy of the parent's is in no state to do that.
+    """
+    try:
+        descriptor = os.open(database, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # it was removed: SQLite notices that, too
+        yield
+        return
+    try:
+        _lock_shared(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock_shared(descriptor: int) -> None:
+    """Lock as a connection does, but for the descriptor: that stands against what SQLite asks for in this process."""
+    if not hasattr(fcntl, "F_OFD_SETLK"):
+        return
+    lock = struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, *_SHARED_BYTES, 0)
+    for _ in range(_TRIES):
+        with suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
+            return
+        # Another process closes the last connection just now.
+        time.sleep(_PAUSE)

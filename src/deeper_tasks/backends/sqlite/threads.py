@@ -9,10 +9,11 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from deeper_tasks.backends.sqlite.database import Database, StillConnection, Synchronous, is_of_connection, translate
-from deeper_tasks.backends.sqlite.forks import fork_lock
+from deeper_tasks.backends.sqlite.forks import fork_lock, not_the_last
 from deeper_tasks.backends.sqlite.turnstile import Turnstile
 from deeper_tasks.errors import BackendUnavailableError
 
@@ -126,6 +127,18 @@ class DatabaseThread:
         """Work again, with a new connection."""
         self._using.release()
 
+    def leave_to_parent(self) -> Path | None:
+        """In the child of a fork: close this process's copies of the files, and unlock nothing; see `Holder`."""
+        self._leave_turns()
+        if not self._using.acquire(blocking=False):
+            return self._database.real
+        with not_the_last(self._database.real):
+            self._disconnect()
+        return None
+
+    def _leave_turns(self) -> None:
+        """Close the lock files."""
+
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
@@ -229,6 +242,9 @@ class Writer(DatabaseThread):
     def _disconnect(self) -> None:
         super()._disconnect()
         self._synchronous = self._database.synchronous
+        self._leave_turns()
+
+    def _leave_turns(self) -> None:
         if self._turnstile is not None:
             self._turnstile.close()
             self._turnstile = None

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from deeper_tasks.backends.sqlite.database import Database, translate
 from deeper_tasks.backends.sqlite.forks import fork_lock
@@ -85,6 +86,11 @@ class Transactor:
         """Begin transactions again."""
         self._is_forking = False
         self._using.release()
+
+    def leave_to_parent(self) -> Path | None:
+        """In the child of a fork: close this process's copies of the lock files, and unlock nothing; see `Holder`."""
+        self._let_go()
+        return None if self._using.acquire(blocking=False) else self._database.real
 
     def _run(self) -> None:
         while (transaction := self._requests.get()) is not None:
