@@ -162,6 +162,14 @@ async def test_the_file_keeps_its_permissions(backend, path):
     path.chmod(0o600)
     await put(backend)
     assert path.stat().st_mode & 0o777 == 0o600
+    assert path.with_name(f"{path.name}-lock").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it takes root to have files of another user")
+async def test_a_file_of_another_user_stays_that_users_when_root_writes(backend, path):
+    os.chown(path, 64001, 64001)
+    await put(backend)
+    assert {each.stat().st_uid for each in (path, path.with_name(f"{path.name}-lock"))} == {64001}
 
 
 async def test_without_its_file_the_store_is_unavailable_and_says_which_jobs_to_send_again(backend, path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -91,7 +91,8 @@ class DocumentFile:
         try:
             if not makes_it:
                 self._path.stat()  # so a mistyped name leaves no lock file behind
-            with self._lock_path.open("ab") as lock:
+            with open(self._lock_path, "ab", opener=_open_no_link) as lock:
+                self._liken(lock.fileno())
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 try:
                     yield
@@ -99,6 +100,15 @@ class DocumentFile:
                     fcntl.flock(lock, fcntl.LOCK_UN)
         except OSError as error:
             raise BackendUnavailableError(f"the file {str(self._path)!r} cannot be used: {error}") from error
+
+    def _liken(self, descriptor: int) -> None:
+        """Give a file beside the document its owner and mode, as far as this user may: root locks no other user out."""
+        with suppress(OSError):
+            wanted, found = self._path.stat(), os.fstat(descriptor)
+            if (wanted.st_uid, wanted.st_gid) != (found.st_uid, found.st_gid):
+                os.fchown(descriptor, wanted.st_uid, wanted.st_gid)
+            if wanted.st_mode != found.st_mode:
+                os.fchmod(descriptor, stat.S_IMODE(wanted.st_mode))
 
     def _read(self) -> Document:
         if self._held is None or self._document is None or not self._is_same(self._held):
@@ -112,11 +122,10 @@ class DocumentFile:
     def _write(self, text: bytes) -> None:
         """Put a new file into the old one's place: at any moment, a power cut's too, there is one of them, whole."""
         self._forget()
-        self._held = os.open(self._next_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        self._held = _open_no_link(self._next_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
         with open(self._held, "wb", closefd=False) as file:
             file.write(text)
-        if self._path.exists():
-            shutil.copymode(self._path, self._next_path)
+        self._liken(self._held)
         os.fsync(self._held)
         self._next_path.rename(self._path)
         _sync_folder(self._path.parent)
@@ -148,6 +157,11 @@ def _read(text: bytes) -> Document:
     except (msgspec.DecodeError, RecursionError):
         # A part of it is damaged. Whatever is JSON can be read part by part.
         return salvage(text)
+
+
+def _open_no_link(path: str | Path, flags: int) -> int:
+    """Open a file whose owner is about to be changed: not one that a link of another user leads to."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _sync_folder(folder: Path) -> None:
