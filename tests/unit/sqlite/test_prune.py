@@ -2,9 +2,12 @@
 
 from datetime import timedelta
 
+import pytest
+
 from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, Retention
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.unique import Unique
+from deeper_tasks.errors import BackendError
 from deeper_tasks.testing.conformance.scene import DAY, MINUTE, NOW, join, new_job, put_many, settle, take_all
 
 SOON = timedelta(seconds=10)
@@ -37,3 +40,21 @@ async def test_a_queue_that_has_no_jobs_any_more_is_forgotten(backend):
     await backend.delete(JobFilter(queue="once"))
     await backend.prune(KEEP, now=NOW)
     assert (await backend.statistics(now=NOW)).queues.keys() == {"still"}
+
+
+@pytest.mark.parametrize("table", ["deeper_job", "deeper_unique_key", "deeper_counter"])
+async def test_a_step_that_is_refused_stops_no_other_and_is_told(backend, query, table):
+    node = await join(backend)
+    await put_many(backend, 1)
+    await settle(backend, await take_all(backend, node), now=NOW)
+    await backend.insert([new_job(unique=Unique(key="old", period=SOON))], now=NOW)
+    # As an application may do whose own tables are in the same file.
+    query(f"CREATE TRIGGER kept BEFORE DELETE ON {table} BEGIN SELECT RAISE(ABORT, 'rows are kept'); END")
+    with pytest.raises(BackendError, match="rows are kept"):
+        await backend.prune(Retention(completed=timedelta(0), failed=None), now=NOW + 2 * DAY)
+    left = {
+        "deeper_job": query("SELECT count(*) FROM deeper_job WHERE state = 6"),
+        "deeper_unique_key": query("SELECT count(*) FROM deeper_unique_key"),
+        "deeper_counter": query("SELECT count(*) FROM deeper_counter WHERE bucket > 0"),
+    }
+    assert {name for name, [(count,)] in left.items() if count} == {table}

@@ -15,7 +15,7 @@ from deeper_tasks.domain.job import EXPIRED
 from deeper_tasks.domain.schedule import ScheduleBook
 from deeper_tasks.domain.settlement import End, Report, worker_lost
 from deeper_tasks.domain.state import State
-from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.errors import BackendError, BackendUnavailableError
 from deeper_tasks.integrations.events import (
     CleanupRan,
     EventBus,
@@ -161,6 +161,25 @@ async def test_a_node_is_dead_after_a_whole_lease_of_unchanged_beats(rescue, fla
     assert (event.task, event.queue, event.attempt) == ("shop.mails.send", "default", 1)
     assert [hint.subject for hint in hints(flaky)] == ["default"]
     assert await rescue.others() == []
+
+
+async def test_a_node_that_cannot_be_rescued_keeps_no_other_from_it(rescue, flaky):
+    nodes = [await join(flaky, name, now=None) for name in ("first", "second")]
+    for node in nodes:
+        await put_running(flaky, node, now=None)
+    rescue_of, refused = flaky.backend.rescue, []
+
+    async def refuse_first(node, **options):
+        if node == nodes[0]:
+            refused.append(node)
+            raise BackendError("refused")
+        return await rescue_of(node, **options)
+
+    flaky.backend.rescue = refuse_first
+    with pytest.raises(BackendError, match="refused"):
+        await rescue.watch(2 * LEASE.total_seconds())
+    assert refused == nodes[:1]
+    assert [record.node.id for record in await rescue.others()] == nodes[:1]
 
 
 async def test_a_job_of_a_trusted_task_is_not_quarantined(rescue, flaky):

@@ -313,6 +313,10 @@ class SQLiteBackend:
         while has_more_keys:
             has_more_keys = await self._write(partial(unique_keys.prune, now=moment)) == MAX_BATCH
         await self._give_back()
+        if isinstance(pruned.failure, sqlite3.Error):
+            raise translate(pruned.failure, self._database) from pruned.failure
+        if pruned.failure is not None:
+            raise pruned.failure
         return pruned.jobs
 
     async def compact(self) -> int:

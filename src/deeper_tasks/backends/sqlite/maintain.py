@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,6 +21,8 @@ from deeper_tasks.domain.job import EXPIRED
 from deeper_tasks.domain.settlement import MovedJob, is_spared_by_rescue, state_after_rescue, worker_lost
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import outlives_deletion
+
+T = TypeVar("T")
 
 _PENDING, _RUNNING, _FAILED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.FAILED]
 
@@ -112,10 +114,11 @@ class OldJob(NamedTuple):
 
 
 class Pruned(NamedTuple):
-    """How many jobs a batch deleted, and whether unique keys that have expired are left."""
+    """How many jobs a batch deleted, whether unique keys that have expired are left, and why a step failed first."""
 
     jobs: int
     has_more_keys: bool
+    failure: Exception | None
 
 
 _due = msgspec.json.Decoder(list[tuple[int, str, int]])
@@ -216,13 +219,43 @@ def expire(connection: sqlite3.Connection, *, now: int) -> list[MovedJob]:
 
 def prune(connection: sqlite3.Connection, retention: Retention, *, now: int) -> Pruned:
     """Delete ended jobs past their retention, and what else is of no use any more; see `Backend.prune`."""
-    _mend_counters(connection)
+    steps = _Steps(connection)
+    steps.take(lambda: _mend_counters(connection))
+    jobs = steps.take(lambda: _prune_jobs(connection, retention, now=now))
+    keys = steps.take(lambda: unique_keys.prune(connection, now=now))
+    steps.take(lambda: connection.execute(DELETE_OLD_COUNTS, {"oldest": now // BUCKET - BUCKETS_KEPT}))
+    steps.take(lambda: connection.execute(DELETE_SILENT_NODES, {"before": now - duration(SILENT_NODES_KEPT)}))
+    return Pruned(jobs=jobs or 0, has_more_keys=keys == MAX_BATCH, failure=steps.failure)
+
+
+class _Steps:
+    """Steps in one transaction, each in a savepoint: one that fails undoes no other and stops none."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.failure: Exception | None = None
+        """What the first step raised that failed."""
+
+    def take(self, step: Callable[[], T]) -> T | None:
+        """Take a step; returns its answer, or None where it failed."""
+        answer: T | None = None
+        self._connection.execute("SAVEPOINT step")
+        try:
+            answer = step()
+        except Exception as error:
+            if not self._connection.in_transaction:
+                # SQLite has rolled all of it back: the disk is full, for example.
+                raise
+            self._connection.execute("ROLLBACK TO step")
+            self.failure = self.failure or error
+        self._connection.execute("RELEASE step")
+        return answer
+
+
+def _prune_jobs(connection: sqlite3.Connection, retention: Retention, *, now: int) -> int:
     jobs = _oldest(connection, retention, now=now)
     delete_jobs(connection, jobs, now=now)
-    keys = unique_keys.prune(connection, now=now)
-    connection.execute(DELETE_OLD_COUNTS, {"oldest": now // BUCKET - BUCKETS_KEPT})
-    connection.execute(DELETE_SILENT_NODES, {"before": now - duration(SILENT_NODES_KEPT)})
-    return Pruned(jobs=len(jobs), has_more_keys=keys == MAX_BATCH)
+    return len(jobs)
 
 
 def _mend_counters(connection: sqlite3.Connection) -> None:
