@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from proofs.production import (
     comebacks,
+    failovers,
     file_names,
     group_mates,
     hidden_processes,
@@ -25,4 +26,5 @@ SITUATIONS: tuple[Situation, ...] = (
     *hidden_processes.SITUATIONS,
     *like_machines.SITUATIONS,
     *comebacks.SITUATIONS,
+    *failovers.SITUATIONS,
 )

@@ -72,6 +72,10 @@ class Proxy:
         """Accept connections again."""
         self._do_async(self._open_door)
 
+    def lead_to(self, url: str) -> None:
+        """Forward new connections to the server of another URL; those there are stay where they are."""
+        self._target = address_of(url)
+
     @property
     def connections(self) -> int:
         """How many connections are open."""

@@ -208,6 +208,8 @@ def _turn(address: Address) -> str:
         [
             "SET LOCAL statement_timeout TO 0;",
             "SET LOCAL lock_timeout TO 0;",
+            # There since PostgreSQL 17.
+            "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout';",
             f"SELECT pg_advisory_xact_lock(hashtextextended('deeper_tasks:{address.schema}', 0));",
             f"SET LOCAL lock_timeout TO '{LOCK_TIMEOUT}';",
         ]

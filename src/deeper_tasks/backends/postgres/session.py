@@ -35,8 +35,15 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 def options(address: Address, given: str) -> str:
     """Return libpq's `options` for a new session: what may be set otherwise, what was given, and what is needed."""
     milliseconds = int(address.timeout.total_seconds() * 1000)
-    # Behind the deadline, for what nobody waits for any more.
-    wanted = {"statement_timeout": milliseconds, "idle_in_transaction_session_timeout": milliseconds}
+    wanted = {
+        # Behind the deadline, for what nobody waits for any more.
+        "statement_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": milliseconds,
+        # Of a user whom a server protects itself from: these sessions are few, wait within the deadline, and are used
+        # again.
+        "lock_timeout": 0,
+        "idle_session_timeout": 0,
+    }
     return " ".join(part for part in (_written(wanted), given, _written(NEEDED)) if part)
 
 

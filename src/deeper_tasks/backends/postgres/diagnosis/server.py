@@ -11,8 +11,8 @@ from deeper_tasks.backends.postgres.schema import OLDEST_SERVER
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 
-# As a number: how a moment is written is a setting of the session.
-SELECT_CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+# As an exact number: how a moment is written, and how many digits of a float, are settings of the session.
+SELECT_CLOCK = "SELECT extract(epoch FROM clock_timestamp())"
 SELECT_SETTINGS = """
 SELECT name, setting FROM pg_settings
 WHERE name IN ('server_version', 'server_version_num', 'fsync', 'full_page_writes', 'synchronous_commit',
@@ -47,7 +47,7 @@ async def _measure(connection: Connection) -> tuple[timedelta, timedelta]:
         began, start = time.time(), time.monotonic()
         [(moment,)] = await (await connection.execute(SELECT_CLOCK)).fetchall()
         took = time.monotonic() - start
-        measured.append((timedelta(seconds=took), timedelta(seconds=moment - began - took / 2)))
+        measured.append((timedelta(seconds=took), timedelta(seconds=float(moment) - began - took / 2)))
     return min(measured, key=lambda each: each[0])
 
 
