@@ -205,33 +205,31 @@ async def test_one_without_any_right_is_told_which_it_lacks(roles, url_of, query
     await backend.close()
 
 
-@pytest.mark.parametrize(
-    ("user", "taken", "words"),
-    [
-        (
-            "shop_producer",
-            "SELECT ON deeper.unique_key",
-            "to enqueue, the user 'shop_producer' lacks SELECT of deeper.uni",
-        ),
-        ("shop_worker", "DELETE ON deeper.counter", "to work, the user 'shop_worker' lacks DELETE of deeper.counter"),
-        ("shop_viewer", "SELECT ON deeper.node", "to look, the user 'shop_viewer' lacks SELECT of deeper.node"),
-        (
-            "shop_producer",
-            "EXECUTE ON ALL PROCEDURES IN SCHEMA deeper",
-            "to enqueue, the user 'shop_producer' lacks EXECUTE of deeper.insert_and_tell",
-        ),
-    ],
-)
-async def test_a_right_that_is_missing_for_what_a_user_does_is_found_and_the_remedy_gives_it(
-    granted, query, user, taken, words
-):
-    query(f"REVOKE {taken} FROM {user}")
-    [finding] = await found(granted(user), "rights")
-    assert (finding.severity, words in finding.message) == (Severity.ERROR, True)
-    with psycopg.connect(granted("shop_owner"), autocommit=True) as owner:
-        owner.execute(finding.remedy.removeprefix("as the owner: "))
-    [finding] = await found(granted(user), "rights")
-    assert finding.severity is Severity.OK
+MISSING = [
+    (
+        "shop_producer",
+        "SELECT ON deeper.unique_key",
+        "to enqueue, the user 'shop_producer' lacks SELECT of deeper.unique_key",
+    ),
+    ("shop_worker", "DELETE ON deeper.counter", "to work, the user 'shop_worker' lacks DELETE of deeper.counter"),
+    ("shop_viewer", "SELECT ON deeper.node", "to look, the user 'shop_viewer' lacks SELECT of deeper.node"),
+    (
+        "shop_producer",
+        "EXECUTE ON ALL PROCEDURES IN SCHEMA deeper",
+        "to enqueue, the user 'shop_producer' lacks EXECUTE of deeper.insert_and_tell",
+    ),
+]
+
+
+async def test_a_right_that_is_missing_for_what_a_user_does_is_found_and_the_remedy_gives_it(granted, query):
+    for user, taken, message in MISSING:
+        query(f"REVOKE {taken} FROM {user}")
+        [finding] = await found(granted(user), "rights")
+        assert (finding.severity, finding.message) == (Severity.ERROR, message)
+        with psycopg.connect(granted("shop_owner"), autocommit=True) as owner:
+            owner.execute(finding.remedy.removeprefix("as the owner: "))
+        [finding] = await found(granted(user), "rights")
+        assert finding.severity is Severity.OK
 
 
 async def test_a_procedure_that_may_not_be_called_is_named_with_its_grant(granted, query):
