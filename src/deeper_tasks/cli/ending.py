@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from os import _exit
+from typing import NamedTuple
 
-from deeper_tasks.cli.last_words import named_exits
+from deeper_tasks.cli.last_words import named_exits, say_last
 from deeper_tasks.cli.program import ExitCode, tell
 from deeper_tasks.integrations.tracebacks import words_of
 
@@ -32,23 +33,14 @@ def run_to_the_end(run: Callable[[], ExitCode], *, as_json: bool) -> int:
     at its import for example, was not asked to: then the code is never 0.
     """
     others = set(threading.enumerate())
-    code: int
-    try:
-        with named_exits():
-            code = run()
-    except SystemExit as error:
-        code = _code_of(error)
-    except asyncio.CancelledError as error:
-        code = _unasked("its own task was cancelled, as by code that cancels all tasks of its loop", error)
-    except Exception as error:  # noqa: BLE001 - a process that does not end for it is never replaced
-        code = _told(error, as_json=as_json)
-    deadline = time.monotonic() + (0 if code is ExitCode.STUCK else _LAST_WORDS)
-    for thread in threading.enumerate():
-        if thread not in others and not thread.daemon:
-            thread.join(max(0, deadline - time.monotonic()))
-            if thread.is_alive():
-                leave(code)
-    return code
+    end = _end_of(run, as_json=as_json)
+    have_ended = _have_ended(others, within=0 if end.code is ExitCode.STUCK else _LAST_WORDS)
+    if end.why:
+        # Last, when no thread is left to say anything else.
+        say_last(f"this worker process ends with code {end.code}, without having been asked to: {end.why}")
+    if not have_ended:
+        leave(end.code)
+    return end.code
 
 
 async def end_loop(code: ExitCode) -> None:
@@ -80,26 +72,53 @@ def _flush() -> None:
             stream.flush()
 
 
-def _code_of(error: SystemExit) -> int:
-    """Return the code with which an exit of the application's own ends the process."""
+class _End(NamedTuple):
+    """The exit code, and if no signal has asked for the end, its reason."""
+
+    code: int
+    why: str = ""
+
+
+def _end_of(run: Callable[[], ExitCode], *, as_json: bool) -> _End:
+    try:
+        with named_exits():
+            return _End(run())
+    except SystemExit as error:
+        return _end_by_exit(error)
+    except asyncio.CancelledError as error:
+        return _unasked("its own task was cancelled, as by code that cancels all tasks of its loop", error)
+    except Exception as error:  # noqa: BLE001 - a process that does not end for it is never replaced
+        return _end_by_error(error, as_json=as_json)
+
+
+def _end_by_exit(error: SystemExit) -> _End:
+    """Return the end by an exit of the application's own."""
     if isinstance(error.code, str):
         # As the interpreter does.
         sys.stderr.write(f"{error.code}\n")
-        return ExitCode.REFUSED
-    if isinstance(error.code, int) and error.code % _CODES:
-        return _unasked(f"the application called sys.exit({error.code!r})", error, code=error.code)
-    return _unasked(f"the application called sys.exit({error.code!r})", error)
+        return _End(ExitCode.REFUSED)
+    code = error.code if isinstance(error.code, int) and error.code % _CODES else ExitCode.REFUSED
+    return _unasked(f"the application called sys.exit({error.code!r})", error, code=code)
 
 
-def _told(error: Exception, *, as_json: bool) -> int:
+def _end_by_error(error: Exception, *, as_json: bool) -> _End:
     try:
-        return tell(error, as_json=as_json)
+        return _End(tell(error, as_json=as_json))
     except Exception:  # noqa: BLE001 - it is told
         return _unasked(f"an unexpected error, {type(error).__name__}: {words_of(error)}", error)
 
 
-def _unasked(why: str, error: BaseException, *, code: int = ExitCode.REFUSED) -> int:
-    """Tell of an end for which no signal has asked: last why, below the traceback; returns the exit code."""
+def _unasked(why: str, error: BaseException, *, code: int = ExitCode.REFUSED) -> _End:
     _logger.critical("the worker was ended from inside", exc_info=error)
-    _logger.critical("this worker process ends with code %d, without having been asked to: %s", code, why)
-    return code
+    return _End(code, why)
+
+
+def _have_ended(others: set[threading.Thread], *, within: float) -> bool:
+    """Wait for the threads that the application has started beside these others; returns whether all have ended."""
+    deadline = time.monotonic() + within
+    for thread in threading.enumerate():
+        if thread not in others and not thread.daemon:
+            thread.join(max(0, deadline - time.monotonic()))
+            if thread.is_alive():
+                return False
+    return True

@@ -42,10 +42,7 @@ def named_exits() -> Iterator[None]:
         if os.getpid() == process:
             caller = sys._getframe(1)  # noqa: SLF001 - the only way to its name
             place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-            words = f"the application ended this worker process, by os._exit({status!r}) in {place}"
-            speaker = threading.Thread(target=_logger.critical, args=("%s", words), name="deeper-speaker", daemon=True)
-            speaker.start()
-            speaker.join(_LAST_WORDS)
+            say_last(f"the application ended this worker process, by os._exit({status!r}) in {place}")
             status = status if status % _CODES else ExitCode.REFUSED
         _exit(status)
 
@@ -54,3 +51,10 @@ def named_exits() -> Iterator[None]:
         yield
     finally:
         os._exit = _exit
+
+
+def say_last(words: str) -> None:
+    """Log words, for which another thread may hold the lock of the log handler: then they are not written."""
+    speaker = threading.Thread(target=_logger.critical, args=("%s", words), name="deeper-speaker", daemon=True)
+    speaker.start()
+    speaker.join(_LAST_WORDS)
