@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from proofs.production.needs import OTHER_USERS
 from proofs.production.site import Site
 from proofs.production.situation import Situation
@@ -30,7 +32,14 @@ def play(site: Site) -> None:
     assert len({(run.job, run.attempt) for run in site.runs()}) == len(site.runs()), "a job ran twice"
     found = site.run("doctor", *site.deeper, "doctor", user=MATE_BOB, code=None)
     assert "file access" not in found, found
-    assert all(worker.exit_code is None for worker in workers)
+    for worker in workers:
+        worker.send(signal.SIGTERM)
+        assert worker.wait() == 0, worker.said
+    # Without setgid SQLite's own log belongs to the group of the user who writes first.
+    site.store.chmod(0o770)
+    site.start_worker("alone", user=MATE_BOB)
+    refused = site.enqueue("nap", user=MATE_ADA, code=None)
+    assert f"chgrp {GROUP} {site.store} && chmod g+s {site.store}" in refused, refused
 
 
 def _other(user: User) -> User:

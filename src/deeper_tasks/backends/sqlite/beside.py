@@ -223,7 +223,14 @@ def _remedy(path: Path, database: Path) -> str:
     name = quote(str(path))
     if wanted is not None and path != database:
         mode = (wanted.for_folder() if path.is_dir() else wanted).mode
-        return f"give it those of the database: chown {wanted.user}:{wanted.group} {name} && chmod {mode:04o} {name}"
+        given = f"give it those of the database: chown {wanted.user}:{wanted.group} {name} && chmod {mode:04o} {name}"
+        folder = database.parent
+        if access is None or access.group == wanted.group or folder.stat().st_mode & stat.S_ISGID:
+            return given
+        # SQLite's own files have the group of the user who makes them.
+        return (
+            f"{given}; for those to come: chgrp {wanted.group} {quote(str(folder))} && chmod g+s {quote(str(folder))}"
+        )
     if access is not None and access.group in {os.getegid(), *os.getgroups()}:
         return f"run as its owner, or let its group in: chmod g+rw{'x' if path.is_dir() else ''} {name}"
     return f"run as its owner, or give this user {'the folder' if path.is_dir() else 'it'}: chown {os.geteuid()} {name}"
