@@ -13,6 +13,7 @@ from proofs.production import (
     process_1,
     read_only_root,
     read_only_users,
+    session_settings,
 )
 from proofs.production.situation import Situation
 
@@ -27,4 +28,5 @@ SITUATIONS: tuple[Situation, ...] = (
     *like_machines.SITUATIONS,
     *comebacks.SITUATIONS,
     *failovers.SITUATIONS,
+    session_settings.SITUATION,
 )
