@@ -14,6 +14,7 @@ from proofs.production import (
     read_only_root,
     read_only_users,
     session_settings,
+    web_servers,
 )
 from proofs.production.situation import Situation
 
@@ -29,4 +30,7 @@ SITUATIONS: tuple[Situation, ...] = (
     *comebacks.SITUATIONS,
     *failovers.SITUATIONS,
     session_settings.SITUATION,
+    web_servers.UWSGI,
+    web_servers.GUNICORN,
+    web_servers.GREENLETS,
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from typing import TypeVar
+
+from deeper_tasks import native
 
 R = TypeVar("R")
 
@@ -18,20 +20,32 @@ async def run_aside(function: Callable[[], R]) -> R:
     The loop's own executor has few threads, and the code of tasks may hold them
     all for ever (`asyncio.to_thread`): what ends a worker must not queue behind it.
     """
-    outcome: Future[R] = Future()
-    outcome.set_running_or_notify_cancel()
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[R] = loop.create_future()
 
     def run() -> None:
         try:
-            outcome.set_result(function())
+            end = partial(_set_result, outcome, function())
         except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
-            outcome.set_exception(error)
+            end = partial(_set_exception, outcome, error)
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(end)
 
-    thread = threading.Thread(target=run, name="deeper-aside", daemon=True)
+    thread = native.make_thread(run, name="deeper-aside")
     thread.start()
     try:
-        return await asyncio.wrap_future(outcome)
+        return await outcome
     finally:
-        if outcome.done():
+        if outcome.done() and not outcome.cancelled():
             # It has nothing left to do but to end: who closes a store finds none of its threads afterwards.
             thread.join()
+
+
+def _set_result(outcome: asyncio.Future[R], result: R) -> None:
+    if not outcome.done():
+        outcome.set_result(result)
+
+
+def _set_exception(outcome: asyncio.Future[R], error: BaseException) -> None:
+    if not outcome.done():
+        outcome.set_exception(error)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+import os
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from contextlib import suppress
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, TypeVarTuple, Unpack
 
+from deeper_tasks import native
+from deeper_tasks.aside import run_aside
 from deeper_tasks.errors import InvalidOptionError
 from deeper_tasks.forks import process_watch
 
@@ -29,9 +31,10 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._lock = threading.Lock()
+        self._lock = native.allocate_lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: native.Thread | None = None
+        self._ident = 0
         process_watch.add(self)
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
@@ -42,17 +45,17 @@ class LoopThread:
             RuntimeError: the caller stands in this very thread, and would wait for itself.
         """
         process_watch.notice()
-        if threading.current_thread() is self._thread:
+        if native.get_ident() == self._ident:
             coroutine.close()
             raise RuntimeError(
                 f"a blocking call in the thread {self._name!r}, which would have to carry it out, would wait for ever; "
                 "from a subscriber of the manager, for example, await the async method in a task instead"
             )
-        return self.submit(coroutine).result()
+        return self._run_from_greenlet(coroutine) if native.is_patched() else self.submit(coroutine).result()
 
     def submit(self, coroutine: Coroutine[Any, Any, R]) -> Future[R]:
         """Have a coroutine run, without waiting for it."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._running_loop())
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop_for(coroutine))
 
     def call_soon(self, function: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """Have a function called in the loop, without waiting for it; after `stop` it may not be."""
@@ -67,24 +70,68 @@ class LoopThread:
     def stop(self) -> None:
         """End the loop and its thread."""
         with self._lock:
-            loop, thread, self._loop = self._loop, self._thread, None
+            loop, thread, self._loop, self._ident = self._loop, self._thread, None, 0
         if loop is not None and thread is not None:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
 
+    def _loop_for(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.AbstractEventLoop:
+        try:
+            return self._running_loop()
+        except BaseException:
+            coroutine.close()
+            raise
+
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True)
-                self._thread.start()
+                thread = native.make_thread(self._serve, name=self._name)
+                self._loop = _NativeLoop(native.Selector()) if native.is_patched() else asyncio.new_event_loop()
+                self._thread = thread
+                thread.start()
             return self._loop
+
+    def _serve(self) -> None:
+        loop = self._loop
+        assert loop is not None
+        self._ident = native.get_ident()
+        loop.run_forever()
+
+    def _run_from_greenlet(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """Wait by a descriptor, so that other greenlets go on: no lock of theirs is safe between threads."""
+        loop = self._loop_for(coroutine)
+        ended, end = os.pipe()
+        tasks: list[asyncio.Task[R]] = []
+
+        def start() -> None:
+            task = loop.create_task(coroutine)
+            tasks.append(task)
+            task.add_done_callback(lambda _: os.close(end))
+
+        loop.call_soon_threadsafe(start)
+        try:
+            native.wait_until_readable(ended)
+        finally:
+            os.close(ended)
+        return tasks[0].result()
 
     def forget_parent(self) -> None:
         """In the child of a fork: the parent's thread is not here, and its lock may be held for ever."""
-        self._lock = threading.Lock()
+        self._lock = native.allocate_lock()
         self._loop = self._thread = None
+        self._ident = 0
+
+
+class _NativeLoop(asyncio.SelectorEventLoop):
+    """A loop that has calls made in threads of the system: the threads of `concurrent.futures` may be greenlets."""
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], R], *args: *Ts
+    ) -> asyncio.Future[R]:
+        if executor is None:
+            return self.create_task(run_aside(partial(func, *args)))
+        return super().run_in_executor(executor, func, *args)
 
 
 def run_here(coroutine: Coroutine[Any, Any, R]) -> R:

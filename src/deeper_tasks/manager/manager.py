@@ -12,10 +12,11 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 import msgspec
 
+from deeper_tasks import native
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.config import Settings, load_settings, redacted
 from deeper_tasks.domain.redactor import Redact, Redactor
-from deeper_tasks.errors import ConfigError, HookError
+from deeper_tasks.errors import ConfigError, HookError, UnsupportedError
 from deeper_tasks.integrations.events import Event
 from deeper_tasks.integrations.logs import LogSubscriber
 from deeper_tasks.manager.blocking import BlockingFacade
@@ -268,6 +269,11 @@ class BackgroundTaskManager(Facade):
         Raises:
             HookError: a start hook failed; nothing was claimed.
         """
+        if native.is_patched():
+            raise UnsupportedError(
+                f"a worker cannot run in a process where {native.patched_by()} has put greenlets in the place of "
+                "threads: start `deeper worker` by itself, and patch only the process that serves requests"
+            )
         self._is_worker = True
         await self._ready()
         if self._has_made_store:

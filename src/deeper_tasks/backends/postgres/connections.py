@@ -17,6 +17,7 @@ import psycopg
 from psycopg import AsyncConnection, BaseConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from deeper_tasks import native
 from deeper_tasks.aside import run_aside
 from deeper_tasks.backends.postgres import session
 from deeper_tasks.backends.postgres.address import Address, Pooler
@@ -102,8 +103,7 @@ class Connections:
         self._seconds = address.timeout.total_seconds()
         self._is_closed = False
         self._shelves: dict[asyncio.AbstractEventLoop, _Shelf] = {}
-        self._changed = threading.Condition()
-        self._lent = 0
+        self._count()
         process_watch.add(self)
 
     def reopen(self) -> None:
@@ -127,7 +127,7 @@ class Connections:
             until = asyncio.get_running_loop().time() + self._seconds
         shelf = self._shelf()
         async with shelf.place(until):
-            with self._changed:
+            with self._counting:
                 self._lent += 1
             connection, is_good = None, True
             try:
@@ -145,9 +145,10 @@ class Connections:
             finally:
                 if connection is not None:
                     shelf.give_back(connection, is_wanted=is_good and not self._is_closed, is_urgent=is_urgent)
-                with self._changed:
+                with self._counting:
                     self._lent -= 1
-                    self._changed.notify_all()
+                    while self._waiting and not self._lent:
+                        self._waiting.pop().release()
 
     async def close(self) -> None:
         """Close all connections. Calls under way end first; those that do not within the timeout are broken off."""
@@ -166,12 +167,21 @@ class Connections:
         for shelf in self._shelves.values():
             shelf.abandon()
         self._shelves = {}
-        self._changed = threading.Condition()
+        self._count()
+
+    def _count(self) -> None:
+        self._counting = native.allocate_lock()
         self._lent = 0
+        self._waiting: list[threading.Lock] = []
 
     def _wait_for_calls(self, seconds: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._lent, seconds)
+        ended = native.allocate_lock()
+        ended.acquire()
+        with self._counting:
+            if not self._lent:
+                return
+            self._waiting.append(ended)
+        ended.acquire(timeout=seconds)
 
     async def _open(self, until: float) -> Connection:
         seconds = until - asyncio.get_running_loop().time()
@@ -189,7 +199,7 @@ class Connections:
         loop = asyncio.get_running_loop()
         shelf = self._shelves.get(loop)
         if shelf is None:
-            with self._changed:
+            with self._counting:
                 for other in [other for other in self._shelves if other.is_closed()]:
                     self._shelves.pop(other).clear()
                 shelf = self._shelves[loop] = _Shelf(self._address, self.renewal)
@@ -294,7 +304,7 @@ def _is_cut(connection: Connection) -> bool:
     """Whether the server has said something since the last call: it speaks unasked only to say good-bye."""
     if connection.closed:
         return True
-    poll = select.poll()
+    poll = native.poll()
     poll.register(connection.pgconn.socket, select.POLLIN)
     return bool(poll.poll(0))
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 from weakref import WeakSet
 
+from deeper_tasks import native
 from deeper_tasks.errors import BackendError
 from deeper_tasks.forks import process_watch
 
@@ -46,7 +45,7 @@ class ForkLock:
     """Held while this process forks: who holds it is not copied half-way. The child has it anew, and free."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = native.RLock()
         self._is_forking = False
         self._watched: WeakSet[Holder] = WeakSet()
         self._held: list[Holder] = []
@@ -92,7 +91,7 @@ class ForkLock:
         as its copy of a connection is open, so all of them are closed. A copy that another thread of the parent used
         at that moment can never be closed: its mutexes stay locked.
         """
-        self._lock = threading.RLock()
+        self._lock = native.RLock()
         self._is_forking = False
         open_still = [holder for holder in self._watched if holder not in self._held]
         self._held.clear()
@@ -159,4 +158,4 @@ def _lock_shared(descriptor: int) -> None:
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
             return
         # Another process closes the last connection just now.
-        time.sleep(_PAUSE)
+        native.sleep(_PAUSE)

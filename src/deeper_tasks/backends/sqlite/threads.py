@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import queue
 import sqlite3
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from deeper_tasks import native
 from deeper_tasks.backends.sqlite.database import Database, StillConnection, Synchronous, is_of_connection, translate
 from deeper_tasks.backends.sqlite.forks import fork_lock, not_the_last
 from deeper_tasks.backends.sqlite.turnstile import Turnstile
@@ -64,12 +63,12 @@ class DatabaseThread:
 
     def __init__(self, database: Database, *, name: str) -> None:
         self._database = database
-        self._requests: queue.SimpleQueue[_Request[Any] | None] = queue.SimpleQueue()
+        self._requests: native.SimpleQueue[_Request[Any] | None] = native.SimpleQueue()
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._is_spent = False
-        self._using = threading.Lock()
-        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._using = native.allocate_lock()
+        self._thread = native.make_thread(self._serve, name=name)
         self._is_closed = False
 
     def start(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from deeper_tasks import native
 from deeper_tasks.backends.sqlite.beside import obstacle, open_beside
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import BackendUnavailableError
@@ -100,7 +101,7 @@ class Turnstile:
                         f"the database {str(self._database)!r} was locked by another process "
                         f"for longer than {readable(self._timeout)}"
                     ) from None
-                time.sleep(wait)
+                native.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
             else:
                 return
