@@ -517,7 +517,8 @@ class Backend(Protocol):
         `delete`, the unique keys of those that did not complete are free. What is of
         no use any more goes as well: unique keys that have expired, what counted the
         ends of more than 25 hours ago, and nodes that hold no job and have been silent for
-        `SILENT_NODES_KEPT`.
+        `SILENT_NODES_KEPT`. A node that running jobs name and that is not there, as in a copy
+        of some of the tables, gets a stand-in, whose jobs are rescued when its lease has ended.
         """
 
     # schedules

@@ -210,8 +210,16 @@ def to_outcome(value: str) -> RunOutcome:
 
 def read_node(node: NodeId, document: Json, reading: Reading) -> Node:
     """Return the node that a document describes; one that cannot be read has its id, and no place of its own."""
-    unknown = Node(id=node, name=node, host="", scope="", pid=0, pid_started="", queues={})
-    return reading.field("node", lambda: _node.decode(document), instead=unknown)
+    return reading.field("node", lambda: _node.decode(document), instead=_unknown_node(node))
+
+
+def stand_in(missing: str) -> Node:
+    """Return a node for the running jobs of one that is not registered: nothing beats for it, so they are rescued."""
+    return _unknown_node(NodeId(f"missing-{missing}"))
+
+
+def _unknown_node(node: NodeId) -> Node:
+    return Node(id=node, name=node, host="", scope="", pid=0, pid_started="", queues={})
 
 
 def read_schedule(name: str, document: Json, reading: Reading) -> Schedule:

@@ -74,7 +74,7 @@ SELECT
     i % 2, 1, 5, 5, now() - interval '1 hour' + i * interval '1 millisecond',
     now() - interval '1 hour' + i * interval '1 millisecond' + delay, CASE state WHEN 4 THEN now() END,
     CASE WHEN state = 3 AND i % 100 = 0 THEN now() + (i - 1000) * interval '1 second' END,
-    CASE state WHEN 4 THEN (SELECT min(number) FROM node) + i % {nodes} END,
+    CASE state WHEN 4 THEN (ARRAY (SELECT number FROM node ORDER BY number))[1 + i % {nodes}] END,
     CASE state WHEN 4 THEN 'held-' || (i % {nodes}) || '-' || (i / 500) END
 FROM (VALUES {lines}) AS line (state, number, delay) CROSS JOIN LATERAL generate_series(1, number) AS i
 """

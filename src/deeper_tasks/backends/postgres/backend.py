@@ -256,6 +256,7 @@ class PostgresBackend:
             partial(self._run, partial(maintain.prune, retention=retention, now=moment)),
             partial(self._run, partial(maintain.prune_counts, now=moment)),
             partial(self._run, partial(maintain.prune_nodes, now=moment)),
+            partial(self._run, partial(maintain.replace_missing_nodes, now=moment)),
             partial(self._prune_keys, moment),
         )
         return deleted

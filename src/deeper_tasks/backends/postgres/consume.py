@@ -35,19 +35,23 @@ from deeper_tasks.domain.state import State
 from deeper_tasks.errors import NodeLostError
 
 REGISTER = """
-INSERT INTO node (id, document, registered_at, beat_at, tasks)
+INSERT INTO node (id, number, document, registered_at, beat_at, tasks)
 VALUES (
-    %(node)s, %(document)s, coalesce(%(now)s::timestamptz, now()), coalesce(%(now)s::timestamptz, now()),
-    %(tasks)s::text[]
+    %(node)s, floor(random() * 2147483647), %(document)s, coalesce(%(now)s::timestamptz, now()),
+    coalesce(%(now)s::timestamptz, now()), %(tasks)s::text[]
 )
 ON CONFLICT (id) DO UPDATE SET tasks = excluded.tasks WHERE node.tasks IS DISTINCT FROM excluded.tasks
 """
+"""The table refuses a number that another node has; then another one is drawn, as the statement is sent again."""
 LOCK_NODE = "SELECT pg_advisory_xact_lock(1684366704, number) FROM node WHERE id = %(node)s"
 """Alone with a node: claims take the same lock shared."""
 DEREGISTER = """
 DELETE FROM node
-WHERE id = %(node)s AND NOT EXISTS (SELECT FROM job WHERE job.state = 4 AND job.node = node.number)
+WHERE id = %(node)s AND NOT EXISTS (
+    SELECT FROM job WHERE job.state = 4 AND job.node = (SELECT number FROM node WHERE id = %(node)s)
+)
 """
+"""With the number known beforehand: a join may begin with all jobs that run."""
 CLAIM = (
     "SELECT id, queue, task, arguments, priority, attempt, max_attempts, inserted_at, scheduled_at, claimed_at, "
     "expires_at, has_started, unknown_since, unfit_since, is_quarantined, earlier_attempts, options, obstacle, "

@@ -17,9 +17,10 @@ from deeper_tasks.backends.postgres.codec import (
     text_array,
     to_json,
 )
-from deeper_tasks.backends.postgres.consume import LOCK_NODE
+from deeper_tasks.backends.postgres.consume import DEREGISTER, LOCK_NODE
 from deeper_tasks.backends.postgres.database import Database, Transaction
 from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Promotion, Rescue, Retention
+from deeper_tasks.backends.reading import stand_in
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED, MAX_KEPT_ERRORS
 from deeper_tasks.domain.settlement import MovedJob, is_spared_by_rescue, state_after_rescue, worker_lost
@@ -45,10 +46,6 @@ WHERE state = 4 AND node = %(number)s
 ORDER BY token
 LIMIT %(limit)s
 FOR NO KEY UPDATE SKIP LOCKED
-"""
-DELETE_NODE = """
-DELETE FROM node
-WHERE id = %(node)s AND NOT EXISTS (SELECT FROM job WHERE job.state = 4 AND job.node = node.number)
 """
 SELECT_EXPIRED = """
 SELECT id::text, task, queue, state, attempt, unique_key
@@ -109,6 +106,27 @@ DELETE_SILENT_NODES = """
 DELETE FROM node
 WHERE beat_at < coalesce(%(now)s::timestamptz, now()) - %(silence)s * interval '1 microsecond'
     AND NOT EXISTS (SELECT FROM job WHERE job.state = 4 AND job.node = node.number)
+"""
+
+SELECT_MISSING_NODES = """
+WITH RECURSIVE holder (number) AS (
+    (SELECT job.node FROM job WHERE job.state = 4 AND job.node >= 0 ORDER BY job.node LIMIT 1)
+    UNION ALL
+    SELECT following.node
+    FROM holder
+    CROSS JOIN LATERAL (
+        SELECT job.node FROM job WHERE job.state = 4 AND job.node > holder.number ORDER BY job.node LIMIT 1
+    ) AS following
+)
+SELECT holder.number FROM holder WHERE NOT EXISTS (SELECT FROM node WHERE node.number = holder.number)
+"""
+"""From one number to the next in the index, however many jobs a node holds."""
+STAND_IN_FOR_NODE = """
+INSERT INTO node (id, number, document, registered_at, beat_at)
+VALUES (
+    %(node)s, %(number)s, %(document)s, coalesce(%(now)s::timestamptz, now()), coalesce(%(now)s::timestamptz, now())
+)
+ON CONFLICT DO NOTHING
 """
 
 
@@ -192,7 +210,7 @@ async def rescue(
     is_finished = len(rows) < MAX_BATCH
     if is_finished:
         # Unless a row was passed by that somebody's transaction holds: the next who looks for the dead comes back.
-        await transaction.execute(DELETE_NODE, {"node": node})
+        await transaction.execute(DEREGISTER, {"node": node})
     queues = frozenset(queue for queue, _, state in moves if state == _PENDING)
     return Rescue(jobs=tuple(rescued), queues=queues, is_finished=is_finished)
 
@@ -246,6 +264,16 @@ async def prune_counts(transaction: Transaction, *, now: str | None) -> int:
 async def prune_nodes(transaction: Transaction, *, now: str | None) -> int:
     """Delete the nodes that have been silent for long and hold no job; see `Backend.prune`."""
     return await transaction.execute(DELETE_SILENT_NODES, {"silence": duration(SILENT_NODES_KEPT), "now": now})
+
+
+async def replace_missing_nodes(transaction: Transaction, *, now: str | None) -> int:
+    """Register stand-ins for nodes that running jobs name and that are not there; see `Backend.prune`."""
+    missing = await transaction.rows(SELECT_MISSING_NODES)
+    for (number,) in missing:
+        node = stand_in(str(number))
+        values = {"node": node.id, "number": number, "document": to_json(node), "now": now}
+        await transaction.execute(STAND_IN_FOR_NODE, values)
+    return len(missing)
 
 
 async def delete_jobs(

@@ -12,6 +12,7 @@ import msgspec
 from deeper_tasks.backends.buckets import BUCKETS_KEPT
 from deeper_tasks.backends.codes import CODES, STATES, Mark
 from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Promotion, Rescue, Retention
+from deeper_tasks.backends.reading import stand_in
 from deeper_tasks.backends.sqlite import counters, ends, unique_keys
 from deeper_tasks.backends.sqlite.codec import BUCKET, duration, to_json
 from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
@@ -75,6 +76,16 @@ WHERE beat_at < :before AND NOT EXISTS (
     SELECT 1 FROM deeper_job INDEXED BY deeper_job_running WHERE state = 4 AND node = deeper_node.id
 )
 """
+
+SELECT_MISSING_NODES = """
+SELECT DISTINCT node FROM deeper_job INDEXED BY deeper_job_running
+WHERE state = 4 AND node IS NOT NULL AND NOT EXISTS (SELECT 1 FROM deeper_node WHERE id = deeper_job.node)
+"""
+STAND_IN_FOR_NODE = """
+INSERT INTO deeper_node (id, document, registered_at, beat_at) VALUES (:id, :document, :now, :now)
+ON CONFLICT (id) DO NOTHING
+"""
+GIVE_JOBS = "UPDATE deeper_job INDEXED BY deeper_job_running SET node = :id WHERE state = 4 AND node = :node"
 
 
 class _Abandoned(NamedTuple):
@@ -225,6 +236,7 @@ def prune(connection: sqlite3.Connection, retention: Retention, *, now: int) -> 
     keys = steps.take(lambda: unique_keys.prune(connection, now=now))
     steps.take(lambda: connection.execute(DELETE_OLD_COUNTS, {"oldest": now // BUCKET - BUCKETS_KEPT}))
     steps.take(lambda: connection.execute(DELETE_SILENT_NODES, {"before": now - duration(SILENT_NODES_KEPT)}))
+    steps.take(lambda: _replace_missing_nodes(connection, now=now))
     return Pruned(jobs=jobs or 0, has_more_keys=keys == MAX_BATCH, failure=steps.failure)
 
 
@@ -256,6 +268,15 @@ def _prune_jobs(connection: sqlite3.Connection, retention: Retention, *, now: in
     jobs = _oldest(connection, retention, now=now)
     delete_jobs(connection, jobs, now=now)
     return len(jobs)
+
+
+def _replace_missing_nodes(connection: sqlite3.Connection, *, now: int) -> None:
+    """Give the running jobs of nodes that are not there to stand-ins, which a rescue finds."""
+    for (missing,) in connection.execute(SELECT_MISSING_NODES).fetchall():
+        node = stand_in(missing)
+        connection.execute(STAND_IN_FOR_NODE, {"id": node.id, "document": to_json(node), "now": now})
+        # Under another id: the worker of the missing one may live, and has to learn that it is not registered.
+        connection.execute(GIVE_JOBS, {"id": node.id, "node": missing})
 
 
 def _mend_counters(connection: sqlite3.Connection) -> None:

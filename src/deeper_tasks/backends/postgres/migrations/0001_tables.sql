@@ -114,7 +114,8 @@ CREATE INDEX unique_key_expiring ON unique_key (expires_at) WHERE expires_at IS 
 
 CREATE TABLE node (
     id            text        NOT NULL PRIMARY KEY,
-    number        integer     NOT NULL GENERATED ALWAYS AS IDENTITY,
+    -- by which jobs name it. Drawn at random: a sequence may begin anew, for a logical copy comes without its value
+    number        integer     NOT NULL UNIQUE,
     document      text        NOT NULL,
     beat          bigint      NOT NULL DEFAULT 0,
     busy          integer     NOT NULL DEFAULT 0,
