@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 
 from deeper_tasks import BackgroundTaskManager, RunOutcome, State
+from deeper_tasks.backends.protocol import Folding
 from deeper_tasks.cli import main
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.errors import DamagedError, InvalidOptionError, JobNotCompletedError, ScheduleNotFoundError
@@ -437,11 +438,17 @@ async def test_attempts_that_are_none_hold_up_neither_the_settles_nor_the_rescue
         assert {job.id for job in rescued.jobs} == {second.id, third.id}
 
 
+async def fold(backend):
+    """Have the counters, where they lag behind, be what is counted."""
+    if isinstance(backend, Folding):
+        await backend.fold()
+
+
 @pytest.mark.parametrize("count", [2**63 - 1, -(2**63)])
 async def test_counters_at_the_end_of_their_numbers_hold_up_neither_claims_nor_the_due(manager, store, working, count):
     early = [str(job) for job in await manager.enqueue_many([manager.add.call(1) for _ in range(2)])]
     await manager.enqueue_task(manager.add, args=[1], delay_seconds=3600)
-    await manager.backend.promote()
+    await fold(manager.backend)
     store.count(count)
     due = await manager.enqueue_task(manager.add, args=[1], delay_seconds=0.1)
     async with working(manager):
@@ -449,6 +456,7 @@ async def test_counters_at_the_end_of_their_numbers_hold_up_neither_claims_nor_t
             assert await manager.result(job_id, timeout=30) == 1
     for _ in range(2):
         await manager.backend.promote()
+        await fold(manager.backend)
         await manager.backend.statistics()
     await manager.list_tasks()
     await manager.get_overview()

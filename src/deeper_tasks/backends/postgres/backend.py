@@ -22,7 +22,7 @@ from deeper_tasks.backends.postgres import (
     unique_keys,
 )
 from deeper_tasks.backends.postgres.address import Address
-from deeper_tasks.backends.postgres.codec import moment_text
+from deeper_tasks.backends.postgres.codec import Row, moment_text
 from deeper_tasks.backends.postgres.database import Database, Operation
 from deeper_tasks.backends.postgres.frontier import Frontier, PatternFrontier
 from deeper_tasks.backends.postgres.job_transaction import PostgresJobTransaction
@@ -58,7 +58,7 @@ from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
-from deeper_tasks.errors import BackendUnavailableError, UnsupportedError
+from deeper_tasks.errors import BackendError, BackendUnavailableError, UnsupportedError
 
 T = TypeVar("T")
 
@@ -168,7 +168,7 @@ class PostgresBackend:
         try:
             return await insert_joining(connection, batches, address=address, store=self._id, now=now)
         except OtherDatabaseError:
-            if not await self._meet_new_store():
+            if not await self._meets_new_store_at_once():
                 raise
             return await insert_joining(connection, batches, address=address, store=self._id, now=now)
 
@@ -377,10 +377,19 @@ class PostgresBackend:
             await self._meet_new_store()
             return await self._run(partial(operation, store=self._id))
 
+    async def _meets_new_store_at_once(self) -> bool:
+        """The same as `_meet_new_store`; False where the store cannot be asked, as by the caller who is dropping it."""
+        try:
+            return self._take(await self._database.run(schema.look_at_store))
+        except BackendError:
+            return False
+
     async def _meet_new_store(self) -> bool:
         """Take the store that is there for ours; returns whether it is another than before."""
+        return self._take(await self._database.call(schema.SELECT_STORE, {}))
+
+    def _take(self, rows: Sequence[Row]) -> bool:
         before = self._store
-        rows = await self._database.call(schema.SELECT_STORE, {})
         self._store = schema.one_store(rows, self._database.address)
         if self._store == before:
             return False

@@ -37,6 +37,7 @@ from deeper_tasks.backends.migrations import Migration, lacking, migrations_of
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import Row
 from deeper_tasks.backends.postgres.connections import Connection
+from deeper_tasks.backends.postgres.database import Transaction
 from deeper_tasks.backends.postgres.refusals import NO_SCHEMA
 from deeper_tasks.backends.postgres.rights import quoted
 from deeper_tasks.errors import BackendError, SchemaError
@@ -139,6 +140,12 @@ async def make_ready(connection: Connection, address: Address, *, create: bool) 
             f"what 'deeper migrate --sql' prints, or, for this user to migrate: CREATE SCHEMA "
             f"{quoted(address.schema)} AUTHORIZATION {quoted(connection.info.user)}"
         ) from error
+
+
+async def look_at_store(transaction: Transaction) -> list[Row]:
+    """Return the rows of the store's table, without waiting for a transaction that has it locked."""
+    await transaction.execute("SET LOCAL lock_timeout TO '100ms'")
+    return await transaction.rows(SELECT_STORE.replace("{schema}.", ""))
 
 
 def one_store(rows: Sequence[Row], address: Address) -> str:
