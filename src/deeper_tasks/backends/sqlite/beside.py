@@ -77,7 +77,14 @@ class Obstacle(Struct, frozen=True, kw_only=True):
     remedy: str
 
     def __str__(self) -> str:
-        return f"the database cannot be {self.prevents}: {self.told}; {self.remedy}"
+        return f"{self.told}; {self.remedy}"
+
+    def of(self, database: Path) -> str:
+        """Return an error about a database that names it, and what stands in the way."""
+        begin = (
+            "" if repr(str(database)) in self.told else f"the database {str(database)!r} cannot be {self.prevents}: "
+        )
+        return f"{begin}{self}"
 
 
 def open_beside(database: Path, suffix: str) -> int:
@@ -160,14 +167,15 @@ def obstacles(database: Path) -> Iterator[Obstacle]:
     """Yield what keeps this user from writing to a database: the file, those beside it, the folder."""
     folder = database.parent
     if database.exists() and _is_read_only(database):
-        told = f"{str(database)!r} is on a file system that is mounted read-only"
+        told = f"the database {str(database)!r} is on a file system that is mounted read-only"
         yield Obstacle(about="file", prevents="written", told=told, remedy="mount it for writing")
         return
     for path in (database, *companions(database)):
         needed = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
         if path.exists() and not _may(path, needed):
             prevents = "written" if _may(path, os.R_OK) else "read"
-            told = f"{_described(path)} cannot be {prevents} by {_this_user()}"
+            name = f"the database {_described(path)}" if path == database else _described(path)
+            told = f"{name} cannot be {prevents} by {_this_user()}"
             yield Obstacle(about="file", prevents=prevents, told=told, remedy=_remedy(path, database))
     if folder.is_dir() and not _may(folder, os.W_OK | os.X_OK):
         told = f"the folder {_described(folder)} is not writable for {_this_user()}, and SQLite keeps files beside the"

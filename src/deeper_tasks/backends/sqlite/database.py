@@ -295,7 +295,7 @@ def translate(error: sqlite3.Error, database: Database) -> BackendError:
     for prefix, kind, words in _WORDS:
         if name.startswith(prefix):
             if name.startswith(_DENIED) and (found := obstacle(database.real)):
-                return kind(str(found))
+                return kind(found.of(database.real))
             return kind(words.format(path=path, error=error, timeout=readable(database.timeout)))
     if str(error).startswith(_LACKING):
         return SchemaLostError(f"the database {path!r} lacks a part of the schema: {error}; run 'deeper migrate'")

@@ -85,8 +85,9 @@ class Turnstile:
         try:
             return open_beside(self._database, f"-{self._line}{name}")
         except OSError as error:
-            found = obstacle(self._database) or f"the database {str(self._database)!r} cannot be written: {error}"
-            raise BackendUnavailableError(str(found)) from error
+            found = obstacle(self._database)
+            told = f"the database {str(self._database)!r} cannot be written: {error}"
+            raise BackendUnavailableError(told if found is None else found.of(self._database)) from error
 
     def _lock(self, descriptor: int, deadline: float, is_wanted: Callable[[], bool]) -> None:
         wait = _SHORTEST_WAIT
