@@ -41,6 +41,8 @@ class LoopThread:
         """
         Run a coroutine to its end and return its result, or raise what it raised.
 
+        Where the wait for it is interrupted, as by Ctrl-C, the coroutine is cancelled.
+
         Raises:
             RuntimeError: the caller stands in this very thread, and would wait for itself.
         """
@@ -51,7 +53,13 @@ class LoopThread:
                 f"a blocking call in the thread {self._name!r}, which would have to carry it out, would wait for ever; "
                 "from a subscriber of the manager, for example, await the async method in a task instead"
             )
-        return self._run_from_greenlet(coroutine) if native.is_patched() else self.submit(coroutine).result()
+        if native.is_patched():
+            return self._run_from_greenlet(coroutine)
+        future = self.submit(coroutine)
+        try:
+            return future.result()
+        finally:
+            future.cancel()
 
     def submit(self, coroutine: Coroutine[Any, Any, R]) -> Future[R]:
         """Have a coroutine run, without waiting for it."""

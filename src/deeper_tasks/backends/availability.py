@@ -117,6 +117,12 @@ class Availability:
             with self._lock:
                 self._failing.discard(by)
 
+    def end_pauses(self) -> None:
+        """Have all parts that wait go on now, though nothing is known of the store."""
+        with self._lock:
+            woken, self._waiting = self._waiting, {}
+        _wake(woken)
+
     async def pause(self, sleep: Sleep, *, until: asyncio.Event) -> None:
         """
         Return when the store is worth another try: it has answered, or it is the caller's turn to ask.
@@ -156,9 +162,7 @@ class Availability:
                 self._released_at = now
                 woken, self._waiting = self._waiting, {}
             event = self._told_back(now)
-        for until, loop in woken.items():
-            with suppress(RuntimeError):  # its loop has been closed, and the part with it
-                loop.call_soon_threadsafe(until.set)
+        _wake(woken)
         if event is not None:
             self._bus.emit(event)
 
@@ -171,3 +175,9 @@ class Availability:
             return None
         self.is_away, self._told_back_at = False, now
         return StoreRecovered(after=timedelta(seconds=self._answers_since - self._failing_since))
+
+
+def _wake(waiting: dict[asyncio.Event, asyncio.AbstractEventLoop]) -> None:
+    for until, loop in waiting.items():
+        with suppress(RuntimeError):  # its loop has been closed, and the part with it
+            loop.call_soon_threadsafe(until.set)

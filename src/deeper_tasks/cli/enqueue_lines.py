@@ -41,7 +41,7 @@ _HALF_CHARACTER = re.compile(
     rb"(\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]..)"
 )
 _BYTE = re.compile(r" \(byte (\d+)\)")
-_OPTIONS = sorted(EnqueueOptions.__annotations__.keys() - {"connection"})
+_OPTIONS = sorted(EnqueueOptions.__annotations__.keys() - {"connection", "enqueue_patience_seconds"})
 _KEYS = ["task", "args", "kwargs", "scheduled_at", *_OPTIONS]
 
 

@@ -50,6 +50,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long an attempt may take. None: no limit."""
     check_arguments: Literal["values", "signature"] = "values"
     """The checks of an enqueue. `values`: that each argument arrives as it is; `signature`: only its name and type."""
+    enqueue_patience_seconds: Seconds = 0.0
+    """How long an enqueue is tried again, under the same id, while the store does not answer. 0: it fails at once."""
     max_argument_bytes: Count = 1024 * 1024
     """The size of a job's arguments as JSON above which its enqueue is refused."""
     max_result_bytes: Count = 1024 * 1024

@@ -12,7 +12,7 @@ from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.producer import common_connection
 from deeper_tasks.manager.progress import OnProgress
 from deeper_tasks.sync import LoopThread, blocking, carry_out
-from deeper_tasks.tasks import JobRequest, ManagerHabits, TaskCall, TaskId
+from deeper_tasks.tasks import JobRequest, ManagerHabits, Seconds, TaskCall, TaskId
 
 
 class BlockingFacade(ManagerHabits):
@@ -66,12 +66,19 @@ class BlockingFacade(ManagerHabits):
         *,
         atomic: bool = True,
         connection: object = None,
+        enqueue_patience_seconds: Seconds | None = None,
         on_progress: OnProgress | None = None,
     ) -> list[TaskId]:
         """As in the manager: all or none of the calls, through the connection given or the one that each carries."""
         checked = to_calls(calls)
         chosen = common_connection(checked, given=connection)
-        return self._enqueue_many(checked, atomic=atomic, connection=chosen, on_progress=on_progress)
+        return self._enqueue_many(
+            checked,
+            atomic=atomic,
+            connection=chosen,
+            enqueue_patience_seconds=enqueue_patience_seconds,
+            on_progress=on_progress,
+        )
 
     def enqueue_request(
         self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], request: JobRequest, /

@@ -62,12 +62,15 @@ from deeper_tasks.tasks import (
     EnqueueOptions,
     JobRequest,
     ManagerHabits,
+    Seconds,
     Task,
     TaskCall,
     TaskId,
     TaskRegistry,
+    check_patience,
     parse_moment,
     parse_options,
+    parse_patience,
 )
 
 P = ParamSpec("P")
@@ -209,11 +212,12 @@ class Facade(ManagerHabits, ABC):
             TaskNotFoundError, InvalidArgumentsError, InvalidOptionError: nothing was enqueued.
             DuplicateJobError: `task_id` names another call.
             UnsupportedError: `connection` was given, and the store has no transactions.
-            BackendUnavailableError: send the call again, with the same `task_id`, as often as needed.
+            BackendUnavailableError: send the call again, with the same `task_id`, as often as needed; or have it sent
+                again for `enqueue_patience_seconds`.
         """
         task = self._find(worker, function)
         request = parse_options(options, base=task.request)
-        await self._ready(will_join=request.connection is not None)
+        await self._ready_to_enqueue(request, connection=request.connection)
         return await self._producer.enqueue(task, args, kwargs or {}, request)
 
     async def schedule_task(
@@ -240,7 +244,7 @@ class Facade(ManagerHabits, ABC):
         if options.get("delay_seconds") is not None:
             raise InvalidOptionError("schedule_task takes scheduled_at, so delay_seconds has no place; leave one out")
         request = parse_options(options, base=task.request)
-        await self._ready(will_join=request.connection is not None)
+        await self._ready_to_enqueue(request, connection=request.connection)
         return await self._producer.enqueue(task, args, kwargs or {}, request, moment)
 
     async def enqueue_many(
@@ -249,6 +253,7 @@ class Facade(ManagerHabits, ABC):
         *,
         atomic: bool = True,
         connection: object = None,
+        enqueue_patience_seconds: Seconds | None = None,
         on_progress: OnProgress | None = None,
     ) -> list[TaskId]:
         """
@@ -258,7 +263,8 @@ class Facade(ManagerHabits, ABC):
         SQLite and PostgreSQL) needs `atomic=False`, which stores them batch by batch.
         Answers and errors are those of `enqueue_task`, in the order of the calls; an
         error begins with the bad call's place, such as `calls[500]`, from 0. So
-        is `connection`, which is one for all of them.
+        is `connection`, which is one for all of them. `enqueue_patience_seconds` is the calls' longest, unless it is
+        given here; with `atomic=False` and `on_progress` each thousand has it.
 
         `on_progress` is called with how many of the calls are in the store: after each thousand with
         `atomic=False`, and otherwise once, for all of them. In a transaction of yours they are there when it commits.
@@ -269,11 +275,20 @@ class Facade(ManagerHabits, ABC):
         chosen = common_connection(checked, given=connection)
         for call in checked:
             self._own(call.task)
-        await self._ready(will_join=chosen is not None)
+        patience = parse_patience(enqueue_patience_seconds)
+        if chosen is not None:
+            for each in (patience, *(call.request.patience for call in checked)):
+                check_patience(each, connection=chosen)
+        asked = (call.request for call in checked) if patience is None else (JobRequest(patience=patience),)
+        await self._ready_to_enqueue(*asked, connection=chosen)
         if not checked:
             return []
         return await self._producer.enqueue_many(
-            checked, atomic=atomic, connection=chosen, tally=Tally(on_progress) if on_progress else None
+            checked,
+            atomic=atomic,
+            connection=chosen,
+            patience=patience,
+            tally=Tally(on_progress) if on_progress else None,
         )
 
     def check_call(self, call: TaskCall) -> None:
@@ -291,7 +306,7 @@ class Facade(ManagerHabits, ABC):
         self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], request: JobRequest, /
     ) -> TaskId:
         """Enqueue a call of a task that is bound to this manager, its options checked: what `task.enqueue(…)` does."""
-        await self._ready(will_join=request.connection is not None)
+        await self._ready_to_enqueue(request, connection=request.connection)
         return await self._producer.enqueue(task, args, kwargs, request)
 
     # recurring tasks
@@ -773,6 +788,7 @@ class Facade(ManagerHabits, ABC):
             bus=self.events,
             check=self._terms.check,
             availability=self.availability,
+            ready=self._ready,
         )
         self._planner = Planner(backend=self.backend, jobs=self._producer.jobs, bus=self.events)
         self._operator = Operator(backend=self.backend, bus=self.events)
@@ -832,6 +848,14 @@ class Facade(ManagerHabits, ABC):
         self._is_joined = True
         if await self.backend.open(will_join=True):
             self._note_new_store()
+
+    async def _ready_to_enqueue(self, *requests: JobRequest, connection: object) -> None:
+        """Do as `_ready`; for a patient enqueue, which tries it again, a store that is away is no error yet."""
+        try:
+            await self._ready(will_join=connection is not None)
+        except BackendUnavailableError:
+            if connection is not None or not any(map(self._producer.patience_of, requests)):
+                raise
 
     async def _ready_to_tell(self) -> None:
         """

@@ -222,6 +222,7 @@ def _refuse_per_job_options(request: JobRequest) -> None:
     given = {
         "task_id": request.task_id is not None,
         "delay_seconds": request.delay is not None,
+        "enqueue_patience_seconds": request.patience is not None,
         "connection": request.connection is not None,
     }
     for option, is_given in given.items():

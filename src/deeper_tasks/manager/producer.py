@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
+
+from msgspec.structs import replace
 
 from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.hints import hints_of
@@ -19,6 +21,7 @@ from deeper_tasks.integrations.events import EventBus, JobEnqueued
 from deeper_tasks.manager.commits import CommitWatch
 from deeper_tasks.manager.given_ids import GivenIds
 from deeper_tasks.manager.jobs import AnyTask, Check, JobFactory
+from deeper_tasks.manager.patience import insist
 from deeper_tasks.manager.progress import Tally
 from deeper_tasks.tasks import JobRequest, TaskCall, TaskId, joined_connection
 
@@ -31,9 +34,19 @@ class Producer:
     """Turns calls into jobs and inserts them."""
 
     def __init__(
-        self, *, backend: Backend, settings: Settings, bus: EventBus, check: Check, availability: Availability
+        self,
+        *,
+        backend: Backend,
+        settings: Settings,
+        bus: EventBus,
+        check: Check,
+        availability: Availability,
+        ready: Callable[[], Awaitable[None]],
     ) -> None:
         self._backend = backend
+        self._ready = ready
+        self._patience = timedelta(seconds=settings.enqueue_patience_seconds)
+        self._closings = 0
         self._bus = bus
         self._availability = availability
         self.jobs = JobFactory(settings, check=check)
@@ -45,8 +58,14 @@ class Producer:
         self.jobs.ids.renew_lock()
 
     async def close(self) -> None:
-        """Tell of what was committed meanwhile, and watch no longer. The store is still open."""
+        """Tell of what was committed meanwhile, and watch and try again no longer. The store is still open."""
+        self._closings += 1
+        self._availability.end_pauses()
         await self._commits.close()
+
+    def patience_of(self, request: JobRequest) -> timedelta:
+        """Return how long an enqueue with these options is tried again while the store is away."""
+        return self._patience if request.patience is None else request.patience
 
     async def enqueue(
         self,
@@ -58,7 +77,14 @@ class Producer:
     ) -> TaskId:
         """Enqueue one call."""
         job = self.jobs.job(self.jobs.spec(task, args, kwargs, request), request, moment)
-        return (await self._insert([job], atomic=True, connection=request.connection))[0]
+        answers = await self._insert(
+            [job],
+            atomic=True,
+            connection=request.connection,
+            patience=self.patience_of(request),
+            given=(request.task_id,),
+        )
+        return answers[0]
 
     def job(self, call: TaskCall) -> NewJob:
         """Return the job that a call would become; raises what its enqueue would."""
@@ -71,25 +97,43 @@ class Producer:
         *,
         atomic: bool,
         connection: object | None = None,
+        patience: timedelta | None = None,
         tally: Tally | None = None,
     ) -> list[TaskId]:
-        """Enqueue calls, all checked before the first is sent; the tally counts those that the store has."""
-        jobs = []
+        """
+        Enqueue calls, all checked before the first is sent; the tally counts those that the store has.
+
+        Without `patience` that of the most patient call counts.
+        """
+        jobs: list[NewJob] = []
+        given: set[JobId] = set()
+        longest = timedelta(0)
         ids = GivenIds(name="calls[{}]".format)
         for index, call in enumerate(calls):
             try:
                 job = self.job(call)
                 if call.request.task_id is not None:
                     ids.add(job.id, job.spec.task, job.spec.arguments, place=index)
+                    given.add(job.id)
                 jobs.append(job)
+                longest = max(longest, self.patience_of(call.request))
             except DeeperTasksError as error:
                 # Its class stays, for the caller to catch.
                 error.args = (f"calls[{index}]: {error}",)
                 raise
+        insert = partial(
+            self._insert,
+            atomic=atomic,
+            connection=connection,
+            patience=longest if patience is None else patience,
+            given=given,
+        )
         try:
             if tally is None:
-                return await self._insert(jobs, atomic=atomic, connection=connection)
-            return await self._insert_counted(jobs, atomic=atomic, connection=connection, tally=tally)
+                return await insert(jobs)
+            return await self._insert_counted(
+                jobs, size=len(jobs) if atomic else _COUNTED_AT_ONCE, insert=insert, tally=tally
+            )
         except DuplicateJobError as error:
             place = next((index for index, job in enumerate(jobs) if job.id == error.job_id), None)
             if place is not None:
@@ -98,14 +142,13 @@ class Producer:
             raise
 
     async def _insert_counted(
-        self, jobs: list[NewJob], *, atomic: bool, connection: object | None, tally: Tally
+        self, jobs: list[NewJob], *, size: int, insert: Callable[[list[NewJob]], Awaitable[list[TaskId]]], tally: Tally
     ) -> list[TaskId]:
-        size = len(jobs) if atomic else _COUNTED_AT_ONCE
         answers: list[TaskId] = []
         try:
             for start in range(0, len(jobs), size):
                 batch = jobs[start : start + size]
-                answers += await self._insert(batch, atomic=atomic, connection=connection)
+                answers += await insert(batch)
                 tally.add(len(batch))
         except BackendUnavailableError as error:
             # As of an insert that nothing counts: those that are in already too.
@@ -113,19 +156,52 @@ class Producer:
             raise
         return answers
 
-    async def _insert(self, jobs: list[NewJob], *, atomic: bool, connection: object | None = None) -> list[TaskId]:
+    async def _insert(
+        self,
+        jobs: list[NewJob],
+        *,
+        atomic: bool,
+        connection: object | None,
+        patience: timedelta,
+        given: Collection[JobId | None],
+    ) -> list[TaskId]:
+        """Insert jobs and tell of them; `given` are the ids that the caller chose, and may have sent before."""
         if connection is None:
             # In a transactional task of this manager all that it enqueues is a part of its transaction.
             connection = joined_connection(self._bus)
-        answers = await self._backend.insert(jobs, atomic=atomic, connection=connection)
-        if self._availability.is_away:
-            self._availability.mark_working(by=_NAME)
+        if patience and connection is None:
+            answers = await self._insert_patiently(jobs, atomic=atomic, patience=patience, given=given)
+        else:
+            answers = await self._backend.insert(jobs, atomic=atomic, connection=connection)
+            if self._availability.is_away:
+                self._availability.mark_working(by=_NAME)
         if connection is None or not self._backend.capabilities.has_transactions:
             await self._tell(jobs, answers)
         else:
             # Nothing is there yet, and perhaps never will be.
             self._tell_at_commit(jobs, answers)
         return [TaskId(answer.id, is_new=answer.is_new) for answer in answers]
+
+    async def _insert_patiently(
+        self, jobs: Sequence[NewJob], *, atomic: bool, patience: timedelta, given: Collection[JobId | None]
+    ) -> list[Insertion]:
+        closings = self._closings
+
+        async def insert() -> list[Insertion]:
+            await self._ready()
+            return await self._backend.insert(jobs, atomic=atomic)
+
+        answers = await insist(
+            insert,
+            seconds=patience.total_seconds(),
+            availability=self._availability,
+            is_wanted=lambda: self._closings == closings,
+        )
+        # An id that was made here is new, also where the answer that said so was lost and a later try found it.
+        return [
+            answer if answer.is_new or answer.id != job.id or job.id in given else replace(answer, is_new=True)
+            for job, answer in zip(jobs, answers, strict=True)
+        ]
 
     def _tell_at_commit(self, jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> None:
         if not self._backend.capabilities.insert_sends_hints or self._bus.wants(JobEnqueued):

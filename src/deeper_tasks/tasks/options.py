@@ -50,8 +50,9 @@ class EnqueueOptions(TypedDict, total=False):
     that has not started so long after it was due fails. `unique_for_seconds`
     and `unique="until_done"` let only one such job be enqueued; `unique_key`
     takes the place of task and arguments in telling which are the same.
-    `task_id`, a UUID, makes the enqueue safe to send again. `connection`: your own
-    connection to the store's database, inside whose transaction the job is enqueued.
+    `task_id`, a UUID, makes the enqueue safe to send again. `enqueue_patience_seconds`: how
+    long it is tried again while the store does not answer; 0: it fails at once. `connection`:
+    your own connection to the store's database, inside whose transaction the job is enqueued.
     """
 
     queue: str | None
@@ -68,6 +69,7 @@ class EnqueueOptions(TypedDict, total=False):
     expires_in_seconds: Seconds | None
     task_id: str | UUID | None
     delay_seconds: Seconds | None
+    enqueue_patience_seconds: Seconds | None
     connection: object
 
 
@@ -76,7 +78,8 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     Checked options. None means not given; `timeout` is UNSET when not given and None for no limit.
 
     At most one of `unique_for` and `until_done` is set, and `unique_key` only with one of them.
-    `connection` is what the store inserts through; it never becomes part of a job.
+    `connection` is what the store inserts through, and `patience` for how long it is tried again; they never become
+    part of a job.
     """
 
     queue: str | None = None
@@ -93,6 +96,7 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     expires_in: timedelta | None = None
     task_id: JobId | None = None
     delay: timedelta | None = None
+    patience: timedelta | None = None
     connection: Any = None
 
     @property
@@ -137,6 +141,7 @@ def merge(base: JobRequest, given: JobRequest) -> JobRequest:
             changes["unique_for"], changes["until_done"] = given.unique_for, given.until_done
         merged = msgspec.structs.replace(base, **changes)
     _check_unique(merged)
+    check_patience(merged.patience, connection=merged.connection)
     return merged
 
 
@@ -189,6 +194,21 @@ def _check_unique(request: JobRequest) -> None:
             "add unique_for_seconds=… or unique='until_done'"
         )
         raise InvalidOptionError(message)
+
+
+def check_patience(patience: timedelta | None, *, connection: object) -> None:
+    """Raise InvalidOptionError where an enqueue inside a caller's transaction is to be tried again."""
+    if patience and connection is not None:
+        message = (
+            "options 'enqueue_patience_seconds' and 'connection' exclude each other: what the connection loses is your "
+            "whole transaction; leave enqueue_patience_seconds out, and begin the transaction again"
+        )
+        raise InvalidOptionError(message)
+
+
+def parse_patience(value: object) -> timedelta | None:
+    """Check for how long an enqueue is to be tried again; None is as if not given."""
+    return None if value is None else _not_negative("enqueue_patience_seconds", value)
 
 
 def _refused(option: str, value: object, way_out: str) -> InvalidOptionError:
@@ -312,5 +332,6 @@ _PARSERS: dict[str, tuple[str, Callable[[str, object], object]]] = {
     "expires_in_seconds": ("expires_in", _positive),
     "task_id": ("task_id", _task_id),
     "delay_seconds": ("delay", _not_negative),
+    "enqueue_patience_seconds": ("patience", _not_negative),
     "connection": ("connection", _connection),
 }

@@ -436,12 +436,12 @@ async def test_a_job_of_an_entry_has_every_option_that_was_given(manager, where,
 
 
 IN_OTHER_TESTS = {"unique", "unique_for_seconds", "unique_key"}
-REFUSED = {"task_id", "delay_seconds", "connection"}
+REFUSED = {"task_id", "delay_seconds", "enqueue_patience_seconds", "connection"}
 
 
 @pytest.mark.parametrize("option", sorted(REFUSED))
 async def test_an_option_that_only_one_job_can_have_is_refused(manager, send, option):
-    value = {"task_id": new_job().id, "delay_seconds": 5, "connection": object()}[option]
+    value = {"task_id": new_job().id, "connection": object()}.get(option, 5)
     with pytest.raises(InvalidOptionError, match=option):
         await put(manager, send, **{option: value})
 

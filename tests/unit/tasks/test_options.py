@@ -133,7 +133,9 @@ def test_an_unknown_option_names_the_nearest():
 
 
 def test_an_unknown_option_far_from_all_lists_them():
-    with pytest.raises(InvalidOptionError, match="there are connection, delay_seconds, expires_in_seconds"):
+    with pytest.raises(
+        InvalidOptionError, match="there are connection, delay_seconds, enqueue_patience_seconds, expires_in_seconds"
+    ):
         parse_options({"zzz": 1})
 
 
@@ -157,6 +159,7 @@ EVERY_OPTION = {
     "expires_in_seconds": 5,
     "task_id": _ID,
     "delay_seconds": 7,
+    "enqueue_patience_seconds": 0,
     "connection": object(),
 }
 
