@@ -41,7 +41,7 @@ async def insist(
                 answer = await call()
             except BackendUnavailableError as error:
                 tried = time.monotonic() - began
-                if tried >= seconds:
+                if tried >= seconds or not is_wanted():
                     raise _given_up(error, tried) from error.__cause__
                 availability.mark_failing(error, by=part)
                 awake.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -47,6 +48,7 @@ class Producer:
         self._ready = ready
         self._patience = timedelta(seconds=settings.enqueue_patience_seconds)
         self._closings = 0
+        self._insisting: set[asyncio.Future[None]] = set()
         self._bus = bus
         self._availability = availability
         self.jobs = JobFactory(settings, check=check)
@@ -56,11 +58,16 @@ class Producer:
     def forget_parent(self) -> None:
         """In the child of a fork: another thread of the parent may have held the lock of the ids."""
         self.jobs.ids.renew_lock()
+        self._insisting = set()
 
     async def close(self) -> None:
         """Tell of what was committed meanwhile, and watch and try again no longer. The store is still open."""
         self._closings += 1
         self._availability.end_pauses()
+        # In this loop: it may be stopped after this, and blocking callers would wait for ever.
+        loop = asyncio.get_running_loop()
+        if own := [each for each in tuple(self._insisting) if each.get_loop() is loop]:
+            await asyncio.wait(own)
         await self._commits.close()
 
     def patience_of(self, request: JobRequest) -> timedelta:
@@ -185,18 +192,23 @@ class Producer:
     async def _insert_patiently(
         self, jobs: Sequence[NewJob], *, atomic: bool, patience: timedelta, given: Collection[JobId | None]
     ) -> list[Insertion]:
-        closings = self._closings
+        closings, ended = self._closings, asyncio.get_running_loop().create_future()
 
         async def insert() -> list[Insertion]:
             await self._ready()
             return await self._backend.insert(jobs, atomic=atomic)
 
-        answers = await insist(
-            insert,
-            seconds=patience.total_seconds(),
-            availability=self._availability,
-            is_wanted=lambda: self._closings == closings,
-        )
+        self._insisting.add(ended)
+        try:
+            answers = await insist(
+                insert,
+                seconds=patience.total_seconds(),
+                availability=self._availability,
+                is_wanted=lambda: self._closings == closings,
+            )
+        finally:
+            self._insisting.discard(ended)
+            ended.set_result(None)
         # An id that was made here is new, also where the answer that said so was lost and a later try found it.
         return [
             answer if answer.is_new or answer.id != job.id or job.id in given else replace(answer, is_new=True)
