@@ -6,7 +6,6 @@ import difflib
 import os
 import re
 import reprlib
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
@@ -96,6 +95,8 @@ def _from_file(path: str | os.PathLike[str] | None) -> Iterator[_Given]:
 
 
 def _table(file: Path, *, is_required: bool) -> dict[str, Any] | None:
+    import tomllib
+
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 
 from deeper_tasks.domain.view import View
+
+OnCheck = Callable[[str], None]
+"""Called with the name of each check before it begins."""
 
 
 class Severity(StrEnum):
@@ -44,3 +48,7 @@ def warning(check: str, message: str, remedy: str, *, subject: str | None = None
 def fault(check: str, message: str, remedy: str, *, subject: str | None = None) -> Finding:
     """Return a finding of something that keeps jobs from running, or endangers them."""
     return Finding(check=check, severity=Severity.ERROR, message=message, remedy=remedy, subject=subject)
+
+
+def say_nothing(_: str) -> None:
+    """Show no progress: an `OnCheck`."""

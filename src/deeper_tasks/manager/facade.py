@@ -15,6 +15,7 @@ from deeper_tasks.backends.protocol import Backend, JobQuery, Located, Retention
 from deeper_tasks.config import Settings, redacted
 from deeper_tasks.domain.damage import described
 from deeper_tasks.domain.durations import readable
+from deeper_tasks.domain.finding import Finding, OnCheck, say_nothing
 from deeper_tasks.domain.ids import JobId, parse_id
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import DEAD_LETTER, State
@@ -30,7 +31,6 @@ from deeper_tasks.errors import (
 from deeper_tasks.forks import process_watch
 from deeper_tasks.integrations.events import EventBus, StoreMade
 from deeper_tasks.manager.conditions import Conditions, check_page, to_days, to_filter, to_sort_key
-from deeper_tasks.manager.diagnosis import Finding, OnCheck, examine, say_nothing
 from deeper_tasks.manager.door import check_progress, check_runs, check_text, no_function, no_task, to_calls, to_queues
 from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.operator import Operator
@@ -722,6 +722,8 @@ class Facade(ManagerHabits, ABC):
         and names the rows that cannot be read.
         `on_check` is called with the name of each check before it begins.
         """
+        from deeper_tasks.manager.diagnosis import examine
+
         return await examine(self.backend, settings=self.settings, registry=self.registry, deep=deep, on_check=on_check)
 
     async def result(self, task_id: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the word users know

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import timedelta
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode
 
 from deeper_tasks.backends.protocol import Backend, Capabilities, Located
 from deeper_tasks.config import redacted, right_file_urls, split_url
 from deeper_tasks.errors import ConfigError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINTS = "deeper_tasks.backends"
 """
@@ -43,6 +46,9 @@ def make_backend(url: str, *, listen_url: str | None = None, joined_hints: bool 
         if parts.scheme in _POSTGRES:
             return _postgres(url, parts, options, listen_url=listen_url, joined_hints=joined_hints)
         return maker(url, parts, options)
+    # Rarely needed, and a tenth of the time that an import of this library takes.
+    from importlib.metadata import entry_points
+
     brought = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in _MAKERS}
     if parts.scheme in brought:
         return _from_package(brought[parts.scheme], url)

@@ -7,15 +7,12 @@ from collections.abc import Callable
 from deeper_tasks.backends.diagnosable import Diagnosable
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.config import Settings
-from deeper_tasks.domain.finding import Finding, fault, fine, warning
+from deeper_tasks.domain.finding import Finding, OnCheck, fault, fine, warning
 from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError
 from deeper_tasks.manager.diagnosis import clock, damage, jobs, queues, schedules, tasks, upkeep, workers
 from deeper_tasks.manager.diagnosis.scene import Scene, look_around
 from deeper_tasks.manager.stores import shown_store
 from deeper_tasks.tasks import TaskRegistry
-
-OnCheck = Callable[[str], None]
-"""Told what is examined next."""
 
 _CHECKS: dict[str, Callable[[Scene], list[Finding]]] = {
     "workers": workers.examine,
@@ -26,10 +23,6 @@ _CHECKS: dict[str, Callable[[Scene], list[Finding]]] = {
     "recurring tasks": schedules.examine,
     "clock": clock.examine,
 }
-
-
-def say_nothing(_: str) -> None:
-    """Tell nobody what is examined."""
 
 
 async def examine(
