@@ -166,13 +166,13 @@ def obstacle(database: Path) -> Obstacle | None:
 def obstacles(database: Path) -> Iterator[Obstacle]:
     """Yield what keeps this user from writing to a database: the file, those beside it, the folder."""
     folder = database.parent
-    if database.exists() and _is_read_only(database):
+    if _is_read_only(database):
         told = f"the database {str(database)!r} is on a file system that is mounted read-only"
         yield Obstacle(about="file", prevents="written", told=told, remedy="mount it for writing")
         return
-    for path in (database, *companions(database)):
+    for path in filter(_is_there, (database, *companions(database))):
         needed = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
-        if path.exists() and not _may(path, needed):
+        if not _may(path, needed):
             prevents = "written" if _may(path, os.R_OK) else "read"
             name = f"the database {_described(path)}" if path == database else _described(path)
             told = f"{name} cannot be {prevents} by {_this_user()}"
@@ -202,6 +202,13 @@ def _make(path: Path, mode: int, access: Access | None) -> None:
             access.give_to(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_there(path: Path) -> bool:
+    with suppress(OSError):  # its name may be too long for the file system
+        path.stat()
+        return True
+    return False
 
 
 def _may(path: Path, mode: int) -> bool:
