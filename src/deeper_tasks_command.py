@@ -1,4 +1,8 @@
-"""The program `deeper` around its command line: Ctrl-C at any moment ends it with a line and no traceback."""
+"""
+The program `deeper` around its command line: Ctrl-C at any moment ends it with a line and no traceback.
+
+SIGHUP, which means something else to each kind of worker, is held back until the command is known.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ import signal
 import sys
 
 _INTERRUPTED = 130
+
+_held: set[int] = set()
 
 
 def main() -> None:
@@ -24,7 +30,14 @@ def main() -> None:
         raise
 
 
+def release_hang_up() -> None:
+    """Have SIGHUP take effect, also one that came while the program was starting."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _held)
+    _held.clear()
+
+
 def _run() -> None:
+    _held.update({signal.SIGHUP} - signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP}))
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
     from deeper_tasks.cli import main as run

@@ -20,6 +20,7 @@ from deeper_tasks.cli import (
     worker,
 )
 from deeper_tasks.cli.program import EXIT_CODES, Program
+from deeper_tasks_command import release_hang_up
 
 _HELP = f"""
 Run background tasks, and see and control their jobs.
@@ -49,6 +50,9 @@ pyproject.toml. With --json a command answers in JSON, errors included.
 @click.pass_context
 def main(context: click.Context) -> None:
     """Show the help when no command is named."""
+    if context.invoked_subcommand != worker.worker.name:
+        # A worker does so itself, when it handles the signal.
+        release_hang_up()
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from deeper_tasks.cli.ending import leave
 from deeper_tasks.cli.program import ExitCode
+from deeper_tasks.worker.blocked_signals import unblock_signals
 from deeper_tasks.worker.own_signals import handle_alone, is_of_application
 
 _logger = logging.getLogger("deeper_tasks")
@@ -57,9 +58,10 @@ class StopsOutsideTheLoop:
 
 @contextmanager
 def stops_outside_the_loop() -> Iterator[StopsOutsideTheLoop]:
-    """Take, inside the `with`, the signals to stop whenever no event loop does."""
+    """Take, inside the `with`, the signals to stop whenever no event loop does. No signal is blocked from then on."""
     stops = StopsOutsideTheLoop()
     stops.take()
+    unblock_signals(signal.valid_signals())
     try:
         yield stops
     finally:

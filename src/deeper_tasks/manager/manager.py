@@ -258,7 +258,7 @@ class BackgroundTaskManager(Facade):
         `name` is what the lists of workers call it; `shutdown_grace_seconds` too takes the place of the setting.
         Signals are handled in the main thread only: elsewhere say `handle_signals=False`, and stop it by the
         `Worker.stop` of the worker that `on_start` is given. SIGHUP is left alone where it is ignored, as by `nohup`,
-        or where your program handles it.
+        or where your program handles it. Where they are blocked, they are unblocked until the worker has stopped.
         A SystemExit in a task that a job has started fails that job; in a callback, by `call_soon` or `call_later`, it
         ends your loop, as always in asyncio. Under `deeper worker` the loop goes on then too.
         A coroutine that blocks the loop for good holds up the stop of this worker too: only under `deeper worker` the

@@ -16,6 +16,7 @@ from deeper_tasks.supervisor.child import Child
 from deeper_tasks.supervisor.messages import Loaded
 from deeper_tasks.supervisor.post import Post
 from deeper_tasks.supervisor.settings import SupervisorSettings
+from deeper_tasks.worker.blocked_signals import unblock_signals
 from deeper_tasks.worker.clock import Clock, SystemClock
 
 _logger = logging.getLogger("deeper_tasks")
@@ -83,6 +84,8 @@ class Supervisor:
             handlers[signal.SIGHUP] = self._on_hang_up
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
+        # Its processes inherit what is blocked.
+        unblock_signals(signal.valid_signals())
         helpers = [asyncio.create_task(self._look_on())]
         if self._settings.reload_folders:
             helpers.append(asyncio.create_task(self._reload()))

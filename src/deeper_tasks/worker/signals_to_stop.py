@@ -9,6 +9,7 @@ import signal
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
+from deeper_tasks.worker.blocked_signals import block_again, unblock_signals
 from deeper_tasks.worker.exits import owns_process
 from deeper_tasks.worker.fatal_signals import FATAL_SIGNALS, end_if_fatal
 from deeper_tasks.worker.own_signals import is_of_application
@@ -26,17 +27,20 @@ def stopped_by_signals(worker: Worker) -> Iterator[None]:
     Inside the `with`, in a running loop of the main thread, stop the worker at each of these signals.
 
     SIGHUP is left alone where it is ignored, as by `nohup`, or where the application handles it. A worker that has its
-    process to itself hears them, and fatal signals, also while its loop is blocked.
+    process to itself hears them, and fatal signals, also while its loop is blocked. Where they were blocked, they are
+    blocked again afterwards.
     """
     loop, numbers = asyncio.get_running_loop(), [signal.SIGTERM, signal.SIGINT]
     if not is_of_application(signal.SIGHUP):
         numbers.append(signal.SIGHUP)
     for number in numbers:
         loop.add_signal_handler(number, _stop, worker, number)
+    blocked = unblock_signals(numbers)
     try:
         with _ear(worker, numbers) if owns_process(loop) else nullcontext():
             yield
     finally:
+        block_again(blocked)
         for number in numbers:
             with suppress(ValueError):
                 loop.remove_signal_handler(number)

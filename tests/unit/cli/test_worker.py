@@ -320,6 +320,16 @@ def test_a_signal_while_the_application_is_imported_stops_in_order_with_one_line
     assert "told to stop before the worker has started" in line
 
 
+@pytest.mark.parametrize("options", [(), ("--processes", "1")], ids=" ".join)
+def test_a_worker_that_was_started_with_its_signals_blocked_hears_them(start, options):
+    stops = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    worker = start("shop:manager", *options, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, stops))
+    worker.wait_for("second one gives them back")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == 0
+    assert any("are unblocked: SIGINT, SIGTERM" in line for line in worker.lines)
+
+
 def test_a_signal_while_a_stopped_worker_closes_ends_the_process_in_order(start, folder):
     (folder / "closing.py").write_text(CLOSING)
     worker = start("closing:manager")

@@ -1,0 +1,35 @@
+"""Blocked signals: a process inherits them from the program that started it, and would never hear them."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Collection
+
+_logger = logging.getLogger("deeper_tasks")
+
+
+def unblock_signals(numbers: Collection[int]) -> set[int]:
+    """
+    Unblock these signals in this thread, and so in each thread and program that it starts from now on.
+
+    A program that a job starts inherits the mask: with SIGTERM blocked it could not be terminated.
+
+    Returns:
+        Those that were blocked.
+    """
+    blocked = {*numbers} & signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+    # SIGHUP the command `deeper` itself holds back while it starts.
+    if told := sorted(blocked - {signal.SIGHUP}):
+        _logger.info("signals were blocked where this worker started, and are unblocked: %s", _names(told))
+    return blocked
+
+
+def block_again(numbers: Collection[int]) -> None:
+    """Block in this thread what `unblock_signals` has unblocked."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+
+def _names(numbers: Collection[int]) -> str:
+    known = {number.value: number.name for number in signal.Signals}
+    return ", ".join(known.get(number, f"signal {number}") for number in numbers)
