@@ -702,9 +702,10 @@ TestSQLiteLifeCycle.pytestmark = pytest.mark.timeout(600)
 
 
 class RestrictedLifeCycle(PostgresLifeCycle):
-    """As a user who has the rights that the guide names, and no others."""
+    """As a user who has the rights that the guide gives to a worker, and no others."""
 
-    role = f"restricted_{os.getpid()}"
+    prefix = f"restricted_{os.getpid()}"
+    role = f"{prefix}_worker"
 
 
 class TestPostgresLifeCycle(PostgresLifeCycle.TestCase):
@@ -730,17 +731,19 @@ def test_a_postgres_of_this_system_goes_along_with_the_model_too(installation, s
 
 @pytest.mark.timeout(600)
 def test_a_user_with_the_rights_of_the_guide_goes_along_with_the_model(make_store):
-    store, role = make_store("usual"), RestrictedLifeCycle.role
+    store, prefix = make_store("usual"), RestrictedLifeCycle.prefix
     guide = Path(__file__).parents[2] / "docs" / "how-to" / "postgresql.md"
     [grants] = re.findall(r'^```sql title="grants.sql"\n(.*?)^```$', guide.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     RestrictedLifeCycle.store = store
-    run_script(store, grants.replace("shop_app", role))
+    users = ", ".join(f"{prefix}_{name}" for name in ("worker", "producer", "viewer"))
+    run_script(store, "".join(f"CREATE ROLE {user};" for user in users.split(", ")))
     try:
+        run_script(store, grants.replace("shop_", f"{prefix}_"))
         run_state_machine_as_test(
             RestrictedLifeCycle, settings=settings(max_examples=10, stateful_step_count=80, **_paths)
         )
     finally:
-        run_script(store, f"DROP OWNED BY {role}; DROP ROLE {role}")
+        run_script(store, f"DROP OWNED BY {users}; DROP ROLE {users}")
 
 
 def run_script(store, statements):

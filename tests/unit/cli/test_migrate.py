@@ -42,7 +42,7 @@ def test_sql_prints_the_statements_and_changes_nothing(deeper, url, known, folde
 def test_all_asks_no_server(deeper):
     result = deeper("migrate", "--sql", "--all", "--url", "postgresql://nobody@127.0.0.1:1/none?schema=shop")
     assert result.exit_code == 0
-    assert 'CREATE SCHEMA IF NOT EXISTS "shop"' in result.stdout
+    assert 'CREATE SCHEMA "shop"' in result.stdout
     result = deeper("migrate", "--sql", "--url", "postgresql://nobody@127.0.0.1:1/none")
     assert result.exit_code != 0
     assert "no connection" in result.stderr

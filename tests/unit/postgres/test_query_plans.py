@@ -3,6 +3,7 @@
 import asyncio
 import re
 from datetime import timedelta
+from functools import partial
 
 import psycopg
 import pytest
@@ -223,6 +224,7 @@ class Day:
         yield "expire", backend.expire()
         yield "prune", backend.prune(Retention(completed=timedelta(hours=1), failed=timedelta(hours=1)))
         yield "deregister", backend.deregister(node)
+        yield "stand in for a node", self._stand_in_for(node)
         yield "statistics", backend.statistics()
         yield "service", backend.service("default", task="shop.send")
         yield "diagnose", backend.diagnose()
@@ -235,6 +237,11 @@ class Day:
         yield from self._lists([job.id for job in jobs])
         yield from self._changes([job.id for job in jobs], [job.id for job in new])
         yield from self._schedules()
+
+    async def _stand_in_for(self, node):
+        query = "DELETE FROM node WHERE id = %(node)s"
+        await self._backend._database.run(lambda transaction: transaction.execute(query, {"node": node}))
+        return await self._backend._run(partial(maintain.replace_missing_nodes, now=None))
 
     async def _complete(self, job, progress):
         transaction = await self._backend.begin(is_async=True)
@@ -357,6 +364,7 @@ EVERY_CALL = {
     "expire": {"job_expiring", "job_pkey"},
     "prune": {"job_ended", "job_pkey", "job_running"},
     "deregister": {"job_running"},
+    "stand in for a node": {"job_running"},
     "statistics": {"job_running"},
     "service": {"job_running"},
     "diagnose": set(),
