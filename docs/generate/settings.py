@@ -20,7 +20,8 @@ A setting is taken from the first of these that has it: the arguments of `Backgr
 the TOML file, its default. The environment and the file are read by `BackgroundTaskManager.from_settings()` and by the
 command `deeper`: the environment as `DEEPER_TASKS_` and the name in capitals (`DEEPER_TASKS_URL`), the file as
 `deeper_tasks.toml` in the working folder, or `[tool.deeper_tasks]` in `pyproject.toml`. A wrong or unknown setting is
-an error that names it.
+an error that names it. A working folder that this user may not enter, or that was removed, has no such file: with
+`DEEPER_TASKS_URL` the command works there too.
 
 {table(["setting", "default", "meaning"], _rows())}"""
 

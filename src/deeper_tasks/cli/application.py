@@ -14,6 +14,7 @@ from types import ModuleType
 
 import deeper_tasks
 from deeper_tasks import BackgroundTaskManager
+from deeper_tasks.config.working_folder import absolute, is_file, why_unsearchable
 from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.errors import ConfigError
 
@@ -57,10 +58,10 @@ def written_place(place: str) -> str:
 
 def _module_of(path: str) -> str:
     """Return the name by which a file is imported: from the innermost folder on that is no package."""
-    file = Path(path).absolute()
+    file = absolute(Path(path))
     parts = [] if file.stem == "__init__" else [file.stem]
     for folder in file.parents:
-        if not (folder / "__init__.py").exists():
+        if not is_file(folder / "__init__.py"):
             break
         parts.insert(0, folder.name)
     return ".".join(parts)
@@ -84,7 +85,11 @@ def _is_module(name: str) -> bool:
 
 def find_from_working_folder() -> None:
     """Let modules of the working folder be imported, as `python -m` does."""
-    folder = os.getcwd()  # noqa: PTH109 - as sys.path has it
+    try:
+        folder = os.getcwd()  # noqa: PTH109 - as sys.path has it
+    except OSError:
+        # It was removed, and with it all modules.
+        return
     if folder not in sys.path:
         sys.path.insert(0, folder)
 
@@ -111,7 +116,9 @@ def _wrong_settings(name: str, fault: ConfigError, place: str) -> ConfigError:
 
 def _unimportable(name: str, error: Exception) -> ConfigError:
     if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+        obstacle = why_unsearchable()
         reason = f"there is no module {error.name!r} in the working folder or on Python's path"
+        reason += f"; {obstacle}" if obstacle else ""
     else:
         # Of an application that has no manager yet: by the built-in names.
         reason = f"{type(error).__name__}: {Redactor()(str(error))}{_place(error)}"

@@ -14,6 +14,7 @@ from deeper_tasks import __version__
 from deeper_tasks.cli.target import Target, settings_file
 from deeper_tasks.config import redacted
 from deeper_tasks.config.loading import PREFIX
+from deeper_tasks.config.working_folder import why_unsearchable
 from deeper_tasks.domain.finding import Finding, fault, fine
 
 _DISTRIBUTION = "deeper-tasks"
@@ -55,6 +56,8 @@ def examine_settings(target: Target) -> Iterator[Finding]:
         with suppress(OSError, ValueError):
             file = settings_file()
             sources += [] if file is None else [str(file)]
+        if obstacle := why_unsearchable():
+            sources.append(f"no file: {obstacle}")
     if sources:
         yield fine("settings from", ", ".join(sources))
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from deeper_tasks.config.working_folder import is_file
+
 _MANAGER = re.compile(r"^(\w+)\s*(?::[^=\n]+)?=\s*(?:\w+\.)*BackgroundTaskManager(?:\.from_settings)?\(", re.MULTILINE)
 _MOST_FILES, _DEEPEST, _LARGEST = 2_000, 5, 200_000
 
@@ -46,4 +48,4 @@ def _modules_in(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def _may_have_modules(parent: Path, name: str, *, depth: int) -> bool:
     is_package = name.isidentifier() and name not in {"__pycache__", "node_modules"}
-    return is_package and depth < _DEEPEST and not (parent / name / "pyvenv.cfg").exists()
+    return is_package and depth < _DEEPEST and not is_file(parent / name / "pyvenv.cfg")

@@ -19,6 +19,7 @@ from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.cli.application import find_from_working_folder, load_manager
 from deeper_tasks.cli.suggestions import complete_place
 from deeper_tasks.config import load_settings
+from deeper_tasks.config.working_folder import is_file, why_unsearchable
 from deeper_tasks.errors import ConfigError
 from deeper_tasks.integrations.events import StoreMade
 
@@ -86,9 +87,10 @@ class Target(Struct, frozen=True, kw_only=True):
             return manager
         settings = load_settings()
         if not _has_settings():
+            obstacle = why_unsearchable()
             raise ConfigError(
                 "which store is meant? Give --url sqlite:///tasks.db or --app myapp.tasks:manager, "
-                "set DEEPER_TASKS_URL, or write url = '…' into deeper_tasks.toml"
+                f"set DEEPER_TASKS_URL, or write url = '…' into deeper_tasks.toml{f'; {obstacle}' if obstacle else ''}"
             )
         find_from_working_folder()
         return BackgroundTaskManager(settings=settings if with_tasks else msgspec.structs.replace(settings, include=()))
@@ -124,7 +126,7 @@ def _has_settings() -> bool:
 def settings_file() -> Path | None:
     """Return the file of settings in the working folder, or None."""
     own, project = Path("deeper_tasks.toml"), Path("pyproject.toml")
-    if own.is_file():
+    if is_file(own):
         return own
-    is_ours = project.is_file() and "deeper_tasks" in tomllib.loads(project.read_text("utf-8")).get("tool", {})
+    is_ours = is_file(project) and "deeper_tasks" in tomllib.loads(project.read_text("utf-8")).get("tool", {})
     return project if is_ours else None

@@ -19,6 +19,7 @@ from deeper_tasks.cli.worker_logs import JSON, LEVELS, NONE, TEXT
 from deeper_tasks.cli.worker_options import WorkerOptions
 from deeper_tasks.cli.worker_process import Place, run_alone, run_supervised
 from deeper_tasks.config import load_settings
+from deeper_tasks.config.working_folder import absolute
 from deeper_tasks.supervisor.changes import check_watching
 
 
@@ -149,9 +150,9 @@ def worker(
     if reload_folders and not reload:
         raise click.UsageError("--reload-dir says what --reload watches; give --reload too")
     if reload:
-        check_watching()
-        folders = {folder.resolve() for folder in (Path(), *reload_folders)}
-        return supervise(options, settings, reload_folders=tuple(sorted(folders)))
+        folders = sorted({absolute(folder).resolve() for folder in (Path(), *reload_folders)})
+        check_watching(folders)
+        return supervise(options, settings, reload_folders=tuple(folders))
     if processes is not None or settings.processes > 1:
         return supervise(options, settings)
     return run_to_the_end(lambda: run_alone(options, settings), as_json=as_json)

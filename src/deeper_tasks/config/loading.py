@@ -17,6 +17,7 @@ from msgspec import Struct
 from deeper_tasks.config.queues import check_queue_name, check_queues, parse_queues
 from deeper_tasks.config.settings import Settings
 from deeper_tasks.config.url import redacted, right_url, split_url
+from deeper_tasks.config.working_folder import is_file
 from deeper_tasks.domain.module_names import MODULE_PATTERN_RULE, is_module_pattern
 from deeper_tasks.errors import ConfigError
 
@@ -53,7 +54,8 @@ def load_settings(
     Return the settings: defaults, then the file, the environment and `overrides`, each over those before.
 
     The file is `path`, which must exist, or `deeper_tasks.toml`, or the table
-    `[tool.deeper_tasks]` of `pyproject.toml` in the working folder. A variable
+    `[tool.deeper_tasks]` of `pyproject.toml` in the working folder; where this user
+    may not enter that folder, there is none. A variable
     `DEEPER_TASKS_<SETTING>` that is empty, and an override that is None, count as
     not given; the word `none` sets a setting to None where that is allowed.
 
@@ -86,7 +88,7 @@ def load_settings(
 
 def _from_file(path: str | os.PathLike[str] | None) -> Iterator[_Given]:
     for file in [Path(path)] if path is not None else [Path(FILE), Path("pyproject.toml")]:
-        if path is None and not file.is_file():
+        if path is None and not is_file(file):
             continue
         table = _table(file, is_required=path is not None)
         if table is not None:

@@ -44,11 +44,18 @@ def right_file_urls(url: str) -> str:
     name = url.partition(":")[2].lstrip("/").replace("#", "%23")
     if name.partition("?")[0] in {"", ":memory:"}:
         name = "tasks.db"
-    folder = quote(str(Path.cwd()))
     return (
-        f"write sqlite:///{name} for the file in the working folder (sqlite:///{folder}/{name}), sqlite:////{name} for "
+        f"write sqlite:///{name} for the file in the working folder{_example_here(name)}, sqlite:////{name} for "
         f"the absolute path /{name}, or memory:// for a store in memory"
     )
+
+
+def _example_here(name: str) -> str:
+    try:
+        return f" (sqlite:///{quote(str(Path.cwd()))}/{name})"
+    except OSError:
+        # The working folder was removed.
+        return ""
 
 
 def right_url(url: str) -> str:

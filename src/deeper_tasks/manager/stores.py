@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode
 from deeper_tasks.backends.protocol import Backend, Capabilities, Located
 from deeper_tasks.config import redacted, right_file_urls, split_url
 from deeper_tasks.errors import ConfigError
+from deeper_tasks.tasks.naming import import_folders
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -68,7 +68,7 @@ def begins_elsewhere(url: str, location: str) -> bool:
     if parts.scheme != "sqlite" or path.is_absolute():
         return False
     folder = Path(location).parents[len(path.parts) - 1].resolve()
-    return all(Path(entry).resolve() != folder for entry in sys.path)
+    return folder not in import_folders()
 
 
 def _from_package(entry: EntryPoint, url: str) -> Backend:

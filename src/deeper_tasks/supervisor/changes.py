@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deeper_tasks.config.working_folder import may
 from deeper_tasks.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,14 +36,20 @@ def is_source(path: Path, *, folders: Sequence[Path]) -> bool:
     return any(not any(part.startswith(".") or part in _IGNORED for part in parts[:-1]) for parts in inside)
 
 
-def check_watching() -> None:
+def check_watching(folders: Sequence[Path]) -> None:
     """
     Find what watching needs.
 
     Raises:
-        ConfigError: it is not installed; the message has the command that does it.
+        ConfigError: it is not installed, or a folder cannot be read; the message has the way out.
     """
     try:
         import watchfiles  # noqa: F401 - only whether it is there
     except ImportError as error:
         raise ConfigError("--reload needs watchfiles: install deeper_tasks with its extra 'reload'") from error
+    for folder in folders:
+        if not may(folder, os.R_OK | os.X_OK):
+            raise ConfigError(
+                f"--reload cannot watch the folder {str(folder)!r}: user {os.geteuid()} may not read it; "
+                "start the worker in the application's folder"
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,17 @@ def importable_main() -> str | None:
     if file is None:
         return None
     path = Path(file).resolve()
-    folders = {Path(folder).resolve() for folder in sys.path}
-    return path.stem if path.stem.isidentifier() and path.parent in folders else None
+    return path.stem if path.stem.isidentifier() and path.parent in import_folders() else None
+
+
+def import_folders() -> set[Path]:
+    """Return the folders that modules are imported from, without links."""
+    folders = set()
+    for entry in sys.path:
+        # One that begins at a working folder that was removed leads nowhere.
+        with suppress(OSError):
+            folders.add(Path(entry).resolve())
+    return folders
 
 
 def default_name(function: Callable[..., Any]) -> str:

@@ -46,7 +46,7 @@ def test_a_folder_that_was_named_counts_though_it_lies_in_one_that_does_not():
 
 
 def test_without_watchfiles_the_message_has_the_command_that_installs_it(monkeypatch):
-    check_watching()
+    check_watching([])
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     with pytest.raises(ConfigError, match="install deeper_tasks with its extra 'reload'"):
-        check_watching()
+        check_watching([])

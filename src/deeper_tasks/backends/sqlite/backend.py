@@ -57,6 +57,7 @@ from deeper_tasks.backends.sqlite.threads import Operation, Reader, Writer
 from deeper_tasks.backends.sqlite.transaction import run_inside
 from deeper_tasks.backends.sqlite.transactor import Transactor
 from deeper_tasks.backends.sqlite.wake import Wake
+from deeper_tasks.config.working_folder import absolute
 from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
@@ -92,7 +93,7 @@ class SQLiteBackend:
         has_foreign_keys: bool = False,
     ) -> None:
         self._database = Database(
-            path=Path(path).absolute(), synchronous=synchronous, timeout=timeout, has_foreign_keys=has_foreign_keys
+            path=absolute(Path(path)), synchronous=synchronous, timeout=timeout, has_foreign_keys=has_foreign_keys
         )
         self.capabilities = Capabilities(
             is_durable=True,

@@ -12,6 +12,8 @@ from shlex import quote
 
 from msgspec import Struct
 
+from deeper_tasks.config.working_folder import may
+
 _LOCKS = ("-next", "-write", "-jobs-next", "-jobs-write")
 HINTS = "-wake"
 _OF_SQLITE = ("-wal", "-shm", "-journal")
@@ -155,7 +157,7 @@ def make(path: Path, *, mode: int, access: Access | None = None) -> None:
 
 def can_write(database: Path) -> bool:
     """Whether this user may write to the file and, as SQLite has to, to its folder."""
-    return _may(database, os.R_OK | os.W_OK) and _may(database.parent, os.W_OK | os.X_OK)
+    return may(database, os.R_OK | os.W_OK) and may(database.parent, os.W_OK | os.X_OK)
 
 
 def obstacle(database: Path) -> Obstacle | None:
@@ -172,14 +174,20 @@ def obstacles(database: Path) -> Iterator[Obstacle]:
         return
     for path in filter(_is_there, (database, *companions(database))):
         needed = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
-        if not _may(path, needed):
-            prevents = "written" if _may(path, os.R_OK) else "read"
+        if not may(path, needed):
+            prevents = "written" if may(path, os.R_OK) else "read"
             name = f"the database {_described(path)}" if path == database else _described(path)
             told = f"{name} cannot be {prevents} by {_this_user()}"
             yield Obstacle(about="file", prevents=prevents, told=told, remedy=_remedy(path, database))
-    if folder.is_dir() and not _may(folder, os.W_OK | os.X_OK):
+    if folder.is_dir() and not may(folder, os.W_OK | os.X_OK):
         told = f"the folder {_described(folder)} is not writable for {_this_user()}, and SQLite keeps files beside the"
         yield Obstacle(about="folder", prevents="written", told=f"{told} database", remedy=_remedy(folder, folder))
+
+
+def or_open_folders(database: Path) -> str:
+    """Return, to follow another way out, the folder above a database that this user may not enter."""
+    closed = next((each for each in reversed(database.parents) if not may(each, os.X_OK)), None)
+    return "" if closed is None else f", or let {_this_user()} enter the folder {_described(closed)}"
 
 
 def companions(database: Path) -> list[Path]:
@@ -209,10 +217,6 @@ def _is_there(path: Path) -> bool:
         path.stat()
         return True
     return False
-
-
-def _may(path: Path, mode: int) -> bool:
-    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _is_read_only(path: Path) -> bool:

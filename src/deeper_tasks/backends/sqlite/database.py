@@ -16,7 +16,7 @@ from msgspec import Struct, field
 
 from deeper_tasks.backends import reading
 from deeper_tasks.backends.migrations import SchemaLostError
-from deeper_tasks.backends.sqlite.beside import Access, can_write, make, obstacle
+from deeper_tasks.backends.sqlite.beside import Access, can_write, make, obstacle, or_open_folders
 from deeper_tasks.backends.sqlite.forks import fork_lock
 from deeper_tasks.backends.sqlite.guard import GuardedConnection
 from deeper_tasks.domain.durations import readable
@@ -160,7 +160,8 @@ class Database(Struct, frozen=True, kw_only=True):
             return question()
         except OSError as error:
             raise BackendUnavailableError(
-                f"the database {str(self.path)!r} cannot be opened: {error.strerror}"
+                f"the database {str(self.path)!r} cannot be opened: {error.strerror}; correct the store's URL"
+                f"{or_open_folders(self.path) if isinstance(error, PermissionError) else ''}"
             ) from error
 
     def identify(self) -> tuple[int, int] | None:

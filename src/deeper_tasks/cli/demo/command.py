@@ -16,6 +16,7 @@ import click
 
 from deeper_tasks.cli.output import jobs, write_json
 from deeper_tasks.cli.program import ExitCode
+from deeper_tasks.config.working_folder import absolute
 from deeper_tasks.domain.durations import readable
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ def demo(*, keep: Path | None, as_json: bool) -> ExitCode:
     progress, a computation in a process of its own, a job scheduled for later
     and one that recurs each second.
     """
-    if keep is not None and (keep.exists() or not keep.absolute().parent.is_dir()):
-        problem = "is there already" if keep.exists() else "lies in a folder that does not exist"
-        raise click.BadParameter(f"{str(keep)!r} {problem}; name a new file", param_hint="'--keep'")
+    if keep is not None:
+        keep = absolute(keep)
+        _check_is_new(keep)
     with _database(keep) as path:
         url = f"sqlite:///{quote(str(path))}"
         ending = _run(url, as_json=as_json)
@@ -61,6 +62,19 @@ def demo(*, keep: Path | None, as_json: bool) -> ExitCode:
     else:
         _tell(ending, commands)
     return ExitCode.DONE if ending.is_good else ExitCode.REFUSED
+
+
+def _check_is_new(path: Path) -> None:
+    try:
+        if path.exists():
+            problem = "is there already"
+        elif not path.parent.is_dir():
+            problem = "lies in a folder that does not exist"
+        else:
+            return
+    except OSError as error:
+        problem = f"cannot be looked for: {error.strerror}"
+    raise click.BadParameter(f"{str(path)!r} {problem}; name a new file", param_hint="'--keep'")
 
 
 def _run(url: str, *, as_json: bool) -> Ending:
@@ -85,9 +99,16 @@ def _run(url: str, *, as_json: bool) -> Ending:
 @contextmanager
 def _database(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
-        yield keep.absolute()
+        yield keep
         return
-    with tempfile.TemporaryDirectory(prefix="deeper-demo-") as folder:
+    try:
+        made = tempfile.TemporaryDirectory(prefix="deeper-demo-")
+    except OSError as error:
+        raise click.ClickException(
+            f"no temporary folder can be made for the demo's database: {error.strerror}; "
+            "set TMPDIR to a folder that may be written, or name a file: --keep demo.db"
+        ) from error
+    with made as folder:
         yield Path(folder) / "demo.db"
 
 
