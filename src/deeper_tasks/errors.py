@@ -27,6 +27,9 @@ Errors: every exception that deeper_tasks raises on purpose.
 
 from __future__ import annotations
 
+from copy import copy
+from typing import TypeVar
+
 
 class DeeperTasksError(Exception):
     """The root: `except DeeperTasksError` catches whatever this package raises on purpose."""
@@ -143,3 +146,13 @@ class UnsupportedError(BackendError):
 
 class SchemaError(BackendError):
     """The store holds no schema of ours, or one newer than this code."""
+
+
+E = TypeVar("E", bound=Exception)
+
+
+def copy_of(error: E) -> E:
+    """Return an error of the same class, words and cause, for one more caller: each may add to its own."""
+    copied = copy(error).with_traceback(error.__traceback__)
+    copied.__cause__, copied.__suppress_context__ = error.__cause__, error.__suppress_context__
+    return copied

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from deeper_tasks.backends.availability import Availability
 from deeper_tasks.domain.durations import readable
-from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.errors import BackendUnavailableError, copy_of
 from deeper_tasks.worker.clock import SystemClock
 
 T = TypeVar("T")
@@ -58,5 +58,7 @@ async def insist(
 
 
 def _given_up(error: BackendUnavailableError, tried: float) -> BackendUnavailableError:
-    error.args = (f"{error}; it was tried again for {readable(tried)}",)
-    return error
+    # Of its own: a store may raise the same error for several that wait.
+    told = copy_of(error)
+    told.args = (f"{error}; it was tried again for {readable(tried)}",)
+    return told

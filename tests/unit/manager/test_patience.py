@@ -145,6 +145,30 @@ async def test_at_the_end_the_error_says_how_long_it_was_tried(manager, greet, f
     assert await jobs_of(manager) == []
 
 
+async def test_each_of_several_that_wait_has_an_error_of_its_own(manager, greet, monkeypatch):
+    shared = BackendUnavailableError("the store is away")
+
+    async def refuse(*_, **__):
+        raise shared
+
+    monkeypatch.setattr(manager.backend, "insert", refuse)
+    briefly = greet.with_options(enqueue_patience_seconds=0.05)
+    errors = await asyncio.gather(*(briefly.enqueue("Ada") for _ in range(3)), return_exceptions=True)
+    assert [str(error).count("it was tried again for") for error in errors] == [1, 1, 1]
+    assert str(shared) == "the store is away"
+
+
+async def test_several_that_a_locked_file_refuses_together_each_tell_of_themselves(tmp_path):
+    async with BackgroundTaskManager(f"sqlite:///{tmp_path}/tasks.db?timeout=0.05") as manager:
+        greet = manager.task(name="greet")(greeting)
+        briefly = greet.with_options(enqueue_patience_seconds=0.05)
+        with closing(sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            errors = await asyncio.gather(*(briefly.enqueue("Ada") for _ in range(5)), return_exceptions=True)
+        assert [str(error).count("it was tried again for") for error in errors] == [1] * 5
+        assert len({error.job_ids for error in errors}) == 5
+
+
 async def test_the_option_takes_the_place_of_the_setting(greet, faulty):
     outage = faulty.fail("insert")
     with pytest.raises(BackendUnavailableError):

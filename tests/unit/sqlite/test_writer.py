@@ -281,6 +281,14 @@ async def test_an_insert_that_could_not_be_written_names_its_ids(backend):
     assert raised.value.job_ids == (job.id,)
 
 
+async def test_inserts_that_fail_together_each_have_an_error_with_their_own_ids(backend, path):
+    jobs = [new_job() for _ in range(20)]
+    path.unlink()
+    errors = await asyncio.gather(*(backend.insert([job]) for job in jobs), return_exceptions=True)
+    assert [error.job_ids for error in errors] == [(job.id,) for job in jobs]
+    assert all("was removed" in str(error) for error in errors)
+
+
 async def test_a_closed_store_says_how_to_open_it_and_can_be_opened_again(backend):
     await backend.insert([new_job()])
     await backend.close()

@@ -540,6 +540,17 @@ async def test_an_application_that_cannot_be_imported_there_is_a_clear_error(ben
         del os.environ["ONLY_HERE"]
 
 
+async def test_jobs_that_wait_for_the_same_process_in_vain_each_have_an_error_of_their_own(bench, monkeypatch):
+    def refuse(*_, **__):
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(process, "_start_zygote", refuse)
+    executor = bench.executors[ExecutorKind.PROCESS]
+    one, other = await asyncio.gather(*(executor._ensure_zygote() for _ in range(2)), return_exceptions=True)
+    assert str(one) == str(other) == "no process can be started now: Resource temporarily unavailable"
+    assert one is not other
+
+
 async def test_a_task_that_is_not_where_it_was_is_a_clear_error(bench, tasks):
     missing = tasks["pid"]
     missing.qualname = "moved_away"

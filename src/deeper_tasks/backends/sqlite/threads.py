@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -14,7 +14,7 @@ from deeper_tasks import native
 from deeper_tasks.backends.sqlite.database import Database, StillConnection, Synchronous, is_of_connection, translate
 from deeper_tasks.backends.sqlite.forks import fork_lock, not_the_last
 from deeper_tasks.backends.sqlite.turnstile import Turnstile
-from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.errors import BackendUnavailableError, copy_of
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -175,11 +175,15 @@ class DatabaseThread:
     def _perform(self, batch: list[_Request[Any]]) -> None:
         raise NotImplementedError
 
-    def _fail(self, batch: Iterable[_Request[Any]], error: Exception) -> None:
+    def _fail(self, request: _Request[Any], error: Exception) -> None:
         self._is_spent |= is_of_connection(error)
         translated = translate(error, self._database) if isinstance(error, sqlite3.Error) else error
+        request.answer, request.error = None, translated
+
+    def _fail_together(self, batch: Sequence[_Request[Any]], error: Exception) -> None:
         for request in batch:
-            request.answer, request.error = None, translated
+            # Of its own: a caller adds to its error what belongs to it alone, such as the ids of its jobs.
+            self._fail(request, copy_of(error) if len(batch) > 1 else error)
 
 
 class Reader(DatabaseThread):
@@ -195,7 +199,7 @@ class Reader(DatabaseThread):
                 else:
                     self._read(connection, request)
             except Exception as error:  # noqa: BLE001 - whatever it is belongs to the caller
-                self._fail([request], error)
+                self._fail(request, error)
 
     def _read(self, connection: sqlite3.Connection, request: _Request[Any]) -> None:
         connection.set_progress_handler(request.future.cancelled, _STEPS_BETWEEN_LOOKS)
@@ -261,14 +265,14 @@ class Writer(DatabaseThread):
                 self._transact(connection, [request for request in batch if not request.is_alone])
                 self._run_alone(connection, [request for request in batch if request.is_alone])
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
-            self._fail(batch, error)
+            self._fail_together(batch, error)
 
     def _run_alone(self, connection: sqlite3.Connection, batch: list[_Request[Any]]) -> None:
         for request in batch:
             try:
                 request.answer = request.operation(connection)
             except Exception as error:  # noqa: BLE001 - whatever it is belongs to the caller
-                self._fail([request], error)
+                self._fail(request, error)
 
     def _transact(self, connection: sqlite3.Connection, batch: list[_Request[Any]]) -> None:
         if not batch:
@@ -300,7 +304,7 @@ class Writer(DatabaseThread):
                 # SQLite rolled everything back (disk full, I/O error): no neighbour was written either.
                 raise
             connection.execute("ROLLBACK TO operation")
-            self._fail([request], error)
+            self._fail(request, error)
         connection.execute("RELEASE operation")
 
 

@@ -411,8 +411,11 @@ class ProcessExecutor:
             self._starting = asyncio.create_task(self._start_zygote(), context=Context())
             # Told to who waits for it; where nobody does any more, it is no news.
             self._starting.add_done_callback(lambda starting: starting.cancelled() or starting.exception())
-        # Several wait for it, and one of them may be told to stop.
-        await asyncio.shield(self._starting)
+        # Several wait for it, and one of them may be told to stop; each has an error of its own.
+        try:
+            await asyncio.shield(self._starting)
+        except ProcessDiedError as error:
+            raise ProcessDiedError(str(error)) from error
 
     async def _start_zygote(self) -> None:
         ours, theirs = socket.socketpair()
