@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -44,7 +45,9 @@ def store_of(manager: BackgroundTaskManager) -> str:
 def _lines(application: str, loaded: Loaded, children: Sequence[int], health: str | None) -> list[str]:
     each = f" in each of {len(children)} processes" if len(children) > 1 else ""
     supervised = f", supervises {', '.join(map(str, children))}" if children else ""
-    restart = "; SIGHUP restarts" if children else ""
+    # Under nohup it is ignored.
+    is_heard = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    restart = "; SIGHUP restarts" if children and is_heard else ""
     return [
         f"deeper {__version__}, worker of {application}",
         f"  store   {loaded.store}",
