@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from deeper_tasks.cli import main
+
 _ROOT = Path(__file__).parents[2]
 
 
@@ -34,3 +36,19 @@ def test_guides_enqueue_a_task_that_they_have_by_its_own_typed_method():
     by_hand = told(r"\benqueue_task\(\w[\w.]*, args=\[", "README.md", "docs/how-to/*.md", "docs/tutorial/*.md")
     # One tells what it is for.
     assert [line.partition(":")[0] for line in by_hand] == ["docs/how-to/enqueue.md"]
+
+
+def test_no_guide_says_to_try_again_where_that_is_of_no_use():
+    assert told(r"(except|errorhandler\() ?BackendError\b", "README.md", "docs/**/*.md", "examples/**/*.py") == []
+
+
+def test_every_command_that_a_page_names_is_there():
+    word = r"(?:^\$ |^    |[`'\"(]|[|&;=] )deeper ([a-z][a-z-]*)"
+    named = {
+        (command, str(page.relative_to(_ROOT)))
+        for place in ("README.md", "docs/**/*.md")
+        for page in _ROOT.glob(place)
+        for command in re.findall(word, page.read_text("utf-8"), re.MULTILINE)
+    }
+    assert len(named) > 100
+    assert sorted((page, command) for command, page in named if command not in main.commands) == []
