@@ -20,6 +20,7 @@ Errors: every exception that deeper_tasks raises on purpose.
     ├── DamagedError
     └── BackendError
         ├── BackendUnavailableError     safe to try again
+        ├── AccessError
         ├── NodeLostError
         ├── UnsupportedError
         └── SchemaError
@@ -134,6 +135,10 @@ class BackendUnavailableError(BackendError):
     def __init__(self, message: str, *, job_ids: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.job_ids = job_ids
+
+
+class AccessError(BackendError):
+    """The user of the store lacks a right. The message names it; until it is granted, to try again is of no use."""
 
 
 class NodeLostError(BackendError):

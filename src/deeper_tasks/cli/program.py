@@ -16,6 +16,7 @@ from deeper_tasks.cli.shells import know_shells
 from deeper_tasks.cli.streams import as_encodable, drop, is_of_output, prepare_streams
 from deeper_tasks.domain.view import to_json
 from deeper_tasks.errors import (
+    AccessError,
     AmbiguousIdError,
     BackendUnavailableError,
     ConfigError,
@@ -50,7 +51,8 @@ Exit codes:
        of a worker: a start hook failed, or it could not stop in order
   2    the command line or a setting is wrong, or a short id is several jobs'
   3    there is no such job, task or recurring task
-  4    the store cannot be reached, or its schema does not fit
+  4    the store cannot be reached, its schema does not fit, or its user
+       lacks a right
   75   of a worker: jobs ignored their timeouts, or blocked the event loop
        for too long; start the worker again
   130  interrupted by Ctrl-C
@@ -59,7 +61,7 @@ Exit codes:
 _CODES: tuple[tuple[tuple[type[DeeperTasksError], ...], ExitCode], ...] = (
     ((ConfigError, InvalidOptionError, AmbiguousIdError), ExitCode.USAGE),
     ((JobNotFoundError, TaskNotFoundError, ScheduleNotFoundError), ExitCode.NOT_FOUND),
-    ((BackendUnavailableError, SchemaError), ExitCode.STORE),
+    ((BackendUnavailableError, SchemaError, AccessError), ExitCode.STORE),
     ((DeeperTasksError,), ExitCode.REFUSED),
 )
 

@@ -20,6 +20,7 @@ from deeper_tasks.domain.ids import JobId, parse_id
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.errors import (
+    AccessError,
     BackendUnavailableError,
     DamagedError,
     InvalidOptionError,
@@ -614,12 +615,16 @@ class Facade(ManagerHabits, ABC):
         """
         Return all that is known of a job, and what it waits for if it has not begun. Raises JobNotFoundError.
 
-        A job that a worker has claimed ahead of its turn is pending.
+        A job that a worker has claimed ahead of its turn is pending. What it waits for is left out where the
+        user of the store may see jobs, and not queues and workers.
         """
         job = await self._get(task_id)
         if not may_wait(job):
             return to_status(job)
-        service = await self.backend.service(job.queue, task=job.task)
+        try:
+            service = await self.backend.service(job.queue, task=job.task)
+        except AccessError:
+            return to_status(job)
         return to_status(job, waiting_for=waiting_for(job, service, lease=self._lease))
 
     async def expand_task_id(self, task_id: str) -> str:

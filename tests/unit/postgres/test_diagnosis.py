@@ -2,6 +2,7 @@
 
 import os
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -222,7 +223,7 @@ async def test_rights_that_are_missing_are_named_with_the_statements_that_give_t
         query(f"GRANT USAGE ON SCHEMA deeper TO {role}")
         [finding] = await of(stranger, "rights")
         assert "INSERT of deeper.counter" in finding.message
-        query(finding.remedy.removeprefix("as the owner: "))
+        query(finding.remedy.removeprefix("as the owner 'postgres': "))
         [finding] = await of(stranger, "rights")
         assert (
             finding.message
@@ -268,3 +269,15 @@ async def test_how_the_sessions_write_moments_and_durations_is_no_matter(databas
     for pooler in Pooler:
         findings = await PostgresBackend(Address(conninfo=database_url, pooler=pooler)).diagnose(deep=True)
         assert {finding.severity for finding in findings if finding.check != "durability"} == {OK}
+
+
+@pytest.mark.parametrize(
+    ("user", "port", "advice"),
+    [("nobody_of_this_name", None, "turns this session away: see to the user"), ("postgres", 1, "and the network")],
+)
+async def test_a_server_that_lets_none_in_is_told_once_with_advice_that_fits(database_url, user, port, advice):
+    parts = urlsplit(database_url)
+    url = parts._replace(netloc=f"{user}@{parts.hostname}:{port or parts.port}").geturl()
+    wrong = [each for each in await BackgroundTaskManager(url).diagnose() if each.severity is not OK]
+    assert [each.check for each in wrong] == ["database"]
+    assert advice in wrong[0].remedy

@@ -247,7 +247,9 @@ async def test_a_user_without_rights_in_the_schema_is_told_so(database_url, quer
     await PostgresBackend(Address(conninfo=database_url)).migrate()
     with (
         without_create(query, database_url, f"nobody_{os.getpid()}") as url,
-        pytest.raises(BackendError, match=r"schema deeper; the user '\w+' lacks its USAGE; as the owner: GRANT"),
+        pytest.raises(
+            BackendError, match=r"schema deeper; the user '\w+' lacks its USAGE; as the owner 'postgres': GRANT"
+        ),
     ):
         await PostgresBackend(Address(conninfo=url)).open()
 

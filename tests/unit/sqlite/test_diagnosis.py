@@ -104,6 +104,21 @@ async def test_what_this_user_may_not_write_is_a_fault(database):
     assert found["file"].severity is found["folder"].severity is Severity.ERROR
 
 
+async def test_one_who_may_only_look_is_told_so_once_and_as_no_error(database, monkeypatch):
+    def may(path, mode, **_):
+        return not mode & os.W_OK
+
+    monkeypatch.setattr(beside.os, "access", may)
+    # Its owner is meant to write, and could give itself the right.
+    assert look(database)["file"].severity is Severity.ERROR
+    monkeypatch.setattr(beside.os, "geteuid", lambda: database.path.stat().st_uid + 1)
+    found = examine(database, deep=False, stop=threading.Event())
+    [told] = [each for each in found if each.check in {"file", "folder"}]
+    assert told.severity is Severity.WARNING
+    assert told.message.startswith("this user may look, and not enqueue or work: the database ")
+    assert [each.check for each in found if each.severity is Severity.ERROR] == []
+
+
 async def test_what_the_system_refuses_is_a_fault(database, monkeypatch):
     monkeypatch.setattr(beside.os, "access", lambda *_, **__: False)
     found = look(database)

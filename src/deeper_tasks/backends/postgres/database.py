@@ -18,7 +18,7 @@ from deeper_tasks.backends.postgres.connections import Connection, Connections, 
 from deeper_tasks.backends.postgres.moments import read_tolerantly
 from deeper_tasks.backends.postgres.refusals import is_of_lost_connection, is_worth_another_try, translate
 from deeper_tasks.domain.durations import readable
-from deeper_tasks.errors import BackendError, BackendUnavailableError, DeeperTasksError
+from deeper_tasks.errors import AccessError, BackendUnavailableError, DeeperTasksError
 
 T = TypeVar("T")
 
@@ -82,6 +82,7 @@ class Database:
     Raises (all calls):
         BackendUnavailableError: no answer in time, or none at all.
         SchemaError: our schema is not there, or lacks a migration.
+        AccessError: the user lacks a right.
         BackendError: the server refused for another reason.
     """
 
@@ -239,7 +240,7 @@ class Database:
         with suppress(psycopg.Error, BackendUnavailableError):
             async with self.connections.lend() as connection:
                 if told := (await rights.read(connection, self.address.schema)).of_object(name):
-                    return BackendError(f"{self.address!r} refuses: {error.diag.message_primary}; {told}")
+                    return AccessError(f"{self.address!r} refuses: {error.diag.message_primary}; {told}")
         return self._translated(error)
 
     def _translated(self, error: psycopg.Error | RenewedError) -> DeeperTasksError:

@@ -8,6 +8,7 @@ from deeper_tasks.backends.migrations import SchemaLostError
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import (
+    AccessError,
     BackendError,
     BackendUnavailableError,
     DeeperTasksError,
@@ -92,7 +93,7 @@ def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
     if code in NO_SCHEMA:
         return SchemaLostError(f"{address!r} lacks a part of the schema: {words}; run 'deeper migrate'")
     if code == NO_RIGHT:
-        return BackendError(
+        return AccessError(
             f"{address!r} refuses: {words}; grant it, or have one who may run what 'deeper migrate --sql' prints"
         )
     if code == _TOO_MUCH:

@@ -9,9 +9,12 @@ import psycopg
 
 from deeper_tasks.backends.postgres.connections import Connection
 
-SELECT_USER = "SELECT current_user::text, has_schema_privilege(%(schema)s, 'USAGE')"
+SELECT_USER = """
+SELECT current_user::text, has_schema_privilege(%(schema)s, 'USAGE'),
+    (SELECT pg_get_userbyid(nspowner)::text FROM pg_namespace WHERE nspname = %(schema)s)
+"""
 SELECT_OBJECTS = """
-SELECT class.relname::text, ARRAY (
+SELECT class.relname::text, pg_get_userbyid(class.relowner)::text, ARRAY (
     SELECT needed.name
     FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS needed (name)
     WHERE NOT has_table_privilege(class.oid, needed.name)
@@ -19,8 +22,16 @@ SELECT class.relname::text, ARRAY (
 FROM pg_class AS class
 WHERE class.relnamespace = to_regnamespace(%(quoted)s)::oid AND class.relkind IN ('r', 'p')
 UNION ALL
-SELECT routine.proname::text, ARRAY['EXECUTE'] FROM pg_proc AS routine
-WHERE routine.pronamespace = to_regnamespace(%(quoted)s)::oid AND NOT has_function_privilege(routine.oid, 'EXECUTE')
+SELECT 'node (id, number)', NULL, ARRAY['SELECT'] FROM pg_class AS class
+WHERE class.relnamespace = to_regnamespace(%(quoted)s)::oid AND class.relname = 'node' AND EXISTS (
+    SELECT FROM pg_attribute AS attribute
+    WHERE attribute.attrelid = class.oid AND attribute.attname IN ('id', 'number')
+        AND NOT has_column_privilege(class.oid, attribute.attnum, 'SELECT')
+)
+UNION ALL
+SELECT routine.proname::text, pg_get_userbyid(routine.proowner)::text,
+    CASE WHEN has_function_privilege(routine.oid, 'EXECUTE') THEN '{}' ELSE ARRAY['EXECUTE'] END
+FROM pg_proc AS routine WHERE routine.pronamespace = to_regnamespace(%(quoted)s)::oid
 ORDER BY 1
 """
 
@@ -34,6 +45,14 @@ _ENQUEUED = {
     "move": ("SELECT", "INSERT"),
     "unique_key": ("SELECT", "INSERT", "DELETE"),
 }
+_OF_NODE = "node (id, number)"
+_SEEN = {
+    "migration": ("SELECT",),
+    "store": ("SELECT",),
+    "job": ("SELECT",),
+    _OF_NODE: ("SELECT",),
+}
+"""The name of the worker that runs a job is all that a look at one needs of the workers."""
 _NAMED = re.compile(r"([^\s\"«»„“”']+)[\"»“”']?$")
 
 
@@ -42,6 +61,7 @@ class Use(StrEnum):
 
     LOOK = "look"
     ENQUEUE = "enqueue"
+    SEE = "see a job by its id"
     WORK = "work"
 
 
@@ -52,11 +72,27 @@ Missing = dict[str, tuple[str, ...]]
 class Rights:
     """What a user lacks in our schema."""
 
-    def __init__(self, *, user: str, schema: str, has_usage: bool, missing: Missing) -> None:
+    def __init__(
+        self, *, user: str, schema: str, owner: str, has_usage: bool, missing: Missing, owners: dict[str, str]
+    ) -> None:
         self.user = user
         self.schema = schema
+        self.owner = owner
         self.has_usage = has_usage
         self._missing = missing
+        self._owners = owners
+
+    @property
+    def other_owners(self) -> list[str]:
+        """The users beside the schema's owner to whom a part of it belongs."""
+        return sorted({*self._owners.values()} - {self.owner})
+
+    @property
+    def granting(self) -> str:
+        """Who can grant what the schema has, as messages begin."""
+        if self.other_owners:
+            return f"as a superuser (parts of the schema belong to {', '.join(map(repr, self.other_owners))})"
+        return f"as the owner {self.owner!r}"
 
     def lacking(self, use: Use) -> list[str]:
         """Return what is missing for a use, as messages name it; nothing where it is allowed."""
@@ -80,11 +116,15 @@ class Rights:
         """Return what is missing of the schema, a table or a routine, and what grants it; None where nothing is."""
         user, schema = quoted(self.user), quoted(self.schema)
         if not self.has_usage:
-            return f"the user {self.user!r} lacks its USAGE; as the owner: GRANT USAGE ON SCHEMA {schema} TO {user}"
+            granting = f"as the owner {self.owner!r}: GRANT USAGE ON SCHEMA {schema} TO {user}"
+            return f"the user {self.user!r} lacks its USAGE; {granting}"
         rights = self._missing.get(name, ())
         if not rights:
             return None
-        lacks = f"the user {self.user!r} lacks {', '.join(rights)} of {self.schema}.{name}; as the owner: GRANT "
+        owner = self._owners.get(name, self.owner)
+        lacks = (
+            f"the user {self.user!r} lacks {', '.join(rights)} of {self.schema}.{name}; as the owner {owner!r}: GRANT "
+        )
         if rights == _EXECUTE:
             return f"{lacks}EXECUTE ON ALL ROUTINES IN SCHEMA {schema} TO {user}"
         return f"{lacks}{', '.join(rights)} ON {schema}.{name} TO {user}, or what of that it is to have"
@@ -99,6 +139,7 @@ def grants(use: Use, *, schema: str, user: str) -> str:
         for table, rights in _ENQUEUED.items():
             by_rights.setdefault(rights, []).append(f"{name}.{table}")
         statements += [f"GRANT {', '.join(rights)} ON {', '.join(each)} TO {to}" for rights, each in by_rights.items()]
+        statements.append(f"GRANT SELECT (id, number) ON {name}.node TO {to}")
     else:
         rights = _TABLE_RIGHTS if use is Use.WORK else ("SELECT",)
         statements.append(f"GRANT {', '.join(rights)} ON ALL TABLES IN SCHEMA {name} TO {to}")
@@ -113,10 +154,15 @@ def grants(use: Use, *, schema: str, user: str) -> str:
 async def read(connection: Connection, schema: str) -> Rights:
     """Read what the user of a connection lacks."""
     names = {"schema": schema, "quoted": quoted(schema)}
-    [(user, has_usage)] = await (await connection.execute(SELECT_USER, names)).fetchall()
-    rows = await (await connection.execute(SELECT_OBJECTS, names)).fetchall() if has_usage else []
+    [(user, has_usage, owner)] = await (await connection.execute(SELECT_USER, names)).fetchall()
+    rows = await (await connection.execute(SELECT_OBJECTS, names)).fetchall()
     return Rights(
-        user=user, schema=schema, has_usage=has_usage, missing={name: tuple(rights) for name, rights in rows if rights}
+        user=user,
+        schema=schema,
+        owner=owner,
+        has_usage=has_usage,
+        missing={name: tuple(rights) for name, _, rights in rows if rights},
+        owners={name: owner for name, owner, _ in rows if owner},
     )
 
 
@@ -135,6 +181,10 @@ def _needed(use: Use, table: str) -> tuple[str, ...]:
     match use:
         case Use.ENQUEUE:
             return _ENQUEUED.get(table, ())
+        case Use.SEE:
+            return _SEEN.get(table, ())
+        case _ if table == _OF_NODE:
+            return ()
         case Use.WORK if table not in _ONLY_READ:
             return _TABLE_RIGHTS
         case _:

@@ -160,6 +160,13 @@ def can_write(database: Path) -> bool:
     return may(database, os.R_OK | os.W_OK) and may(database.parent, os.W_OK | os.X_OK)
 
 
+def may_only_look(database: Path) -> bool:
+    """Whether this user may read the file and is not meant to write to it, nor could give itself the right."""
+    access = Access.of(database)
+    is_another = access is not None and access.user != os.geteuid()
+    return may(database, os.R_OK) and (_is_read_only(database) or (is_another and not may(database, os.W_OK)))
+
+
 def obstacle(database: Path) -> Obstacle | None:
     """Return the first of the obstacles, if there are any."""
     return next(obstacles(database), None)

@@ -12,7 +12,8 @@ from pathlib import Path
 from shlex import quote
 
 from deeper_tasks.backends.codes import STATES
-from deeper_tasks.backends.sqlite.beside import Access, companions, obstacles
+from deeper_tasks.backends.diagnosable import BROKEN_OFF
+from deeper_tasks.backends.sqlite.beside import Access, Obstacle, companions, may_only_look, obstacles
 from deeper_tasks.backends.sqlite.database import OLDEST_SQLITE, Database, StillConnection, translate
 from deeper_tasks.backends.sqlite.mounts import Kind, find_mount
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
@@ -68,7 +69,7 @@ def examine(database: Database, *, deep: bool, stop: threading.Event) -> list[Fi
                 ]
         except sqlite3.Error as error:
             findings.append(
-                fault("database", str(translate(error, database)), "see to the file, or restore it from a copy")
+                fault(BROKEN_OFF, str(translate(error, database)), "see to the file, or restore it from a copy")
             )
     return findings
 
@@ -121,10 +122,22 @@ def _examine_file(database: Database) -> Iterator[Finding]:
     elif not path.is_file():
         yield fault("file", f"{str(path)!r} is no file", "correct the store's URL")
     elif found := list(obstacles(path)):
-        yield from (fault(each.about, each.told, each.remedy) for each in found)
+        yield from _kept_out(path, found)
     else:
         leads_to = "" if database.path == path else f", by the link {database.path}"
         yield fine("file", f"{path}{leads_to}, {_size(path.stat().st_size)}")
+
+
+def _kept_out(path: Path, found: list[Obstacle]) -> Iterator[Finding]:
+    """Tell what keeps this user from writing; one who only looks does not write, and is told so once."""
+    if not may_only_look(path):
+        yield from (fault(each.about, each.told, each.remedy) for each in found)
+        return
+    yield warning(
+        "file",
+        f"this user may look, and not enqueue or work: {found[0].told}",
+        f"if it is to do more than look: {found[0].remedy}",
+    )
 
 
 def _examine_names(path: Path) -> Iterator[Finding]:

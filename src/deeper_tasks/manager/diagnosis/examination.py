@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from deeper_tasks.backends.diagnosable import Diagnosable
+from deeper_tasks.backends.diagnosable import BROKEN_OFF, NOT_EXAMINED, RIGHTS, Diagnosable
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.config import Settings
-from deeper_tasks.domain.finding import Finding, OnCheck, fault, fine, warning
-from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError
+from deeper_tasks.domain.finding import Finding, OnCheck, Severity, fault, fine, warning
+from deeper_tasks.errors import AccessError, BackendError, BackendUnavailableError, SchemaError
 from deeper_tasks.manager.diagnosis import clock, damage, jobs, queues, schedules, tasks, upkeep, workers
 from deeper_tasks.manager.diagnosis.scene import Scene, look_around
 from deeper_tasks.manager.stores import shown_store
@@ -37,11 +37,16 @@ async def examine(
         findings += await backend.diagnose(deep=deep)
     try:
         await backend.open(create=False)
+    except BackendError as error:
+        return [*findings, *_unless_told(error, findings)]
+    findings.append(fine("store", f"{shown_store(settings.url, backend)} answers, and its schema is this version's"))
+    if any(finding.check == NOT_EXAMINED for finding in findings):
+        return findings
+    try:
         on_check("what goes on in it")
         scene = await look_around(backend, settings=settings, registry=registry)
     except BackendError as error:
-        return [*findings, _refused(error)]
-    findings.append(fine("store", f"{shown_store(settings.url, backend)} answers, and its schema is this version's"))
+        return [*findings, *_unless_told(error, findings)]
     for name, check in _CHECKS.items():
         on_check(name)
         findings += check(scene)
@@ -62,6 +67,15 @@ async def _examine_damage(backend: Backend, scene: Scene) -> list[Finding]:
         return await damage.examine_deeply(backend, scene)
     except BackendError as error:
         return [_refused(error)]
+
+
+def _unless_told(error: BackendError, findings: list[Finding]) -> list[Finding]:
+    """Return what an error says that was not said: of rights the store has said more, of its being away the same."""
+    told = {finding.check for finding in findings if finding.severity is Severity.ERROR}
+    is_told = (isinstance(error, AccessError) and RIGHTS in told) or (
+        isinstance(error, BackendUnavailableError) and BROKEN_OFF in told
+    )
+    return [] if is_told else [_refused(error)]
 
 
 def _refused(error: BackendError) -> Finding:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from deeper_tasks.backends.diagnosable import NOT_EXAMINED, RIGHTS
 from deeper_tasks.backends.postgres import rights
 from deeper_tasks.backends.postgres.connections import Connection
 from deeper_tasks.backends.postgres.rights import Rights, Use
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 
-SELECT_OWNER = """
-SELECT pg_get_userbyid(nspowner)::text, pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = %s
-"""
+SELECT_IS_OWN = "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = %s"
 SELECT_HIDING = """
 SELECT class.relname::text, EXISTS (SELECT FROM pg_policy WHERE polrelid = class.oid)
 FROM pg_class AS class
@@ -17,40 +16,61 @@ WHERE class.relnamespace = to_regnamespace(%s)::oid AND class.relkind IN ('r', '
 ORDER BY 1
 """
 
-_CHECK = "rights"
 _MOST_NAMED = 5
 
 
 async def examine(connection: Connection, schema: str) -> tuple[list[Finding], bool]:
     """Return what is found about the rights, and whether this user may look at everything."""
     found = await rights.read(connection, schema)
+    may_look = not found.lacking(Use.LOOK)
+    findings = await _examine(connection, found)
+    return ([*findings, _not_examined(found)] if not may_look else findings), may_look
+
+
+async def _examine(connection: Connection, found: Rights) -> list[Finding]:
+    schema = found.schema
     meant = found.meant()
     lacking = found.lacking(meant)
+    findings = [_of_others(found)] if found.other_owners else []
     if lacking:
-        return [_missing(found, meant, lacking)], not found.lacking(Use.LOOK)
-    [(owner, is_own)] = await (await connection.execute(SELECT_OWNER, [schema])).fetchall()
+        return [_missing(found, meant, lacking), *findings]
+    [(is_own,)] = await (await connection.execute(SELECT_IS_OWN, [schema])).fetchall()
     hiding = await (await connection.execute(SELECT_HIDING, [rights.quoted(schema)])).fetchall()
-    findings = [_hidden(schema, name, has_policy=has_policy) for name, has_policy in hiding]
-    may_look = not found.lacking(Use.LOOK)
-    return [_allowed(found, owner, is_own=is_own), *findings], may_look
+    findings += [_hidden(schema, name, has_policy=has_policy) for name, has_policy in hiding]
+    return [_allowed(found, is_own=is_own), *findings]
 
 
-def _allowed(found: Rights, owner: str, *, is_own: bool) -> Finding:
+def _allowed(found: Rights, *, is_own: bool) -> Finding:
     may = [use for use in Use if not found.lacking(use)]
-    told = f"the user {found.user!r} may {' and '.join(may)}"
+    # Who sees all sees one.
+    told = [use for use in Use if use is not Use.SEE or Use.LOOK not in may]
+    message = f"the user {found.user!r} may {' and '.join(use for use in told if use in may)}"
     if Use.WORK not in may:
-        told += f", and not {' or '.join(use for use in Use if use not in may)}"
-    if Use.LOOK not in may:
-        told += ": what goes on in the store cannot be examined as this user"
-    return fine(_CHECK, told + ("" if is_own else f"; the schema belongs to {owner!r}, who migrates it"))
+        message += f", and not {' or '.join(use for use in told if use not in may)}"
+    return fine(RIGHTS, message + ("" if is_own else f"; the schema belongs to {found.owner!r}, who migrates it"))
+
+
+def _not_examined(found: Rights) -> Finding:
+    return fine(NOT_EXAMINED, f"what goes on in the store is not examined: the user {found.user!r} may not look")
+
+
+def _of_others(found: Rights) -> Finding:
+    owner = rights.quoted(found.owner)
+    return warning(
+        RIGHTS,
+        f"the schema belongs to {found.owner!r}, and parts of it to {', '.join(map(repr, found.other_owners))}: the "
+        "owner cannot grant their use, nor migrate them",
+        f"as a superuser, for each table and routine of the schema: ALTER … OWNER TO {owner}; what 'deeper migrate "
+        f"--sql' prints makes them for the user who runs it: let that be after SET ROLE {owner}",
+    )
 
 
 def _missing(found: Rights, meant: Use, lacking: list[str]) -> Finding:
     more = f" and {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
     return fault(
-        _CHECK,
+        RIGHTS,
         f"to {meant}, the user {found.user!r} lacks {', '.join(lacking[:_MOST_NAMED])}{more}",
-        f"as the owner: {rights.grants(meant, schema=found.schema, user=found.user)}",
+        f"{found.granting}: {rights.grants(meant, schema=found.schema, user=found.user)}",
     )
 
 

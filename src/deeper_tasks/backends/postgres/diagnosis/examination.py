@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from deeper_tasks.backends.diagnosable import BROKEN_OFF
 from deeper_tasks.backends.postgres.connections import Connection
 from deeper_tasks.backends.postgres.database import Database
 from deeper_tasks.backends.postgres.diagnosis import allowed, counters, hints, server, snapshots, tables, writing
 from deeper_tasks.domain.finding import Finding, fault
-from deeper_tasks.errors import BackendError
+from deeper_tasks.errors import AccessError, BackendError
 
+_ANSWERED = "FATAL: "
+"""What a server says, in most languages, when it ends a session that has hardly begun."""
 SELECT_SCHEMA = "SELECT to_regnamespace(%s) IS NOT NULL"
 
 
@@ -22,9 +25,19 @@ async def examine(database: Database, *, deep: bool) -> list[Finding]:
             findings += await hints.examine(connection)
             findings += await _examine_schema(connection, database.address.schema, deep=deep)
     except BackendError as error:
-        remedy = "see to the server and the network, or correct the store's URL"
-        findings.append(fault("database", str(error), remedy))
+        findings.append(fault(BROKEN_OFF, str(error), _remedy(error)))
     return findings
+
+
+def _remedy(error: BackendError) -> str:
+    if isinstance(error, AccessError):
+        return "see the message"
+    if _ANSWERED in str(error):
+        return (
+            "the server answers, and turns this session away: see to the user, the password and the database in the "
+            "store's URL, and to what the server lets in"
+        )
+    return "see to the server and the network, or correct the store's URL"
 
 
 async def _examine_schema(connection: Connection, schema: str, *, deep: bool) -> list[Finding]:

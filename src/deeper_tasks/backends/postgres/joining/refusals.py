@@ -10,6 +10,7 @@ from deeper_tasks.backends.postgres.joining.connection import CallersConnection
 from deeper_tasks.backends.postgres.refusals import AGAIN, OLDER_SNAPSHOT, OTHER_CONTENT, OTHER_STORE, first_line
 from deeper_tasks.backends.postgres.rights import Use, grants
 from deeper_tasks.errors import (
+    AccessError,
     BackendError,
     BackendUnavailableError,
     DeeperTasksError,
@@ -102,7 +103,7 @@ def _unusable(
             way_out += "; if it is that one, it has lost its schema: run 'deeper migrate'"
         return OtherDatabaseError(f"option 'connection' cannot belong to another database: {way_out}")
     if code == _NO_RIGHT:
-        return BackendError(
+        return AccessError(
             f"the user of the connection may not enqueue in {address!r}: {words}; as the owner of the schema: "
             f"{grants(Use.ENQUEUE, schema=address.schema, user='')}"
         )
