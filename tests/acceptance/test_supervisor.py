@@ -90,7 +90,7 @@ async def test_a_process_whose_slot_is_lost_to_a_thread_is_replaced(crew, manage
     made = await make_fleet("--processes", "1", "--grace", "0.5", stuck_seconds=0.5)
     (before,) = made.children
     await manager.enqueue_task(fleet.ignore_timeout, args=[str(crew.folder / "never")])
-    words = "ended because jobs ignored their timeouts and kept its slots, or blocked the event loop for too long; "
+    words = "ended because it could not go on: jobs kept its slots or its loop, or a part of it kept failing; "
     await wait_until(lambda: made.member.says(f"{words}another starts at once"))
     assert made.member.says("is stuck, the job ")
     await wait_until(made.is_ready)

@@ -53,8 +53,9 @@ Exit codes:
   3    there is no such job, task or recurring task
   4    the store cannot be reached, its schema does not fit, or its user
        lacks a right
-  75   of a worker: jobs ignored their timeouts, or blocked the event loop
-       for too long; start the worker again
+  75   of a worker: it could not go on, for jobs ignored their timeouts or
+       blocked the event loop for too long, or a part of it failed again and
+       again; start the worker again
   130  interrupted by Ctrl-C
   141  the reader of the output has gone, as in 'deeper list | head'"""
 

@@ -64,7 +64,8 @@ been asked to (a supervisor keeps trying); 2 wrong usage, or the application
 cannot be imported; 4 the store cannot be used (a supervisor keeps trying); 75
 jobs ignored their timeouts, and only a new process has their slots back, or
 one blocked the event loop longer than the settings loop_stall_limit_seconds
-and stuck_seconds allow (a supervisor starts another)."""
+and stuck_seconds allow, or a part of the worker failed again and again (a
+supervisor starts another)."""
 )
 @click.argument("application", metavar="MODULE:MANAGER", shell_complete=complete_place)
 @click.option("--app", "-A", hidden=True, expose_value=False, is_eager=True, callback=_refuse_app)

@@ -139,8 +139,6 @@ async def _work(
     if not ended.is_stopping:
         _logger.error("the worker ended without having been asked to; this process ends, start the worker again")
     if ended.is_stuck:
-        _logger.error(
-            "jobs that cannot be stopped keep slots of this worker; this process ends, start the worker again"
-        )
+        _logger.error("this worker cannot go on, %s; this process ends, start the worker again", ended.stuck_because)
     await end_loop(code)
     return code

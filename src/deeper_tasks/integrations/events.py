@@ -318,7 +318,7 @@ class WorkerStopped(Event, frozen=True, kw_only=True):
 
 
 class WorkerStuck(Event, frozen=True, kw_only=True):
-    """A worker has lost too many slots, or one for too long: it drains and ends, for another to take its place."""
+    """A worker cannot go on, as when it has lost too many slots: it drains and ends, for another to take its place."""
 
     node: NodeId
     queues: dict[str, int]

@@ -263,8 +263,8 @@ class BackgroundTaskManager(Facade):
         ends your loop, as always in asyncio. Under `deeper worker` the loop goes on then too.
         A coroutine that blocks the loop for good holds up the stop of this worker too: only under `deeper worker` the
         process, which is the worker's own, is ended then.
-        Returns the worker, stopped; its `is_stuck` tells whether it stopped by itself, because jobs that ignore their
-        timeouts kept its slots.
+        Returns the worker, stopped; its `stuck_because` tells why it stopped by itself: jobs that ignore their
+        timeouts kept its slots, or a part of it ended again and again. None: it was told to stop.
 
         Raises:
             HookError: a start hook failed; nothing was claimed.

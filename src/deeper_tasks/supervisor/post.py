@@ -175,7 +175,7 @@ def _is_unusable(child: Child) -> bool:
 
 def _describe(code: int) -> str:
     if code == STUCK:
-        return "ended because jobs ignored their timeouts and kept its slots, or blocked the event loop for too long"
+        return "ended because it could not go on: jobs kept its slots or its loop, or a part of it kept failing"
     if code >= 0:
         return f"ended with exit code {code}"
     known = {number.value: number.name for number in signal.Signals}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -14,13 +14,13 @@ from deeper_tasks.backends.protocol import Backend, Beat
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.errors import BackendUnavailableError, NodeLostError
 from deeper_tasks.worker.clock import Clock, SystemClock
+from deeper_tasks.worker.failure_log import FailureLog
 from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.pulse import Pulse, TellPulse
 from deeper_tasks.worker.settings import WorkerSettings
 
-_logger = logging.getLogger("deeper_tasks")
-
 _NAME = "heartbeat"
+_AFTER_A_FAULT = 1.0
 
 
 class Heartbeat:
@@ -53,6 +53,7 @@ class Heartbeat:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._awake: asyncio.Event | None = None
         self._is_stopping = False
+        self._log = FailureLog(_NAME)
         self.tell_pulse: TellPulse = lambda _: None
         """Called every second from this thread as long as it lives, with the seconds for which the loop is blocked."""
         self._clock: Clock = SystemClock()
@@ -76,7 +77,12 @@ class Heartbeat:
         await run_aside(self._thread.join)
 
     def _run(self) -> None:
-        asyncio.run(self._beat_until_stopped())
+        while not self._is_stopping:
+            try:
+                asyncio.run(self._beat_until_stopped())
+            except BaseException as error:  # noqa: BLE001 - it is logged; nothing else begins to beat again
+                self._log.tell(error)
+                time.sleep(_AFTER_A_FAULT)
 
     async def _beat_until_stopped(self) -> None:
         self._loop, self._awake = asyncio.get_running_loop(), asyncio.Event()
@@ -105,14 +111,14 @@ class Heartbeat:
         except BackendUnavailableError as error:
             self._availability.mark_failing(error, by=_NAME)
             return True
-        except (Exception, asyncio.CancelledError):
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is logged
             # Without a beat this worker would be taken for dead while it runs jobs. Nothing cancels this thread's
             # task: a cancellation is of something that the store waited for.
-            with suppress(BaseException):
-                _logger.exception("a heartbeat met an unexpected error; the next one follows")
+            self._log.tell(error)
         else:
             self._membership.confirm(at)
             self._availability.mark_working(by=_NAME)
+            self._log.tell_of_recovery()
             self._tell(self._on_beat, node, beat)
         return False
 

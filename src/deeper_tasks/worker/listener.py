@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import Backend, Notification, Topic
-from deeper_tasks.errors import BackendError, BackendUnavailableError
+from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.worker.clock import Clock
 
 _logger = logging.getLogger("deeper_tasks")
@@ -64,7 +64,7 @@ class Listener:
             async for notification in self._backend.listen():
                 self._note_hint()
                 self._dispatch(notification)
-        except (BackendError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever the store fails with, it is polled meanwhile
             _logger.debug("listening ended: %s", error)
             return str(error)
         return None

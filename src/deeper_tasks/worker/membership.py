@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 
 from deeper_tasks.backends.protocol import MOST_TASKS_TOLD, Backend, Node
 from deeper_tasks.domain.ids import NodeId
-from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.errors import BackendError
 from deeper_tasks.worker.host import describe_node, since_boot
 from deeper_tasks.worker.settings import WorkerSettings
 
@@ -39,6 +40,7 @@ class Membership:
         self._lease = settings.lease.total_seconds()
         self.now = now
         self._known_at = now()
+        self._is_lost = False
         self._may_be_judged = True
         self.node: Node = self._new_node()
 
@@ -49,20 +51,17 @@ class Membership:
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether the store may have given this node's jobs to others: no beat was answered for a whole lease."""
+        """Whether the store has given this node's jobs to others, or may have: no beat was answered for a lease."""
         return self.now() - self._known_at >= self._lease
 
     def confirm(self, at: float) -> None:
         """Note that the store knew this node when it was `at` by `now`. Safe to call from any thread."""
-        self._known_at = at
+        if not self._is_lost:
+            self._known_at = at
 
     async def join(self) -> None:
         """Make this worker known to the store, with the tasks that it knows, unless they are too many."""
-        at = self.now()
-        tasks = self._tasks_to_tell()
-        await self._backend.register(self.node, tasks=tasks)
-        self._told = tasks
-        self.confirm(at)
+        await self._join_as(self.node)
 
     @property
     def has_new_tasks(self) -> bool:
@@ -70,9 +69,9 @@ class Membership:
         return self._tasks_to_tell() != self._told
 
     async def tell_tasks(self) -> None:
-        """Tell the store which tasks this worker knows now; one that does not answer is told another time."""
+        """Tell the store which tasks this worker knows now; one that does not take them is told another time."""
         tasks = self._tasks_to_tell()
-        with suppress(BackendUnavailableError):
+        with suppress(BackendError):
             await self._backend.register(self.node, tasks=tasks)
             self._told = tasks
 
@@ -80,12 +79,23 @@ class Membership:
         tasks = self._tasks()
         return None if tasks is None or len(tasks) > MOST_TASKS_TOLD else tasks
 
+    def lose(self) -> None:
+        """Note that the store has lost this node: it is in doubt until it joins anew, whatever is answered."""
+        if not self._is_lost:
+            self._may_be_judged = self._may_be_judged and self.is_in_doubt
+            self._is_lost, self._known_at = True, -math.inf
+
     async def join_anew(self) -> None:
-        """Become another node: the old one's jobs belong to others."""
-        if not self.is_in_doubt:
-            self._may_be_judged = False
-        self.node = self._new_node()
-        await self.join()
+        """Become another node, when the store knows it: the old one's jobs belong to others."""
+        self.lose()
+        await self._join_as(self._new_node())
+
+    async def _join_as(self, node: Node) -> None:
+        at = self.now()
+        tasks = self._tasks_to_tell()
+        await self._backend.register(node, tasks=tasks)
+        self.node, self._told, self._is_lost = node, tasks, False
+        self.confirm(at)
 
     async def leave(self) -> None:
         """Tell the store that this worker stopped in order."""

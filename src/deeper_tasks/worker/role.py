@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import timedelta
 from typing import Protocol
 
 from deeper_tasks.backends.availability import Availability
 from deeper_tasks.errors import BackendUnavailableError, NodeLostError
 from deeper_tasks.worker.clock import Clock
-
-_logger = logging.getLogger("deeper_tasks")
+from deeper_tasks.worker.failure_log import FailureLog
 
 _SHORTEST_BACKOFF, _LONGEST_BACKOFF = 0.1, 5.0
 _LONGEST_TURN = 10.0
 """Seconds after which a turn without an answer of the store counts as failing."""
+_MOST_ENDS, _WELL = 12, 60.0
+"""The ends in a row after which a part cannot go on, about a minute; the seconds after which it has worked."""
 
 
 class Role(Protocol):
@@ -62,7 +60,8 @@ class RoleLoop:
         self._is_succeeding = False
         self._turn_began: float | None = None
         self._failures = 0
-        self._told: str | None = None
+        self._log = FailureLog(name)
+        self._was_lost = False
         self._is_in_step = True
 
     @property
@@ -77,48 +76,37 @@ class RoleLoop:
 
     async def run(self) -> None:
         """Run until cancelled."""
+        try:
+            await self._give_turns()
+        finally:
+            # Whatever ends it, and is begun again, has no turn that succeeded.
+            self._is_succeeding = False
+
+    async def _give_turns(self) -> None:
         while True:
             self._awake.clear()
             self._turn_began, has_succeeded = self._clock.monotonic(), False
             try:
                 pause = self._out_of_step((await self._role.turn()).total_seconds())
-                self._failures, has_succeeded = 0, True
-                if self._told is not None:
-                    self._tell_of_recovery()
+                self._failures, self._was_lost, has_succeeded = 0, False, True
+                self._log.tell_of_recovery()
                 if self._always_asks:
                     self._availability.mark_working(by=self.name)
                 else:
                     self._availability.mark_idle(by=self.name)
             except NodeLostError:
                 await self._on_lost()
-                pause = 0.0
+                # Lost again right after it has joined anew: the store would be asked without end.
+                pause, self._was_lost = self._next_backoff() if self._was_lost else 0.0, True
             except BackendUnavailableError as error:
                 self._availability.mark_failing(error, by=self.name)
                 pause = None
             except Exception as error:  # noqa: BLE001 - it is logged
-                self._tell(error)
+                self._log.tell(error)
                 pause = self._next_backoff()
             self._turn_began, self._is_succeeding = None, has_succeeded
             await self._rest(pause)
             self._is_in_step |= self._awake.is_set()
-
-    def _tell(self, error: Exception) -> None:
-        """Log an error with its traceback, unless the failure before was the same: else it would fill the log."""
-        # Numbers, such as those of processes and rows, do not make it another.
-        met = f"{type(error)}{re.sub(r'[0-9]+', '', str(error))}"
-        is_new, self._told = met != self._told, met
-        # The application's own log handler may fail.
-        with suppress(BaseException):
-            if is_new:
-                words = "the %s met an unexpected error and goes on; while it stays the same, it is not logged again"
-                _logger.error(words, self.name, exc_info=error)
-            else:
-                _logger.debug("the %s met the same error again: %s", self.name, error)
-
-    def _tell_of_recovery(self) -> None:
-        self._told = None
-        with suppress(BaseException):
-            _logger.info("the %s works again", self.name)
 
     async def _rest(self, pause: float | None) -> None:
         """Sleep until the next turn; None: until the store is worth another try."""
@@ -138,26 +126,34 @@ class RoleLoop:
         return backoff(self._failures) * (1 - self._clock.random() / 2)
 
 
-async def keep_running(name: str, run: Callable[[], Awaitable[None]], *, clock: Clock) -> None:
-    """Run a part of the worker until cancelled, and begin it again if anything else ends it: no other would notice."""
+async def keep_running(
+    name: str,
+    run: Callable[[], Awaitable[None]],
+    *,
+    clock: Clock,
+    on_hopeless: Callable[[str], None] = lambda _: None,
+) -> None:
+    """
+    Run a part of the worker until cancelled, and begin it again if anything else ends it: no other would notice.
+
+    `on_hopeless` is called with the reason when it has ended so often in a row that it cannot go on.
+    """
+    log, ends = FailureLog(name, words="was ended by an unexpected error and begins again"), 0
     while True:
+        began, reason = clock.monotonic(), "without an error"
         try:
             await run()
-        except asyncio.CancelledError as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
             this = asyncio.current_task()
-            if this is None or this.cancelling():
+            # Else it was raised by what the part called, for a future that was cancelled there.
+            if isinstance(error, asyncio.CancelledError) and (this is None or this.cancelling()):
                 raise
-            # Raised by what the part called, for a future that was cancelled there.
-            _tell_of_end(name, error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is logged
-            _tell_of_end(name, error)
+            log.tell(error)
+            reason = f"by {type(error).__name__}"
+        ends = 1 if clock.monotonic() - began >= _WELL else ends + 1
+        if ends == _MOST_ENDS:
+            on_hopeless(f"the {name} has ended {ends} times in a row, {reason}")
         await clock.sleep(_LONGEST_BACKOFF, until=asyncio.Event())
-
-
-def _tell_of_end(name: str, error: BaseException) -> None:
-    # The application's own log handler may be what failed.
-    with suppress(BaseException):
-        _logger.error("the %s was ended by an unexpected error and begins again", name, exc_info=error)
 
 
 def backoff(failures: int) -> float:

@@ -16,7 +16,7 @@ from deeper_tasks.domain.queue_patterns import ServedQueues, is_pattern
 from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.stop import Stop
-from deeper_tasks.errors import BackendError, BackendUnavailableError
+from deeper_tasks.errors import BackendError
 from deeper_tasks.integrations.events import (
     EventBus,
     NodeLost,
@@ -45,6 +45,7 @@ from deeper_tasks.worker.home import Home, no_home
 from deeper_tasks.worker.hook_names import names_of
 from deeper_tasks.worker.hooks import HookRun, Hooks
 from deeper_tasks.worker.job_records import JobRecords
+from deeper_tasks.worker.joining import Joining
 from deeper_tasks.worker.last_resort import LAST_WORDS, LastResort
 from deeper_tasks.worker.layers import Middleware
 from deeper_tasks.worker.listener import Listener
@@ -112,6 +113,13 @@ class Worker:
             bus=bus, monotonic=self._clock.monotonic, random=self._clock.random
         )
         self._membership = Membership(backend=backend, settings=settings, tasks=registry.names)
+        self._joining = Joining(
+            membership=self._membership,
+            availability=self._availability,
+            clock=self._clock,
+            on_lost=self._on_lost,
+            on_joined=self._on_joined,
+        )
         self._settler = Settler(
             backend=backend,
             clock=self._clock,
@@ -187,7 +195,7 @@ class Worker:
             availability=self._availability,
             busy=lambda: self.busy,
             on_beat=self._on_beat,
-            on_lost=self._on_beat_refused,
+            on_lost=self._joining.note_lost,
         )
         self._loops: dict[str, RoleLoop] = {}
         self._served = ServedQueues(settings.queues)
@@ -206,12 +214,11 @@ class Worker:
         )
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
-        self._may_join = asyncio.Event()
-        self._losing: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
         self._told: set[JobId] = set()
         self._stops = self._signals = 0
-        self.is_stuck = False
+        self.stuck_because: str | None = None
+        """Why this worker stops by itself: lost slots, or a part of it that has ended again and again."""
 
     @property
     def node_id(self) -> NodeId:
@@ -219,13 +226,19 @@ class Worker:
         return self._membership.node_id
 
     @property
+    def is_stuck(self) -> bool:
+        """Whether this worker stops, or has stopped, by itself because it cannot go on: start another process."""
+        return self.stuck_because is not None
+
+    @property
     def is_ready(self) -> bool:
-        """Whether this worker claims jobs: the store answered the last claim of each queue, paused or not."""
-        return not self._stopping.is_set() and all(loop.is_working for loop in self._vital)
+        """Whether this worker claims jobs: the store knows it, and answered the last claim of each queue."""
+        is_at_work = not (self._stopping.is_set() or self._membership.is_in_doubt)
+        return is_at_work and all(loop.is_working for loop in self._vital)
 
     @property
     def is_stopping(self) -> bool:
-        """Whether this worker was told to stop, or stops because jobs that ignore their timeouts keep its slots."""
+        """Whether this worker was told to stop, or stops because it is stuck."""
         return self._stopping.is_set()
 
     @property
@@ -253,7 +266,7 @@ class Worker:
         if self._stopping.is_set():
             self._hurrying.set()
         self._stopping.set()
-        self._may_join.set()
+        self._joining.stop()
 
     def note_signal(self) -> None:
         """
@@ -278,7 +291,7 @@ class Worker:
             await self._run()
 
     async def _run(self) -> None:
-        await self._join()
+        await self._joining.join()
         self._heartbeat.start()
         self._loop_watch.start()
         try:
@@ -313,8 +326,15 @@ class Worker:
             "listener": self._listener.run,
         }
         parts = helpers | {loop.name: loop.run for loop in self._loops.values()}
+        vital = {"settler", "deadlines", *(loop.name for loop in self._vital)}
         tasks = [
-            asyncio.create_task(keep_running(name, run, clock=self._clock), name=name) for name, run in parts.items()
+            asyncio.create_task(
+                keep_running(
+                    name, run, clock=self._clock, on_hopeless=self._on_stuck if name in vital else lambda _: None
+                ),
+                name=name,
+            )
+            for name, run in parts.items()
         ]
         tasks += [asyncio.create_task(self._warm_up()), asyncio.create_task(self._name_unserved())]
         winding_down = asyncio.create_task(self._wind_down())
@@ -344,7 +364,7 @@ class Worker:
             await self._clock.sleep(self._settings.poll_interval.total_seconds(), until=asyncio.Event())
             if self._availability.is_away:
                 continue
-            with suppress(BackendUnavailableError):
+            with suppress(BackendError):
                 served = await served_by_living(self._backend, lease=self._settings.lease)
         queues = [] if served is None else unserved(queues, served=served)
         if queues:
@@ -492,41 +512,22 @@ class Worker:
             if job_id not in known and token not in claiming and (job_id, token) not in ending:
                 self._settler.forget(Settlement(id=job_id, token=token, end=End.RELEASE, reason="not started"))
 
-    def _on_beat_refused(self, node: NodeId) -> None:
-        if node == self.node_id and self._losing is None:
-            self._losing = asyncio.get_running_loop().create_task(self._start_anew())
-
-    async def _on_lost(self) -> None:
-        self._on_beat_refused(self.node_id)
-        if self._losing is not None:
-            await asyncio.shield(self._losing)
-
-    async def _start_anew(self) -> None:
-        """Stop all that runs: it belongs to others now. Then come back as another node."""
+    def _on_lost(self) -> None:
+        """Stop all that runs: it belongs to others now."""
         self._bus.emit(NodeLost(node=self.node_id))
         for consumer in self._consumers.values():
             consumer.drop_held()
             consumer.stop_running(Stop.LOST)
-        await self._join(anew=True)
-        self._scheduler.expect_new_store()
-        self._losing = None
 
-    async def _join(self, *, anew: bool = False) -> None:
-        while not self._stopping.is_set():
-            try:
-                await (self._membership.join_anew() if anew else self._membership.join())
-            except BackendUnavailableError as error:
-                self._availability.mark_failing(error, by="membership")
-                self._may_join.clear()
-                await self._availability.pause(self._clock.sleep, until=self._may_join)
-            else:
-                self._availability.mark_working(by="membership")
-                return
+    def _on_joined(self) -> None:
+        self._scheduler.expect_new_store()
+        for consumer in self._consumers.values():
+            consumer.hint()
 
     def _on_stuck(self, reason: str) -> None:
         if not self._stopping.is_set():
-            # Only a new process has the lost slots back: let the rest finish, and be restarted.
-            self.is_stuck = True
+            # Only a new process goes on: let the rest finish, and be restarted.
+            self.stuck_because = reason
             self._bus.emit(WorkerStuck(node=self.node_id, queues=self._settings.queues, reason=reason))
             self.stop()
 
@@ -624,6 +625,6 @@ class Worker:
             role,
             clock=self._clock,
             availability=self._availability,
-            on_lost=self._on_lost,
+            on_lost=self._joining.rejoin,
             always_asks=always_asks,
         )

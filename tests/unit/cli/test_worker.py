@@ -68,7 +68,7 @@ async def run_worker(queues, *, on_start, **_):
         logging.disable()
         threading.Thread(target=hold_on).start()
         holds.wait()
-    return SimpleNamespace(is_stuck=True, is_stopping=True)
+    return SimpleNamespace(is_stuck=True, stuck_because="1 of its 1 slots are lost", is_stopping=True)
 
 
 stuck.run_worker = run_worker
@@ -407,7 +407,7 @@ def test_the_log_level_keeps_the_rest_out(start):
 def test_a_stuck_worker_ends_with_exit_code_75_although_its_thread_runs_on(start):
     worker = start("shop:stuck")
     assert worker.end() == 75
-    assert "jobs that cannot be stopped keep slots of this worker" in worker.lines[-1]
+    assert "this worker cannot go on, 1 of its 1 slots are lost" in worker.lines[-1]
 
 
 def test_a_stuck_worker_ends_although_nobody_reads_what_it_wrote(start):

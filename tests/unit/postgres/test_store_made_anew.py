@@ -82,6 +82,23 @@ async def test_a_worker_and_a_producer_go_on_with_the_new_store(database_url, dr
     assert not [record for record in caplog.records if record.exc_info]
 
 
+async def test_a_worker_that_registers_anew_amid_a_restore_tries_until_the_tables_have_their_keys(
+    database_url, query, working, wait_until, caplog
+):
+    async with BackgroundTaskManager(database_url, poll_interval_seconds=0.05, heartbeat_seconds=0.1) as manager:
+        greet = manager.task(name="greet")(lambda: "hello")
+        async with working(manager) as worker:
+            await wait_until(lambda: worker.is_ready)
+            # As pg_restore has it for a while: the rows of another time, and no constraints.
+            await asyncio.to_thread(query, "ALTER TABLE deeper.node DROP CONSTRAINT node_pkey")
+            await asyncio.to_thread(query, "DELETE FROM deeper.node")
+            await wait_until(lambda: "no unique or exclusion constraint" in caplog.text)
+            assert not worker.is_ready
+            await asyncio.to_thread(query, "ALTER TABLE deeper.node ADD CONSTRAINT node_pkey PRIMARY KEY (id)")
+            assert await manager.result(await greet.enqueue(), timeout=60) == "hello"
+            assert worker.is_ready
+
+
 async def _enqueued(producer, task):
     with suppress(BackendUnavailableError):
         return await producer.enqueue_task(task)

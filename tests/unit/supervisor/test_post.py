@@ -108,7 +108,10 @@ async def stage_with():
     [
         (0, "ended with exit code 0"),
         (2, "ended with exit code 2"),
-        (75, "ended because jobs ignored their timeouts and kept its slots, or blocked the event loop for too long"),
+        (
+            75,
+            "ended because it could not go on: jobs kept its slots or its loop, or a part of it kept failing",
+        ),
         (-signal.SIGSEGV, "was killed by SIGSEGV"),
         (-40, "was killed by signal 40"),
     ],
@@ -189,7 +192,11 @@ async def test_a_process_that_had_to_be_killed_at_the_stop_is_told_by_the_code(s
 
 @pytest.mark.parametrize(
     ("code", "words"),
-    [(9, "ended with exit code 9"), (75, "ended because jobs ignored"), (-signal.SIGSEGV, "was killed by SIGSEGV")],
+    [
+        (9, "ended with exit code 9"),
+        (75, "ended because it could not go on"),
+        (-signal.SIGSEGV, "was killed by SIGSEGV"),
+    ],
 )
 async def test_a_process_that_dies_while_it_stops_is_told_by_a_line_and_the_code(stage_with, caplog, code, words):
     stage = await stage_with()

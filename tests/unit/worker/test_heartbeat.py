@@ -10,6 +10,7 @@ from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import JobFilter
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.testing.conformance.scene import node_record, put, rescue_all
+from deeper_tasks.worker import heartbeat
 from deeper_tasks.worker.heartbeat import Heartbeat
 from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.settings import WorkerSettings
@@ -148,6 +149,14 @@ async def test_any_other_error_does_not_end_it_either(make_beating, flaky, wait_
     beating = await make_beating(interval=0.001)
     await wait_until(lambda: flaky.called("beat"))
     flaky.restore()
+    await beating.next()
+
+
+async def test_an_exit_in_the_store_does_not_end_its_thread(make_beating, flaky, wait_until, monkeypatch):
+    monkeypatch.setattr(heartbeat, "_AFTER_A_FAULT", 0.0)
+    ended = flaky.fail("beat", times=2, error=SystemExit(1))
+    beating = await make_beating(interval=0.001)
+    await wait_until(lambda: ended.is_over)
     await beating.next()
 
 

@@ -143,6 +143,21 @@ async def test_a_lost_node_is_told_and_the_role_goes_on_at_once(play, clock):
     assert script.taken == 2
 
 
+async def test_a_node_that_is_lost_again_at_once_makes_growing_pauses(play, clock):
+    _, loop = await play(*[NodeLostError("lost")] * 4, timedelta(0), NodeLostError("lost"))
+    for _ in range(3):
+        assert not loop.is_working
+        await clock.advance(5)
+    assert clock.pauses[:6] == [0.0, 0.1, 0.2, 0.4, 0.0, 0.0]
+
+
+async def test_a_loop_that_was_ended_is_not_working(play, clock):
+    _, loop = await play(timedelta(seconds=1), asyncio.CancelledError("of another future"))
+    assert loop.is_working
+    await clock.advance(1)
+    assert not loop.is_working
+
+
 def test_the_backoff_has_a_limit():
     assert backoff(1) == 0.1
     assert backoff(10_000) == 5.0
@@ -226,7 +241,7 @@ class Deaf:
         return []
 
 
-@pytest.mark.parametrize("error", [None, BackendUnavailableError("deaf"), OSError(24, "too many open files")])
+@pytest.mark.parametrize("error", [None, BackendUnavailableError("deaf"), RuntimeError("damaged")])
 async def test_a_store_that_is_deaf_is_listened_to_again_at_once_and_then_after_growing_pauses(
     listen, clock, caplog, error
 ):
@@ -323,6 +338,23 @@ async def test_a_part_of_the_worker_that_ends_by_an_error_begins_again(clock, ca
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def test_a_part_that_ends_again_and_again_is_hopeless_and_one_that_worked_for_a_minute_is_not(clock, caplog):
+    reasons, works_for = [], [0.0] * 11 + [60.0] + [0.0] * 12
+
+    async def part():
+        await clock.sleep(works_for.pop(0), until=asyncio.Event())
+        raise RuntimeError("boom")
+
+    running = asyncio.create_task(keep_running("settler", part, clock=clock, on_hopeless=reasons.append))
+    while len(works_for) > 1:
+        assert reasons == []
+        await clock.advance(5)
+    assert reasons == ["the settler has ended 12 times in a row, by RuntimeError"]
+    assert len([record for record in caplog.records if record.exc_info]) == 1
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_log_that_fails_does_not_end_a_role(play, clock):

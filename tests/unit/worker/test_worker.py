@@ -1,6 +1,7 @@
 """The worker as a whole: it starts, is told things from outside, loses its node, and stops in order."""
 
 import asyncio
+import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from deeper_tasks import current_job
 from deeper_tasks.backends.protocol import JobFilter, Notification, QueueSettings, Topic
 from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.state import State
-from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.errors import BackendError, BackendUnavailableError
 from deeper_tasks.integrations.events import (
     EventBus,
     JobCompleted,
@@ -33,7 +34,7 @@ from deeper_tasks.integrations.events import (
 )
 from deeper_tasks.tasks import TaskRegistry, make_task
 from deeper_tasks.testing.conformance.scene import NOW, new_job, new_token, node_record, rescue_all
-from deeper_tasks.worker import deadlines
+from deeper_tasks.worker import deadlines, role
 from deeper_tasks.worker import worker as worker_module
 from deeper_tasks.worker.hooks import Hooks
 from deeper_tasks.worker.host import describe_node
@@ -361,6 +362,92 @@ async def test_a_worker_taken_for_dead_stops_what_it_runs_and_starts_anew_under_
     assert (job.state, job.attempt) == (State.COMPLETED, 2)
     assert [error.kind for error in job.errors] == ["WorkerLost"]
     assert [event.node for event in shop.heard(NodeLost)] == [before]
+
+
+@pytest.mark.parametrize("error", [BackendError("no constraint matches"), RuntimeError("damaged")])
+async def test_a_worker_that_may_not_register_anew_tries_until_it_may_and_is_not_ready(
+    shop, wait_until, flaky, caplog, error
+):
+    caplog.set_level(logging.INFO, "deeper_tasks")
+    worker = shop.start()
+    await wait_until(lambda: worker.is_ready)
+    before = worker.node_id
+    refusal = flaky.fail("register", error=error)
+    await rescue_all(flaky.backend, before)
+    shop.may_finish.set()
+    [job_id] = await shop.enqueue()
+    await wait_until(lambda: refusal.hits >= 3)
+    # It goes on to beat as the node that is lost, not as one that the store has never seen.
+    assert (worker.is_ready, worker.node_id, shop.begun) == (False, before, [])
+    refusal.end()
+    await wait_until(lambda: shop.finished == [job_id] and worker.is_ready)
+    assert [event.node for event in shop.heard(NodeLost)] == [before]
+    told = [record for record in caplog.records if "registration of this worker" in record.getMessage()]
+    assert [(record.levelname, record.exc_info and record.exc_info[1]) for record in told] == [
+        ("ERROR", error),
+        ("INFO", None),
+    ]
+
+
+async def test_a_registration_that_is_cancelled_by_the_store_is_begun_again(shop, wait_until, flaky):
+    worker = shop.start()
+    await wait_until(lambda: worker.is_ready)
+    before = worker.node_id
+    cancelled = flaky.fail("register", times=1, error=asyncio.CancelledError("of what it waited for"))
+    await rescue_all(flaky.backend, before)
+    await wait_until(lambda: cancelled.hits)
+
+    async def is_known_again():
+        await flaky.notify(CONTROL)
+        return worker.node_id != before and worker.is_ready
+
+    await wait_until(is_known_again)
+
+
+async def test_a_job_that_cannot_be_stopped_does_not_keep_a_lost_worker_out(shop, wait_until, flaky, monkeypatch):
+    await shop.enqueue()
+    worker = shop.start()
+    await wait_until(lambda: shop.begun and worker.is_ready)
+    before = worker.node_id
+
+    def fail(*_):
+        raise OSError("its process is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker._consumers["default"], "stop_running", fail)
+        await rescue_all(flaky.backend, before)
+        await flaky.notify(CONTROL)
+        await wait_until(lambda: worker.node_id != before)
+    await wait_until(lambda: worker.is_ready)
+
+
+async def test_a_worker_whose_beats_are_refused_for_a_lease_claims_nothing_and_is_not_ready(
+    open_shop, wait_until, flaky
+):
+    shop = await open_shop(heartbeat=timedelta(milliseconds=20), lease=timedelta(milliseconds=200))
+    worker = shop.start()
+    await wait_until(lambda: worker.is_ready)
+    refusal = flaky.fail("beat", error=RuntimeError("damaged"))
+    await wait_until(lambda: not worker.is_ready)
+    refusal.end()
+    await wait_until(lambda: worker.is_ready)
+
+
+async def test_a_worker_whose_part_ends_again_and_again_ends_and_says_why(shop, wait_until, monkeypatch):
+    monkeypatch.setattr(role, "_LONGEST_BACKOFF", 0.0)
+    worker = shop.start()
+    await wait_until(lambda: worker.is_ready)
+
+    async def turn():
+        raise SystemExit(3)
+
+    worker._consumers["default"].turn = turn
+    worker._loops["consumer of default"].wake()
+    await asyncio.wait_for(shop.running, 20)
+    reason = "the consumer of default has ended 12 times in a row, by SystemExit"
+    assert worker.is_stuck
+    assert worker.stuck_because == reason
+    assert [event.reason for event in shop.heard(WorkerStuck)] == [reason]
 
 
 async def test_the_end_of_a_job_that_was_rescued_meanwhile_is_refused_and_told(shop, wait_until, flaky):
