@@ -140,7 +140,8 @@ def make_task(function: Callable[P, R], /, **options: Unpack[TaskOptions]) -> Ta
     executor = _executor(function, given.get("executor"))
     if executor is ExecutorKind.PROCESS and ("<" in function.__qualname__ or module_of(function) is None):
         message = (
-            f"{function.__qualname__} cannot run in a process, which imports it: define it at a module's top level"
+            f"{function.__qualname__} cannot run in a process, which imports it: define it at the top level of a "
+            "module of its own"
         )
         raise TaskError(message)
     return Task(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,23 +12,28 @@ from typing import Any
 from deeper_tasks.errors import TaskError
 from deeper_tasks.tasks.quoting import quoted
 
-_MAIN = frozenset({"__main__", "__mp_main__"})
+_PROGRAMS = frozenset({"__main__", "__mp_main__"})
+"""The names of the program's own module; the second is that of its copy in a process that multiprocessing spawns."""
 _LONGEST_NAME = 512
 
 
 def module_of(function: Callable[..., Any]) -> str | None:
     """Return the module that a worker imports to find the function; None: there is no such module."""
-    if function.__module__ not in _MAIN:
-        return function.__module__
-    return importable_main()
+    name = function.__module__
+    if name not in _PROGRAMS:
+        return name
+    # Not by sys.modules where that can be helped: a debugger, or a profiler, is __main__ there, and a program that it
+    # runs is not, nor is one that multiprocessing is importing at the moment.
+    names = getattr(inspect.unwrap(function), "__globals__", {})
+    return importable_program(names if names.get("__name__") == name else vars(sys.modules[name]))
 
 
-def importable_main() -> str | None:
-    """Return the name under which others can import the module that this process was started with."""
-    main = sys.modules["__main__"]
-    if main.__spec__ is not None:
-        return main.__spec__.name
-    file = getattr(main, "__file__", None)
+def importable_program(names: Mapping[str, Any]) -> str | None:
+    """Return the name under which others can import a program, by the names in its module; None: they cannot."""
+    spec, file = names.get("__spec__"), names.get("__file__")
+    if spec is not None:
+        # That of a zip file, or of a folder, which in any other process is another program.
+        return None if spec.name == "__main__" else str(spec.name)
     if file is None:
         return None
     path = Path(file).resolve()
@@ -42,6 +48,11 @@ def import_folders() -> set[Path]:
         with suppress(OSError):
             folders.add(Path(entry).resolve())
     return folders
+
+
+def importable_name(module: str) -> str:
+    """Return the name under which others can import a module of this process; its own, if there is none."""
+    return (importable_program(vars(sys.modules[module])) if module in _PROGRAMS else None) or module
 
 
 def default_name(function: Callable[..., Any]) -> str:

@@ -15,7 +15,7 @@ from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.errors import TaskError, TaskNotFoundError
 from deeper_tasks.tasks.definition import make_task
 from deeper_tasks.tasks.discovery import modules_below
-from deeper_tasks.tasks.naming import importable_main
+from deeper_tasks.tasks.naming import importable_name
 from deeper_tasks.tasks.quoting import quoted
 from deeper_tasks.tasks.task import Task
 
@@ -158,7 +158,7 @@ def dotted_name(worker: ModuleType | type | str) -> str:
     if isinstance(worker, str):
         return worker
     name = worker.__name__ if isinstance(worker, ModuleType) else worker.__module__
-    module = (importable_main() or name) if name == "__main__" else name
+    module = importable_name(name)
     return module if isinstance(worker, ModuleType) else f"{module}.{worker.__qualname__}"
 
 

@@ -6,9 +6,12 @@ import functools
 import gc
 import inspect
 import math
+import runpy
+import subprocess
 import sys
 import types
 from datetime import timedelta
+from textwrap import dedent
 
 import pytest
 from msgspec import UNSET
@@ -250,6 +253,52 @@ class TestMain:
         assert make_task(work, name="work").module is None
         with pytest.raises(TaskError, match="cannot run in a process"):
             make_task(work, name="work", executor="process")
+
+    @pytest.mark.parametrize("name", ["__main__", "__mp_main__"])
+    def test_a_program_that_runs_under_another_s_main_is_named_by_itself(self, name, start, tmp_path, monkeypatch):
+        monkeypatch.syspath_prepend(tmp_path)
+        start(spec="cProfile")
+        (tmp_path / "jobs.py").write_text("def work(): ...")
+        work = runpy.run_path(str(tmp_path / "jobs.py"), run_name=name)["work"]
+        task = make_task(work, executor="process")
+        assert (task.name, task.module) == ("jobs.work", "jobs")
+
+    def test_a_folder_or_zip_file_that_runs_can_be_imported_by_no_other(self, start):
+        with pytest.raises(TaskError, match="move it to a module of its own"):
+            make_task(start(spec="__main__"))
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_program_with_its_tasks_can_be_imported_by_the_processes_that_it_starts(tmp_path, method):
+    (tmp_path / "jobs.py").write_text(
+        dedent(f"""
+            import multiprocessing, sys
+            from deeper_tasks import BackgroundTaskManager
+
+            manager = BackgroundTaskManager("memory://")
+
+            @manager.task(executor="process")
+            def work(): ...
+
+            def tell():
+                found = manager.registry.find(sys.modules[__name__], "work")
+                print(__name__, work.name, work.module, found is work)
+
+            if __name__ == "__main__":
+                tell()
+                child = multiprocessing.get_context("{method}").Process(target=tell)
+                child.start()
+                child.join()
+                sys.exit(child.exitcode)
+        """)
+    )
+    ran = subprocess.run(
+        [sys.executable, "jobs.py"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (ran.returncode, ran.stdout.splitlines()) == (
+        0,
+        ["__main__ jobs.work jobs True", "__mp_main__ jobs.work jobs True"],
+    ), ran.stderr
 
 
 class TestRetry:
