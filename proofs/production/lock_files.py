@@ -41,7 +41,8 @@ def _play_without_chown(site: Site) -> None:
     for lock in site.store.glob("tasks.db-*"):
         lock.unlink()
     site.run("migrate", *site.deeper, "migrate", within=("setpriv", "--bounding-set=-chown", "--inh-caps=-chown"))
-    remedy = f"chown {ADA.uid}:{ADA.gid} {site.database}-next && chmod 0640 {site.database}-next"
+    locks = f"{site.database}-next {site.database}-write"
+    remedy = f"chown {ADA.uid}:{ADA.gid} {locks} && chmod 0640 {locks}"
     for said in (
         site.enqueue("nap", user=ADA, code=None),
         site.run("doctor", *site.deeper, "doctor", user=ADA, code=None),

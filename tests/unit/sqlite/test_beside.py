@@ -3,6 +3,7 @@
 import asyncio
 import os
 import stat
+import subprocess
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from deeper_tasks.backends.protocol import JobQuery, Notification, Topic
 from deeper_tasks.backends.sqlite import SQLiteBackend
-from deeper_tasks.backends.sqlite.beside import Access, make, obstacles
+from deeper_tasks.backends.sqlite.beside import Access, companions, make, obstacles
 from deeper_tasks.backends.sqlite.database import Database
 from deeper_tasks.backends.sqlite.turnstile import Turnstile
 from deeper_tasks.errors import BackendUnavailableError
@@ -316,6 +317,60 @@ async def test_what_keeps_a_user_out_is_told_with_the_command_that_lets_them_in(
     assert f"chown {owner}:{group} {lock} && chmod 0660 {lock}" in found.remedy
 
 
+@contextmanager
+def acting_as(user, group):
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(group)
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+@as_root
+@pytest.mark.parametrize("has_setgid", [True, False])
+@pytest.mark.parametrize("state", ["closed", "closed, another group", "no mate", "open", "open, another group"])
+def test_the_remedy_as_it_is_printed_lets_a_user_into_all_files_at_once(short, state, has_setgid):
+    folder, first, mate, group = short / "a store", APPLICATION, APPLICATION + 1, APPLICATION + 2
+    folder.mkdir()
+    path = folder / "tasks.db"
+    for file in (path, *companions(path)):
+        file.mkdir() if file.name.endswith("-wake") else file.touch()
+        file.chmod(0o750 if file.is_dir() else 0o660 if file == path and state.startswith("open") else 0o640)
+        os.chown(file, first, first if "another" in state and file.name.endswith("-wal") else group)
+    hints = folder / "tasks.db-wake" / "1"
+    hints.touch()
+    for each in (hints, folder):
+        os.chown(each, first, group)
+    folder.chmod(0o2777 if has_setgid else 0o777)
+    with acting_as(mate, mate if state == "no mate" else group):
+        [obstacle] = obstacles(path)
+    command = obstacle.remedy.rpartition(": ")[2]
+    subprocess.run(command, shell=True, check=True, timeout=10)
+    with acting_as(mate, mate if state == "no mate" else group):
+        assert list(obstacles(path)) == []
+        assert os.access(hints, os.W_OK, effective_ids=True) or state.startswith("open")
+    assert ("chmod g+s" in command) == ("another" in state and not has_setgid)
+    assert (str(path) in obstacle.told) == (not state.startswith("open")) or obstacle.told.count("tasks.db-") == 8
+
+
+async def test_the_diagnosis_names_what_lies_beside_the_file_only_where_it_differs(path):
+    with umask(0o022):
+        backend = SQLiteBackend(path)
+        await backend.open()
+        assert "file access" not in {each.check for each in await backend.diagnose()}
+    for suffix in ("-next", "-write"):
+        path.with_name(f"{path.name}{suffix}").chmod(0o600)
+    [found] = [each for each in await backend.diagnose() if each.check == "file access"]
+    await asyncio.to_thread(subprocess.run, found.remedy, shell=True, check=True, timeout=10)
+    assert "file access" not in {each.check for each in await backend.diagnose()}
+    await backend.close()
+
+
 async def test_the_diagnosis_warns_of_a_second_name_and_of_files_that_keep_users_out(path):
     backend = SQLiteBackend(path)
     await backend.open()
@@ -325,8 +380,8 @@ async def test_the_diagnosis_warns_of_a_second_name_and_of_files_that_keep_users
     found = {each.check: each for each in await backend.diagnose()}
     await backend.close()
     assert "has 2 names (hard links)" in found["file names"].message
-    assert f"{path.name}-write belongs to" in found["file access"].message
-    assert found["file access"].remedy.endswith(f"chmod 0660 {path.name}-write".replace(path.name, str(path)))
+    assert f"{path.name}-write to user" in found["file access"].message
+    assert found["file access"].remedy.endswith(f" {path}-write")
 
 
 async def test_a_store_by_a_link_says_what_it_leads_to(tmp_path):

@@ -122,7 +122,7 @@ async def test_one_who_may_only_look_is_told_so_once_and_as_no_error(database, m
 async def test_what_the_system_refuses_is_a_fault(database, monkeypatch):
     monkeypatch.setattr(beside.os, "access", lambda *_, **__: False)
     found = look(database)
-    assert "chown" in found["file"].remedy
+    assert "let its group in: chmod" in found["file"].remedy
     assert "let its group in: chmod g+rwx" in found["folder"].remedy
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
@@ -179,16 +179,36 @@ def obstacles(database: Path) -> Iterator[Obstacle]:
         told = f"the database {str(database)!r} is on a file system that is mounted read-only"
         yield Obstacle(about="file", prevents="written", told=told, remedy="mount it for writing")
         return
-    for path in filter(_is_there, (database, *companions(database))):
-        needed = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
-        if not may(path, needed):
-            prevents = "written" if may(path, os.R_OK) else "read"
-            name = f"the database {_described(path)}" if path == database else _described(path)
-            told = f"{name} cannot be {prevents} by {_this_user()}"
-            yield Obstacle(about="file", prevents=prevents, told=told, remedy=_remedy(path, database))
+    closed = [path for path in (database, *companions(database)) if _is_there(path) and not _may_use(path)]
+    if closed:
+        # The remedy for the database mends those beside it too.
+        named = closed[:1] if closed[0] == database else closed
+        prevents = "written" if all(may(path, os.R_OK) for path in named) else "read"
+        told = f"{', '.join(map(_described, named))} cannot be {prevents} by {_this_user()}"
+        is_database = named[0] == database
+        yield Obstacle(
+            about="file",
+            prevents=prevents,
+            told=f"the database {told}" if is_database else told,
+            remedy=_remedy(database) if is_database else f"give the database's rights: {give_rights(database, named)}",
+        )
     if folder.is_dir() and not may(folder, os.W_OK | os.X_OK):
         told = f"the folder {_described(folder)} is not writable for {_this_user()}, and SQLite keeps files beside the"
-        yield Obstacle(about="folder", prevents="written", told=f"{told} database", remedy=_remedy(folder, folder))
+        yield Obstacle(about="folder", prevents="written", told=f"{told} database", remedy=_remedy(folder))
+
+
+def give_rights(database: Path, beside: Sequence[Path]) -> str:
+    """Return the command that gives the owner, the group and the mode of a database to what lies beside it."""
+    access, folder = Access.of(database), database.parent
+    if access is None:
+        return f"chown --reference={quote(str(database))} {_quoted(beside)}"
+    commands = [f"chown {access.user}:{access.group} {_quoted(beside)}"]
+    for mode, paths in (
+        (access.mode, [path for path in beside if not path.is_dir()]),
+        (access.for_folder().mode, [path for path in beside if path.is_dir()]),
+    ):
+        commands += [f"chmod {mode:04o} {_quoted(paths)}"] if paths else []
+    return " && ".join(commands + _hand_group_down(folder, access.group, beside))
 
 
 def or_open_folders(database: Path) -> str:
@@ -219,6 +239,10 @@ def _make(path: Path, mode: int, access: Access | None) -> None:
         os.close(descriptor)
 
 
+def _may_use(path: Path) -> bool:
+    return may(path, os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0))
+
+
 def _is_there(path: Path) -> bool:
     with suppress(OSError):  # its name may be too long for the file system
         path.stat()
@@ -243,20 +267,35 @@ def _described(path: Path) -> str:
     )
 
 
-def _remedy(path: Path, database: Path) -> str:
-    """Return the way out: what lies beside the database gets its owner and mode; the rest is given to this user."""
-    access, wanted = Access.of(path), Access.of(database)
-    name = quote(str(path))
-    if wanted is not None and path != database:
-        mode = (wanted.for_folder() if path.is_dir() else wanted).mode
-        given = f"give it those of the database: chown {wanted.user}:{wanted.group} {name} && chmod {mode:04o} {name}"
-        folder = database.parent
-        if access is None or access.group == wanted.group or folder.stat().st_mode & stat.S_ISGID:
-            return given
-        # SQLite's own files have the group of the user who makes them.
-        return (
-            f"{given}; for those to come: chgrp {wanted.group} {quote(str(folder))} && chmod g+s {quote(str(folder))}"
-        )
+def _remedy(path: Path) -> str:
+    """Return the way to a folder, or to a database and all that lies beside it."""
+    is_folder, access = path.is_dir(), Access.of(path)
+    beside = [] if is_folder else [each for each in companions(path) if _is_there(each)]
+    names = quote(str(path)) + (f" {quote(str(path))}-*" if beside else "")
+    # The sockets in the folder of hints, too.
+    deep = "-R " if beside else ""
     if access is not None and access.group in {os.getegid(), *os.getgroups()}:
-        return f"run as its owner, or let its group in: chmod g+rw{'x' if path.is_dir() else ''} {name}"
-    return f"run as its owner, or give this user {'the folder' if path.is_dir() else 'it'}: chown {os.geteuid()} {name}"
+        regroup = _hand_group_down(path.parent, access.group, beside)
+        if any(_group(each) != access.group for each in beside):
+            regroup.insert(0, f"chgrp {deep}{access.group} {names}")
+        right = "rwx" if is_folder else "rwX" if beside else "rw"
+        return f"run as its owner, or let its group in: {' && '.join([f'chmod {deep}g+{right} {names}', *regroup])}"
+    return (
+        f"run as its owner, or give this user {'the folder' if is_folder else 'it'}: chown {deep}{os.geteuid()} {names}"
+    )
+
+
+def _hand_group_down(folder: Path, group: int, beside: Sequence[Path]) -> list[str]:
+    """Return the commands by which SQLite's files to come have the group too, not that of the user who makes them."""
+    if all(_group(each) == group for each in beside) or folder.stat().st_mode & stat.S_ISGID:
+        return []
+    return [f"chgrp {group} {quote(str(folder))}", f"chmod g+s {quote(str(folder))}"]
+
+
+def _group(path: Path) -> int | None:
+    access = Access.of(path)
+    return None if access is None else access.group
+
+
+def _quoted(paths: Iterable[Path]) -> str:
+    return " ".join(quote(str(path)) for path in paths)

@@ -13,7 +13,7 @@ from shlex import quote
 
 from deeper_tasks.backends.codes import STATES
 from deeper_tasks.backends.diagnosable import BROKEN_OFF
-from deeper_tasks.backends.sqlite.beside import Access, Obstacle, companions, may_only_look, obstacles
+from deeper_tasks.backends.sqlite.beside import Access, Obstacle, companions, give_rights, may_only_look, obstacles
 from deeper_tasks.backends.sqlite.database import OLDEST_SQLITE, Database, StillConnection, translate
 from deeper_tasks.backends.sqlite.mounts import Kind, find_mount
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
@@ -167,16 +167,19 @@ def _examine_companions(path: Path) -> Iterator[Finding]:
     access = Access.of(path)
     if access is None:
         return
+    told, differing = [], []
     for beside in companions(path):
         found, wanted = Access.of(beside), access.for_folder() if beside.is_dir() else access
         if found is not None and not found.lets_in_like(wanted):
-            yield warning(
-                "file access",
-                f"{beside.name} belongs to user {found.user}, group {found.group} with the mode {found.mode:04o}, and "
-                f"the database to user {wanted.user}, group {wanted.group} with {wanted.mode:04o}: it keeps users out",
-                f"chown {wanted.user}:{wanted.group} {quote(str(beside))} && "
-                f"chmod {wanted.mode:04o} {quote(str(beside))}",
-            )
+            told.append(f"{beside.name} to user {found.user}, group {found.group} with the mode {found.mode:04o}")
+            differing.append(beside)
+    if differing:
+        yield warning(
+            "file access",
+            f"the database belongs to user {access.user}, group {access.group} with the mode {access.mode:04o}, and "
+            f"what lies beside it keeps users out: {'; '.join(told)}",
+            give_rights(path, differing),
+        )
 
 
 def _examine_readers(path: Path) -> Iterator[Finding]:
