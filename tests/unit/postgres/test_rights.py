@@ -140,6 +140,21 @@ async def test_the_doctor_tells_one_who_only_enqueues_once_and_as_no_error_what_
     ]
 
 
+async def test_a_producer_sees_a_job_by_the_command_and_all_if_it_is_a_viewer_too(
+    granted, query, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    async with BackgroundTaskManager(granted("shop_producer")) as manager:
+        job = await declared(manager).enqueue(1)
+        answer = await asyncio.to_thread(CliRunner().invoke, main, ["status", job, "--url", granted("shop_producer")])
+        assert answer.exit_code == ExitCode.DONE, answer.output
+        query("GRANT shop_viewer TO shop_producer")
+        assert (await manager.get_statistics()).queues["default"].pending == 1
+        assert (await manager.get_task_status(job)).waiting_for is not None
+    [finding] = await found(granted("shop_producer"), "rights")
+    assert finding.message.startswith("the user 'shop_producer' may look and enqueue, and not work; ")
+
+
 async def test_a_producer_without_the_names_of_workers_enqueues_and_sees_no_job(granted, query):
     query("REVOKE SELECT (id, number) ON deeper.node FROM shop_producer")
     async with BackgroundTaskManager(granted("shop_producer")) as manager:
