@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import signal
 import threading
@@ -30,6 +31,7 @@ class StopsOutsideTheLoop:
     def __init__(self) -> None:
         self._words = "told to stop before the worker has started; it claimed nothing"
         self._code = ExitCode.DONE
+        self._has_ended = False
 
     def take(self) -> None:
         """Take the signals that nothing else takes, and that are not ignored."""
@@ -39,15 +41,26 @@ class StopsOutsideTheLoop:
                     handle_alone(number, self._leave)
 
     def take_again(self, code: ExitCode) -> None:
-        """Take them from now on that the worker has ended, and end the process with this code."""
+        """Take them from now on that the worker has ended, to the end of the process, and end it with this code."""
+        self._has_ended = True
         self._words, self._code = "told to stop again; the process ends before all is closed", code
         self.take()
 
     def release(self) -> None:
-        """Give back those that are still taken."""
-        for number, own in _STOPS.items():
-            if signal.getsignal(number) == self._leave:
-                signal.signal(number, own)
+        """Give back those that are still taken, unless a worker has run: then the process ends, and keeps them."""
+        if not self._has_ended:
+            atexit.unregister(self.ignore)
+            for number, own in _STOPS.items():
+                self._change(number, own)
+
+    def ignore(self) -> None:
+        """Ignore those that are still taken: the interpreter gives up its handlers, and would be killed by them."""
+        for number in _STOPS:
+            self._change(number, signal.SIG_IGN)
+
+    def _change(self, number: signal.Signals, handler: Any) -> None:
+        if signal.getsignal(number) == self._leave:
+            signal.signal(number, handler)
 
     def _leave(self, *_: object) -> None:
         # It may come in the middle of a log line.
@@ -58,8 +71,14 @@ class StopsOutsideTheLoop:
 
 @contextmanager
 def stops_outside_the_loop() -> Iterator[StopsOutsideTheLoop]:
-    """Take, inside the `with`, the signals to stop whenever no event loop does. No signal is blocked from then on."""
+    """
+    Take, inside the `with`, the signals to stop whenever no event loop does. No signal is blocked from then on.
+
+    Once a worker has run they are taken beyond that, until the process has ended.
+    """
     stops = StopsOutsideTheLoop()
+    # Before all that the application registers, so that it is called after them.
+    atexit.register(stops.ignore)
     stops.take()
     unblock_signals(signal.valid_signals())
     try:

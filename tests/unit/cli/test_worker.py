@@ -194,6 +194,46 @@ cancelled = BackgroundTaskManager("sqlite:///tasks.db")
 cancelled.run_worker = be_cancelled
 """
 
+EXITING = {
+    "exit": """
+import atexit
+import os
+import signal
+import sys
+
+from deeper_tasks import BackgroundTaskManager
+
+manager = BackgroundTaskManager("sqlite:///tasks.db")
+
+
+@atexit.register
+def be_told_again():
+    print("exits now", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+""",
+    "end": """
+import os
+import signal
+
+from deeper_tasks import BackgroundTaskManager
+
+manager = BackgroundTaskManager("sqlite:///tasks.db")
+
+
+class Last:
+    # The interpreter has given up its handlers of signals when it lets go of the modules.
+    def __init__(self):
+        self.kill, self.write, self.pid, self.number = os.kill, os.write, os.getpid(), signal.SIGTERM.value
+
+    def __del__(self):
+        self.write(2, b"exits now\\n")
+        self.kill(self.pid, self.number)
+
+
+last = Last()
+""",
+}
+
 CLOSING = """
 import asyncio
 import sys
@@ -339,6 +379,18 @@ def test_a_signal_while_a_stopped_worker_closes_ends_the_process_in_order(start,
     worker.process.send_signal(signal.SIGINT)
     assert worker.end() == 0
     assert "told to stop again" in worker.lines[-1]
+
+
+@pytest.mark.parametrize("options", [(), ("--processes", "1")], ids=" ".join)
+@pytest.mark.parametrize("moment", ["exit", "end"])
+def test_a_signal_while_the_process_of_a_stopped_worker_exits_is_no_failure(start, folder, moment, options):
+    (folder / "exiting.py").write_text(EXITING[moment])
+    worker = start("exiting:manager", *options)
+    worker.wait_for("started, serving")
+    worker.process.send_signal(signal.SIGTERM)
+    worker.wait_for("exits now")
+    assert worker.end() == 0
+    assert not [line for line in worker.lines if "ERROR" in line]
 
 
 def test_without_grace_one_signal_is_enough(start, deeper, ask):
