@@ -226,6 +226,8 @@ async def test_the_command_shows_a_store_to_one_who_only_looks(granted, monkeypa
 
 async def test_one_who_works_does_all_that_a_worker_does(granted, working, wait_until, caplog):
     url = granted("shop_worker")
+    # As before each start of a unit: where there is nothing to do it takes no right.
+    assert await PostgresBackend(Address(conninfo=url)).migrate() == ()
     async with BackgroundTaskManager(url, poll_interval_seconds=0.02, cleanup_interval_seconds=0.02) as manager:
         send = declared(manager)
         await manager.schedule_recurring_task("often", send, args=[1], cron_expression="@every 1s")
