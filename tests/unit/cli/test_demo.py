@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 
 def test_on_a_terminal_it_draws_what_happens(on_terminal):
     screen = on_terminal("demo", columns=110)
@@ -28,3 +30,10 @@ def test_a_file_that_cannot_be_kept_is_refused(deeper, folder):
     assert "is there already" in taken.stderr
     assert "does not exist" in nowhere.stderr
     assert (folder / "mine.db").read_text() == "keep me"
+
+
+def test_without_a_temporary_folder_the_demonstration_asks_for_one(folder, deeper, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "absent"))
+    result = deeper("demo")
+    assert result.exit_code == 1
+    assert "set TMPDIR to a folder that may be written, or name a file: --keep demo.db" in result.stderr
