@@ -14,6 +14,7 @@ from deeper_tasks import native
 from deeper_tasks.aside import run_aside
 from deeper_tasks.errors import InvalidOptionError
 from deeper_tasks.forks import process_watch
+from deeper_tasks.lasting import lasting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,17 +95,20 @@ class LoopThread:
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                thread = native.make_thread(self._serve, name=self._name)
-                self._loop = _NativeLoop(native.Selector()) if native.is_patched() else asyncio.new_event_loop()
+                serve = lasting(lambda: self._serve(loop), name=self._name)
+                # First: where there can be no threads it raises.
+                thread = native.make_thread(serve, name=self._name)
+                loop = _NativeLoop(native.Selector()) if native.is_patched() else asyncio.new_event_loop()
+                self._loop = loop
                 self._thread = thread
                 thread.start()
             return self._loop
 
-    def _serve(self) -> None:
-        loop = self._loop
-        assert loop is not None
-        self._ident = native.get_ident()
-        loop.run_forever()
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Unless it was stopped while an exception had the thread begin anew.
+        if self._loop is loop:
+            self._ident = native.get_ident()
+            loop.run_forever()
 
     def _run_from_greenlet(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Wait by a descriptor, so that other greenlets go on: no lock of theirs is safe between threads."""

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -17,9 +17,11 @@ from weakref import WeakSet
 from deeper_tasks.domain.view import to_json
 from deeper_tasks.errors import ConfigError
 from deeper_tasks.health.health import Health
+from deeper_tasks.lasting import lasting
 
 _logger = logging.getLogger("deeper_tasks")
 
+_NAME = "deeper-health"
 _PATIENCE = 5.0
 """Seconds that a client has to send its request and take the answer."""
 _AFTER_A_FAULT = 0.1
@@ -56,7 +58,8 @@ class HealthServer:
         self._conversations: dict[asyncio.Task[None], None] = {}
         self._stopping = asyncio.Event()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="deeper-health", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=_NAME, daemon=True)
+        self._serving: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -79,8 +82,13 @@ class HealthServer:
         self._socket.close()
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
+        with closing(self._loop):
+            lasting(self._run_loop, name=_NAME)()
+
+    def _run_loop(self) -> None:
+        if self._serving is None or self._serving.done():
+            self._serving = self._loop.create_task(self._serve())
+        self._loop.run_until_complete(self._serving)
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()

@@ -264,7 +264,8 @@ class BackgroundTaskManager(Facade):
         A coroutine that blocks the loop for good holds up the stop of this worker too: only under `deeper worker` the
         process, which is the worker's own, is ended then.
         Returns the worker, stopped; its `stuck_because` tells why it stopped by itself: jobs that ignore their
-        timeouts kept its slots, or a part of it ended again and again. None: it was told to stop.
+        timeouts kept its slots, a part of it ended again and again, or its heartbeat was at work no more. None: it was
+        told to stop.
 
         Raises:
             HookError: a start hook failed; nothing was claimed.

@@ -10,10 +10,12 @@ import threading
 import time
 from contextlib import suppress
 
+from deeper_tasks.lasting import lasting
 from deeper_tasks.supervisor.messages import Message, encode
 
 _logger = logging.getLogger("deeper_tasks")
 
+_NAME = "deeper-lifeline"
 _MARGIN = 25.0
 """Seconds beyond the grace in which a stop in order is over, whatever the store does."""
 
@@ -33,7 +35,7 @@ class Lifeline:
         self._lock = threading.Lock()
         self._unsent = b""
         self.grace = 0.0
-        threading.Thread(target=self._watch, name="deeper-lifeline", daemon=True).start()
+        threading.Thread(target=lasting(self._watch, name=_NAME), name=_NAME, daemon=True).start()
 
     def send(self, message: Message) -> None:
         """Send a message; one for which the pipe has no room is dropped. Safe to call from any thread."""

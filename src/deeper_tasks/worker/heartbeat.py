@@ -13,19 +13,22 @@ from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import Backend, Beat
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.errors import BackendUnavailableError, NodeLostError
+from deeper_tasks.lasting import lasting
 from deeper_tasks.worker.clock import Clock, SystemClock
 from deeper_tasks.worker.failure_log import FailureLog
 from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.pulse import Pulse, TellPulse
 from deeper_tasks.worker.settings import WorkerSettings
 
-_NAME = "heartbeat"
+_NAME, _THREAD = "heartbeat", "deeper-heartbeat"
 _AFTER_A_FAULT = 1.0
 
 
 class Heartbeat:
     """
     Beats every `heartbeat`, at once when asked to and when the store is back, in an event loop of its own.
+
+    An exception in its thread, whatever it is, has it begin anew with a beat at once.
 
     The answers are handed to the worker's loop: `on_beat` with the store's
     answer, `on_lost` with the node that was taken for dead.
@@ -56,8 +59,10 @@ class Heartbeat:
         self._log = FailureLog(_NAME)
         self.tell_pulse: TellPulse = lambda _: None
         """Called every second from this thread as long as it lives, with the seconds for which the loop is blocked."""
+        self.signs = 0
+        """Goes up every second as long as the thread is at work, whatever the store does."""
         self._clock: Clock = SystemClock()
-        self._thread = threading.Thread(target=self._run, name="deeper-heartbeat", daemon=True)
+        self._thread = threading.Thread(target=lasting(self._run, name=_THREAD), name=_THREAD, daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
@@ -86,7 +91,7 @@ class Heartbeat:
 
     async def _beat_until_stopped(self) -> None:
         self._loop, self._awake = asyncio.get_running_loop(), asyncio.Event()
-        pulse = Pulse(worker_loop=self._worker_loop, tell=lambda lag: self.tell_pulse(lag))  # noqa: PLW0108 - set later
+        pulse = Pulse(worker_loop=self._worker_loop, tell=self._give_sign)
         # Kept here: a task that nobody holds may be collected. It ends with the loop.
         self._pulsing = asyncio.create_task(pulse.run())
         while not self._is_stopping:
@@ -98,6 +103,10 @@ class Heartbeat:
                 await self._availability.pause(self._clock.sleep, until=self._awake)
             else:
                 await self._clock.sleep(self._interval, until=self._awake)
+
+    def _give_sign(self, lag: float) -> None:
+        self.signs += 1
+        self.tell_pulse(lag)
 
     async def _beat(self) -> bool:
         """Give a sign of life; returns whether the store is away."""

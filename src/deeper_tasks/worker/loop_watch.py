@@ -18,6 +18,7 @@ from deeper_tasks.aside import run_aside
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.integrations.events import EventBus, LoopRecovered, LoopStalled
+from deeper_tasks.lasting import lasting
 from deeper_tasks.worker.attempt import Attempt
 from deeper_tasks.worker.last_resort import LAST_WORDS, LastResort
 from deeper_tasks.worker.settings import WorkerSettings
@@ -26,6 +27,7 @@ from deeper_tasks.worker.stalls import Stalls
 
 _logger = logging.getLogger("deeper_tasks")
 
+_NAME = "deeper-loop-watch"
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.1
 """Seconds between two questions to a loop that turns."""
 LOOK_INTERVAL = 0.02
@@ -113,7 +115,7 @@ class LoopWatch:
         self._stopping = threading.Event()
         widest_gap = min(max(self._threshold, 2 * self._pause), _WIDEST_GAP)
         self._timer = StallTimer(widest_gap=widest_gap, now=time.monotonic(), cpu=time.process_time())
-        self._thread = threading.Thread(target=self._run, name="deeper-loop-watch", daemon=True)
+        self._thread = threading.Thread(target=lasting(self._run, name=_NAME), name=_NAME, daemon=True)
 
     def start(self) -> None:
         """Start the thread, unless the settings want no watch."""

@@ -10,6 +10,10 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Self
 
+from deeper_tasks.lasting import lasting
+
+_NAME = "deeper-signal-ear"
+
 
 class SignalEar:
     """
@@ -23,7 +27,7 @@ class SignalEar:
         self._numbers = frozenset(numbers)
         self._on_signal = on_signal
         self._before = -1
-        self._thread = threading.Thread(target=self._run, name="deeper-signal-ear", daemon=True)
+        self._thread = threading.Thread(target=lasting(self._run, name=_NAME), name=_NAME, daemon=True)
 
     def __enter__(self) -> Self:
         self._reading, self._writing = socket.socketpair()
@@ -42,11 +46,18 @@ class SignalEar:
         self._reading.close()
 
     def _run(self) -> None:
-        while heard := self._reading.recv(4096):
-            if self._before != -1:
-                # As the interpreter does, without waiting where there is no room.
-                with suppress(OSError):
-                    os.write(self._before, heard)
-            for number in heard:
-                if number in self._numbers:
-                    self._on_signal(number)
+        # Other code may have closed the socket.
+        with suppress(OSError):
+            # Taken only when it has been passed on: an exception in this thread loses no signal.
+            while heard := self._reading.recv(4096, socket.MSG_PEEK):
+                self._pass_on(heard)
+                self._reading.recv(len(heard))
+
+    def _pass_on(self, heard: bytes) -> None:
+        if self._before != -1:
+            # As the interpreter does, without waiting where there is no room.
+            with suppress(OSError):
+                os.write(self._before, heard)
+        for number in heard:
+            if number in self._numbers:
+                self._on_signal(number)

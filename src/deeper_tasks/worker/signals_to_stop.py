@@ -14,6 +14,7 @@ from deeper_tasks.worker.exits import owns_process
 from deeper_tasks.worker.fatal_signals import FATAL_SIGNALS, end_if_fatal
 from deeper_tasks.worker.own_signals import is_of_application
 from deeper_tasks.worker.signal_ear import SignalEar
+from deeper_tasks.worker.signal_keeper import SignalKeeper
 from deeper_tasks.worker.worker import Worker
 
 _logger = logging.getLogger("deeper_tasks")
@@ -27,17 +28,22 @@ def stopped_by_signals(worker: Worker) -> Iterator[None]:
     Inside the `with`, in a running loop of the main thread, stop the worker at each of these signals.
 
     SIGHUP is left alone where it is ignored, as by `nohup`, or where the application handles it. A worker that has its
-    process to itself hears them, and fatal signals, also while its loop is blocked. Where they were blocked, they are
-    blocked again afterwards.
+    process to itself hears them, and fatal signals, also while its loop is blocked, and where a job's code has had
+    them ignored it takes them again. Where they were blocked, they are blocked again afterwards.
     """
     loop, numbers = asyncio.get_running_loop(), [signal.SIGTERM, signal.SIGINT]
     if not is_of_application(signal.SIGHUP):
         numbers.append(signal.SIGHUP)
-    for number in numbers:
+
+    def take(number: signal.Signals) -> None:
         loop.add_signal_handler(number, _stop, worker, number)
+
+    for number in numbers:
+        take(number)
     blocked = unblock_signals(numbers)
+    owns = owns_process(loop)
     try:
-        with _ear(worker, numbers) if owns_process(loop) else nullcontext():
+        with _ear(worker, numbers) if owns else nullcontext(), SignalKeeper(numbers if owns else (), take=take):
             yield
     finally:
         block_again(blocked)

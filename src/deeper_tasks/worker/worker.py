@@ -40,6 +40,7 @@ from deeper_tasks.worker.executors.nursery import Nursery
 from deeper_tasks.worker.executors.process import ProcessExecutor
 from deeper_tasks.worker.executors.thread import ThreadExecutor
 from deeper_tasks.worker.exits import owns_process
+from deeper_tasks.worker.heart_watch import HeartWatch
 from deeper_tasks.worker.heartbeat import Heartbeat
 from deeper_tasks.worker.home import Home, no_home
 from deeper_tasks.worker.hook_names import names_of
@@ -197,6 +198,9 @@ class Worker:
             on_beat=self._on_beat,
             on_lost=self._joining.note_lost,
         )
+        self._heart_watch = HeartWatch(
+            signs=lambda: self._heartbeat.signs, lease=settings.lease, on_silence=self._on_silence
+        )
         self._loops: dict[str, RoleLoop] = {}
         self._served = ServedQueues(settings.queues)
         self._consumers = {entry: self._make_consumer(entry, slots) for entry, slots in settings.queues.items()}
@@ -323,6 +327,7 @@ class Worker:
             "settler": self._settler.run,
             "reporter": self._reporter.run,
             "deadlines": self._deadlines.run,
+            "heart watch": self._heart_watch.run,
             "listener": self._listener.run,
         }
         parts = helpers | {loop.name: loop.run for loop in self._loops.values()}
@@ -515,6 +520,15 @@ class Worker:
     def _on_lost(self) -> None:
         """Stop all that runs: it belongs to others now."""
         self._bus.emit(NodeLost(node=self.node_id))
+        self._lose_all()
+
+    def _on_silence(self) -> None:
+        self._lose_all()
+        self._on_stuck("the thread of its heartbeat gives no sign of life")
+        # What goes on here belongs to others soon: no time to end in.
+        self.stop()
+
+    def _lose_all(self) -> None:
         for consumer in self._consumers.values():
             consumer.drop_held()
             consumer.stop_running(Stop.LOST)

@@ -14,6 +14,7 @@ from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.backends.sqlite.database import Synchronous
 from deeper_tasks.errors import BackendUnavailableError, TransactionError
 from deeper_tasks.testing.conformance.scene import join, put, put_running, settlement, state_of
+from interruptions import interrupt
 
 HOLD = """
 import asyncio, sys
@@ -126,7 +127,7 @@ async def test_one_that_waits_for_another_process_leaves_the_line_when_it_is_can
     holder = program(HOLD, path)
     assert holder.stdout.readline() == "holding\n"
     waiting = asyncio.create_task(backend.begin(is_async=True))
-    await wait_until(lambda: backend._transactor is not None and backend._transactor._requests.empty())
+    await wait_until(lambda: backend._transactor is not None and backend._transactor._requests.is_empty)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -267,3 +268,30 @@ def fork_and_wait():
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("kind", [MemoryError, KeyboardInterrupt])
+async def test_transactions_begin_and_end_after_an_exception_in_the_thread_that_waits_for_them(backend, ledger, kind):
+    node = await join(backend)
+    await (await backend.begin(is_async=True)).rollback()
+    interrupt("deeper-jobs", kind)
+    async with asyncio.timeout(10):
+        job = await put_running(backend, node)
+        transaction = await backend.begin(is_async=True)
+        write(transaction, "written")
+        assert await transaction.complete(settlement(job)) is not None
+    assert ledger() == ["written"]
+
+
+async def test_a_transaction_that_an_exception_in_its_thread_cuts_off_is_rolled_back_and_answered(backend, ledger):
+    node = await join(backend)
+    async with asyncio.timeout(10):
+        job = await put_running(backend, node)
+        transaction = await backend.begin(is_async=True)
+        write(transaction, "cut off")
+        interrupt("deeper-jobs", KeyboardInterrupt)
+        with pytest.raises((BackendUnavailableError, TransactionError)):
+            await transaction.complete(settlement(job))
+        assert await state_of(backend, job.id) == "running"
+        await (await backend.begin(is_async=True)).rollback()
+    assert ledger() == []

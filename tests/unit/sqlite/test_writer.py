@@ -11,6 +11,7 @@ from deeper_tasks.backends.sqlite.database import Database, Synchronous
 from deeper_tasks.backends.sqlite.threads import Reader, Writer
 from deeper_tasks.errors import BackendError, BackendUnavailableError, DuplicateJobError
 from deeper_tasks.testing.conformance.scene import new_job
+from interruptions import interrupt
 
 INSERT = "INSERT INTO word (text) VALUES (?)"
 
@@ -332,3 +333,34 @@ async def test_where_the_url_says_normal_nothing_waits_for_the_disk(path):
     writer.start()
     assert [await writer.run(synchronous), await writer.run(synchronous, is_durable=False)] == [NORMAL, NORMAL]
     writer.close()
+
+
+@pytest.mark.parametrize("kind", [MemoryError, KeyboardInterrupt])
+async def test_no_operation_is_lost_by_an_exception_in_the_thread_that_waits_for_it(writer, reader, query, kind):
+    await reader.run(lambda connection: connection.execute("SELECT 1").fetchone())
+    for thread in ("writer", "reader"):
+        interrupt(thread, kind)
+    async with asyncio.timeout(10):
+        await writer.run(add("one"))
+        assert await reader.run(lambda connection: connection.execute("SELECT count(*) FROM word").fetchone()[0]) == 1
+    assert query("SELECT text FROM word") == [("one",)]
+
+
+async def test_what_an_exception_in_the_thread_cuts_off_fails_and_is_rolled_back(writer, query):
+    def cut_off(connection):
+        connection.execute(INSERT, ("cut off",))
+        raise KeyboardInterrupt
+
+    async with asyncio.timeout(10):
+        with pytest.raises(BackendUnavailableError, match="interrupted"):
+            await writer.run(cut_off)
+        await writer.run(add("two"))
+    assert query("SELECT text FROM word") == [("two",)]
+
+
+async def test_a_store_whose_threads_were_interrupted_closes(writer, reader):
+    for thread in ("writer", "reader"):
+        interrupt(thread, KeyboardInterrupt)
+    async with asyncio.timeout(10):
+        await asyncio.to_thread(writer.close)
+        await asyncio.to_thread(reader.close)

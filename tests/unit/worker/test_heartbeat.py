@@ -14,6 +14,7 @@ from deeper_tasks.worker import heartbeat
 from deeper_tasks.worker.heartbeat import Heartbeat
 from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.settings import WorkerSettings
+from interruptions import interrupt
 
 
 class Beating:
@@ -194,3 +195,14 @@ async def test_stopping_right_after_starting_ends_its_thread(flaky):
         await beating.membership.join()
         beating.heartbeat.start()
         await asyncio.wait_for(beating.heartbeat.stop(), 5)
+
+
+@pytest.mark.parametrize("kind", [MemoryError, KeyboardInterrupt])
+async def test_an_exception_in_its_thread_does_not_end_it(make_beating, kind):
+    beating = await make_beating()
+    await beating.next()
+    interrupt("deeper-heartbeat", kind)
+    beating.heartbeat.beat_now()
+    await beating.next()
+    beating.heartbeat.beat_now()
+    await beating.next()

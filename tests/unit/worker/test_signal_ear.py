@@ -5,7 +5,10 @@ import os
 import signal
 import threading
 
+import pytest
+
 from deeper_tasks.worker.signal_ear import SignalEar
+from interruptions import interrupt
 
 PATIENCE = 30
 
@@ -45,3 +48,17 @@ async def test_signals_that_were_taken_over_meanwhile_stay_so():
         signal.set_wakeup_fd(taken)
     assert signal.set_wakeup_fd(taken) == taken
     loop.remove_signal_handler(signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("kind", [MemoryError, KeyboardInterrupt])
+async def test_an_exception_in_its_thread_loses_no_signal(kind):
+    loop, in_the_loop, aside = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    loop.add_signal_handler(signal.SIGUSR1, in_the_loop.set)
+    try:
+        with SignalEar([signal.SIGUSR1], on_signal=lambda _: aside.set()):
+            interrupt("deeper-signal-ear", kind)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await asyncio.wait_for(in_the_loop.wait(), PATIENCE)
+            assert aside.wait(PATIENCE)
+    finally:
+        loop.remove_signal_handler(signal.SIGUSR1)

@@ -9,7 +9,7 @@ import pytest
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.integrations.events import WorkerStopped
-from deeper_tasks.worker import signals_to_stop
+from deeper_tasks.worker import signal_keeper, signals_to_stop
 from servers.waiting import PATIENCE
 
 STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -101,3 +101,29 @@ def test_a_program_that_is_process_1_is_told_what_its_container_lacks(monkeypatc
     monkeypatch.setattr(signals_to_stop, "_INIT", os.getpid())
     signals_to_stop.warn_without_init()
     assert "'init: true' in Compose" in caplog.text
+
+
+async def test_a_worker_hears_a_signal_after_its_wake_up_descriptor_was_removed(
+    manager, monkeypatch, caplog, wait_until
+):
+    monkeypatch.setattr(signal_keeper, "_INTERVAL", 0.01)
+    working = await _worker(manager)
+    signal.set_wakeup_fd(-1)
+    await wait_until(lambda: "the worker takes its signals again" in caplog.text)
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(10):
+        assert (await working).is_stopping
+
+
+async def test_a_worker_that_has_its_process_to_itself_takes_a_signal_again_that_was_ignored(
+    manager, monkeypatch, caplog, wait_until
+):
+    monkeypatch.setattr(signal_keeper, "_INTERVAL", 0.01)
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(signals_to_stop, "owns_process", lambda of: of is loop)
+    working = await _worker(manager)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    await wait_until(lambda: "had SIGTERM ignored" in caplog.text)
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(10):
+        assert (await working).is_stopping

@@ -34,8 +34,9 @@ from deeper_tasks.integrations.events import (
 )
 from deeper_tasks.tasks import TaskRegistry, make_task
 from deeper_tasks.testing.conformance.scene import NOW, new_job, new_token, node_record, rescue_all
-from deeper_tasks.worker import deadlines, role
+from deeper_tasks.worker import deadlines, heart_watch, role
 from deeper_tasks.worker import worker as worker_module
+from deeper_tasks.worker.heart_watch import HeartWatch
 from deeper_tasks.worker.hooks import Hooks
 from deeper_tasks.worker.host import describe_node
 from deeper_tasks.worker.settings import WorkerSettings
@@ -448,6 +449,19 @@ async def test_a_worker_whose_part_ends_again_and_again_ends_and_says_why(shop, 
     assert worker.is_stuck
     assert worker.stuck_because == reason
     assert [event.reason for event in shop.heard(WorkerStuck)] == [reason]
+
+
+async def test_a_worker_whose_heartbeat_is_at_work_no_more_stops_what_it_runs_and_ends(shop, wait_until, monkeypatch):
+    monkeypatch.setattr(heart_watch, "_INTERVAL", 0.001)
+    monkeypatch.setattr(HeartWatch, "is_silent", lambda _: bool(shop.begun))
+    worker = shop.start()
+    [job_id] = await shop.enqueue()
+    await wait_until(lambda: shop.cancelled == [job_id])
+    await asyncio.wait_for(shop.running, 20)
+    assert worker.is_stuck
+    assert [event.reason for event in shop.heard(WorkerStuck)] == ["the thread of its heartbeat gives no sign of life"]
+    # Left to be rescued.
+    assert await shop.states([job_id]) == [State.RUNNING]
 
 
 async def test_the_end_of_a_job_that_was_rescued_meanwhile_is_refused_and_told(shop, wait_until, flaky):

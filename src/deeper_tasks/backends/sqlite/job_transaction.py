@@ -18,7 +18,7 @@ from deeper_tasks.backends.sqlite.guard import GuardedConnection
 from deeper_tasks.backends.sqlite.transaction import own_cursor
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
-from deeper_tasks.errors import TransactionError
+from deeper_tasks.errors import BackendUnavailableError, TransactionError
 
 Act = Callable[[], Settled | None]
 _OVER = "the job's transaction is over"
@@ -44,6 +44,7 @@ class SQLiteJobTransaction:
         self._loop_thread = loop_thread
         self._connection: GuardedConnection | None = None
         self._ends: queue.SimpleQueue[tuple[Act, Future[Settled | None]]] = queue.SimpleQueue()
+        self._answer: Future[Settled | None] | None = None
         self._ending = threading.Lock()
 
     @property
@@ -82,6 +83,16 @@ class SQLiteJobTransaction:
             self._end(partial(self._break, error))
 
     # in the store's thread
+
+    def break_off(self) -> None:
+        """Answer its user, after an exception in this thread has cut it off: it was rolled back, or never began."""
+        error = BackendUnavailableError("the thread of the store was interrupted; try again")
+        with self._ending:
+            self.is_over, answer = True, self._answer
+        for waited_for in (self.begun, answer):
+            if waited_for is not None and not waited_for.done():
+                waited_for.set_exception(error)
+        self.broken = self.broken or error
 
     def serve(self) -> None:
         """Begin, hand the connection over, and end as is asked for, or when the time is up."""
@@ -147,6 +158,6 @@ class SQLiteJobTransaction:
         with self._ending:
             if self.is_over:
                 return None
-            self.is_over = True
+            self.is_over, self._answer = True, answer
             self._ends.put((act, answer))
         return answer

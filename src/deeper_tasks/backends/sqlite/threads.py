@@ -13,8 +13,10 @@ from typing import Any, Generic, TypeVar
 from deeper_tasks import native
 from deeper_tasks.backends.sqlite.database import Database, StillConnection, Synchronous, is_of_connection, translate
 from deeper_tasks.backends.sqlite.forks import fork_lock, not_the_last
+from deeper_tasks.backends.sqlite.inbox import Inbox
 from deeper_tasks.backends.sqlite.turnstile import Turnstile
 from deeper_tasks.errors import BackendUnavailableError, copy_of
+from deeper_tasks.lasting import lasting
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -59,16 +61,21 @@ class DatabaseThread:
 
     A hand-over between threads costs about 0.1 ms, so an operation is a whole
     method of the store and never a single statement.
+
+    An exception that is raised in the thread itself, as a MemoryError or one that
+    other code sends to it, fails the operations under way, and the thread goes on.
     """
 
     def __init__(self, database: Database, *, name: str) -> None:
         self._database = database
-        self._requests: native.SimpleQueue[_Request[Any] | None] = native.SimpleQueue()
+        self._requests: Inbox[_Request[Any]] = Inbox()
+        self._batch: list[_Request[Any]] = []
+        self._is_performed = False
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._is_spent = False
         self._using = native.allocate_lock()
-        self._thread = native.make_thread(self._serve, name=name)
+        self._thread = native.make_thread(lasting(self._serve, name=name), name=name)
         self._is_closed = False
 
     def start(self) -> None:
@@ -93,26 +100,46 @@ class DatabaseThread:
         """Let the operations under way end, close the connection and end the thread. Blocks for that long."""
         if not self._is_closed:
             self._is_closed = True
-            self._requests.put(None)
+            self._requests.sign()
             self._thread.join()
 
     def _serve(self) -> None:
-        is_open = True
-        while is_open:
-            batch: list[_Request[Any]] = []
-            request = self._requests.get()
-            while request is not None:
-                batch.append(request)
-                if len(batch) == _MOST_TOGETHER or self._requests.empty():
-                    break
-                request = self._requests.get()
-            is_open = request is not None
-            if batch:
+        self._break_off()
+        while not (self._is_closed and self._requests.is_empty):
+            self._gather()
+            if self._batch:
                 with self._using:
-                    self._perform(batch)
-                _deliver(batch)
+                    self._perform(self._batch)
+                self._is_performed = True
+                self._deliver()
         with self._using:
             self._disconnect()
+
+    def _gather(self) -> None:
+        """Wait for a request, and take what else has come until then."""
+        requests, batch = self._requests, self._batch
+        requests.wait()
+        while (request := requests.take()) is not None:
+            batch.append(request)
+            if len(batch) == _MOST_TOGETHER or not requests.has_signs:
+                return
+            requests.wait()
+
+    def _deliver(self) -> None:
+        _deliver(self._batch)
+        self._batch, self._is_performed = [], False
+
+    def _break_off(self) -> None:
+        """Fail the operations that an exception in this thread has cut off, and close what it may have left open."""
+        self._requests.sign()
+        if not self._batch:
+            return
+        if not self._is_performed:
+            with self._using:
+                self._disconnect()
+            error = BackendUnavailableError("the thread of the store was interrupted; try again")
+            self._fail_together(self._batch, error)
+        self._deliver()
 
     def expect_fork(self) -> None:
         """Nothing ends before its time."""

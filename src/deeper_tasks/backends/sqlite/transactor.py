@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import queue
 import sqlite3
 import threading
 import time
@@ -14,9 +13,11 @@ from pathlib import Path
 
 from deeper_tasks.backends.sqlite.database import Database, translate
 from deeper_tasks.backends.sqlite.forks import fork_lock
+from deeper_tasks.backends.sqlite.inbox import Inbox
 from deeper_tasks.backends.sqlite.job_transaction import SQLiteJobTransaction
 from deeper_tasks.backends.sqlite.turnstile import Turnstile
 from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.lasting import lasting
 
 _REST = 0.1
 """
@@ -36,13 +37,14 @@ class Transactor:
 
     def __init__(self, database: Database, *, name: str) -> None:
         self._database = database
-        self._requests: queue.SimpleQueue[SQLiteJobTransaction | None] = queue.SimpleQueue()
+        self._requests: Inbox[SQLiteJobTransaction] = Inbox()
+        self._taken: SQLiteJobTransaction | None = None
         self._using = threading.Lock()
         self._file: tuple[int, int] | None = None
         self._turnstiles: tuple[Turnstile, Turnstile] | None = None
         self._open: SQLiteJobTransaction | None = None
         self._is_closed = self._is_forking = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=lasting(self._run, name=name), name=name, daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
@@ -68,7 +70,7 @@ class Transactor:
         """Let the transaction under way end, begin no more, and end the thread. Blocks for that long."""
         if not self._is_closed:
             self._is_closed = True
-            self._requests.put(None)
+            self._requests.sign()
             self._thread.join()
 
     def expect_fork(self) -> None:
@@ -93,11 +95,25 @@ class Transactor:
         return None if self._using.acquire(blocking=False) else self._database.real
 
     def _run(self) -> None:
-        while (transaction := self._requests.get()) is not None:
-            with self._using:
-                self._conduct(transaction)
+        self._break_off()
+        while not (self._is_closed and self._requests.is_empty):
+            self._requests.wait()
+            self._taken = self._requests.take()
+            if self._taken is not None:
+                with self._using:
+                    self._conduct(self._taken)
+                self._taken = None
         with self._using:
             self._let_go()
+
+    def _break_off(self) -> None:
+        """End the transaction that an exception in this thread has cut off."""
+        self._requests.sign()
+        if self._taken is not None:
+            self._taken.break_off()
+            self._taken = None
+            with self._using:
+                self._let_go()
 
     def _conduct(self, transaction: SQLiteJobTransaction) -> None:
         try:

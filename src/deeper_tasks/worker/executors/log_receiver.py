@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import msgspec
 
+from deeper_tasks.lasting import lasting
 from deeper_tasks.worker.executors.log_records import HandledBy, decode_record, kind_of
 from deeper_tasks.worker.job_records import JobRecords
 
@@ -18,6 +19,7 @@ OF_THE_COMMAND = "deeper_tasks.command"
 _logger = logging.getLogger("deeper_tasks")
 
 _MOST = 1 << 20
+_NAME = "deeper-process-logs"
 _END = b""
 _PATIENCE = 2.0
 """Seconds that the last records get, and a handler that hangs."""
@@ -29,7 +31,7 @@ class LogReceiver:
     def __init__(self, records: JobRecords | None = None) -> None:
         self._records = records
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._thread = threading.Thread(target=self._run, name="deeper-process-logs", daemon=True)
+        self._thread = threading.Thread(target=lasting(self._run, name=_NAME), name=_NAME, daemon=True)
         self._thread.start()
 
     def close(self) -> None:

@@ -1,0 +1,53 @@
+"""Lasting: what a thread does as long as its process needs it, whatever is raised there."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from deeper_tasks import native
+
+_logger = logging.getLogger("deeper_tasks")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 5.0
+"""Seconds before the next try: an error that always comes again fills no log."""
+_FORGOTTEN_AFTER = 60.0
+"""Seconds without an exception, after which the pauses are short again."""
+
+
+def lasting(serve: Callable[[], object], *, name: str) -> Callable[[], None]:
+    """
+    Return the target of a thread: it calls `serve` until that returns, and again after each exception.
+
+    An exception may be raised at any point of a thread: a MemoryError, or one that other code sends to the thread, such
+    as the KeyboardInterrupt of `PyThreadState_SetAsyncExc`. `serve` goes on where it was: it keeps its state outside.
+    """
+
+    def run() -> None:
+        pause, is_over = _FIRST_PAUSE, False
+        while not is_over:
+            # For an exception that is raised while another one is told.
+            with suppress(BaseException):
+                began = time.monotonic()
+                is_over = _is_served(serve, name)
+                if not is_over:
+                    native.sleep(pause)
+                    is_rare = time.monotonic() - began > _FORGOTTEN_AFTER
+                    pause = _FIRST_PAUSE if is_rare else min(2 * pause, _LONGEST_PAUSE)
+
+    return run
+
+
+def _is_served(serve: Callable[[], object], name: str) -> bool:
+    try:
+        serve()
+    except BaseException as error:
+        # The log may be what fails.
+        with suppress(BaseException):
+            _logger.error(  # noqa: TRY400 - a MemoryError has no use for a traceback of its own
+                "%s was raised in the thread %r, which begins anew", type(error).__name__, name, exc_info=error
+            )
+        return False
+    return True
