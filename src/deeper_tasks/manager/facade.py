@@ -115,11 +115,21 @@ class Facade(ManagerHabits, ABC):
         """
         Open the store; a second call does nothing. One that is not there is made, unless `create` is False.
 
+        While it is away the opening is tried again for the setting `enqueue_patience_seconds`, as an enqueue is; with
+        `create=False`, by which nothing is enqueued, it fails at once.
+
         Raises:
             BackendUnavailableError: it cannot be reached, or is not there.
             SchemaError: it is not one of ours, needs `migrate`, or is newer than this code.
         """
         process_watch.notice()
+        patience = self._producer.patience
+        if create and patience and not self._is_open:
+            await self._producer.insist(self._open, patience=patience)
+        else:
+            await self._open(create=create)
+
+    async def _open(self, *, create: bool = True) -> None:
         is_new = await self.backend.open(create=create)
         self._is_open = True
         if is_new:
@@ -849,7 +859,7 @@ class Facade(ManagerHabits, ABC):
         if self._is_open:
             return
         if not will_join or not self.backend.capabilities.has_transactions:
-            await self.open()
+            await self._open()
             return
         # Not open yet: what the insert makes in the caller's transaction may be rolled back.
         self._is_joined = True

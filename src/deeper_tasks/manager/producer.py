@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -25,6 +25,8 @@ from deeper_tasks.manager.jobs import AnyTask, Check, JobFactory
 from deeper_tasks.manager.patience import insist
 from deeper_tasks.manager.progress import Tally
 from deeper_tasks.tasks import JobRequest, TaskCall, TaskId, joined_connection
+
+T = TypeVar("T")
 
 _NAME = "producer"
 _COUNTED_AT_ONCE = 1_000
@@ -46,7 +48,7 @@ class Producer:
     ) -> None:
         self._backend = backend
         self._ready = ready
-        self._patience = timedelta(seconds=settings.enqueue_patience_seconds)
+        self.patience = timedelta(seconds=settings.enqueue_patience_seconds)
         self._closings = 0
         self._insisting: set[asyncio.Future[None]] = set()
         self._bus = bus
@@ -72,7 +74,7 @@ class Producer:
 
     def patience_of(self, request: JobRequest) -> timedelta:
         """Return how long an enqueue with these options is tried again while the store is away."""
-        return self._patience if request.patience is None else request.patience
+        return self.patience if request.patience is None else request.patience
 
     async def enqueue(
         self,
@@ -192,16 +194,24 @@ class Producer:
     async def _insert_patiently(
         self, jobs: Sequence[NewJob], *, atomic: bool, patience: timedelta, given: Collection[JobId | None]
     ) -> list[Insertion]:
-        closings, ended = self._closings, asyncio.get_running_loop().create_future()
-
         async def insert() -> list[Insertion]:
             await self._ready()
             return await self._backend.insert(jobs, atomic=atomic)
 
+        answers = await self.insist(insert, patience=patience)
+        # An id that was made here is new, also where the answer that said so was lost and a later try found it.
+        return [
+            answer if answer.is_new or answer.id != job.id or job.id in given else replace(answer, is_new=True)
+            for job, answer in zip(jobs, answers, strict=True)
+        ]
+
+    async def insist(self, call: Callable[[], Awaitable[T]], *, patience: timedelta) -> T:
+        """Return what `call` answers, tried again for this time while the store is away, or until `close`."""
+        closings, ended = self._closings, asyncio.get_running_loop().create_future()
         self._insisting.add(ended)
         try:
-            answers = await insist(
-                insert,
+            return await insist(
+                call,
                 seconds=patience.total_seconds(),
                 availability=self._availability,
                 is_wanted=lambda: self._closings == closings,
@@ -209,11 +219,6 @@ class Producer:
         finally:
             self._insisting.discard(ended)
             ended.set_result(None)
-        # An id that was made here is new, also where the answer that said so was lost and a later try found it.
-        return [
-            answer if answer.is_new or answer.id != job.id or job.id in given else replace(answer, is_new=True)
-            for job, answer in zip(jobs, answers, strict=True)
-        ]
 
     def _tell_at_commit(self, jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> None:
         if not self._backend.capabilities.insert_sends_hints or self._bus.wants(JobEnqueued):

@@ -130,6 +130,36 @@ async def test_a_file_that_is_locked_for_longer_than_its_timeout_gets_the_job_af
         assert await jobs_of(manager) == [task_id]
 
 
+@pytest.mark.parametrize("how", ["async with", "with"])
+async def test_an_opening_is_tried_again_as_its_enqueues_are(manager, greet, faulty, wait_until, how):
+    def enqueue():
+        with manager.sync:
+            return greet.sync.enqueue("Ada")
+
+    async def aenqueue():
+        async with manager:
+            return await greet.enqueue("Ada")
+
+    outage = faulty.fail("open", "insert")
+    enqueuing = asyncio.create_task(aenqueue() if how == "async with" else asyncio.to_thread(enqueue))
+    await wait_until(lambda: outage.hits >= 3)
+    assert not enqueuing.done()
+    outage.end()
+    assert (await asyncio.wait_for(enqueuing, PATIENCE)).is_new
+
+
+async def test_an_opening_that_is_given_up_says_how_long_it_was_tried(faulty):
+    outage = faulty.fail("open")
+    manager = BackgroundTaskManager(backend=faulty, enqueue_patience_seconds=0.05)
+    with pytest.raises(BackendUnavailableError, match="it was tried again for"):
+        await manager.open()
+    hits = outage.hits
+    assert hits >= 2
+    with pytest.raises(BackendUnavailableError) as caught:
+        await manager.open(create=False)
+    assert (outage.hits, "tried again" in str(caught.value)) == (hits + 1, False)
+
+
 # Its end.
 
 
