@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 _CALLS = 10
@@ -27,8 +28,12 @@ def _refusal(manager: Any) -> str:
     return ""
 
 
+def _count_open() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 def main(library: str, order: str) -> None:
-    """Enqueue and look from greenlets while another goes on, then use asyncio, Django and a worker."""
+    """Enqueue and wait from greenlets while another goes on and a worker runs beside, then use asyncio and Django."""
     if order == "before":
         _patch(library)
     from proofs.production.app import manager, nap
@@ -43,18 +48,19 @@ def main(library: str, order: str) -> None:
             ticks.append(None)
             greenlets.sleep(0.001)
 
-    def call() -> str:
-        return str(manager.sync.get_task_status(nap.sync.enqueue()).status)
+    def call() -> None:
+        manager.sync.result(nap.sync.enqueue())
 
     greenlets.spawn(tick)
     calls = [greenlets.spawn(call) for _ in range(_CALLS)]
-    answers = [each.get() if library == "gevent" else each.wait() for each in calls]
-    assert answers == ["pending"] * _CALLS, answers
-    before = len(ticks)
-    try:
-        manager.sync.result(nap.sync.enqueue(), timeout=0.5)
-    except TimeoutError:
-        assert len(ticks) > before + _CALLS, "the other greenlet stood still"
+    for each in calls:
+        each.get() if library == "gevent" else each.wait()
+    before, were_open = len(ticks), _count_open()
+    manager.sync.result(nap.sync.enqueue(0.5))
+    assert len(ticks) > before + _CALLS, "the other greenlet stood still"
+    for _ in range(_CALLS):
+        nap.sync.enqueue()
+    assert _count_open() < were_open + _CALLS, "descriptors were left open"
     assert asyncio.run(asyncio.sleep(0, 1)) == 1
     assert import_module("django.utils.asyncio").async_unsafe(lambda: 1)() == 1
     assert library in _refusal(manager)

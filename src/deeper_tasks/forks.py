@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 from functools import cache
 from typing import Protocol
 from weakref import WeakSet
+
+from deeper_tasks import native
 
 
 class Forkable(Protocol):
@@ -27,7 +28,7 @@ class ProcessWatch:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self._forkables: WeakSet[Forkable] = WeakSet()
-        self._locks: dict[int, threading.Lock] = {}
+        self._locks: dict[int, native.Lock] = {}
 
     def add(self, forkable: Forkable) -> None:
         """Have an object forget the parent in each child of this process."""
@@ -40,7 +41,7 @@ class ProcessWatch:
         if pid == self.pid:
             return
         # One for each process: the parent's may be held here for ever. Several of the child's threads may come at once.
-        with self._locks.setdefault(pid, threading.Lock()):
+        with self._locks.setdefault(pid, native.allocate_lock()):
             if pid != self.pid:
                 self.forget_parent()
 

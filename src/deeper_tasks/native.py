@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import _queue
+import _socket
 import _thread
 import select
 import selectors
+import socket
 import sys
 import threading
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from deeper_tasks.errors import UnsupportedError
 
@@ -48,9 +50,53 @@ def patched_by() -> str:
     return next((name for name in _LIBRARIES if name in sys.modules), "another library")
 
 
-def wait_until_readable(descriptor: int) -> None:
-    """Wait as the caller's other code does: where that is greenlets, the others go on meanwhile."""
-    select.select([descriptor], [], [])
+class Lock(Protocol):
+    """A lock between threads of the system. Do nothing while you hold it that may let another greenlet go on."""
+
+    def acquire(self, blocking: bool = ..., timeout: float = ...) -> bool:  # noqa: FBT001 - the name
+        """See `threading.Lock`."""
+
+    def release(self) -> None:
+        """See `threading.Lock`."""
+
+    def locked(self) -> bool:
+        """See `threading.Lock`."""
+
+    def __enter__(self) -> bool: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Rest:
+    """
+    A caller's wait for a thread of the system: where callers are greenlets, the others go on meanwhile.
+
+    A socket, as no lock of greenlets is safe between threads, and `select` fails in a process with many descriptors.
+    """
+
+    def __init__(self) -> None:
+        ended, end = _socket.socketpair()
+        # Not `Socket`: it is one of the library's that lets others go on.
+        self._ended = socket.socket(fileno=ended.detach())
+        self._ended.settimeout(None)
+        self._end = end.detach()
+
+    def wait(self) -> None:
+        """Return at its end. Wait once, and in the thread that made it."""
+        try:
+            self._ended.recv(1)
+        finally:
+            self._ended.close()
+
+    def end(self) -> None:
+        """End it, once, from any thread."""
+        close(self._end)
+
+
+def socketpair() -> tuple[Socket, Socket]:
+    """Return a pair of `Socket`: what `socket.socketpair` was makes the sockets that the library has."""
+    first, second = _socket.socketpair()
+    return Socket(fileno=first.detach()), Socket(fileno=second.detach())
 
 
 class _BareThread:
@@ -95,9 +141,16 @@ def _original(module: str, name: str) -> Any:
 
 
 start_new_thread = _original("_thread", "start_new_thread")
-allocate_lock = _original("_thread", "allocate_lock")
+allocate_lock: Callable[[], Lock] = _original("_thread", "allocate_lock")
 get_ident = _original("_thread", "get_ident")
 sleep: Callable[[float], None] = _original("time", "sleep")
+close: Callable[[int], None] = _original("os", "close")
+"""gevent's has the descriptor closed later, by a loop that no thread of ours runs: that is never."""
+if TYPE_CHECKING:
+    Socket = socket.socket
+else:
+    Socket = _original("socket", "socket")
+getaddrinfo = _original("socket", "getaddrinfo")
 poll = _original("select", "poll")
 RLock = _thread.RLock
 SimpleQueue = _queue.SimpleQueue

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future  # noqa: TID251 - for callers whose threads are threads
 from contextlib import suppress
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, TypeVarTuple, Unpack
@@ -111,21 +110,24 @@ class LoopThread:
             loop.run_forever()
 
     def _run_from_greenlet(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        """Wait by a descriptor, so that other greenlets go on: no lock of theirs is safe between threads."""
         loop = self._loop_for(coroutine)
-        ended, end = os.pipe()
+        rest = native.Rest()
         tasks: list[asyncio.Task[R]] = []
 
         def start() -> None:
             task = loop.create_task(coroutine)
             tasks.append(task)
-            task.add_done_callback(lambda _: os.close(end))
+            task.add_done_callback(lambda _: rest.end())
+
+        def give_up() -> None:
+            tasks[0].cancel()
 
         loop.call_soon_threadsafe(start)
         try:
-            native.wait_until_readable(ended)
-        finally:
-            os.close(ended)
+            rest.wait()
+        except BaseException:
+            loop.call_soon_threadsafe(give_up)
+            raise
         return tasks[0].result()
 
     def forget_parent(self) -> None:
@@ -136,7 +138,35 @@ class LoopThread:
 
 
 class _NativeLoop(asyncio.SelectorEventLoop):
-    """A loop that has calls made in threads of the system: the threads of `concurrent.futures` may be greenlets."""
+    """
+    A loop that uses nothing of what may be patched.
+
+    It has calls made in threads of the system, as those of `concurrent.futures` may be greenlets. A socket or a name
+    server of a library's would bring that library's own loop into this one's thread, where nothing runs it.
+    """
+
+    _ssock: native.Socket | None
+    _csock: native.Socket | None
+    _internal_fds: int
+
+    def _make_self_pipe(self) -> None:
+        self._ssock, self._csock = native.socketpair()
+        for each in (self._ssock, self._csock):
+            each.setblocking(False)
+        self._internal_fds += 1
+        self._add_reader(self._ssock.fileno(), self._read_from_self)  # type: ignore[attr-defined]
+
+    async def getaddrinfo(
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 - asyncio's name
+        proto: int = 0,
+        flags: int = 0,
+    ) -> Any:
+        return await self.run_in_executor(None, native.getaddrinfo, host, port, family, type, proto, flags)
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], R], *args: *Ts

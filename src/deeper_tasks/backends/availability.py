@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Protocol
 
+from deeper_tasks import native
 from deeper_tasks.forks import process_watch
 from deeper_tasks.integrations.events import Event, EventBus, StoreRecovered, StoreUnavailable
 
@@ -70,7 +70,7 @@ class Availability:
         process_watch.add(self)
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = native.allocate_lock()
         self._failing: set[Hashable] = set()
         self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self._failing_since = self._unanswered_since = 0.0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NewType
 from uuid import UUID
 
@@ -33,12 +35,17 @@ class IdGenerator:
     The 60 bits in front are the Unix time in 1/4096 of a millisecond (RFC 9562,
     section 6.2, method 3), counted on where two ids would share a step; the
     62 bits behind are random, so a forked child, which inherits the count,
-    still makes ids of its own. Safe to call from several threads.
+    still makes ids of its own. Safe to call from several threads, as far as
+    the locks that `make_lock` returns are.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        make_lock: Callable[[], AbstractContextManager[object]] = threading.Lock,  # noqa: TID251 - the domain knows no other
+    ) -> None:
         self._last = 0
-        self._lock = threading.Lock()
+        self._make_lock = make_lock
+        self._lock = make_lock()
 
     def next(self, unix_ns: int) -> JobId:
         """Return the id after all made before; `unix_ns` is the wall clock in nanoseconds."""
@@ -49,7 +56,7 @@ class IdGenerator:
 
     def renew_lock(self) -> None:
         """Forget a lock that another thread of the parent may have held at `fork`."""
-        self._lock = threading.Lock()
+        self._lock = self._make_lock()
 
 
 def derived_id(name: str, due: datetime) -> JobId:

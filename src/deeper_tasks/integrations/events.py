@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
+from deeper_tasks import native
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED, ErrorReport
 from deeper_tasks.domain.schedule_run import RunOutcome
@@ -410,7 +411,7 @@ class EventBus:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = native.allocate_lock()
         process_watch.add(self)
         self._subscriptions: tuple[_Subscription, ...] = ()
         self._by_kind: dict[type[Event], tuple[_Subscription, ...]] = {}
@@ -439,7 +440,7 @@ class EventBus:
 
     def forget_parent(self) -> None:
         """In the child of a fork: another thread of the parent may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock = native.allocate_lock()
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether a subscriber wants events of this kind; if not, there is no need to make one."""

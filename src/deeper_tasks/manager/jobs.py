@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import UnsetType
 
+from deeper_tasks import native
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.ids import IdGenerator
 from deeper_tasks.domain.job import NORMAL_PRIORITY, JobOptions, JobSpec, Json, NewJob
@@ -30,7 +31,7 @@ class JobFactory:
     def __init__(self, settings: Settings, *, check: Check) -> None:
         self._settings = settings
         self._check = check
-        self.ids = IdGenerator()
+        self.ids = IdGenerator(native.allocate_lock)
 
     def spec(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any], request: JobRequest) -> JobSpec:
         """

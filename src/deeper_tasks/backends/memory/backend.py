@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
+from deeper_tasks import native
 from deeper_tasks.backends.buckets import bucket_of, last_hour, today
 from deeper_tasks.backends.memory.listeners import Listeners
 from deeper_tasks.backends.memory.listing import matching, page
@@ -72,7 +72,7 @@ class MemoryBackend:
 
     def __init__(self, *, now: Callable[[], datetime] | None = None) -> None:
         self._now = now or _real_time
-        self._lock = threading.Lock()
+        self._lock = native.allocate_lock()
         self._nodes = Nodes()
         self._jobs = JobTable(self._nodes)
         self._timetable = Timetable(self._jobs)
@@ -82,7 +82,7 @@ class MemoryBackend:
 
     def forget_parent(self) -> None:
         """In the child of a fork: another thread of the parent may have held the locks. Nobody listens here yet."""
-        self._lock = threading.Lock()
+        self._lock = native.allocate_lock()
         self._listeners = Listeners()
 
     # life

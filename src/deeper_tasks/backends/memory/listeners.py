@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 
+from deeper_tasks import native
 from deeper_tasks.backends.protocol import Notification
 
 
@@ -14,7 +14,7 @@ class Listeners:
     """Sends hints to all who listen, from any thread. Equal hints that nobody has read yet are one."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = native.allocate_lock()
         self._inboxes: set[_Inbox] = set()
 
     def send(self, notifications: Iterable[Notification]) -> None:
@@ -52,7 +52,7 @@ class _Inbox:
         self.is_closed = False
         self._loop = loop
         self._has_mail = asyncio.Event()
-        self._lock = threading.Lock()
+        self._lock = native.allocate_lock()
         self._unread: dict[Notification, None] = {}
 
     def put(self, notifications: Iterable[Notification]) -> None:

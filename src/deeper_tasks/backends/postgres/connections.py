@@ -6,7 +6,6 @@ import asyncio
 import os
 import select
 import socket
-import threading
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -172,7 +171,7 @@ class Connections:
     def _count(self) -> None:
         self._counting = native.allocate_lock()
         self._lent = 0
-        self._waiting: list[threading.Lock] = []
+        self._waiting: list[native.Lock] = []
 
     def _wait_for_calls(self, seconds: float) -> None:
         ended = native.allocate_lock()
@@ -287,7 +286,7 @@ class _Shelf:
 
 def cut(connection: BaseConnection[Any]) -> None:
     """End a connection whose server does not answer: whoever waits for it fails at once. Sends nothing."""
-    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.pgconn.socket)) as double:
+    with suppress(psycopg.Error, OSError), native.Socket(fileno=os.dup(connection.pgconn.socket)) as double:
         double.shutdown(socket.SHUT_RDWR)
 
 
@@ -296,7 +295,7 @@ def abandon(connection: BaseConnection[Any]) -> None:
     with suppress(psycopg.Error, OSError):
         descriptor = os.open(os.devnull, os.O_RDWR)
         os.dup2(descriptor, connection.pgconn.socket)
-        os.close(descriptor)
+        native.close(descriptor)
     _close(connection)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable
+
+from deeper_tasks import native
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _QUIET = 60.0
@@ -25,7 +26,7 @@ class Renewal:
         self.generation = 0
         """Grows with each renewal. A session that was opened in an earlier one is to be used no more."""
         self._monotonic = monotonic
-        self._lock = threading.Lock()
+        self._lock = native.allocate_lock()
         self._pause = _SHORTEST_PAUSE
         self._refused_at = self._not_before = -_QUIET
         self._listening: dict[object, Callable[[], None]] = {}
@@ -61,5 +62,5 @@ class Renewal:
 
     def forget_parent(self) -> None:
         """In the child of a fork: none of the parent's listeners is its own, and the lock may be held for ever."""
-        self._lock = threading.Lock()
+        self._lock = native.allocate_lock()
         self._listening = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import closing
@@ -394,9 +393,9 @@ class SQLiteBackend:
         return await self._list(partial(look.walk, after=after, limit=limit))
 
     async def diagnose(self, *, deep: bool = False) -> list[Finding]:
-        stop = threading.Event()
+        stop = asyncio.Event()
         try:
-            return await asyncio.to_thread(diagnosis.examine, self._database, deep=deep, stop=stop)
+            return await asyncio.to_thread(diagnosis.examine, self._database, deep=deep, is_stopped=stop.is_set)
         finally:
             stop.set()
 

@@ -12,6 +12,7 @@ from shlex import quote
 
 from msgspec import Struct
 
+from deeper_tasks import native
 from deeper_tasks.config.working_folder import may
 
 _LOCKS = ("-next", "-write", "-jobs-next", "-jobs-write")
@@ -130,7 +131,7 @@ def give_beside(database: Path, path: Path) -> None:
     except OSError:
         return
     finally:
-        os.close(descriptor)
+        native.close(descriptor)
 
 
 def make(path: Path, *, mode: int, access: Access | None = None) -> None:
@@ -236,7 +237,7 @@ def _make(path: Path, mode: int, access: Access | None) -> None:
         if access is not None:
             access.give_to(descriptor)
     finally:
-        os.close(descriptor)
+        native.close(descriptor)
 
 
 def _may_use(path: Path) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import stat
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from shlex import quote
@@ -54,13 +53,13 @@ _RESET_BUG_MENDED: dict[tuple[int, ...], tuple[int, ...]] = {(3, 44): (3, 44, 6)
 _RESET_BUG_SINCE, _RESET_BUG_GONE = (3, 7, 0), (3, 51, 3)
 
 
-def examine(database: Database, *, deep: bool, stop: threading.Event) -> list[Finding]:
-    """Return what is found about a database, good and bad. Blocks; `stop` ends the reading of the file."""
+def examine(database: Database, *, deep: bool, is_stopped: Callable[[], bool]) -> list[Finding]:
+    """Return what is found about a database, good and bad. Blocks; `is_stopped` ends the reading of the file."""
     findings = [_examine_library(sqlite3.sqlite_version_info[:3]), *_examine_place(database)]
     if database.identify() is not None and database.path.is_file():
         try:
             with closing(database.connect_to_read()) as connection:
-                connection.set_progress_handler(stop.is_set, _STEPS_BETWEEN_LOOKS)
+                connection.set_progress_handler(is_stopped, _STEPS_BETWEEN_LOOKS)
                 findings += [
                     _examine_journal(connection),
                     _examine_pages(connection),

@@ -145,7 +145,7 @@ def not_the_last(database: Path) -> Iterator[None]:
         _lock_shared(descriptor)
         yield
     finally:
-        os.close(descriptor)
+        native.close(descriptor)
 
 
 def _lock_shared(descriptor: int) -> None:

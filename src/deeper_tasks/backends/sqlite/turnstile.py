@@ -111,4 +111,4 @@ class Turnstile:
 def _close(*descriptors: int) -> None:
     for descriptor in descriptors:
         with suppress(OSError):
-            os.close(descriptor)
+            native.close(descriptor)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from deeper_tasks import native
 from deeper_tasks.backends.protocol import Notification
 from deeper_tasks.backends.sqlite.beside import HINTS, give_beside
 
@@ -53,14 +54,14 @@ class Wake:
             return
         datagrams = [msgspec.json.encode(notification) for notification in notifications]
         # Without a descriptor left nobody is told, and what was written stays written.
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        with suppress(OSError), native.Socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
             for path in sockets:
                 _send(sender, path, datagrams)
 
     async def listen(self) -> AsyncIterator[Notification]:
         """Yield hints until closed."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        with native.Socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
             receiver.setblocking(False)
             path = self._bind(receiver)
             listener = _Listener(receiver)
@@ -79,7 +80,7 @@ class Wake:
         for listener in list(self._listeners):
             listener.close()
 
-    def _bind(self, receiver: socket.socket) -> Path | None:
+    def _bind(self, receiver: native.Socket) -> Path | None:
         """Give the socket its place in the folder. Without one there are no hints, and polling alone is correct."""
         if self._is_elsewhere:
             _sweep_elsewhere()
@@ -114,7 +115,7 @@ class Wake:
 class _Listener:
     """One who reads a socket, in the loop where it began to."""
 
-    def __init__(self, receiver: socket.socket) -> None:
+    def __init__(self, receiver: native.Socket) -> None:
         self._receiver = receiver
         self._loop = asyncio.get_running_loop()
         self._awake = asyncio.Event()
@@ -166,7 +167,7 @@ def _sweep_elsewhere() -> None:
     One that is never used again has nobody else to notice it. Whether a socket is
     read is asked of the socket: a process may live in another container.
     """
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+    with suppress(OSError), native.Socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         for folder in Path(tempfile.gettempdir()).glob(f"{_prefix_elsewhere()}*"):
             with suppress(OSError):
                 status = folder.lstat()
@@ -180,14 +181,14 @@ def _prefix_elsewhere() -> str:
     return f"deeper-{os.getuid()}-"
 
 
-def _remove_if_deaf(path: Path, probe: socket.socket) -> None:
+def _remove_if_deaf(path: Path, probe: native.Socket) -> None:
     try:
         probe.connect(str(path))
     except ConnectionRefusedError:
         _remove(path)
 
 
-def _send(sender: socket.socket, path: Path, datagrams: Sequence[bytes]) -> None:
+def _send(sender: native.Socket, path: Path, datagrams: Sequence[bytes]) -> None:
     try:
         for datagram in datagrams:
             sender.sendto(datagram, str(path))
