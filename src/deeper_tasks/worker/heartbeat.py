@@ -55,6 +55,7 @@ class Heartbeat:
         self._worker_loop = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._awake: asyncio.Event | None = None
+        self._pulsing: asyncio.Task[None] | None = None
         self._is_stopping = False
         self._log = FailureLog(_NAME)
         self.tell_pulse: TellPulse = lambda _: None
@@ -82,20 +83,23 @@ class Heartbeat:
         await run_aside(self._thread.join)
 
     def _run(self) -> None:
-        while not self._is_stopping:
-            try:
-                asyncio.run(self._beat_until_stopped())
-            except BaseException as error:  # noqa: BLE001 - it is logged; nothing else begins to beat again
-                self._log.tell(error)
-                time.sleep(_AFTER_A_FAULT)
+        with asyncio.Runner() as runner:
+            loop, beating = runner.get_loop(), None
+            while not (self._is_stopping and (beating is None or beating.done())):
+                try:
+                    # One that an exception left behind under way, as that of a selector, goes on.
+                    if beating is None or beating.done():
+                        beating = loop.create_task(self._beat_until_stopped())
+                    loop.run_until_complete(beating)
+                except BaseException as error:  # noqa: BLE001 - it is logged; nothing else begins to beat again
+                    self._log.tell(error)
+                    time.sleep(_AFTER_A_FAULT)
 
     async def _beat_until_stopped(self) -> None:
         self._loop, self._awake = asyncio.get_running_loop(), asyncio.Event()
-        pulse = Pulse(worker_loop=self._worker_loop, tell=self._give_sign)
-        # Kept here: a task that nobody holds may be collected. It ends with the loop.
-        self._pulsing = asyncio.create_task(pulse.run())
         while not self._is_stopping:
             self._awake.clear()
+            self._keep_pulse()
             is_away = await self._beat()
             if self._is_stopping:
                 continue
@@ -103,6 +107,12 @@ class Heartbeat:
                 await self._availability.pause(self._clock.sleep, until=self._awake)
             else:
                 await self._clock.sleep(self._interval, until=self._awake)
+
+    def _keep_pulse(self) -> None:
+        # An exception may have ended it. The task is kept here: one without a reference may be collected.
+        if self._pulsing is None or self._pulsing.done():
+            pulse = Pulse(worker_loop=self._worker_loop, tell=self._give_sign)
+            self._pulsing = asyncio.create_task(pulse.run())
 
     def _give_sign(self, lag: float) -> None:
         self.signs += 1

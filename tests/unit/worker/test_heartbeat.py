@@ -10,7 +10,7 @@ from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import JobFilter
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.testing.conformance.scene import node_record, put, rescue_all
-from deeper_tasks.worker import heartbeat
+from deeper_tasks.worker import heartbeat, pulse
 from deeper_tasks.worker.heartbeat import Heartbeat
 from deeper_tasks.worker.membership import Membership
 from deeper_tasks.worker.settings import WorkerSettings
@@ -198,7 +198,8 @@ async def test_stopping_right_after_starting_ends_its_thread(flaky):
 
 
 @pytest.mark.parametrize("kind", [MemoryError, KeyboardInterrupt])
-async def test_an_exception_in_its_thread_does_not_end_it(make_beating, kind):
+async def test_an_exception_in_its_thread_does_not_end_it(make_beating, kind, monkeypatch):
+    monkeypatch.setattr(heartbeat, "_AFTER_A_FAULT", 0)
     beating = await make_beating()
     await beating.next()
     interrupt("deeper-heartbeat", kind)
@@ -206,3 +207,28 @@ async def test_an_exception_in_its_thread_does_not_end_it(make_beating, kind):
     await beating.next()
     beating.heartbeat.beat_now()
     await beating.next()
+
+
+async def test_an_exception_in_its_thread_while_a_beat_is_under_way_ends_neither_beats_nor_pulse(
+    make_beating, flaky, wait_until, monkeypatch
+):
+    monkeypatch.setattr(heartbeat, "_AFTER_A_FAULT", 0)
+    monkeypatch.setattr(pulse, "_INTERVAL", 0.01)
+    under_way, may_end, beat = threading.Event(), threading.Event(), flaky.backend.beat
+
+    async def slowly(*args, **kwargs):
+        under_way.set()
+        while not may_end.is_set():  # noqa: ASYNC110 - it is set from another thread
+            await asyncio.sleep(0.01)
+        return await beat(*args, **kwargs)
+
+    flaky.backend.beat = slowly
+    beating = await make_beating()
+    await wait_until(under_way.is_set)
+    interrupt("deeper-heartbeat", KeyboardInterrupt)
+    signs = beating.heartbeat.signs
+    await wait_until(lambda: beating.heartbeat.signs > signs + 3)
+    may_end.set()
+    await beating.next()
+    signs = beating.heartbeat.signs
+    await wait_until(lambda: beating.heartbeat.signs > signs + 3)
