@@ -16,7 +16,14 @@ from deeper_tasks.testing.conformance.scene import new_job
 @pytest.fixture
 def drop(query):
     """Return a way to drop the schema."""
-    return lambda: query("DROP SCHEMA deeper CASCADE")
+
+    def drop():
+        # It locks table after table, in an order of its own, and so may meet a worker's statement in a deadlock.
+        while True:
+            with suppress(psycopg.errors.DeadlockDetected):
+                return query("DROP SCHEMA deeper CASCADE")
+
+    return drop
 
 
 @pytest.fixture

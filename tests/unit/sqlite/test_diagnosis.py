@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import threading
 
 import pytest
 
@@ -34,7 +33,7 @@ async def database(tmp_path):
 
 
 def look(database, **options):
-    findings = examine(database, deep=options.pop("deep", False), stop=threading.Event())
+    findings = examine(database, deep=options.pop("deep", False), is_stopped=lambda: False)
     return {finding.check: finding for finding in findings}
 
 
@@ -112,7 +111,7 @@ async def test_one_who_may_only_look_is_told_so_once_and_as_no_error(database, m
     # Its owner is meant to write, and could give itself the right.
     assert look(database)["file"].severity is Severity.ERROR
     monkeypatch.setattr(beside.os, "geteuid", lambda: database.path.stat().st_uid + 1)
-    found = examine(database, deep=False, stop=threading.Event())
+    found = examine(database, deep=False, is_stopped=lambda: False)
     [told] = [each for each in found if each.check in {"file", "folder"}]
     assert told.severity is Severity.WARNING
     assert told.message.startswith("this user may look, and not enqueue or work: the database ")
@@ -168,9 +167,7 @@ async def test_the_reading_of_a_large_file_can_be_ended(database):
     connection.execute(f"INSERT INTO filler {numbers}")
     connection.commit()
     connection.close()
-    stop = threading.Event()
-    stop.set()
-    found = {finding.check: finding for finding in examine(database, deep=True, stop=stop)}
+    found = {finding.check: finding for finding in examine(database, deep=True, is_stopped=lambda: True)}
     assert "interrupted" in found["database"].message
 
 
