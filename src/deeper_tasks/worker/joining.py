@@ -55,6 +55,8 @@ class Joining:
     async def join(self) -> None:
         """Return when the store knows this worker, or after `stop`."""
         while not self._is_stopping:
+            # Before the try: a `stop` that comes during it ends the pause that follows.
+            self._awake.clear()
             try:
                 await self._membership.join()
             except BackendUnavailableError as error:
@@ -90,6 +92,7 @@ class Joining:
             self._log.tell(error)
         failures = 0
         while not self._is_stopping:
+            self._awake.clear()
             try:
                 await self._membership.join_anew()
             except BackendUnavailableError as error:
@@ -98,7 +101,6 @@ class Joining:
                 failures += 1
                 self._availability.mark_idle(by=_NAME)
                 self._log.tell(error)
-                self._awake.clear()
                 await self._clock.sleep(backoff(failures) * (1 - self._clock.random() / 2), until=self._awake)
             else:
                 self._availability.mark_working(by=_NAME)
@@ -108,5 +110,4 @@ class Joining:
 
     async def _until_worth_a_try(self, error: BackendUnavailableError) -> None:
         self._availability.mark_failing(error, by=_NAME)
-        self._awake.clear()
         await self._availability.pause(self._clock.sleep, until=self._awake)
