@@ -81,7 +81,7 @@ class MemoryBackend:
         process_watch.add(self)
 
     def forget_parent(self) -> None:
-        """In the child of a fork: another thread of the parent may have held the locks. Nobody listens here yet."""
+        """In the child of a fork: another thread of the parent may have held the locks. No caller listens here yet."""
         self._lock = native.allocate_lock()
         self._listeners = Listeners()
 

@@ -36,7 +36,7 @@ def options(address: Address, given: str) -> str:
     """Return libpq's `options` for a new session: what may be set otherwise, what was given, and what is needed."""
     milliseconds = int(address.timeout.total_seconds() * 1000)
     wanted = {
-        # Behind the deadline, for what nobody waits for any more.
+        # Behind the deadline, for a statement that no caller waits for any more.
         "statement_timeout": milliseconds,
         "idle_in_transaction_session_timeout": milliseconds,
         # Of a user whom a server protects itself from: these sessions are few, wait within the deadline, and are used

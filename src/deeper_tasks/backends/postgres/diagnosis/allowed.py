@@ -42,7 +42,7 @@ async def _examine(connection: Connection, found: Rights) -> list[Finding]:
 
 def _allowed(found: Rights, *, is_own: bool) -> Finding:
     may = [use for use in Use if not found.lacking(use)]
-    # Who sees all sees one.
+    # A user who sees all jobs sees one.
     told = [use for use in Use if use is not Use.SEE or Use.LOOK not in may]
     message = f"the user {found.user!r} may {' and '.join(use for use in told if use in may)}"
     if Use.WORK not in may:
