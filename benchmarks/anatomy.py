@@ -32,7 +32,7 @@ from benchmarks.engine_tasks import noop
 from benchmarks.instant_store import InstantStore
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.protocol import Node
-from deeper_tasks.backends.sqlite import claiming, consume, counters, produce, schema
+from deeper_tasks.backends.sqlite import claiming, consuming, counters, insert, schema
 from deeper_tasks.backends.sqlite.database import Database
 from deeper_tasks.domain.ids import ClaimToken, IdGenerator, NodeId
 from deeper_tasks.domain.job import JobSpec, NewJob
@@ -68,8 +68,8 @@ _STATEMENTS = {
     claiming.SELECT_CLAIMANT: "claim: may this node",
     claiming.SELECT_CLAIMABLE: "claim: find the jobs, as one JSON document",
     claiming.CLAIM: "claim: mark them running",
-    consume.SELECT_SETTLED: "settle: find them by id and token",
-    consume.COMPLETE_WITHOUT_RESULT: "settle: mark them completed",
+    consuming.SELECT_SETTLED: "settle: find them by id and token",
+    consuming.COMPLETE_WITHOUT_RESULT: "settle: mark them completed",
     counters.ADD: "counters",
     "COMMIT": "commits",
 }
@@ -201,10 +201,10 @@ def _fill(connection: Any, jobs: int) -> None:
     connection.execute("BEGIN")
     schema.make_ready(connection, create=True)
     node = Node(id=_NODE, name="node", host="host", scope="scope", pid=1, pid_started="1", queues={"default": 10})
-    consume.register(connection, node, tasks=None, now=_now())
+    consuming.register(connection, node, tasks=None, now=_now())
     for start in range(0, jobs, _BULK):
         new = [NewJob(id=ids.next(time.time_ns()), spec=spec) for _ in range(start, start + _BULK)]
-        produce.insert(connection, new, now=_now())
+        insert.insert(connection, new, now=_now())
     connection.execute("COMMIT")
 
 
@@ -219,7 +219,7 @@ def _claim_and_settle(connection: Any) -> tuple[int, float]:
     ends = [Settlement(id=job.id, token=job.token, end=End.COMPLETE, ran_for=ran_for) for job in claim.jobs]
     started = time.process_time()
     connection.execute("BEGIN IMMEDIATE")
-    consume.settle(connection, ends, now=_now())
+    consuming.settle(connection, ends, now=_now())
     connection.execute("COMMIT")
     return len(ends), used + time.process_time() - started
 

@@ -28,7 +28,7 @@ from deeper_tasks.manager.facade import Facade
 from deeper_tasks.tasks import BlockingTask, BoundTask, EnqueueOptions, TaskOptions
 from deeper_tasks.testing.faulty import Fault
 from deeper_tasks.testing.kit import TaskKit
-from deeper_tasks.testing.stage import Stage
+from deeper_tasks.testing.kit_session import KitSession
 
 _GROUPS = {
     "": "Make one",
@@ -44,7 +44,7 @@ _NOT_TO_BE_CALLED = {"enqueue_request"}
 """What `task.enqueue` calls on the manager. It takes what is checked already."""
 
 
-_STAGE = [name for group, name, _ in docstrings.members(Stage) if group != "inside"]
+_STAGE = [name for group, name, _ in docstrings.members(KitSession) if group != "inside"]
 
 
 def api() -> str:
@@ -112,7 +112,7 @@ In `deeper_tasks.testing`; [the guide](../how-to/test-your-application.md) shows
 `task_kit` by itself, given the ini option `deeper_tasks_manager`.
 
 {_functions(testing.use_memory, testing.use_store)}
-{_class(TaskKit, ["inline", *_STAGE], also=Stage)}
+{_class(TaskKit, ["inline", *_STAGE], also=KitSession)}
 {_class(testing.Summary)}
 {_values(testing.Run)}
 {_enumerations(testing.RunEnd)}

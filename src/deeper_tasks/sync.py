@@ -10,10 +10,10 @@ from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, TypeVarTuple, Unpack
 
 from deeper_tasks import native
-from deeper_tasks.aside import run_aside
 from deeper_tasks.errors import InvalidOptionError
 from deeper_tasks.forks import process_watch
 from deeper_tasks.lasting import lasting
+from deeper_tasks.run_in_thread import run_in_thread
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -172,7 +172,7 @@ class _NativeLoop(asyncio.SelectorEventLoop):
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], R], *args: *Ts
     ) -> asyncio.Future[R]:
         if executor is None:
-            return self.create_task(run_aside(partial(func, *args)))
+            return self.create_task(run_in_thread(partial(func, *args)))
         return super().run_in_executor(executor, func, *args)
 
 

@@ -37,7 +37,7 @@ from deeper_tasks.domain.settlement import End, Report, Settlement
 from deeper_tasks.domain.state import MAY_BE_RESCHEDULED, TERMINAL, State, is_allowed
 from deeper_tasks.domain.unique import Unique
 from deeper_tasks.errors import DuplicateJobError, NodeLostError
-from deeper_tasks.testing.conformance.scene import NOW, new_job
+from deeper_tasks.testing.conformance.builders import NOW, new_job
 from servers.installation import installations
 from servers.store import Store, new_store
 

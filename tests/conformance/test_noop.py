@@ -12,7 +12,7 @@ from deeper_tasks.domain.job import Insertion
 from deeper_tasks.domain.schedule import Schedule, plan_firing
 from deeper_tasks.domain.unique import Unique
 from deeper_tasks.errors import UnsupportedError
-from deeper_tasks.testing.conformance.scene import DAY, NOW, join, new_job, new_node, take
+from deeper_tasks.testing.conformance.builders import DAY, NOW, join, new_job, new_node, take
 
 
 @pytest.fixture

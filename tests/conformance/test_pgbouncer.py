@@ -7,17 +7,17 @@ import pytest
 from callers import new_ledger
 from deeper_tasks.backends.postgres import Address, Pooler, PostgresBackend
 from deeper_tasks.testing import JobTransactionConformance, SharedConformance
+from deeper_tasks.testing.conformance.builders import check_counters
 from deeper_tasks.testing.conformance.claim import ClaimConformance
-from deeper_tasks.testing.conformance.crowd import CrowdConformance
+from deeper_tasks.testing.conformance.concurrency import ConcurrencyConformance
+from deeper_tasks.testing.conformance.hints import HintsConformance
+from deeper_tasks.testing.conformance.insert import InsertConformance
 from deeper_tasks.testing.conformance.life import LifeConformance
-from deeper_tasks.testing.conformance.maintain import MaintainConformance
+from deeper_tasks.testing.conformance.maintenance import MaintenanceConformance
 from deeper_tasks.testing.conformance.nodes import NodeConformance
-from deeper_tasks.testing.conformance.produce import ProduceConformance
-from deeper_tasks.testing.conformance.scene import check_counters
 from deeper_tasks.testing.conformance.settle import SettleConformance
 from deeper_tasks.testing.conformance.shared import SharingConformance
 from deeper_tasks.testing.conformance.unique import UniqueConformance
-from deeper_tasks.testing.conformance.wake import WakeConformance
 from servers.pgbouncer import PgBouncer, pgbouncer_program
 from servers.ports import address_of, at_port
 
@@ -40,14 +40,14 @@ class TestPostgresBackendBehindPgBouncer(
     JobTransactionConformance,
     SharedConformance,
     LifeConformance,
-    ProduceConformance,
+    InsertConformance,
     UniqueConformance,
     ClaimConformance,
     SettleConformance,
     NodeConformance,
-    MaintainConformance,
-    WakeConformance,
-    CrowdConformance,
+    MaintenanceConformance,
+    HintsConformance,
+    ConcurrencyConformance,
     SharingConformance,
 ):
     """The parts whose statements lock, race or say how they are to be run: what could lean on a session."""

@@ -15,7 +15,7 @@ from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.protocol import Backend, JobQuery
 from deeper_tasks.errors import BackendUnavailableError, ConfigError, DuplicateJobError, SchemaError
 from deeper_tasks.manager.stores import make_backend
-from deeper_tasks.testing.conformance.scene import join, new_job, put, take
+from deeper_tasks.testing.conformance.builders import join, new_job, put, take
 
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "jsonfile-store"
 _SOURCE = _EXAMPLE / "src"

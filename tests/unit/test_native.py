@@ -19,7 +19,7 @@ from functools import partial
 import pytest
 
 from deeper_tasks import BackgroundTaskManager, native
-from deeper_tasks.backends.sqlite.wake import Wake
+from deeper_tasks.backends.sqlite.hints import Hints
 from deeper_tasks.errors import UnsupportedError
 from deeper_tasks.sync import LoopThread
 
@@ -110,7 +110,7 @@ def _is_in_bare_thread():
 def ear(tmp_path):
     """What a worker beside the database hears of."""
     # Of a long path, as pytest may give, it lies elsewhere.
-    folder = Wake(tmp_path / "tasks.db")._folder
+    folder = Hints(tmp_path / "tasks.db")._folder
     folder.mkdir(mode=0o700)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
         ear.bind(str(folder / "1-0000"))

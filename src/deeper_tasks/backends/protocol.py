@@ -195,7 +195,7 @@ class JobFilter(Struct, frozen=True, kw_only=True):
     tag: str | None = None
     has_begun: bool = False
 
-    def means(self, *, state: State, queue: str, task: str, options: JobOptions, has_begun: bool) -> bool:
+    def matches(self, *, state: State, queue: str, task: str, options: JobOptions, has_begun: bool) -> bool:
         """Whether such a job meets all conditions but that of the ids."""
         return (
             (self.states is None or state in self.states)

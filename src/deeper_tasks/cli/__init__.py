@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from deeper_tasks import __version__
-from deeper_tasks.cli import (
+from deeper_tasks.cli.commands import (
     cleanup,
     completion,
     control,
@@ -13,9 +13,9 @@ from deeper_tasks.cli import (
     doctor,
     enqueue,
     health,
-    look,
     migrate,
     queues,
+    reads,
     schedules,
     worker,
 )
@@ -60,9 +60,9 @@ def main(context: click.Context) -> None:
 for _command in (
     worker.worker,
     enqueue.enqueue,
-    look.status,
-    look.list_jobs,
-    look.stats,
+    reads.status,
+    reads.list_jobs,
+    reads.stats,
     control.cancel,
     control.retry,
     control.reschedule,

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import click
 
-from deeper_tasks.cli.completion import complete_module, complete_queue, complete_task
+from deeper_tasks.cli.commands.completion import complete_module, complete_queue, complete_task
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.manager.conditions import Conditions
 

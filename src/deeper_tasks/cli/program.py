@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from deeper_tasks.cli.habits import our_command, our_options
-from deeper_tasks.cli.output import safe
+from deeper_tasks.cli.process.streams import as_encodable, drop, is_of_output, prepare_streams
+from deeper_tasks.cli.rendering.output import safe
 from deeper_tasks.cli.shells import know_shells
-from deeper_tasks.cli.streams import as_encodable, drop, is_of_output, prepare_streams
 from deeper_tasks.domain.view import to_json
 from deeper_tasks.errors import (
     AccessError,

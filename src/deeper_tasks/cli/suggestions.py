@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.cli.application import find_from_working_folder
-from deeper_tasks.cli.places import modules_in, places_in
+from deeper_tasks.cli.manager_search import modules_in, places_in
 
 _PATIENCE = 1.0
 """Seconds after which there are no suggestions, rather than more waiting for the user who types."""

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 import click
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli.output import safe
+from deeper_tasks.cli.rendering.output import safe
 from deeper_tasks.domain.queue_patterns import is_pattern
 from deeper_tasks.manager import TaskStatus
 from deeper_tasks.manager.conditions import Conditions

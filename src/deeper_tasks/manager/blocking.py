@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from deeper_tasks.manager.door import to_calls
 from deeper_tasks.manager.facade import Facade
+from deeper_tasks.manager.input_checks import to_calls
 from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.producer import common_connection
 from deeper_tasks.manager.progress import OnProgress

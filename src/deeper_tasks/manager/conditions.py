@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 from deeper_tasks.backends.protocol import JobFilter, SortKey
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import InvalidOptionError
-from deeper_tasks.manager.door import check_text
+from deeper_tasks.manager.input_checks import check_text
 from deeper_tasks.tasks import Task
 from deeper_tasks.tasks.options import LONGEST_DURATION
 from deeper_tasks.tasks.registry import dotted_name

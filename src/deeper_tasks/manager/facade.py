@@ -32,13 +32,21 @@ from deeper_tasks.errors import (
 from deeper_tasks.forks import process_watch
 from deeper_tasks.integrations.events import EventBus, StoreMade
 from deeper_tasks.manager.conditions import Conditions, check_page, to_days, to_filter, to_sort_key
-from deeper_tasks.manager.door import check_progress, check_runs, check_text, no_function, no_task, to_calls, to_queues
+from deeper_tasks.manager.control import JobControl
+from deeper_tasks.manager.input_checks import (
+    check_progress,
+    check_runs,
+    check_text,
+    no_function,
+    no_task,
+    to_calls,
+    to_queues,
+)
 from deeper_tasks.manager.jobs import AnyTask
-from deeper_tasks.manager.operator import Operator
 from deeper_tasks.manager.overview import Overview, to_overview
-from deeper_tasks.manager.planner import Planner
 from deeper_tasks.manager.producer import Producer, common_connection
 from deeper_tasks.manager.progress import OnProgress, Tally
+from deeper_tasks.manager.recurring import RecurringTasks
 from deeper_tasks.manager.short_ids import check_id, expand, shorten
 from deeper_tasks.manager.stores import begins_elsewhere, make_backend, shown_store
 from deeper_tasks.manager.transactions import terms_of
@@ -807,8 +815,8 @@ class Facade(ManagerHabits, ABC):
             availability=self.availability,
             ready=self._ready,
         )
-        self._planner = Planner(backend=self.backend, jobs=self._producer.jobs, bus=self.events)
-        self._operator = Operator(backend=self.backend, bus=self.events)
+        self._planner = RecurringTasks(backend=self.backend, jobs=self._producer.jobs, bus=self.events)
+        self._operator = JobControl(backend=self.backend, bus=self.events)
 
     def _make_backend(self) -> Backend:
         if not self.settings.enabled:

@@ -27,12 +27,12 @@ from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.unawaited import watch_calls
 from deeper_tasks.manager.worker_settings import worker_settings
 from deeper_tasks.tasks import Task, TaskOptions, check_patterns, make_task
-from deeper_tasks.worker.exits import confined_exits
+from deeper_tasks.worker.execution.hooks import Hook, Hooks, check_hook
+from deeper_tasks.worker.execution.middleware import Middleware
 from deeper_tasks.worker.home import Home, NoHomeError, find_place
-from deeper_tasks.worker.hooks import Hook, Hooks, check_hook
-from deeper_tasks.worker.layers import Middleware
 from deeper_tasks.worker.outfit import Outfit
-from deeper_tasks.worker.signals_to_stop import stopped_by_signals, warn_without_init
+from deeper_tasks.worker.process.exits import confined_exits
+from deeper_tasks.worker.process.stop_signals import stopped_by_signals, warn_without_init
 from deeper_tasks.worker.worker import Worker
 
 P = ParamSpec("P")

@@ -9,8 +9,8 @@ from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.queue_patterns import is_pattern
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.domain.view import View
-from deeper_tasks.manager.ends import Ends
-from deeper_tasks.manager.fleet import Fleet, by_state
+from deeper_tasks.manager.end_counts import Ends
+from deeper_tasks.manager.live_workers import Fleet, by_state
 
 
 class QueueOverview(View, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import InvalidOptionError, UnsupportedError
 from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.tasks import JobRequest
-from deeper_tasks.worker.transactions import longest_transaction
+from deeper_tasks.worker.execution.transactions import longest_transaction
 
 
 class TransactionTerms(Struct, frozen=True, kw_only=True):

@@ -23,8 +23,8 @@ from deeper_tasks.domain.state import State
 from deeper_tasks.domain.view import View
 from deeper_tasks.domain.waiting import WaitingFor
 from deeper_tasks.errors import InvalidOptionError
-from deeper_tasks.manager.ends import Ends
-from deeper_tasks.manager.fleet import Fleet, by_state
+from deeper_tasks.manager.end_counts import Ends
+from deeper_tasks.manager.live_workers import Fleet, by_state
 from deeper_tasks.manager.waiting import is_unbegun
 
 _STORED = re.compile(r"-?infinity|-?\d{1,19}|\d{4,6}-[-:. 0-9]{1,30}\+00( BC)?")

@@ -9,7 +9,7 @@ from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import AWAITS_ITS_TIME, State
 from deeper_tasks.domain.waiting import WaitingFor, WaitReason
-from deeper_tasks.manager.fleet import Fleet
+from deeper_tasks.manager.live_workers import Fleet
 
 _WAITING = AWAITS_ITS_TIME | {State.PENDING}
 

@@ -14,10 +14,10 @@ from deeper_tasks.health.health import sum_up
 from deeper_tasks.supervisor.changes import changes_in
 from deeper_tasks.supervisor.child import Child
 from deeper_tasks.supervisor.messages import Loaded
-from deeper_tasks.supervisor.post import Post
 from deeper_tasks.supervisor.settings import SupervisorSettings
-from deeper_tasks.worker.blocked_signals import unblock_signals
+from deeper_tasks.supervisor.worker_slot import WorkerSlot
 from deeper_tasks.worker.clock import Clock, SystemClock
+from deeper_tasks.worker.process.blocked_signals import unblock_signals
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -54,20 +54,20 @@ class Supervisor:
         self._is_stopping = False
         self._looked_at = self._clock.monotonic()
         self._rolling: asyncio.Task[None] | None = None
-        self._posts = [self._make_post(index) for index in range(1, settings.processes + 1)]
+        self._slots = [self._make_slot(index) for index in range(1, settings.processes + 1)]
         self._has_terminal = _has_terminal()
 
     def health(self) -> Health:
         """Return the health of all processes. Safe to call from any thread."""
         is_live = self._clock.monotonic() - self._looked_at < self._settings.silence_limit
-        return sum_up((post.health for post in self._posts), is_live=is_live, is_stopping=self._is_stopping)
+        return sum_up((slot.health for slot in self._slots), is_live=is_live, is_stopping=self._is_stopping)
 
     def stop(self) -> None:
         """Stop all processes in order. Called again: in a hurry."""
         self._is_stopping = True
         self._end_roll()
-        for post in self._posts:
-            post.close()
+        for slot in self._slots:
+            slot.close()
 
     def restart(self) -> None:
         """Restart the processes one after the other: the next when the one before is ready again."""
@@ -100,15 +100,15 @@ class Supervisor:
                 loop.remove_signal_handler(number)
 
     async def _keep(self) -> int:
-        first, *others = self._posts
+        first, *others = self._slots
         running = [asyncio.create_task(first.run())]
         loading = asyncio.create_task(first.load())
         # One alone first: what is wrong with the application is said once.
         await asyncio.wait({*running, loading}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done() and not self._is_stopping:
-            running += [asyncio.create_task(post.run()) for post in others]
+            running += [asyncio.create_task(slot.run()) for slot in others]
             await asyncio.sleep(0)
-            self._greet(loading.result(), [post.child.pid for post in self._posts if post.child is not None])
+            self._greet(loading.result(), [slot.child.pid for slot in self._slots if slot.child is not None])
         loading.cancel()
         return max(await asyncio.gather(*running))
 
@@ -134,8 +134,8 @@ class Supervisor:
 
     async def _roll(self) -> None:
         _logger.info("the worker processes restart, one after the other")
-        for post in self._posts:
-            await post.replace()
+        for slot in self._slots:
+            await slot.replace()
         _logger.info("all worker processes have restarted")
 
     async def _reload(self) -> None:
@@ -143,9 +143,9 @@ class Supervisor:
             async for changed in changes_in(self._settings.reload_folders):
                 names = ", ".join(map(str, changed[:_MOST_NAMED]))
                 _logger.info("changed: %s%s; the worker restarts", names, " …" if len(changed) > _MOST_NAMED else "")
-                for post in self._posts:
+                for slot in self._slots:
                     if not self._is_stopping:
-                        post.renew()
+                        slot.renew()
         except Exception:
             _logger.exception("changes are noticed no more; the workers go on")
 
@@ -165,11 +165,11 @@ class Supervisor:
             child.reap()
 
     def _children(self) -> list[Child]:
-        return [post.child for post in self._posts if post.child is not None]
+        return [slot.child for slot in self._slots if slot.child is not None]
 
-    def _make_post(self, index: int) -> Post:
+    def _make_slot(self, index: int) -> WorkerSlot:
         is_reloading = bool(self._settings.reload_folders)
-        return Post(
+        return WorkerSlot(
             index,
             start=self._start,
             clock=self._clock,

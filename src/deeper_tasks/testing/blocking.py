@@ -7,22 +7,22 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 
 from deeper_tasks.sync import LoopThread, blocking
 from deeper_tasks.tasks import WorkerState
-from deeper_tasks.testing.stage import Stage
+from deeper_tasks.testing.kit_session import KitSession
 
 
 class BlockingKit:
     """`kit.sync`: each method as in the kit, blocking until it is done."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._behind = stage
+    def __init__(self, session: KitSession) -> None:
+        self._behind = session
         self._loop = LoopThread("deeper-testing")
 
-    advance = blocking(Stage.advance)
-    drain = blocking(Stage.drain)
-    sleep = blocking(Stage.sleep)
-    assert_enqueued = blocking(Stage.assert_enqueued)
-    refute_enqueued = blocking(Stage.refute_enqueued)
-    all_enqueued = blocking(Stage.all_enqueued)
+    advance = blocking(KitSession.advance)
+    drain = blocking(KitSession.drain)
+    sleep = blocking(KitSession.sleep)
+    assert_enqueued = blocking(KitSession.assert_enqueued)
+    refute_enqueued = blocking(KitSession.refute_enqueued)
+    all_enqueued = blocking(KitSession.all_enqueued)
 
     @contextmanager
     def hooks(self) -> Iterator[WorkerState]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from deeper_tasks.manager.planner import Planner
 from deeper_tasks.manager.producer import Producer
+from deeper_tasks.manager.recurring import RecurringTasks
 from deeper_tasks.tasks import TaskId
 
 Run = Callable[[Sequence[TaskId]], Awaitable[None]]
@@ -36,10 +36,10 @@ class InlineProducer:
         return task_ids
 
 
-class InlinePlanner:
+class InlineRecurringTasks:
     """Runs a recurring task's job before it answers."""
 
-    def __init__(self, inner: Planner, *, run: Run) -> None:
+    def __init__(self, inner: RecurringTasks, *, run: Run) -> None:
         self._inner = inner
         self._run = run
 

@@ -10,15 +10,15 @@ from typing import cast
 
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.state import State
-from deeper_tasks.manager.planner import Planner
 from deeper_tasks.manager.producer import Producer
+from deeper_tasks.manager.recurring import RecurringTasks
 from deeper_tasks.tasks import TaskId, open_transaction
 from deeper_tasks.testing.blocking import BlockingKit
-from deeper_tasks.testing.inline import InlinePlanner, InlineProducer
-from deeper_tasks.testing.stage import MOST_RUNS, Stage
+from deeper_tasks.testing.inline import InlineProducer, InlineRecurringTasks
+from deeper_tasks.testing.kit_session import MOST_RUNS, KitSession
 
 
-class TaskKit(Stage):
+class TaskKit(KitSession):
     """
     What a test needs around a manager. `use_memory` makes one, and so does the fixture `task_kit`.
 
@@ -67,7 +67,7 @@ class TaskKit(Stage):
         manager = self.manager
         before = manager._producer, manager._planner  # noqa: SLF001 - the places through which all enqueues go
         manager._producer = cast("Producer", InlineProducer(before[0], run=run))  # noqa: SLF001 - the same
-        manager._planner = cast("Planner", InlinePlanner(before[1], run=run))  # noqa: SLF001 - the same
+        manager._planner = cast("RecurringTasks", InlineRecurringTasks(before[1], run=run))  # noqa: SLF001 - the same
         try:
             yield
         finally:

@@ -38,7 +38,7 @@ from deeper_tasks.domain.schedule_run import ScheduleRun
 from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
 
 _BEYOND = ("begin", "compact", "diagnose", "fold", "migration_script", "walk")
-"""Optional parts of a store: `Transacting`, `Compacting`, `Diagnosable`, `Folding`, `Scripting`, `Walking`."""
+"""Optional parts of a store: `Transacting`, `Compacting`, `Diagnosable`, `Folding`, `Scripting`, `Scanning`."""
 
 
 class Proxy:

@@ -30,23 +30,23 @@ from deeper_tasks.testing.clock import ManualClock, real_sleep
 from deeper_tasks.testing.clocked import ClockedBackend
 from deeper_tasks.testing.summary import Run, RunEnd, Summary, run_end
 from deeper_tasks.testing.watched_call import WatchingExecutor
-from deeper_tasks.worker.attempt import Attempt
-from deeper_tasks.worker.base_context import BaseContext
-from deeper_tasks.worker.call import CallSettings
-from deeper_tasks.worker.deadlines import Deadlines
-from deeper_tasks.worker.executors.coroutine import CoroutineExecutor
-from deeper_tasks.worker.executors.thread import ThreadExecutor
-from deeper_tasks.worker.exits import confined_exits
-from deeper_tasks.worker.host import describe_node
-from deeper_tasks.worker.layers import Proceed
+from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.execution.base_context import BaseContext
+from deeper_tasks.worker.execution.call import CallSettings
+from deeper_tasks.worker.execution.deadlines import Deadlines
+from deeper_tasks.worker.execution.executors.coroutine import CoroutineExecutor
+from deeper_tasks.worker.execution.executors.thread import ThreadExecutor
+from deeper_tasks.worker.execution.middleware import Proceed
+from deeper_tasks.worker.execution.redaction import Redaction
+from deeper_tasks.worker.execution.reporter import Reporter
+from deeper_tasks.worker.execution.runner import Runner
 from deeper_tasks.worker.listener import Listener
-from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner
-from deeper_tasks.worker.news import announce
-from deeper_tasks.worker.redaction import Redaction
-from deeper_tasks.worker.reporter import Reporter
+from deeper_tasks.worker.liveness.host import describe_node
+from deeper_tasks.worker.maintenance.maintainers import Expirer, Promoter, Pruner
+from deeper_tasks.worker.maintenance.scheduler import Scheduler
+from deeper_tasks.worker.process.exits import confined_exits
 from deeper_tasks.worker.role import Role
-from deeper_tasks.worker.runner import Runner
-from deeper_tasks.worker.scheduler import Scheduler
+from deeper_tasks.worker.settling.settlement_events import announce
 
 _FOR_EVER = timedelta(days=36_500)
 """How long a maintainer that has nothing to do says it may rest: by itself it never looks again."""

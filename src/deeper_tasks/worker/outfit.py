@@ -10,7 +10,7 @@ from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.tasks import TaskRegistry
-from deeper_tasks.worker.hooks import Hooks
+from deeper_tasks.worker.execution.hooks import Hooks
 from deeper_tasks.worker.settings import WorkerSettings
 
 

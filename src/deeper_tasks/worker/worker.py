@@ -27,46 +27,46 @@ from deeper_tasks.integrations.events import (
     WorkerStuck,
 )
 from deeper_tasks.tasks import ExecutorKind, TaskRegistry, WorkerState
-from deeper_tasks.worker.attempt import Attempt
-from deeper_tasks.worker.base_context import BaseContext
-from deeper_tasks.worker.call import CallSettings
-from deeper_tasks.worker.certain_end import end_within
+from deeper_tasks.worker.claiming.consumer import Consumer
+from deeper_tasks.worker.claiming.unserved_queues import queues_of_tasks, served_by_living, unserved
 from deeper_tasks.worker.clock import Clock, SystemClock
-from deeper_tasks.worker.consumer import Consumer
-from deeper_tasks.worker.deadlines import Deadlines
-from deeper_tasks.worker.executors import Executor
-from deeper_tasks.worker.executors.coroutine import CoroutineExecutor
-from deeper_tasks.worker.executors.nursery import Nursery
-from deeper_tasks.worker.executors.process import ProcessExecutor
-from deeper_tasks.worker.executors.thread import ThreadExecutor
-from deeper_tasks.worker.exits import owns_process
-from deeper_tasks.worker.heart_watch import HeartWatch
-from deeper_tasks.worker.heartbeat import Heartbeat
+from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.execution.base_context import BaseContext
+from deeper_tasks.worker.execution.call import CallSettings
+from deeper_tasks.worker.execution.deadlines import Deadlines
+from deeper_tasks.worker.execution.executors import Executor
+from deeper_tasks.worker.execution.executors.coroutine import CoroutineExecutor
+from deeper_tasks.worker.execution.executors.nursery import Nursery
+from deeper_tasks.worker.execution.executors.process import ProcessExecutor
+from deeper_tasks.worker.execution.executors.thread import ThreadExecutor
+from deeper_tasks.worker.execution.hook_names import names_of
+from deeper_tasks.worker.execution.hooks import HookRun, Hooks
+from deeper_tasks.worker.execution.job_log_records import JobRecords
+from deeper_tasks.worker.execution.middleware import Middleware
+from deeper_tasks.worker.execution.quarantine import Quarantine
+from deeper_tasks.worker.execution.redaction import Redaction
+from deeper_tasks.worker.execution.reporter import Reporter
+from deeper_tasks.worker.execution.runner import Runner
+from deeper_tasks.worker.execution.solitude import Solitude
+from deeper_tasks.worker.execution.stuck_slots import StuckSlots
+from deeper_tasks.worker.execution.verdict import SHUTTING_DOWN
 from deeper_tasks.worker.home import Home, no_home
-from deeper_tasks.worker.hook_names import names_of
-from deeper_tasks.worker.hooks import HookRun, Hooks
-from deeper_tasks.worker.job_records import JobRecords
-from deeper_tasks.worker.joining import Joining
-from deeper_tasks.worker.last_resort import LAST_WORDS, LastResort
-from deeper_tasks.worker.layers import Middleware
 from deeper_tasks.worker.listener import Listener
-from deeper_tasks.worker.loop_watch import LoopWatch
-from deeper_tasks.worker.maintainers import Expirer, Folder, Promoter, Pruner, Rescuer
-from deeper_tasks.worker.membership import Membership
-from deeper_tasks.worker.news import announce, announce_end
-from deeper_tasks.worker.pulse import TellPulse
-from deeper_tasks.worker.quarantine import Quarantine
-from deeper_tasks.worker.redaction import Redaction
-from deeper_tasks.worker.reporter import Reporter
+from deeper_tasks.worker.liveness.certain_end import end_within
+from deeper_tasks.worker.liveness.heartbeat import Heartbeat
+from deeper_tasks.worker.liveness.heartbeat_watch import HeartbeatWatch
+from deeper_tasks.worker.liveness.joining import Joining
+from deeper_tasks.worker.liveness.last_resort import LAST_WORDS, LastResort
+from deeper_tasks.worker.liveness.loop_lag import TellLag
+from deeper_tasks.worker.liveness.loop_watch import LoopWatch
+from deeper_tasks.worker.liveness.membership import Membership
+from deeper_tasks.worker.maintenance.maintainers import Expirer, Folder, Promoter, Pruner, Rescuer
+from deeper_tasks.worker.maintenance.scheduler import Declare, Scheduler
+from deeper_tasks.worker.process.exits import owns_process
 from deeper_tasks.worker.role import Role, RoleLoop, keep_running
-from deeper_tasks.worker.runner import Runner
-from deeper_tasks.worker.scheduler import Declare, Scheduler
 from deeper_tasks.worker.settings import WorkerSettings
-from deeper_tasks.worker.settler import Answered, Settler
-from deeper_tasks.worker.solitude import Solitude
-from deeper_tasks.worker.stuck_slots import StuckSlots
-from deeper_tasks.worker.unserved import queues_of_tasks, served_by_living, unserved
-from deeper_tasks.worker.verdict import SHUTTING_DOWN
+from deeper_tasks.worker.settling.settlement_events import announce, announce_end
+from deeper_tasks.worker.settling.settler import Answered, Settler
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -198,7 +198,7 @@ class Worker:
             on_beat=self._on_beat,
             on_lost=self._joining.note_lost,
         )
-        self._heart_watch = HeartWatch(
+        self._heart_watch = HeartbeatWatch(
             signs=lambda: self._heartbeat.signs, lease=settings.lease, on_silence=self._on_silence
         )
         self._loops: dict[str, RoleLoop] = {}
@@ -255,7 +255,7 @@ class Worker:
         """The state that the start hooks made in this process: `current_job().state` in its coroutines and threads."""
         return self._hooks.state
 
-    def on_pulse(self, tell: TellPulse) -> None:
+    def on_pulse(self, tell: TellLag) -> None:
         """
         Have `tell` called every second from the heartbeat's thread, with how many seconds the loop has been blocked.
 

@@ -23,8 +23,9 @@ import pytest
 from click.testing import CliRunner
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli import main, output
+from deeper_tasks.cli import main
 from deeper_tasks.cli.application import load_manager
+from deeper_tasks.cli.rendering import output
 from deeper_tasks.integrations.events import JobDiscarded
 
 URL = "sqlite:///tasks.db"

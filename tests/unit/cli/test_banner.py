@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from deeper_tasks.cli.banner import greet
+from deeper_tasks.cli.rendering.banner import greet
 from deeper_tasks.supervisor import Loaded
 
 

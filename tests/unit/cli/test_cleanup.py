@@ -7,7 +7,7 @@ import re
 import pytest
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli.output import size
+from deeper_tasks.cli.rendering.output import size
 
 STORE = ("--url", "sqlite:///tasks.db")
 

@@ -12,7 +12,7 @@ import pytest
 
 from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.domain.ids import ClaimToken
-from deeper_tasks.worker.host import describe_node
+from deeper_tasks.worker.liveness.host import describe_node
 
 STORE = ("--url", "sqlite:///tasks.db")
 UNKNOWN = "01900000-0000-7000-8000-000000000001"
@@ -21,7 +21,7 @@ UNKNOWN = "01900000-0000-7000-8000-000000000001"
 @pytest.fixture
 def at_a_terminal(deeper, monkeypatch):
     """Run the command with somebody there who answers."""
-    monkeypatch.setattr("deeper_tasks.cli.asking._is_terminal", lambda: True)
+    monkeypatch.setattr("deeper_tasks.cli.confirm._is_terminal", lambda: True)
     return deeper
 
 

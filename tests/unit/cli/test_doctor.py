@@ -9,7 +9,7 @@ import sqlite3
 import pytest
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli import place
+from deeper_tasks.cli import environment
 from deeper_tasks.cli.application import load_manager
 from deeper_tasks.domain.ids import JobId
 
@@ -188,8 +188,8 @@ def test_it_says_where_the_settings_come_from(deeper, folder, monkeypatch):
 
 def test_extras_are_told_with_what_they_lack(monkeypatch):
     wants = ["click>=8", "pytest>=1; extra == 'test'", 'absent-library[x]>=1; python_version > "3" and extra == "web"']
-    monkeypatch.setattr(place, "requires_of", lambda _: wants)
-    told = {finding.check: finding.message for finding in place.examine_python()}
+    monkeypatch.setattr(environment, "requires_of", lambda _: wants)
+    told = {finding.check: finding.message for finding in environment.examine_python()}
     assert told["extra test"] == "installed"
     assert told["extra web"] == "not installed, lacks absent-library"
 

@@ -14,8 +14,8 @@ import pytest
 
 from deeper_tasks import BackgroundTaskManager, task
 from deeper_tasks.backends.memory import MemoryBackend
-from deeper_tasks.cli import enqueue_lines
-from deeper_tasks.cli.enqueue_lines import Defaults, LineEnqueuer, LineReader, opened_lines
+from deeper_tasks.cli.commands import enqueue_lines
+from deeper_tasks.cli.commands.enqueue_lines import Defaults, LineEnqueuer, LineReader, opened_lines
 from deeper_tasks.cli.target import Target
 from deeper_tasks.errors import BackendUnavailableError, DuplicateJobError
 from deeper_tasks.testing import FaultyBackend

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from deeper_tasks.cli.monitor import Monitor
+from deeper_tasks.cli.process.monitor import Monitor
 
 
 def test_a_fresh_file_is_ready_and_an_old_or_absent_one_is_not(deeper, folder):

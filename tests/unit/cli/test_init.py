@@ -11,7 +11,7 @@ import pytest
 PROGRAM = """
     import ctypes, json, os, signal, subprocess, sys
     from pathlib import Path
-    from deeper_tasks.cli.init import leave_init_behind
+    from deeper_tasks.cli.process.init import leave_init_behind
 
     PR_SET_CHILD_SUBREAPER = 36
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -18,22 +18,22 @@ from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.protocol import QueueSettings
 from deeper_tasks.backends.sqlite import backend as sqlite
 from deeper_tasks.backends.sqlite.codec import micros
-from deeper_tasks.cli import output
-from deeper_tasks.cli.drawing_doctor import draw_findings
-from deeper_tasks.cli.drawing_watch import draw_look
-from deeper_tasks.cli.watch import DeadLetter, Look, Rate
+from deeper_tasks.cli.commands.watch import DeadLetter, Look, Rate
+from deeper_tasks.cli.rendering import output
+from deeper_tasks.cli.rendering.findings import draw_findings
+from deeper_tasks.cli.rendering.live_queues import draw_look
 from deeper_tasks.domain.cron import Recurrence
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import ErrorReport, JobOptions, Progress
 from deeper_tasks.domain.schedule import Schedule
 from deeper_tasks.domain.settlement import End, Report
-from deeper_tasks.testing.conformance.scene import new_job, new_node, settle, take
+from deeper_tasks.testing.conformance.builders import new_job, new_node, settle, take
 
 FILES = Path(__file__).parent / "screens"
 WIDTHS = (80, 100, 140)
 NOW = datetime(2031, 5, 14, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-OURS = "/venv/lib/python3.12/site-packages/deeper_tasks/worker/call.py"
+OURS = "/venv/lib/python3.12/site-packages/deeper_tasks/worker/execution/call.py"
 DISCARDED = JobId("01c30000-0500-7000-8000-000000000000")
 LONG = "reports-of-the-northern-regions-quarterly-consolidated"
 # Of the machine and of the place of the store.

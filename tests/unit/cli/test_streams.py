@@ -11,7 +11,7 @@ import pytest
 from tests.unit.cli.conftest import URL
 
 from deeper_tasks.cli import main
-from deeper_tasks.cli.streams import ClosedOutput
+from deeper_tasks.cli.process.streams import ClosedOutput
 
 STORE = ("--url", URL)
 LOOKS = (

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from deeper_tasks.cli.tracebacks import own_frames
+from deeper_tasks.cli.rendering.tracebacks import own_frames
 
 STORE = ("--url", "sqlite:///tasks.db")
 CALLED = """\
 Traceback (most recent call last):
-  File "/venv/lib/python3.12/site-packages/deeper_tasks/worker/call.py", line 93, in run
+  File "/venv/lib/python3.12/site-packages/deeper_tasks/worker/execution/call.py", line 93, in run
     value = await self.handler(*args)
             ^^^^^^^^^^^^^^^^^^^^^^^^^
   File "/usr/lib/python3.12/concurrent/futures/thread.py", line 58, in run
     result = self.fn(*self.args, **self.kwargs)
-  File "C:\\venv\\Lib\\site-packages\\deeper_tasks\\worker\\layers.py", line 1, in run
+  File "C:\\venv\\Lib\\site-packages\\deeper_tasks\\worker\\execution\\middleware.py", line 1, in run
 """
 OWN = """\
   File "/srv/shop/deeper_tasks/tasks.py", line 7, in charge

@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli.ending import run_to_the_end
+from deeper_tasks.cli.process.shutdown import run_to_the_end
 from deeper_tasks.errors import JobNotCompletedError
 
 STORE = ("--url", "sqlite:///tasks.db")
@@ -414,7 +414,7 @@ def test_a_thread_that_a_job_left_behind_keeps_no_worker_from_its_end(start, dee
 def test_a_worker_whose_loop_a_job_blocks_ends_after_the_second_signal_and_names_the_job(start, deeper, ask, folder):
     # Not after five seconds: for how long a loop may be blocked is shown elsewhere.
     (folder / "hasty.py").write_text(
-        "from deeper_tasks.worker import last_resort\nlast_resort.LAST_WORDS = 0.5\nfrom shop import manager\n"
+        "from deeper_tasks.worker.liveness import last_resort\nlast_resort.LAST_WORDS = 0.5\nfrom shop import manager\n"
     )
     job = deeper("enqueue", "shop.block", "--unchecked", *STORE).stdout.strip()
     worker = start("hasty:manager", "--grace", "3600")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli.places import modules_in
+from deeper_tasks.cli.manager_search import modules_in
 from deeper_tasks.errors import ConfigError
 from deeper_tasks.tasks.naming import import_folders
 

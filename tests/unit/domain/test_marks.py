@@ -8,7 +8,7 @@ from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.marks import NO_MARKS, Marks
 from deeper_tasks.domain.settlement import End, Settlement
-from deeper_tasks.testing.conformance.scene import HOUR, NOW
+from deeper_tasks.testing.conformance.builders import HOUR, NOW
 
 ALL = Marks(unknown_since=NOW, unfit_since=NOW, is_quarantined=True)
 

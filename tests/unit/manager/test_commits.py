@@ -11,7 +11,7 @@ import pytest
 from deeper_tasks.backends.memory import MemoryBackend
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.manager.commits import CommitWatch
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.builders import new_job
 
 
 class Told:

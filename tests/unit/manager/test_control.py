@@ -21,7 +21,7 @@ from deeper_tasks.errors import (
 )
 from deeper_tasks.integrations.events import JobCancelled, JobRescheduled, QueuePaused, QueueResumed
 from deeper_tasks.manager import CancelOutcome
-from deeper_tasks.testing.conformance.scene import new_node, new_token
+from deeper_tasks.testing.conformance.builders import new_node, new_token
 
 ENDS = {
     State.COMPLETED: End.COMPLETE,

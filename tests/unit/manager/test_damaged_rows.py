@@ -18,7 +18,7 @@ from deeper_tasks.cli import main
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.errors import DamagedError, InvalidOptionError, JobNotCompletedError, ScheduleNotFoundError
 from deeper_tasks.integrations.events import JobFailed
-from deeper_tasks.testing.conformance.scene import join, new_job, put_running, settle
+from deeper_tasks.testing.conformance.builders import join, new_job, put_running, settle
 
 DEEP = "[" * 900 + "]" * 900
 ABYSS = "[" * 50_000 + "]" * 50_000

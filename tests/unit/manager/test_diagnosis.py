@@ -1,4 +1,4 @@
-"""The diagnosis: what each check says about a scene, and what a manager finds in its store."""
+"""The diagnosis: what each check says about a snapshot, and what a manager finds in its store."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,9 +13,9 @@ from deeper_tasks.domain.schedule import Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.state import State
 from deeper_tasks.manager import Overview, QueueOverview, WorkerOverview
 from deeper_tasks.manager.diagnosis import clock, jobs, queues, schedules, tasks, upkeep, workers
-from deeper_tasks.manager.diagnosis.scene import Scene
+from deeper_tasks.manager.diagnosis.store_snapshot import StoreSnapshot
 from deeper_tasks.tasks import TaskRegistry
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.builders import new_job
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -74,12 +74,12 @@ def entry(**changes):
     return ScheduleEntry(schedule=schedule, **{"next_run": NOW + HOUR, **changes})
 
 
-def scene(*, queues=(), workers=(), entries=(), registered=(), settings=None, **changes):
+def snapshot(*, queues=(), workers=(), entries=(), registered=(), settings=None, **changes):
     registry = TaskRegistry()
     for each in registered:
         registry.add(each)
     values = {"oldest": {}, "running": (), "waiting": (), "next_due": None, "newest": None}
-    return Scene(
+    return StoreSnapshot(
         settings=settings or Settings(),
         registry=registry,
         overview=Overview(now=NOW, queues=tuple(queues), workers=tuple(workers)),
@@ -98,7 +98,7 @@ async def send() -> None: ...
 
 
 def test_nothing_is_said_against_a_scene_in_order():
-    there = scene(queues=[queue(pending=3)], workers=[worker()], entries=[entry()], oldest={"default": job()})
+    there = snapshot(queues=[queue(pending=3)], workers=[worker()], entries=[entry()], oldest={"default": job()})
     for check in (queues, workers, upkeep, jobs, schedules, clock):
         findings = check.examine(there)
         assert findings
@@ -106,7 +106,7 @@ def test_nothing_is_said_against_a_scene_in_order():
 
 
 def test_pending_jobs_that_nobody_serves_are_an_error_and_later_ones_a_warning():
-    there = scene(queues=[queue("emails", pending=2, workers=0), queue("reports", later=1, workers=0)])
+    there = snapshot(queues=[queue("emails", pending=2, workers=0), queue("reports", later=1, workers=0)])
     found = queues.examine(there)
     assert [finding.severity for finding in found] == [Severity.ERROR, Severity.WARNING]
     assert "'emails', which has 2 pending jobs" in found[0].message
@@ -114,30 +114,30 @@ def test_pending_jobs_that_nobody_serves_are_an_error_and_later_ones_a_warning()
 
 
 def test_an_empty_queue_that_nobody_serves_is_fine():
-    assert wrong(queues.examine(scene(queues=[queue(workers=0)]))) == {}
+    assert wrong(queues.examine(snapshot(queues=[queue(workers=0)]))) == {}
 
 
 def test_a_pause_is_told_with_its_age():
-    found = wrong(queues.examine(scene(queues=[queue("emails", paused_at=NOW - 3 * HOUR, pending=1)])))
+    found = wrong(queues.examine(snapshot(queues=[queue("emails", paused_at=NOW - 3 * HOUR, pending=1)])))
     assert "paused for 3 h 0 min, with 1 pending job" in found["paused queue"].message
 
 
 def test_a_long_wait_in_a_served_queue_is_told():
     old = job(scheduled_at=NOW - HOUR)
-    there = scene(queues=[queue(pending=1)], oldest={"default": old})
+    there = snapshot(queues=[queue(pending=1)], oldest={"default": old})
     assert "1 h 0 min" in wrong(queues.examine(there))["long wait"].message
-    paused = scene(queues=[queue(pending=1, paused_at=NOW)], oldest={"default": old})
+    paused = snapshot(queues=[queue(pending=1, paused_at=NOW)], oldest={"default": old})
     assert "long wait" not in wrong(queues.examine(paused))
 
 
 def test_a_queue_at_its_capacity_is_told():
-    there = scene(queues=[queue(pending=100)], settings=Settings(queue_capacity=100))
+    there = snapshot(queues=[queue(pending=100)], settings=Settings(queue_capacity=100))
     assert wrong(queues.examine(there)).keys() == {"full queue"}
 
 
 def test_without_a_living_worker_and_with_silent_ones_both_are_told():
     silent = [worker(f"host-{number}", is_alive=False, beat_at=NOW - HOUR) for number in range(7)]
-    found = wrong(workers.examine(scene(workers=silent)))
+    found = wrong(workers.examine(snapshot(workers=silent)))
     assert found.keys() == {"workers", "silent workers"}
     assert "7 workers silent or dead, for up to 1 h 0 min: 'host-0'" in found["silent workers"].message
     assert found["silent workers"].message.endswith("and 2 more")
@@ -154,7 +154,7 @@ def test_without_a_living_worker_and_with_silent_ones_both_are_told():
 )
 def test_a_job_is_overdue_by_its_own_timeout_or_its_tasks_or_that_of_the_settings(options, registered, is_overdue):
     running = job(state=State.RUNNING, attempted_at=NOW - 1.5 * HOUR, node=NodeId("host-1"), options=options)
-    there = scene(running=(running,), registered=registered, settings=Settings(default_timeout_seconds=3600))
+    there = snapshot(running=(running,), registered=registered, settings=Settings(default_timeout_seconds=3600))
     assert ("overdue job" in wrong(jobs.examine(there))) is is_overdue
 
 
@@ -165,32 +165,32 @@ def test_the_timeout_of_a_task_that_only_an_allowed_module_has_counts():
         attempted_at=NOW - 3 * HOUR,
         node=NodeId("h"),
     )
-    assert "overdue job" in wrong(jobs.examine(scene(running=(running,), registered=[send])))
+    assert "overdue job" in wrong(jobs.examine(snapshot(running=(running,), registered=[send])))
 
 
 def test_a_job_is_measured_by_the_settings_where_its_task_is_not_known_and_told_so():
     running = job(state=State.RUNNING, attempted_at=NOW - 3 * HOUR, node=NodeId("host-1"))
-    there = scene(running=(running,), settings=Settings(default_timeout_seconds=3600))
+    there = snapshot(running=(running,), settings=Settings(default_timeout_seconds=3600))
     told = wrong(jobs.examine(there))["overdue job"].message
     assert told.endswith("beyond the settings' timeout (its task's own is known only with --app) of 1 h 0 min")
-    known = scene(running=(running,), registered=[send])
+    known = snapshot(running=(running,), registered=[send])
     assert wrong(jobs.examine(known))["overdue job"].message.endswith("beyond its timeout of 2 h 0 min")
 
 
 def test_dead_letters_of_today_are_told():
-    assert "2 dead letters" in wrong(jobs.examine(scene(queues=[queue(failed_today=2)])))["dead letters"].message
+    assert "2 dead letters" in wrong(jobs.examine(snapshot(queues=[queue(failed_today=2)])))["dead letters"].message
 
 
 def test_unknown_tasks_are_asked_of_an_application_only():
     waiting = (job(), job(task="shop.vanished"), job(task="shop.vanished"))
-    assert wrong(jobs.examine(scene(waiting=waiting))) == {}
-    found = wrong(jobs.examine(scene(waiting=waiting, registered=[send])))["unknown tasks"]
+    assert wrong(jobs.examine(snapshot(waiting=waiting))) == {}
+    found = wrong(jobs.examine(snapshot(waiting=waiting, registered=[send])))["unknown tasks"]
     assert found.message == "2 jobs waiting for tasks that the application does not have: 'shop.vanished'"
 
 
 def test_jobs_whose_task_no_live_worker_knows_are_told_with_since_when_and_when_they_fail():
     waiting = (job(state=State.SCHEDULED, unknown_since=NOW - HOUR), job(unknown_since=NOW - 2 * HOUR), job())
-    there = scene(workers=[worker()], waiting=waiting, knowing={"shop.send": {"host-1": False}})
+    there = snapshot(workers=[worker()], waiting=waiting, knowing={"shop.send": {"host-1": False}})
     found = wrong(tasks.examine(there))["task of no worker"]
     assert found.message == (
         "3 jobs wait for the task 'shop.send', which no live worker knows that serves the queue; "
@@ -203,7 +203,7 @@ def test_jobs_whose_task_no_live_worker_knows_are_told_with_since_when_and_when_
 
 def test_a_task_of_no_worker_is_a_warning_as_long_as_its_jobs_are_for_later():
     waiting = (job(state=State.SCHEDULED, scheduled_at=NOW + HOUR),)
-    there = scene(workers=[worker()], waiting=waiting, knowing={"shop.send": {"host-1": False}})
+    there = snapshot(workers=[worker()], waiting=waiting, knowing={"shop.send": {"host-1": False}})
     assert [finding.severity for finding in tasks.examine(there)] == [Severity.WARNING]
 
 
@@ -219,19 +219,20 @@ def test_a_task_of_no_worker_is_a_warning_as_long_as_its_jobs_are_for_later():
 )
 def test_a_task_is_of_no_worker_if_all_that_could_run_it_say_so_or_one_gave_a_job_back(known, unknown_since, is_told):
     both = [worker(), worker("host-2"), worker("host-3", queues={"other": 1}), worker("host-4", is_alive=False)]
-    there = scene(workers=both, waiting=(job(unknown_since=unknown_since),), knowing={"shop.send": known})
+    there = snapshot(workers=both, waiting=(job(unknown_since=unknown_since),), knowing={"shop.send": known})
     assert ("task of no worker" in wrong(tasks.examine(there))) is is_told
 
 
 def test_jobs_that_are_given_back_as_unfit_are_told():
-    there = scene(workers=[worker()], waiting=(job(unfit_since=NOW - HOUR),), knowing={"shop.send": {"host-1": True}})
+    waiting = (job(unfit_since=NOW - HOUR),)
+    there = snapshot(workers=[worker()], waiting=waiting, knowing={"shop.send": {"host-1": True}})
     found = wrong(tasks.examine(there))
     assert found.keys() == {"unfit jobs"}
     assert "given back since 2026-01-31 11:00:00 UTC, the first fails when a worker" in found["unfit jobs"].message
 
 
 def test_a_recurring_task_that_no_live_worker_knows_is_told():
-    there = scene(workers=[worker()], entries=[entry()], knowing={"shop.report": {"host-1": False}})
+    there = snapshot(workers=[worker()], entries=[entry()], knowing={"shop.report": {"host-1": False}})
     assert wrong(tasks.examine(there)).keys() == {"recurring task of no worker"}
 
 
@@ -243,13 +244,13 @@ async def test_a_manager_asks_its_store_which_tasks_its_workers_know(manager, wo
 
 
 def test_a_recurring_task_that_is_late_paused_or_unknown_is_told():
-    late = wrong(schedules.examine(scene(entries=[entry(next_run=NOW - 3 * HOUR)])))
+    late = wrong(schedules.examine(snapshot(entries=[entry(next_run=NOW - 3 * HOUR)])))
     assert "'nightly' was due 3 h 0 min ago" in late["late recurring task"].message
-    paused = wrong(schedules.examine(scene(entries=[entry(next_run=NOW - HOUR, paused_at=NOW - HOUR)])))
+    paused = wrong(schedules.examine(snapshot(entries=[entry(next_run=NOW - HOUR, paused_at=NOW - HOUR)])))
     assert paused.keys() == {"paused recurring task"}
     assert (
         "'shop.report'"
-        in wrong(schedules.examine(scene(entries=[entry()], registered=[send])))["unknown tasks"].message
+        in wrong(schedules.examine(snapshot(entries=[entry()], registered=[send])))["unknown tasks"].message
     )
 
 
@@ -262,26 +263,26 @@ def test_a_recurring_task_that_is_late_paused_or_unknown_is_told():
     ],
 )
 def test_upkeep_that_living_workers_leave_undone_is_told(changes, words):
-    [finding] = upkeep.examine(scene(workers=[worker()], **changes))
+    [finding] = upkeep.examine(snapshot(workers=[worker()], **changes))
     assert (finding.severity, words in finding.message) == (Severity.ERROR, True)
     assert "the log of each worker says once why" in finding.remedy
-    assert upkeep.examine(scene(**changes)) == []
+    assert upkeep.examine(snapshot(**changes)) == []
 
 
 def test_upkeep_that_is_about_to_be_done_is_in_order():
     soon = NOW - timedelta(seconds=5)
-    there = scene(
+    there = snapshot(
         workers=[worker()], next_due=job(state=State.SCHEDULED, scheduled_at=soon), waiting=(job(expires_at=soon),)
     )
     assert wrong(upkeep.examine(there)) == {}
 
 
 def test_a_past_that_lies_in_the_future_is_told():
-    ahead = wrong(clock.examine(scene(newest=job(inserted_at=NOW + 3 * HOUR))))
+    ahead = wrong(clock.examine(snapshot(newest=job(inserted_at=NOW + 3 * HOUR))))
     assert "the newest job in the store is 3 h 0 min ahead" in ahead["clock"].message
-    assert wrong(clock.examine(scene(workers=[worker(beat_at=NOW + HOUR)]))).keys() == {"clock"}
-    assert wrong(clock.examine(scene(entries=[entry(last_run=NOW + HOUR)]))).keys() == {"clock"}
-    assert wrong(clock.examine(scene(workers=[worker(beat_at=NOW + timedelta(seconds=1))]))) == {}
+    assert wrong(clock.examine(snapshot(workers=[worker(beat_at=NOW + HOUR)]))).keys() == {"clock"}
+    assert wrong(clock.examine(snapshot(entries=[entry(last_run=NOW + HOUR)]))).keys() == {"clock"}
+    assert wrong(clock.examine(snapshot(workers=[worker(beat_at=NOW + timedelta(seconds=1))]))) == {}
 
 
 async def test_a_manager_finds_what_is_wrong_and_says_what_it_looks_at(manager, working, wait_until):

@@ -11,7 +11,7 @@ from deeper_tasks import BackgroundTaskManager, WorkerState, current_job
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import ConfigError, HookError
 from deeper_tasks.integrations.events import WorkerStarted, WorkerStopping
-from deeper_tasks.worker import hooks
+from deeper_tasks.worker.execution import hooks
 
 colour = contextvars.ContextVar("colour", default="none")
 

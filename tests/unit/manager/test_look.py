@@ -9,7 +9,7 @@ import pytest
 from deeper_tasks.domain.job import ErrorReport
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
-from deeper_tasks.testing.conformance.scene import new_node, new_token
+from deeper_tasks.testing.conformance.builders import new_node, new_token
 
 
 @pytest.fixture

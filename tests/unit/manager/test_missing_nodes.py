@@ -11,7 +11,7 @@ from deeper_tasks.backends.protocol import Retention
 from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import NodeLostError
-from deeper_tasks.testing.conformance.scene import NOW, join, put_running, rescue_all, settle, state_of
+from deeper_tasks.testing.conformance.builders import NOW, join, put_running, rescue_all, settle, state_of
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -9,7 +9,7 @@ from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.state import State
 from deeper_tasks.manager.overview import to_overview
 from deeper_tasks.manager.views import to_statistics
-from deeper_tasks.worker.host import describe_node
+from deeper_tasks.worker.liveness.host import describe_node
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LEASE = timedelta(seconds=20)

@@ -18,7 +18,7 @@ from deeper_tasks.integrations.events import (
     ScheduleResumed,
 )
 from deeper_tasks.tasks.options import EnqueueOptions
-from deeper_tasks.testing.conformance.scene import DAY, HOUR, new_job
+from deeper_tasks.testing.conformance.builders import DAY, HOUR, new_job
 
 
 @pytest.fixture

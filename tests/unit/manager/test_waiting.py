@@ -12,7 +12,7 @@ from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.waiting import WaitReason
 from deeper_tasks.manager.waiting import may_wait, waiting_for
-from deeper_tasks.testing.conformance.scene import new_node, new_token
+from deeper_tasks.testing.conformance.builders import new_node, new_token
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LEASE = timedelta(seconds=20)

@@ -10,7 +10,7 @@ import pytest
 from deeper_tasks.backends.postgres import Address, PostgresBackend
 from deeper_tasks.backends.postgres.connections import Connections
 from deeper_tasks.errors import BackendUnavailableError
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.builders import new_job
 
 
 @pytest.fixture

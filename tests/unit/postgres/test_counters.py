@@ -8,7 +8,7 @@ import pytest
 
 from deeper_tasks.backends.postgres import Address, PostgresBackend, counters
 from deeper_tasks.domain.state import State
-from deeper_tasks.testing.conformance.scene import NOW
+from deeper_tasks.testing.conformance.builders import NOW
 
 APPENDERS, FOLDERS = 4, 4
 JOBS, ROUNDS = 1_000, 150

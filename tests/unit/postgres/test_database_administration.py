@@ -12,7 +12,7 @@ from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.postgres import Address, PostgresBackend, schema
 from deeper_tasks.domain.finding import Severity
 from deeper_tasks.errors import BackendError
-from deeper_tasks.testing.conformance.scene import NOW, join, new_id, put, put_running, settle, take_all
+from deeper_tasks.testing.conformance.builders import NOW, join, new_id, put, put_running, settle, take_all
 from deeper_tasks.testing.conformance.schedules import HOURLY
 from servers.postgres import PostgresServer
 

@@ -23,7 +23,7 @@ from deeper_tasks.domain.schedule import Firing, Schedule
 from deeper_tasks.domain.settlement import End, Report, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
-from deeper_tasks.testing.conformance.scene import NOW, new_id, new_job
+from deeper_tasks.testing.conformance.builders import NOW, new_id, new_job
 from servers.waiting import wait_for
 
 NODE = Node(id="node", name="node", host="elsewhere", scope="", pid=1, pid_started="", queues={"default": 10})

@@ -10,7 +10,7 @@ from callers import KINDS
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.postgres import Address, PostgresBackend
 from deeper_tasks.domain.finding import Severity
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.builders import new_job
 from servers.postgres import PostgresServer
 
 FULL = psycopg.errors.ProgramLimitExceeded

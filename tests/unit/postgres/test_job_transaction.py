@@ -18,7 +18,7 @@ from deeper_tasks.backends.protocol import JobQuery
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendError, BackendUnavailableError, JobNotCompletedError, TransactionError
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     NOW,
     join,
     new_job,

@@ -28,7 +28,7 @@ from deeper_tasks.domain.job import JobOptions
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
 from deeper_tasks.errors import BackendError, BackendUnavailableError, DuplicateJobError, InvalidOptionError
-from deeper_tasks.testing.conformance.scene import MINUTE, join, new_job, put, settle, state_of, take_all
+from deeper_tasks.testing.conformance.builders import MINUTE, join, new_job, put, settle, state_of, take_all
 
 KEY = Unique(key="given:one")
 
@@ -835,7 +835,7 @@ KILLED = """
 import asyncio, os, signal, sys
 import psycopg
 from deeper_tasks.backends.postgres import Address, PostgresBackend
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.builders import new_job
 async def main():
     backend = PostgresBackend(Address(conninfo=sys.argv[1]))
     await backend.open()

@@ -14,7 +14,7 @@ from deeper_tasks.backends.protocol import Cursor, JobFilter, JobQuery, SortKey
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.state import DEAD_LETTER, TERMINAL, WAITING, State
 from deeper_tasks.errors import BackendUnavailableError
-from deeper_tasks.testing.conformance.scene import MINUTE, NOW, SECOND, put, put_many
+from deeper_tasks.testing.conformance.builders import MINUTE, NOW, SECOND, put, put_many
 
 COLUMNS = "id, state, task, queue, priority, inserted_at, scheduled_at, finished_at, options"
 COUNT = (
@@ -62,7 +62,7 @@ def some_jobs(dice, number=900):
     return rows
 
 
-def means(condition, row):
+def matches(condition, row):
     return (
         (condition.states is None or row["state"] in {CODES[state] for state in condition.states})
         and condition.queue in {None, row["queue"]}
@@ -74,7 +74,7 @@ def means(condition, row):
 
 
 def in_order(rows, query):
-    places = [(row[query.sort_by.value], row["id"]) for row in rows if means(query.filter, row)]
+    places = [(row[query.sort_by.value], row["id"]) for row in rows if matches(query.filter, row)]
     timed = sorted((place for place in places if place[0] is not None), reverse=query.is_descending)
     untimed = sorted((place for place in places if place[0] is None), reverse=query.is_descending)
     return timed + untimed

@@ -11,7 +11,7 @@ from deeper_tasks.backends.protocol import Retention
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     DAY,
     MINUTE,
     NOW,

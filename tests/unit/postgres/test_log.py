@@ -6,7 +6,7 @@ import pytest
 
 from deeper_tasks.backends.postgres import Address, PostgresBackend
 from deeper_tasks.backends.protocol import MAX_BATCH
-from deeper_tasks.testing.conformance.scene import join, put_many, settle, take_all
+from deeper_tasks.testing.conformance.builders import join, put_many, settle, take_all
 
 JOBS = 6_000
 MOST_BYTES = 1_200

@@ -7,7 +7,16 @@ import pytest
 from psycopg import sql
 
 from deeper_tasks.backends.postgres import Address, PostgresBackend
-from deeper_tasks.testing.conformance.scene import MINUTE, NOW, join, look, new_id, node_record, put_running, rescue_all
+from deeper_tasks.testing.conformance.builders import (
+    MINUTE,
+    NOW,
+    join,
+    look,
+    new_id,
+    node_record,
+    put_running,
+    rescue_all,
+)
 from deeper_tasks.testing.conformance.schedules import HOURLY
 
 TABLES = "SELECT relname FROM pg_class WHERE relnamespace = 'deeper'::regnamespace AND relkind = 'r'"

@@ -12,14 +12,14 @@ from msgspec.structs import replace
 from deeper_tasks.backends.postgres import (
     Address,
     PostgresBackend,
-    consume,
+    consuming,
     control,
     counters,
+    insert,
     job_transaction,
     listing,
-    look,
-    maintain,
-    produce,
+    maintenance,
+    reads,
     schedules,
     unique_keys,
 )
@@ -32,7 +32,7 @@ from deeper_tasks.domain.settlement import End, Report
 from deeper_tasks.domain.short_ids import cut
 from deeper_tasks.domain.state import DEAD_LETTER, WAITING, State
 from deeper_tasks.domain.unique import Unique
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     BOOM,
     HOUR,
     NOW,
@@ -45,7 +45,7 @@ from deeper_tasks.testing.conformance.scene import (
 )
 from deeper_tasks.testing.conformance.schedules import NO_OVERLAP
 
-MODULES = (consume, control, counters, listing, look, maintain, produce, schedules, unique_keys)
+MODULES = (consuming, control, counters, listing, reads, maintenance, insert, schedules, unique_keys)
 
 NODES, RUNNING_EACH = 4, 5_000
 
@@ -192,8 +192,8 @@ class Day:
             backend.claim(pattern, limit=10, slots=10, node=node, token=new_token(), after="default"),
         )
         assert self._answer.jobs
-        frontier = backend._pattern_frontiers[pattern]
-        frontier._searches.note(passed_by=1_000_000)
+        claim_floor = backend._pattern_frontiers[pattern]
+        claim_floor._searches.note(passed_by=1_000_000)
         yield (
             "claim by a pattern under an old snapshot",
             backend.claim(pattern, limit=10, slots=10, node=node, token=new_token(), after="default"),
@@ -216,7 +216,7 @@ class Day:
         search = {"ids": "{" + ",".join(job.id for job in jobs) + "}"}
         yield (
             "search for rows held elsewhere",
-            backend._database.run(lambda transaction: transaction.rows(consume.SELECT_HELD_ELSEWHERE, search)),
+            backend._database.run(lambda transaction: transaction.rows(consuming.SELECT_HELD_ELSEWHERE, search)),
         )
         yield "promote", backend.promote()
         yield "fold", backend.fold()
@@ -241,7 +241,7 @@ class Day:
     async def _stand_in_for(self, node):
         query = "DELETE FROM node WHERE id = %(node)s"
         await self._backend._database.run(lambda transaction: transaction.execute(query, {"node": node}))
-        return await self._backend._run(partial(maintain.replace_missing_nodes, now=None))
+        return await self._backend._run(partial(maintenance.replace_missing_nodes, now=None))
 
     async def _complete(self, job, progress):
         transaction = await self._backend.begin(is_async=True)

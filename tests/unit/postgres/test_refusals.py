@@ -16,7 +16,7 @@ from deeper_tasks.errors import (
     DuplicateJobError,
     SchemaError,
 )
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.builders import new_job
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from deeper_tasks.backends.postgres.listener import MISSED
 from deeper_tasks.backends.postgres.renewal import Renewal
 from deeper_tasks.backends.protocol import JobQuery
 from deeper_tasks.errors import BackendUnavailableError
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.builders import new_job
 
 _LISTENERS = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
 _END_OTHERS = (

@@ -14,7 +14,7 @@ from deeper_tasks.backends.postgres import Address, PostgresBackend, schema
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError
-from deeper_tasks.testing.conformance.scene import join, new_job, put_running, settle
+from deeper_tasks.testing.conformance.builders import join, new_job, put_running, settle
 from servers.installation import installations
 
 KNOWN = tuple(step.name for step in schema.known_migrations())

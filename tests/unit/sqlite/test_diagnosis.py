@@ -7,7 +7,7 @@ import pytest
 
 from deeper_tasks.backends.diagnosable import Diagnosable
 from deeper_tasks.backends.memory import MemoryBackend
-from deeper_tasks.backends.sqlite import SQLiteBackend, beside, diagnosis
+from deeper_tasks.backends.sqlite import SQLiteBackend, companion_files, diagnosis
 from deeper_tasks.backends.sqlite.database import Database
 from deeper_tasks.backends.sqlite.diagnosis import examine, has_reset_bug
 from deeper_tasks.backends.sqlite.mounts import Kind, Mount, find_mount
@@ -107,10 +107,10 @@ async def test_one_who_may_only_look_is_told_so_once_and_as_no_error(database, m
     def may(path, mode, **_):
         return not mode & os.W_OK
 
-    monkeypatch.setattr(beside.os, "access", may)
+    monkeypatch.setattr(companion_files.os, "access", may)
     # Its owner is meant to write, and could give itself the right.
     assert look(database)["file"].severity is Severity.ERROR
-    monkeypatch.setattr(beside.os, "geteuid", lambda: database.path.stat().st_uid + 1)
+    monkeypatch.setattr(companion_files.os, "geteuid", lambda: database.path.stat().st_uid + 1)
     found = examine(database, deep=False, is_stopped=lambda: False)
     [told] = [each for each in found if each.check in {"file", "folder"}]
     assert told.severity is Severity.WARNING
@@ -119,7 +119,7 @@ async def test_one_who_may_only_look_is_told_so_once_and_as_no_error(database, m
 
 
 async def test_what_the_system_refuses_is_a_fault(database, monkeypatch):
-    monkeypatch.setattr(beside.os, "access", lambda *_, **__: False)
+    monkeypatch.setattr(companion_files.os, "access", lambda *_, **__: False)
     found = look(database)
     assert "let its group in: chmod" in found["file"].remedy
     assert "let its group in: chmod g+rwx" in found["folder"].remedy

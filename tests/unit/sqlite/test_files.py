@@ -15,7 +15,7 @@ from deeper_tasks.backends.sqlite.database import Database, Synchronous
 from deeper_tasks.backends.sqlite.schema import known_migrations
 from deeper_tasks.errors import BackendUnavailableError, SchemaError
 from deeper_tasks.manager.stores import make_backend
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.builders import new_job
 
 NOBODY = 65534
 KNOWN = [step.name for step in known_migrations()]
@@ -25,7 +25,7 @@ import asyncio, os, sys
 from deeper_tasks.backends.protocol import JobQuery
 from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.errors import DeeperTasksError
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.builders import new_job
 if os.getuid() == 0:
     os.setgroups([])
     os.setgid({NOBODY})
@@ -209,7 +209,7 @@ def test_several_processes_may_open_a_fresh_file_at_once(path, program, query):
     code = """
 import asyncio, sys
 from deeper_tasks.backends.sqlite import SQLiteBackend
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.builders import new_job
 async def main():
     backend = SQLiteBackend(sys.argv[1], timeout=20)
     sys.stdin.readline()
@@ -232,7 +232,7 @@ FORK = """
 import asyncio, os, sys, warnings
 from deeper_tasks.backends.protocol import JobQuery
 from deeper_tasks.backends.sqlite import SQLiteBackend
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.builders import new_job
 backend = SQLiteBackend(sys.argv[1], timeout=10)
 async def start():
     await backend.open()
@@ -349,7 +349,7 @@ async def test_who_lets_go_of_a_file_that_was_replaced_leaves_the_log_of_the_new
         """
 import asyncio, sys
 from deeper_tasks.backends.sqlite import SQLiteBackend
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.builders import new_job
 
 async def main():
     backend = SQLiteBackend(sys.argv[1])

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from deeper_tasks.backends.sqlite.guard import GuardedConnection
+from deeper_tasks.backends.sqlite.connection_guard import GuardedConnection
 from deeper_tasks.errors import TransactionError
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"

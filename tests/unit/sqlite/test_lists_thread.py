@@ -7,7 +7,7 @@ import pytest
 
 from deeper_tasks.backends.protocol import JobQuery
 from deeper_tasks.backends.sqlite import listing
-from deeper_tasks.testing.conformance.scene import put
+from deeper_tasks.testing.conformance.builders import put
 
 ENDLESS = "WITH RECURSIVE number(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM number) SELECT count(*) FROM number"
 

@@ -8,7 +8,7 @@ from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, Retention
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.unique import Unique
 from deeper_tasks.errors import BackendError
-from deeper_tasks.testing.conformance.scene import DAY, MINUTE, NOW, join, new_job, put_many, settle, take_all
+from deeper_tasks.testing.conformance.builders import DAY, MINUTE, NOW, join, new_job, put_many, settle, take_all
 
 SOON = timedelta(seconds=10)
 KEEP = Retention(completed=None, failed=None)

@@ -7,35 +7,35 @@ import pytest
 
 from deeper_tasks.backends.sqlite import (
     claiming,
-    consume,
+    consuming,
     control,
     counters,
     ends,
-    lines,
+    index_ranges,
+    index_scan,
+    insert,
     listing,
-    look,
-    maintain,
-    places,
-    produce,
+    maintenance,
+    reads,
     schedules,
     schema,
     unique_keys,
 )
 
 MODULES = (
-    produce,
+    insert,
     claiming,
-    consume,
-    maintain,
+    consuming,
+    maintenance,
     ends,
     unique_keys,
     counters,
     schedules,
     control,
-    lines,
+    index_ranges,
     listing,
-    places,
-    look,
+    index_scan,
+    reads,
 )
 
 BY_ID = "deeper_job USING INDEX sqlite_autoindex_deeper_job_1 (id=?)"
@@ -50,8 +50,8 @@ BY_CLAIM = "deeper_job USING INDEX deeper_job_running (node=? AND token=?)"
 
 # What each statement that reads jobs finds them by.
 BY_INDEX = {
-    "produce.SELECT_KNOWN": f"SEARCH {BY_ID_AS_JOB}",
-    "consume.DEREGISTER": f"SEARCH {BY_NODE}",
+    "insert.SELECT_KNOWN": f"SEARCH {BY_ID_AS_JOB}",
+    "consuming.DEREGISTER": f"SEARCH {BY_NODE}",
     "claiming.SELECT_CLAIMANT": f"SEARCH {BY_CLAIM}",
     "claiming.SELECT_CLAIMABLE": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
     "claiming.SELECT_CLAIMABLE_ROWS": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
@@ -62,21 +62,21 @@ BY_INDEX = {
     "claiming.CLAIM": f"SEARCH {BY_ROWID}",
     "claiming.SELECT_CLAIMED": f"SEARCH {BY_CLAIM}",
     "claiming.SELECT_CLAIMED_ROWS": f"SEARCH {BY_CLAIM}",
-    "consume.SELECT_SETTLED": f"SEARCH {BY_ID_AS_JOB}",
-    "consume.COMPLETE": f"SEARCH {BY_ROWID}",
-    "consume.COMPLETE_WITHOUT_RESULT": f"SEARCH {BY_ROWID}",
-    "consume.REPORT": f"SEARCH {BY_ID}",
-    "consume.SELECT_HELD": f"SEARCH {BY_NODE}",
-    "maintain.SELECT_DUE": "SEARCH deeper_job USING INDEX deeper_job_due (scheduled_at<?)",
-    "maintain.PROMOTE": f"SEARCH {BY_ROWID}",
-    "maintain.SELECT_NEXT_DUE": "SCAN deeper_job USING INDEX deeper_job_due",
-    "maintain.SELECT_ABANDONED": f"SEARCH {BY_NODE}",
-    "maintain.SELECT_EXPIRED": "SEARCH deeper_job USING INDEX deeper_job_expiring (expires_at>? AND expires_at<?)",
-    "maintain.SELECT_OLD": "SEARCH deeper_job USING INDEX deeper_job_ended (queue=? AND state=? AND finished_at<?)",
-    "maintain.DELETE_SILENT_NODES": f"SEARCH {BY_NODE}",
-    "maintain.SELECT_MISSING_NODES": "SEARCH deeper_job USING INDEX deeper_job_running (node>?)",
-    "maintain.GIVE_JOBS": f"SEARCH {BY_NODE}",
-    "maintain.DELETE_JOBS": f"SEARCH {BY_ROWID}",
+    "consuming.SELECT_SETTLED": f"SEARCH {BY_ID_AS_JOB}",
+    "consuming.COMPLETE": f"SEARCH {BY_ROWID}",
+    "consuming.COMPLETE_WITHOUT_RESULT": f"SEARCH {BY_ROWID}",
+    "consuming.REPORT": f"SEARCH {BY_ID}",
+    "consuming.SELECT_HELD": f"SEARCH {BY_NODE}",
+    "maintenance.SELECT_DUE": "SEARCH deeper_job USING INDEX deeper_job_due (scheduled_at<?)",
+    "maintenance.PROMOTE": f"SEARCH {BY_ROWID}",
+    "maintenance.SELECT_NEXT_DUE": "SCAN deeper_job USING INDEX deeper_job_due",
+    "maintenance.SELECT_ABANDONED": f"SEARCH {BY_NODE}",
+    "maintenance.SELECT_EXPIRED": "SEARCH deeper_job USING INDEX deeper_job_expiring (expires_at>? AND expires_at<?)",
+    "maintenance.SELECT_OLD": "SEARCH deeper_job USING INDEX deeper_job_ended (queue=? AND state=? AND finished_at<?)",
+    "maintenance.DELETE_SILENT_NODES": f"SEARCH {BY_NODE}",
+    "maintenance.SELECT_MISSING_NODES": "SEARCH deeper_job USING INDEX deeper_job_running (node>?)",
+    "maintenance.GIVE_JOBS": f"SEARCH {BY_NODE}",
+    "maintenance.DELETE_JOBS": f"SEARCH {BY_ROWID}",
     "ends.WRITE": f"SEARCH {BY_ROWID}",
     "schedules.SELECT_KNOWN_JOBS": f"SEARCH {BY_ID_COVERED}",
     "schedules.SELECT_UNDER_WAY": f"SEARCH {BY_ID}",
@@ -89,32 +89,32 @@ BY_INDEX = {
     "control.DROP_KEY": f"SEARCH {BY_ROWID}",
     "control.SELECT_WAITING": f"SEARCH {BY_ID}",
     "control.RESCHEDULE": f"SEARCH {BY_ROWID}",
-    "look.GET": f"SEARCH {BY_ID}",
-    "look.FIND_IDS": f"SEARCH {BY_ID_COVERED.replace('id=?', 'id>? AND id<?')}",
-    "look.SELECT_HELD": "SCAN deeper_job USING INDEX deeper_job_running",
-    "look.WALK": "SEARCH deeper_job USING INDEX sqlite_autoindex_deeper_job_1 (id>?)",
-    "lines.SELECT_QUEUES": "SEARCH deeper_job USING COVERING INDEX deeper_job_inserted (queue>?)",
-    "lines.RECOUNT": "SEARCH deeper_job USING INDEX deeper_job_inserted (queue=?)",
-    "places.SELECT_PLACES": f"SEARCH {BY_END}",
-    "places.SELECT_PLACES_WALKING": f"SEARCH {BY_END}",
-    "places.SELECT_IS_LONGER": f"SEARCH {BY_END.replace('USING', 'USING COVERING')}",
-    "places.SELECT_NAMED": f"SEARCH {BY_ID}",
+    "reads.GET": f"SEARCH {BY_ID}",
+    "reads.FIND_IDS": f"SEARCH {BY_ID_COVERED.replace('id=?', 'id>? AND id<?')}",
+    "reads.SELECT_HELD": "SCAN deeper_job USING INDEX deeper_job_running",
+    "reads.WALK": "SEARCH deeper_job USING INDEX sqlite_autoindex_deeper_job_1 (id>?)",
+    "index_ranges.SELECT_QUEUES": "SEARCH deeper_job USING COVERING INDEX deeper_job_inserted (queue>?)",
+    "index_ranges.RECOUNT": "SEARCH deeper_job USING INDEX deeper_job_inserted (queue=?)",
+    "index_scan.SELECT_PLACES": f"SEARCH {BY_END}",
+    "index_scan.SELECT_PLACES_WALKING": f"SEARCH {BY_END}",
+    "index_scan.SELECT_IS_LONGER": f"SEARCH {BY_END.replace('USING', 'USING COVERING')}",
+    "index_scan.SELECT_NAMED": f"SEARCH {BY_ID}",
     "listing.SELECT_JOBS": f"SEARCH {BY_ROWID}",
     "listing.COUNT": f"SEARCH {BY_STATE}",
     "listing.COUNT_NAMED": f"SEARCH {BY_ID}",
 }
 # What the other statements find theirs by; None: they only insert.
 OF_OTHER_TABLES = {
-    "consume.REGISTER": None,
-    "consume.TELL_TASKS": None,
-    "consume.TELL_NO_TASKS": "SEARCH deeper_node_tasks USING PRIMARY KEY (node=?)",
-    "consume.BEAT": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
-    "consume.SELECT_PAUSED": "SCAN deeper_queue",
-    "maintain.MARK_LOST": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
-    "maintain.STAND_IN_FOR_NODE": None,
-    "maintain.DELETE_NODE": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
-    "maintain.DELETE_OLD_COUNTS": "SEARCH deeper_counter USING PRIMARY KEY (bucket<?)",
-    "maintain.DELETE_COUNTS": "SEARCH deeper_counter USING PRIMARY KEY (bucket=? AND queue=?)",
+    "consuming.REGISTER": None,
+    "consuming.TELL_TASKS": None,
+    "consuming.TELL_NO_TASKS": "SEARCH deeper_node_tasks USING PRIMARY KEY (node=?)",
+    "consuming.BEAT": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
+    "consuming.SELECT_PAUSED": "SCAN deeper_queue",
+    "maintenance.MARK_LOST": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
+    "maintenance.STAND_IN_FOR_NODE": None,
+    "maintenance.DELETE_NODE": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
+    "maintenance.DELETE_OLD_COUNTS": "SEARCH deeper_counter USING PRIMARY KEY (bucket<?)",
+    "maintenance.DELETE_COUNTS": "SEARCH deeper_counter USING PRIMARY KEY (bucket=? AND queue=?)",
     "unique_keys.TAKE": None,
     "unique_keys.SELECT_HOLDER": "SEARCH deeper_unique_key USING PRIMARY KEY (key=?)",
     "unique_keys.RELEASE": "SEARCH deeper_unique_key USING PRIMARY KEY (key=?)",
@@ -135,11 +135,11 @@ OF_OTHER_TABLES = {
     "schedules.DROP_RUNS": f"SEARCH {BY_NEWEST})",
     "control.TAKE_KEY_AGAIN": None,
     "control.PUT_QUEUE": None,
-    "lines.SELECT_COUNTS": "SEARCH deeper_counter USING PRIMARY KEY (bucket=?)",
-    "look.SELECT_COUNTERS": "SEARCH deeper_counter USING PRIMARY KEY (bucket>? AND bucket<?)",
-    "look.SELECT_QUEUES": "SCAN deeper_queue",
-    "look.SELECT_NODES": "SCAN deeper_node",
-    "look.SELECT_KNOWING": "SCAN deeper_node_tasks",
+    "index_ranges.SELECT_COUNTS": "SEARCH deeper_counter USING PRIMARY KEY (bucket=?)",
+    "reads.SELECT_COUNTERS": "SEARCH deeper_counter USING PRIMARY KEY (bucket>? AND bucket<?)",
+    "reads.SELECT_QUEUES": "SCAN deeper_queue",
+    "reads.SELECT_NODES": "SCAN deeper_node",
+    "reads.SELECT_KNOWING": "SCAN deeper_node_tasks",
 }
 EXPECTED = BY_INDEX | OF_OTHER_TABLES
 
@@ -152,14 +152,14 @@ MAY_SORT = {
     "claiming.SELECT_CLAIMED_ROWS",
     "claiming.SELECT_CHOSEN",
     "claiming.SELECT_CHOSEN_ROWS",
-    "consume.REPORT",
+    "consuming.REPORT",
     "schedules.ADD_RUNS",
-    "lines.RECOUNT",
-    "look.SELECT_COUNTERS",
-    "look.SELECT_HELD",
+    "index_ranges.RECOUNT",
+    "reads.SELECT_COUNTERS",
+    "reads.SELECT_HELD",
 }
 # The first of a partial index that holds only what waits; and one that holds only what the workers do.
-MAY_WALK_THE_INDEX = {"maintain.SELECT_NEXT_DUE", "look.SELECT_HELD"}
+MAY_WALK_THE_INDEX = {"maintenance.SELECT_NEXT_DUE", "reads.SELECT_HELD"}
 
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value
@@ -217,7 +217,7 @@ def test_every_statement_has_an_expected_plan():
     assert STATEMENTS.keys() == EXPECTED.keys(), "add the new statement to BY_INDEX or OF_OTHER_TABLES"
 
 
-ENDED = next(iter(lines.lines_of({("default", 6): 1}, {6}, queue=None)))
+ENDED = next(iter(index_ranges.lines_of({("default", 6): 1}, {6}, queue=None)))
 # What a template is filled with where it stands alone: the ended jobs of a queue, in the order of their index.
 PARTS = {
     "{index}": ENDED.index,
@@ -247,12 +247,12 @@ def test_a_statement_uses_its_index(database, name):
 
 
 def test_an_insert_reads_no_jobs(database):
-    statement = produce.insert_statement(2)
+    statement = insert.insert_statement(2)
     assert "SCAN deeper_job" not in plan_of(database, statement)
-    assert "SCAN deeper_job" not in plan_of(database, produce.insert_statement(500))
+    assert "SCAN deeper_job" not in plan_of(database, insert.insert_statement(500))
 
 
-@pytest.mark.parametrize("statement", [name for name in STATEMENTS if name.startswith(("consume.", "maintain."))])
+@pytest.mark.parametrize("statement", [name for name in STATEMENTS if name.startswith(("consuming.", "maintenance."))])
 def test_a_statement_on_the_hot_path_touches_no_other_index_of_jobs(database, statement):
     text = STATEMENTS[statement]
     used = {match for step in plan_of(database, text) for match in re.findall(r"deeper_job_\w+", step)}
@@ -261,4 +261,4 @@ def test_a_statement_on_the_hot_path_touches_no_other_index_of_jobs(database, st
 
 
 def test_the_sizes_of_lists_by_state_and_queue_are_read_from_the_counters():
-    assert "deeper_job" not in look.SELECT_COUNTERS + lines.SELECT_COUNTS
+    assert "deeper_job" not in reads.SELECT_COUNTERS + index_ranges.SELECT_COUNTS

@@ -9,7 +9,7 @@ from deeper_tasks.backends.sqlite import SQLiteBackend, schema
 from deeper_tasks.domain.cron import parse_recurrence
 from deeper_tasks.domain.schedule import Schedule, plan_firing
 from deeper_tasks.errors import SchemaError
-from deeper_tasks.testing.conformance.scene import DAY, NOW, new_job
+from deeper_tasks.testing.conformance.builders import DAY, NOW, new_job
 
 KNOWN = tuple(step.name for step in schema.known_migrations())
 LATER = Migration(name="9998_later", sql="CREATE TABLE deeper_later (a TEXT);\nCREATE INDEX i ON deeper_later (a);")

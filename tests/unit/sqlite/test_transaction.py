@@ -19,7 +19,7 @@ from deeper_tasks.errors import (
     InvalidOptionError,
     SchemaError,
 )
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.builders import new_job
 
 KEY = Unique(key="given:one")
 
@@ -369,7 +369,7 @@ async def test_a_store_of_another_version_is_refused_though_a_look_came_first(ba
 KILLED = """
 import asyncio, os, signal, sqlite3, sys
 from deeper_tasks.backends.sqlite import SQLiteBackend
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.builders import new_job
 async def main():
     backend = SQLiteBackend(sys.argv[1])
     await backend.open()

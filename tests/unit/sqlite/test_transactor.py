@@ -13,7 +13,7 @@ import pytest
 from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.backends.sqlite.database import Synchronous
 from deeper_tasks.errors import BackendUnavailableError, TransactionError
-from deeper_tasks.testing.conformance.scene import join, put, put_running, settlement, state_of
+from deeper_tasks.testing.conformance.builders import join, put, put_running, settlement, state_of
 from interruptions import interrupt
 
 HOLD = """

@@ -10,7 +10,7 @@ from deeper_tasks.backends.protocol import JobFilter, JobQuery
 from deeper_tasks.backends.sqlite.database import Database, Synchronous
 from deeper_tasks.backends.sqlite.threads import Reader, Writer
 from deeper_tasks.errors import BackendError, BackendUnavailableError, DuplicateJobError
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.builders import new_job
 from interruptions import interrupt
 
 INSERT = "INSERT INTO word (text) VALUES (?)"

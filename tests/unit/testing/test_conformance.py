@@ -5,7 +5,7 @@ import pytest
 from deeper_tasks.backends.memory import MemoryBackend
 from deeper_tasks.backends.protocol import Capabilities
 from deeper_tasks.testing import BackendConformance, SharedConformance
-from deeper_tasks.testing.conformance import wake
+from deeper_tasks.testing.conformance import hints
 
 
 class Mute(MemoryBackend):
@@ -35,13 +35,13 @@ class SuiteOfASharedStore(SharedConformance, BackendConformance):
 
 @pytest.mark.parametrize("store", [Mute, Deaf])
 async def test_a_store_that_claims_hints_and_gives_none_fails_after_a_while(store, monkeypatch):
-    monkeypatch.setattr(wake, "PATIENCE", 0.1)
+    monkeypatch.setattr(hints, "PATIENCE", 0.1)
     with pytest.raises((AssertionError, pytest.fail.Exception), match="heard"):
         await BackendConformance().test_a_listener_hears_a_hint(store())
 
 
 async def test_a_store_that_says_it_has_no_hints_must_not_keep_its_listeners_waiting(monkeypatch):
-    monkeypatch.setattr(wake, "PATIENCE", 0.1)
+    monkeypatch.setattr(hints, "PATIENCE", 0.1)
     with_hints, without = MemoryBackend(), MemoryBackend()
     without.capabilities = Capabilities(is_durable=False, is_shared=False, has_hints=False)
     suite = BackendConformance()

@@ -15,7 +15,7 @@ from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import StoreRecovered, StoreUnavailable
 from deeper_tasks.testing import BackendConformance, FaultyBackend
-from deeper_tasks.testing.conformance.scene import new_job, new_node, put
+from deeper_tasks.testing.conformance.builders import new_job, new_node, put
 
 HINT = Notification(topic=Topic.JOBS, subject="default")
 

@@ -13,15 +13,15 @@ from deeper_tasks.domain.job import JobOptions
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.tasks import ExecutorKind, TaskRegistry, make_task
 from deeper_tasks.testing import FaultyBackend
-from deeper_tasks.testing.conformance.scene import new_job, new_node, new_token
-from deeper_tasks.worker.attempt import Attempt
-from deeper_tasks.worker.call import CallSettings
-from deeper_tasks.worker.deadlines import Deadlines
-from deeper_tasks.worker.executors.coroutine import CoroutineExecutor
-from deeper_tasks.worker.executors.process import ProcessExecutor
-from deeper_tasks.worker.executors.thread import ThreadExecutor
-from deeper_tasks.worker.reporter import Reporter
-from deeper_tasks.worker.runner import Runner
+from deeper_tasks.testing.conformance.builders import new_job, new_node, new_token
+from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.execution.call import CallSettings
+from deeper_tasks.worker.execution.deadlines import Deadlines
+from deeper_tasks.worker.execution.executors.coroutine import CoroutineExecutor
+from deeper_tasks.worker.execution.executors.process import ProcessExecutor
+from deeper_tasks.worker.execution.executors.thread import ThreadExecutor
+from deeper_tasks.worker.execution.reporter import Reporter
+from deeper_tasks.worker.execution.runner import Runner
 from deeper_tasks.worker.settings import WorkerSettings
 
 

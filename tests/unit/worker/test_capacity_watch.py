@@ -10,8 +10,8 @@ import pytest
 from deeper_tasks.backends.protocol import Counts, NodeRecord, QueueCounts
 from deeper_tasks.domain.state import State
 from deeper_tasks.integrations.events import EventBus, QueueNearCapacity
-from deeper_tasks.worker.capacity_watch import CapacityWatch
-from deeper_tasks.worker.host import describe_node
+from deeper_tasks.worker.liveness.host import describe_node
+from deeper_tasks.worker.maintenance.capacity_watch import CapacityWatch
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=20)

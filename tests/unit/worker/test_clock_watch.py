@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from deeper_tasks.worker.clock_watch import PATIENCE, TOLERANCE, ClockWatch
+from deeper_tasks.worker.maintenance.clock_watch import PATIENCE, TOLERANCE, ClockWatch
 
 NOW = datetime(2031, 5, 14, tzinfo=UTC)
 YEAR = timedelta(days=365)

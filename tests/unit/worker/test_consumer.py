@@ -15,13 +15,13 @@ from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendUnavailableError, NodeLostError
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.tasks import CurrentJob
-from deeper_tasks.testing.conformance.scene import NOW, join, put_many, rescue_all, take
-from deeper_tasks.worker.base_context import BaseContext
-from deeper_tasks.worker.consumer import Consumer
-from deeper_tasks.worker.membership import Membership
+from deeper_tasks.testing.conformance.builders import NOW, join, put_many, rescue_all, take
+from deeper_tasks.worker.claiming.consumer import Consumer
+from deeper_tasks.worker.execution.base_context import BaseContext
+from deeper_tasks.worker.execution.solitude import Solitude
+from deeper_tasks.worker.liveness.membership import Membership
 from deeper_tasks.worker.settings import WorkerSettings
-from deeper_tasks.worker.settler import MOST_UNSETTLED, Settler
-from deeper_tasks.worker.solitude import Solitude
+from deeper_tasks.worker.settling.settler import MOST_UNSETTLED, Settler
 
 POLL = timedelta(seconds=1)
 AT_ONCE = timedelta(0)

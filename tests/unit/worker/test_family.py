@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from deeper_tasks.worker.executors.family import children_of, has_ended, is_told, memory_above
+from deeper_tasks.worker.execution.executors.family import children_of, has_ended, is_told, memory_above
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from deeper_tasks.worker.executors.frames import Kill, encode, receive
+from deeper_tasks.worker.execution.executors.frames import Kill, encode, receive
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import JobFilter
 from deeper_tasks.integrations.events import EventBus
-from deeper_tasks.testing.conformance.scene import node_record, put, rescue_all
-from deeper_tasks.worker import heartbeat, pulse
-from deeper_tasks.worker.heartbeat import Heartbeat
-from deeper_tasks.worker.membership import Membership
+from deeper_tasks.testing.conformance.builders import node_record, put, rescue_all
+from deeper_tasks.worker.liveness import heartbeat, loop_lag
+from deeper_tasks.worker.liveness.heartbeat import Heartbeat
+from deeper_tasks.worker.liveness.membership import Membership
 from deeper_tasks.worker.settings import WorkerSettings
 from interruptions import interrupt
 
@@ -213,7 +213,7 @@ async def test_an_exception_in_its_thread_while_a_beat_is_under_way_ends_neither
     make_beating, flaky, wait_until, monkeypatch
 ):
     monkeypatch.setattr(heartbeat, "_AFTER_A_FAULT", 0)
-    monkeypatch.setattr(pulse, "_INTERVAL", 0.01)
+    monkeypatch.setattr(loop_lag, "_INTERVAL", 0.01)
     under_way, may_end, beat = threading.Event(), threading.Event(), flaky.backend.beat
 
     async def slowly(*args, **kwargs):

@@ -15,7 +15,7 @@ from deeper_tasks import current_job
 from deeper_tasks.domain.state import State
 from deeper_tasks.integrations.events import EventBus, JobCompleted, JobDiscarded, LoopStalled
 from deeper_tasks.tasks import TaskRegistry, make_task
-from deeper_tasks.testing.conformance.scene import new_job
+from deeper_tasks.testing.conformance.builders import new_job
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.worker import Worker
 

@@ -11,9 +11,9 @@ from io import StringIO
 import pytest
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli.worker_logs import start_logging
+from deeper_tasks.cli.process.worker_logs import start_logging
 from deeper_tasks.domain.redactor import Redactor
-from deeper_tasks.worker.job_records import JobRecords
+from deeper_tasks.worker.execution.job_log_records import JobRecords
 
 log = logging.getLogger("shop.orders")
 

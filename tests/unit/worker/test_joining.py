@@ -8,7 +8,7 @@ from deeper_tasks.backends.availability import Availability
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.worker.clock import SystemClock
-from deeper_tasks.worker.joining import Joining
+from deeper_tasks.worker.liveness.joining import Joining
 
 
 class Refusing:

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from deeper_tasks.worker.attempt import Attempt
-from deeper_tasks.worker.last_resort import LastResort
+from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.liveness.last_resort import LastResort
 from deeper_tasks.worker.settings import WorkerSettings
 
 

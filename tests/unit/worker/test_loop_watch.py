@@ -9,12 +9,12 @@ import pytest
 
 from deeper_tasks.integrations.events import EventBus, LoopRecovered, LoopStalled
 from deeper_tasks.tasks import CurrentJob, enter_job, onlookers_view
-from deeper_tasks.testing.conformance.scene import new_job
-from deeper_tasks.worker import last_resort, loop_watch
-from deeper_tasks.worker.attempt import Attempt
+from deeper_tasks.testing.conformance.builders import new_job
 from deeper_tasks.worker.clock import SystemClock
-from deeper_tasks.worker.last_resort import LastResort
-from deeper_tasks.worker.loop_watch import LoopWatch, StallTimer
+from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.liveness import last_resort, loop_watch
+from deeper_tasks.worker.liveness.last_resort import LastResort
+from deeper_tasks.worker.liveness.loop_watch import LoopWatch, StallTimer
 from deeper_tasks.worker.settings import WorkerSettings
 
 PATIENCE = 30

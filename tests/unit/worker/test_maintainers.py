@@ -26,7 +26,7 @@ from deeper_tasks.integrations.events import (
     QueueNearCapacity,
 )
 from deeper_tasks.integrations.logs import LogSubscriber
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     DAY,
     HOUR,
     SECOND,
@@ -42,11 +42,11 @@ from deeper_tasks.testing.conformance.scene import (
     state_of,
     take,
 )
-from deeper_tasks.worker import process_scope
-from deeper_tasks.worker.clock_watch import TOLERANCE
-from deeper_tasks.worker.host import describe_node, is_known_dead
-from deeper_tasks.worker.maintainers import Expirer, Promoter, Pruner, Rescuer
-from deeper_tasks.worker.membership import Membership
+from deeper_tasks.worker.liveness import process_scope
+from deeper_tasks.worker.liveness.host import describe_node, is_known_dead
+from deeper_tasks.worker.liveness.membership import Membership
+from deeper_tasks.worker.maintenance.clock_watch import TOLERANCE
+from deeper_tasks.worker.maintenance.maintainers import Expirer, Promoter, Pruner, Rescuer
 from deeper_tasks.worker.settings import WorkerSettings
 
 POLL = timedelta(seconds=1)

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from deeper_tasks.worker.host import since_boot
-from deeper_tasks.worker.membership import Membership
+from deeper_tasks.worker.liveness.host import since_boot
+from deeper_tasks.worker.liveness.membership import Membership
 from deeper_tasks.worker.settings import WorkerSettings
 
 LEASE = 20.0

@@ -16,12 +16,12 @@ from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.integrations.events import JobStarted
 from deeper_tasks.worker.clock import SystemClock
-from deeper_tasks.worker.executors import nursery, preparation, process
-from deeper_tasks.worker.executors.nursery import Nursery
-from deeper_tasks.worker.executors.process import ProcessExecutor
+from deeper_tasks.worker.execution.executors import nursery, preparation, process
+from deeper_tasks.worker.execution.executors.nursery import Nursery
+from deeper_tasks.worker.execution.executors.process import ProcessExecutor
+from deeper_tasks.worker.execution.quarantine import Quarantine
+from deeper_tasks.worker.execution.solitude import Solitude
 from deeper_tasks.worker.home import Home, NoHomeError
-from deeper_tasks.worker.quarantine import Quarantine
-from deeper_tasks.worker.solitude import Solitude
 
 APPLICATION = """
     import asyncio, logging, os, signal, subprocess, sys, threading, time

@@ -11,7 +11,7 @@ HEAD = """
     import asyncio, json, multiprocessing, os, signal, subprocess, sys, threading, time
     from concurrent.futures import ThreadPoolExecutor
     from deeper_tasks import BackgroundTaskManager
-    from deeper_tasks.worker.own_signals import handle_alone
+    from deeper_tasks.worker.process.own_signals import handle_alone
 
     context = multiprocessing.get_context("fork")
 

@@ -20,7 +20,7 @@ from deeper_tasks.domain.stop import Stop
 from deeper_tasks.integrations.events import ArgumentsUnfit, JobStarted
 from deeper_tasks.tasks import ExecutorKind, TaskRegistry
 from deeper_tasks.worker.clock import SystemClock
-from deeper_tasks.worker.executors import preparation, process
+from deeper_tasks.worker.execution.executors import preparation, process
 
 TASKS = """
     import asyncio, contextvars, ctypes, decimal, functools, math, os, re, resource, signal, subprocess, sys, threading

@@ -9,7 +9,7 @@ import pytest
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.errors import JobNotCompletedError
 from deeper_tasks.integrations.events import JobRetried, JobStarted
-from deeper_tasks.worker.executors import preparation
+from deeper_tasks.worker.execution.executors import preparation
 
 APPLICATION = """
     import asyncio, contextvars, os, time

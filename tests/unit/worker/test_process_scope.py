@@ -7,18 +7,21 @@ import sys
 
 import pytest
 
-from deeper_tasks.worker.process_scope import has_certainly_ended, scope_of_this_process, start_time
+from deeper_tasks.worker.liveness.process_scope import has_certainly_ended, scope_of_this_process, start_time
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which process is which")
 
 HIDDEN = "mount -t proc -o hidepid={level} proc /proc"
 LOOK_AT_INIT = """
 import os
-from deeper_tasks.worker.process_scope import has_certainly_ended, scope_of_this_process
+from deeper_tasks.worker.liveness.process_scope import has_certainly_ended, scope_of_this_process
 os.setgroups([]); os.setresgid(64001, 64001, 64001); os.setresuid(64001, 64001, 64001)
 print([has_certainly_ended(1, "1"), has_certainly_ended(2**22 + 1, "1"), has_certainly_ended(os.getpid(), "1")])
 """
-TELL_SCOPE = "from deeper_tasks.worker.process_scope import scope_of_this_process; print(scope_of_this_process())"
+TELL_SCOPE = """
+from deeper_tasks.worker.liveness.process_scope import scope_of_this_process
+print(scope_of_this_process())
+"""
 
 
 def run_apart(code, *options, script=""):

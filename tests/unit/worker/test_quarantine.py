@@ -12,9 +12,9 @@ from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.integrations.events import ArgumentsUnfit, JobQuarantined, JobStarted
-from deeper_tasks.testing.conformance.scene import new_node, rescue_all
-from deeper_tasks.worker.quarantine import NoChildError, Quarantine
-from deeper_tasks.worker.solitude import Solitude
+from deeper_tasks.testing.conformance.builders import new_node, rescue_all
+from deeper_tasks.worker.execution.quarantine import NoChildError, Quarantine
+from deeper_tasks.worker.execution.solitude import Solitude
 
 
 class Nursery:

@@ -7,8 +7,8 @@ import pytest
 
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, Progress
 from deeper_tasks.errors import BackendError
-from deeper_tasks.testing.conformance.scene import join, look, put_running, rescue_all
-from deeper_tasks.worker.reporter import Reporter
+from deeper_tasks.testing.conformance.builders import join, look, put_running, rescue_all
+from deeper_tasks.worker.execution.reporter import Reporter
 
 
 class Desk:

@@ -26,9 +26,9 @@ from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import InvalidArgumentsError
 from deeper_tasks.integrations.events import ArgumentsUnfit, JobStarted, TaskUnknown
 from deeper_tasks.tasks.context import note_exit
-from deeper_tasks.testing.conformance.scene import SECOND
-from deeper_tasks.worker.attempt import Attempt
-from deeper_tasks.worker.redaction import Redaction
+from deeper_tasks.testing.conformance.builders import SECOND
+from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.execution.redaction import Redaction
 
 HALF_A_CHARACTER = "before \ud800 after"
 
@@ -215,7 +215,7 @@ async def test_whatever_is_raised_while_a_result_is_encoded_the_job_has_complete
         raise error
 
     encoder = msgspec.json.Encoder(enc_hook=fail)
-    monkeypatch.setattr("deeper_tasks.worker.call._encoder", encoder)
+    monkeypatch.setattr("deeper_tasks.worker.execution.call._encoder", encoder)
     settlement = await bench.run(bench.task(returner(object())[kind]))
     assert settlement.end is End.COMPLETE
     assert settlement.result_omitted.startswith("the result is not JSON: ")

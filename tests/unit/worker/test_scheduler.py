@@ -17,8 +17,8 @@ from deeper_tasks.domain.unique import Unique
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import EventBus, ScheduleFired, ScheduleRepaired
 from deeper_tasks.tasks import TaskRegistry, make_task
-from deeper_tasks.testing.conformance.scene import DAY, HOUR, MINUTE, every_job, new_job
-from deeper_tasks.worker.scheduler import Scheduler
+from deeper_tasks.testing.conformance.builders import DAY, HOUR, MINUTE, every_job, new_job
+from deeper_tasks.worker.maintenance.scheduler import Scheduler
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.worker import Worker
 

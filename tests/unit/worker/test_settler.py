@@ -11,8 +11,8 @@ from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import EventBus, StoreRecovered, StoreUnavailable
-from deeper_tasks.testing.conformance.scene import join, new_token, only, put_many, take
-from deeper_tasks.worker.settler import MOST_TOGETHER, Settler
+from deeper_tasks.testing.conformance.builders import join, new_token, only, put_many, take
+from deeper_tasks.worker.settling.settler import MOST_TOGETHER, Settler
 
 
 class Ends:

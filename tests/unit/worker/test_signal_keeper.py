@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from deeper_tasks.worker.signal_keeper import SignalKeeper
+from deeper_tasks.worker.process.signal_keeper import SignalKeeper
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from deeper_tasks.tasks import make_task
-from deeper_tasks.worker.attempt import Attempt
-from deeper_tasks.worker.snapshot import take_snapshot
+from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.liveness.snapshot import take_snapshot
 
 
 @pytest.fixture

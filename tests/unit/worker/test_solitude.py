@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from deeper_tasks.domain.stop import Stop
-from deeper_tasks.worker.attempt import Attempt
-from deeper_tasks.worker.solitude import Solitude
+from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.execution.solitude import Solitude
 
 
 class Place:

@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 
 from deeper_tasks.integrations.events import EventBus, SlotFreed, TaskIgnoresTimeout
-from deeper_tasks.worker.attempt import Attempt
-from deeper_tasks.worker.deadlines import _PATIENCE, Deadlines
+from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.execution.deadlines import _PATIENCE, Deadlines
+from deeper_tasks.worker.execution.stuck_slots import StuckSlots
+from deeper_tasks.worker.liveness.snapshot import place_in_handler
 from deeper_tasks.worker.settings import WorkerSettings
-from deeper_tasks.worker.snapshot import place_in_handler
-from deeper_tasks.worker.stuck_slots import StuckSlots
 
 PATIENCE = 30
 LIMIT = timedelta(seconds=1)

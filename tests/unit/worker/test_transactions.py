@@ -17,7 +17,7 @@ from deeper_tasks.domain.state import State
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.integrations.events import JobStarted
 from deeper_tasks.testing import FaultyBackend
-from deeper_tasks.worker.transactions import longest_transaction
+from deeper_tasks.worker.execution.transactions import longest_transaction
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 

@@ -14,7 +14,7 @@ from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.stop import PRECEDENCE, Stop, foremost
 from deeper_tasks.tasks import ExecutorKind, TaskRegistry
 from deeper_tasks.tasks.stop_signals import StopSignals
-from deeper_tasks.worker.consumer import SHUTTING_DOWN
+from deeper_tasks.worker.claiming.consumer import SHUTTING_DOWN
 
 PATIENCE = 30
 LIMIT = 10

@@ -33,12 +33,14 @@ from deeper_tasks.integrations.events import (
     WorkerStuck,
 )
 from deeper_tasks.tasks import TaskRegistry, make_task
-from deeper_tasks.testing.conformance.scene import NOW, new_job, new_token, node_record, rescue_all
-from deeper_tasks.worker import deadlines, heart_watch, role
+from deeper_tasks.testing.conformance.builders import NOW, new_job, new_token, node_record, rescue_all
+from deeper_tasks.worker import role
 from deeper_tasks.worker import worker as worker_module
-from deeper_tasks.worker.heart_watch import HeartWatch
-from deeper_tasks.worker.hooks import Hooks
-from deeper_tasks.worker.host import describe_node
+from deeper_tasks.worker.execution import deadlines
+from deeper_tasks.worker.execution.hooks import Hooks
+from deeper_tasks.worker.liveness import heartbeat_watch
+from deeper_tasks.worker.liveness.heartbeat_watch import HeartbeatWatch
+from deeper_tasks.worker.liveness.host import describe_node
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.worker import Worker
 
@@ -452,8 +454,8 @@ async def test_a_worker_whose_part_ends_again_and_again_ends_and_says_why(shop, 
 
 
 async def test_a_worker_whose_heartbeat_is_at_work_no_more_stops_what_it_runs_and_ends(shop, wait_until, monkeypatch):
-    monkeypatch.setattr(heart_watch, "_INTERVAL", 0.001)
-    monkeypatch.setattr(HeartWatch, "is_silent", lambda _: bool(shop.begun))
+    monkeypatch.setattr(heartbeat_watch, "_INTERVAL", 0.001)
+    monkeypatch.setattr(HeartbeatWatch, "is_silent", lambda _: bool(shop.begun))
     worker = shop.start()
     [job_id] = await shop.enqueue()
     await wait_until(lambda: shop.cancelled == [job_id])

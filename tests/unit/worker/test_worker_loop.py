@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from deeper_tasks.worker.worker_loop import run_on_loop
+from deeper_tasks.worker.process.worker_loop import run_on_loop
 
 
 class Row:

@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node, NodeRecord
-from deeper_tasks.backends.turns import in_turn
+from deeper_tasks.backends.round_robin import in_turn
 from deeper_tasks.domain.end_of_time import later
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob, Job

@@ -59,7 +59,7 @@ class Record(Struct, kw_only=True, omit_defaults=True):
         """Whether a filter means this job, but for its ids."""
         job = self.job
         has_begun = job.attempted_at is not None
-        return target.means(state=job.state, queue=job.queue, task=job.task, options=job.options, has_begun=has_begun)
+        return target.matches(state=job.state, queue=job.queue, task=job.task, options=job.options, has_begun=has_begun)
 
 
 class Hold(Struct, omit_defaults=True):

@@ -9,12 +9,12 @@ from itertools import islice
 
 from deeper_tasks import native
 from deeper_tasks.backends.buckets import bucket_of, last_hour, today
+from deeper_tasks.backends.memory.job_table import Gate, JobTable
 from deeper_tasks.backends.memory.listeners import Listeners
 from deeper_tasks.backends.memory.listing import matching, page
 from deeper_tasks.backends.memory.nodes import Nodes
 from deeper_tasks.backends.memory.record import Record
-from deeper_tasks.backends.memory.table import Gate, JobTable
-from deeper_tasks.backends.memory.timetable import Timetable
+from deeper_tasks.backends.memory.schedules import Schedules
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
     SILENT_NODES_KEPT,
@@ -75,7 +75,7 @@ class MemoryBackend:
         self._lock = native.allocate_lock()
         self._nodes = Nodes()
         self._jobs = JobTable(self._nodes)
-        self._timetable = Timetable(self._jobs)
+        self._timetable = Schedules(self._jobs)
         self._queues: dict[str, QueueSettings] = {}
         self._listeners = Listeners()
         process_watch.add(self)

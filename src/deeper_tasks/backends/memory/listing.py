@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from heapq import nlargest, nsmallest
 from itertools import islice
 
+from deeper_tasks.backends.memory.job_table import JobTable
 from deeper_tasks.backends.memory.record import Record
-from deeper_tasks.backends.memory.table import JobTable
 from deeper_tasks.backends.protocol import Cursor, JobFilter, JobList, JobQuery, SortKey
 from deeper_tasks.domain.ids import JobId
 
@@ -50,7 +50,7 @@ def page(table: JobTable, query: JobQuery) -> JobList:
 
 def _is_meant(record: Record, target: JobFilter) -> bool:
     spec = record.spec
-    return target.means(
+    return target.matches(
         state=record.state,
         queue=spec.queue,
         task=spec.task,

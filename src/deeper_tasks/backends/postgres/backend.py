@@ -9,27 +9,27 @@ from functools import partial
 from typing import TypeVar
 
 from deeper_tasks.backends.postgres import (
-    consume,
+    consuming,
     control,
     diagnosis,
+    insert,
     listing,
-    look,
-    maintain,
-    produce,
+    maintenance,
+    reads,
     schedules,
     schema,
     session,
     unique_keys,
 )
 from deeper_tasks.backends.postgres.address import Address
+from deeper_tasks.backends.postgres.claim_floor import ClaimFloor, PatternClaimFloor
 from deeper_tasks.backends.postgres.codec import Row, moment_text
 from deeper_tasks.backends.postgres.database import Database, Operation
-from deeper_tasks.backends.postgres.frontier import Frontier, PatternFrontier
+from deeper_tasks.backends.postgres.hints import Hints
 from deeper_tasks.backends.postgres.job_transaction import PostgresJobTransaction
 from deeper_tasks.backends.postgres.joining import OtherDatabaseError, insert_joining
 from deeper_tasks.backends.postgres.refusals import OtherStoreError
 from deeper_tasks.backends.postgres.transactor import Transactor
-from deeper_tasks.backends.postgres.wake import Wake
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
     Beat,
@@ -76,11 +76,11 @@ class PostgresBackend:
             insert_sends_hints=True,
         )
         self._database = Database(address)
-        self._wake = Wake(self._database)
+        self._wake = Hints(self._database)
         self._transactor = Transactor(address)
         self._store: str | None = None
-        self._frontiers: defaultdict[str, Frontier] = defaultdict(Frontier)
-        self._pattern_frontiers: defaultdict[QueuePattern, PatternFrontier] = defaultdict(PatternFrontier)
+        self._claim_floor: defaultdict[str, ClaimFloor] = defaultdict(ClaimFloor)
+        self._pattern_frontiers: defaultdict[QueuePattern, PatternClaimFloor] = defaultdict(PatternClaimFloor)
 
     # life
 
@@ -156,10 +156,10 @@ class PostgresBackend:
 
     async def _insert(self, batch: Sequence[NewJob], *, now: str | None) -> list[Insertion]:
         try:
-            return await produce.insert(self._open, batch, store=self._id, now=now, wake=self._wake)
+            return await insert.insert(self._open, batch, store=self._id, now=now, wake=self._wake)
         except OtherStoreError:
             await self._meet_new_store()
-            return await produce.insert(self._open, batch, store=self._id, now=now, wake=self._wake)
+            return await insert.insert(self._open, batch, store=self._id, now=now, wake=self._wake)
 
     async def _insert_joining(
         self, connection: object, batches: Sequence[Sequence[NewJob]], *, now: str | None
@@ -175,10 +175,10 @@ class PostgresBackend:
     # consume
 
     async def register(self, node: Node, *, tasks: frozenset[str] | None = None, now: datetime | None = None) -> None:
-        await self._run(partial(consume.register, node=node, tasks=tasks, now=moment_text(now)))
+        await self._run(partial(consuming.register, node=node, tasks=tasks, now=moment_text(now)))
 
     async def deregister(self, node: NodeId) -> None:
-        await self._run(partial(consume.deregister, node=node))
+        await self._run(partial(consuming.deregister, node=node))
 
     async def claim(
         self,
@@ -195,7 +195,7 @@ class PostgresBackend:
         at = moment_text(now)
         if isinstance(queue, QueuePattern):
             beyond = self._pattern_frontiers[queue]
-            return await consume.claim_in_turn(
+            return await consuming.claim_in_turn(
                 self._open,
                 beyond,
                 queue,
@@ -207,9 +207,9 @@ class PostgresBackend:
                 quarantined=quarantined,
                 now=at,
             )
-        return await consume.claim(
+        return await consuming.claim(
             self._open,
-            self._frontiers[queue],
+            self._claim_floor[queue],
             queue,
             limit=limit,
             slots=slots,
@@ -220,13 +220,13 @@ class PostgresBackend:
         )
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
-        return await consume.settle(self._open, settlements, now=moment_text(now))
+        return await consuming.settle(self._open, settlements, now=moment_text(now))
 
     async def report(self, reports: Sequence[Report], *, now: datetime | None = None) -> list[JobId]:
-        return await consume.report(self._open, reports, now=moment_text(now))
+        return await consuming.report(self._open, reports, now=moment_text(now))
 
     async def beat(self, node: NodeId, *, busy: int = 0, now: datetime | None = None) -> Beat:
-        return await consume.beat(self._open, node, busy=busy, now=moment_text(now))
+        return await consuming.beat(self._open, node, busy=busy, now=moment_text(now))
 
     async def begin(
         self, *, is_async: bool, limit: timedelta | None = None, now: datetime | None = None
@@ -237,26 +237,26 @@ class PostgresBackend:
     # maintain
 
     async def promote(self, *, now: datetime | None = None) -> Promotion:
-        return await maintain.promote(self._open, now=moment_text(now))
+        return await maintenance.promote(self._open, now=moment_text(now))
 
     async def fold(self) -> bool:
-        return await maintain.fold(self._open)
+        return await maintenance.fold(self._open)
 
     async def rescue(
         self, node: NodeId, *, beat: int, trusted: Collection[str] = (), now: datetime | None = None
     ) -> Rescue:
-        return await self._run(partial(maintain.rescue, node=node, beat=beat, trusted=trusted, now=moment_text(now)))
+        return await self._run(partial(maintenance.rescue, node=node, beat=beat, trusted=trusted, now=moment_text(now)))
 
     async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:
-        return await self._run(partial(maintain.expire, now=moment_text(now)))
+        return await self._run(partial(maintenance.expire, now=moment_text(now)))
 
     async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
         moment = moment_text(now)
         deleted, *_ = await each_of(
-            partial(self._run, partial(maintain.prune, retention=retention, now=moment)),
-            partial(self._run, partial(maintain.prune_counts, now=moment)),
-            partial(self._run, partial(maintain.prune_nodes, now=moment)),
-            partial(self._run, partial(maintain.replace_missing_nodes, now=moment)),
+            partial(self._run, partial(maintenance.prune, retention=retention, now=moment)),
+            partial(self._run, partial(maintenance.prune_counts, now=moment)),
+            partial(self._run, partial(maintenance.prune_nodes, now=moment)),
+            partial(self._run, partial(maintenance.replace_missing_nodes, now=moment)),
             partial(self._prune_keys, moment),
         )
         return deleted
@@ -312,30 +312,30 @@ class PostgresBackend:
     # look
 
     async def get(self, job_id: JobId) -> Job | None:
-        return await self._run(partial(look.get, job_id=job_id))
+        return await self._run(partial(reads.get, job_id=job_id))
 
     async def find(self, query: JobQuery) -> JobList:
         return await self._open.survey(partial(listing.find, query=query))
 
     async def find_ids(self, beginnings: Sequence[str], *, limit: int) -> list[list[JobId]]:
-        return await self._run(partial(look.find_ids, beginnings=beginnings, limit=limit))
+        return await self._run(partial(reads.find_ids, beginnings=beginnings, limit=limit))
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:
-        return await self._run(partial(look.statistics, now=moment_text(now)))
+        return await self._run(partial(reads.statistics, now=moment_text(now)))
 
     async def service(self, queue: str, *, task: str, now: datetime | None = None) -> Service:
-        return await self._run(partial(look.service, queue=queue, task=task, now=moment_text(now)))
+        return await self._run(partial(reads.service, queue=queue, task=task, now=moment_text(now)))
 
     async def nodes(self) -> list[NodeRecord]:
-        return await self._run(look.nodes)
+        return await self._run(reads.nodes)
 
     async def queues(self) -> list[QueueSettings]:
-        return await self._run(look.queues)
+        return await self._run(reads.queues)
 
     # diagnosis
 
     async def walk(self, *, after: JobId | None, limit: int) -> list[Job]:
-        return await self._open.survey(partial(look.walk, after=after, limit=limit))
+        return await self._open.survey(partial(reads.walk, after=after, limit=limit))
 
     async def diagnose(self, *, deep: bool = False) -> list[Finding]:
         self._database.connections.reopen()
@@ -394,6 +394,6 @@ class PostgresBackend:
         if self._store == before:
             return False
         # They tell how far the jobs of the one before were claimed.
-        self._frontiers.clear()
+        self._claim_floor.clear()
         self._pattern_frontiers.clear()
         return True

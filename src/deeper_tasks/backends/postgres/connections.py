@@ -17,7 +17,6 @@ from psycopg import AsyncConnection, BaseConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from deeper_tasks import native
-from deeper_tasks.aside import run_aside
 from deeper_tasks.backends.postgres import session
 from deeper_tasks.backends.postgres.address import Address, Pooler
 from deeper_tasks.backends.postgres.refusals import (
@@ -31,6 +30,7 @@ from deeper_tasks.backends.postgres.renewal import Renewal
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.forks import process_watch
+from deeper_tasks.run_in_thread import run_in_thread
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
@@ -153,7 +153,7 @@ class Connections:
         """Close all connections. Calls under way end first; those that do not within the timeout are broken off."""
         self._is_closed = True
         if self._lent:
-            await run_aside(partial(self._wait_for_calls, self._seconds))
+            await run_in_thread(partial(self._wait_for_calls, self._seconds))
         for shelf in list(self._shelves.values()):
             shelf.clear()
             for connection in list(shelf.lent):

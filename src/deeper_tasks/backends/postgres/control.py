@@ -10,8 +10,8 @@ from deeper_tasks.backends.postgres import counters, unique_keys
 from deeper_tasks.backends.postgres.codec import array, duration, moment_text, plain
 from deeper_tasks.backends.postgres.database import Transaction
 from deeper_tasks.backends.postgres.filters import where, where_content
-from deeper_tasks.backends.postgres.lines import scope_of
-from deeper_tasks.backends.postgres.maintain import delete_jobs
+from deeper_tasks.backends.postgres.index_ranges import scope_of
+from deeper_tasks.backends.postgres.maintenance import delete_jobs
 from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, QueueSettings, Retried
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.rescheduling import Rescheduled

@@ -12,17 +12,17 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from deeper_tasks.backends.codes import STATES
-from deeper_tasks.backends.postgres import consume
+from deeper_tasks.backends.postgres import consuming
 from deeper_tasks.backends.postgres.address import Address, Pooler
 from deeper_tasks.backends.postgres.codec import Row
-from deeper_tasks.backends.postgres.connections import Connection, connect, cut
-from deeper_tasks.backends.postgres.guard import (
+from deeper_tasks.backends.postgres.connection_guard import (
     Guarded,
     GuardedAsyncConnection,
     GuardedConnection,
     ended_before,
     is_in_use,
 )
+from deeper_tasks.backends.postgres.connections import Connection, connect, cut
 from deeper_tasks.backends.postgres.refusals import translate
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
@@ -168,8 +168,8 @@ class PostgresJobTransaction:
             if not await self._rows(FENCE, {"id": settlement.id, "token": settlement.token}):
                 return None
             if report is not None:
-                await self._rows(consume.REPORT, consume.news_of([report], now=self._now))
-            [(_, state)] = await self._rows(consume.SETTLE, consume.ends_of([settlement], now=self._now))
+                await self._rows(consuming.REPORT, consuming.news_of([report], now=self._now))
+            [(_, state)] = await self._rows(consuming.SETTLE, consuming.ends_of([settlement], now=self._now))
         async with self._deadline():
             await self._own.execute("COMMIT")
         return Settled(id=settlement.id, state=STATES[state])

@@ -18,7 +18,7 @@ from deeper_tasks.backends.postgres.codec import JOB_COLUMNS, array, moment_text
 from deeper_tasks.backends.postgres.counters import Counts, counts_of
 from deeper_tasks.backends.postgres.database import Transaction
 from deeper_tasks.backends.postgres.filters import IS_NAMED, where, where_content
-from deeper_tasks.backends.postgres.lines import (
+from deeper_tasks.backends.postgres.index_ranges import (
     ALL_RUNNING,
     BY_END,
     ENDED,
@@ -93,7 +93,7 @@ _Place = tuple[Any, str]
 """A job's value of the sort key, and its id."""
 
 
-class Way(NamedTuple):
+class IndexScan(NamedTuple):
     """What leads to jobs: of these states, along these lines; `column` has the list's order, if one does."""
 
     states: frozenset[int]
@@ -102,29 +102,29 @@ class Way(NamedTuple):
     column: str | None = None
 
 
-_TO_RUNNING = Way(frozenset({RUNNING}), NO_LINES, ALL_RUNNING)
+_TO_RUNNING = IndexScan(frozenset({RUNNING}), NO_LINES, ALL_RUNNING)
 _OF_RANK = f"{OF_PENDING.condition} AND job.priority = rank.priority"
 
 # For each order ways that together lead to every job, and each job is on one of them.
 WAYS = {
     SortKey.INSERTED_AT: (
         _TO_RUNNING,
-        Way(frozenset({PENDING}), RANKED_LINES, Scope(_OF_RANK + _AT_ONCE, "job.scheduled_at"), "scheduled_at"),
-        Way(WAITING | ENDED | {PENDING}, MOVED_LINES, MOVED, "inserted_at"),
-        Way(ENDED, ENDED_LINES, ENDED_AT_ONCE, "inserted_at"),
+        IndexScan(frozenset({PENDING}), RANKED_LINES, Scope(_OF_RANK + _AT_ONCE, "job.scheduled_at"), "scheduled_at"),
+        IndexScan(WAITING | ENDED | {PENDING}, MOVED_LINES, MOVED, "inserted_at"),
+        IndexScan(ENDED, ENDED_LINES, ENDED_AT_ONCE, "inserted_at"),
     ),
     SortKey.SCHEDULED_AT: (
         _TO_RUNNING,
-        Way(frozenset({PENDING}), RANKED_LINES, Scope(_OF_RANK, "job.scheduled_at"), "scheduled_at"),
-        Way(WAITING | ENDED, MOVED_LINES, MOVED_TO, "scheduled_at"),
-        Way(ENDED, ENDED_LINES, ENDED_AT_ONCE, "inserted_at"),
+        IndexScan(frozenset({PENDING}), RANKED_LINES, Scope(_OF_RANK, "job.scheduled_at"), "scheduled_at"),
+        IndexScan(WAITING | ENDED, MOVED_LINES, MOVED_TO, "scheduled_at"),
+        IndexScan(ENDED, ENDED_LINES, ENDED_AT_ONCE, "inserted_at"),
     ),
-    SortKey.FINISHED_AT: (Way(ENDED, ENDED_LINES, BY_END, "finished_at"),),
+    SortKey.FINISHED_AT: (IndexScan(ENDED, ENDED_LINES, BY_END, "finished_at"),),
 }
 UNFINISHED = (
     _TO_RUNNING,
-    Way(frozenset({PENDING}), PENDING_LINES, OF_PENDING),
-    Way(WAITING, WAITING_LINES, MOVED_TO),
+    IndexScan(frozenset({PENDING}), PENDING_LINES, OF_PENDING),
+    IndexScan(WAITING, WAITING_LINES, MOVED_TO),
 )
 """The ways to the jobs that have no `finished_at`: in an order by it they come last, sorted by their ids."""
 BY_LINE = (*UNFINISHED, *WAYS[SortKey.FINISHED_AT])
@@ -251,7 +251,7 @@ class _Search:
             if self._query.sort_by is SortKey.FINISHED_AT and within(counts, way.states):
                 yield self._gathering(way, key="NULL::timestamptz", condition=self._range_of_untimed("found.id"))
 
-    def _gathering(self, way: Way, *, key: str, condition: str) -> str:
+    def _gathering(self, way: IndexScan, *, key: str, condition: str) -> str:
         return GATHER.format(
             lines=way.lines,
             key=key,

@@ -16,7 +16,7 @@ from deeper_tasks.backends.postgres.codec import (
     to_json,
 )
 from deeper_tasks.backends.postgres.database import Transaction
-from deeper_tasks.backends.postgres.produce import insert_inside
+from deeper_tasks.backends.postgres.insert import insert_inside
 from deeper_tasks.backends.reading import Reading, read_removed, read_schedule, to_outcome
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from deeper_tasks.aside import run_aside
 from deeper_tasks.backends.migrations import Migration
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
@@ -35,27 +34,27 @@ from deeper_tasks.backends.protocol import (
 )
 from deeper_tasks.backends.sqlite import (
     claiming,
-    consume,
+    consuming,
     control,
     diagnosis,
+    free_pages,
+    insert,
     listing,
-    look,
-    maintain,
-    produce,
+    maintenance,
+    reads,
     schedules,
     schema,
-    space,
     unique_keys,
 )
-from deeper_tasks.backends.sqlite.beside import can_write
 from deeper_tasks.backends.sqlite.codec import micros
+from deeper_tasks.backends.sqlite.companion_files import can_write
 from deeper_tasks.backends.sqlite.database import Database, Synchronous, translate
 from deeper_tasks.backends.sqlite.forks import fork_lock, watch_forks
+from deeper_tasks.backends.sqlite.hints import Hints
 from deeper_tasks.backends.sqlite.job_transaction import SQLiteJobTransaction
 from deeper_tasks.backends.sqlite.threads import Operation, Reader, Writer
 from deeper_tasks.backends.sqlite.transaction import run_inside
 from deeper_tasks.backends.sqlite.transactor import Transactor
-from deeper_tasks.backends.sqlite.wake import Wake
 from deeper_tasks.config.working_folder import absolute
 from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
@@ -67,6 +66,7 @@ from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
 from deeper_tasks.errors import BackendUnavailableError, TransactionError, UnsupportedError
 from deeper_tasks.forks import process_watch
+from deeper_tasks.run_in_thread import run_in_thread
 from deeper_tasks.tasks import open_transaction
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ class SQLiteBackend:
             # Whoever waits for it must not have given up before it ends.
             longest_job_transaction=timedelta(seconds=timeout / 2),
         )
-        self._wake = Wake(self._database.real)
+        self._wake = Hints(self._database.real)
         self._transactor: Transactor | None = None
         self._writer: Writer | None = None
         self._reader: Reader | None = None
@@ -149,7 +149,7 @@ class SQLiteBackend:
 
         Raises:
             SchemaError: what is there is older than this code, or newer.
-            BackendUnavailableError: this user may only look, and cannot.
+            BackendUnavailableError: this user may only reads, and cannot.
         """
         may_write = can_write(self._database.real)
         if is_to_write and not may_write:
@@ -171,7 +171,7 @@ class SQLiteBackend:
         transactor, self._transactor = self._transactor, None
         for thread in (transactor, lister, reader, writer):
             if thread is not None:
-                await run_aside(thread.close)
+                await run_in_thread(thread.close)
 
     async def migrate(self) -> tuple[str, ...]:
         process_watch.notice()
@@ -214,7 +214,7 @@ class SQLiteBackend:
             if connection is not None:
                 return self._insert_inside(connection, batches, now=_clock(now))
             for batch in batches:
-                answers += await self._write(partial(produce.insert, jobs=batch, now=_clock(now)))
+                answers += await self._write(partial(insert.insert, jobs=batch, now=_clock(now)))
         except BackendUnavailableError as error:
             error.job_ids = tuple(job.id for job in jobs)
             raise
@@ -223,12 +223,12 @@ class SQLiteBackend:
     def _insert_inside(self, connection: object, batches: list[Sequence[NewJob]], *, now: int) -> list[Insertion]:
         self._open_thread(lambda: self._writer)
 
-        def insert(cursor: sqlite3.Cursor) -> list[Insertion]:
+        def insert_all(cursor: sqlite3.Cursor) -> list[Insertion]:
             if not self._is_ready:
                 self._make_ready_inside(cursor)
-            return [answer for batch in batches for answer in produce.insert(cursor, batch, now=now)]
+            return [answer for batch in batches for answer in insert.insert(cursor, batch, now=now)]
 
-        return run_inside(connection, insert, database=self._database)
+        return run_inside(connection, insert_all, database=self._database)
 
     def _make_ready_inside(self, cursor: sqlite3.Cursor) -> None:
         """Make the schema in the caller's transaction: the writing thread would wait for the end of that."""
@@ -239,10 +239,10 @@ class SQLiteBackend:
     # consume
 
     async def register(self, node: Node, *, tasks: frozenset[str] | None = None, now: datetime | None = None) -> None:
-        await self._write(partial(consume.register, node=node, tasks=tasks, now=_clock(now)))
+        await self._write(partial(consuming.register, node=node, tasks=tasks, now=_clock(now)))
 
     async def deregister(self, node: NodeId) -> None:
-        await self._write(partial(consume.deregister, node=node))
+        await self._write(partial(consuming.deregister, node=node))
 
     async def claim(
         self,
@@ -271,13 +271,13 @@ class SQLiteBackend:
         return await self._write(claim, is_durable=False)
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
-        return await self._write(partial(consume.settle, settlements=settlements, now=_clock(now)))
+        return await self._write(partial(consuming.settle, settlements=settlements, now=_clock(now)))
 
     async def report(self, reports: Sequence[Report], *, now: datetime | None = None) -> list[JobId]:
-        return await self._write(partial(consume.report, reports=reports, now=_clock(now)))
+        return await self._write(partial(consuming.report, reports=reports, now=_clock(now)))
 
     async def beat(self, node: NodeId, *, busy: int = 0, now: datetime | None = None) -> Beat:
-        return await self._write(partial(consume.beat, node=node, busy=busy, now=_clock(now)))
+        return await self._write(partial(consuming.beat, node=node, busy=busy, now=_clock(now)))
 
     async def begin(
         self, *, is_async: bool, limit: timedelta | None = None, now: datetime | None = None
@@ -296,19 +296,19 @@ class SQLiteBackend:
     # maintain
 
     async def promote(self, *, now: datetime | None = None) -> Promotion:
-        return await self._write(partial(maintain.promote, now=_clock(now)))
+        return await self._write(partial(maintenance.promote, now=_clock(now)))
 
     async def rescue(
         self, node: NodeId, *, beat: int, trusted: Collection[str] = (), now: datetime | None = None
     ) -> Rescue:
-        return await self._write(partial(maintain.rescue, node=node, beat=beat, trusted=trusted, now=_clock(now)))
+        return await self._write(partial(maintenance.rescue, node=node, beat=beat, trusted=trusted, now=_clock(now)))
 
     async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:
-        return await self._write(partial(maintain.expire, now=_clock(now)))
+        return await self._write(partial(maintenance.expire, now=_clock(now)))
 
     async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
         moment = _clock(now)
-        pruned = await self._write(partial(maintain.prune, retention=retention, now=moment))
+        pruned = await self._write(partial(maintenance.prune, retention=retention, now=moment))
         has_more_keys = pruned.has_more_keys
         while has_more_keys:
             has_more_keys = await self._write(partial(unique_keys.prune, now=moment)) == MAX_BATCH
@@ -320,7 +320,7 @@ class SQLiteBackend:
         return pruned.jobs
 
     async def compact(self) -> int:
-        return await self._write(space.compact, is_alone=True)
+        return await self._write(free_pages.compact, is_alone=True)
 
     # schedules
 
@@ -367,30 +367,30 @@ class SQLiteBackend:
     # look
 
     async def get(self, job_id: JobId) -> Job | None:
-        return await self._read(partial(look.get, job_id=job_id))
+        return await self._read(partial(reads.get, job_id=job_id))
 
     async def find(self, query: JobQuery) -> JobList:
         return await self._list(partial(listing.find, query=query))
 
     async def find_ids(self, beginnings: Sequence[str], *, limit: int) -> list[list[JobId]]:
-        return await self._read(partial(look.find_ids, beginnings=beginnings, limit=limit))
+        return await self._read(partial(reads.find_ids, beginnings=beginnings, limit=limit))
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:
-        return await self._read(partial(look.statistics, now=_clock(now)))
+        return await self._read(partial(reads.statistics, now=_clock(now)))
 
     async def service(self, queue: str, *, task: str, now: datetime | None = None) -> Service:
-        return await self._read(partial(look.service, queue=queue, task=task, now=_clock(now)))
+        return await self._read(partial(reads.service, queue=queue, task=task, now=_clock(now)))
 
     async def nodes(self) -> list[NodeRecord]:
-        return await self._read(look.nodes)
+        return await self._read(reads.nodes)
 
     async def queues(self) -> list[QueueSettings]:
-        return await self._read(look.queues)
+        return await self._read(reads.queues)
 
     # diagnosis
 
     async def walk(self, *, after: JobId | None, limit: int) -> list[Job]:
-        return await self._list(partial(look.walk, after=after, limit=limit))
+        return await self._list(partial(reads.walk, after=after, limit=limit))
 
     async def diagnose(self, *, deep: bool = False) -> list[Finding]:
         stop = asyncio.Event()
@@ -437,12 +437,12 @@ class SQLiteBackend:
 
     async def _give_back(self) -> None:
         for _ in range(_MOST_STEPS_BACK):
-            if not await self._write(space.give_back, is_alone=True):
+            if not await self._write(free_pages.give_back, is_alone=True):
                 break
             self._is_to_be_shortened = True
         if self._is_to_be_shortened:
             # Behind one who reads just now it waits for the next time.
-            self._is_to_be_shortened = not await self._write(space.shorten, is_alone=True)
+            self._is_to_be_shortened = not await self._write(free_pages.shorten, is_alone=True)
 
     async def _list(self, operation: Operation[T]) -> T:
         return await self._open_thread(lambda: self._lister).run(operation)
@@ -461,7 +461,7 @@ class SQLiteBackend:
     def forget_parent(self) -> None:
         """In the child of a fork: go on with threads of its own, from the next operation on."""
         self._writer = self._reader = self._lister = self._transactor = None
-        self._wake = Wake(self._database.real)
+        self._wake = Hints(self._database.real)
 
 
 def _refuse_to_wait_for_itself(database: Database) -> None:

@@ -11,10 +11,10 @@ import msgspec
 
 from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.protocol import MAX_BATCH, Claim
+from deeper_tasks.backends.round_robin import in_turn
 from deeper_tasks.backends.sqlite import counters
 from deeper_tasks.backends.sqlite.codec import CLAIMED_COLUMNS, HIGHEST_ATTEMPT, claimed_jobs, to_claimed_job, to_json
 from deeper_tasks.backends.sqlite.database import UNREADABLE, raise_unless_of_content, to_text
-from deeper_tasks.backends.turns import in_turn
 from deeper_tasks.domain.ids import ClaimToken, NodeId
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.queue_patterns import QueuePattern, end_of_prefix

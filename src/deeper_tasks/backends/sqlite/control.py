@@ -14,8 +14,8 @@ from deeper_tasks.backends.reading import Reading
 from deeper_tasks.backends.sqlite import counters, unique_keys
 from deeper_tasks.backends.sqlite.codec import micros, moment, read_moment, to_json
 from deeper_tasks.backends.sqlite.filters import IS_NAMED, where, where_content
-from deeper_tasks.backends.sqlite.lines import counts_of, lines_of
-from deeper_tasks.backends.sqlite.maintain import OldJob, delete_jobs
+from deeper_tasks.backends.sqlite.index_ranges import counts_of, lines_of
+from deeper_tasks.backends.sqlite.maintenance import OldJob, delete_jobs
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.rescheduling import Rescheduled, due_moment, moved_expiry, state_when_due
 from deeper_tasks.domain.settlement import MovedJob

@@ -16,9 +16,9 @@ from msgspec import Struct, field
 
 from deeper_tasks.backends import reading
 from deeper_tasks.backends.migrations import SchemaLostError
-from deeper_tasks.backends.sqlite.beside import Access, can_write, make, obstacle, or_open_folders
+from deeper_tasks.backends.sqlite.companion_files import Access, can_write, make, obstacle, or_open_folders
+from deeper_tasks.backends.sqlite.connection_guard import GuardedConnection
 from deeper_tasks.backends.sqlite.forks import fork_lock
-from deeper_tasks.backends.sqlite.guard import GuardedConnection
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError, UnsupportedError
 

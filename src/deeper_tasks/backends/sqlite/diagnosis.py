@@ -12,7 +12,14 @@ from shlex import quote
 
 from deeper_tasks.backends.codes import STATES
 from deeper_tasks.backends.diagnosable import BROKEN_OFF
-from deeper_tasks.backends.sqlite.beside import Access, Obstacle, companions, give_rights, may_only_look, obstacles
+from deeper_tasks.backends.sqlite.companion_files import (
+    Access,
+    Obstacle,
+    companions,
+    give_rights,
+    may_only_look,
+    obstacles,
+)
 from deeper_tasks.backends.sqlite.database import OLDEST_SQLITE, Database, StillConnection, translate
 from deeper_tasks.backends.sqlite.mounts import Kind, find_mount
 from deeper_tasks.domain.finding import Finding, fault, fine, warning

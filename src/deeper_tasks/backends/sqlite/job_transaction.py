@@ -12,9 +12,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from deeper_tasks.backends.sqlite import consume
+from deeper_tasks.backends.sqlite import consuming
+from deeper_tasks.backends.sqlite.connection_guard import GuardedConnection
 from deeper_tasks.backends.sqlite.database import Database, translate
-from deeper_tasks.backends.sqlite.guard import GuardedConnection
 from deeper_tasks.backends.sqlite.transaction import own_cursor
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
@@ -140,9 +140,9 @@ class SQLiteJobTransaction:
             now = self._now()
             # What tells whether the token holds, and writes the last news.
             news = report or Report(id=settlement.id, token=settlement.token)
-            if not consume.report(cursor, [news], now=now):
+            if not consuming.report(cursor, [news], now=now):
                 return None
-            [settled] = consume.settle(cursor, [settlement], now=now)
+            [settled] = consuming.settle(cursor, [settlement], now=now)
             cursor.execute("COMMIT")
             return settled
 

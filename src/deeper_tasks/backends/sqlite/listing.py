@@ -22,11 +22,20 @@ import msgspec
 from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.protocol import Cursor, JobList, JobQuery, SortKey
 from deeper_tasks.backends.reading import Reading
-from deeper_tasks.backends.sqlite import lines
+from deeper_tasks.backends.sqlite import index_ranges
 from deeper_tasks.backends.sqlite.codec import JOB_COLUMNS, micros, read_moment, to_job, to_json
 from deeper_tasks.backends.sqlite.filters import IS_IN_STATES, IS_NAMED, where, where_content
-from deeper_tasks.backends.sqlite.lines import Line
-from deeper_tasks.backends.sqlite.places import BEFORE_ALL, BEYOND_ALL, DOWN, UP, Content, Place, Places, Walk
+from deeper_tasks.backends.sqlite.index_ranges import IndexRange
+from deeper_tasks.backends.sqlite.index_scan import (
+    BEFORE_ALL,
+    BEYOND_ALL,
+    DOWN,
+    UP,
+    Content,
+    IndexScan,
+    Position,
+    Positions,
+)
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import AWAITS_ITS_TIME
@@ -53,7 +62,7 @@ _WALKED_PER_GATHERED = 3
 """Neighbours in an index are mostly neighbours in the table: so many of them cost what one gathered from afar does."""
 
 _HOP = 10_000
-"""Places that are read at once on the way to a page far down."""
+"""Positions that are read at once on the way to a page far down."""
 
 
 def find(connection: sqlite3.Connection, query: JobQuery) -> JobList:
@@ -71,7 +80,7 @@ def find(connection: sqlite3.Connection, query: JobQuery) -> JobList:
     )
 
 
-def _read(connection: sqlite3.Connection, places: list[Place]) -> tuple[Job, ...]:
+def _read(connection: sqlite3.Connection, places: list[Position]) -> tuple[Job, ...]:
     rows = connection.execute(SELECT_JOBS, {"rowids": to_json([rowid for _, _, rowid in places])})
     jobs = {row["rowid"]: to_job(row) for row in rows}
     return tuple(jobs[rowid] for _, _, rowid in places)
@@ -87,7 +96,7 @@ class _Search:
         self._direction = DOWN if query.is_descending else UP
         condition, values = where_content(query.filter)
         self._content = Content(condition=condition, values=values)
-        self._counts = lines.counts_of(connection)
+        self._counts = index_ranges.counts_of(connection)
         states = query.filter.states
         self._states = _ALL_STATES if states is None else frozenset(CODES[state] for state in states)
 
@@ -116,7 +125,7 @@ class _Search:
 
     # which
 
-    def page(self, total: int | None) -> list[Place]:
+    def page(self, total: int | None) -> list[Position]:
         """Return the places of the page, and one more if there is another page."""
         query, after, skipped = self._query, _place_of(self._query.after), 0
         if total is not None and query.offset >= total:
@@ -129,21 +138,21 @@ class _Search:
         offset = query.offset - skipped
         return self._after(after, offset + query.limit + 1)[offset:]
 
-    def _after(self, after: Place | None, wanted: int) -> list[Place]:
+    def _after(self, after: Position | None, wanted: int) -> list[Position]:
         """Return the first places of the list, or those after one; who has no value of the sort key comes last."""
-        found: list[Place] = []
+        found: list[Position] = []
         if after is None or after[0] is not None:
             found = self._timed(after, wanted)
         if len(found) < wanted and self._query.sort_by is SortKey.FINISHED_AT:
             found += self._unfinished(after if after is not None and after[0] is None else None, wanted - len(found))
         return found
 
-    def _timed(self, after: Place | None, wanted: int) -> list[Place]:
+    def _timed(self, after: Position | None, wanted: int) -> list[Position]:
         places, key = self._places(after, wanted), self._query.sort_by
         if self._filter.ids is not None:
             places.add_named(self._filter)
         elif key is SortKey.FINISHED_AT:
-            places.walk(self._along(self._lines(self._states & lines.ENDED), key))
+            places.walk(self._along(self._lines(self._states & index_ranges.ENDED), key))
         elif key is SortKey.SCHEDULED_AT and self._states <= _WAIT_FOR_THEIR_TIME:
             # Their index has this order.
             places.gather(self._lines(self._states), self._content)
@@ -151,26 +160,26 @@ class _Search:
             self._walk_or_gather(places, wanted)
         return places.found
 
-    def _unfinished(self, after: Place | None, wanted: int) -> list[Place]:
+    def _unfinished(self, after: Position | None, wanted: int) -> list[Position]:
         places = self._places(after, wanted, is_timed=False)
         if self._filter.ids is not None:
             places.add_named(self._filter)
         else:
-            places.gather(self._lines(self._states - lines.ENDED), self._content)
+            places.gather(self._lines(self._states - index_ranges.ENDED), self._content)
         return places.found
 
-    def _places(self, after: Place | None, wanted: int, *, is_timed: bool = True) -> Places:
+    def _places(self, after: Position | None, wanted: int, *, is_timed: bool = True) -> Positions:
         key, direction = self._query.sort_by.value, self._direction
-        return Places(self._connection, key=key, direction=direction, after=after, wanted=wanted, is_timed=is_timed)
+        return Positions(self._connection, key=key, direction=direction, after=after, wanted=wanted, is_timed=is_timed)
 
-    def _walk_or_gather(self, places: Places, wanted: int) -> None:
+    def _walk_or_gather(self, places: Positions, wanted: int) -> None:
         whole, meant = self._sizes(self._states)
         partly = {queue for queue, count in meant.items() if count < whole[queue]}
         states, counts = self._states, {place: count for place, count in self._counts.items() if place[0] in partly}
         walks = [walk for queue in meant.keys() - partly for walk in self._through(queue, whole[queue], whole[queue])]
         if self._query.sort_by is SortKey.INSERTED_AT:
-            walks += self._along(lines.dead(counts, states, queue=self._filter.queue), SortKey.INSERTED_AT)
-            states -= lines.DEAD
+            walks += self._along(index_ranges.dead(counts, states, queue=self._filter.queue), SortKey.INSERTED_AT)
+            states -= index_ranges.DEAD
             _, meant = self._sizes(states)
         rare: set[str] = set()
         for queue in partly & meant.keys():
@@ -181,23 +190,23 @@ class _Search:
                 walks += self._through(queue, whole[queue], most, states=states)
         rare |= {walk.line.values["line_queue"] for walk in places.walk(walks)}
         counts = {place: count for place, count in counts.items() if place[0] in rare}
-        places.gather(lines.lines_of(counts, states, queue=self._filter.queue), self._content)
+        places.gather(index_ranges.lines_of(counts, states, queue=self._filter.queue), self._content)
 
-    def _along(self, found_by: Iterable[Line], column: str) -> list[Walk]:
-        return [Walk(line=line, column=column, content=self._content, most=line.count) for line in found_by]
+    def _along(self, found_by: Iterable[IndexRange], column: str) -> list[IndexScan]:
+        return [IndexScan(line=line, column=column, content=self._content, most=line.count) for line in found_by]
 
-    def _through(self, queue: str, size: int, most: int, *, states: frozenset[int] | None = None) -> list[Walk]:
+    def _through(self, queue: str, size: int, most: int, *, states: frozenset[int] | None = None) -> list[IndexScan]:
         """Return the ways through all jobs of a queue in the list's order, of which those in these states are meant."""
         content = self._content
         if states is not None:
             content = content.narrowed(IS_IN_STATES, states=to_json(sorted(states)))
-        inserted, whole = SortKey.INSERTED_AT, lines.whole_queue(queue, size)
+        inserted, whole = SortKey.INSERTED_AT, index_ranges.whole_queue(queue, size)
         if self._query.sort_by is inserted:
-            return [Walk(line=whole, column=inserted, content=content, most=most)]
+            return [IndexScan(line=whole, column=inserted, content=content, most=most)]
         # First those that were not due at once: the others are then sought no further than these reach.
         return [
-            Walk(line=lines.moved(queue, size), column=SortKey.SCHEDULED_AT, content=content, most=most),
-            Walk(line=whole, column=inserted, content=content.narrowed(_IS_DUE_AT_ONCE), most=most),
+            IndexScan(line=index_ranges.moved(queue, size), column=SortKey.SCHEDULED_AT, content=content, most=most),
+            IndexScan(line=whole, column=inserted, content=content.narrowed(_IS_DUE_AT_ONCE), most=most),
         ]
 
     def _sizes(self, states: frozenset[int]) -> tuple[Counter[str], Counter[str]]:
@@ -210,11 +219,11 @@ class _Search:
                 meant[queue] += count
         return whole, meant
 
-    def _lines(self, states: Iterable[int]) -> Iterable[Line]:
-        return lines.lines_of(self._counts, frozenset(states), queue=self._filter.queue)
+    def _lines(self, states: Iterable[int]) -> Iterable[IndexRange]:
+        return index_ranges.lines_of(self._counts, frozenset(states), queue=self._filter.queue)
 
 
-def _cursor_of(place: Place) -> Cursor:
+def _cursor_of(place: Position) -> Cursor:
     value, job_id, _ = place
     if value is None:
         return Cursor(value=None, id=JobId(job_id))
@@ -223,7 +232,7 @@ def _cursor_of(place: Place) -> Cursor:
     return Cursor(value=at, id=JobId(job_id), stored=str(value) if reading.damage else None)
 
 
-def _place_of(cursor: Cursor | None) -> Place | None:
+def _place_of(cursor: Cursor | None) -> Position | None:
     if cursor is None or cursor.value is None:
         return None if cursor is None else (None, cursor.id, 0)
     return micros(cursor.value) if cursor.stored is None else _stored(cursor.stored), cursor.id, 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.reading import Reading, read_removed, read_schedule, to_outcome
-from deeper_tasks.backends.sqlite import produce
+from deeper_tasks.backends.sqlite import insert
 from deeper_tasks.backends.sqlite.codec import micros, moment, read_moment, read_optional_moment, to_json
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion
@@ -134,7 +134,7 @@ def fire(connection: sqlite3.Connection, firing: Firing, *, now: int) -> Fired |
         return None
     fired_before = _known(connection, firing.name, [job.id for job in firing.jobs])
     runs = firing.runs_to_write(fired_before=fired_before, is_under_way=_is_under_way(connection, entry))
-    answers = produce.insert(connection, [run.job for run in runs if run.job is not None], now=now)
+    answers = insert.insert(connection, [run.job for run in runs if run.job is not None], now=now)
     runs = inserted(runs, answers)
     made = [run for run in runs if run.job is not None]
     fired = Fired(runs=recorded(runs, now=moment(now)))
@@ -153,7 +153,7 @@ def run_schedule(connection: sqlite3.Connection, name: str, *, job_id: JobId, no
         return None
     if entry.damage or _known(connection, name, [job_id]):
         return RunNow(entry=entry, job=Insertion(id=job_id, is_new=False))
-    [answer] = produce.insert(connection, [entry.schedule.job(job_id)], now=now)
+    [answer] = insert.insert(connection, [entry.schedule.job(job_id)], now=now)
     run = run_now(answer, now=moment(now))
     _add_runs(connection, name, [run], now=now)
     unmoved = {"name": name, "next_run": micros(entry.next_run), "last_run": None}

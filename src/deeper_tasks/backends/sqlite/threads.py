@@ -14,7 +14,7 @@ from deeper_tasks import native
 from deeper_tasks.backends.sqlite.database import Database, StillConnection, Synchronous, is_of_connection, translate
 from deeper_tasks.backends.sqlite.forks import fork_lock, not_the_last
 from deeper_tasks.backends.sqlite.inbox import Inbox
-from deeper_tasks.backends.sqlite.turnstile import Turnstile
+from deeper_tasks.backends.sqlite.write_lock import WriteLock
 from deeper_tasks.errors import BackendUnavailableError, copy_of
 from deeper_tasks.lasting import lasting
 
@@ -266,7 +266,7 @@ class Writer(DatabaseThread):
 
     def __init__(self, database: Database, *, name: str) -> None:
         super().__init__(database, name=name)
-        self._turnstile: Turnstile | None = None
+        self._write_lock: WriteLock | None = None
         self._synchronous = database.synchronous
 
     def _disconnect(self) -> None:
@@ -275,19 +275,19 @@ class Writer(DatabaseThread):
         self._leave_turns()
 
     def _leave_turns(self) -> None:
-        if self._turnstile is not None:
-            self._turnstile.close()
-            self._turnstile = None
+        if self._write_lock is not None:
+            self._write_lock.close()
+            self._write_lock = None
 
     def _perform(self, batch: list[_Request[Any]]) -> None:
         try:
             # Before the turn, whose locks go with the file.
             self._keep_to_the_file()
-            if self._turnstile is None:
+            if self._write_lock is None:
                 # First: the locks take its owner and its mode.
                 self._database.make()
-                self._turnstile = Turnstile(self._database.real, timeout=self._database.timeout)
-            with self._turnstile.turn():
+                self._write_lock = WriteLock(self._database.real, timeout=self._database.timeout)
+            with self._write_lock.turn():
                 connection = self._connected(self._database.connect_to_write)
                 self._transact(connection, [request for request in batch if not request.is_alone])
                 self._run_alone(connection, [request for request in batch if request.is_alone])

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from pathlib import Path
 from typing import TypeVar
 
+from deeper_tasks.backends.sqlite.connection_guard import GuardedConnection
 from deeper_tasks.backends.sqlite.database import Database, translate
-from deeper_tasks.backends.sqlite.guard import GuardedConnection
 from deeper_tasks.errors import BackendUnavailableError, DeeperTasksError, InvalidOptionError
 
 T = TypeVar("T")

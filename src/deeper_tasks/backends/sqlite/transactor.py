@@ -15,7 +15,7 @@ from deeper_tasks.backends.sqlite.database import Database, translate
 from deeper_tasks.backends.sqlite.forks import fork_lock
 from deeper_tasks.backends.sqlite.inbox import Inbox
 from deeper_tasks.backends.sqlite.job_transaction import SQLiteJobTransaction
-from deeper_tasks.backends.sqlite.turnstile import Turnstile
+from deeper_tasks.backends.sqlite.write_lock import WriteLock
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.lasting import lasting
 
@@ -41,7 +41,7 @@ class Transactor:
         self._taken: SQLiteJobTransaction | None = None
         self._using = threading.Lock()
         self._file: tuple[int, int] | None = None
-        self._turnstiles: tuple[Turnstile, Turnstile] | None = None
+        self._turnstiles: tuple[WriteLock, WriteLock] | None = None
         self._open: SQLiteJobTransaction | None = None
         self._is_closed = self._is_forking = False
         self._thread = threading.Thread(target=lasting(self._run, name=name), name=name, daemon=True)
@@ -144,8 +144,8 @@ class Transactor:
         if self._turnstiles is None:
             self._file, path = found, self._database.real
             self._turnstiles = (
-                Turnstile(path, timeout=math.inf, line="jobs-"),
-                Turnstile(path, timeout=self._database.timeout),
+                WriteLock(path, timeout=math.inf, line="jobs-"),
+                WriteLock(path, timeout=self._database.timeout),
             )
         jobs, writers = self._turnstiles
         with jobs.turn(is_wanted=is_wanted):
@@ -155,6 +155,6 @@ class Transactor:
             time.sleep(_REST * (time.monotonic() - began))
 
     def _let_go(self) -> None:
-        for turnstile in self._turnstiles or ():
-            turnstile.close()
+        for write_lock in self._turnstiles or ():
+            write_lock.close()
         self._turnstiles = None

@@ -6,17 +6,17 @@ from datetime import datetime, timedelta
 
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fine, warning
-from deeper_tasks.manager.diagnosis.scene import Scene
+from deeper_tasks.manager.diagnosis.store_snapshot import StoreSnapshot
 
 _TOLERATED = timedelta(seconds=2)
 
 
-def examine(scene: Scene) -> list[Finding]:
+def examine(snapshot: StoreSnapshot) -> list[Finding]:
     """Return what is found about the clock, by the newest times in the store."""
-    name, newest = max(_past(scene).items(), key=lambda each: each[1], default=("", scene.now))
-    ahead = newest - scene.now
+    name, newest = max(_past(snapshot).items(), key=lambda each: each[1], default=("", snapshot.now))
+    ahead = newest - snapshot.now
     if ahead <= _TOLERATED:
-        return [fine("clock", f"{scene.now:%Y-%m-%d %H:%M:%S} UTC, after all that is in the store")]
+        return [fine("clock", f"{snapshot.now:%Y-%m-%d %H:%M:%S} UTC, after all that is in the store")]
     return [
         warning(
             "clock",
@@ -27,8 +27,8 @@ def examine(scene: Scene) -> list[Finding]:
     ]
 
 
-def _past(scene: Scene) -> dict[str, datetime]:
-    times = {"beat of a worker": [worker.beat_at for worker in scene.overview.workers]}
-    times["run of a recurring task"] = [entry.last_run for entry in scene.book.entries if entry.last_run is not None]
-    times["job"] = [] if scene.newest is None else [scene.newest.inserted_at]
+def _past(snapshot: StoreSnapshot) -> dict[str, datetime]:
+    times = {"beat of a worker": [worker.beat_at for worker in snapshot.overview.workers]}
+    times["run of a recurring task"] = [entry.last_run for entry in snapshot.book.entries if entry.last_run is not None]
+    times["job"] = [] if snapshot.newest is None else [snapshot.newest.inserted_at]
     return {name: max(moments) for name, moments in times.items() if moments}

@@ -9,11 +9,11 @@ from msgspec import Struct
 
 from deeper_tasks.backends.protocol import MAX_BATCH, Backend, JobQuery
 from deeper_tasks.backends.reading import COUNTERS
-from deeper_tasks.backends.walking import Walking
+from deeper_tasks.backends.scanning import Scanning
 from deeper_tasks.domain.damage import Damage, described
 from deeper_tasks.domain.finding import Finding, fine, warning
 from deeper_tasks.domain.job import Job
-from deeper_tasks.manager.diagnosis.scene import Scene
+from deeper_tasks.manager.diagnosis.store_snapshot import StoreSnapshot
 from deeper_tasks.manager.diagnosis.wording import count
 from deeper_tasks.manager.views import to_status
 
@@ -52,16 +52,16 @@ class Damaged(Struct, frozen=True, kw_only=True):
         )
 
 
-def examine(scene: Scene) -> list[Finding]:
+def examine(snapshot: StoreSnapshot) -> list[Finding]:
     """Return what is found among the rows that the other checks read, so that none of them misleads unseen."""
-    jobs = {job.id: job for job in (*scene.running, *scene.waiting, *scene.oldest.values()) if job.damage}
-    damaged = [*_of_scene(scene), *(_job(job, job.damage) for job in jobs.values())]
+    jobs = {job.id: job for job in (*snapshot.running, *snapshot.waiting, *snapshot.oldest.values()) if job.damage}
+    damaged = [*_of_scene(snapshot), *(_job(job, job.damage) for job in jobs.values())]
     return _told(damaged[:MOST_NAMED], more=max(0, len(damaged) - MOST_NAMED))
 
 
-async def examine_deeply(backend: Backend, scene: Scene) -> list[Finding]:
+async def examine_deeply(backend: Backend, snapshot: StoreSnapshot) -> list[Finding]:
     """Return what is found among all rows, read a batch at a time."""
-    named = list(_of_scene(scene))
+    named = list(_of_scene(snapshot))
     number = len(named)
     jobs = 0
     async for job in _all_jobs(backend):
@@ -72,7 +72,7 @@ async def examine_deeply(backend: Backend, scene: Scene) -> list[Finding]:
             number += 1
             if len(named) < MOST_NAMED:
                 named.append(_job(job, damage))
-    for entry in scene.book.entries:
+    for entry in snapshot.book.entries:
         damage = tuple(each for run in await backend.schedule_runs(entry.schedule.name) for each in run.damage)
         if damage:
             number += 1
@@ -89,7 +89,7 @@ async def examine_deeply(backend: Backend, scene: Scene) -> list[Finding]:
 
 
 async def _all_jobs(backend: Backend) -> AsyncIterator[Job]:
-    if isinstance(backend, Walking):
+    if isinstance(backend, Scanning):
         # Lists go by the counters and the states, which may be what is damaged.
         jobs: list[Job] = await backend.walk(after=None, limit=MAX_BATCH)
         while jobs:
@@ -107,18 +107,18 @@ async def _all_jobs(backend: Backend) -> AsyncIterator[Job]:
         query = JobQuery(is_descending=False, limit=MAX_BATCH, after=page.next)
 
 
-def _of_scene(scene: Scene) -> Iterator[Damaged]:
-    for entry in scene.book.entries:
+def _of_scene(snapshot: StoreSnapshot) -> Iterator[Damaged]:
+    for entry in snapshot.book.entries:
         if entry.damage:
             yield Damaged(what="the recurring task", name=entry.schedule.name, damage=entry.damage, remedy=_OF_ENTRY)
-    for queue in scene.overview.queues:
+    for queue in snapshot.overview.queues:
         settings = tuple(each for each in queue.damage if each.field != COUNTERS)
         counters = tuple(each for each in queue.damage if each.field == COUNTERS)
         if settings:
             yield Damaged(what="the settings of the queue", name=queue.name, damage=settings, remedy=_OF_QUEUE)
         if counters:
             yield Damaged(what="what is counted of the queue", name=queue.name, damage=counters, remedy=_OF_COUNTERS)
-    for worker in scene.overview.workers:
+    for worker in snapshot.overview.workers:
         if worker.damage:
             yield Damaged(what="the worker", name=worker.id, damage=worker.damage, remedy=_OF_WORKER)
 

@@ -10,11 +10,11 @@ from deeper_tasks.config import Settings
 from deeper_tasks.domain.finding import Finding, OnCheck, Severity, fault, fine, warning
 from deeper_tasks.errors import AccessError, BackendError, BackendUnavailableError, SchemaError
 from deeper_tasks.manager.diagnosis import clock, damage, jobs, queues, schedules, tasks, upkeep, workers
-from deeper_tasks.manager.diagnosis.scene import Scene, look_around
+from deeper_tasks.manager.diagnosis.store_snapshot import StoreSnapshot, look_around
 from deeper_tasks.manager.stores import shown_store
 from deeper_tasks.tasks import TaskRegistry
 
-_CHECKS: dict[str, Callable[[Scene], list[Finding]]] = {
+_CHECKS: dict[str, Callable[[StoreSnapshot], list[Finding]]] = {
     "workers": workers.examine,
     "upkeep": upkeep.examine,
     "queues": queues.examine,
@@ -44,14 +44,14 @@ async def examine(
         return findings
     try:
         on_check("what goes on in it")
-        scene = await look_around(backend, settings=settings, registry=registry)
+        snapshot = await look_around(backend, settings=settings, registry=registry)
     except BackendError as error:
         return [*findings, *_unless_told(error, findings)]
     for name, check in _CHECKS.items():
         on_check(name)
-        findings += check(scene)
+        findings += check(snapshot)
     on_check("damaged rows")
-    findings += await _examine_damage(backend, scene) if deep else damage.examine(scene)
+    findings += await _examine_damage(backend, snapshot) if deep else damage.examine(snapshot)
     return findings
 
 
@@ -62,9 +62,9 @@ def _switched_off(settings: Settings) -> Finding:
     return warning("switched off", told, "set enabled = true, and a url other than noop://")
 
 
-async def _examine_damage(backend: Backend, scene: Scene) -> list[Finding]:
+async def _examine_damage(backend: Backend, snapshot: StoreSnapshot) -> list[Finding]:
     try:
-        return await damage.examine_deeply(backend, scene)
+        return await damage.examine_deeply(backend, snapshot)
     except BackendError as error:
         return [_refused(error)]
 

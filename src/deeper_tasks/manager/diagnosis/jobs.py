@@ -14,7 +14,7 @@ from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fine, warning
 from deeper_tasks.domain.job import Job
 from deeper_tasks.errors import TaskNotFoundError
-from deeper_tasks.manager.diagnosis.scene import MOST_READ, Scene
+from deeper_tasks.manager.diagnosis.store_snapshot import MOST_READ, StoreSnapshot
 from deeper_tasks.manager.diagnosis.wording import count, names, share
 from deeper_tasks.tasks.registry import AnyTask
 
@@ -24,13 +24,13 @@ _TOLERATED = timedelta(seconds=30)
 """How long a job may take to stop, and its worker to say so, after its timeout."""
 
 
-def examine(scene: Scene) -> list[Finding]:
+def examine(snapshot: StoreSnapshot) -> list[Finding]:
     """Return what is found about the jobs."""
-    return [*_dead_letters(scene), *_error_rates(scene), *_overdue(scene), *_unknown(scene)]
+    return [*_dead_letters(snapshot), *_error_rates(snapshot), *_overdue(snapshot), *_unknown(snapshot)]
 
 
-def _dead_letters(scene: Scene) -> Iterator[Finding]:
-    today = sum(queue.failed_today for queue in scene.overview.queues)
+def _dead_letters(snapshot: StoreSnapshot) -> Iterator[Finding]:
+    today = sum(queue.failed_today for queue in snapshot.overview.queues)
     if today:
         told = f"{count(today, 'dead letter')} since midnight (UTC)"
         yield warning("dead letters", told, "see why: deeper list --dead; run them again: deeper retry --all-dead")
@@ -38,9 +38,9 @@ def _dead_letters(scene: Scene) -> Iterator[Finding]:
         yield fine("dead letters", "none since midnight (UTC)")
 
 
-def _error_rates(scene: Scene) -> Iterator[Finding]:
+def _error_rates(snapshot: StoreSnapshot) -> Iterator[Finding]:
     """How many of those that ended failed. Few that ended tell nothing."""
-    queues, overview = scene.overview.queues, scene.overview
+    queues, overview = snapshot.overview.queues, snapshot.overview
     last_hour = sum(queue.ended_last_hour for queue in queues)
     told = (
         f"{share(overview.error_rate_today)} of {count(sum(queue.ended_today for queue in queues), 'job')} "
@@ -62,46 +62,46 @@ def _error_rates(scene: Scene) -> Iterator[Finding]:
         yield fine("error rate", told)
 
 
-def _overdue(scene: Scene) -> Iterator[Finding]:
-    for job in scene.running:
-        limit = _timeout(scene, job)
+def _overdue(snapshot: StoreSnapshot) -> Iterator[Finding]:
+    for job in snapshot.running:
+        limit = _timeout(snapshot, job)
         if job.attempted_at is None or limit is None:
             continue
-        ran = scene.now - job.attempted_at
+        ran = snapshot.now - job.attempted_at
         if ran > limit + _TOLERATED:
             yield warning(
                 "overdue job",
                 f"{job.id} ({job.task}) has run for {readable(ran)}, "
-                f"beyond {_whose_timeout(scene, job)} of {readable(limit)}",
+                f"beyond {_whose_timeout(snapshot, job)} of {readable(limit)}",
                 f"its worker is dead, or its thread does not stop and keeps a slot; restart the worker {job.node}",
                 subject=job.id,
             )
 
 
-def _whose_timeout(scene: Scene, job: Job) -> str:
-    if job.options.timeout is not None or _task(scene, job.task) is not None:
+def _whose_timeout(snapshot: StoreSnapshot, job: Job) -> str:
+    if job.options.timeout is not None or _task(snapshot, job.task) is not None:
         return "its timeout"
     return "the settings' timeout (its task's own is known only with --app)"
 
 
-def _timeout(scene: Scene, job: Job) -> timedelta | None:
+def _timeout(snapshot: StoreSnapshot, job: Job) -> timedelta | None:
     """Return how long an attempt may take; None: without limit. What the application does not tell, settings do."""
     if job.options.timeout is not None:
         return job.options.timeout or None
-    task = _task(scene, job.task)
+    task = _task(snapshot, job.task)
     if task is not None and task.request.timeout is not UNSET:
         return task.request.timeout or None
-    seconds = scene.settings.default_timeout_seconds
+    seconds = snapshot.settings.default_timeout_seconds
     return None if seconds is None else timedelta(seconds=seconds)
 
 
-def _unknown(scene: Scene) -> Iterator[Finding]:
+def _unknown(snapshot: StoreSnapshot) -> Iterator[Finding]:
     """Tasks of waiting jobs that the application has not; asked only of one that has any."""
-    if not any(True for _ in scene.registry):
+    if not any(True for _ in snapshot.registry):
         return
-    waiting = Counter(job.task for job in scene.waiting if not is_known(scene, job.task))
+    waiting = Counter(job.task for job in snapshot.waiting if not is_known(snapshot, job.task))
     if waiting:
-        among = "" if len(scene.waiting) < MOST_READ else f" among the first {MOST_READ:,}"
+        among = "" if len(snapshot.waiting) < MOST_READ else f" among the first {MOST_READ:,}"
         told = f"{count(waiting.total(), 'job')}{among} waiting for tasks that the application does not have"
         yield warning(
             "unknown tasks",
@@ -110,16 +110,16 @@ def _unknown(scene: Scene) -> Iterator[Finding]:
         )
     else:
         yield fine(
-            "tasks", f"the application has {count(len(list(scene.registry)), 'task')}, and all that jobs wait for"
+            "tasks", f"the application has {count(len(list(snapshot.registry)), 'task')}, and all that jobs wait for"
         )
 
 
-def is_known(scene: Scene, task: str) -> bool:
+def is_known(snapshot: StoreSnapshot, task: str) -> bool:
     """Whether the application has a task: registered, or a function of a module that the settings allow."""
-    return _task(scene, task) is not None
+    return _task(snapshot, task) is not None
 
 
-def _task(scene: Scene, name: str) -> AnyTask | None:
+def _task(snapshot: StoreSnapshot, name: str) -> AnyTask | None:
     with suppress(TaskNotFoundError):  # an allowed module that cannot be imported
-        return scene.registry.resolve_for_run(name)
+        return snapshot.registry.resolve_for_run(name)
     return None

@@ -8,7 +8,7 @@ from shlex import quote
 
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
-from deeper_tasks.manager.diagnosis.scene import Scene
+from deeper_tasks.manager.diagnosis.store_snapshot import StoreSnapshot
 from deeper_tasks.manager.diagnosis.wording import MANAGER, count
 from deeper_tasks.manager.overview import QueueOverview
 
@@ -17,16 +17,16 @@ _MANY = 3
 """So many queues without a worker are better served by a pattern than by their names."""
 
 
-def examine(scene: Scene) -> list[Finding]:
+def examine(snapshot: StoreSnapshot) -> list[Finding]:
     """Return what is found about the queues, of those with the most jobs first."""
-    queues = sorted(scene.overview.queues, key=lambda queue: (-queue.pending, -queue.later, queue.name))
+    queues = sorted(snapshot.overview.queues, key=lambda queue: (-queue.pending, -queue.later, queue.name))
     findings = [
         *_unserved(queues),
-        *_paused(scene, queues),
-        *_waiting_long(scene, queues),
-        *_full(scene, queues),
+        *_paused(snapshot, queues),
+        *_waiting_long(snapshot, queues),
+        *_full(snapshot, queues),
     ]
-    return findings or [fine("queues", f"{count(len(scene.overview.queues), 'queue')}, none of them stuck")]
+    return findings or [fine("queues", f"{count(len(snapshot.overview.queues), 'queue')}, none of them stuck")]
 
 
 def _unserved(queues: Iterable[QueueOverview]) -> Iterator[Finding]:
@@ -47,24 +47,24 @@ def _unserved(queues: Iterable[QueueOverview]) -> Iterator[Finding]:
             )
 
 
-def _paused(scene: Scene, queues: Iterable[QueueOverview]) -> Iterator[Finding]:
+def _paused(snapshot: StoreSnapshot, queues: Iterable[QueueOverview]) -> Iterator[Finding]:
     for queue in queues:
         if queue.paused_at is not None:
             yield warning(
                 "paused queue",
-                f"the queue {queue.name!r} has been paused for {readable(scene.now - queue.paused_at)}, "
+                f"the queue {queue.name!r} has been paused for {readable(snapshot.now - queue.paused_at)}, "
                 f"with {count(queue.pending, 'pending job')}",
                 f"deeper queues resume {quote(queue.name)}",
                 subject=queue.name,
             )
 
 
-def _waiting_long(scene: Scene, queues: Iterable[QueueOverview]) -> Iterator[Finding]:
+def _waiting_long(snapshot: StoreSnapshot, queues: Iterable[QueueOverview]) -> Iterator[Finding]:
     for queue in queues:
-        oldest = scene.oldest.get(queue.name)
+        oldest = snapshot.oldest.get(queue.name)
         if oldest is None or queue.paused_at is not None or not queue.workers:
             continue
-        age = scene.now - oldest.scheduled_at
+        age = snapshot.now - oldest.scheduled_at
         if age > _LONG:
             yield warning(
                 "long wait",
@@ -75,8 +75,8 @@ def _waiting_long(scene: Scene, queues: Iterable[QueueOverview]) -> Iterator[Fin
             )
 
 
-def _full(scene: Scene, queues: Iterable[QueueOverview]) -> Iterator[Finding]:
-    capacity = scene.settings.queue_capacity
+def _full(snapshot: StoreSnapshot, queues: Iterable[QueueOverview]) -> Iterator[Finding]:
+    capacity = snapshot.settings.queue_capacity
     for queue in queues:
         if capacity is not None and queue.pending >= capacity:
             yield warning(

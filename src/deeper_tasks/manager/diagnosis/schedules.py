@@ -9,15 +9,15 @@ from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 from deeper_tasks.domain.schedule import ON_TIME, Schedule, ScheduleEntry
 from deeper_tasks.manager.diagnosis.jobs import is_known
-from deeper_tasks.manager.diagnosis.scene import Scene
+from deeper_tasks.manager.diagnosis.store_snapshot import StoreSnapshot
 from deeper_tasks.manager.diagnosis.wording import count
 
 
-def examine(scene: Scene) -> list[Finding]:
+def examine(snapshot: StoreSnapshot) -> list[Finding]:
     """Return what is found about the recurring tasks."""
-    entries = scene.book.entries
-    findings = [finding for entry in entries for finding in _of_entry(scene, entry)]
-    findings += [_of_removed(schedule) for schedule in scene.book.removed]
+    entries = snapshot.book.entries
+    findings = [finding for entry in entries for finding in _of_entry(snapshot, entry)]
+    findings += [_of_removed(schedule) for schedule in snapshot.book.removed]
     return findings or [fine("recurring tasks", f"{count(len(entries), 'recurring task')}, none of them late")]
 
 
@@ -30,10 +30,10 @@ def _of_removed(schedule: Schedule) -> Finding:
     )
 
 
-def _of_entry(scene: Scene, entry: ScheduleEntry) -> Iterator[Finding]:
+def _of_entry(snapshot: StoreSnapshot, entry: ScheduleEntry) -> Iterator[Finding]:
     if entry.damage:
         return  # told with the damaged rows
-    name, late = entry.schedule.name, scene.book.now - entry.next_run
+    name, late = entry.schedule.name, snapshot.book.now - entry.next_run
     reason = entry.schedule.recurrence.fault
     if reason is not None:
         yield fault(
@@ -45,7 +45,7 @@ def _of_entry(scene: Scene, entry: ScheduleEntry) -> Iterator[Finding]:
     elif entry.paused_at is not None:
         yield warning(
             "paused recurring task",
-            f"{name!r} has been paused for {readable(scene.book.now - entry.paused_at)}",
+            f"{name!r} has been paused for {readable(snapshot.book.now - entry.paused_at)}",
             f"deeper schedules resume {quote(name)}",
             subject=name,
         )
@@ -57,7 +57,7 @@ def _of_entry(scene: Scene, entry: ScheduleEntry) -> Iterator[Finding]:
             subject=name,
         )
     task = entry.schedule.spec.task
-    if any(True for _ in scene.registry) and not is_known(scene, task):
+    if any(True for _ in snapshot.registry) and not is_known(snapshot, task):
         yield warning(
             "unknown tasks",
             f"the recurring task {name!r} is of {task!r}, which the application does not have",

@@ -14,51 +14,52 @@ from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.queue_patterns import ServedQueues
 from deeper_tasks.domain.state import State
-from deeper_tasks.manager.diagnosis.scene import MOST_READ, Scene
+from deeper_tasks.manager.diagnosis.store_snapshot import MOST_READ, StoreSnapshot
 from deeper_tasks.manager.diagnosis.wording import count
 
 Knows = Callable[[str, str], bool | None]
 """Whether a live worker of a queue knows a task; None: there is none, or not all have told their tasks."""
 
 
-def examine(scene: Scene) -> list[Finding]:
+def examine(snapshot: StoreSnapshot) -> list[Finding]:
     """Return what is found about the tasks of waiting jobs and recurring tasks, by what the workers have told."""
-    knows = _knowledge(scene)
-    return [*_unknown(scene, knows), *_unfit(scene), *_recurring(scene, knows)]
+    knows = _knowledge(snapshot)
+    return [*_unknown(snapshot, knows), *_unfit(snapshot), *_recurring(snapshot, knows)]
 
 
-def _unknown(scene: Scene, knows: Knows) -> Iterator[Finding]:
+def _unknown(snapshot: StoreSnapshot, knows: Knows) -> Iterator[Finding]:
     def is_unknown(job: Job) -> bool:
         known = knows(job.queue, job.task)
         return known is False or (known is None and job.unknown_since is not None)
 
-    for task, jobs in _by_task(scene.waiting, is_unknown):
-        told = f"{_waiting(scene, jobs)} for the task {task!r}, which no live worker knows that serves the queue"
-        grace = scene.settings.unknown_task_grace_seconds
+    for task, jobs in _by_task(snapshot.waiting, is_unknown):
+        told = f"{_waiting(snapshot, jobs)} for the task {task!r}, which no live worker knows that serves the queue"
+        grace = snapshot.settings.unknown_task_grace_seconds
         # What is scheduled may find a worker when it is due; the others are kept from running now.
         is_held = any(job.state is State.PENDING or job.unknown_since is not None for job in jobs)
         yield (fault if is_held else warning)(
             "task of no worker",
-            told + _given_back(scene, [job.unknown_since for job in jobs], grace, setting="unknown_task_grace_seconds"),
+            told
+            + _given_back(snapshot, [job.unknown_since for job in jobs], grace, setting="unknown_task_grace_seconds"),
             f"start workers anew with the code that has it, or: deeper cancel --task {quote(task)}",
             subject=task,
         )
 
 
-def _unfit(scene: Scene) -> Iterator[Finding]:
-    for task, jobs in _by_task(scene.waiting, lambda job: job.unfit_since is not None):
-        told = f"{_waiting(scene, jobs)} for code of the task {task!r} that their arguments fit"
-        grace = scene.settings.deploy_grace_seconds
+def _unfit(snapshot: StoreSnapshot) -> Iterator[Finding]:
+    for task, jobs in _by_task(snapshot.waiting, lambda job: job.unfit_since is not None):
+        told = f"{_waiting(snapshot, jobs)} for code of the task {task!r} that their arguments fit"
+        grace = snapshot.settings.deploy_grace_seconds
         yield fault(
             "unfit jobs",
-            told + _given_back(scene, [job.unfit_since for job in jobs], grace, setting="deploy_grace_seconds"),
+            told + _given_back(snapshot, [job.unfit_since for job in jobs], grace, setting="deploy_grace_seconds"),
             f"start workers anew with code that takes these arguments, or: deeper cancel --task {quote(task)}",
             subject=task,
         )
 
 
-def _recurring(scene: Scene, knows: Knows) -> Iterator[Finding]:
-    for entry in scene.book.entries:
+def _recurring(snapshot: StoreSnapshot, knows: Knows) -> Iterator[Finding]:
+    for entry in snapshot.book.entries:
         name, spec = entry.schedule.name, entry.schedule.spec
         if not entry.damage and entry.paused_at is None and knows(spec.queue, spec.task) is False:
             yield warning(
@@ -71,12 +72,12 @@ def _recurring(scene: Scene, knows: Knows) -> Iterator[Finding]:
             )
 
 
-def _knowledge(scene: Scene) -> Knows:
-    served = {NodeId(each.id): ServedQueues(each.queues) for each in scene.overview.workers if each.is_alive}
+def _knowledge(snapshot: StoreSnapshot) -> Knows:
+    served = {NodeId(each.id): ServedQueues(each.queues) for each in snapshot.overview.workers if each.is_alive}
 
     @cache
     def knows(queue: str, task: str) -> bool | None:
-        told = scene.knowing.get(task, {})
+        told = snapshot.knowing.get(task, {})
         serving = [worker for worker, queues in served.items() if queue in queues]
         if any(told.get(worker) for worker in serving):
             return True
@@ -94,18 +95,18 @@ def _by_task(jobs: Iterable[Job], is_meant: Callable[[Job], bool]) -> list[tuple
     return sorted(found.items(), key=lambda each: (-len(each[1]), each[0]))
 
 
-def _waiting(scene: Scene, jobs: list[Job]) -> str:
-    among = "" if len(scene.waiting) < MOST_READ else f" among the first {MOST_READ:,}"
+def _waiting(snapshot: StoreSnapshot, jobs: list[Job]) -> str:
+    among = "" if len(snapshot.waiting) < MOST_READ else f" among the first {MOST_READ:,}"
     return f"{count(len(jobs), 'job')}{among} {'waits' if len(jobs) == 1 else 'wait'}"
 
 
-def _given_back(scene: Scene, marks: Iterable[datetime | None], grace: float, *, setting: str) -> str:
+def _given_back(snapshot: StoreSnapshot, marks: Iterable[datetime | None], grace: float, *, setting: str) -> str:
     """Say since when workers give jobs back, and when the first of them fails, as far as these settings tell."""
     first = min((mark for mark in marks if mark is not None), default=None)
     if first is None:
         return ""
     limit = timedelta(seconds=grace)
-    left = limit - (scene.now - first)
+    left = limit - (snapshot.now - first)
     fails = f"in {readable(left)}" if left > timedelta(0) else "when a worker takes it next"
     given_back = f"given back since {first:%Y-%m-%d %H:%M:%S} UTC"
     return f"; {given_back}, the first fails {fails} ({setting} is {readable(limit)} here)"

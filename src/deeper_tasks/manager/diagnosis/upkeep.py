@@ -7,30 +7,30 @@ from datetime import timedelta
 
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fault, fine
-from deeper_tasks.manager.diagnosis.scene import Scene
+from deeper_tasks.manager.diagnosis.store_snapshot import StoreSnapshot
 
 _CHECK = "upkeep"
 _TOLERATED = timedelta(seconds=30)
 """How long after its time a step of upkeep may come, however busy the store is."""
 
 
-def examine(scene: Scene) -> list[Finding]:
+def examine(snapshot: StoreSnapshot) -> list[Finding]:
     """Return what is found about the upkeep. Without a worker there is none, which the check of the workers says."""
-    if not any(worker.is_alive for worker in scene.overview.workers):
+    if not any(worker.is_alive for worker in snapshot.overview.workers):
         return []
-    return list(_left_undone(scene)) or [fine(_CHECK, "what is due becomes pending, and what has expired ends")]
+    return list(_left_undone(snapshot)) or [fine(_CHECK, "what is due becomes pending, and what has expired ends")]
 
 
-def _left_undone(scene: Scene) -> Iterator[Finding]:
+def _left_undone(snapshot: StoreSnapshot) -> Iterator[Finding]:
     remedy = "the log of each worker says once why its {} fails; mend that, or restart the workers"
-    job = scene.next_due
-    if job is not None and not job.damage and scene.now - job.scheduled_at > _TOLERATED:
-        late = readable(scene.now - job.scheduled_at)
+    job = snapshot.next_due
+    if job is not None and not job.damage and snapshot.now - job.scheduled_at > _TOLERATED:
+        late = readable(snapshot.now - job.scheduled_at)
         told = f"{job.id} ({job.task}) has been due for {late} and is still {job.state}, though a worker is alive"
         yield fault(_CHECK, told, remedy.format("promoter"), subject=job.id)
-    limits = [(job.expires_at, job) for job in scene.waiting if job.expires_at is not None and not job.damage]
-    expires_at, job = min(limits, key=lambda each: each[0], default=(scene.now, None))
-    if job is not None and scene.now - expires_at > _TOLERATED:
-        late = readable(scene.now - expires_at)
+    limits = [(job.expires_at, job) for job in snapshot.waiting if job.expires_at is not None and not job.damage]
+    expires_at, job = min(limits, key=lambda each: each[0], default=(snapshot.now, None))
+    if job is not None and snapshot.now - expires_at > _TOLERATED:
+        late = readable(snapshot.now - expires_at)
         told = f"{job.id} ({job.task}) expired {late} ago and is still {job.state}, though a worker is alive"
         yield fault(_CHECK, told, remedy.format("expirer"), subject=job.id)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fine, warning
-from deeper_tasks.manager.diagnosis.scene import Scene
+from deeper_tasks.manager.diagnosis.store_snapshot import StoreSnapshot
 from deeper_tasks.manager.diagnosis.wording import MANAGER, count, names
 
 _CHECK = "workers"
 
 
-def examine(scene: Scene) -> list[Finding]:
+def examine(snapshot: StoreSnapshot) -> list[Finding]:
     """Return what is found about the workers. Queues that no worker serves are reported with the queues."""
-    living = [worker for worker in scene.overview.workers if worker.is_alive]
-    silent = [worker for worker in scene.overview.workers if not worker.is_alive]
+    living = [worker for worker in snapshot.overview.workers if worker.is_alive]
+    silent = [worker for worker in snapshot.overview.workers if not worker.is_alive]
     findings = []
     if living:
         slots = sum(worker.slots for worker in living)
@@ -22,7 +22,7 @@ def examine(scene: Scene) -> list[Finding]:
         told = "no worker is alive: no job runs, and nothing that is due becomes pending"
         findings.append(warning(_CHECK, told, f"start one: deeper worker {MANAGER}"))
     if silent:
-        longest = scene.now - min(worker.beat_at for worker in silent)
+        longest = snapshot.now - min(worker.beat_at for worker in silent)
         findings.append(
             warning(
                 "silent workers",

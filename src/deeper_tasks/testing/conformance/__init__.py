@@ -30,33 +30,33 @@ from collections.abc import AsyncIterator
 import pytest
 
 from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.testing.conformance.builders import check_counters
 from deeper_tasks.testing.conformance.claim import ClaimConformance
+from deeper_tasks.testing.conformance.concurrency import ConcurrencyConformance
 from deeper_tasks.testing.conformance.control import ControlConformance
-from deeper_tasks.testing.conformance.crowd import CrowdConformance
 from deeper_tasks.testing.conformance.damage import DamageConformance, Damager, Harm
 from deeper_tasks.testing.conformance.earlier_attempts import EarlierAttemptsConformance
+from deeper_tasks.testing.conformance.hints import HintsConformance
+from deeper_tasks.testing.conformance.insert import InsertConformance
 from deeper_tasks.testing.conformance.job_transactions import (
     JobTransactionConformance,
     Ledger,
     TransactingConformance,
 )
 from deeper_tasks.testing.conformance.life import LifeConformance
-from deeper_tasks.testing.conformance.look import LookConformance
-from deeper_tasks.testing.conformance.maintain import MaintainConformance
-from deeper_tasks.testing.conformance.moved import MovedConformance
+from deeper_tasks.testing.conformance.maintenance import MaintenanceConformance
+from deeper_tasks.testing.conformance.moved_jobs import MovedJobsConformance
 from deeper_tasks.testing.conformance.nodes import NodeConformance
 from deeper_tasks.testing.conformance.patterns import PatternConformance
-from deeper_tasks.testing.conformance.produce import ProduceConformance
+from deeper_tasks.testing.conformance.reads import ReadsConformance
 from deeper_tasks.testing.conformance.repeats import RepeatConformance
 from deeper_tasks.testing.conformance.reschedule import RescheduleConformance
-from deeper_tasks.testing.conformance.scene import check_counters
 from deeper_tasks.testing.conformance.schedule_runs import ScheduleRunsConformance
 from deeper_tasks.testing.conformance.schedules import SchedulesConformance
 from deeper_tasks.testing.conformance.settle import SettleConformance
 from deeper_tasks.testing.conformance.shared import SharedConformance, SharingConformance
 from deeper_tasks.testing.conformance.transactions import JoinConformance, Transaction, TransactionConformance
 from deeper_tasks.testing.conformance.unique import UniqueConformance
-from deeper_tasks.testing.conformance.wake import WakeConformance
 
 __all__ = [
     "BackendConformance",
@@ -73,7 +73,7 @@ __all__ = [
 
 class BackendConformance(
     LifeConformance,
-    ProduceConformance,
+    InsertConformance,
     JoinConformance,
     TransactingConformance,
     UniqueConformance,
@@ -83,15 +83,15 @@ class BackendConformance(
     RepeatConformance,
     EarlierAttemptsConformance,
     NodeConformance,
-    MaintainConformance,
-    MovedConformance,
+    MaintenanceConformance,
+    MovedJobsConformance,
     SchedulesConformance,
     ScheduleRunsConformance,
     ControlConformance,
     RescheduleConformance,
-    LookConformance,
-    WakeConformance,
-    CrowdConformance,
+    ReadsConformance,
+    HintsConformance,
+    ConcurrencyConformance,
     SharingConformance,
 ):
     """

@@ -12,7 +12,7 @@ from deeper_tasks.domain.job import JobOptions, Progress
 from deeper_tasks.domain.settlement import End, Report
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import NodeLostError
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     BOOM,
     HOUR,
     MINUTE,

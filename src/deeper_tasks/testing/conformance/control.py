@@ -9,7 +9,7 @@ import pytest
 from deeper_tasks.backends.protocol import MAX_BATCH, Backend, Claim, JobFilter, JobQuery, QueueSettings, Retried
 from deeper_tasks.domain.settlement import End, Settled
 from deeper_tasks.domain.state import TERMINAL, State
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     BOOM,
     DAY,
     HOUR,

@@ -14,7 +14,7 @@ from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.settlement import End, Report, Settled
 from deeper_tasks.domain.state import State
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     BOOM,
     HOUR,
     MINUTE,

@@ -17,7 +17,7 @@ from deeper_tasks.domain.settlement import End, Report, Settled
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
 from deeper_tasks.errors import DeeperTasksError, DuplicateJobError, TransactionError
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     BOOM,
     MINUTE,
     NOW,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.state import State
-from deeper_tasks.testing.conformance.scene import put, state_of
+from deeper_tasks.testing.conformance.builders import put, state_of
 
 
 class LifeConformance:

@@ -8,7 +8,7 @@ from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.errors import NodeLostError
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     MINUTE,
     NOW,
     SECOND,

@@ -8,7 +8,7 @@ from deeper_tasks.backends.protocol import MAX_BATCH, Backend, QueueSettings
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.queue_patterns import QueuePattern
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     HOUR,
     MINUTE,
     NOW,

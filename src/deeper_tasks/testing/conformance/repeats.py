@@ -11,7 +11,7 @@ from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.settlement import End, Report, Settled, Settlement
 from deeper_tasks.domain.state import State
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     BOOM,
     DAY,
     HOUR,

@@ -13,7 +13,7 @@ from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import MAY_BE_RESCHEDULED, TERMINAL, State
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     BOOM,
     DAY,
     HOUR,

@@ -14,7 +14,7 @@ from deeper_tasks.domain.schedule import MissedRuns, Overlap, RunNow, Schedule, 
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     DAY,
     HOUR,
     MINUTE,

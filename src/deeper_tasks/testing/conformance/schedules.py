@@ -22,7 +22,7 @@ from deeper_tasks.domain.schedule import (
 )
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     DAY,
     HOUR,
     MINUTE,

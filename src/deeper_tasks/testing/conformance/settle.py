@@ -17,7 +17,7 @@ from deeper_tasks.domain.job import (
 )
 from deeper_tasks.domain.settlement import End, Report, Settled, Settlement
 from deeper_tasks.domain.state import State
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     BOOM,
     HOUR,
     MINUTE,

@@ -12,8 +12,7 @@ from deeper_tasks.domain.schedule import Schedule, plan_firing
 from deeper_tasks.domain.settlement import End, Settled
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
-from deeper_tasks.testing.conformance.crowd import on_loops_of_their_own, work
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     DAY,
     MINUTE,
     NOW,
@@ -33,6 +32,7 @@ from deeper_tasks.testing.conformance.scene import (
     state_of,
     take,
 )
+from deeper_tasks.testing.conformance.concurrency import on_loops_of_their_own, work
 
 
 class SharingConformance:

@@ -14,7 +14,7 @@ from deeper_tasks.domain.job import Insertion
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
 from deeper_tasks.errors import DuplicateJobError, InvalidOptionError, UnsupportedError
-from deeper_tasks.testing.conformance.scene import HOUR, MINUTE, NOW, join, look, new_job, put, state_of, take
+from deeper_tasks.testing.conformance.builders import HOUR, MINUTE, NOW, join, look, new_job, put, state_of, take
 
 KEY = Unique(key="given:one")
 

@@ -12,7 +12,7 @@ from deeper_tasks.domain.job import Insertion
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
-from deeper_tasks.testing.conformance.scene import (
+from deeper_tasks.testing.conformance.builders import (
     BOOM,
     DAY,
     HOUR,

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 
 from deeper_tasks.backends.postgres.address import Address
+from deeper_tasks.backends.postgres.insert import PARAMETERS, Batch
 from deeper_tasks.backends.postgres.joining.connection import CallersConnection
 from deeper_tasks.backends.postgres.joining.kinds import recognise
 from deeper_tasks.backends.postgres.joining.refusals import has_lost_a_race, in_our_words
-from deeper_tasks.backends.postgres.produce import PARAMETERS, Batch
 from deeper_tasks.domain.job import Insertion, NewJob
 
 _MOST_TRIES = 3

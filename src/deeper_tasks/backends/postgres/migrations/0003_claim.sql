@@ -146,7 +146,7 @@ $$;
 -- these only.
 --
 -- While a long transaction of another session keeps the dead rows of the claims before, only the queues of _known are looked at,
--- which come in turn, and in each only the stretches of its line from _known_from to _known_to. See frontier.py.
+-- which come in turn, and in each only the stretches of its line from _known_from to _known_to. See claim_floor.py.
 CREATE FUNCTION lock_in_turn(
     _prefix text,
     _after text,
@@ -275,7 +275,7 @@ $$;
 -- the claim, which then sees that the node is lost, or after it, and then sees its jobs.
 --
 -- While a long transaction of another session keeps the dead rows of the claims before, the search goes through all of them. Told
--- how far the jobs of each priority were taken (_priorities and _floors), it begins there; see frontier.py.
+-- how far the jobs of each priority were taken (_priorities and _floors), it begins there; see claim_floor.py.
 --
 -- Of the jobs in quarantine only the first _quarantined are taken: where the search met more, it is made once more, and
 -- passes by the others.

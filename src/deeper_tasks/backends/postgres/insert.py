@@ -1,0 +1,147 @@
+"""Insert jobs, each id once and each unique key held by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+from deeper_tasks.backends.hints import hints_of
+from deeper_tasks.backends.postgres.codec import (
+    Row,
+    array,
+    duration,
+    id_array,
+    moment_text,
+    optional_array,
+    optional_text_array,
+    options_document,
+    text_array,
+)
+from deeper_tasks.backends.postgres.database import Database, Transaction
+from deeper_tasks.backends.postgres.hints import Hints
+from deeper_tasks.backends.postgres.listener import payload
+from deeper_tasks.backends.postgres.refusals import OverLimitError
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.job import Insertion, NewJob
+from deeper_tasks.errors import DuplicateJobError
+
+PARAMETERS = {
+    "store": "uuid",
+    "channel": "text",
+    "now": "timestamptz",
+    "ids": "uuid[]",
+    "tasks": "text[]",
+    "arguments": "text[]",
+    "queues": "text[]",
+    "priorities": "smallint[]",
+    "max_attempts": "integer[]",
+    "dues": "timestamptz[]",
+    "delays": "bigint[]",
+    "expiries": "bigint[]",
+    "options": "text[]",
+    "keys": "text[]",
+    "periods": "bigint[]",
+}
+"""The parameters of the function `insert_jobs` in their order, each sent as text, and what it is cast to."""
+
+_VALUES = ", ".join(f"%({name})s::{kind}" for name, kind in PARAMETERS.items())
+
+INSERT = f"SELECT place, id FROM {{schema}}.insert_jobs({_VALUES})"
+INSERT_AND_TELL = f"CALL {{schema}}.insert_and_tell(%(hints)s::text[], {_VALUES}, NULL, NULL)"
+
+
+async def insert(
+    database: Database, jobs: Sequence[NewJob], *, store: str, now: str | None, wake: Hints
+) -> list[Insertion]:
+    """Insert jobs, and have their hints sent; see `Backend.insert`."""
+    batch = Batch(jobs)
+    if not batch.jobs:
+        return []
+    hints = hints_of(batch.jobs)
+    if wake.may_leave(hints):
+        values = batch.values(store=store, channel=database.address.channel, now=now)
+        values["hints"] = text_array(map(payload, hints))
+        # Should the server's queue of notifications become full between the look at it and the commit of the hints, the
+        # jobs are there; they are sent again without hints, which says what else the limit may have been of.
+        with suppress(OverLimitError):
+            [(places, others)] = await database.call(INSERT_AND_TELL, values, is_urgent=True)
+            return batch.answers(zip(places or (), others or (), strict=True))
+    values = batch.values(store=store, channel=None, now=now)
+    answers = batch.answers(await database.call(INSERT, values, is_urgent=True))
+    if any(answer.is_new for answer in answers):
+        await wake.notify(hints)
+    return answers
+
+
+async def insert_inside(
+    transaction: Transaction, jobs: Sequence[NewJob], *, store: str, now: str | None
+) -> list[Insertion]:
+    """Insert jobs within a transaction of ours."""
+    batch = Batch(jobs)
+    if not batch.jobs:
+        return []
+    values = batch.values(store=store, channel=None, now=now)
+    return batch.answers(await transaction.rows(INSERT.replace("{schema}.", ""), values))
+
+
+class Batch:
+    """
+    Jobs on their way into the store: each id once, as the columns of the function's arrays.
+
+    Raises:
+        DuplicateJobError: an id comes twice, with different content.
+    """
+
+    def __init__(self, jobs: Sequence[NewJob]) -> None:
+        self._sent = jobs
+        first: dict[JobId, NewJob] = {}
+        for job in jobs:
+            other = first.setdefault(job.id, job)
+            if (other.spec.task, other.spec.arguments) != (job.spec.task, job.spec.arguments):
+                raise DuplicateJobError(
+                    f"the id {job.id!r} comes twice, with another task or other arguments", job_id=job.id
+                )
+        self.jobs = list(first.values())
+
+    def values(self, *, store: str, channel: str | None, now: str | None) -> dict[str, Any]:
+        """Return the parameters of `insert_jobs`. With a channel its hints leave with the commit."""
+        jobs = self.jobs
+        specs = [job.spec for job in jobs]
+        return {
+            "store": store,
+            "channel": channel,
+            "now": now,
+            "ids": id_array([job.id for job in jobs]),
+            "tasks": text_array(spec.task for spec in specs),
+            "arguments": text_array(spec.arguments for spec in specs),
+            "queues": text_array(spec.queue for spec in specs),
+            "priorities": array(spec.priority for spec in specs),
+            "max_attempts": array(spec.max_attempts for spec in specs),
+            "dues": optional_text_array([moment_text(job.due) for job in jobs]),
+            "delays": array(duration(job.delay) for job in jobs),
+            "expiries": optional_array(
+                [None if spec.expires_in is None else duration(spec.expires_in) for spec in specs]
+            ),
+            "options": optional_text_array([options_document(spec.options) for spec in specs]),
+            "keys": optional_text_array([None if job.unique is None else job.unique.key for job in jobs]),
+            "periods": optional_array(
+                [None if job.unique is None else _microseconds(job.unique.period) for job in jobs]
+            ),
+        }
+
+    def answers(self, refused: Iterable[Row]) -> list[Insertion]:
+        """Return what became of each job that was given, from the rows of `insert_jobs`."""
+        others = {self.jobs[place - 1].id: JobId(job_id) for place, job_id in refused}
+        answers: list[Insertion] = []
+        is_sent: set[JobId] = set()
+        for job in self._sent:
+            held_by = others.get(job.id)
+            answers.append(Insertion(id=held_by or job.id, is_new=held_by is None and job.id not in is_sent))
+            is_sent.add(job.id)
+        return answers
+
+
+def _microseconds(period: timedelta | None) -> int | None:
+    return None if period is None else duration(period)

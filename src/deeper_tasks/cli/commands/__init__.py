@@ -1,0 +1,1 @@
+"""The commands of `deeper`, one module a command or a group of them."""

@@ -1,5 +1,0 @@
-"""The demonstration: a few jobs of every kind, really run, and shown while they are."""
-
-from deeper_tasks.cli.demo.command import demo
-
-__all__ = ["demo"]

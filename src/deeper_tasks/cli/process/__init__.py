@@ -1,0 +1,1 @@
+"""The processes that the command starts: their logs, signals and ends."""

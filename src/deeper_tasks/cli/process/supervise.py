@@ -1,0 +1,42 @@
+"""Supervise: run several worker processes, or one that is restarted when it ends or its files change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from deeper_tasks.cli.commands.worker_options import WorkerOptions
+from deeper_tasks.cli.process.health_outlets import HealthOutlets
+from deeper_tasks.cli.process.worker_logs import NONE, TEXT, set_level, start_logging
+from deeper_tasks.cli.rendering.banner import greet
+from deeper_tasks.config import Settings
+from deeper_tasks.supervisor import Loaded, Supervisor, SupervisorSettings
+
+
+def supervise(options: WorkerOptions, settings: Settings, *, reload_folders: tuple[Path, ...] = ()) -> int:
+    """Run the supervisor until it is told to stop; returns the exit code. The application is not imported here."""
+    # Without the application there is no other handler here.
+    handler = start_logging(TEXT if options.log_format == NONE else options.log_format)
+    set_level(handler, asked=options.log_level, setting=settings.log_level)
+    # It counts the changes at INFO, and we name them.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    return asyncio.run(_supervise(options, settings, reload_folders))
+
+
+async def _supervise(options: WorkerOptions, settings: Settings, reload_folders: tuple[Path, ...]) -> int:
+    def on_loaded(loaded: Loaded, children: list[int]) -> None:
+        greet(options.application, loaded, log_format=options.log_format, children=children, health=outlets.url)
+
+    supervisor = Supervisor(
+        SupervisorSettings(
+            command=options.command(is_reloading=bool(reload_folders)),
+            processes=settings.processes,
+            silence_limit=settings.silence_limit_seconds,
+            reload_folders=reload_folders,
+        ),
+        greet=on_loaded,
+        on_look=lambda: outlets.refresh(),  # noqa: PLW0108 - they are made for it
+    )
+    with HealthOutlets(settings, health=supervisor.health) as outlets:
+        return await supervisor.run()

@@ -1,0 +1,84 @@
+"""Rendering of a page of jobs: a line each, and of dead letters their errors below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.text import Text
+
+from deeper_tasks.cli.rendering.columns import Column, cut_end, lay_out
+from deeper_tasks.cli.rendering.jobs import DAMAGED, draw_state
+from deeper_tasks.cli.rendering.output import ago, first_line, safe
+from deeper_tasks.domain.state import State
+from deeper_tasks.manager import Page, TaskStatus
+
+_TINY, _SMALL, _MEDIUM, _WIDE = 50, 65, 100, 130
+_COLUMNS = (
+    (Column(name="id"), 0),
+    (Column(name="state"), 0),
+    (Column(name="task", share=5, keeps_end=True), 0),
+    (Column(name="queue", share=3), _TINY),
+    (Column(name="attempts", is_number=True), _SMALL),
+    (Column(name="when"), _MEDIUM),
+    (Column(name="last error", share=5), _SMALL),
+)
+"""The columns, and how wide a terminal is from which on each is shown."""
+_INDENT = "    "
+
+
+def has_room_for_ids(width: int | None) -> bool:
+    """Return whether the ids of jobs are shown whole."""
+    return width is None or width >= _WIDE
+
+
+def draw_page(page: Page, ids: Sequence[str], *, width: int | None, is_dead: bool = False) -> list[Text]:
+    """
+    Return the lines of a page; `ids` are its jobs' ids as they are to be shown.
+
+    A narrow terminal has no room for when something happened, nor for whole texts. `is_dead` gives errors
+    lines of their own, which begin with when the job ended where there is no column for it. Without a `width`
+    nothing is cut.
+    """
+    columns = [column for column, least in _COLUMNS if width is None or width >= least]
+    if is_dead:
+        columns = [column for column in columns if column.name != "last error"]
+    rows = [_row(job, job_id, columns) for job, job_id in zip(page.entries, ids, strict=True)]
+    head, *lines = lay_out(columns, rows, width=width)
+    if not is_dead:
+        return [head, *lines]
+    has_time = any(column.name == "when" for column in columns)
+    errors = [_error(job, width, has_time=has_time) for job in page.entries]
+    return [head, *(line for pair in zip(lines, errors, strict=True) for line in pair)]
+
+
+def _row(job: TaskStatus, job_id: str, columns: Sequence[Column]) -> list[Text]:
+    state = draw_state(job.status)
+    if job.damage:
+        state = Text.assemble(state, (" damaged", DAMAGED))
+    texts = {
+        "id": Text(job_id),
+        "state": state,
+        "task": Text(safe(job.task)),
+        "queue": Text(safe(job.queue)),
+        "attempts": Text(f"{job.attempts}/{job.max_attempts}"),
+        "when": Text(_when(job)),
+        "last error": Text(first_line(job.last_error or "")),
+    }
+    return [texts[column.name] for column in columns]
+
+
+def _error(job: TaskStatus, width: int | None, *, has_time: bool) -> Text:
+    error = first_line(job.last_error or "no error is stored")
+    if not has_time and job.finished_at is not None:
+        error = f"{ago(job.finished_at)}: {error}"
+    return Text(_INDENT + (error if width is None else cut_end(error, max(width - len(_INDENT), 1))), style="red")
+
+
+def _when(job: TaskStatus) -> str:
+    said: tuple[str, datetime] = ("due", job.scheduled_at)
+    if job.finished_at is not None:
+        said = ("ended", job.finished_at)
+    elif job.status is State.RUNNING and job.attempted_at is not None:
+        said = ("started", job.attempted_at)
+    return f"{said[0]} {ago(said[1])}"

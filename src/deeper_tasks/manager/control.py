@@ -1,0 +1,204 @@
+"""Job control: change jobs that are in the store already, one or many."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sized
+from datetime import UTC, datetime, timedelta
+from typing import NoReturn
+
+import msgspec
+
+from deeper_tasks.backends.protocol import (
+    MAX_BATCH,
+    Backend,
+    Compacting,
+    JobFilter,
+    JobQuery,
+    Notification,
+    QueueSettings,
+    Retention,
+    SortKey,
+    Topic,
+)
+from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.rescheduling import Rescheduled
+from deeper_tasks.domain.state import MAY_RUN_AGAIN, TERMINAL, State
+from deeper_tasks.errors import InvalidTransitionError, JobNotFoundError
+from deeper_tasks.integrations.events import (
+    CleanupRan,
+    EventBus,
+    JobCancelled,
+    JobRescheduled,
+    QueuePaused,
+    QueueResumed,
+)
+from deeper_tasks.manager.progress import OnProgress, Tally
+from deeper_tasks.manager.views import CancelOutcome
+
+_LIVE = frozenset(State) - TERMINAL
+
+
+class JobControl:
+    """Cancels, retries, reschedules, deletes, pauses and cleans up. The store is open."""
+
+    def __init__(self, *, backend: Backend, bus: EventBus) -> None:
+        self._backend = backend
+        self._bus = bus
+
+    async def cancel(self, job_id: JobId, *, reason: str) -> CancelOutcome:
+        """Cancel one job. Raises JobNotFoundError or InvalidTransitionError."""
+        outcomes = await self._cancel(JobFilter(ids=(job_id,)), reason)
+        if not outcomes:
+            await self._refuse(job_id, "cancelled")
+        return outcomes[job_id]
+
+    async def cancel_all(self, target: JobFilter, *, reason: str, on_progress: OnProgress | None = None) -> int:
+        """Cancel all jobs meant; returns how many."""
+        count = Tally(on_progress)
+        await _until_few(lambda: self._cancel(_narrowed(target, _LIVE), reason), count)
+        return count.value
+
+    async def retry(self, job_id: JobId) -> None:
+        """Retry one job. Raises JobNotFoundError or InvalidTransitionError."""
+        if not await self._retry(JobFilter(ids=(job_id,))):
+            await self._refuse(job_id, "retried")
+
+    async def retry_all(self, target: JobFilter, *, on_progress: OnProgress | None = None) -> int:
+        """Retry all jobs meant, each once however soon it fails again; returns how many."""
+        count = Tally(on_progress)
+        async for batch in self._ended(target, MAY_RUN_AGAIN):
+            count.add(len(await self._retry(batch)))
+        return count.value
+
+    async def reschedule(self, job_id: JobId, due: datetime | timedelta) -> datetime:
+        """Give one job another due time; returns it. Raises JobNotFoundError or InvalidTransitionError."""
+        done = await self._backend.reschedule(job_id, due=due)
+        if done is None:
+            await self._refuse(job_id, "rescheduled")
+        await self._tell(done)
+        return done.scheduled_at.astimezone(UTC)
+
+    async def run_now(self, job_id: JobId) -> None:
+        """End the delay of one job. Raises JobNotFoundError or InvalidTransitionError."""
+        done = await self._backend.reschedule(job_id, due=None)
+        if done is None:
+            await self._refuse(job_id, "run now")
+        await self._tell(done, is_new=done.before is not State.PENDING)
+
+    async def delete(self, job_id: JobId) -> None:
+        """Delete one job. Raises JobNotFoundError or InvalidTransitionError."""
+        if not await self._backend.delete(JobFilter(ids=(job_id,))):
+            await self._refuse(job_id, "deleted")
+
+    async def delete_all(self, target: JobFilter, *, on_progress: OnProgress | None = None) -> int:
+        """Delete all jobs meant; returns how many."""
+        count = Tally(on_progress)
+        await _until_few(lambda: self._backend.delete(_narrowed(target, _LIVE)), count)
+        async for batch in self._ended(target, TERMINAL):
+            count.add(len(await self._backend.delete(batch)))
+        return count.value
+
+    async def clean_up(self, retention: Retention, *, on_progress: OnProgress | None = None) -> int:
+        """Delete all ended jobs past their retention; returns how many. One event tells it, even if it breaks off."""
+        count = Tally(on_progress)
+        began = started = time.monotonic()
+        try:
+            while deleted := await self._backend.prune(retention):
+                count.add(deleted)
+                # As long as it took: workers have at least half of the store for themselves.
+                await asyncio.sleep(time.monotonic() - started)
+                started = time.monotonic()
+        finally:
+            took = timedelta(seconds=time.monotonic() - began)
+            self._bus.emit(CleanupRan(deleted=count.value, took=took, is_manual=True))
+        return count.value
+
+    async def compact(self) -> int:
+        """Have the store give unused space back, where that does not happen by itself; returns the bytes."""
+        return await self._backend.compact() if isinstance(self._backend, Compacting) else 0
+
+    async def set_queue(self, name: str, *, paused_at: datetime | None) -> None:
+        """Pause or resume a queue."""
+        await self._backend.put_queue(QueueSettings(name=name, paused_at=paused_at))
+        topic = Topic.JOBS if paused_at is None else Topic.CONTROL
+        await self._backend.notify([Notification(topic=topic, subject=name)])
+        self._bus.emit(QueueResumed(queue=name) if paused_at is None else QueuePaused(queue=name))
+
+    async def _ended(self, target: JobFilter, states: frozenset[State]) -> AsyncIterator[JobFilter]:
+        """
+        Yield the ended jobs meant, batch by batch, each with the target's conditions and the ids of a batch.
+
+        The latest ended first: what ends anew meanwhile lies before all that is still to come, so a job comes once.
+        """
+        meant, place = _narrowed(target, states), None
+        while True:
+            page = await self._backend.find(
+                JobQuery(filter=meant, sort_by=SortKey.FINISHED_AT, limit=MAX_BATCH, after=place)
+            )
+            if page.jobs:
+                yield msgspec.structs.replace(meant, ids=tuple(job.id for job in page.jobs))
+            if page.next is None:
+                return
+            place = page.next
+
+    async def _cancel(self, target: JobFilter, reason: str) -> dict[JobId, CancelOutcome]:
+        moved = await self._backend.cancel(target, reason=reason)
+        outcomes = {
+            job.id: CancelOutcome.REQUESTED if job.state is State.RUNNING else CancelOutcome.CANCELLED for job in moved
+        }
+        if CancelOutcome.REQUESTED in outcomes.values():
+            await self._backend.notify([Notification(topic=Topic.CONTROL)])
+        for job in moved:
+            if job.state is State.CANCELLED:
+                self._bus.emit(
+                    JobCancelled(job_id=job.id, task=job.task, queue=job.queue, attempt=job.attempt, reason=reason)
+                )
+        return outcomes
+
+    async def _retry(self, target: JobFilter) -> Sized:
+        retried = await self._backend.retry(target)
+        queues = sorted({job.queue for job in retried})
+        await self._backend.notify([Notification(topic=Topic.JOBS, subject=queue) for queue in queues])
+        return retried
+
+    async def _tell(self, done: Rescheduled, *, is_new: bool = True) -> None:
+        """Wake the workers of a job that may run now, or those who wait for its due time."""
+        if done.state is State.PENDING:
+            hint = Notification(topic=Topic.JOBS, subject=done.queue)
+        else:
+            hint = Notification(topic=Topic.SCHEDULES)
+        await self._backend.notify([hint])
+        if is_new:
+            self._bus.emit(
+                JobRescheduled(
+                    job_id=done.id,
+                    task=done.task,
+                    queue=done.queue,
+                    attempt=done.attempt,
+                    state=done.state,
+                    scheduled_at=done.scheduled_at,
+                )
+            )
+
+    async def _refuse(self, job_id: JobId, what: str) -> NoReturn:
+        job = await self._backend.get(job_id)
+        if job is None:
+            raise JobNotFoundError(f"no job has the id {job_id!r}; it may have been cleaned up")
+        raise InvalidTransitionError(f"the job {job_id} is {job.state} and cannot be {what}")
+
+
+def _narrowed(target: JobFilter, states: frozenset[State]) -> JobFilter:
+    """Return the filter for those in these states: so the store need not look at any others."""
+    wanted = states if target.states is None else target.states & states
+    return msgspec.structs.replace(target, states=wanted)
+
+
+async def _until_few(change: Callable[[], Awaitable[Sized]], count: Tally) -> None:
+    """Change batch after batch, until one is not full."""
+    while True:
+        number = len(await change())
+        count.add(number)
+        if number < MAX_BATCH:
+            return

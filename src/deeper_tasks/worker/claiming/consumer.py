@@ -1,0 +1,315 @@
+"""The consumer of a queue, or of a pattern of queues: keeps its slots full, and claims a little ahead of short jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import suppress
+from datetime import timedelta
+
+from deeper_tasks.backends.availability import Availability
+from deeper_tasks.backends.protocol import Backend, Claim
+from deeper_tasks.domain.ids import ClaimToken, JobId
+from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.domain.queue_patterns import QueuePattern
+from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.domain.stop import Stop
+from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.worker.claiming.prefetch import Prefetch
+from deeper_tasks.worker.clock import Clock
+from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.execution.base_context import BaseContext
+from deeper_tasks.worker.execution.solitude import Solitude
+from deeper_tasks.worker.execution.verdict import SHUTTING_DOWN
+from deeper_tasks.worker.liveness.membership import Membership
+from deeper_tasks.worker.settings import WorkerSettings
+from deeper_tasks.worker.settling.settler import MOST_UNSETTLED, Settler
+
+_MOST_AT_ONCE = 500
+_LONGEST_HELD = 10
+"""A job that waited here this many horizons goes back to the store: its estimate was wrong."""
+
+_AFTER_A_FAULT, _UNTIL_IT_STOPS = timedelta(seconds=5), timedelta(seconds=1)
+_NO_PAUSE, _SETTLE_PAUSE = timedelta(0), timedelta(milliseconds=5)
+
+_logger = logging.getLogger("deeper_tasks")
+
+Run = Callable[[Attempt], Awaitable[Settlement | None]]
+Fault = Callable[[Attempt, BaseException], Settlement]
+
+
+class Consumer:
+    """
+    A role whose turn claims once. Slots are filled from what was claimed ahead, without a turn.
+
+    The queues of a pattern share the slots and are served in turn, over all claims.
+
+    `run` gives the settlement of an attempt, or None where there is nothing to settle; `fault` that of one whose
+    run raised. `on_freed` is called when one that ignored its timeout has ended at last. `quarantine_places` tells
+    how many jobs in quarantine may be claimed now.
+    """
+
+    def __init__(
+        self,
+        queue: str | QueuePattern,
+        *,
+        slots: int,
+        settings: WorkerSettings,
+        backend: Backend,
+        clock: Clock,
+        availability: Availability,
+        membership: Membership,
+        settler: Settler,
+        run: Run,
+        base: BaseContext,
+        fault: Fault,
+        solitude: Solitude,
+        quarantine_places: Callable[[], int],
+        wake: Callable[[], None],
+        on_freed: Callable[[Attempt], None] = lambda _: None,
+        name: str = "",
+    ) -> None:
+        self.queue = queue
+        self.name = name or f"consumer of {queue}"
+        self.is_draining = False
+        self.running: dict[JobId, Attempt] = {}
+        self._slots = slots
+        self._horizon = settings.prefetch.total_seconds()
+        self._poll_interval = settings.poll_interval
+        self._backend = backend
+        self._clock = clock
+        self._availability = availability
+        self._membership = membership
+        self._settler = settler
+        self._run = run
+        self._base = base
+        self._fault = fault
+        self._solitude = solitude
+        self._quarantine_places = quarantine_places
+        self._wake = wake
+        self._on_freed = on_freed
+        self._pace = Prefetch(slots=slots, horizon=self._horizon)
+        self._held: deque[tuple[ClaimedJob, float]] = deque()
+        self._unanswered: ClaimToken | None = None
+        self._is_claiming = False
+        self._is_dry = False
+        self._refill_at = 0
+        self._served_last = ""
+
+    @property
+    def holds(self) -> set[JobId]:
+        """The jobs in this consumer's hands, running or waiting."""
+        return {*self.running, *(job.id for job, _ in self._held)}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something runs here, its settlement is being made, or a claim is under way."""
+        return bool(self.running) or self._is_claiming
+
+    @property
+    def is_claiming(self) -> bool:
+        """Whether a claim is under way."""
+        return self._is_claiming
+
+    @property
+    def claiming(self) -> ClaimToken | None:
+        """The token of a claim whose answer is not here yet."""
+        return self._unanswered
+
+    async def turn(self) -> timedelta:
+        """Claim what fits; returns how long to wait for a wake-up."""
+        if self.is_draining:
+            await self._give_back_unanswered()
+            return self._poll_interval
+        if self._is_at_rest():
+            self.give_back_held()
+            return self._poll_interval
+        if self._settler.unsettled > MOST_UNSETTLED:
+            return _SETTLE_PAUSE
+        free, wanted = self._slots - len(self.running), self._wanted()
+        if wanted <= 0:
+            return self._rest()
+        claim = await self._claim(wanted, slots=max(0, free - len(self._held)))
+        if self._solitude.is_wanted or self.is_draining:
+            self._give_back(claim.jobs)
+            return self._poll_interval
+        claimed = self._clock.monotonic()
+        self._held.extend((job, claimed) for job in claim.jobs)
+        self._is_dry = len(claim.jobs) < wanted
+        self._refill_at = self._pace.ahead - self._pace.ahead // 2
+        self._fill()
+        return self._rest() if self._is_dry else _NO_PAUSE
+
+    def hint(self) -> None:
+        """Claim again soon: a hint says that there are jobs."""
+        self._is_dry = False
+        self._wake()
+
+    def drain(self) -> None:
+        """Claim no more, give back what waits, and let the handlers that run know that they are to stop."""
+        self.is_draining = True
+        self.give_back_held()
+        for attempt in list(self.running.values()):
+            attempt.announce(Stop.SHUTDOWN, SHUTTING_DOWN)
+
+    def give_back_held(self) -> None:
+        """Give the jobs that have not started back to the store, attempt and all."""
+        held, self._held = tuple(self._held), deque()
+        self._give_back([job for job, _ in held])
+
+    def give_back_held_of(self, queues: Collection[str]) -> None:
+        """Give the jobs of some queues back that have not started."""
+        given = [each for each in self._held if each[0].queue in queues]
+        if given:
+            self._held = deque(each for each in self._held if each[0].queue not in queues)
+            self._give_back([job for job, _ in given])
+
+    def give_back_held_one(self, job_id: JobId) -> None:
+        """Give one job back that has not started, so that the store can cancel it."""
+        for held in self._held:
+            if held[0].id == job_id:
+                self._held.remove(held)
+                self._give_back([held[0]])
+                return
+
+    def drop_held(self) -> None:
+        """Forget the jobs that have not started: they belong to others now."""
+        self._held.clear()
+
+    def stop_running(self, stop: Stop, reason: str = "") -> None:
+        """Tell all that runs to stop."""
+        for attempt in list(self.running.values()):
+            attempt.tell_to_stop(stop, reason)
+
+    def _wanted(self) -> int:
+        room = self._slots + self._pace.ahead - len(self.running) - len(self._held)
+        # Claiming by the handful would cost a transaction each: wait until half of what is held has gone.
+        if self._held and room < self._pace.ahead // 2:
+            return 0
+        return min(room, _MOST_AT_ONCE)
+
+    async def _claim(self, wanted: int, *, slots: int) -> Claim:
+        # After a lost answer the same token is sent again: it gives the same jobs.
+        self._unanswered = self._unanswered or ClaimToken(secrets.token_hex(8))
+        self._is_claiming = True
+        try:
+            claim = await self._backend.claim(
+                self.queue,
+                limit=wanted,
+                slots=slots,
+                node=self._membership.node_id,
+                token=self._unanswered,
+                after=self._served_last,
+                quarantined=self._quarantine_places(),
+            )
+        finally:
+            self._is_claiming = False
+        self._availability.mark_working(by=self.name)
+        self._unanswered = None
+        if claim.jobs:
+            self._served_last = claim.jobs[-1].queue
+        return claim
+
+    async def _give_back_unanswered(self) -> None:
+        if self._unanswered is not None:
+            claim = await self._claim(1, slots=0)
+            self._give_back(claim.jobs)
+
+    def _rest(self) -> timedelta:
+        if not self._held:
+            return self._poll_interval
+        _, claimed = self._held[0]
+        too_long = claimed + self._horizon * _LONGEST_HELD - self._clock.monotonic()
+        if too_long <= 0:
+            self.give_back_held()
+            return self._poll_interval
+        return timedelta(seconds=too_long)
+
+    def _give_back(self, jobs: Iterable[ClaimedJob], *, delay: timedelta = _NO_PAUSE) -> None:
+        reason = SHUTTING_DOWN if self.is_draining else "not started"
+        for job in jobs:
+            self._settler.put(job, Settlement(id=job.id, token=job.token, end=End.RELEASE, delay=delay, reason=reason))
+
+    def _fill(self) -> None:
+        loop, held, running = asyncio.get_running_loop(), self._held, self.running
+        solitude, membership = self._solitude, self._membership
+        # `_is_at_rest`, written out to spare each job a call. Without it a worker that was suspended past its lease
+        # would run jobs that other workers have run since.
+        while held and len(running) < self._slots and not (solitude.is_wanted or membership.is_in_doubt):
+            job, claimed = held.popleft()
+            if job.id in running:
+                # Lost to others and come back, while its code has not stopped here: not beside itself.
+                self._give_back([job], delay=_UNTIL_IT_STOPS)
+                continue
+            attempt = running[job.id] = Attempt(job, claimed=claimed)
+            if not job.has_started and self._pace.is_slow:
+                attempt.is_among_long = True
+            # Not by the loop's task factory: an eager one would run the job inside this loop.
+            # Called at the end of another attempt, in its context, which must not become this one's.
+            context = self._base.fresh()
+            # Named: a name of its own would have to be made up for each.
+            attempt.task = asyncio.Task(self._work(attempt), loop=loop, name=job.task, context=context)
+
+    def _is_at_rest(self) -> bool:
+        """Whether nothing may start: this worker may have lost its jobs, or one of them has it for itself."""
+        return self._solitude.is_wanted or self._membership.is_in_doubt
+
+    async def _work(self, attempt: Attempt) -> None:
+        job = attempt.job
+        settlement: Settlement | None
+        try:
+            settlement = await self._run(attempt)
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) and not _is_under_way(attempt):
+                # Its loop has ended, and the attempt is collected.
+                raise
+            # An attempt whose end is not written would be run again for ever.
+            settlement = self._end_of_fault(attempt, error)
+        finally:
+            del self.running[job.id]
+            # The job's view points back at the attempt: such a ring would wait for the garbage collector.
+            attempt.context = attempt.onlooker = None
+            if attempt.ignored:
+                # This is the context of the attempt, in which no subscriber may run.
+                self._base.fresh().run(self._on_freed, attempt)
+        if settlement is not None:
+            if attempt.is_settled:
+                self._base.fresh().run(self._settler.tell, job, settlement, attempt.state)
+            elif attempt.may_be_settled:
+                self._settler.put(job, settlement, is_repeat=True)
+            else:
+                self._settler.put(job, settlement)
+            if settlement.ran_for is not None:
+                self._pace.observe(settlement.ran_for.total_seconds())
+        if self._held:
+            self._fill()
+        # A queue found empty is looked at again when a hint comes or the poll interval has passed.
+        if len(self._held) <= self._refill_at and not self._is_dry and not self._is_claiming:
+            self._wake()
+
+    def _end_of_fault(self, attempt: Attempt, error: BaseException) -> Settlement | None:
+        """
+        Return how an attempt ends that could not be run.
+
+        Only the store's absence gives the job back, and only before anything of it was started.
+        """
+        job = attempt.job
+        with suppress(BaseException):
+            _logger.error("the job %s could not be run", job.id, exc_info=error, extra={"job_id": job.id})
+        if attempt.stop is Stop.LOST:
+            return None
+        if issubclass(type(error), BackendUnavailableError) and attempt.context is None:
+            reason = "it could not be run"
+            return Settlement(id=job.id, token=job.token, end=End.RELEASE, delay=_AFTER_A_FAULT, reason=reason)
+        return self._fault(attempt, error)
+
+
+def _is_under_way(attempt: Attempt) -> bool:
+    """Whether the code that asks runs as a step of the attempt, and not while that is thrown away."""
+    try:
+        return asyncio.current_task() is attempt.task
+    except RuntimeError:
+        return False

@@ -1,0 +1,1 @@
+"""Execution: runs the attempts of jobs, and decides how each ends."""

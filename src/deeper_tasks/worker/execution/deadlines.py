@@ -1,0 +1,102 @@
+"""The deadlines: stop the attempts that run longer than they may."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+
+from deeper_tasks.domain.stop import Stop
+from deeper_tasks.worker.clock import Clock
+from deeper_tasks.worker.execution.attempt import Attempt
+
+_PATIENCE = 10.0
+"""Seconds between two interruptions of code that does not stop."""
+_LAG, _TURNS = 0.05, 5
+"""Seconds after which the timer itself is late, and how many turns of the loop others get before it then."""
+
+
+class Deadlines:
+    """
+    Watches the running attempts through one timer, armed for the earliest deadline.
+
+    Looking through all that run costs less than a timer for each: they are as
+    few as the slots, and nearly all end long before their deadline. What does not stop is
+    interrupted again and again, and `on_ignored` is called each time; once also `stuck_after` its deadline.
+    """
+
+    def __init__(
+        self,
+        *,
+        running: Callable[[], Iterable[Attempt]],
+        clock: Clock,
+        on_ignored: Callable[[Attempt], None],
+        stuck_after: timedelta = timedelta.max,
+    ) -> None:
+        self._running = running
+        self._clock = clock
+        self._on_ignored = on_ignored
+        self._stuck_after = stuck_after.total_seconds()
+        self._armed_for = math.inf
+        self._awake = asyncio.Event()
+
+    def watch(self, attempt: Attempt, timeout: timedelta | None) -> None:
+        """Give an attempt that starts now its deadline."""
+        if timeout is not None:
+            attempt.deadline = self._clock.monotonic() + timeout.total_seconds()
+            if attempt.deadline < self._armed_for:
+                self._armed_for = attempt.deadline
+                self._awake.set()
+
+    def hold(self, attempt: Attempt) -> None:
+        """Let an attempt wait, for what is no fault of its own, until `watch` gives it its deadline anew."""
+        attempt.deadline = None
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            if self._armed_for < self._clock.monotonic() - _LAG:
+                # The loop was blocked. A handler whose answer is there, and only its turn is not, returns first.
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
+            pause = self.turn()
+            self._awake.clear()
+            await self._clock.sleep(pause, until=self._awake)
+
+    def turn(self) -> float | None:
+        """Stop what is overdue; returns the seconds to the next look, None while nothing has a deadline."""
+        now = self._clock.monotonic()
+        if self._armed_for <= now:
+            self._ring(now)
+        # An alarm whose attempt has ended stays: to look in vain once costs less than to move it each time.
+        return None if self._armed_for == math.inf else self._armed_for - now
+
+    def _ring(self, now: float) -> None:
+        for attempt in [attempt for attempt in self._running() if _is_due(attempt, now)]:
+            if not _is_put_off(attempt, now):
+                self._stop(attempt, now)
+        self._armed_for = min((attempt.deadline or math.inf for attempt in self._running()), default=math.inf)
+
+    def _stop(self, attempt: Attempt, now: float) -> None:
+        if attempt.overdue_since is None:
+            # A blocked loop may have kept the timer from ringing then.
+            attempt.overdue_since = now if attempt.deadline is None else attempt.deadline
+        else:
+            self._on_ignored(attempt)
+        attempt.tell_to_stop(Stop.TIMEOUT)
+        stuck_at = attempt.overdue_since + self._stuck_after
+        attempt.deadline = min(now + _PATIENCE, stuck_at) if now < stuck_at else now + _PATIENCE
+
+
+def _is_due(attempt: Attempt, now: float) -> bool:
+    return attempt.deadline is not None and attempt.deadline <= now
+
+
+def _is_put_off(attempt: Attempt, now: float) -> bool:
+    """Put a first deadline off by the time in which others have blocked the loop; returns whether it lies ahead now."""
+    if attempt.overdue_since is None and attempt.deadline is not None:
+        held = attempt.held_by_others(now)
+        attempt.deadline += held - attempt.excused
+        attempt.excused = held
+    return not _is_due(attempt, now)

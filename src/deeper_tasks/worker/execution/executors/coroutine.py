@@ -1,0 +1,120 @@
+"""The coroutine executor: runs `async def` on the worker's loop; an interruption cancels it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from datetime import timedelta
+
+from deeper_tasks.domain.settlement import Settlement
+from deeper_tasks.tasks import enter_job, leave_job
+from deeper_tasks.worker.execution import verdict
+from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.execution.call import Call
+from deeper_tasks.worker.execution.unfinished_code import abandon
+from deeper_tasks.worker.liveness.stalls import Stalls
+from deeper_tasks.worker.process.forks import leave_if_copy, this_process, watch_forks
+
+
+class CoroutineExecutor:
+    """Runs in the asyncio task, and so in the context, that the attempt has for itself."""
+
+    def __init__(self, *, now: Callable[[], float] = time.monotonic, stalls: Stalls | None = None) -> None:
+        self._now = now
+        self._pid = os.getpid()
+        watch_forks()
+        self._stalls = stalls
+
+    async def run(self, attempt: Attempt, call: Call) -> Settlement:
+        """Await the handler."""
+        args, kwargs = call.arguments()
+        context, now = attempt.context, self._now
+        # Middleware may await it in a task of its own.
+        this = attempt.task if attempt.onlooker is context else asyncio.current_task()
+        assert this is not None
+        assert context is not None
+        token = enter_job(context)
+        attempt.interrupt = this.cancel
+        attempt.now, attempt.stalls, attempt.started = now, self._stalls, now()
+        try:
+            value = await call.task.function(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - what a handler raises, SystemExit too, ends its attempt only
+            leave_if_copy(self._pid, error)
+            ran_for = _ran_for(attempt, self._now())
+            return verdict.raised(call, error, ran_for, attempt)
+        else:
+            ended = now()
+            if this_process.is_copy:
+                leave_if_copy(self._pid)
+            # By position, as each job needs it: by name it takes twice as long.
+            ran_for = timedelta(0, ended - attempt.started)
+            if attempt.is_undisturbed(ran_for):
+                return call.returned(value, ran_for)
+            ran_for = _ran_for(attempt, ended)
+            if attempt.forced:
+                # It caught the cancellation.
+                attempt.mark_seen(attempt.forced)
+            return verdict.returned(call, value, ran_for, attempt)
+        finally:
+            attempt.interrupt = None
+            leave_job(token)
+            while this.cancelling():
+                this.uncancel()
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+async def await_in(
+    context: Context,
+    attempt: Attempt,
+    call: Call,
+    value: Awaitable[object],
+    *,
+    ran_for: timedelta,
+    now: Callable[[], float],
+    stalls: Stalls | None,
+) -> Settlement:
+    """Await on this loop, to the call's end, what a handler gave in a thread, in the context that it ran in there."""
+    if attempt.forced:
+        abandon(value)
+        return verdict.raised(call, asyncio.CancelledError(), ran_for, attempt)
+    pid, attempt.stalls, attempt.on_loop_since = os.getpid(), stalls, now()
+    # As if it had gone on here at once: that it stood in line for the loop is no time of its own.
+    attempt.started = attempt.on_loop_since - ran_for.total_seconds()
+
+    async def end() -> Settlement:
+        try:
+            result = await value
+        except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
+            leave_if_copy(pid, error)
+            return verdict.raised(call, error, _ran_for(attempt, now()), attempt)
+        leave_if_copy(pid)
+        if attempt.forced:
+            attempt.mark_seen(attempt.forced)
+        return verdict.returned(call, result, _ran_for(attempt, now()), attempt)
+
+    # Not by the loop's task factory: that is the application's.
+    ending = asyncio.Task(end(), loop=asyncio.get_running_loop(), context=context)
+    attempt.interrupt = ending.cancel
+    try:
+        return await ending
+    except asyncio.CancelledError as error:
+        # Where `end` was not begun, nothing has awaited it.
+        abandon(value)
+        if not attempt.forced:
+            raise
+        return verdict.raised(call, error, ran_for, attempt)
+    finally:
+        attempt.interrupt = None
+
+
+def _ran_for(attempt: Attempt, now: float) -> timedelta:
+    ran_for = timedelta(seconds=now - attempt.started)
+    if attempt.is_late(ran_for):
+        # Not late if it only stood in line behind others.
+        attempt.held = timedelta(seconds=attempt.held_by_others(now))
+    return ran_for

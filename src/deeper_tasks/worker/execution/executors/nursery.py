@@ -1,0 +1,121 @@
+"""The nursery: child processes that start as a worker does and run one attempt each, for the quarantine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.domain.settlement import Settlement
+from deeper_tasks.tasks import ExecutorKind
+from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.execution.call import Call
+from deeper_tasks.worker.execution.executors import frames
+from deeper_tasks.worker.execution.executors.family import memory_above
+from deeper_tasks.worker.execution.executors.frames import Declined, Done, GarbledError, Prepare, Prepared
+from deeper_tasks.worker.execution.executors.preparation import Preparation, wait_for_first
+from deeper_tasks.worker.execution.executors.process import ForkedChild, ProcessDiedError, ProcessExecutor
+from deeper_tasks.worker.execution.quarantine import NoChildError
+from deeper_tasks.worker.home import Home, NoHomeError
+
+_LONGEST_FAREWELL = 15.0
+"""Seconds that a child gets to run its stop hooks."""
+
+
+class Nursery:
+    """
+    Forks children that have imported nothing of the application, and has each import the manager's module.
+
+    `processes` is an executor of their own, whose zygote imports no module: what the application starts when it is
+    imported, such as threads, is so never forked. `home` tells where the manager is, or raises
+    NoHomeError. The children are killed as those for tasks with `executor="process"` are, with all they started.
+    """
+
+    def __init__(self, *, processes: ProcessExecutor, home: Callable[[], Home]) -> None:
+        self._processes = processes
+        self._home = home
+
+    async def make(self, attempt: Attempt, call: Call) -> QuarantineChild | None:
+        """
+        Return a child that has imported the application and run its start hooks; None: told to stop meanwhile.
+
+        Raises:
+            NoChildError: there can be none.
+        """
+        try:
+            home = self._home()
+            child = await self._processes.obtain(attempt)
+        except (NoHomeError, ProcessDiedError, OSError) as error:
+            # The system's own: no process, no memory or no file descriptor to be had.
+            raise NoChildError(str(error)) from error
+        if child is None:
+            return None
+        made = QuarantineChild(child, processes=self._processes)
+        attempt.interrupt = lambda: self._processes.kill(child)
+        try:
+            problem = await made.prepare(Prepare(home=home, task=call.job.task, module=call.task.module), call.job)
+        except BaseException:
+            self._processes.kill(child)
+            raise
+        finally:
+            attempt.interrupt = None
+        if problem is None and attempt.stop is None:
+            return made
+        self._processes.kill(child)
+        await made.close()
+        if attempt.stop is not None:
+            return None
+        raise NoChildError(problem)
+
+    async def close(self) -> None:
+        """Kill the children that are left."""
+        await self._processes.close()
+
+
+class QuarantineChild:
+    """A child as the executor of its one attempt."""
+
+    def __init__(self, child: ForkedChild, *, processes: ProcessExecutor) -> None:
+        self.is_lost = False
+        self._child = child
+        self._processes = processes
+
+    async def prepare(self, prepare: Prepare, job: ClaimedJob) -> str | None:
+        """Have the child get ready; returns what went wrong."""
+        self._child.writer.write(frames.encode(prepare))
+        preparation = Preparation()
+        reading = asyncio.ensure_future(preparation.read(self._child.reader))
+        try:
+            await wait_for_first((reading,), job=job, doing=lambda: preparation.doing)
+            prepared = reading.result()
+        except GarbledError:
+            return "it wrote something of its own to the worker's connection"
+        except TimeoutError as late:
+            return str(late)
+        finally:
+            reading.cancel()
+        if isinstance(prepared, Prepared):
+            return prepared.error
+        error = await self._processes.death(self._child)
+        return f"while it was made, {error}"
+
+    async def run(self, attempt: Attempt, call: Call) -> Settlement:
+        """Run the attempt, with the middleware around it, and wait until it ended or the process is gone."""
+        limit = self._processes.memory_limit(call) if call.task.executor is ExecutorKind.PROCESS else None
+        # The application is this process's alone here. Its import does not count, as it is shared where others run.
+        at_start = 0 if limit is None else memory_above(self._child.pid, 0) or 0
+        end = await self._processes.run_in(self._child, attempt, call, limit=limit, at_start=at_start)
+        if isinstance(end, Done):
+            return end.settlement
+        self.is_lost = True
+        if isinstance(end, Declined):
+            raise ProcessDiedError(end.reason)
+        return end
+
+    async def close(self) -> None:
+        """Let the child run its stop hooks; returns when its process has ended."""
+        self._child.writer.close()
+        await asyncio.wait({self._child.exited}, timeout=_LONGEST_FAREWELL)
+        if not self._child.exited.done():
+            self._processes.kill(self._child)
+            await self._child.exited

@@ -1,0 +1,171 @@
+"""The quarantine: runs the attempt after a lost one apart, so that a job that kills its process dies alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from datetime import timedelta
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.domain.settlement import Settlement
+from deeper_tasks.domain.stop import Stop
+from deeper_tasks.integrations.events import EventBus, JobQuarantined
+from deeper_tasks.worker.execution import verdict
+from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.execution.call import Call
+from deeper_tasks.worker.execution.executors import Executor
+from deeper_tasks.worker.execution.solitude import Solitude
+
+_logger = logging.getLogger("deeper_tasks")
+
+_NO_DELAY, _WHILE_OBSTRUCTED = timedelta(0), timedelta(seconds=30)
+
+
+class NoChildError(Exception):
+    """No process can be made for a quarantined attempt; the message says why."""
+
+
+class Child(Executor, Protocol):
+    """
+    A process that runs one attempt, as the executor of it.
+
+    `is_lost`: the process ended, or was killed, before the handler did.
+    """
+
+    is_lost: bool
+
+
+class Nursery(Protocol):
+    """Makes the child processes of a quarantine."""
+
+    async def make(self, attempt: Attempt, call: Call) -> Child | None:
+        """
+        Return a child, ready to run this attempt; None: it was told to stop meanwhile.
+
+        Raises:
+            NoChildError: there can be none.
+        """
+
+    async def close(self) -> None:
+        """Kill the children that are left."""
+
+
+class Apart(Struct, frozen=True, kw_only=True):
+    """Where a quarantined attempt runs: in `child`; None: as all of its task do, with no other attempt beside it."""
+
+    child: Child | None = None
+
+
+Proceed = Callable[[Apart], Awaitable[Settlement | None]]
+"""The attempt itself."""
+
+
+class Quarantine:
+    """
+    Has up to `slots` attempts at a time run apart, each in a child process of its own.
+
+    A transactional task, and one for which no child can be made, runs in the worker with no other beside it.
+    Further jobs wait in the store, where a worker whose quarantine is free finds them. `on_free` is called when
+    this one has become free for another.
+    """
+
+    def __init__(
+        self, *, slots: int, nursery: Nursery, solitude: Solitude, bus: EventBus, on_free: Callable[[], None]
+    ) -> None:
+        self._slots = slots
+        self._nursery = nursery
+        self._solitude = solitude
+        self._bus = bus
+        self._on_free = on_free
+        self._taken = 0
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    @property
+    def free(self) -> int:
+        """How many more attempts may run apart now: the worker claims no more jobs for them."""
+        return 0 if self._solitude.is_wanted else max(0, self._slots - self._taken)
+
+    async def run(self, attempt: Attempt, call: Call, proceed: Proceed) -> Settlement | None:
+        """Run an attempt apart; where there is no place for it, give its job back."""
+        if not self.free:
+            # Claimed beside another, for a second queue or ahead.
+            return call.released("there is no free place in quarantine")
+        self._taken += 1
+        child: Child | None = None
+        try:
+            if call.task.is_transactional:
+                return await self._alone(attempt, call, proceed)
+            try:
+                child = await self._nursery.make(attempt, call)
+            except NoChildError as error:
+                _logger.warning(
+                    "the job %s runs in quarantine inside its worker, because no process can be made for it: %s",
+                    call.job.id,
+                    error,
+                    extra={"job_id": call.job.id, "task": call.job.task, "queue": call.job.queue},
+                )
+                return await self._alone(attempt, call, proceed)
+            return await self._in_child(child, attempt, call, proceed)
+        finally:
+            if child is None:
+                self._leave()
+            else:
+                self._let_go(child)
+
+    async def close(self) -> None:
+        """Wait for children whose attempts have ended, and kill what is left."""
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+        await self._nursery.close()
+
+    async def _in_child(self, child: Child | None, attempt: Attempt, call: Call, proceed: Proceed) -> Settlement | None:
+        if child is None:
+            return _not_begun(attempt, call)
+        self._tell(call.job, is_alone=False)
+        settlement = await proceed(Apart(child=child))
+        if settlement is None or not child.is_lost:
+            return settlement
+        # The handler did not come to its end by itself, so what it would have done to its worker is not known.
+        return msgspec.structs.replace(settlement, is_process_lost=True)
+
+    async def _alone(self, attempt: Attempt, call: Call, proceed: Proceed) -> Settlement | None:
+        if not await self._solitude.begin(attempt):
+            if attempt.stop is not None:
+                return _not_begun(attempt, call)
+            delay = _WHILE_OBSTRUCTED if self._solitude.is_obstructed else _NO_DELAY
+            return call.released("it cannot run alone in its worker", delay=delay)
+        try:
+            self._tell(call.job, is_alone=True)
+            return await proceed(Apart())
+        finally:
+            self._solitude.end()
+
+    def _let_go(self, child: Child) -> None:
+        """Close a child; its place is free when its process has ended."""
+        # It outlives the attempt: in a context of its own.
+        leaving = asyncio.create_task(child.close(), context=Context())
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leave)
+
+    def _leave(self, leaving: asyncio.Task[None] | None = None) -> None:
+        if leaving is not None:
+            self._leaving.discard(leaving)
+        self._taken -= 1
+        self._on_free()
+
+    def _tell(self, job: ClaimedJob, *, is_alone: bool) -> None:
+        if self._bus.wants(JobQuarantined):
+            self._bus.emit(
+                JobQuarantined(job_id=job.id, task=job.task, queue=job.queue, attempt=job.attempt, is_alone=is_alone)
+            )
+
+
+def _not_begun(attempt: Attempt, call: Call) -> Settlement | None:
+    """Return the settlement of an attempt that was told to stop before it began; a lost one has none."""
+    return None if attempt.stop is Stop.LOST else verdict.unbegun(call, attempt)

@@ -1,0 +1,285 @@
+"""The runner: takes one attempt from its claim to its settlement, in short steps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
+
+from msgspec import UNSET
+
+from deeper_tasks.backends.protocol import Backend, JobTransaction
+from deeper_tasks.domain.damage import described
+from deeper_tasks.domain.job import EXPIRED, ClaimedJob, ErrorReport
+from deeper_tasks.domain.redactor import Redactor
+from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.domain.stop import Stop
+from deeper_tasks.errors import BackendUnavailableError, HookError, InvalidArgumentsError, TaskNotFoundError
+from deeper_tasks.integrations.events import EventBus, JobStarted
+from deeper_tasks.tasks import (
+    CurrentJob,
+    ExecutorKind,
+    TaskRegistry,
+    WorkerState,
+    onlookers_view,
+    running_job,
+)
+from deeper_tasks.tasks.arguments import UnfitArgumentsError
+from deeper_tasks.worker.clock import Clock
+from deeper_tasks.worker.execution import verdict
+from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.execution.call import AnyTask, Call, CallSettings, report_error
+from deeper_tasks.worker.execution.deadlines import Deadlines
+from deeper_tasks.worker.execution.executors import Executor
+from deeper_tasks.worker.execution.executors.process import ProcessDiedError, ProcessExecutor
+from deeper_tasks.worker.execution.middleware import Middleware, MiddlewareChain
+from deeper_tasks.worker.execution.quarantine import Apart, Quarantine
+from deeper_tasks.worker.execution.redaction import Redaction
+from deeper_tasks.worker.execution.reporter import Reporter
+from deeper_tasks.worker.execution.rolling_deploy import RollingDeploy
+from deeper_tasks.worker.execution.transactions import Transactions
+from deeper_tasks.worker.settings import WorkerSettings
+
+_logger = logging.getLogger("deeper_tasks")
+
+# Each job asks for it, and to find a member by its class takes ten times as long.
+_PROCESS = ExecutorKind.PROCESS
+
+
+class Runner:
+    """Runs attempts, each with the executor of its task and within the middleware."""
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        registry: TaskRegistry,
+        executors: dict[ExecutorKind, Executor],
+        call_settings: Callable[[], CallSettings],
+        middleware: tuple[Middleware, ...],
+        settings: WorkerSettings,
+        clock: Clock,
+        reporter: Reporter,
+        deadlines: Deadlines,
+        bus: EventBus,
+        state: WorkerState | None = None,
+        quarantine: Quarantine | None = None,
+        redaction: Redaction | None = None,
+    ) -> None:
+        self._registry = registry
+        self._executors = executors
+        self._makes_processes = isinstance(executors.get(_PROCESS), ProcessExecutor)
+        self._call_settings = call_settings
+        self._middleware = middleware
+        self._settings = settings
+        self._clock = clock
+        self._reporter = reporter
+        self._deadlines = deadlines
+        self._bus = bus
+        self._state = WorkerState() if state is None else state
+        self._quarantine = quarantine
+        self._transactions = Transactions(
+            backend=backend,
+            reporter=reporter,
+            lease=settings.lease,
+            redaction=redaction or Redaction(Redactor()),
+        )
+        self._deploy = RollingDeploy(
+            unknown_grace=settings.unknown_task_grace, unfit_grace=settings.deploy_grace, bus=bus
+        )
+
+    async def run(self, attempt: Attempt, apart: Apart | None = None) -> Settlement | None:
+        """Return how the attempt ended; None when the job is not ours to settle. `apart`: in quarantine, and where."""
+        job = attempt.job
+        task = None if job.damage else self._resolved(job.task)
+        if task is None:
+            return _unreadable(job) if job.damage else self._deploy.unknown(job)
+        call = Call(job, task, self._call_settings)
+        if job.expires_at is not None and self._is_past(job.expires_at, attempt):
+            return call.refused(EXPIRED.kind, EXPIRED.message)
+        if job.is_quarantined and apart is None and task.has_quarantine and self._quarantine is not None:
+            return await self._quarantine.run(attempt, call, partial(self.run, attempt))
+        child = None if apart is None else apart.child
+        runs_here = child is None and task.executor is not _PROCESS
+        # Elsewhere the arguments are read in the process where it runs, once.
+        if runs_here and (refusal := self._refusal(call)) is not None:
+            return refusal
+        starts_later = child is None and not runs_here and self._makes_processes
+        may_start = starts_later or not attempt.must_tell or await self._may_start(attempt)
+        if attempt.forced or not may_start:
+            return verdict.unbegun(call, attempt) if may_start and attempt.stop is not Stop.LOST else None
+        if task.is_transactional:
+            settlement = await self._transactions.run(attempt, call, partial(self._inside, attempt, call))
+        else:
+            self._start(attempt, task, starts_later=starts_later)
+            try:
+                settlement = await self._execution(attempt, call, child)
+            except BaseException as error:  # noqa: BLE001 - the middleware's: it fails the attempt
+                settlement = self._ended_by(error, attempt, call)
+        if self._reporter.has_news(job.id):
+            await self._reporter.flush(job.id)
+        return self._with_late_news(attempt, call, settlement) if attempt.forced else settlement
+
+    def _with_late_news(self, attempt: Attempt, call: Call, settlement: Settlement) -> Settlement | None:
+        """Return how an attempt ends that was told to stop when its handler had come to an end, in its middleware."""
+        if attempt.is_settled:
+            return settlement
+        if attempt.stop is Stop.LOST:
+            return None
+        if attempt.stop is Stop.CANCEL and settlement.end is not End.COMPLETE:
+            return call.cancelled(attempt.reason, settlement.ran_for)
+        return settlement
+
+    def fault(self, attempt: Attempt, error: BaseException) -> Settlement:
+        """
+        Return the settlement of an attempt that could not be run, by a fault outside its handler: it has failed.
+
+        Never raises.
+        """
+        job = attempt.job
+        with suppress(BaseException):  # this may be what failed
+            task = self._registry.resolve_for_run(job.task)
+            if task is not None:
+                return Call(job, task, self._call_settings).broken_off(error, timedelta(0))
+        end = End.DISCARD if job.is_last_attempt else End.RETRY
+        delay = self._settings.default_retry_delay
+        return Settlement(id=job.id, token=job.token, end=end, delay=delay, error=report_error(error))
+
+    def _refusal(self, call: Call) -> Settlement | None:
+        """Return the settlement of a job whose arguments cannot be used, before anything is started."""
+        try:
+            call.arguments()
+        except UnfitArgumentsError as error:
+            return self._deploy.unfit(call.job, str(error))
+        except InvalidArgumentsError as error:
+            return call.refused(InvalidArgumentsError.__name__, str(error))
+        except BaseException as error:  # noqa: BLE001 - a validator's: it fails the attempt like the handler's own
+            return call.raised(error, timedelta(0))
+        return None
+
+    def _resolved(self, name: str) -> AnyTask | None:
+        try:
+            return self._registry.resolve_for_run(name)
+        except TaskNotFoundError as error:
+            # An allowed module that cannot be imported: to this worker its tasks are unknown.
+            _logger.warning("%s", error)
+            return None
+
+    def _is_past(self, moment: datetime, attempt: Attempt) -> bool:
+        # The store's clock at the claim, carried on by ours: the two need not agree.
+        waited = timedelta(seconds=self._clock.monotonic() - attempt.claimed)
+        return attempt.job.claimed_at + waited >= moment
+
+    async def _may_start(self, attempt: Attempt) -> bool:
+        """
+        Whether the job may start now.
+
+        Where this process is killed, a job that the store knows to have started goes into quarantine, or is discarded
+        if that was its last attempt. So the start of one that waited here is written first; only the first attempts
+        of short jobs are spared that, which are nearly all.
+        """
+        try:
+            return await self._reporter.mark_started(attempt.job)
+        except BackendUnavailableError:
+            # Not started: the next beat finds that this worker does not run it, and gives it back.
+            return False
+
+    async def _inside(self, attempt: Attempt, call: Call, transaction: JobTransaction) -> Settlement:
+        """Start and execute an attempt inside its job's transaction, for which it may have waited long."""
+        if attempt.job.expires_at is not None and self._is_past(attempt.job.expires_at, attempt):
+            return call.refused(EXPIRED.kind, EXPIRED.message)
+        self._start(attempt, call.task, transaction=transaction)
+        assert attempt.onlooker is not None
+        # What the middleware enqueues joins as well.
+        with running_job(attempt.onlooker):
+            try:
+                return await self._execution(attempt, call, None)
+            except BaseException as error:  # noqa: BLE001 - the middleware's: it fails the attempt
+                return self._ended_by(error, attempt, call)
+
+    def _start(
+        self, attempt: Attempt, task: AnyTask, *, starts_later: bool = False, transaction: JobTransaction | None = None
+    ) -> None:
+        """Start the attempt's time, and tell of it; `starts_later`: its process tells when it is there."""
+        job = attempt.job
+        timeout = self._timeout(job, task)
+        attempt.timeout = timeout
+        # By position, for by name it takes twice as long.
+        attempt.context = attempt.onlooker = CurrentJob(
+            job, timeout, self._reporter, transaction, self._bus, self._state, attempt
+        )
+        if self._middleware:
+            attempt.onlooker = onlookers_view(attempt.context)
+        self._deadlines.watch(attempt, timeout)
+        if starts_later:
+            attempt.begin = partial(self._begin, attempt)
+        elif self._bus.wants(JobStarted):
+            self._tell_of_start(attempt)
+
+    async def _begin(self, attempt: Attempt) -> None:
+        """Tell of the start of an attempt whose process is there; where it may not start, it is told to stop."""
+        if attempt.must_tell and not await self._may_start(attempt):
+            attempt.tell_to_stop(Stop.LOST)
+        if not attempt.forced and self._bus.wants(JobStarted):
+            self._tell_of_start(attempt)
+
+    def _tell_of_start(self, attempt: Attempt) -> None:
+        job = attempt.job
+        waited = timedelta(seconds=self._clock.monotonic() - attempt.claimed)
+        self._bus.emit(
+            JobStarted(
+                job_id=job.id,
+                task=job.task,
+                queue=job.queue,
+                attempt=job.attempt,
+                wait=max(timedelta(0), job.claimed_at - job.scheduled_at) + waited,
+            )
+        )
+
+    def _timeout(self, job: ClaimedJob, task: AnyTask) -> timedelta | None:
+        """
+        Return the job's own timeout, or the task's, or the settings'.
+
+        A transactional job may take no longer than its transaction. Zero in the job's options means no limit.
+        """
+        timeout = task.request.timeout
+        if job.options is not None and job.options.timeout is not None:
+            timeout = job.options.timeout or None
+        elif timeout is UNSET:
+            timeout = self._settings.default_timeout
+        longest = self._transactions.longest if task.is_transactional else None
+        if longest is None:
+            return timeout
+        return longest if timeout is None else min(timeout, longest)
+
+    def _execution(self, attempt: Attempt, call: Call, child: Executor | None) -> Awaitable[Settlement]:
+        """Return the run of the handler, within the middleware; it may raise, see `_ended_by`."""
+        executor = self._executors[call.task.executor] if child is None else child
+        # A child has the middleware with it.
+        if not self._middleware or child is not None:
+            return executor.run(attempt, call)
+        execute = partial(self._fitting, executor, attempt, call)
+        return MiddlewareChain(attempt, call, self._middleware, execute).run()
+
+    def _ended_by(self, error: BaseException, attempt: Attempt, call: Call) -> Settlement:
+        """Return how an attempt ends whose execution raised: its child did, or its middleware, which counts as it."""
+        if isinstance(error, UnfitArgumentsError):
+            return self._deploy.unfit(call.job, str(error))
+        ran_for = timedelta(0)
+        if isinstance(error, ProcessDiedError | HookError):
+            return verdict.broken_off(call, error, ran_for, attempt) or call.broken_off(error, ran_for)
+        return verdict.raised(call, error, ran_for, attempt)
+
+    async def _fitting(self, executor: Executor, attempt: Attempt, call: Call) -> Settlement:
+        try:
+            return await executor.run(attempt, call)
+        except UnfitArgumentsError as error:
+            return self._deploy.unfit(call.job, str(error))
+
+
+def _unreadable(job: ClaimedJob) -> Settlement:
+    """Fail a job whose row is damaged: no attempt can mend that, and it must not hold up its queue."""
+    error = ErrorReport(kind="DamagedError", message=f"its row in the store cannot be read: {described(job.damage)}")
+    return Settlement(id=job.id, token=job.token, end=End.FAIL, error=error)

@@ -1,0 +1,141 @@
+"""The transactions: run an attempt inside the transaction that also completes its job."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from deeper_tasks.backends.protocol import Backend, Capabilities, JobTransaction, Transacting
+from deeper_tasks.domain.outcome import Fail
+from deeper_tasks.domain.settlement import End, Settlement
+from deeper_tasks.domain.stop import Stop
+from deeper_tasks.errors import BackendUnavailableError, TransactionError
+from deeper_tasks.tasks import ExecutorKind
+from deeper_tasks.worker.execution import verdict
+from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.execution.call import Call
+from deeper_tasks.worker.execution.redaction import Redaction
+from deeper_tasks.worker.execution.reporter import Reporter
+
+_logger = logging.getLogger("deeper_tasks")
+
+_AFTER_A_FAULT = timedelta(seconds=5)
+_OF_A_LEASE = 4
+
+Execute = Callable[[JobTransaction], Awaitable[Settlement]]
+"""The rest of the attempt: what it returns is not stored yet."""
+
+
+def longest_transaction(capabilities: Capabilities, *, lease: timedelta) -> timedelta | None:
+    """
+    Return how long a job's transaction may take; None: as long as its job.
+
+    Where all other writes wait for its end the heartbeats do too: several of
+    them must still go through within a lease.
+    """
+    longest = capabilities.longest_job_transaction
+    return None if longest is None else min(longest, lease / _OF_A_LEASE)
+
+
+class Transactions:
+    """
+    Begins a job's transaction, has the attempt run inside it, and completes the job in it.
+
+    Whatever else ends the attempt rolls the transaction back, before that end is settled as any other.
+    """
+
+    def __init__(self, *, backend: Backend, reporter: Reporter, lease: timedelta, redaction: Redaction) -> None:
+        self._backend = backend
+        self._redaction = redaction
+        self._reporter = reporter
+        self.longest = longest_transaction(backend.capabilities, lease=lease)
+
+    async def run(self, attempt: Attempt, call: Call, execute: Execute) -> Settlement:
+        """Run an attempt to its end; where that is its completion, `attempt.is_settled` says so."""
+        if not isinstance(self._backend, Transacting):
+            return call.refused("UnsupportedError", "the task is transactional, and the store has no such transactions")
+        try:
+            transaction = await self._begin(self._backend, attempt, call)
+        except BackendUnavailableError as error:
+            _logger.warning(
+                "the transaction of the job %s could not be begun; the job is given back: %s",
+                call.job.id,
+                error,
+                extra={"job_id": call.job.id},
+            )
+            # Of a store that is away the job is given back when that is over, and may start at once.
+            delay = _AFTER_A_FAULT if await self._answers() else timedelta(0)
+            return call.released("no transaction could be begun", delay=delay)
+        if transaction is None:
+            return verdict.unbegun(call, attempt)
+        try:
+            settlement = await self._inside(transaction, attempt, call, execute)
+            if transaction.spoiled is not None and not attempt.is_settled:
+                # Another attempt would do again what may be committed.
+                return call.raised(Fail(str(transaction.spoiled)), settlement.ran_for or timedelta(0))
+            if transaction.broken is not None and not attempt.is_settled:
+                return _broken_off(attempt, call, transaction.broken, settlement.ran_for or timedelta(0))
+            return settlement
+        finally:
+            await transaction.rollback()
+            self._reporter.go_on(call.job.id)
+
+    async def _answers(self) -> bool:
+        """Whether the store answers, though it begins no transaction."""
+        try:
+            await self._backend.queues()
+        except BackendUnavailableError:
+            return False
+        return True
+
+    async def _begin(self, backend: Transacting, attempt: Attempt, call: Call) -> JobTransaction | None:
+        """Wait for the transaction; None: the attempt was told to stop meanwhile."""
+        is_async = call.task.executor is ExecutorKind.COROUTINE
+        beginning = asyncio.ensure_future(backend.begin(is_async=is_async, limit=self.longest))
+        attempt.interrupt = beginning.cancel
+        try:
+            await asyncio.wait((beginning,))
+        finally:
+            attempt.interrupt = None
+            beginning.cancel()
+        return None if beginning.cancelled() else beginning.result()
+
+    async def _inside(self, transaction: JobTransaction, attempt: Attempt, call: Call, execute: Execute) -> Settlement:
+        if self.longest is not None:
+            # They could be written only after its end, and then the job is not running any more.
+            self._reporter.hold(call.job.id)
+        if call.task.executor is ExecutorKind.THREAD:
+            attempt.interrupt = transaction.interrupt
+        settlement = await execute(transaction)
+        attempt.interrupt = None
+        if settlement.end is not End.COMPLETE or attempt.stop is Stop.LOST or transaction.broken is not None:
+            return settlement
+        return await self._complete(transaction, attempt, call, settlement)
+
+    async def _complete(
+        self, transaction: JobTransaction, attempt: Attempt, call: Call, settlement: Settlement
+    ) -> Settlement:
+        ran_for = settlement.ran_for or timedelta(0)
+        if settlement.result_omitted is not None:
+            settlement = self._redaction.settlement(settlement)
+        if self.longest is None:
+            await self._reporter.flush(call.job.id)
+        try:
+            settled = await transaction.complete(settlement, report=self._reporter.take(call.job.id))
+        except BackendUnavailableError as error:
+            # It may have been committed: then this settlement changes nothing, and the store's answer tells.
+            attempt.may_be_settled = True
+            return _broken_off(attempt, call, error, ran_for)
+        except TransactionError as error:
+            return call.raised(Fail(str(error)), ran_for)
+        except Exception as error:  # noqa: BLE001 - a constraint that is checked at the commit, for example
+            return verdict.raised(call, error, ran_for, attempt)
+        attempt.is_settled, attempt.state = True, None if settled is None else settled.state
+        return settlement
+
+
+def _broken_off(attempt: Attempt, call: Call, error: Exception, ran_for: timedelta) -> Settlement:
+    """Return the settlement of an attempt whose transaction is lost, which its interruption may have caused."""
+    return verdict.broken_off(call, error, ran_for, attempt) or call.broken_off(error, ran_for)

@@ -1,0 +1,153 @@
+"""The verdict: how an attempt ends whose handler was told to stop, or ran longer than its timeout."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import timedelta
+from pathlib import Path
+
+from deeper_tasks.domain.durations import readable
+from deeper_tasks.domain.outcome import Done
+from deeper_tasks.domain.settlement import Settlement
+from deeper_tasks.domain.stop import Stop, foremost
+from deeper_tasks.domain.text import class_name
+from deeper_tasks.tasks import StopSignals
+from deeper_tasks.worker.execution.call import Call, error_in
+
+SHUTTING_DOWN = "worker shutting down"
+
+_TIMEOUT = frozenset({Stop.TIMEOUT})
+_WORTH_TELLING = timedelta(milliseconds=10)
+
+
+def returned(call: Call, value: object, ran_for: timedelta, stops: StopSignals) -> Settlement:
+    """
+    Return the settlement of a handler that returned `value` after it ran for `ran_for`.
+
+    One that has seen a stop, or ran longer than its timeout, has not completed; nor has one
+    a part of which tried to end the program. Never raises.
+    """
+    try:
+        return _returned(call, value, ran_for, stops)
+    except BaseException as fault:  # noqa: BLE001 - the code of the value's class
+        return call.plain(fault, ran_for)
+
+
+def _returned(call: Call, value: object, ran_for: timedelta, stops: StopSignals) -> Settlement:
+    if stops.is_undisturbed(ran_for):
+        return call.returned(value, ran_for)
+    is_late = stops.is_late(ran_for)
+    if not (is_late or stops.told or stops.seen or stops.exit):
+        return call.returned(value, ran_for)
+    error = error_in(value)
+    if error is not None and not isinstance(error, Done):
+        return raised(call, error, ran_for, stops)
+    if stops.exit is not None:
+        return raised(call, stops.exit, ran_for, stops)
+    seen = stops.seen | _TIMEOUT if is_late else stops.seen
+    if error is not None:
+        # It knew of what it saw. A timeout that it did not see it cannot have meant.
+        seen -= stops.seen
+    told = stops.told
+    if call.task.accepts_late_result:
+        seen, told = seen - _TIMEOUT, told - _TIMEOUT
+    return _stopped_by(foremost(seen | told), call, ran_for, stops) if seen else call.returned(value, ran_for)
+
+
+def raised(call: Call, error: BaseException, ran_for: timedelta, stops: StopSignals) -> Settlement:
+    """
+    Return the settlement of a handler that raised `error`, or returned it.
+
+    After a stop that it has seen, or by which it was interrupted, an error is what the stop brought
+    about; what the handler decides itself counts, unless its job was cancelled. Never raises.
+    """
+    try:
+        return _raised(call, error, ran_for, stops)
+    except BaseException as fault:  # noqa: BLE001 - the code of the exception's class
+        return call.plain(fault, ran_for)
+
+
+def _raised(call: Call, error: BaseException, ran_for: timedelta, stops: StopSignals) -> Settlement:
+    if stops.exit is not None and not isinstance(error, Exception):
+        # Told by what the part raised, not by what that became on its way here.
+        error = stops.exit
+    is_late = stops.is_late(ran_for)
+    if not (is_late or stops.told or stops.seen):
+        return call.raised(error, ran_for)
+    if isinstance(error, Done):
+        return returned(call, error, ran_for, stops)
+    if call.outcome_in(error) is not None:
+        if Stop.CANCEL in stops.told:
+            return call.cancelled(stops.reason, ran_for)
+        return call.raised(error, ran_for)
+    blamed = stops.seen | stops.forced
+    stopped = _blaming(blamed | _TIMEOUT if is_late else blamed, call, ran_for, stops, error)
+    return stopped or call.raised(error, ran_for)
+
+
+def broken_off(call: Call, error: BaseException | None, ran_for: timedelta, stops: StopSignals) -> Settlement | None:
+    """Return the settlement of code that did not come to an end of its own; None: no stop is to blame for that."""
+    return _blaming(stops.seen | stops.forced, call, ran_for, stops, error)
+
+
+def unbegun(
+    call: Call, stops: StopSignals, error: BaseException | None = None, *, place: str | None = None
+) -> Settlement:
+    """Return the settlement of an attempt that was told to stop before its handler began, while it was at `place`."""
+    return _blaming(stops.forced, call, None, stops, error, place=place) or call.released("not started")
+
+
+def _blaming(
+    blamed: frozenset[Stop],
+    call: Call,
+    ran_for: timedelta | None,
+    stops: StopSignals,
+    error: BaseException | None,
+    *,
+    place: str | None = None,
+) -> Settlement | None:
+    if Stop.CANCEL in stops.told:
+        return call.cancelled(stops.reason, ran_for)
+    return _stopped_by(foremost(blamed | stops.told), call, ran_for, stops, error, place=place) if blamed else None
+
+
+def _stopped_by(
+    stop: Stop | None,
+    call: Call,
+    ran_for: timedelta | None,
+    stops: StopSignals,
+    error: BaseException | None = None,
+    *,
+    place: str | None = None,
+) -> Settlement:
+    match stop:
+        case Stop.CANCEL:
+            return call.cancelled(stops.reason, ran_for)
+        case Stop.TIMEOUT:
+            ran_for = ran_for or timedelta(0)
+            late = TimeoutError(_how_late(place or place_of(call), ran_for, stops))
+            # Where the code was when its time was over.
+            return call.broken_off(late if error is None else late.with_traceback(error.__traceback__), ran_for)
+    return call.released(SHUTTING_DOWN, ran_for=ran_for)
+
+
+def _how_late(place: str, ran_for: timedelta, stops: StopSignals) -> str:
+    timeout = stops.timeout or timedelta(0)
+    longer = ran_for - stops.held - timeout
+    held = f" ({readable(stops.held)} of it held up by other code on the loop)" if stops.held else ""
+    by = f"ran {readable(ran_for)}{held}, {readable(longer)} longer" if longer >= _WORTH_TELLING else "ran longer"
+    return f"{by} than its timeout of {readable(timeout)}, in {place}"
+
+
+def place_of(call: Call) -> str:
+    """Return the file and line at which a call's handler stands."""
+    return place_of_function(call.task.function)
+
+
+def place_of_function(function: object) -> str:
+    """Return the file and line at which a function stands; of what has none, its class. Never raises."""
+    try:
+        code = getattr(inspect.unwrap(function), "__code__", None) or function.__code__  # type: ignore[arg-type, attr-defined]
+        return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+    except BaseException:  # noqa: BLE001 - a wrapper may make anything of its attributes
+        return class_name(function)

@@ -1,0 +1,1 @@
+"""Liveness: shows the store and the outside that this worker lives, and notices when it does not."""

@@ -1,0 +1,111 @@
+"""The membership of a worker: the node under which the store knows it, renewed when it was taken for dead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+
+from deeper_tasks.backends.protocol import MOST_TASKS_TOLD, Backend, Node
+from deeper_tasks.domain.ids import NodeId
+from deeper_tasks.errors import BackendError
+from deeper_tasks.worker.liveness.host import describe_node, since_boot
+from deeper_tasks.worker.settings import WorkerSettings
+
+
+class Membership:
+    """
+    The node that this worker is now.
+
+    Its beats go by the machine's own clock, `now`, whatever time the worker has been
+    given: one that goes on while the machine is suspended, for then the leases of
+    other machines' workers do.
+
+    A worker that was taken for dead though its beats were answered was misjudged by its
+    process: its nodes are judged by their beats alone from then on.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        settings: WorkerSettings,
+        tasks: Callable[[], frozenset[str] | None] = lambda: None,
+        now: Callable[[], float] = since_boot,
+    ) -> None:
+        self._backend = backend
+        self._tasks = tasks
+        self._told: frozenset[str] | None = None
+        self._settings = settings
+        self._lease = settings.lease.total_seconds()
+        self.now = now
+        self._known_at = now()
+        self._is_lost = False
+        self._may_be_judged = True
+        self.node: Node = self._new_node()
+
+    @property
+    def node_id(self) -> NodeId:
+        """The id under which this worker claims."""
+        return self.node.id
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the store has given this node's jobs to others, or may have: no beat was answered for a lease."""
+        return self.now() - self._known_at >= self._lease
+
+    def confirm(self, at: float) -> None:
+        """Note that the store knew this node when it was `at` by `now`. Safe to call from any thread."""
+        if not self._is_lost:
+            self._known_at = at
+
+    async def join(self) -> None:
+        """Make this worker known to the store, with the tasks that it knows, unless they are too many."""
+        await self._join_as(self.node)
+
+    @property
+    def has_new_tasks(self) -> bool:
+        """Whether this worker knows other tasks than it told the store."""
+        return self._tasks_to_tell() != self._told
+
+    async def tell_tasks(self) -> None:
+        """Tell the store which tasks this worker knows now; one that does not take them is told another time."""
+        tasks = self._tasks_to_tell()
+        with suppress(BackendError):
+            await self._backend.register(self.node, tasks=tasks)
+            self._told = tasks
+
+    def _tasks_to_tell(self) -> frozenset[str] | None:
+        tasks = self._tasks()
+        return None if tasks is None or len(tasks) > MOST_TASKS_TOLD else tasks
+
+    def lose(self) -> None:
+        """Note that the store has lost this node: it is in doubt until it joins anew, whatever is answered."""
+        if not self._is_lost:
+            self._may_be_judged = self._may_be_judged and self.is_in_doubt
+            self._is_lost, self._known_at = True, -math.inf
+
+    async def join_anew(self) -> None:
+        """Become another node, when the store knows it: the old one's jobs belong to others."""
+        self.lose()
+        await self._join_as(self._new_node())
+
+    async def _join_as(self, node: Node) -> None:
+        at = self.now()
+        tasks = self._tasks_to_tell()
+        await self._backend.register(node, tasks=tasks)
+        self.node, self._told, self._is_lost = node, tasks, False
+        self.confirm(at)
+
+    async def leave(self) -> None:
+        """Tell the store that this worker stopped in order."""
+        await self._backend.deregister(self.node_id)
+
+    def _new_node(self) -> Node:
+        settings = self._settings
+        return describe_node(
+            settings.name,
+            settings.queues,
+            queue_capacity=settings.queue_capacity,
+            may_be_judged=self._may_be_judged,
+        )

@@ -1,0 +1,214 @@
+"""The maintainers: the roles that keep the store in order. Every worker has them; there is no leader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+
+from deeper_tasks.backends.protocol import MAX_BATCH, Backend, Folding, NodeRecord, Notification, Topic
+from deeper_tasks.backends.steps import each_of
+from deeper_tasks.domain.ids import NodeId
+from deeper_tasks.domain.settlement import MovedJob
+from deeper_tasks.integrations.events import CleanupRan, EventBus, JobRescued
+from deeper_tasks.worker.clock import Clock
+from deeper_tasks.worker.liveness.host import is_known_dead
+from deeper_tasks.worker.liveness.membership import Membership
+from deeper_tasks.worker.maintenance.capacity_watch import CapacityWatch
+from deeper_tasks.worker.maintenance.clock_watch import ClockWatch
+from deeper_tasks.worker.settings import WorkerSettings
+from deeper_tasks.worker.settling.settlement_events import announce_end
+
+_AT_ONCE = timedelta(0)
+_LOOK_AT_NODES = timedelta(seconds=1)
+_LOOKS_A_LEASE = 4
+
+
+def jobs_in(queues: frozenset[str] | Sequence[str]) -> list[Notification]:
+    """Return the hints that queues have pending jobs."""
+    return [Notification(topic=Topic.JOBS, subject=queue) for queue in sorted(queues)]
+
+
+class Promoter:
+    """Makes scheduled and retryable jobs pending when they are due."""
+
+    def __init__(self, *, backend: Backend, settings: WorkerSettings) -> None:
+        self._backend = backend
+        self._longest = settings.poll_interval
+
+    async def turn(self) -> timedelta:
+        """Promote a batch; sleeps until the next job is due."""
+        promotion = await self._backend.promote()
+        if promotion.queues:
+            await self._backend.notify(jobs_in(promotion.queues))
+        if promotion.count == MAX_BATCH:
+            return _AT_ONCE
+        return min(promotion.next_due_in or self._longest, self._longest)
+
+
+class Folder:
+    """Adds to the counters what they are behind, in stores where that is for the workers to do."""
+
+    def __init__(self, *, backend: Folding, settings: WorkerSettings) -> None:
+        self._backend = backend
+        self._pause = settings.poll_interval
+
+    async def turn(self) -> timedelta:
+        """Fold a batch."""
+        return _AT_ONCE if await self._backend.fold() else self._pause
+
+
+class Rescuer:
+    """
+    Gives the jobs of dead workers to living ones.
+
+    A node is dead when its beat stayed the same through a whole lease on this
+    worker's own clock, seen by reads without a gap, while this worker's own beats
+    were written; so an outage of the store, a long transaction of somebody's that
+    only lets it be read, or a suspended machine makes nobody look dead. A process
+    of this machine that has ended is known at once. A node that the store does not
+    let go of, because another transaction holds it, has its lease begin anew.
+    `trusted` names the tasks that are not quarantined.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        settings: WorkerSettings,
+        clock: Clock,
+        bus: EventBus,
+        membership: Membership,
+        trusted: Callable[[], Sequence[str]],
+    ) -> None:
+        self._backend = backend
+        self._membership = membership
+        self._trusted = trusted
+        self._clock = clock
+        self._bus = bus
+        self._lease = settings.lease.total_seconds()
+        self._widest_gap = self._lease / 2
+        # Between a beat that is due and a lease that ends.
+        self._longest_silence = (self._lease + settings.heartbeat.total_seconds()) / 2
+        # Well under the widest gap, also where the lease is short: otherwise nobody would ever look dead.
+        self._pause = min(_LOOK_AT_NODES, settings.lease / _LOOKS_A_LEASE)
+        self._looked_at = -self._lease
+        self._seen: dict[NodeId, tuple[int, float]] = {}
+
+    async def turn(self) -> timedelta:
+        """Look at all nodes once."""
+        records = await self._backend.nodes()
+        now = self._clock.monotonic()
+        if now - self._looked_at > self._widest_gap:
+            self._seen.clear()
+        self._looked_at = now
+        self._seen = {record.node.id: self._sighting(record, now) for record in records}
+        self._overlook_silence(now)
+        dead = [record for record in records if record.is_lost or self._is_dead(record, now)]
+        await each_of(*(partial(self._rescue, record) for record in dead))
+        return self._pause
+
+    def _sighting(self, record: NodeRecord, now: float) -> tuple[int, float]:
+        seen = self._seen.get(record.node.id)
+        return seen if seen is not None and seen[0] == record.beat else (record.beat, now)
+
+    def _overlook_silence(self, now: float) -> None:
+        """Let all leases begin anew while this worker's own beats come to nothing: perhaps no beat is written."""
+        own = self._seen.get(self._membership.node_id)
+        if own is None or now - own[1] > self._longest_silence:
+            self._seen = {node: (beat, now) for node, (beat, _) in self._seen.items()}
+            if own is not None:
+                self._seen[self._membership.node_id] = own
+
+    def _is_dead(self, record: NodeRecord, now: float) -> bool:
+        if record.node.id == self._membership.node_id:
+            # Others judge it.
+            return False
+        _, since = self._seen[record.node.id]
+        return now - since >= self._lease or is_known_dead(record.node)
+
+    async def _rescue(self, record: NodeRecord) -> None:
+        is_finished = False
+        while not is_finished:
+            rescue = await self._backend.rescue(record.node.id, beat=record.beat, trusted=self._trusted())
+            self._seen.pop(record.node.id, None)
+            is_finished = rescue.is_finished
+            for job in rescue.jobs:
+                self._tell(job, record.node.id)
+            if rescue.queues:
+                await self._backend.notify(jobs_in(rescue.queues))
+
+    def _tell(self, job: MovedJob, node: NodeId) -> None:
+        self._bus.emit(
+            JobRescued(job_id=job.id, task=job.task, queue=job.queue, attempt=job.attempt, node=node, state=job.state)
+        )
+        announce_end(self._bus, job)
+
+
+class Expirer:
+    """Fails the jobs that were not started in time, and warns of queues near their capacity."""
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        settings: WorkerSettings,
+        bus: EventBus,
+        node_id: Callable[[], NodeId | None] = lambda: None,
+    ) -> None:
+        self._backend = backend
+        self._poll_interval = settings.poll_interval
+        self._bus = bus
+        capacity = settings.queue_capacity
+        self._capacity = (
+            None
+            if capacity is None
+            else CapacityWatch(capacity=capacity, lease=settings.lease, node_id=node_id, bus=bus)
+        )
+
+    async def turn(self) -> timedelta:
+        """Expire a batch."""
+        is_full, _ = await each_of(self._expire, self._look_at_capacity)
+        return _AT_ONCE if is_full else self._poll_interval
+
+    async def _expire(self) -> bool:
+        expired = await self._backend.expire()
+        for job in expired:
+            announce_end(self._bus, job)
+        return len(expired) == MAX_BATCH
+
+    async def _look_at_capacity(self) -> bool:
+        if self._capacity is None:
+            return False
+        self._capacity.look(await self._backend.statistics())
+        return True
+
+
+class Pruner:
+    """
+    Deletes ended jobs past their retention, a small batch at a time.
+
+    Not by a clock that has just stepped by more than a day: one that is a year
+    ahead for a minute would delete them all.
+    """
+
+    def __init__(self, *, backend: Backend, settings: WorkerSettings, clock: Clock, bus: EventBus) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._clock = clock
+        self._bus = bus
+        self._watch = ClockWatch()
+
+    async def turn(self) -> timedelta:
+        """Prune one batch; more follow soon where it was full."""
+        started = self._clock.monotonic()
+        now = (await self._backend.schedules()).now
+        if not self._watch.believes(now, monotonic=started):
+            return self._settings.cleanup_interval
+        # By the store's time that was just found good: its clock may step before this call is carried out.
+        deleted = await self._backend.prune(self._settings.retention, now=now)
+        if deleted:
+            took = timedelta(seconds=self._clock.monotonic() - started)
+            self._bus.emit(CleanupRan(deleted=deleted, took=took))
+        # Not at once: between two batches the others get their turn.
+        return timedelta(milliseconds=50) if deleted == MAX_BATCH else self._settings.cleanup_interval

@@ -1,0 +1,78 @@
+"""Stop signals: SIGTERM, SIGINT and SIGHUP tell a worker to stop while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+
+from deeper_tasks.worker.process.blocked_signals import block_again, unblock_signals
+from deeper_tasks.worker.process.exits import owns_process
+from deeper_tasks.worker.process.fatal_signals import FATAL_SIGNALS, end_if_fatal
+from deeper_tasks.worker.process.own_signals import is_of_application
+from deeper_tasks.worker.process.signal_keeper import SignalKeeper
+from deeper_tasks.worker.process.signal_thread import SignalThread
+from deeper_tasks.worker.worker import Worker
+
+_logger = logging.getLogger("deeper_tasks")
+
+_INIT = 1
+
+
+@contextmanager
+def stopped_by_signals(worker: Worker) -> Iterator[None]:
+    """
+    Inside the `with`, in a running loop of the main thread, stop the worker at each of these signals.
+
+    SIGHUP is left alone where it is ignored, as by `nohup`, or where the application handles it. A worker that has its
+    process to itself hears them, and fatal signals, also while its loop is blocked, and where a job's code has had
+    them ignored it takes them again. Where they were blocked, they are blocked again afterwards.
+    """
+    loop, numbers = asyncio.get_running_loop(), [signal.SIGTERM, signal.SIGINT]
+    if not is_of_application(signal.SIGHUP):
+        numbers.append(signal.SIGHUP)
+
+    def take(number: signal.Signals) -> None:
+        loop.add_signal_handler(number, _stop, worker, number)
+
+    for number in numbers:
+        take(number)
+    blocked = unblock_signals(numbers)
+    owns = owns_process(loop)
+    try:
+        with _ear(worker, numbers) if owns else nullcontext(), SignalKeeper(numbers if owns else (), take=take):
+            yield
+    finally:
+        block_again(blocked)
+        for number in numbers:
+            with suppress(ValueError):
+                loop.remove_signal_handler(number)
+
+
+def warn_without_init() -> None:
+    """Tell what is missing where this process, which runs the code of jobs, is process 1 of its container."""
+    if os.getpid() == _INIT:
+        _logger.warning(
+            "this program is process 1 of its container, so processes that jobs leave behind are never reaped and pile "
+            "up: have an init in the container, by 'docker run --init', 'init: true' in Compose, "
+            "'shareProcessNamespace: true' in Kubernetes, or 'tini --' before the command; 'deeper worker' brings one"
+        )
+
+
+def _ear(worker: Worker, numbers: Collection[int]) -> SignalThread:
+    def hear(number: int) -> None:
+        if not end_if_fatal(number):
+            worker.note_signal()
+
+    return SignalThread({*numbers, *FATAL_SIGNALS}, on_signal=hear)
+
+
+def _stop(worker: Worker, number: signal.Signals) -> None:
+    if number is signal.SIGHUP and not worker.is_stopping:
+        # The terminal may be gone, and the line with it.
+        with suppress(Exception):
+            _logger.warning("SIGHUP came, as when a terminal is closed: the worker stops in order")
+    worker.stop()

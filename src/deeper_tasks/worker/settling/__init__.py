@@ -1,0 +1,1 @@
+"""Settling: writes the ends of attempts to the store, and emits their events."""

@@ -1,0 +1,257 @@
+"""The settler: writes the ends of attempts back, in batches as big as what gathered during the last write."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+
+from msgspec.structs import replace
+
+from deeper_tasks.backends.availability import Availability
+from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.domain.ids import ClaimToken, JobId
+from deeper_tasks.domain.job import ClaimedJob, ErrorReport
+from deeper_tasks.domain.redactor import Redactor
+from deeper_tasks.domain.settlement import End, MovedJob, Settlement
+from deeper_tasks.domain.state import State
+from deeper_tasks.errors import BackendUnavailableError
+from deeper_tasks.worker.clock import Clock
+from deeper_tasks.worker.execution.redaction import Redaction
+
+_logger = logging.getLogger("deeper_tasks")
+
+MOST_TOGETHER = 500
+_NAME = "settler"
+_ASIDE = 2.0
+"""Delay in seconds before a settlement is tried again whose row another transaction has locked."""
+_NOT_STORED = "what this attempt ended with could not be stored"
+MOST_UNSETTLED = 5_000
+"""Above this the worker claims no more: the store cannot keep up, or is gone."""
+
+Answered = tuple[ClaimedJob, Settlement, State | None]
+"""What became of a settlement: the job's state now, or None when it was refused."""
+OnSettled = Callable[[Sequence[Answered]], None]
+OnStrayEnded = Callable[[MovedJob], None]
+"""Called with a job that this worker does not hold, was to give back, and has ended by that."""
+
+_Item = tuple[ClaimedJob | None, Settlement]
+"""An end, and the job that it is of; None where this worker does not hold it."""
+_Attempt = tuple[JobId, ClaimToken]
+
+
+class Settler:
+    """
+    Takes settlements and writes them; what the store could not take is kept and written when it is back.
+
+    A settlement counts as unsettled until the store answered, so a shutdown can wait for the last. What became of
+    one that the store leaves out is unknown if it was sent before, and the answer was lost: it may have been
+    written, and its job claimed again or deleted since. No event tells of it.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        clock: Clock,
+        availability: Availability,
+        on_settled: OnSettled,
+        on_stray_ended: OnStrayEnded | None = None,
+        redaction: Redaction | None = None,
+    ) -> None:
+        self._backend = backend
+        self._clock = clock
+        self._availability = availability
+        self._on_settled = on_settled
+        self._on_stray_ended = on_stray_ended
+        self._redaction = redaction or Redaction(Redactor())
+        self._waiting: deque[_Item] = deque()
+        self._aside: deque[tuple[float, _Item]] = deque()
+        self._repeats: set[_Attempt] = set()
+        self._awake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._back = asyncio.Event()
+
+    @property
+    def unsettled(self) -> int:
+        """How many settlements wait to be written."""
+        return len(self._waiting) + len(self._aside)
+
+    @property
+    def ends(self) -> set[_Attempt]:
+        """The attempts whose ends wait here to be written."""
+        items = (*self._waiting, *(item for _, item in self._aside))
+        return _attempts(items)
+
+    def put(self, job: ClaimedJob, settlement: Settlement, *, is_repeat: bool = False) -> None:
+        """Have the end of an attempt written soon. `is_repeat`: the store may have an end of it already."""
+        if is_repeat:
+            self._repeats.add((settlement.id, settlement.token))
+        if settlement.error is not None or settlement.result_omitted is not None or settlement.reason:
+            settlement = self._redaction.settlement(settlement)
+        if not self._waiting:
+            self._begin()
+        self._waiting.append((job, settlement))
+
+    def tell(self, job: ClaimedJob, settlement: Settlement, state: State | None) -> None:
+        """Tell of the end of an attempt that the store has already, as of those that are written here."""
+        self._answer([(job, settlement, state)])
+
+    def forget(self, settlement: Settlement) -> None:
+        """Have a job given back that this worker does not hold; only its end is told, if a cancel was requested."""
+        if not self._waiting:
+            self._begin()
+        self._waiting.append((None, settlement))
+
+    async def wait_until_idle(self) -> None:
+        """Return when everything put so far is written."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            batch = await self._next_batch()
+            try:
+                await self._write(batch)
+                self._availability.mark_working(by=_NAME)
+            except BackendUnavailableError as error:
+                # Written perhaps; where the error names jobs, all the others were.
+                self._repeats |= _attempts(item for item in batch if item[1].id not in error.job_ids)
+                if self._set_aside(frozenset(error.job_ids)):
+                    continue
+                self._availability.mark_failing(error, by=_NAME)
+                self._back.clear()
+                await self._availability.pause(self._clock.sleep, until=self._back)
+            except Exception:
+                with suppress(BaseException):
+                    _logger.exception("%d settlements were refused as a whole; each is tried by itself", len(batch))
+                await self._write_one_by_one(len(batch))
+
+    async def _next_batch(self) -> list[_Item]:
+        """Return what is to be written together, once there is something: the first of those that wait."""
+        while True:
+            again = self._due_again()
+            if again:
+                self._waiting.extendleft(reversed(again))
+                return _each_job_once(again)
+            if self._waiting:
+                return _each_job_once(list(islice(self._waiting, MOST_TOGETHER)))
+            if not self._aside:
+                self._idle.set()
+            self._awake.clear()
+            pause = self._aside[0][0] - self._clock.monotonic() if self._aside else None
+            await self._clock.sleep(pause, until=self._awake)
+
+    def _due_again(self) -> list[_Item]:
+        """Take what was set aside for long enough. By itself: it may hold up once more whatever is sent with it."""
+        due: list[_Item] = []
+        while self._aside and self._aside[0][0] <= self._clock.monotonic() and len(due) < MOST_TOGETHER:
+            due.append(self._aside.popleft()[1])
+        return due
+
+    def _set_aside(self, ids: frozenset[str]) -> bool:
+        """Have the ends of these jobs wait apart. All others were written; sent once more they are answered."""
+        held = [item for item in self._waiting if item[1].id in ids]
+        if held:
+            _logger.warning("another transaction holds the rows of %d jobs; their ends are tried again", len(held))
+            self._waiting = deque(item for item in self._waiting if item[1].id not in ids)
+            again = self._clock.monotonic() + _ASIDE
+            self._aside.extend((again, item) for item in held)
+        return bool(held)
+
+    def _begin(self) -> None:
+        """Have the loop write what is about to wait."""
+        self._idle.clear()
+        self._awake.set()
+
+    async def _write(self, batch: Sequence[_Item]) -> None:
+        settled = await self._backend.settle([settlement for _, settlement in batch])
+        states = {answer.id: answer.state for answer in settled}
+        for _ in batch:
+            self._waiting.popleft()
+        if self._repeats:
+            batch = self._without_unknown(batch, states)
+        told = [(job, settlement, states.get(job.id)) for job, settlement in batch if job is not None]
+        self._answer(told)
+        if len(told) < len(batch):
+            await self._tell_of_strays([one.id for job, one in batch if job is None], states)
+
+    async def _tell_of_strays(self, ids: Sequence[JobId], states: dict[JobId, State]) -> None:
+        for job_id in ids:
+            if self._on_stray_ended is None or job_id not in states or not states[job_id].is_terminal:
+                continue
+            # It is written, whatever goes wrong with telling of it.
+            with suppress(Exception):
+                job = await self._backend.get(job_id)
+                if job is not None and job.state.is_terminal:
+                    self._on_stray_ended(MovedJob.of(job))
+
+    def _without_unknown(self, batch: Sequence[_Item], states: dict[JobId, State]) -> list[_Item]:
+        repeats = _attempts(batch) & self._repeats
+        self._repeats -= repeats
+        return [item for item in batch if item[1].id in states or (item[1].id, item[1].token) not in repeats]
+
+    def _answer(self, answered: Sequence[Answered]) -> None:
+        """Publish what is written. It stays written, whatever goes wrong in a subscriber."""
+        try:
+            self._on_settled(answered)
+        except BaseException:
+            with suppress(BaseException):
+                _logger.exception("%d ends of attempts are stored, and could not be told", len(answered))
+
+    async def _write_one_by_one(self, count: int) -> None:
+        """Write the first `count` so that one which the store cannot take keeps none back: a plainer one is written."""
+        for _ in range(count):
+            job, settlement = self._waiting[0]
+            for form in (settlement, *_plainer(settlement)):
+                self._waiting[0] = (job, form)
+                try:
+                    await self._write([(job, form)])
+                except BackendUnavailableError:
+                    self._repeats.add((settlement.id, settlement.token))
+                    return
+                except Exception:
+                    with suppress(BaseException):
+                        _logger.exception(
+                            "the end of an attempt of %s could not be stored", form.id, extra={"job_id": form.id}
+                        )
+                else:
+                    break
+            else:
+                # Refused however little it says: the beat will find the job in no worker's hands, and give it back.
+                self._waiting.popleft()
+                self._repeats.discard((settlement.id, settlement.token))
+
+
+def _attempts(items: Iterable[_Item]) -> set[_Attempt]:
+    return {(settlement.id, settlement.token) for _, settlement in items}
+
+
+def _each_job_once(batch: list[_Item]) -> list[_Item]:
+    """Return what comes before the second end of a job: the store's answers name jobs, not attempts."""
+    if len({settlement.id for _, settlement in batch}) == len(batch):
+        return batch
+    seen: set[JobId] = set()
+    for place, (_, settlement) in enumerate(batch):
+        if settlement.id in seen:
+            return batch[:place]
+        seen.add(settlement.id)
+    return batch
+
+
+def _plainer(settlement: Settlement) -> Iterator[Settlement]:
+    """Yield what may be stored instead of a settlement that was refused, each with less in it than the one before."""
+    if settlement.end is End.COMPLETE:
+        yield replace(settlement, result=None, result_omitted=_NOT_STORED)
+        yield Settlement(id=settlement.id, token=settlement.token, end=End.COMPLETE)
+        return
+    report = None if settlement.error is None else ErrorReport(kind="NotStored", message=_NOT_STORED)
+    # As long as it can be: what it says of a run, or marks, counts for the attempts to come.
+    yield replace(settlement, error=report)
+    # A delay that cannot be stored, or errors of before that cannot be added to.
+    yield Settlement(id=settlement.id, token=settlement.token, end=End.FAIL, error=report)
+    yield Settlement(id=settlement.id, token=settlement.token, end=End.FAIL)
