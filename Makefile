@@ -65,6 +65,10 @@ check: $(INSTALLED) ## Lint, types and layers
 test: check ## All of check, then all tests; options for pytest by ARGS="-k retry"
 	$(BIN)/pytest --numprocesses 4 --dist worksteal $(ARGS)
 
+.PHONY: english
+english: $(INSTALLED) ## Find words and names that plain English leaves out; in some places by ARGS="src/deeper_tasks/cli"
+	$(BIN)/python -m tools.english $(ARGS)
+
 .PHONY: docs
 docs: $(INSTALLED) ## Make anew the pages of docs/ that come from the code
 	$(BIN)/python -m docs.generate
