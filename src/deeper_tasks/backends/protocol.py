@@ -675,6 +675,8 @@ class JobTransaction(Protocol):
     Attributes:
         connection: what the handler gets, to write and to enqueue through. It can end nothing.
         is_over: whether the end has begun: from then on nothing can be done in it.
+        blocked_file: the absolute path of the database file whose other writers wait for its end, links resolved;
+            None where no other writer waits.
         broken: why the store has rolled it back by itself, or lost it; None if it has not.
         spoiled: that the handler has ended it in spite of all, so that another attempt might do again what is
             committed; None if it has not, as far as is known.
@@ -682,6 +684,7 @@ class JobTransaction(Protocol):
 
     connection: Any
     is_over: bool
+    blocked_file: str | None
 
     @property
     def broken(self) -> Exception | None:

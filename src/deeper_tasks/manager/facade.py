@@ -49,7 +49,7 @@ from deeper_tasks.manager.progress import OnProgress, Tally
 from deeper_tasks.manager.recurring import RecurringTasks
 from deeper_tasks.manager.short_ids import check_id, expand, shorten
 from deeper_tasks.manager.stores import begins_elsewhere, make_backend, shown_store
-from deeper_tasks.manager.transactions import terms_of
+from deeper_tasks.manager.transactions import refuse_blocked_write, terms_of
 from deeper_tasks.manager.views import (
     CancelOutcome,
     Page,
@@ -71,6 +71,7 @@ from deeper_tasks.tasks import (
     EnqueueOptions,
     JobRequest,
     ManagerHabits,
+    ManagerIdentity,
     Seconds,
     Task,
     TaskCall,
@@ -103,6 +104,8 @@ class Facade(ManagerHabits, ABC):
     def __init__(self, *, settings: Settings, backend: Backend | None = None) -> None:
         self.settings = settings
         self.events = EventBus()
+        self.identity = ManagerIdentity()
+        """By it the jobs that its workers run know this manager."""
         self.registry = TaskRegistry(allowed_modules=settings.allowed_modules, admit=self._admit)
         self._is_open = self._is_joined = self._has_made_store = self._is_worker = False
         self._work_on(backend)
@@ -167,6 +170,7 @@ class Facade(ManagerHabits, ABC):
             BackendUnavailableError: the store cannot be reached; all is as it was.
             SchemaError: it is not one of ours, or newer than this code.
         """
+        refuse_blocked_write(self.backend)
         return await self.backend.migrate()
 
     async def migration_script(self, *, is_whole: bool = False) -> str:
@@ -360,6 +364,7 @@ class Facade(ManagerHabits, ABC):
         task = self._find(worker, function)
         request = parse_options(options, base=task.request)
         await self._ready()
+        refuse_blocked_write(self.backend)
         entry = await self._planner.put(
             name,
             task,
@@ -392,6 +397,7 @@ class Facade(ManagerHabits, ABC):
         """
         served = to_queues(self.settings.queues if queues is None else queues)
         await self._ready()
+        refuse_blocked_write(self.backend)
         return [to_recurring_task(entry, runs=1) for entry in await self._planner.declare(self.registry, queues=served)]
 
     async def cancel_recurring_task(self, name: str) -> None:
@@ -401,7 +407,7 @@ class Facade(ManagerHabits, ABC):
         An entry that the code declares is not brought back by a worker that starts, as long as its
         definition there stays the same; a change brings it back, and so does `resume_recurring_task`.
         """
-        await self._ready_to_tell()
+        await self._ready_to_change()
         await self._planner.remove(name)
 
     async def pause_recurring_task(self, name: str) -> RecurringTask:
@@ -410,7 +416,7 @@ class Facade(ManagerHabits, ABC):
 
         Jobs it has made go on. A deploy keeps the pause, also where it changes the times.
         """
-        await self._ready_to_tell()
+        await self._ready_to_change()
         return to_recurring_task(await self._planner.pause(name), runs=1)
 
     async def resume_recurring_task(self, name: str) -> RecurringTask:
@@ -420,7 +426,7 @@ class Facade(ManagerHabits, ABC):
         Runs that were due during the pause are not made up for. One that was removed although it stands in the
         code is brought back.
         """
-        await self._ready_to_tell()
+        await self._ready_to_change()
         return to_recurring_task(await self._planner.resume(name), runs=1)
 
     async def list_removed_recurring_tasks(self) -> list[str]:
@@ -451,7 +457,7 @@ class Facade(ManagerHabits, ABC):
         Where another job holds the unique key that its options claim, no job is made: the id is the
         holder's, and `.is_new` is False. Raises ScheduleNotFoundError.
         """
-        await self._ready_to_tell()
+        await self._ready_to_change()
         return await self._planner.run_now(name)
 
     async def recurring_task_history(self, name: str, *, limit: int = 50) -> list[RecurringRun]:
@@ -479,6 +485,7 @@ class Facade(ManagerHabits, ABC):
         """
         check_text("reason", reason)
         job_id = await self._checked(task_id)
+        refuse_blocked_write(self.backend)
         return await self._operator.cancel(job_id, reason=reason)
 
     async def cancel_tasks(
@@ -496,7 +503,7 @@ class Facade(ManagerHabits, ABC):
         target = to_filter(**conditions)
         check_text("reason", reason)
         check_progress(on_progress)
-        await self._ready_to_tell()
+        await self._ready_to_change()
         return await self._operator.cancel_all(target, reason=reason, on_progress=on_progress)
 
     async def retry_task(self, task_id: str) -> None:
@@ -510,6 +517,7 @@ class Facade(ManagerHabits, ABC):
             InvalidTransitionError: it has not ended, or completed.
         """
         job_id = await self._checked(task_id)
+        refuse_blocked_write(self.backend)
         await self._operator.retry(job_id)
 
     async def retry_tasks(self, *, on_progress: OnProgress | None = None, **conditions: Unpack[Conditions]) -> int:
@@ -521,7 +529,7 @@ class Facade(ManagerHabits, ABC):
         conditions.setdefault("status", DEAD_LETTER)
         target = to_filter(**conditions)
         check_progress(on_progress)
-        await self._ready_to_tell()
+        await self._ready_to_change()
         return await self._operator.retry_all(target, on_progress=on_progress)
 
     async def reschedule_task(self, task_id: str, at: datetime | timedelta | float) -> datetime:
@@ -542,6 +550,7 @@ class Facade(ManagerHabits, ABC):
         """
         moment = parse_moment(at, option="at")
         job_id = await self._checked(task_id)
+        refuse_blocked_write(self.backend)
         return await self._operator.reschedule(job_id, moment)
 
     async def run_task_now(self, task_id: str) -> None:
@@ -557,6 +566,7 @@ class Facade(ManagerHabits, ABC):
             InvalidTransitionError: it runs, or has ended; `retry_task` runs one again that has.
         """
         job_id = await self._checked(task_id)
+        refuse_blocked_write(self.backend)
         await self._operator.run_now(job_id)
 
     async def delete_task(self, task_id: str) -> None:
@@ -568,6 +578,7 @@ class Facade(ManagerHabits, ABC):
             InvalidTransitionError: it runs; cancel it first.
         """
         job_id = await self._checked(task_id)
+        refuse_blocked_write(self.backend)
         await self._operator.delete(job_id)
 
     async def delete_tasks(self, *, on_progress: OnProgress | None = None, **conditions: Unpack[Conditions]) -> int:
@@ -578,7 +589,7 @@ class Facade(ManagerHabits, ABC):
         """
         target = to_filter(**conditions)
         check_progress(on_progress)
-        await self._ready_to_tell()
+        await self._ready_to_change()
         return await self._operator.delete_all(target, on_progress=on_progress)
 
     async def pause_queue(self, queue: str) -> None:
@@ -610,7 +621,7 @@ class Facade(ManagerHabits, ABC):
             retention = Retention(completed=to_days("completed_days", completed_days), failed=retention.failed)
         if failed_days is not None:
             retention = Retention(completed=retention.completed, failed=to_days("failed_days", failed_days))
-        await self._ready_to_tell()
+        await self._ready_to_change()
         return await self._operator.clean_up(retention, on_progress=on_progress)
 
     async def compact_store(self) -> int:
@@ -625,6 +636,7 @@ class Facade(ManagerHabits, ABC):
         BackendUnavailableError.
         """
         await self._ready()
+        refuse_blocked_write(self.backend)
         return await self._operator.compact()
 
     # look
@@ -811,6 +823,7 @@ class Facade(ManagerHabits, ABC):
             backend=self.backend,
             settings=self.settings,
             bus=self.events,
+            identity=self.identity,
             check=self._terms.check,
             availability=self.availability,
             ready=self._ready,
@@ -896,6 +909,16 @@ class Facade(ManagerHabits, ABC):
                 "to tell or to change; set enabled = true, and a url other than noop://"
             )
 
+    async def _ready_to_change(self) -> None:
+        """
+        Do as `_ready_to_tell`, for what changes jobs, queues or recurring tasks that are there.
+
+        Raises:
+            TransactionError: the change would wait for the transaction of the job that asks for it.
+        """
+        await self._ready_to_tell()
+        refuse_blocked_write(self.backend)
+
     def _note_new_store(self) -> None:
         self._has_made_store = True
         if not self._is_worker:
@@ -926,5 +949,5 @@ class Facade(ManagerHabits, ABC):
         name = parse_options({"queue": queue}).queue
         if name is None:
             raise InvalidOptionError("option 'queue' cannot be None: name the queue")
-        await self._ready_to_tell()
+        await self._ready_to_change()
         await self._operator.set_queue(name, paused_at=paused_at)

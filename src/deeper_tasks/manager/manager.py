@@ -282,6 +282,7 @@ class BackgroundTaskManager(Facade):
             self._tell_of_new_store(is_worker=True)
         settings = worker_settings(self.settings, queues, name=name, shutdown_grace_seconds=shutdown_grace_seconds)
         worker = Worker(
+            manager=self.identity,
             backend=self.backend,
             registry=self.registry,
             bus=self.events,
@@ -325,6 +326,7 @@ class BackgroundTaskManager(Facade):
         if (self.settings.url, self.settings.listen_url) != (home.url, home.listen_url):
             self.use_store(home.url, listen_url=home.listen_url)
         return Outfit(
+            identity=self.identity,
             backend=self.backend,
             registry=self.registry,
             bus=self.events,

@@ -24,7 +24,8 @@ from deeper_tasks.manager.given_ids import GivenIds
 from deeper_tasks.manager.jobs import AnyTask, Check, JobFactory
 from deeper_tasks.manager.patience import insist
 from deeper_tasks.manager.progress import Tally
-from deeper_tasks.tasks import JobRequest, TaskCall, TaskId, joined_connection
+from deeper_tasks.manager.transactions import refuse_blocked_write
+from deeper_tasks.tasks import JobRequest, ManagerIdentity, TaskCall, TaskId, joined_connection
 
 T = TypeVar("T")
 
@@ -42,6 +43,7 @@ class Producer:
         backend: Backend,
         settings: Settings,
         bus: EventBus,
+        identity: ManagerIdentity,
         check: Check,
         availability: Availability,
         ready: Callable[[], Awaitable[None]],
@@ -52,6 +54,7 @@ class Producer:
         self._closings = 0
         self._insisting: set[asyncio.Future[None]] = set()
         self._bus = bus
+        self._identity = identity
         self._availability = availability
         self.jobs = JobFactory(settings, check=check)
         self._commits = CommitWatch(backend)
@@ -177,7 +180,9 @@ class Producer:
         """Insert jobs and tell of them; `given` are the ids that the caller chose, and may have sent before."""
         if connection is None:
             # In a transactional task of this manager all that it enqueues is a part of its transaction.
-            connection = joined_connection(self._bus)
+            connection = joined_connection(self._identity)
+            if connection is None:
+                refuse_blocked_write(self._backend)
         if patience and connection is None:
             answers = await self._insert_patiently(jobs, atomic=atomic, patience=patience, given=given)
         else:

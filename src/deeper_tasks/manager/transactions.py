@@ -1,17 +1,18 @@
-"""The terms of transactions: what a manager's store can do for transactional tasks, and how long they may take."""
+"""The terms of transactions: what a manager's store can do for transactional tasks, and what it refuses beside one."""
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 from msgspec import Struct
 
-from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.backends.protocol import Backend, Located
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.durations import readable
-from deeper_tasks.errors import InvalidOptionError, UnsupportedError
+from deeper_tasks.errors import InvalidOptionError, TransactionError, UnsupportedError
 from deeper_tasks.manager.jobs import AnyTask
-from deeper_tasks.tasks import JobRequest
+from deeper_tasks.tasks import JobRequest, open_transaction
 from deeper_tasks.worker.execution.transactions import longest_transaction
 
 
@@ -56,3 +57,21 @@ def terms_of(backend: Backend, settings: Settings, *, store: str) -> Transaction
         is_possible=capabilities.has_job_transactions or not capabilities.runs_jobs,
         longest=longest_transaction(capabilities, lease=timedelta(seconds=settings.lease_seconds)),
     )
+
+
+def refuse_blocked_write(backend: Backend) -> None:
+    """
+    Refuse a write that would wait for the open transaction of the very job that asks for it.
+
+    Raises:
+        TransactionError: the calling job holds a transaction on this store's file, and all its other writers wait.
+    """
+    transaction = open_transaction()
+    if transaction is None or transaction.blocked_file is None or not isinstance(backend, Located):
+        return
+    if os.path.realpath(backend.location) == transaction.blocked_file:
+        raise TransactionError(
+            f"this writes to {backend.location!r} beside the job's own transaction, for which all other writers of "
+            "the file wait: enqueue with the manager that runs the task, and leave everything else to another task or "
+            "to later"
+        )

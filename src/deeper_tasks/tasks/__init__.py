@@ -16,6 +16,7 @@ from deeper_tasks.tasks.context import (
 from deeper_tasks.tasks.definition import TaskOptions, make_task, task
 from deeper_tasks.tasks.discovery import check_patterns
 from deeper_tasks.tasks.habits import ManagerHabits
+from deeper_tasks.tasks.manager_identity import ManagerIdentity
 from deeper_tasks.tasks.options import (
     NOTHING_ASKED,
     EnqueueOptions,
@@ -56,6 +57,7 @@ __all__ = [
     "ExecutorKind",
     "JobRequest",
     "ManagerHabits",
+    "ManagerIdentity",
     "OpenTransaction",
     "Reporter",
     "Seconds",

@@ -21,6 +21,7 @@ from deeper_tasks.domain.outcome import Stopped
 from deeper_tasks.domain.stop import Stop, foremost
 from deeper_tasks.domain.text import searchable
 from deeper_tasks.errors import JobError, TransactionError
+from deeper_tasks.tasks.manager_identity import ManagerIdentity
 from deeper_tasks.tasks.quoting import quoted
 from deeper_tasks.tasks.stop_signals import StopSignals
 from deeper_tasks.tasks.worker_state import WorkerState
@@ -55,10 +56,18 @@ class Reporter(Protocol):
 
 
 class OpenTransaction(Protocol):
-    """The transaction that a handler runs in, until it is over."""
+    """
+    The transaction that a handler runs in, until it is over.
+
+    Attributes:
+        connection: what the handler writes and enqueues through.
+        is_over: whether its end has begun.
+        blocked_file: the absolute path of the database file whose other writers wait for its end; None if none wait.
+    """
 
     connection: Any
     is_over: bool
+    blocked_file: str | None
 
 
 class CurrentJob(Struct, eq=False):
@@ -81,7 +90,7 @@ class CurrentJob(Struct, eq=False):
     timeout: timedelta | None
     _reporter: Reporter
     _transaction: OpenTransaction | None = None
-    _manager: object = None
+    _manager: ManagerIdentity | None = None
     state: WorkerState = field(default_factory=WorkerState)
     _stops: StopSignals = field(default_factory=StopSignals)
     _started: float = field(default_factory=time.time)
@@ -284,11 +293,11 @@ def open_transaction() -> OpenTransaction | None:
     return None if transaction is None or transaction.is_over else transaction
 
 
-def joined_connection(manager: object) -> Any:
+def joined_connection(manager: ManagerIdentity) -> Any:
     """
-    Return the connection through which this code enqueues with a manager: that of its own job's transaction, or None.
+    Return the connection of the transaction that an enqueue with this manager joins; None if it joins none.
 
-    `manager` is what its worker gave to the `CurrentJob`: jobs of another's do not join.
+    It joins the transaction of the job that this code runs for, if a worker of the same manager runs that job.
 
     Raises:
         TransactionError: the transaction is over.

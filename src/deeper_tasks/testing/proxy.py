@@ -19,6 +19,7 @@ from deeper_tasks.backends.protocol import (
     JobFilter,
     JobList,
     JobQuery,
+    Located,
     Node,
     NodeRecord,
     Notification,
@@ -54,6 +55,8 @@ class Proxy:
         for name in _BEYOND:
             if hasattr(backend, name):
                 setattr(self, name, partial(self._pass_on, name))
+        if isinstance(backend, Located):
+            self.location = backend.location
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} before {self.backend!r}>"

@@ -122,6 +122,7 @@ class SoloWorker:
             ThreadExecutor(threads=1, now=clock.monotonic), settings=self._call_settings, on_raised=self._note
         )
         self._runner = Runner(
+            manager=manager.identity,
             backend=store,
             registry=manager.registry,
             executors={

@@ -9,7 +9,7 @@ from typing import Any
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.integrations.events import EventBus
-from deeper_tasks.tasks import TaskRegistry
+from deeper_tasks.tasks import ManagerIdentity, TaskRegistry
 from deeper_tasks.worker.execution.hooks import Hooks
 from deeper_tasks.worker.settings import WorkerSettings
 
@@ -18,6 +18,7 @@ from deeper_tasks.worker.settings import WorkerSettings
 class Outfit:
     """The parts of a manager that an attempt needs. `close` lets go of what was opened for it."""
 
+    identity: ManagerIdentity
     backend: Backend
     registry: TaskRegistry
     bus: EventBus

@@ -26,7 +26,7 @@ from deeper_tasks.integrations.events import (
     WorkerStopping,
     WorkerStuck,
 )
-from deeper_tasks.tasks import ExecutorKind, TaskRegistry, WorkerState
+from deeper_tasks.tasks import ExecutorKind, ManagerIdentity, TaskRegistry, WorkerState
 from deeper_tasks.worker.claiming.consumer import Consumer
 from deeper_tasks.worker.claiming.unserved_queues import queues_of_tasks, served_by_living, unserved
 from deeper_tasks.worker.clock import Clock, SystemClock
@@ -99,6 +99,7 @@ class Worker:
         home: Callable[[], Home] = no_home,
         redactor: Redactor | None = None,
         availability: Availability | None = None,
+        manager: ManagerIdentity | None = None,
     ) -> None:
         redactor = redactor or Redactor()
         redaction = Redaction(redactor)
@@ -175,6 +176,7 @@ class Worker:
         )
         self._quarantine = self._make_quarantine(home)
         self._runner = Runner(
+            manager=manager,
             backend=backend,
             registry=registry,
             executors=self._executors,

@@ -616,6 +616,14 @@ async def test_what_waits_for_the_transaction_itself_is_refused_and_not_waited_f
             lambda: manager.sync.cancel_task(other),
             lambda: manager.sync.pause_queue("default"),
             lambda: manager.sync.schedule_recurring_task("tick", thank, cron_expression="@daily"),
+            manager.sync.declare_recurring_tasks,
+            lambda: manager.sync.run_recurring_task("tick"),
+            lambda: manager.sync.reschedule_task(other, 5),
+            manager.sync.retry_tasks,
+            lambda: manager.sync.delete_task(other),
+            manager.sync.cleanup_old_tasks,
+            manager.sync.compact_store,
+            manager.sync.migrate,
         ):
             with pytest.raises(TransactionError, match="beside the job's own transaction"):
                 call()
@@ -624,6 +632,29 @@ async def test_what_waits_for_the_transaction_itself_is_refused_and_not_waited_f
     paying = define(pay)
     async with working(manager):
         assert await manager.result(await paying.enqueue(), timeout=30) == "scheduled"
+
+
+async def test_another_manager_of_the_same_file_is_refused_and_not_waited_for(path, ledger, define, working, manager):
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+
+    other = BackgroundTaskManager(f"sqlite:///{link}")
+
+    @other.task(name="shop.thank")
+    async def thank():
+        pass
+
+    def pay():
+        ledger.write("paid")
+        with other.sync:
+            for call in (thank.sync.enqueue, lambda: other.sync.pause_queue("default")):
+                with pytest.raises(TransactionError, match="beside the job's own transaction"):
+                    call()
+            return other.sync.list_tasks().total_entries
+
+    paying = define(pay)
+    async with working(manager):
+        assert await manager.result(await paying.enqueue(), timeout=30) == 1
 
 
 async def test_what_outlives_the_task_is_refused(manager, ledger, working):

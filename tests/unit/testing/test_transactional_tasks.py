@@ -9,7 +9,7 @@ import pytest
 
 from deeper_tasks import BackgroundTaskManager, State, current_job
 from deeper_tasks.backends.sqlite import SQLiteBackend
-from deeper_tasks.errors import UnsupportedError
+from deeper_tasks.errors import TransactionError, UnsupportedError
 from deeper_tasks.integrations.events import JobCompleted, JobEnqueued
 from deeper_tasks.testing import use_memory, use_store
 
@@ -164,3 +164,13 @@ def test_a_manager_of_a_store_that_can_has_its_own_terms_back(tmp_path):
     with use_memory(manager):
         pass
     manager.task(name="shop.pay", transactional=True)(lambda: None)
+
+
+async def test_a_write_beside_the_transaction_is_refused_in_the_kit_as_in_production(kit, manager):
+    @manager.task(name="shop.pay", transactional=True)
+    async def pay():
+        await manager.pause_queue("default")
+
+    await pay.enqueue()
+    with pytest.raises(TransactionError, match="beside the job's own transaction"):
+        await kit.drain(raise_errors=True)

@@ -70,6 +70,7 @@ class PostgresJobTransaction:
         if address.pooler is not Pooler.NONE:
             self.connection.prepare_threshold = None
         self.is_over = False
+        self.blocked_file: str | None = None
         self._own = own
         self._address = address
         self._began = began

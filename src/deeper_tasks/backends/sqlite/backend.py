@@ -64,10 +64,9 @@ from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
-from deeper_tasks.errors import BackendUnavailableError, TransactionError, UnsupportedError
+from deeper_tasks.errors import BackendUnavailableError, UnsupportedError
 from deeper_tasks.forks import process_watch
 from deeper_tasks.run_in_thread import run_in_thread
-from deeper_tasks.tasks import open_transaction
 
 T = TypeVar("T")
 
@@ -429,7 +428,6 @@ class SQLiteBackend:
 
     async def _write(self, operation: Operation[T], *, is_alone: bool = False, is_durable: bool = True) -> T:
         writer = self._open_thread(lambda: self._writer)
-        _refuse_to_wait_for_itself(self._database)
         return await writer.run(operation, is_alone=is_alone, is_durable=is_durable)
 
     async def _read(self, operation: Operation[T]) -> T:
@@ -462,17 +460,6 @@ class SQLiteBackend:
         """In the child of a fork: go on with threads of its own, from the next operation on."""
         self._writer = self._reader = self._lister = self._transactor = None
         self._wake = Hints(self._database.real)
-
-
-def _refuse_to_wait_for_itself(database: Database) -> None:
-    """Refuse what the code of a transactional task would wait for until its own transaction has ended."""
-    transaction = open_transaction()
-    if isinstance(transaction, SQLiteJobTransaction) and transaction.path == database.real:
-        raise TransactionError(
-            f"this writes to {str(database.path)!r} beside the job's own transaction, for which all other writers of "
-            "the file wait: enqueue with the manager that runs the task, and leave everything else to another task or "
-            "to later"
-        )
 
 
 def _clock(now: datetime | None) -> int:

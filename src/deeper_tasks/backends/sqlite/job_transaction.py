@@ -10,7 +10,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 from deeper_tasks.backends.sqlite import consuming
 from deeper_tasks.backends.sqlite.connection_guard import GuardedConnection
@@ -32,7 +31,7 @@ class SQLiteJobTransaction:
     """
 
     def __init__(self, database: Database, *, limit: float, now: Callable[[], int], loop_thread: int | None) -> None:
-        self.path: Path = database.real
+        self.blocked_file: str | None = str(database.real)
         self.is_over = False
         self.broken: Exception | None = None
         # Nothing that goes through the connection can end it.

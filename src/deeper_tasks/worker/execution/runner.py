@@ -21,6 +21,7 @@ from deeper_tasks.integrations.events import EventBus, JobStarted
 from deeper_tasks.tasks import (
     CurrentJob,
     ExecutorKind,
+    ManagerIdentity,
     TaskRegistry,
     WorkerState,
     onlookers_view,
@@ -67,7 +68,9 @@ class Runner:
         state: WorkerState | None = None,
         quarantine: Quarantine | None = None,
         redaction: Redaction | None = None,
+        manager: ManagerIdentity | None = None,
     ) -> None:
+        self._manager = manager
         self._registry = registry
         self._executors = executors
         self._makes_processes = isinstance(executors.get(_PROCESS), ProcessExecutor)
@@ -208,7 +211,7 @@ class Runner:
         attempt.timeout = timeout
         # By position, for by name it takes twice as long.
         attempt.context = attempt.onlooker = CurrentJob(
-            job, timeout, self._reporter, transaction, self._bus, self._state, attempt
+            job, timeout, self._reporter, transaction, self._manager, self._state, attempt
         )
         if self._middleware:
             attempt.onlooker = onlookers_view(attempt.context)

@@ -148,6 +148,7 @@ async def _work(line: _Line, outfit: Outfit) -> None:
 
 def _runner(run: Run, outfit: Outfit, *, line: _Line, clock: Clock, state: WorkerState) -> Runner:
     return Runner(
+        manager=outfit.identity,
         backend=outfit.backend,
         registry=outfit.registry,
         executors={
