@@ -1,10 +1,9 @@
-"""The codes by which the stores with tables write the states of jobs, and what an attempt notes for the next."""
+"""The codes by which the stores with tables write the states of jobs."""
 
 from __future__ import annotations
 
-from enum import IntEnum
-
-from deeper_tasks.domain.settlement import Settlement
+from deeper_tasks.domain.marks import Mark as Mark  # noqa: PLC0414
+from deeper_tasks.domain.marks import mark_of as mark_of  # noqa: PLC0414
 from deeper_tasks.domain.state import State
 
 CODES = {
@@ -21,20 +20,3 @@ CODES = {
 """Part of the schemas: a code never changes its meaning. From 6 on a job has ended."""
 
 STATES = {code: state for state, code in CODES.items()}
-
-
-class Mark(IntEnum):
-    """The marks that the end of an attempt leaves for the attempts to come; one at most, as the statements read it."""
-
-    TASK_UNKNOWN = 1
-    UNFIT = 2
-    QUARANTINED = 3
-
-
-def mark_of(settlement: Settlement) -> Mark | None:
-    """Return what a settlement notes of its job."""
-    if settlement.is_task_unknown:
-        return Mark.TASK_UNKNOWN
-    if settlement.is_unfit:
-        return Mark.UNFIT
-    return Mark.QUARANTINED if settlement.is_process_lost else None

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import IntEnum
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from deeper_tasks.domain.settlement import Settlement
+
+
+class Mark(IntEnum):
+    """The note that the end of an attempt leaves for the attempts to come, one at most. The numbers are schema."""
+
+    TASK_UNKNOWN = 1
+    UNFIT = 2
+    QUARANTINED = 3
+
+
+def mark_of(settlement: Settlement) -> Mark | None:
+    """Return the note that a settlement leaves."""
+    if settlement.is_task_unknown:
+        return Mark.TASK_UNKNOWN
+    if settlement.is_unfit:
+        return Mark.UNFIT
+    return Mark.QUARANTINED if settlement.is_process_lost else None
 
 
 class Marks(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -23,12 +41,18 @@ class Marks(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def after(self, settlement: Settlement, *, now: datetime) -> Marks:
         """Return the marks when an attempt was settled: one whose handler ran wipes out all but what it sets itself."""
-        kept = self if settlement.ran_for is None else NO_MARKS
-        if settlement.is_task_unknown:
+        return self.changed(clears=settlement.ran_for is not None, mark=mark_of(settlement), now=now)
+
+    def changed(self, *, clears: bool, mark: Mark | None, now: datetime) -> Marks:
+        """Return the marks after a change that clears them, or keeps them, and leaves one, or none."""
+        kept = NO_MARKS if clears else self
+        if mark is None:
+            return kept
+        if mark is Mark.TASK_UNKNOWN:
             return replace(kept, unknown_since=kept.unknown_since or now)
-        if settlement.is_unfit:
+        if mark is Mark.UNFIT:
             return replace(kept, unfit_since=kept.unfit_since or now)
-        return replace(kept, is_quarantined=True) if settlement.is_process_lost else kept
+        return replace(kept, is_quarantined=True)
 
     def after_rescue(self, *, is_suspect: bool) -> Marks:
         """Return the marks when the worker of a running job died, of which the job may be the cause."""
