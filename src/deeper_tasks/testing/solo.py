@@ -46,6 +46,7 @@ from deeper_tasks.worker.maintenance.maintainers import Expirer, Promoter, Prune
 from deeper_tasks.worker.maintenance.scheduler import Scheduler
 from deeper_tasks.worker.process.exits import confined_exits
 from deeper_tasks.worker.role import Role
+from deeper_tasks.worker.settling.attempt_end import AttemptEnd, Stored
 from deeper_tasks.worker.settling.settlement_events import announce
 
 _FOR_EVER = timedelta(days=36_500)
@@ -257,22 +258,22 @@ class SoloWorker:
             raise TooManyRunsError(self._too_many(job.task))
         started_at = self._clock.now()
         attempt = self._running[job.id] = Attempt(job, claimed=self._clock.monotonic())
-        settlement = await self._attempted(attempt)
-        if settlement is None:
+        end = await self._attempted(attempt)
+        if end is None:
             return
-        settlement = self._redaction.settlement(settlement)
+        settlement = self._redaction.settlement(end if isinstance(end, Settlement) else end.settlement)
         if settlement.ran_for is not None:
             # What the executor measured is real time, which the store's knows nothing of.
             settlement = msgspec.structs.replace(settlement, ran_for=self._clock.now() - started_at)
-        if attempt.is_settled:
-            state = attempt.state
+        if isinstance(end, Stored):
+            state = end.state
             announce(self._bus, [(job, settlement, state)])
         else:
             state = await self._settle(job, settlement)
         if state is not None:
             self._record(job, settlement, run_end(settlement, state), started_at=started_at)
 
-    async def _attempted(self, attempt: Attempt) -> Settlement | None:
+    async def _attempted(self, attempt: Attempt) -> AttemptEnd | None:
         job = attempt.job
         self._raised.pop(job.id, None)
         running = attempt.task = asyncio.Task(self._runner.run(attempt), context=self._base.fresh())
@@ -300,7 +301,7 @@ class SoloWorker:
         if self._demands.raise_errors and end in _FAILURES:
             self._raise(run)
 
-    async def _wait_for(self, running: asyncio.Task[Settlement | None], attempt: Attempt) -> None:
+    async def _wait_for(self, running: asyncio.Task[AttemptEnd | None], attempt: Attempt) -> None:
         """Wait for the end of an attempt; whenever it passes time, move the clock."""
         loop, has_slept = asyncio.get_running_loop(), asyncio.Event()
         with self._clock.watched(lambda: loop.call_soon_threadsafe(has_slept.set)):
@@ -330,7 +331,7 @@ class SoloWorker:
         self._clock.move(max(now, alarm))
         self._deadlines.turn()
 
-    async def _break_off(self, running: asyncio.Task[Settlement | None], attempt: Attempt) -> None:
+    async def _break_off(self, running: asyncio.Task[AttemptEnd | None], attempt: Attempt) -> None:
         """Give back a job whose end nobody waits for any more."""
         attempt.tell_to_stop(Stop.SHUTDOWN)
         if attempt.interrupt is None:

@@ -438,7 +438,7 @@ class Worker:
 
     def _can_be_given_back(self, attempt: Attempt) -> bool:
         """Whether only the stop of the worker ends an attempt, and its row is not locked by its own transaction."""
-        if attempt.stop is not Stop.SHUTDOWN or attempt.is_settled or attempt.may_be_settled:
+        if attempt.stop is not Stop.SHUTDOWN:
             return False
         task = self._registry.resolve_for_run(attempt.job.task)
         return task is not None and not task.is_transactional

@@ -15,6 +15,7 @@ from deeper_tasks.integrations.events import ArgumentsUnfit, JobQuarantined, Job
 from deeper_tasks.testing.conformance.builders import new_node, rescue_all
 from deeper_tasks.worker.execution.quarantine import NoChildError, Quarantine
 from deeper_tasks.worker.execution.solitude import Solitude
+from deeper_tasks.worker.settling.attempt_end import Stored
 
 
 class Nursery:
@@ -351,9 +352,9 @@ async def test_a_transactional_task_runs_alone_in_the_worker_and_no_process_is_m
         current_job().connection.execute("CREATE TABLE note AS SELECT 1")
         return solitude.is_wanted
 
-    attempt, running = bench.start(await lost(bench, writes))
-    settlement = await asyncio.wait_for(running, 20)
-    assert (settlement.end, settlement.result, attempt.is_settled) == (End.COMPLETE, "true", True)
+    _, running = bench.start(await lost(bench, writes))
+    end = await asyncio.wait_for(running, 20)
+    assert (type(end), end.settlement.end, end.settlement.result) == (Stored, End.COMPLETE, "true")
     assert not solitude.is_wanted
     assert nursery.children == []
     assert [told.is_alone for told in bench.of_kind(JobQuarantined)] == [True]

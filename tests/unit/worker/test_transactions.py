@@ -12,12 +12,14 @@ import pytest
 from deeper_tasks import Done, current_job
 from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.backends.sqlite.job_transaction import SQLiteJobTransaction
-from deeper_tasks.domain.settlement import End
+from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.stop import Stop
+from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import JobStarted
 from deeper_tasks.testing import FaultyBackend
 from deeper_tasks.worker.execution.transactions import longest_transaction
+from deeper_tasks.worker.settling.attempt_end import PerhapsStored, Stored
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
@@ -57,9 +59,10 @@ async def test_a_completion_is_in_the_store_when_the_runner_returns(bench, ledge
         return 42
 
     job = await bench.claim(bench.task(pay, transactional=True))
-    attempt, running = bench.start(job)
-    settlement = await running
-    assert (attempt.is_settled, attempt.may_be_settled, attempt.state) == (True, False, State.COMPLETED)
+    _, running = bench.start(job)
+    end = await running
+    assert (type(end), end.state) == (Stored, State.COMPLETED)
+    settlement = end.settlement
     assert (settlement.end, settlement.result) == (End.COMPLETE, "42")
     there = await bench.backend.get(job.id)
     assert (there.state, there.result) == (State.COMPLETED, "42")
@@ -72,9 +75,9 @@ async def test_every_other_end_is_left_to_the_settler(bench, ledger):
         raise ValueError("boom")
 
     job = await bench.claim(bench.task(pay, transactional=True))
-    attempt, running = bench.start(job)
-    settlement = await running
-    assert (attempt.is_settled, attempt.may_be_settled, settlement.end) == (False, False, End.RETRY)
+    _, running = bench.start(job)
+    end = await running
+    assert (type(end), end.end) == (Settlement, End.RETRY)
     assert (await bench.backend.get(job.id)).state is State.RUNNING
     assert ledger() == []
 
@@ -92,9 +95,8 @@ async def test_a_result_that_raises_while_it_is_encoded_takes_nothing_back(bench
         return [Awkward()]
 
     job = await bench.claim(bench.task(pay, transactional=True))
-    attempt, running = bench.start(job)
-    await running
-    assert (attempt.is_settled, attempt.state) == (True, State.COMPLETED)
+    _, running = bench.start(job)
+    assert (await running).state is State.COMPLETED
     assert (await bench.backend.get(job.id)).result_omitted.startswith("the result is not JSON")
     assert ledger() == ["paid"]
 
@@ -252,7 +254,28 @@ async def test_its_commit_is_not_the_handlers_time(bench, ledger, monkeypatch):
         return await complete(*args, **options)
 
     monkeypatch.setattr(SQLiteJobTransaction, "complete", complete_slowly)
-    assert (await bench.run(bench.task(pay, transactional=True, timeout_seconds=1))).end is End.COMPLETE
+    assert (await bench.run(bench.task(pay, transactional=True, timeout_seconds=1))).state is State.COMPLETED
+    assert ledger() == ["paid"]
+
+
+@pytest.mark.parametrize("stop", [None, Stop.CANCEL, Stop.LOST])
+async def test_an_end_is_perhaps_stored_where_the_commit_got_no_answer(bench, ledger, monkeypatch, stop):
+    async def pay():
+        write("paid")
+
+    complete = SQLiteJobTransaction.complete
+
+    async def complete_in_silence(*args, **options):
+        await complete(*args, **options)
+        if stop is not None:
+            attempt.tell_to_stop(stop, "too late")
+        raise BackendUnavailableError("the connection was lost")
+
+    monkeypatch.setattr(SQLiteJobTransaction, "complete", complete_in_silence)
+    attempt, running = bench.start(await bench.claim(bench.task(pay, transactional=True)))
+    end = await running
+    assert end is None if stop is Stop.LOST else type(end) is PerhapsStored
+    assert stop is Stop.LOST or end.settlement.end is (End.RETRY if stop is None else End.CANCEL)
     assert ledger() == ["paid"]
 
 
@@ -267,8 +290,8 @@ async def test_one_that_says_it_is_done_although_it_was_told_to_stop_is_complete
             return Done("all the same")
 
     attempt, running = bench.start(await bench.claim(bench.task(pay, transactional=True)))
-    assert (await running).result == '"all the same"'
-    assert attempt.state is State.COMPLETED
+    end = await running
+    assert (end.state, end.settlement.result) == (State.COMPLETED, '"all the same"')
     assert ledger() == ["paid"]
 
 
@@ -290,11 +313,11 @@ async def test_its_deadline_is_what_the_transaction_may_take_at_most(bench):
         return [job.timeout.total_seconds(), (job.deadline is not None)]
 
     # The bench's default is an hour, and a job may carry less.
-    settlement = await bench.run(bench.task(look, transactional=True))
-    assert settlement.result == "[5.0,true]"
+    end = await bench.run(bench.task(look, transactional=True))
+    assert end.settlement.result == "[5.0,true]"
     task = bench.task(look, transactional=True, name="shop.quick")
-    assert (await bench.run(task, limit=timedelta(seconds=2))).result == "[2.0,true]"
-    assert (await bench.run(task, limit=timedelta(0))).result == "[5.0,true]"
+    assert (await bench.run(task, limit=timedelta(seconds=2))).settlement.result == "[2.0,true]"
+    assert (await bench.run(task, limit=timedelta(0))).settlement.result == "[5.0,true]"
 
 
 async def test_arguments_that_do_not_fit_give_the_job_back_and_leave_the_file_free(bench, sqlite):
@@ -364,8 +387,8 @@ async def test_middleware_that_hangs_after_its_handler_holds_no_transaction_open
         await clock.advance(2)
     else:
         attempt.tell_to_stop(stop, "not wanted")
-    settlement = await asyncio.wait_for(running, 20)
-    assert (settlement.end, attempt.is_settled, attempt.state) == (End.COMPLETE, True, State.COMPLETED)
+    end = await asyncio.wait_for(running, 20)
+    assert (type(end), end.settlement.end, end.state) == (Stored, End.COMPLETE, State.COMPLETED)
     assert ledger() == ["paid"]
 
 
@@ -381,9 +404,9 @@ async def test_middleware_that_hangs_before_its_handler_holds_no_transaction_ope
         write("paid")
 
     bench.middleware.append(around)
-    attempt, running = bench.start(await bench.claim(bench.task(pay, transactional=True, timeout_seconds=1)))
+    _, running = bench.start(await bench.claim(bench.task(pay, transactional=True, timeout_seconds=1)))
     await asyncio.wait_for(hangs.wait(), 20)
     await clock.advance(2)
     settlement = await asyncio.wait_for(running, 20)
-    assert (settlement.end, settlement.error.kind, attempt.is_settled) == (End.RETRY, "TimeoutError", False)
+    assert (type(settlement), settlement.end, settlement.error.kind) == (Settlement, End.RETRY, "TimeoutError")
     assert ledger() == []

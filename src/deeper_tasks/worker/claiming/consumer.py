@@ -26,6 +26,7 @@ from deeper_tasks.worker.execution.solitude import Solitude
 from deeper_tasks.worker.execution.verdict import SHUTTING_DOWN
 from deeper_tasks.worker.liveness.membership import Membership
 from deeper_tasks.worker.settings import WorkerSettings
+from deeper_tasks.worker.settling.attempt_end import AttemptEnd, PerhapsStored, Stored
 from deeper_tasks.worker.settling.settler import MOST_UNSETTLED, Settler
 
 _MOST_AT_ONCE = 500
@@ -37,7 +38,7 @@ _NO_PAUSE, _SETTLE_PAUSE = timedelta(0), timedelta(milliseconds=5)
 
 _logger = logging.getLogger("deeper_tasks")
 
-Run = Callable[[Attempt], Awaitable[Settlement | None]]
+Run = Callable[[Attempt], Awaitable[AttemptEnd | None]]
 Fault = Callable[[Attempt, BaseException], Settlement]
 
 
@@ -259,15 +260,15 @@ class Consumer:
 
     async def _work(self, attempt: Attempt) -> None:
         job = attempt.job
-        settlement: Settlement | None
+        end: AttemptEnd | None
         try:
-            settlement = await self._run(attempt)
+            end = await self._run(attempt)
         except BaseException as error:
             if isinstance(error, GeneratorExit) and not _is_under_way(attempt):
                 # Its loop has ended, and the attempt is collected.
                 raise
-            # An attempt whose end is not written would be run again for ever.
-            settlement = self._end_of_fault(attempt, error)
+            # An attempt whose end is not written would be run again without end.
+            end = self._end_of_fault(attempt, error)
         finally:
             del self.running[job.id]
             # The job's view points back at the attempt: such a ring would wait for the garbage collector.
@@ -275,13 +276,14 @@ class Consumer:
             if attempt.ignored:
                 # This is the context of the attempt, in which no subscriber may run.
                 self._base.fresh().run(self._on_freed, attempt)
-        if settlement is not None:
-            if attempt.is_settled:
-                self._base.fresh().run(self._settler.tell, job, settlement, attempt.state)
-            elif attempt.may_be_settled:
-                self._settler.put(job, settlement, is_repeat=True)
-            else:
+        if end is not None:
+            # Asked first, because nearly all ends are to be written.
+            if isinstance(end, Settlement):
+                settlement = end
                 self._settler.put(job, settlement)
+            else:
+                settlement = end.settlement
+                self._settle(job, end)
             if settlement.ran_for is not None:
                 self._pace.observe(settlement.ran_for.total_seconds())
         if self._held:
@@ -289,6 +291,13 @@ class Consumer:
         # A queue found empty is looked at again when a hint comes or the poll interval has passed.
         if len(self._held) <= self._refill_at and not self._is_dry and not self._is_claiming:
             self._wake()
+
+    def _settle(self, job: ClaimedJob, end: Stored | PerhapsStored) -> None:
+        if isinstance(end, PerhapsStored):
+            self._settler.put(job, end.settlement, is_repeat=True)
+        else:
+            # A subscriber may not run in the attempt's context, which is the current one.
+            self._base.fresh().run(self._settler.announce, job, end)
 
     def _end_of_fault(self, attempt: Attempt, error: BaseException) -> Settlement | None:
         """

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from deeper_tasks.domain.job import ClaimedJob
-from deeper_tasks.domain.state import State
 from deeper_tasks.domain.stop import Stop, foremost
 from deeper_tasks.tasks import CurrentJob, StopSignals
 from deeper_tasks.worker.liveness.stalls import Stalls
@@ -20,8 +19,7 @@ class Attempt(StopSignals, eq=False):
     runs, and may be called more than once. `pass_on` is how a stop reaches
     code that does not share the worker's memory. `context` is the job as its handler
     gets it, `onlooker` the same for middleware. `claimed` is the worker's monotonic
-    time when the claim's answer came. `is_settled`: the store has its end
-    already, and `state` is what that led to, None where it was refused.
+    time when the claim's answer came.
     `thread` is the id of the thread that runs it, None elsewhere than in a thread. `overdue_since` is the worker's
     monotonic time at which its timeout passed, once it was interrupted for that, and `ignored` how often that has been
     in vain since.
@@ -29,7 +27,7 @@ class Attempt(StopSignals, eq=False):
     begun. It runs there `on_loop_since` that time of its clock; 0: since its start. `excused` is by how many seconds
     its deadline was put off for them.
     `begin`, where a process has to be made first, is how its executor tells that the handler is about to be called.
-    `may_be_settled`: the store was sent an end, and its answer was lost. `is_among_long`: the jobs of its queue take so
+    `is_among_long`: the jobs of its queue take so
     long that a write more for each does not matter.
     """
 
@@ -48,10 +46,7 @@ class Attempt(StopSignals, eq=False):
     stalls: Stalls | None = None
     on_loop_since: float = 0.0
     excused: float = 0.0
-    is_settled: bool = False
-    may_be_settled: bool = False
     is_among_long: bool = False
-    state: State | None = None
 
     @property
     def must_tell(self) -> bool:

@@ -21,6 +21,7 @@ from deeper_tasks.worker.execution.attempt import Attempt
 from deeper_tasks.worker.execution.call import Call
 from deeper_tasks.worker.execution.executors import Executor
 from deeper_tasks.worker.execution.solitude import Solitude
+from deeper_tasks.worker.settling.attempt_end import AttemptEnd
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -62,7 +63,7 @@ class Apart(Struct, frozen=True, kw_only=True):
     child: Child | None = None
 
 
-Proceed = Callable[[Apart], Awaitable[Settlement | None]]
+Proceed = Callable[[Apart], Awaitable[AttemptEnd | None]]
 """The attempt itself."""
 
 
@@ -91,7 +92,7 @@ class Quarantine:
         """How many more attempts may run apart now: the worker claims no more jobs for them."""
         return 0 if self._solitude.is_wanted else max(0, self._slots - self._taken)
 
-    async def run(self, attempt: Attempt, call: Call, proceed: Proceed) -> Settlement | None:
+    async def run(self, attempt: Attempt, call: Call, proceed: Proceed) -> AttemptEnd | None:
         """Run an attempt apart; where there is no place for it, give its job back."""
         if not self.free:
             # Claimed beside another, for a second queue or ahead.
@@ -124,17 +125,17 @@ class Quarantine:
             await asyncio.wait(self._leaving)
         await self._nursery.close()
 
-    async def _in_child(self, child: Child | None, attempt: Attempt, call: Call, proceed: Proceed) -> Settlement | None:
+    async def _in_child(self, child: Child | None, attempt: Attempt, call: Call, proceed: Proceed) -> AttemptEnd | None:
         if child is None:
             return _not_begun(attempt, call)
         self._tell(call.job, is_alone=False)
-        settlement = await proceed(Apart(child=child))
-        if settlement is None or not child.is_lost:
-            return settlement
-        # The handler did not come to its end by itself, so what it would have done to its worker is not known.
-        return msgspec.structs.replace(settlement, is_process_lost=True)
+        end = await proceed(Apart(child=child))
+        if isinstance(end, Settlement) and child.is_lost:
+            # The handler did not come to its end by itself, so what it would have done to its worker is not known.
+            end = msgspec.structs.replace(end, is_process_lost=True)
+        return end
 
-    async def _alone(self, attempt: Attempt, call: Call, proceed: Proceed) -> Settlement | None:
+    async def _alone(self, attempt: Attempt, call: Call, proceed: Proceed) -> AttemptEnd | None:
         if not await self._solitude.begin(attempt):
             if attempt.stop is not None:
                 return _not_begun(attempt, call)

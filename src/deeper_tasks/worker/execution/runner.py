@@ -42,6 +42,7 @@ from deeper_tasks.worker.execution.reporter import Reporter
 from deeper_tasks.worker.execution.rolling_deploy import RollingDeploy
 from deeper_tasks.worker.execution.transactions import Transactions
 from deeper_tasks.worker.settings import WorkerSettings
+from deeper_tasks.worker.settling.attempt_end import AttemptEnd, PerhapsStored, Stored
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -93,8 +94,12 @@ class Runner:
             unknown_grace=settings.unknown_task_grace, unfit_grace=settings.deploy_grace, bus=bus
         )
 
-    async def run(self, attempt: Attempt, apart: Apart | None = None) -> Settlement | None:
-        """Return how the attempt ended; None when the job is not ours to settle. `apart`: in quarantine, and where."""
+    async def run(self, attempt: Attempt, apart: Apart | None = None) -> AttemptEnd | None:
+        """
+        Return how the attempt ended; None if the worker has lost the job, which it must not settle any more.
+
+        `apart` says where an attempt in quarantine runs.
+        """
         job = attempt.job
         task = None if job.damage else self._resolved(job.task)
         if task is None:
@@ -114,26 +119,16 @@ class Runner:
         if attempt.forced or not may_start:
             return verdict.unbegun(call, attempt) if may_start and attempt.stop is not Stop.LOST else None
         if task.is_transactional:
-            settlement = await self._transactions.run(attempt, call, partial(self._inside, attempt, call))
+            end = await self._transactions.run(attempt, call, partial(self._inside, attempt, call))
         else:
             self._start(attempt, task, starts_later=starts_later)
             try:
-                settlement = await self._execution(attempt, call, child)
+                end = await self._execution(attempt, call, child)
             except BaseException as error:  # noqa: BLE001 - the middleware's: it fails the attempt
-                settlement = self._ended_by(error, attempt, call)
+                end = self._ended_by(error, attempt, call)
         if self._reporter.has_news(job.id):
             await self._reporter.flush(job.id)
-        return self._with_late_news(attempt, call, settlement) if attempt.forced else settlement
-
-    def _with_late_news(self, attempt: Attempt, call: Call, settlement: Settlement) -> Settlement | None:
-        """Return how an attempt ends that was told to stop when its handler had come to an end, in its middleware."""
-        if attempt.is_settled:
-            return settlement
-        if attempt.stop is Stop.LOST:
-            return None
-        if attempt.stop is Stop.CANCEL and settlement.end is not End.COMPLETE:
-            return call.cancelled(attempt.reason, settlement.ran_for)
-        return settlement
+        return _after_stop(end, attempt, call) if attempt.forced else end
 
     def fault(self, attempt: Attempt, error: BaseException) -> Settlement:
         """
@@ -280,6 +275,19 @@ class Runner:
             return await executor.run(attempt, call)
         except UnfitArgumentsError as error:
             return self._deploy.unfit(call.job, str(error))
+
+
+def _after_stop(end: AttemptEnd, attempt: Attempt, call: Call) -> AttemptEnd | None:
+    """Return the end of an attempt that was stopped after its handler had ended, while its middleware ran on."""
+    if isinstance(end, Stored):
+        return end
+    if attempt.stop is Stop.LOST:
+        return None
+    settlement = end.settlement if isinstance(end, PerhapsStored) else end
+    if attempt.stop is not Stop.CANCEL or settlement.end is End.COMPLETE:
+        return end
+    cancelled = call.cancelled(attempt.reason, settlement.ran_for)
+    return PerhapsStored(cancelled) if isinstance(end, PerhapsStored) else cancelled
 
 
 def _unreadable(job: ClaimedJob) -> Settlement:

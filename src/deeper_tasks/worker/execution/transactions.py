@@ -18,6 +18,7 @@ from deeper_tasks.worker.execution.attempt import Attempt
 from deeper_tasks.worker.execution.call import Call
 from deeper_tasks.worker.execution.redaction import Redaction
 from deeper_tasks.worker.execution.reporter import Reporter
+from deeper_tasks.worker.settling.attempt_end import AttemptEnd, PerhapsStored, Stored
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -52,8 +53,8 @@ class Transactions:
         self._reporter = reporter
         self.longest = longest_transaction(backend.capabilities, lease=lease)
 
-    async def run(self, attempt: Attempt, call: Call, execute: Execute) -> Settlement:
-        """Run an attempt to its end; where that is its completion, `attempt.is_settled` says so."""
+    async def run(self, attempt: Attempt, call: Call, execute: Execute) -> AttemptEnd:
+        """Run an attempt to its end, and write its completion; every other end is left for the caller to write."""
         if not isinstance(self._backend, Transacting):
             return call.refused("UnsupportedError", "the task is transactional, and the store has no such transactions")
         try:
@@ -71,13 +72,8 @@ class Transactions:
         if transaction is None:
             return verdict.unbegun(call, attempt)
         try:
-            settlement = await self._inside(transaction, attempt, call, execute)
-            if transaction.spoiled is not None and not attempt.is_settled:
-                # Another attempt would do again what may be committed.
-                return call.raised(Fail(str(transaction.spoiled)), settlement.ran_for or timedelta(0))
-            if transaction.broken is not None and not attempt.is_settled:
-                return _broken_off(attempt, call, transaction.broken, settlement.ran_for or timedelta(0))
-            return settlement
+            end = await self._inside(transaction, attempt, call, execute)
+            return end if isinstance(end, Stored) else _checked(end, transaction, attempt, call)
         finally:
             await transaction.rollback()
             self._reporter.go_on(call.job.id)
@@ -102,7 +98,7 @@ class Transactions:
             beginning.cancel()
         return None if beginning.cancelled() else beginning.result()
 
-    async def _inside(self, transaction: JobTransaction, attempt: Attempt, call: Call, execute: Execute) -> Settlement:
+    async def _inside(self, transaction: JobTransaction, attempt: Attempt, call: Call, execute: Execute) -> AttemptEnd:
         if self.longest is not None:
             # They could be written only after its end, and then the job is not running any more.
             self._reporter.hold(call.job.id)
@@ -116,7 +112,7 @@ class Transactions:
 
     async def _complete(
         self, transaction: JobTransaction, attempt: Attempt, call: Call, settlement: Settlement
-    ) -> Settlement:
+    ) -> AttemptEnd:
         ran_for = settlement.ran_for or timedelta(0)
         if settlement.result_omitted is not None:
             settlement = self._redaction.settlement(settlement)
@@ -125,15 +121,26 @@ class Transactions:
         try:
             settled = await transaction.complete(settlement, report=self._reporter.take(call.job.id))
         except BackendUnavailableError as error:
-            # It may have been committed: then this settlement changes nothing, and the store's answer tells.
-            attempt.may_be_settled = True
-            return _broken_off(attempt, call, error, ran_for)
+            return PerhapsStored(_broken_off(attempt, call, error, ran_for))
         except TransactionError as error:
             return call.raised(Fail(str(error)), ran_for)
         except Exception as error:  # noqa: BLE001 - a constraint that is checked at the commit, for example
             return verdict.raised(call, error, ran_for, attempt)
-        attempt.is_settled, attempt.state = True, None if settled is None else settled.state
-        return settlement
+        return Stored(settlement, None if settled is None else settled.state)
+
+
+def _checked(
+    end: Settlement | PerhapsStored, transaction: JobTransaction, attempt: Attempt, call: Call
+) -> Settlement | PerhapsStored:
+    """Return the end of an attempt that did not complete, by what became of its transaction."""
+    settlement = end.settlement if isinstance(end, PerhapsStored) else end
+    ran_for = settlement.ran_for or timedelta(0)
+    if transaction.spoiled is not None:
+        # Another attempt would do again what may be committed.
+        settlement = call.raised(Fail(str(transaction.spoiled)), ran_for)
+    elif transaction.broken is not None:
+        settlement = _broken_off(attempt, call, transaction.broken, ran_for)
+    return PerhapsStored(settlement) if isinstance(end, PerhapsStored) else settlement
 
 
 def _broken_off(attempt: Attempt, call: Call, error: Exception, ran_for: timedelta) -> Settlement:

@@ -21,6 +21,7 @@ from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.execution.redaction import Redaction
+from deeper_tasks.worker.settling.attempt_end import Stored
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -97,9 +98,9 @@ class Settler:
             self._begin()
         self._waiting.append((job, settlement))
 
-    def tell(self, job: ClaimedJob, settlement: Settlement, state: State | None) -> None:
-        """Tell of the end of an attempt that the store has already, as of those that are written here."""
-        self._answer([(job, settlement, state)])
+    def announce(self, job: ClaimedJob, end: Stored) -> None:
+        """Announce an end that the store has already, like those that are written here."""
+        self._answer([(job, end.settlement, end.state)])
 
     def forget(self, settlement: Settlement) -> None:
         """Have a job given back that this worker does not hold; only its end is told, if a cancel was requested."""

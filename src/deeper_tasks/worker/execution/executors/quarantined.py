@@ -137,10 +137,10 @@ async def _work(line: _Line, outfit: Outfit) -> None:
             threading.Thread(target=line.hear_stops, args=(attempt,), name="deeper-stops", daemon=True).start()
             runner = _runner(run, outfit, line=line, clock=clock, state=hooks.state)
             attempt.task = asyncio.Task(runner.run(attempt), context=base.fresh())
-            settlement = await attempt.task
-            # None is for an attempt that the worker has lost, and only the worker knows that.
-            assert settlement is not None
-            line.send(Done(settlement=settlement))
+            end = await attempt.task
+            # Only the worker knows that an attempt is lost, and it runs transactional tasks itself.
+            assert isinstance(end, Settlement)
+            line.send(Done(settlement=end))
     finally:
         await hooks.stop()
         await outfit.close()
