@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.backends.diagnosable import Diagnosable
 from deeper_tasks.backends.postgres import Address, Pooler, PostgresBackend
 from deeper_tasks.backends.postgres.diagnosis import counters, server, snapshots, tables
+from deeper_tasks.backends.protocol import Diagnosable
 from deeper_tasks.domain.finding import Severity
 from deeper_tasks.testing.conformance.builders import check_counters, join, new_job, put_many, put_running, settle
 

@@ -5,8 +5,8 @@ import sqlite3
 
 import pytest
 
-from deeper_tasks.backends.diagnosable import Diagnosable
 from deeper_tasks.backends.memory import MemoryBackend
+from deeper_tasks.backends.protocol import Diagnosable
 from deeper_tasks.backends.sqlite import SQLiteBackend, companion_files, diagnosis
 from deeper_tasks.backends.sqlite.database import Database
 from deeper_tasks.backends.sqlite.diagnosis import examine, has_reset_bug

@@ -7,9 +7,8 @@ from datetime import timedelta
 import pytest
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.backends.diagnosable import Diagnosable
 from deeper_tasks.backends.memory import MemoryBackend
-from deeper_tasks.backends.protocol import Backend, Compacting, JobQuery, Notification, Topic
+from deeper_tasks.backends.protocol import Backend, Compacting, Diagnosable, JobQuery, Notification, Topic
 from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError

@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 
 from deeper_tasks.backends.codes import STATES
-from deeper_tasks.backends.diagnosable import BROKEN_OFF
+from deeper_tasks.backends.protocol import BROKEN_OFF
 from deeper_tasks.backends.sqlite.companion_files import (
     Access,
     Obstacle,

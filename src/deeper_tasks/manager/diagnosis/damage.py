@@ -7,9 +7,8 @@ from shlex import quote
 
 from msgspec import Struct
 
-from deeper_tasks.backends.protocol import MAX_BATCH, Backend, JobQuery
+from deeper_tasks.backends.protocol import MAX_BATCH, Backend, JobQuery, Scanning
 from deeper_tasks.backends.reading import COUNTERS
-from deeper_tasks.backends.scanning import Scanning
 from deeper_tasks.domain.damage import Damage, described
 from deeper_tasks.domain.finding import Finding, fine, warning
 from deeper_tasks.domain.job import Job

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from deeper_tasks.backends.diagnosable import BROKEN_OFF, NOT_EXAMINED, RIGHTS, Diagnosable
-from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.backends.protocol import BROKEN_OFF, NOT_EXAMINED, RIGHTS, Backend, Diagnosable
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.finding import Finding, OnCheck, Severity, fault, fine, warning
 from deeper_tasks.errors import AccessError, BackendError, BackendUnavailableError, SchemaError

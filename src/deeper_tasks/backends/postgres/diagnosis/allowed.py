@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from deeper_tasks.backends.diagnosable import NOT_EXAMINED, RIGHTS
 from deeper_tasks.backends.postgres import rights
 from deeper_tasks.backends.postgres.connections import Connection
 from deeper_tasks.backends.postgres.rights import Rights, Use
+from deeper_tasks.backends.protocol import NOT_EXAMINED, RIGHTS
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 
 SELECT_IS_OWN = "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = %s"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from deeper_tasks.backends.diagnosable import BROKEN_OFF
 from deeper_tasks.backends.postgres.connections import Connection
 from deeper_tasks.backends.postgres.database import Database
 from deeper_tasks.backends.postgres.diagnosis import allowed, counters, hints, server, snapshots, tables, writing
+from deeper_tasks.backends.protocol import BROKEN_OFF
 from deeper_tasks.domain.finding import Finding, fault
 from deeper_tasks.errors import AccessError, BackendError
 

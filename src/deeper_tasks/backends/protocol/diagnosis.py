@@ -1,4 +1,4 @@
-"""Diagnosable: what a store may do beside the protocol, to tell what is wrong with the place it lives in."""
+"""Diagnosis: the optional role of a store that can find out what is wrong with the place it lives in."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ BROKEN_OFF = "database"
 """The check whose finding says why a store could not be examined to the end."""
 
 NOT_EXAMINED = "examination"
-"""The check whose finding says that the user of a store may not look at what goes on in it: no error, and no more."""
+"""The check whose finding says that the store's user has no right to examine it; it does not count as an error."""
 RIGHTS = "rights"
-"""The check whose findings say what the user of a store may do, and what it lacks for what it is meant to do."""
+"""The check whose findings say which rights the store's user has, and which it lacks for its use."""
 
 
 @runtime_checkable
@@ -23,6 +23,6 @@ class Diagnosable(Protocol):
         """
         Examine the place the store lives in, good findings and bad; changes and makes nothing.
 
-        The store need not be open: this is asked when it cannot be opened too, so
-        what cannot be reached is a finding, of the check `BROKEN_OFF`, and no error. `deep` reads all of it.
+        The store need not be open: `deeper doctor` asks this also when it cannot be opened. What
+        cannot be reached is a finding, of the check `BROKEN_OFF`, and no error. `deep` reads all of it.
         """

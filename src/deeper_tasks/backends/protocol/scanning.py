@@ -1,4 +1,4 @@
-"""Scanning: an optional role of a store, to be read whole whatever its counters say."""
+"""Scanning: the optional role of a store that can be read whole, whatever its counters say."""
 
 from __future__ import annotations
 

@@ -1,0 +1,38 @@
+"""Capabilities: what a store can do, asked before it is asked to do it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from msgspec import Struct
+
+MAX_BATCH = 500
+"""
+The number of jobs that one call of `claim`, `settle`, `promote`, `rescue`, `expire`, `prune`,
+`cancel`, `retry` or `delete` changes at most: a batch is one short transaction.
+"""
+
+
+class Capabilities(Struct, frozen=True, kw_only=True):
+    """The abilities of a store. A request beyond them is refused with `UnsupportedError`."""
+
+    is_durable: bool
+    is_shared: bool
+    """Whether other processes see the same jobs."""
+    runs_jobs: bool = True
+    """False for a store that accepts everything and runs nothing."""
+    max_atomic_insert: int = 10_000
+    has_transactions: bool = False
+    """Whether a job can be inserted inside the caller's own transaction, by `connection`."""
+    has_job_transactions: bool = False
+    """Whether a handler can run inside the transaction that completes its job: then it is `Transacting`."""
+    longest_job_transaction: timedelta | None = None
+    """
+    The time after which the store rolls a job's transaction back, because all its other writes wait for its end.
+
+    None: no other write waits, and it may take as long as its job.
+    """
+    has_hints: bool = True
+    """Whether `listen` hears what `notify` sends. Without, workers find new jobs when they poll."""
+    insert_sends_hints: bool = False
+    """Whether an insert sends the hints of its jobs by itself, when they are committed, also by a caller."""
