@@ -10,7 +10,7 @@ import pytest
 
 from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.protocol import Cursor, JobFilter, JobQuery, Retention, SortKey
-from deeper_tasks.backends.sqlite import control, listing, maintenance, schema
+from deeper_tasks.backends.sqlite import control, listing, pruning, schema
 from deeper_tasks.backends.sqlite.codec import moment
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.state import DEAD_LETTER, TERMINAL, WAITING, State
@@ -358,11 +358,11 @@ def test_a_batch_is_pruned_from_many_queues_without_reading_more_than_a_few_batc
     ]
     with closing(filled_with(rows)) as database:
         watched = Watched(database)
-        pruned = maintenance.prune(watched, Retention(completed=timedelta(0)), now=50_000)
+        pruned = pruning.prune(watched, Retention(completed=timedelta(0)), now=50_000)
         [left] = watched.execute("SELECT min(finished_at) FROM deeper_job").fetchone()
     assert pruned.jobs == 500
     assert left == 500
-    read = [values for statement, values, _ in watched.plans if statement == maintenance.SELECT_OLD]
+    read = [values for statement, values, _ in watched.plans if statement == pruning.SELECT_OLD]
     assert len(read) == 40
     # Each queue is read no further than the oldest batch of those before it reaches.
     assert sum(values["before"] for values in read[1:]) / 40 < 20_000 / 3

@@ -10,15 +10,17 @@ from deeper_tasks.backends.sqlite import (
     consuming,
     control,
     counters,
-    ends,
     index_ranges,
     index_scan,
     insert,
     listing,
     maintenance,
+    pruning,
     reads,
+    row_changes,
     schedules,
     schema,
+    transitions,
     unique_keys,
 )
 
@@ -27,7 +29,9 @@ MODULES = (
     claiming,
     consuming,
     maintenance,
-    ends,
+    pruning,
+    transitions,
+    row_changes,
     unique_keys,
     counters,
     schedules,
@@ -59,36 +63,36 @@ BY_INDEX = {
     "claiming.SELECT_FIRST_OF_EACH": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
     "claiming.SELECT_CHOSEN": f"SEARCH {BY_ROWID}",
     "claiming.SELECT_CHOSEN_ROWS": f"SEARCH {BY_ROWID}",
-    "claiming.CLAIM": f"SEARCH {BY_ROWID}",
+    "transitions.CLAIM": f"SEARCH {BY_ROWID}",
     "claiming.SELECT_CLAIMED": f"SEARCH {BY_CLAIM}",
     "claiming.SELECT_CLAIMED_ROWS": f"SEARCH {BY_CLAIM}",
     "consuming.SELECT_SETTLED": f"SEARCH {BY_ID_AS_JOB}",
-    "consuming.COMPLETE": f"SEARCH {BY_ROWID}",
-    "consuming.COMPLETE_WITHOUT_RESULT": f"SEARCH {BY_ROWID}",
+    "transitions.COMPLETE": f"SEARCH {BY_ROWID}",
+    "transitions.COMPLETE_WITHOUT_RESULT": f"SEARCH {BY_ROWID}",
     "consuming.REPORT": f"SEARCH {BY_ID}",
     "consuming.SELECT_HELD": f"SEARCH {BY_NODE}",
     "maintenance.SELECT_DUE": "SEARCH deeper_job USING INDEX deeper_job_due (scheduled_at<?)",
-    "maintenance.PROMOTE": f"SEARCH {BY_ROWID}",
+    "transitions.PROMOTE": f"SEARCH {BY_ROWID}",
     "maintenance.SELECT_NEXT_DUE": "SCAN deeper_job USING INDEX deeper_job_due",
     "maintenance.SELECT_ABANDONED": f"SEARCH {BY_NODE}",
     "maintenance.SELECT_EXPIRED": "SEARCH deeper_job USING INDEX deeper_job_expiring (expires_at>? AND expires_at<?)",
-    "maintenance.SELECT_OLD": "SEARCH deeper_job USING INDEX deeper_job_ended (queue=? AND state=? AND finished_at<?)",
-    "maintenance.DELETE_SILENT_NODES": f"SEARCH {BY_NODE}",
-    "maintenance.SELECT_MISSING_NODES": "SEARCH deeper_job USING INDEX deeper_job_running (node>?)",
-    "maintenance.GIVE_JOBS": f"SEARCH {BY_NODE}",
-    "maintenance.DELETE_JOBS": f"SEARCH {BY_ROWID}",
-    "ends.WRITE": f"SEARCH {BY_ROWID}",
+    "pruning.SELECT_OLD": "SEARCH deeper_job USING INDEX deeper_job_ended (queue=? AND state=? AND finished_at<?)",
+    "pruning.DELETE_SILENT_NODES": f"SEARCH {BY_NODE}",
+    "pruning.SELECT_MISSING_NODES": "SEARCH deeper_job USING INDEX deeper_job_running (node>?)",
+    "pruning.GIVE_JOBS": f"SEARCH {BY_NODE}",
+    "transitions.DELETE": f"SEARCH {BY_ROWID}",
+    "row_changes.WRITE": f"SEARCH {BY_ROWID}",
     "schedules.SELECT_KNOWN_JOBS": f"SEARCH {BY_ID_COVERED}",
     "schedules.SELECT_UNDER_WAY": f"SEARCH {BY_ID}",
     "schedules.SELECT_RUNS": f"SEARCH {BY_ID_AS_JOB} LEFT-JOIN",
-    "control.SELECT_MEANT": f"SEARCH {BY_STATE}",
+    "control.SELECT_ALONG_INDEX": f"SEARCH {BY_STATE}",
     "control.SELECT_NAMED": f"SEARCH {BY_ID}",
-    "control.CANCEL": f"SEARCH {BY_ROWID}",
+    "transitions.CANCEL": f"SEARCH {BY_ROWID}",
     "control.REQUEST_CANCEL": f"SEARCH {BY_ROWID}",
-    "control.RETRY": f"SEARCH {BY_ROWID}",
-    "control.DROP_KEY": f"SEARCH {BY_ROWID}",
+    "transitions.RETRY": f"SEARCH {BY_ROWID}",
+    "transitions.DROP_KEY": f"SEARCH {BY_ROWID}",
     "control.SELECT_WAITING": f"SEARCH {BY_ID}",
-    "control.RESCHEDULE": f"SEARCH {BY_ROWID}",
+    "transitions.RESCHEDULE": f"SEARCH {BY_ROWID}",
     "reads.GET": f"SEARCH {BY_ID}",
     "reads.FIND_IDS": f"SEARCH {BY_ID_COVERED.replace('id=?', 'id>? AND id<?')}",
     "reads.SELECT_HELD": "SCAN deeper_job USING INDEX deeper_job_running",
@@ -111,10 +115,10 @@ OF_OTHER_TABLES = {
     "consuming.BEAT": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
     "consuming.SELECT_PAUSED": "SCAN deeper_queue",
     "maintenance.MARK_LOST": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
-    "maintenance.STAND_IN_FOR_NODE": None,
+    "pruning.STAND_IN_FOR_NODE": None,
     "maintenance.DELETE_NODE": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
-    "maintenance.DELETE_OLD_COUNTS": "SEARCH deeper_counter USING PRIMARY KEY (bucket<?)",
-    "maintenance.DELETE_COUNTS": "SEARCH deeper_counter USING PRIMARY KEY (bucket=? AND queue=?)",
+    "counters.DELETE_OLD_COUNTS": "SEARCH deeper_counter USING PRIMARY KEY (bucket<?)",
+    "counters.DELETE_COUNTS": "SEARCH deeper_counter USING PRIMARY KEY (bucket=? AND queue=?)",
     "unique_keys.TAKE": None,
     "unique_keys.SELECT_HOLDER": "SEARCH deeper_unique_key USING PRIMARY KEY (key=?)",
     "unique_keys.RELEASE": "SEARCH deeper_unique_key USING PRIMARY KEY (key=?)",
@@ -133,7 +137,6 @@ OF_OTHER_TABLES = {
     "schedules.ADD_RUNS": None,
     "schedules.TRIM_RUNS": f"SEARCH {BY_NEWEST} AND number<?)",
     "schedules.DROP_RUNS": f"SEARCH {BY_NEWEST})",
-    "control.TAKE_KEY_AGAIN": None,
     "control.PUT_QUEUE": None,
     "index_ranges.SELECT_COUNTS": "SEARCH deeper_counter USING PRIMARY KEY (bucket=?)",
     "reads.SELECT_COUNTERS": "SEARCH deeper_counter USING PRIMARY KEY (bucket>? AND bucket<?)",
@@ -247,12 +250,15 @@ def test_a_statement_uses_its_index(database, name):
 
 
 def test_an_insert_reads_no_jobs(database):
-    statement = insert.insert_statement(2)
+    statement = transitions.insert_statement(2)
     assert "SCAN deeper_job" not in plan_of(database, statement)
-    assert "SCAN deeper_job" not in plan_of(database, insert.insert_statement(500))
+    assert "SCAN deeper_job" not in plan_of(database, transitions.insert_statement(500))
 
 
-@pytest.mark.parametrize("statement", [name for name in STATEMENTS if name.startswith(("consuming.", "maintenance."))])
+@pytest.mark.parametrize(
+    "statement",
+    [name for name in STATEMENTS if name.startswith(("consuming.", "maintenance.", "transitions.", "row_changes."))],
+)
 def test_a_statement_on_the_hot_path_touches_no_other_index_of_jobs(database, statement):
     text = STATEMENTS[statement]
     used = {match for step in plan_of(database, text) for match in re.findall(r"deeper_job_\w+", step)}

@@ -41,10 +41,10 @@ from deeper_tasks.backends.sqlite import (
     insert,
     listing,
     maintenance,
+    pruning,
     reads,
     schedules,
     schema,
-    unique_keys,
 )
 from deeper_tasks.backends.sqlite.codec import micros
 from deeper_tasks.backends.sqlite.companion_files import can_write
@@ -307,10 +307,10 @@ class SQLiteBackend:
 
     async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
         moment = _clock(now)
-        pruned = await self._write(partial(maintenance.prune, retention=retention, now=moment))
+        pruned = await self._write(partial(pruning.prune, retention=retention, now=moment))
         has_more_keys = pruned.has_more_keys
         while has_more_keys:
-            has_more_keys = await self._write(partial(unique_keys.prune, now=moment)) == MAX_BATCH
+            has_more_keys = await self._write(partial(pruning.prune_keys, now=moment))
         await self._give_back()
         if isinstance(pruned.failure, sqlite3.Error):
             raise translate(pruned.failure, self._database) from pruned.failure

@@ -9,19 +9,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.protocol import MAX_BATCH, Claim
 from deeper_tasks.backends.round_robin import in_turn
-from deeper_tasks.backends.sqlite import counters
-from deeper_tasks.backends.sqlite.codec import CLAIMED_COLUMNS, HIGHEST_ATTEMPT, claimed_jobs, to_claimed_job, to_json
+from deeper_tasks.backends.sqlite import transitions
+from deeper_tasks.backends.sqlite.codec import CLAIMED_COLUMNS, claimed_jobs, to_claimed_job, to_json
 from deeper_tasks.backends.sqlite.database import UNREADABLE, raise_unless_of_content, to_text
+from deeper_tasks.backends.sqlite.transitions import NEXT_ATTEMPT
 from deeper_tasks.domain.ids import ClaimToken, NodeId
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.queue_patterns import QueuePattern, end_of_prefix
-from deeper_tasks.domain.state import State
 from deeper_tasks.errors import NodeLostError
-
-_PENDING, _RUNNING = CODES[State.PENDING], CODES[State.RUNNING]
 
 SELECT_CLAIMANT = """
 SELECT
@@ -44,8 +41,6 @@ _CLAIMED = f"""json_array(
     json(options)
 )"""
 """Where the numbers of the attempts are none of a job's it has a NULL, which no `ClaimedJob` has."""
-_NEXT_ATTEMPT = f"min(attempt, {HIGHEST_ATTEMPT}) + 1"
-"""Of a damaged row: a number that cannot grow would fail the whole batch, for ever."""
 _WAITS = "0"
 """In the worker, as most do; those that start at once are marked then."""
 _BEGINS_WITH_IT = "substr(walk.name, 1, length(value)) = value"
@@ -71,7 +66,7 @@ LIMIT {limit}
 _FIRST_IN_LINE = _LINE.format(queue=":queue", limit=":limit")
 SELECT_CLAIMABLE = f"""
 SELECT
-    json_group_array({_CLAIMED.format(attempt=_NEXT_ATTEMPT, has_started=_WAITS)}),
+    json_group_array({_CLAIMED.format(attempt=NEXT_ATTEMPT, has_started=_WAITS)}),
     json_group_array(rowid),
     json_group_array(rowid) FILTER (WHERE is_quarantined IS NOT NULL)
 FROM (SELECT rowid, {CLAIMED_COLUMNS} {_FIRST_IN_LINE})
@@ -99,7 +94,7 @@ SELECT json_group_array(json((
 FROM json_each(:queues) AS line
 """
 SELECT_CHOSEN = f"""
-SELECT json_group_array({_CLAIMED.format(attempt=_NEXT_ATTEMPT, has_started=_WAITS)})
+SELECT json_group_array({_CLAIMED.format(attempt=NEXT_ATTEMPT, has_started=_WAITS)})
 FROM (
     SELECT deeper_job.* FROM json_each(:rowids) AS chosen CROSS JOIN deeper_job ON deeper_job.rowid = chosen.value
     ORDER BY chosen.key
@@ -113,17 +108,6 @@ SELECT {CLAIMED_COLUMNS} FROM (
 ORDER BY place
 """
 SELECT_CLAIMABLE_ROWS = f"SELECT rowid, {CLAIMED_COLUMNS} {_FIRST_IN_LINE}"
-CLAIM = f"""
-UPDATE deeper_job SET
-    state = 4,
-    attempt = max({_NEXT_ATTEMPT}, 1),
-    node = :node,
-    token = :token,
-    progress = NULL,
-    attempted_at = CASE WHEN claimed.key < :slots AND is_quarantined IS NULL THEN :now END
-FROM json_each(:rowids) AS claimed
-WHERE deeper_job.rowid = claimed.value
-"""
 _HAS_STARTED = "attempted_at IS NOT NULL"
 SELECT_CLAIMED = f"""
 SELECT json_group_array({_CLAIMED.format(attempt="attempt", has_started=_HAS_STARTED)})
@@ -196,10 +180,8 @@ def claim(
         jobs, rowids, _ = first(to_json(found[:quarantined]))
     if not jobs:
         return Claim()
-    connection.execute(CLAIM, {**values, "slots": slots, "rowids": rowids})
-    taken = {name: len(jobs)} if name is not None else Counter(job.queue for job in jobs)
-    moves: Counter[counters.Move] = Counter({(each, _PENDING, _RUNNING): n for each, n in taken.items()})
-    counters.count_moves(connection, moves, now=now)
+    queues = {name: len(jobs)} if name is not None else Counter(job.queue for job in jobs)
+    transitions.claim(connection, rowids, queues=queues, slots=slots, node=node, token=token, now=now)
     for job in jobs[:slots]:
         # No other code has seen them yet, and a copy of each would cost ten times as much.
         msgspec.structs.force_setattr(job, "has_started", not job.is_quarantined)

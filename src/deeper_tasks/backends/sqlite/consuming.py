@@ -9,7 +9,6 @@ event loop costs milliseconds (decision 0001).
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -17,10 +16,10 @@ from msgspec import Struct
 
 from deeper_tasks.backends.codes import CODES, STATES, mark_of
 from deeper_tasks.backends.protocol import Beat, Node
-from deeper_tasks.backends.sqlite import counters, ends, unique_keys
+from deeper_tasks.backends.sqlite import transitions
 from deeper_tasks.backends.sqlite.codec import duration, later, plain, to_json
 from deeper_tasks.backends.sqlite.database import Statements
-from deeper_tasks.backends.sqlite.ends import JobEnd, error_document
+from deeper_tasks.backends.sqlite.row_changes import RowChange, error_document
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES
 from deeper_tasks.domain.settlement import UNCOUNTED, End, Report, Settled, Settlement, state_after
@@ -28,7 +27,7 @@ from deeper_tasks.domain.state import State
 from deeper_tasks.errors import NodeLostError
 
 _COMPLETE, _COMPLETED_STATE = End.COMPLETE, State.COMPLETED
-_PENDING, _RUNNING, _COMPLETED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.COMPLETED]
+_RUNNING = CODES[State.RUNNING]
 
 REGISTER = """
 INSERT INTO deeper_node (id, document, registered_at, beat_at) VALUES (:node, :document, :now, :now)
@@ -42,28 +41,13 @@ WHERE id = :node AND NOT EXISTS (SELECT 1 FROM deeper_job WHERE state = 4 AND no
 """
 SELECT_SETTLED = """
 SELECT json_group_array(json_array(
-    sent.key, job.rowid, job.queue,
+    sent.key, job.rowid, job.id, job.queue,
     CASE job.state WHEN 4 THEN NULL WHEN 6 THEN 6 ELSE coalesce(job.led_to, job.state) END,
     job.attempt, job.unique_key, job.cancel_requested IS NOT NULL
 ))
 FROM json_each(?) AS sent
 JOIN deeper_job AS job ON job.id = json_extract(sent.value, '$[0]')
 WHERE job.token = json_extract(sent.value, '$[1]')
-"""
-COMPLETE = """
-UPDATE deeper_job SET
-    state = 6,
-    finished_at = :now,
-    attempted_at = :now - json_extract(sent.value, '$[1]'),
-    result = json_extract(sent.value, '$[2]'),
-    result_omitted = json_extract(sent.value, '$[3]')
-FROM json_each(:batch) AS sent
-WHERE deeper_job.rowid = json_extract(sent.value, '$[0]')
-"""
-COMPLETE_WITHOUT_RESULT = """
-UPDATE deeper_job SET state = 6, finished_at = :now, attempted_at = :now - sent.value
-FROM json_each(:batch) AS sent
-WHERE deeper_job.rowid = CAST(sent.key AS INTEGER)
 """
 REPORT = f"""
 UPDATE deeper_job SET
@@ -96,23 +80,29 @@ SELECT json_group_array(json_array(id, token, cancel_requested)) FROM deeper_job
 SELECT_PAUSED = "SELECT name FROM deeper_queue WHERE paused_at IS NOT NULL"
 
 
-class _Found(Struct, frozen=True, array_like=True, gc=False):
+class _SentJob(Struct, frozen=True, array_like=True, gc=False):
     """
-    A job whose token matches a settlement's: where that stands in the call, and what the job is now.
+    A job whose token is that of a settlement: the settlement's place in the call, and the job as it is now.
 
-    `led_to` is what an earlier settle with this token led to; None: the attempt runs.
+    `led_to` is the state that an earlier settle with this token led to; None: the attempt runs.
     """
 
     place: int
     rowid: int
+    id: JobId
     queue: str
     led_to: int | None
     attempt: int
     unique_key: str | None
     is_cancel_requested: bool
 
+    @property
+    def state(self) -> int:
+        """The state that the settlement ends."""
+        return _RUNNING
 
-_found = msgspec.json.Decoder(list[_Found], strict=False)
+
+_sent_jobs = msgspec.json.Decoder(list[_SentJob], strict=False)
 _held = msgspec.json.Decoder(list[tuple[JobId, ClaimToken | None, str | None]])
 
 
@@ -133,15 +123,14 @@ def deregister(connection: sqlite3.Connection, node: NodeId) -> None:
 def settle(connection: Statements, settlements: Sequence[Settlement], *, now: int) -> list[Settled]:
     """Write the ends of attempts; see `Backend.settle`."""
     sent = to_json([(settlement.id, settlement.token) for settlement in settlements])
-    found = _found.decode(connection.execute(SELECT_SETTLED, (sent,)).fetchone()[0])
+    jobs = _sent_jobs.decode(connection.execute(SELECT_SETTLED, (sent,)).fetchone()[0])
     settled: list[Settled] = []
-    completed: list[tuple[int, int, str | None, str | None]] = []
-    completed_without_result: dict[int, int] = {}
-    ended: list[JobEnd] = []
-    released: list[tuple[str, str]] = []
-    moves: Counter[counters.Move] = Counter()
+    completed: list[_SentJob] = []
+    without_result: dict[int, int] = {}
+    with_result: list[transitions.Completion] = []
+    changes: list[tuple[_SentJob, RowChange]] = []
     states: dict[int, State] = {}
-    for job in found:
+    for job in jobs:
         settlement = settlements[job.place]
         if job.led_to is not None:
             if job.led_to in STATES:
@@ -151,40 +140,29 @@ def settle(connection: Statements, settlements: Sequence[Settlement], *, now: in
             settled.append(Settled(id=settlement.id, state=states[job.rowid]))
             continue
         # A completion leads to one state only, and nearly all ends are one.
-        state = (
-            _COMPLETED_STATE
-            if settlement.end is _COMPLETE
-            else state_after(settlement.end, delay=settlement.delay, is_cancel_requested=job.is_cancel_requested)
-        )
-        states[job.rowid] = state
-        code = CODES[state]
-        if code == _COMPLETED:
+        if settlement.end is _COMPLETE:
+            state = _COMPLETED_STATE
+            completed.append(job)
             ran_for = 0 if settlement.ran_for is None else duration(settlement.ran_for)
             if settlement.result is None and settlement.result_omitted is None:
-                completed_without_result[job.rowid] = ran_for
+                without_result[job.rowid] = ran_for
             else:
                 omitted = None if settlement.result_omitted is None else plain(settlement.result_omitted)
-                completed.append((job.rowid, ran_for, settlement.result, omitted))
+                with_result.append((job.rowid, ran_for, settlement.result, omitted))
         else:
-            ended.append(_ended(job, settlement, state, now))
-        if job.unique_key is not None and state.is_terminal:
-            released.append((job.unique_key, settlement.id))
-        moves[job.queue, _RUNNING, code] += 1
+            state = state_after(settlement.end, delay=settlement.delay, is_cancel_requested=job.is_cancel_requested)
+            changes.append((job, _row_change(job, settlement, state, now)))
+        states[job.rowid] = state
         settled.append(Settled(id=settlement.id, state=state))
-    if completed_without_result:
-        connection.execute(COMPLETE_WITHOUT_RESULT, {"now": now, "batch": to_json(completed_without_result)})
-    if completed:
-        connection.execute(COMPLETE, {"now": now, "batch": to_json(completed)})
-    ends.write(connection, ended, now=now)
-    unique_keys.release(connection, released)
-    counters.count_moves(connection, moves, now=now)
+    transitions.complete(connection, completed, without_result=without_result, with_result=with_result, now=now)
+    transitions.change(connection, changes, now=now)
     return settled
 
 
-def _ended(job: _Found, settlement: Settlement, state: State, now: int) -> JobEnd:
+def _row_change(job: _SentJob, settlement: Settlement, state: State, now: int) -> RowChange:
     is_put_off = not state.is_terminal and (settlement.end is not End.RELEASE or bool(settlement.delay))
     is_uncounted = settlement.end in UNCOUNTED and not state.is_terminal
-    return JobEnd(
+    return RowChange(
         rowid=job.rowid,
         state=CODES[state],
         attempts_taken_back=1 if is_uncounted else 0,

@@ -11,19 +11,18 @@ import msgspec
 from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, QueueSettings, Retried
 from deeper_tasks.backends.reading import Reading
-from deeper_tasks.backends.sqlite import counters, unique_keys
+from deeper_tasks.backends.sqlite import transitions
 from deeper_tasks.backends.sqlite.codec import micros, moment, read_moment, to_json
 from deeper_tasks.backends.sqlite.filters import IS_NAMED, where, where_content
 from deeper_tasks.backends.sqlite.index_ranges import counts_of, lines_of
-from deeper_tasks.backends.sqlite.maintenance import OldJob, delete_jobs
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.rescheduling import Rescheduled, due_moment, moved_expiry, state_when_due
 from deeper_tasks.domain.settlement import MovedJob
 from deeper_tasks.domain.state import MAY_BE_RESCHEDULED, MAY_RUN_AGAIN, TERMINAL, State
 
-_PENDING, _RUNNING, _CANCELLED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.CANCELLED]
+_RUNNING = CODES[State.RUNNING]
 
-SELECT_MEANT = """
+SELECT_ALONG_INDEX = """
 SELECT json_group_array(json_array(rowid, id, queue, state, unique_key, task, attempt, cancel_requested)) FROM (
     SELECT rowid, id, queue, state, unique_key, task, attempt, cancel_requested FROM deeper_job INDEXED BY {index}
     WHERE {scope} AND {condition} AND {is_open} LIMIT :limit
@@ -40,43 +39,21 @@ _CANCELLABLE = frozenset(CODES.values()) - {CODES[state] for state in TERMINAL}
 _RETRYABLE = frozenset(CODES[state] for state in MAY_RUN_AGAIN)
 _DELETABLE = frozenset(CODES.values()) - {_RUNNING}
 
-CANCEL = """
-UPDATE deeper_job SET state = 9, finished_at = :now, cancel_requested = :reason
-WHERE rowid IN (SELECT value FROM json_each(:rowids))
-"""
 REQUEST_CANCEL = """
 UPDATE deeper_job SET cancel_requested = coalesce(cancel_requested, :reason)
 WHERE rowid IN (SELECT value FROM json_each(:rowids))
 """
-RETRY = """
-UPDATE deeper_job SET
-    state = 3,
-    max_attempts = min(max(attempt, 0), 2147483647) + min(max(original_max_attempts, 1), 2147483647),
-    scheduled_at = :now,
-    finished_at = NULL,
-    expires_at = NULL,
-    cancel_requested = NULL,
-    unknown_since = NULL,
-    unfit_since = NULL
-WHERE rowid IN (SELECT value FROM json_each(:rowids))
-"""
-TAKE_KEY_AGAIN = """
-INSERT INTO deeper_unique_key (key, holder) VALUES (:key, :holder)
-ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, expires_at = NULL WHERE expires_at <= :now
-"""
-DROP_KEY = "UPDATE deeper_job SET unique_key = NULL WHERE rowid = ?"
 SELECT_WAITING = f"""
 SELECT rowid, state, task, queue, attempt, scheduled_at, expires_at FROM deeper_job
 WHERE id = ? AND state IN ({", ".join(str(CODES[state]) for state in sorted(MAY_BE_RESCHEDULED))})
 """
-RESCHEDULE = "UPDATE deeper_job SET state = ?, scheduled_at = ?, expires_at = ? WHERE rowid = ?"
 PUT_QUEUE = """
 INSERT INTO deeper_queue (name, paused_at) VALUES (?, ?)
 ON CONFLICT (name) DO UPDATE SET paused_at = excluded.paused_at
 """
 
 
-class _Meant(NamedTuple):
+class _SelectedJob(NamedTuple):
     """A job that a filter means."""
 
     rowid: int
@@ -100,29 +77,22 @@ class _Meant(NamedTuple):
         )
 
 
-_meant = msgspec.json.Decoder(list[_Meant])
+_selected_jobs = msgspec.json.Decoder(list[_SelectedJob])
 
 
 def cancel(connection: sqlite3.Connection, target: JobFilter, *, reason: str, now: int) -> list[MovedJob]:
-    """Cancel the jobs meant, or request it; see `Backend.cancel`."""
+    """Cancel the jobs that wait, and request it of those that run; see `Backend.cancel`."""
     jobs = _select(connection, target, _CANCELLABLE, is_open=_NOT_ASKED_BEFORE)
     running = [job.rowid for job in jobs if job.state == _RUNNING]
-    waiting = [job for job in jobs if job.state != _RUNNING]
     connection.execute(REQUEST_CANCEL, {"reason": reason, "rowids": to_json(running)})
-    connection.execute(CANCEL, {"now": now, "reason": reason, "rowids": to_json([job.rowid for job in waiting])})
-    counters.move(connection, ((job.queue, job.state, _CANCELLED) for job in waiting), now=now)
-    unique_keys.release(connection, [(job.unique_key, job.id) for job in waiting if job.unique_key is not None])
+    transitions.cancel(connection, [job for job in jobs if job.state != _RUNNING], reason=reason, now=now)
     return [job.cancelled(reason) for job in jobs]
 
 
 def retry(connection: sqlite3.Connection, target: JobFilter, *, now: int) -> list[Retried]:
     """Make ended jobs pending again; see `Backend.retry`."""
     jobs = _select(connection, target, _RETRYABLE)
-    connection.execute(RETRY, {"now": now, "rowids": to_json([job.rowid for job in jobs])})
-    counters.move(connection, ((job.queue, job.state, _PENDING) for job in jobs), now=now)
-    for job in jobs:
-        if job.unique_key is not None:
-            _take_key_again(connection, job, job.unique_key, now=now)
+    transitions.retry(connection, jobs, now=now)
     return [Retried(id=job.id, queue=job.queue) for job in jobs]
 
 
@@ -140,8 +110,9 @@ def reschedule(
         if due is not None and expires_at is not None:
             expires_at = _moved_expiry(expires_at, was=was, due=scheduled_at)
         state = state_when_due(before, is_due=scheduled_at <= now)
-        connection.execute(RESCHEDULE, (CODES[state], scheduled_at, expires_at, row["rowid"]))
-        counters.move(connection, [(row["queue"], row["state"], CODES[state])], now=now)
+        transitions.reschedule(
+            connection, row, state=CODES[state], scheduled_at=scheduled_at, expires_at=expires_at, now=now
+        )
     return Rescheduled(
         id=job_id,
         task=row["task"],
@@ -164,7 +135,7 @@ def _moved_expiry(expires_at: int, *, was: int, due: int) -> int:
 def delete(connection: sqlite3.Connection, target: JobFilter, *, now: int) -> list[JobId]:
     """Delete the jobs meant; see `Backend.delete`."""
     jobs = _select(connection, target, _DELETABLE)
-    delete_jobs(connection, [OldJob(job.rowid, job.id, job.queue, job.state, job.unique_key) for job in jobs], now=now)
+    transitions.delete(connection, jobs, now=now)
     return [job.id for job in jobs]
 
 
@@ -176,27 +147,21 @@ def put_queue(connection: sqlite3.Connection, settings: QueueSettings) -> None:
 
 def _select(
     connection: sqlite3.Connection, target: JobFilter, changeable: frozenset[int], *, is_open: str = "TRUE"
-) -> list[_Meant]:
+) -> list[_SelectedJob]:
     """Return the first of the jobs meant: by their ids, or along the lines that hold them and few others."""
     if target.ids is not None:
         condition, values = where(msgspec.structs.replace(target, ids=None))
         # One whose state is damaged may be changed into any: that is the way out.
         kept = to_json(sorted(frozenset(CODES.values()) - changeable))
         values |= {"ids": to_json(target.ids), "kept": kept, "limit": MAX_BATCH}
-        return _meant.decode(connection.execute(SELECT_NAMED.format(condition=condition), values).fetchone()[0])
+        return _selected_jobs.decode(connection.execute(SELECT_NAMED.format(condition=condition), values).fetchone()[0])
     states = changeable if target.states is None else changeable & {CODES[state] for state in target.states}
     condition, values = where_content(target)
-    jobs: list[_Meant] = []
+    jobs: list[_SelectedJob] = []
     for line in lines_of(counts_of(connection), states, queue=target.queue):
-        statement = SELECT_MEANT.format(index=line.index, scope=line.scope, condition=condition, is_open=is_open)
+        statement = SELECT_ALONG_INDEX.format(index=line.index, scope=line.scope, condition=condition, is_open=is_open)
         left = {**values, **line.values, "limit": MAX_BATCH - len(jobs)}
-        jobs += _meant.decode(connection.execute(statement, left).fetchone()[0])
+        jobs += _selected_jobs.decode(connection.execute(statement, left).fetchone()[0])
         if len(jobs) == MAX_BATCH:
             break
     return jobs
-
-
-def _take_key_again(connection: sqlite3.Connection, job: _Meant, key: str, *, now: int) -> None:
-    connection.execute(TAKE_KEY_AGAIN, {"key": key, "holder": job.id, "now": now})
-    if connection.execute(unique_keys.SELECT_HOLDER, (key,)).fetchone()[0] != job.id:
-        connection.execute(DROP_KEY, (job.rowid,))

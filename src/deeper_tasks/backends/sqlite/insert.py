@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
 
 from deeper_tasks.backends.codes import CODES
-from deeper_tasks.backends.sqlite import counters, unique_keys
+from deeper_tasks.backends.sqlite import transitions
 from deeper_tasks.backends.sqlite.codec import LAST_MOMENT, later, micros, options_document, to_json
 from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.ids import JobId
@@ -15,28 +14,19 @@ from deeper_tasks.domain.job import Insertion, NewJob
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import DuplicateJobError
 
-_COLUMNS = (
-    "id, state, task, arguments, queue, priority, max_attempts, original_max_attempts, "
-    "inserted_at, scheduled_at, expires_at, options, unique_key"
-)
-_PARAMETERS = f"({', '.join('?' * len(_COLUMNS.split(',')))})"
-_ROWS_A_STATEMENT = 500
-
-# Expressions, for a connection of a caller's may have a converter for columns of TEXT.
+# Expressions: a caller's connection may have a converter for columns of type TEXT.
 SELECT_KNOWN = """
 SELECT job.id || '', job.task || '', job.arguments || ''
 FROM json_each(?) AS sent JOIN deeper_job AS job ON job.id = sent.value
 """
 
-Row = tuple[str | int | None, ...]
-
 
 def insert(connection: Statements, jobs: Sequence[NewJob], *, now: int) -> list[Insertion]:
-    """Insert jobs; see `Backend.insert`. The connection may be ours, or a cursor of the caller's."""
+    """Insert jobs; see `Backend.insert`. The connection may be a cursor of the caller's."""
     known = _known(connection, jobs)
     answers: list[Insertion] = []
-    rows: list[Row] = []
-    moves: Counter[counters.Move] = Counter()
+    rows: list[transitions.NewRow] = []
+    entered: Counter[tuple[str, int]] = Counter()
     for job in jobs:
         content = (job.spec.task, job.spec.arguments)
         existing = known.setdefault(job.id, content)
@@ -44,7 +34,7 @@ def insert(connection: Statements, jobs: Sequence[NewJob], *, now: int) -> list[
             answers.append(_existing(job, is_same=existing == content))
             continue
         if job.unique is not None:
-            holder = unique_keys.take(connection, job.unique, job.id, now=now)
+            holder = transitions.take_key(connection, job.unique, job.id, now=now)
             if holder != job.id:
                 del known[job.id]
                 answers.append(Insertion(id=holder, is_new=False))
@@ -52,10 +42,9 @@ def insert(connection: Statements, jobs: Sequence[NewJob], *, now: int) -> list[
         due = _due(job, now)
         state = CODES[State.PENDING if due <= now else State.SCHEDULED]
         rows.append(_row(job, state, due, now))
-        moves[job.spec.queue, None, state] += 1
+        entered[job.spec.queue, state] += 1
         answers.append(Insertion(id=job.id, is_new=True))
-    _write(connection, rows)
-    counters.count_moves(connection, moves, now=now)
+    transitions.insert(connection, rows, entered=entered, now=now)
     return answers
 
 
@@ -78,7 +67,7 @@ def _due(job: NewJob, now: int) -> int:
     return later(now, job.delay)
 
 
-def _row(job: NewJob, state: int, due: int, now: int) -> Row:
+def _row(job: NewJob, state: int, due: int, now: int) -> transitions.NewRow:
     spec = job.spec
     return (
         job.id,
@@ -95,17 +84,3 @@ def _row(job: NewJob, state: int, due: int, now: int) -> Row:
         options_document(spec.options),
         None if job.unique is None else job.unique.key,
     )
-
-
-def _write(connection: Statements, rows: list[Row]) -> None:
-    # One statement for many rows, not executemany: each step of a statement lets go of the interpreter's lock,
-    # and taking it back from a busy thread costs milliseconds.
-    for start in range(0, len(rows), _ROWS_A_STATEMENT):
-        chunk = rows[start : start + _ROWS_A_STATEMENT]
-        connection.execute(insert_statement(len(chunk)), [value for row in chunk for value in row])
-
-
-@lru_cache(maxsize=_ROWS_A_STATEMENT)
-def insert_statement(rows: int) -> str:
-    """Return the statement that inserts this many jobs."""
-    return f"INSERT INTO deeper_job ({_COLUMNS}) VALUES {', '.join([_PARAMETERS] * rows)}"
