@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from deeper_tasks.backends.protocol import Notification, Topic
+from deeper_tasks.backends.protocol import JobFilter, Notification, QueueSettings, Topic
 from deeper_tasks.backends.sqlite import hints as hints_module
 from deeper_tasks.backends.sqlite.hints import Hints
+from deeper_tasks.testing.conformance.builders import HOUR, NOW, QUEUE, join, new_id, new_job, new_token
+from deeper_tasks.testing.conformance.schedules import HOURLY, fire
 
 MAIL = Notification(topic=Topic.JOBS, subject="mail")
 
@@ -274,3 +276,40 @@ async def test_the_store_sends_and_receives_hints(backend, wait_until, path):
     assert await listening.next() == MAIL
     await backend.close()
     await asyncio.wait_for(listening.task, 10)
+
+
+async def test_each_change_sends_its_hints_itself_after_the_commit(backend, wait_until, path):
+    listening = Listening(backend)
+    await wait_until(lambda: sockets_of(path))
+    schedules, control = Notification(topic=Topic.SCHEDULES), Notification(topic=Topic.CONTROL)
+    jobs = Notification(topic=Topic.JOBS, subject=QUEUE)
+
+    async def heard(call):
+        await call
+        await backend.notify([MAIL])
+        hints = []
+        while (hint := await listening.next()) != MAIL:
+            hints.append(hint)
+        return hints
+
+    node, job, later = await join(backend), new_job(max_attempts=1), new_job(due=NOW + HOUR)
+    assert await heard(backend.insert([job, later], now=NOW)) == [jobs, schedules]
+    assert await heard(backend.insert([job], now=NOW)) == []
+    assert await heard(backend.promote(now=NOW)) == []
+    assert await heard(backend.promote(now=NOW + HOUR)) == [jobs]
+    assert await heard(backend.reschedule(later.id, due=HOUR, now=NOW)) == [schedules]
+    assert await heard(backend.reschedule(later.id, due=None, now=NOW)) == [jobs]
+    assert await heard(backend.cancel(JobFilter(ids=(later.id,)), reason="no", now=NOW)) == []
+    assert await heard(backend.retry(JobFilter(ids=(later.id,)), now=NOW)) == [jobs]
+    await backend.claim(QUEUE, limit=2, slots=1, node=node, token=new_token(), now=NOW)
+    assert await heard(backend.cancel(JobFilter(ids=(job.id,)), reason="no", now=NOW)) == [control]
+    assert await heard(backend.rescue(node, beat=0, now=NOW)) == [jobs]
+    assert await heard(backend.put_queue(QueueSettings(name=QUEUE, paused_at=NOW))) == [
+        Notification(topic=Topic.CONTROL, subject=QUEUE)
+    ]
+    assert await heard(backend.put_queue(QueueSettings(name=QUEUE))) == [jobs]
+    assert await heard(backend.put_schedule(HOURLY, now=NOW)) == [schedules]
+    assert await heard(fire(backend)) == [jobs]
+    assert await heard(backend.run_schedule(HOURLY.name, job_id=new_id(), now=NOW)) == [jobs]
+    assert await heard(backend.pause_schedule(HOURLY.name, is_paused=True, now=NOW)) == []
+    assert await heard(backend.pause_schedule(HOURLY.name, is_paused=False, now=NOW)) == [schedules]

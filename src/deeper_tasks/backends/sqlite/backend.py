@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from deeper_tasks.backends import hints
 from deeper_tasks.backends.migrations import Migration
 from deeper_tasks.backends.protocol import (
     MAX_BATCH,
@@ -101,7 +102,7 @@ class SQLiteBackend:
             # Whoever waits for it must not have given up before it ends.
             longest_job_transaction=timedelta(seconds=timeout / 2),
         )
-        self._wake = Hints(self._database.real)
+        self._hints = Hints(self._database.real)
         self._transactor: Transactor | None = None
         self._writer: Writer | None = None
         self._reader: Reader | None = None
@@ -162,7 +163,7 @@ class SQLiteBackend:
 
     async def close(self) -> None:
         process_watch.notice()
-        self._wake.close()
+        self._hints.close()
         self._is_open = self._is_ready = False
         writer, self._writer = self._writer, None
         reader, self._reader = self._reader, None
@@ -217,6 +218,8 @@ class SQLiteBackend:
         except BackendUnavailableError as error:
             error.job_ids = tuple(job.id for job in jobs)
             raise
+        new = (job for job, answer in zip(jobs, answers, strict=True) if answer.is_new)
+        self._hints.notify(hints.hints_of(new))
         return answers
 
     def _insert_inside(self, connection: object, batches: list[Sequence[NewJob]], *, now: int) -> list[Insertion]:
@@ -295,12 +298,17 @@ class SQLiteBackend:
     # maintain
 
     async def promote(self, *, now: datetime | None = None) -> Promotion:
-        return await self._write(partial(maintenance.promote, now=_clock(now)))
+        promotion = await self._write(partial(maintenance.promote, now=_clock(now)))
+        self._hints.notify(hints.jobs_in(promotion.queues))
+        return promotion
 
     async def rescue(
         self, node: NodeId, *, beat: int, trusted: Collection[str] = (), now: datetime | None = None
     ) -> Rescue:
-        return await self._write(partial(maintenance.rescue, node=node, beat=beat, trusted=trusted, now=_clock(now)))
+        rescue = partial(maintenance.rescue, node=node, beat=beat, trusted=trusted, now=_clock(now))
+        rescued = await self._write(rescue)
+        self._hints.notify(hints.jobs_in(rescued.queues))
+        return rescued
 
     async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:
         return await self._write(partial(maintenance.expire, now=_clock(now)))
@@ -324,10 +332,16 @@ class SQLiteBackend:
     # schedules
 
     async def put_schedule(self, schedule: Schedule, *, now: datetime | None = None) -> ScheduleEntry:
-        return await self._write(partial(schedules.put_schedule, schedule=schedule, now=_clock(now)))
+        entry = await self._write(partial(schedules.put_schedule, schedule=schedule, now=_clock(now)))
+        self._hints.notify(hints.after_new_next_run())
+        return entry
 
     async def pause_schedule(self, name: str, *, is_paused: bool, now: datetime | None = None) -> ScheduleEntry | None:
-        return await self._write(partial(schedules.pause_schedule, name=name, is_paused=is_paused, now=_clock(now)))
+        pause = partial(schedules.pause_schedule, name=name, is_paused=is_paused, now=_clock(now))
+        entry = await self._write(pause)
+        if entry is not None and not is_paused:
+            self._hints.notify(hints.after_new_next_run())
+        return entry
 
     async def remove_schedule(self, name: str, *, is_remembered: bool = False) -> bool:
         return await self._write(partial(schedules.remove_schedule, name=name, is_remembered=is_remembered))
@@ -336,10 +350,14 @@ class SQLiteBackend:
         return await self._read(partial(schedules.schedules, now=_clock(now)))
 
     async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
-        return await self._write(partial(schedules.fire, firing=firing, now=_clock(now)))
+        fired = await self._write(partial(schedules.fire, firing=firing, now=_clock(now)))
+        self._hints.notify(hints.after_fire(firing.schedule, fired))
+        return fired
 
     async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> RunNow | None:
-        return await self._write(partial(schedules.run_schedule, name=name, job_id=job_id, now=_clock(now)))
+        done = await self._write(partial(schedules.run_schedule, name=name, job_id=job_id, now=_clock(now)))
+        self._hints.notify(hints.after_run(done))
+        return done
 
     async def schedule_runs(self, name: str, *, limit: int = MAX_KEPT_RUNS) -> list[ScheduleRun]:
         return await self._read(partial(schedules.schedule_runs, name=name, limit=limit))
@@ -347,21 +365,28 @@ class SQLiteBackend:
     # control
 
     async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[MovedJob]:
-        return await self._write(partial(control.cancel, target=target, reason=reason, now=_clock(now)))
+        moved = await self._write(partial(control.cancel, target=target, reason=reason, now=_clock(now)))
+        self._hints.notify(hints.after_cancel(moved))
+        return moved
 
     async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:
-        return await self._write(partial(control.retry, target=target, now=_clock(now)))
+        retried = await self._write(partial(control.retry, target=target, now=_clock(now)))
+        self._hints.notify(hints.after_retry(retried))
+        return retried
 
     async def reschedule(
         self, job_id: JobId, *, due: datetime | timedelta | None, now: datetime | None = None
     ) -> Rescheduled | None:
-        return await self._write(partial(control.reschedule, job_id=job_id, due=due, now=_clock(now)))
+        rescheduled = await self._write(partial(control.reschedule, job_id=job_id, due=due, now=_clock(now)))
+        self._hints.notify(hints.after_reschedule(rescheduled))
+        return rescheduled
 
     async def delete(self, target: JobFilter) -> list[JobId]:
         return await self._write(partial(control.delete, target=target, now=_clock(None)))
 
     async def put_queue(self, settings: QueueSettings) -> None:
         await self._write(partial(control.put_queue, settings=settings))
+        self._hints.notify(hints.after_put_queue(settings))
 
     # look
 
@@ -401,10 +426,10 @@ class SQLiteBackend:
     # wake
 
     async def notify(self, notifications: Sequence[Notification]) -> None:
-        self._wake.notify(notifications)
+        self._hints.notify(notifications)
 
     def listen(self) -> AsyncIterator[Notification]:
-        return self._wake.listen()
+        return self._hints.listen()
 
     # threads
 
@@ -459,7 +484,7 @@ class SQLiteBackend:
     def forget_parent(self) -> None:
         """In the child of a fork: go on with threads of its own, from the next operation on."""
         self._writer = self._reader = self._lister = self._transactor = None
-        self._wake = Hints(self._database.real)
+        self._hints = Hints(self._database.real)
 
 
 def _clock(now: datetime | None) -> int:

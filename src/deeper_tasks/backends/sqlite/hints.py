@@ -43,6 +43,8 @@ class Hints:
 
     def notify(self, notifications: Sequence[Notification]) -> None:
         """Send hints to every listener. Never blocks and never raises."""
+        if not notifications:
+            return
         try:
             # Below the temporary folder others may write: what is not ours is not spoken to.
             if self._is_elsewhere and self._folder.stat().st_uid != os.getuid():
