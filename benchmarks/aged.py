@@ -75,7 +75,7 @@ async def _drain(url: str, folder: Path, jobs: int) -> float:
         with started_workers(1, folder, url, **kept) as workers:
             await until_registered(manager, workers)
             started = time.perf_counter()
-            await manager.resume_queue("default")
+            await manager.queues.resume("default")
             while (await manager.get_statistics()).queues["default"].completed < wanted:
                 check(workers)
                 await asyncio.sleep(_LOOK)

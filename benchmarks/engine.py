@@ -2,7 +2,7 @@
 This engine, everything on: fencing, events, timeouts and retries, durable commits, logs at WARNING.
 
 A drain is measured with the queue full and paused and the workers started and
-registered: from the call of `resume_queue` until the statistics, looked at
+registered: from the call of `queues.resume` until the statistics, looked at
 every 10 ms, show every job completed. CPU time is what the workers used
 between these two; memory is the peak of a worker that has just drained.
 Latency is that of a worker started anew on the drained store.
@@ -105,7 +105,7 @@ async def enqueue_many(manager: BackgroundTaskManager, count: int) -> float:
         calls: list[TaskCall] = [noop.call(number, "hello") for number in range(start, min(start + BULK, count))]
         await manager.enqueue_many(calls)
     rate = count / (time.perf_counter() - started)
-    await manager.pause_queue("default")
+    await manager.queues.pause("default")
     return rate
 
 
@@ -113,7 +113,7 @@ async def _drain(manager: BackgroundTaskManager, workers: list[Child], jobs: int
     await until_registered(manager, workers)
     cpu = sum(worker.cpu_seconds() for worker in workers)
     started = time.perf_counter()
-    await manager.resume_queue("default")
+    await manager.queues.resume("default")
     while (await manager.get_statistics()).queues["default"].completed < jobs:
         check(workers)
         await asyncio.sleep(_LOOK)

@@ -23,6 +23,7 @@ from deeper_tasks.manager import (
     WorkerOverview,
     WorkersSummary,
 )
+from deeper_tasks.manager.areas import ControlArea, EnqueueArea, LifeArea, Queues, ReadingArea, RecurringArea
 from deeper_tasks.manager.conditions import Conditions
 from deeper_tasks.manager.facade import Facade
 from deeper_tasks.tasks import BlockingTask, BoundTask, EnqueueOptions, TaskOptions
@@ -30,16 +31,18 @@ from deeper_tasks.testing.faulty import Fault
 from deeper_tasks.testing.kit import TaskKit
 from deeper_tasks.testing.kit_session import KitSession
 
-_GROUPS = {
-    "": "Make one",
-    "life": "Open and close",
-    "tasks": "Register tasks, and what goes around them",
-    "enqueue": "Enqueue",
-    "recurring tasks": "Recurring tasks",
-    "control": "Control",
-    "look": "Look",
-    "run": "Run",
+_GROUPS: dict[str, tuple[str, type | None]] = {
+    "": ("Make one", None),
+    "life": ("Open and close", LifeArea),
+    "tasks": ("Register tasks, and what goes around them", None),
+    "enqueue": ("Enqueue", EnqueueArea),
+    "recurring tasks": ("Recurring tasks", RecurringArea),
+    "control": ("Control", ControlArea),
+    "reading": ("Look", ReadingArea),
+    "run": ("Run", None),
 }
+"""The groups of the manager's functions: the title of each, and the area that it comes from."""
+_NAMESPACES: dict[str, type] = {"queues": Queues}
 _NOT_TO_BE_CALLED = {"enqueue_request"}
 """What `task.enqueue` calls on the manager. It takes what is checked already."""
 
@@ -127,9 +130,23 @@ def _manager() -> str:
     parts: dict[str, list[str]] = {group: [] for group in _GROUPS}
     for kind in (BackgroundTaskManager, Facade):
         for group, name, thing in docstrings.members(kind):
-            if group in parts and name not in _NOT_TO_BE_CALLED:
-                parts[group].append(f"#### {name}\n\n{docstrings.member(thing)}")
-    return "\n".join(f"### {_GROUPS[group]}\n\n" + "\n".join(shown) for group, shown in parts.items())
+            if group in parts:
+                parts[group].append(_titled(name, thing))
+    for group, (_, area) in _GROUPS.items():
+        for _, name, thing in docstrings.members(area) if area is not None else ():
+            if name not in _NOT_TO_BE_CALLED:
+                parts[group].append(_titled(name, thing))
+    flat = [f"### {_GROUPS[group][0]}\n\n" + "\n".join(shown) for group, shown in parts.items()]
+    return "\n".join(flat + [_namespace(name, area) for name, area in _NAMESPACES.items()])
+
+
+def _namespace(name: str, area: type) -> str:
+    functions = (_titled(f"{name}.{each}", thing) for _, each, thing in docstrings.members(area))
+    return f"### {name.capitalize()}: manager.{name}\n\n{docstrings.text(area)}\n" + "\n".join(functions)
+
+
+def _titled(name: str, thing: Any) -> str:
+    return f"#### {name}\n\n{docstrings.member(thing)}"
 
 
 def _functions(*functions: Callable[..., Any]) -> str:

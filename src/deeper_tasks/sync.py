@@ -18,6 +18,7 @@ from deeper_tasks.run_in_thread import run_in_thread
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Ts = TypeVarTuple("Ts")
 
 
@@ -190,11 +191,14 @@ def run_here(coroutine: Coroutine[Any, Any, R]) -> R:
     )
 
 
-class HasLoop(Protocol[T]):
+class HasLoop(Protocol[T_co]):
     """What `blocking` methods live in: something with a loop and the async object behind it."""
 
     _loop: LoopThread
-    _behind: T
+
+    @property
+    def _behind(self) -> T_co:
+        """The async object."""
 
     def _prepare(self) -> None:
         """Do what has to be waited for before the first use."""

@@ -62,13 +62,13 @@ async def test_a_running_thread_sees_that_it_is_cancelled_from_another_process(c
 async def test_a_queue_paused_by_another_process_starts_nothing_until_it_is_resumed(crew, manager, wait_until):
     crew.worker("default:2,other:2", **SLOW_BEAT)
     await manager.result(await manager.enqueue_task(tasks.nap), timeout=30)
-    await manager.pause_queue("default")
+    await manager.queues.pause("default")
     held = await manager.enqueue_many([tasks.nap.call() for _ in range(5)])
     for _ in range(3):
         await manager.result(await manager.enqueue_task(tasks.nap, queue="other"), timeout=30)
     statistics = (await manager.get_statistics()).queues["default"]
     assert (statistics.pending, statistics.running, statistics.is_paused) == (5, 0, True)
-    await manager.resume_queue("default")
+    await manager.queues.resume("default")
     for job in held:
         await manager.result(job, timeout=30)
     assert len(crew.journal("start")) == 1 + 3 + 5
@@ -81,12 +81,12 @@ async def test_a_pause_gives_back_what_was_claimed_and_has_not_started(crew, man
     await manager.result(await manager.enqueue_task(tasks.nap), timeout=30)
     running, *held = await manager.enqueue_many([tasks.wait_for.call(str(go)), *[tasks.nap.call()] * 20])
     await wait_until(lambda: _counts(manager, pending=0, running=21))
-    await manager.pause_queue("default")
+    await manager.queues.pause("default")
     await wait_until(lambda: _counts(manager, pending=20, running=1), seconds=20)
     assert {(await manager.get_task_status(job)).attempts for job in held} == {0}
     go.touch()
     await manager.result(running, timeout=30)
-    await manager.resume_queue("default")
+    await manager.queues.resume("default")
     for job in held:
         await manager.result(job, timeout=30)
 

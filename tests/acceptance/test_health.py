@@ -68,7 +68,7 @@ async def test_a_worker_that_drains_is_not_ready_while_its_jobs_end(crew, manage
 
 async def test_a_worker_whose_queue_is_paused_is_ready(crew, manager, wait_until, make_fleet):
     made = await make_fleet(silence_limit_seconds=4)
-    await manager.pause_queue("default")
+    await manager.queues.pause("default")
     job = await manager.enqueue_task(tasks.nap)
     beats = {record.node.id: record.beat for record in await manager.backend.nodes()}
 
@@ -77,7 +77,7 @@ async def test_a_worker_whose_queue_is_paused_is_ready(crew, manager, wait_until
 
     await wait_until(have_beaten)
     assert made.ask("/ready") == READY
-    await manager.resume_queue("default")
+    await manager.queues.resume("default")
     await manager.result(job, timeout=30)
     assert made.member.stop() == 0
 

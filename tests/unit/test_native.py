@@ -161,7 +161,7 @@ def test_blocking_calls_work_where_threads_are_replaced_and_use_nothing_that_is_
     assert len(sync.enqueue_many([double.call(1), double.call(2)])) == 2
     sync.schedule_recurring_task("hourly", "shop", "double", [1], cron_expression="0 * * * *")
     sync.pause_recurring_task("hourly")
-    sync.pause_queue("default")
+    sync.queues.pause("default")
     sync.cancel_task(job)
     sync.retry_task(job)
     assert sync.list_tasks().total_entries == 3

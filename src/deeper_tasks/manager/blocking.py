@@ -4,23 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
+from deeper_tasks.manager.areas import Area, Queues
+from deeper_tasks.manager.core import ManagerCore
 from deeper_tasks.manager.facade import Facade
 from deeper_tasks.manager.input_checks import to_calls
 from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.producer import common_connection
 from deeper_tasks.manager.progress import OnProgress
-from deeper_tasks.sync import LoopThread, blocking, carry_out
+from deeper_tasks.sync import blocking, carry_out
 from deeper_tasks.tasks import JobRequest, ManagerHabits, Seconds, TaskCall, TaskId
 
+A = TypeVar("A", bound=Area)
 
-class BlockingFacade(ManagerHabits):
-    """`manager.sync`: each method as in the manager, blocking until it is done."""
+
+class BlockingArea(Generic[A]):
+    """The blocking form of an area: it has each function, which returns when it is done."""
+
+    def __init__(self, area: A, *, core: ManagerCore) -> None:
+        self._behind = area
+        self._core = core
+        self._loop = core.thread
+
+    def _prepare(self) -> None:
+        self._loop.run(self._core.parts.store.ready(will_join=True))
+
+
+class BlockingQueues(BlockingArea[Queues]):
+    """The namespace `manager.sync.queues`."""
+
+    pause = blocking(Queues.pause)
+    resume = blocking(Queues.resume)
+
+
+class BlockingFacade(BlockingArea[Facade], ManagerHabits):
+    """
+    The blocking form of a manager, `manager.sync`: it has each function and each namespace.
+
+    Attributes:
+        queues: the functions for whole queues.
+    """
 
     def __init__(self, facade: Facade) -> None:
-        self._behind = facade
-        self._loop = LoopThread("deeper-sync")
+        super().__init__(facade, core=facade.core)
+        self.queues = BlockingQueues(facade.queues, core=facade.core)
 
     open = blocking(Facade.open)
     migrate = blocking(Facade.migrate)
@@ -46,8 +74,6 @@ class BlockingFacade(ManagerHabits):
     run_task_now = blocking(Facade.run_task_now)
     delete_task = blocking(Facade.delete_task)
     delete_tasks = blocking(Facade.delete_tasks)
-    pause_queue = blocking(Facade.pause_queue)
-    resume_queue = blocking(Facade.resume_queue)
     cleanup_old_tasks = blocking(Facade.cleanup_old_tasks)
     compact_store = blocking(Facade.compact_store)
     get_task_status = blocking(Facade.get_task_status)
@@ -86,9 +112,6 @@ class BlockingFacade(ManagerHabits):
         """Enqueue a call of a task that is bound to the manager: what `task.sync.enqueue(…)` does."""
         coroutine = self._behind.enqueue_request(task, args, kwargs, request)
         return carry_out(self, coroutine, connection=request.connection)
-
-    def _prepare(self) -> None:
-        self._loop.run(self._behind._ready(will_join=True))  # noqa: SLF001 - the facade of both
 
     def close(self) -> None:
         """Close the store, and the thread that these calls run in."""

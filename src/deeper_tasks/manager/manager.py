@@ -15,19 +15,18 @@ import msgspec
 from deeper_tasks import native
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.config import Settings, load_settings, redacted
-from deeper_tasks.domain.redactor import Redact, Redactor
+from deeper_tasks.domain.redactor import Redact
 from deeper_tasks.errors import ConfigError, HookError, UnsupportedError
 from deeper_tasks.integrations.events import Event
 from deeper_tasks.integrations.logs import LogSubscriber
+from deeper_tasks.manager.areas import Queues
 from deeper_tasks.manager.blocking import BlockingFacade
 from deeper_tasks.manager.facade import Facade
 from deeper_tasks.manager.jobs import AnyTask
-from deeper_tasks.manager.stores import make_backend, shown_store
-from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.manager.unawaited import watch_calls
 from deeper_tasks.manager.worker_settings import worker_settings
 from deeper_tasks.tasks import Task, TaskOptions, check_patterns, make_task
-from deeper_tasks.worker.execution.hooks import Hook, Hooks, check_hook
+from deeper_tasks.worker.execution.hooks import Hook, check_hook
 from deeper_tasks.worker.execution.middleware import Middleware
 from deeper_tasks.worker.home import Home, NoHomeError, find_place
 from deeper_tasks.worker.outfit import Outfit
@@ -59,13 +58,12 @@ class BackgroundTaskManager(Facade):
         super().__init__(
             settings=settings or load_settings(path=os.devnull, environ={}, url=url, **values), backend=backend
         )
-        watch_calls(BackgroundTaskManager)
+        watch_calls(BackgroundTaskManager, path="manager")
+        watch_calls(Queues, path="manager.queues")
         LogSubscriber(tracebacks=self.settings.log_tracebacks).subscribe_to(self.events)
-        self.redactor = Redactor(names=self.settings.redact_names, patterns=self.settings.redact_patterns)
+        self.redactor = self.core.redactor
         """Takes secrets out of texts, as its workers do with errors and logs; your code may call it too."""
         self._sync = BlockingFacade(self)
-        self._middleware: list[Middleware] = []
-        self._hooks = Hooks()
         self.place: str | None = None
         """Where it was imported from, `module:attribute`, if the command knows; child processes import it there."""
         for module in self.settings.include:
@@ -96,16 +94,10 @@ class BackgroundTaskManager(Facade):
             ConfigError: the URL cannot be used, or this manager's store is open.
             UnsupportedError, InvalidOptionError: a task is transactional, and there it cannot be.
         """
-        if self._is_open or self._is_joined:
+        if self.core.parts.store.is_in_use:
             raise ConfigError(f"{self!r} has its store open; call use_store before its first use, or close it first")
         checked = load_settings(path=os.devnull, environ={}, url=url, listen_url=listen_url)
-        settings = msgspec.structs.replace(self.settings, url=checked.url, listen_url=checked.listen_url)
-        backend = make_backend(settings.url, listen_url=settings.listen_url) if settings.enabled else self.backend
-        terms = terms_of(backend, settings, store=shown_store(settings.url, backend))
-        for task in self.registry:
-            terms.check(task, task.request)
-        self.settings = settings
-        self._work_on(None)
+        self.core.move_to(msgspec.structs.replace(self.settings, url=checked.url, listen_url=checked.listen_url))
 
     @property
     def sync(self) -> BlockingFacade:
@@ -138,8 +130,8 @@ class BackgroundTaskManager(Facade):
             UnsupportedError: it is transactional, and the store has no transactions for jobs.
         """
         if function is not None:
-            return self._register(make_task(function, **options))
-        return lambda function: self._register(make_task(function, **options))
+            return self.core.tasks.register(make_task(function, **options))
+        return lambda function: self.core.tasks.register(make_task(function, **options))
 
     def include(self, module: str | ModuleType, *, task_modules: str | Iterable[str] | None = None) -> list[AnyTask]:
         """
@@ -159,7 +151,7 @@ class BackgroundTaskManager(Facade):
         patterns = self.settings.task_modules if task_modules is None else check_patterns(task_modules)
         taken = self.registry.include(module, patterns=patterns)
         for task in taken:
-            task.bind(self)
+            self.core.tasks.bind(task)
         return taken
 
     def middleware(self, function: Middleware) -> Middleware:
@@ -175,7 +167,7 @@ class BackgroundTaskManager(Facade):
         made of it is not known. While the handler runs it is the handler that is interrupted; the middleware has 3
         seconds to tidy up after that, before it is interrupted too. In a quarantined child the process is killed.
         """
-        self._middleware.append(function)
+        self.core.middleware.append(function)
         return function
 
     def on_worker_start(self, function: H) -> H:
@@ -193,7 +185,7 @@ class BackgroundTaskManager(Facade):
         Raises:
             ConfigError: it takes other arguments.
         """
-        self._hooks.starts.append(check_hook(function))
+        self.core.hooks.starts.append(check_hook(function))
         return function
 
     def on_worker_stop(self, function: H) -> H:
@@ -206,7 +198,7 @@ class BackgroundTaskManager(Facade):
         Raises:
             ConfigError: it takes other arguments.
         """
-        self._hooks.stops.append(check_hook(function))
+        self.core.hooks.stops.append(check_hook(function))
         return function
 
     def redact_with(self, function: Redact) -> Redact:
@@ -275,11 +267,7 @@ class BackgroundTaskManager(Facade):
                 f"a worker cannot run in a process where {native.patched_by()} has put greenlets in the place of "
                 "threads: start `deeper worker` by itself, and patch only the process that serves requests"
             )
-        self._is_worker = True
-        await self._ready()
-        if self._has_made_store:
-            self._has_made_store = False
-            self._tell_of_new_store(is_worker=True)
+        await self.core.parts.store.ready_for_worker()
         settings = worker_settings(self.settings, queues, name=name, shutdown_grace_seconds=shutdown_grace_seconds)
         worker = Worker(
             manager=self.identity,
@@ -287,8 +275,8 @@ class BackgroundTaskManager(Facade):
             registry=self.registry,
             bus=self.events,
             settings=settings,
-            middleware=self._middleware,
-            hooks=self._hooks,
+            middleware=self.core.middleware,
+            hooks=self.core.hooks,
             home=self._home,
             redactor=self.redactor,
             availability=self.availability,
@@ -331,8 +319,8 @@ class BackgroundTaskManager(Facade):
             registry=self.registry,
             bus=self.events,
             settings=worker_settings(self.settings),
-            middleware=tuple(self._middleware),
-            hooks=self._hooks,
+            middleware=tuple(self.core.middleware),
+            hooks=self.core.hooks,
             redactor=self.redactor,
             close=self.close,
         )

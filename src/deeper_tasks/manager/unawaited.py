@@ -11,7 +11,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from types import CodeType, CoroutineType, FrameType
 from typing import TYPE_CHECKING, Any
@@ -29,13 +29,17 @@ _watched: dict[CodeType, Callable[[_Call], str]] = {}
 """How a call of what is watched is told, with `%s` for its place; by code, the one thing a coroutine knows of it."""
 
 
-def watch_calls(manager: type) -> None:
-    """Report each call of a task's `enqueue`, or of an async method of this class, that is never awaited."""
-    for kind in (Task, BoundTask):
-        _watched[kind.enqueue.__code__] = _told_of_task
-    for name, method in inspect.getmembers(manager, inspect.iscoroutinefunction):
+def watch_calls(kind: type, *, path: str) -> None:
+    """
+    Report each call of a task's `enqueue`, or of an async method of a class, that is never awaited.
+
+    `path` is what users write before the name of the method, such as `manager`.
+    """
+    for task in (Task, BoundTask):
+        _watched[task.enqueue.__code__] = _told_of_task
+    for name, method in inspect.getmembers(kind, inspect.iscoroutinefunction):
         if not name.startswith("_"):
-            _watched[method.__code__] = _told_of_manager
+            _watched[method.__code__] = partial(_told_of_manager, path)
     _listen()
 
 
@@ -125,7 +129,8 @@ def _told_of_task(coroutine: _Call) -> str:
     )
 
 
-def _told_of_manager(coroutine: _Call) -> str:
+def _told_of_manager(path: str, coroutine: _Call) -> str:
     name = coroutine.__name__
-    blocking = "" if name == "run_worker" else f", or 'manager.sync.{name}(…)' in code that is not async"
-    return f"{name}() was never awaited %s, and nothing was done; write 'await manager.{name}(…)'{blocking}"
+    sync = path.replace("manager", "manager.sync", 1)
+    blocking = "" if name == "run_worker" else f", or '{sync}.{name}(…)' in code that is not async"
+    return f"{name}() was never awaited %s, and nothing was done; write 'await {path}.{name}(…)'{blocking}"

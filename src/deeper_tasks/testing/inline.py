@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
+import msgspec
+
+from deeper_tasks.manager.parts import Parts
 from deeper_tasks.manager.producer import Producer
 from deeper_tasks.manager.recurring import RecurringTasks
 from deeper_tasks.tasks import TaskId
 
 Run = Callable[[Sequence[TaskId]], Awaitable[None]]
+
+
+def inline(parts: Parts, *, run: Run) -> Parts:
+    """Return a manager's parts, of which those that enqueue run each new job before they return."""
+    return msgspec.structs.replace(
+        parts,
+        producer=cast("Producer", InlineProducer(parts.producer, run=run)),
+        recurring=cast("RecurringTasks", InlineRecurringTasks(parts.recurring, run=run)),
+    )
 
 
 class InlineProducer:

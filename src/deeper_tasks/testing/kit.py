@@ -6,15 +6,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import cast
 
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.state import State
-from deeper_tasks.manager.producer import Producer
-from deeper_tasks.manager.recurring import RecurringTasks
 from deeper_tasks.tasks import TaskId, open_transaction
 from deeper_tasks.testing.blocking import BlockingKit
-from deeper_tasks.testing.inline import InlineProducer, InlineRecurringTasks
+from deeper_tasks.testing.inline import inline
 from deeper_tasks.testing.kit_session import MOST_RUNS, KitSession
 
 
@@ -64,14 +61,9 @@ class TaskKit(KitSession):
                     waiting.extend(uncommitted)
                     uncommitted.clear()
 
-        manager = self.manager
-        before = manager._producer, manager._planner  # noqa: SLF001 - the places through which all enqueues go
-        manager._producer = cast("Producer", InlineProducer(before[0], run=run))  # noqa: SLF001 - the same
-        manager._planner = cast("RecurringTasks", InlineRecurringTasks(before[1], run=run))  # noqa: SLF001 - the same
-        try:
+        core = self.manager.core
+        with core.exchanged(inline(core.parts, run=run)):
             yield
-        finally:
-            manager._producer, manager._planner = before  # noqa: SLF001 - the same
 
     def end(self) -> None:
         """End the thread behind `sync`, if it was used."""

@@ -146,8 +146,7 @@ class KitSession:
         Raises:
             HookError: a start hook failed.
         """
-        hooks = self.manager._hooks  # noqa: SLF001 - what its own workers get
-        run = HookRun(hooks, clock=SystemClock(), state=self.state)
+        run = HookRun(self.manager.core.hooks, clock=SystemClock(), state=self.state)
         try:
             await run.start(stopping=asyncio.Event(), context=self._base.context)
             self._base.freeze()

@@ -132,7 +132,7 @@ class SoloWorker:
                 ExecutorKind.PROCESS: self._threads,
             },
             call_settings=self._call_settings,
-            middleware=(self._around, *manager._middleware),  # noqa: SLF001 - what its own workers get
+            middleware=(self._around, *manager.core.middleware),
             settings=self._settings,
             clock=clock,
             reporter=reporter,

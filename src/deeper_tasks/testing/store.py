@@ -52,14 +52,15 @@ def use_store(
 def _lent(manager: BackgroundTaskManager, store: Backend, clock: ManualClock, *, patience: float) -> Iterator[TaskKit]:
     faults = FaultyBackend(store)
     kit = TaskKit(manager, store=store, faults=faults, clock=clock, patience=patience)
-    behind_sync = manager.sync._loop  # noqa: SLF001 - closing `manager.sync` would close the store too
-    had_loop = behind_sync.is_running
-    with manager._lent_to(faults):  # noqa: SLF001 - made for this
+    core = manager.core
+    had_thread = core.thread.is_running
+    with core.exchanged(core.assemble(faults, store_name="that of this test")):
         try:
             yield kit
         finally:
             faults.restore()
             kit.end()
             # The thread behind `manager.sync` ends with the test that was the first to use it.
-            if not had_loop:
-                behind_sync.stop()
+            # Not by closing `manager.sync`, which would close the store too.
+            if not had_thread:
+                core.thread.stop()

@@ -430,10 +430,10 @@ async def test_a_number_of_days_that_cannot_be_used_is_refused(manager, option, 
     await refused(manager.cleanup_old_tasks(**{option: days}), InvalidOptionError, option, repr(days), "0 or more")
 
 
-@pytest.mark.parametrize("method", ["pause_queue", "resume_queue"])
+@pytest.mark.parametrize("method", ["pause", "resume"])
 @pytest.mark.parametrize("name", ["a,b", "half \ud800"[5:], "\x9b2J", "\u202egnitset"])
 async def test_a_queue_that_cannot_be_is_not_paused(manager, method, name):
-    await refused(getattr(manager, method)(name), InvalidOptionError, "'queue'", repr(name), "commas")
+    await refused(getattr(manager.queues, method)(name), InvalidOptionError, "'queue'", repr(name), "commas")
 
 
 @pytest.mark.parametrize("reason", [5, ["gone"], "half \ud800"])

@@ -203,19 +203,19 @@ async def test_conditions_are_met_all_together(manager, jobs):
 
 async def test_a_paused_queue_gives_no_jobs_until_it_is_resumed(manager, jobs):
     await jobs.send.enqueue()
-    await manager.pause_queue("default")
+    await manager.queues.pause("default")
     assert (await manager.get_statistics()).queues["default"].is_paused
     assert await jobs.claim() == ()
-    await manager.resume_queue("default")
+    await manager.queues.resume("default")
     assert not (await manager.get_statistics()).queues["default"].is_paused
     assert len(await jobs.claim()) == 1
 
 
 async def test_a_queue_may_be_paused_before_it_has_jobs(manager):
-    await manager.pause_queue("later")
-    await manager.pause_queue("later")
+    await manager.queues.pause("later")
+    await manager.queues.pause("later")
     assert (await manager.get_statistics()).queues["later"].is_paused
-    await manager.resume_queue("never-paused")
+    await manager.queues.resume("never-paused")
 
 
 # Cleaning up.
@@ -260,8 +260,8 @@ async def test_bulk_changes_tell_after_each_batch_how_far_they_are(manager, jobs
 async def test_a_pause_of_a_queue_and_its_end_are_told(manager):
     heard = []
     manager.subscribe(heard.append, QueuePaused, QueueResumed)
-    await manager.pause_queue("emails")
-    await manager.resume_queue("emails")
+    await manager.queues.pause("emails")
+    await manager.queues.resume("emails")
     assert heard == [QueuePaused(queue="emails"), QueueResumed(queue="emails")]
 
 

@@ -265,7 +265,7 @@ async def test_damaged_recurring_tasks_queues_and_workers_are_shown_and_hold_up_
 ):
     for name in ("broken", "late", "sound"):
         await manager.schedule_recurring_task(name, manager.add, cron_expression="@every 1s", args=[1])
-    await manager.pause_queue("letters")
+    await manager.queues.pause("letters")
     store.write("schedule", [("broken", "document", '{"name":"bro'), ("late", "next_run", LATE)])
     store.write("queue", [("letters", "paused_at", LATE)])
     damaged = {entry.name: fields_of(entry.damage) for entry in await manager.list_recurring_tasks()}
@@ -306,7 +306,7 @@ async def test_damaged_recurring_tasks_queues_and_workers_are_shown_and_hold_up_
     await manager.cancel_recurring_task("late")
     with pytest.raises(ScheduleNotFoundError):
         await manager.get_recurring_task("late")
-    await manager.resume_queue("letters")
+    await manager.queues.resume("letters")
 
 
 async def test_a_run_in_the_history_that_cannot_be_read_is_shown_as_that(manager, store):

@@ -434,7 +434,7 @@ async def test_an_option_of_none_is_as_if_it_were_not_given(manager, option):
 
 async def test_a_pause_of_no_queue_is_refused(manager):
     with pytest.raises(InvalidOptionError, match="option 'queue' cannot be None"):
-        await manager.pause_queue(None)
+        await manager.queues.pause(None)
 
 
 # Progress.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from deeper_tasks.backends.sqlite.schema import known_migrations
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError, ConfigError, JobNotFoundError, UnsupportedError
 from deeper_tasks.integrations.events import JobCompleted, JobEnqueued, StoreMade, WorkerStarted
+from deeper_tasks.manager.areas import Area
 from deeper_tasks.manager.facade import Facade
 
 
@@ -159,8 +161,8 @@ async def test_switched_off_it_takes_everything_and_does_nothing(settings, tmp_p
             "run_task_now": (task_id,),
             "expand_task_id": (task_id,),
             "shorten_task_ids": ([task_id],),
-            "pause_queue": ("default",),
-            "resume_queue": ("default",),
+            "queues.pause": ("default",),
+            "queues.resume": ("default",),
             "cancel_recurring_task": ("nightly",),
             "pause_recurring_task": ("nightly",),
             "resume_recurring_task": ("nightly",),
@@ -184,13 +186,19 @@ async def test_switched_off_it_takes_everything_and_does_nothing(settings, tmp_p
         )
         for name, args in questions.items():
             with pytest.raises(UnsupportedError, match="tasks are disabled here"):
-                await getattr(manager, name)(*args)
+                await attrgetter(name)(manager)(*args)
             with pytest.raises(UnsupportedError, match="tasks are disabled here"):
-                await asyncio.to_thread(getattr(manager.sync, name), *args)
+                await asyncio.to_thread(attrgetter(name)(manager.sync), *args)
         told = {
             name
             for name, method in inspect.getmembers(Facade, inspect.iscoroutinefunction)
             if not name.startswith("_") and name not in ACCEPTED
+        } | {
+            f"{namespace}.{name}"
+            for namespace, area in vars(manager).items()
+            if isinstance(area, Area)
+            for name, _ in inspect.getmembers(area, inspect.iscoroutinefunction)
+            if not name.startswith("_")
         }
         assert told == questions.keys()
         await asyncio.to_thread(manager.sync.close)
@@ -317,9 +325,9 @@ def test_the_blocking_facade_does_all_that_the_other_does(url):
         assert [entry.name for entry in sync.list_recurring_tasks()] == ["nightly"]
         assert sync.run_recurring_task("nightly").is_new
         sync.cancel_recurring_task("nightly")
-        sync.pause_queue("default")
+        sync.queues.pause("default")
         assert sync.get_statistics().queues["default"].is_paused
-        sync.resume_queue("default")
+        sync.queues.resume("default")
         with pytest.raises(TimeoutError, match="it is pending; no live worker"):
             sync.result(task_id, timeout=0.01)
         with pytest.raises(JobNotFoundError, match="UUID"):

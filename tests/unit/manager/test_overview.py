@@ -137,7 +137,7 @@ async def test_a_manager_shows_its_queues_and_who_serves_them(manager, working, 
     async def send() -> None: ...
 
     await manager.schedule_task(send, scheduled_at=3600)
-    await manager.pause_queue("emails")
+    await manager.queues.pause("emails")
     async with working(manager, {"emails": 3, "default": 1}):
         await wait_until(manager.backend.nodes)
         overview = await manager.get_overview()

@@ -107,7 +107,7 @@ async def test_a_commit_is_looked_for_only_where_somebody_wants_to_hear_of_it(ma
     async with ASYNC["asyncpg"](store_url) as caller:
         await manager.send.with_options(connection=caller.connection).enqueue(1)
         await caller.commit()
-    assert not manager._producer._commits._is_used
+    assert not manager.core.parts.producer._commits._is_used
     manager.subscribe(heard.append, JobEnqueued)
     async with ASYNC["asyncpg"](store_url) as caller:
         task_id = await manager.send.with_options(connection=caller.connection).enqueue(2)

@@ -614,7 +614,7 @@ async def test_what_waits_for_the_transaction_itself_is_refused_and_not_waited_f
         ledger.write("paid")
         for call in (
             lambda: manager.sync.cancel_task(other),
-            lambda: manager.sync.pause_queue("default"),
+            lambda: manager.sync.queues.pause("default"),
             lambda: manager.sync.schedule_recurring_task("tick", thank, cron_expression="@daily"),
             manager.sync.declare_recurring_tasks,
             lambda: manager.sync.run_recurring_task("tick"),
@@ -647,7 +647,7 @@ async def test_another_manager_of_the_same_file_is_refused_and_not_waited_for(pa
     def pay():
         ledger.write("paid")
         with other.sync:
-            for call in (thank.sync.enqueue, lambda: other.sync.pause_queue("default")):
+            for call in (thank.sync.enqueue, lambda: other.sync.queues.pause("default")):
                 with pytest.raises(TransactionError, match="beside the job's own transaction"):
                     call()
             return other.sync.list_tasks().total_entries

@@ -322,7 +322,7 @@ async def test_workers_are_told_at_the_commit_and_not_before(manager, shop, wait
     shop.order(1)
     await send.with_options(connection=shop.connection, queue="mail").enqueue(1)
     await send.with_options(connection=shop.connection, delay_seconds=60).enqueue(2)
-    watch = manager._producer._commits
+    watch = manager.core.parts.producer._commits
     await wait_until(lambda: len(watch._expected) == 2 and all(each.pause > 0.01 for each in watch._expected))
     await manager.backend.notify([Notification(topic=Topic.CONTROL, subject="looked in vain")])
     while (hint := await asyncio.wait_for(heard.get(), 30)).subject != "looked in vain":

@@ -16,7 +16,6 @@ from deeper_tasks.domain.view import View, to_json
 from deeper_tasks.health.health import ProcessHealth, ProcessStatus, sum_up
 from deeper_tasks.integrations import events
 from deeper_tasks.integrations.events import Event, JobCompleted
-from deeper_tasks.manager import facade
 from deeper_tasks.manager.facade import Facade
 from deeper_tasks.tasks import TaskId
 from deeper_tasks.testing import use_memory
@@ -43,10 +42,9 @@ def types_within(annotation):
 
 def returned():
     """The classes of all that the public methods of the facade return, and of what is in it."""
-    names = {**vars(facade), "TaskId": TaskId}
     for name, method in inspect.getmembers(Facade, inspect.iscoroutinefunction):
         if not name.startswith("_"):
-            yield from types_within(eval(method.__annotations__["return"], names))
+            yield from types_within(eval(method.__annotations__["return"], method.__globals__))
 
 
 def test_each_kind_of_value_that_the_facade_returns_is_a_view_or_a_text():

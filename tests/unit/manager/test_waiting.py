@@ -185,10 +185,10 @@ async def test_a_status_tells_what_the_job_waits_for_until_it_has_begun(manager,
         assert await reason_of(task_id) is None
         following = await send.enqueue()
         assert await reason_of(following) is WaitReason.SLOTS_BUSY
-        await manager.pause_queue("default")
+        await manager.queues.pause("default")
         assert await reason_of(following) is WaitReason.QUEUE_PAUSED
         assert await reason_of(await send.with_options(delay_seconds=60).enqueue()) is WaitReason.NOT_DUE
-        await manager.resume_queue("default")
+        await manager.queues.resume("default")
         goes_on.set()
         await manager.result(following, timeout=20)
     ended = await manager.get_task_status(task_id)
@@ -207,7 +207,7 @@ async def test_a_worker_tells_which_tasks_it_knows_also_those_that_come_later(ma
         assert await known(f"{nothing.__module__}.nothing") == [True]
         manager.task(name="shop.late")(nothing_more)
         # A beat that is asked for: the next one would be seconds away.
-        await manager.pause_queue("other")
+        await manager.queues.pause("other")
         await wait_until(lambda: told_all(known("shop.late")))
 
 
@@ -255,7 +255,7 @@ async def test_a_job_that_was_claimed_ahead_as_a_short_one_is_told_as_running_fr
         _, last = await manager.enqueue_many([short.call(), long.call()])
         await begun.wait()
         # A beat that is asked for: the next one would be seconds away.
-        await manager.pause_queue("other")
+        await manager.queues.pause("other")
         await wait_until(lambda: is_running(last))
         goes_on.set()
         await manager.result(last, timeout=20)

@@ -112,7 +112,7 @@ async def test_one_who_only_enqueues_can_do_that_in_every_way_and_nothing_else(g
             r"permission denied for table (\w+); the user 'shop_producer' lacks .* of deeper\.\1; "
             r"as the owner 'shop_owner': GRANT"
         )
-        for call in (manager.get_statistics(), manager.cancel_task(held), manager.pause_queue("default")):
+        for call in (manager.get_statistics(), manager.cancel_task(held), manager.queues.pause("default")):
             with pytest.raises(AccessError, match=refused) as raised:
                 await call
             # The handlers of the guides answer that with "try again".
@@ -205,7 +205,7 @@ async def test_one_who_only_looks_sees_all_and_changes_nothing(granted):
         words = r"lacks INSERT, UPDATE, DELETE of deeper\.job; as the owner 'shop_owner': GRANT INSERT, "
         with pytest.raises(BackendError, match=words):
             await send.enqueue(2)
-        for call in (manager.cancel_task(job), manager.delete_task(job), manager.pause_queue("default")):
+        for call in (manager.cancel_task(job), manager.delete_task(job), manager.queues.pause("default")):
             with pytest.raises(BackendError, match=r"lacks INSERT, UPDATE, DELETE of deeper\."):
                 await call
 
@@ -236,7 +236,7 @@ async def test_one_who_works_does_all_that_a_worker_does(granted, working, wait_
             assert await manager.result(await send.enqueue(1), timeout=60) == 1
             await wait_until(lambda: _has_ended(manager, failing))
             await manager.retry_task(failing)
-            await manager.pause_queue("other")
+            await manager.queues.pause("other")
             await wait_until(lambda: _has_fired(manager, "often"))
             await manager.cancel_recurring_task("often")
             await manager.delete_task(failing)

@@ -52,7 +52,7 @@ async def test_one_queue_is_drained_and_the_others_wait(kit, note):
 
 
 async def test_a_paused_queue_is_left_alone(kit, note):
-    await kit.manager.pause_queue("emails")
+    await kit.manager.queues.pause("emails")
     await note.with_options(queue="emails").enqueue("mail")
     await note.enqueue("other")
     assert (await kit.drain()).completed == 1

@@ -249,7 +249,7 @@ async def test_a_job_that_is_due_later_waits_for_the_clock(kit, double):
 
 
 async def test_jobs_of_a_paused_queue_wait(kit, double):
-    await kit.manager.pause_queue("default")
+    await kit.manager.queues.pause("default")
     with kit.inline():
         task_id = await double.enqueue(21)
     assert (await kit.manager.get_task_status(task_id)).status is State.PENDING

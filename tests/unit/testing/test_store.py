@@ -39,14 +39,14 @@ async def test_it_comes_back_open_or_closed_as_it_was(manager):
     with use_memory(manager):
         async with manager:
             await with_task(manager).enqueue(1)
-    assert not manager._is_open
+    assert not manager.core.parts.store.is_open
 
 
 async def test_it_comes_back_from_a_test_that_fails(manager):
-    own, producer = manager.backend, manager._producer
+    own = manager.core.parts
     with pytest.raises(ZeroDivisionError), use_memory(manager) as kit, kit.inline():
         1 / 0  # noqa: B018 - what fails in a test
-    assert (manager.backend, manager._producer) == (own, producer)
+    assert manager.core.parts is own
 
 
 async def test_each_use_is_a_store_of_its_own_and_uses_may_stand_in_each_other(manager):

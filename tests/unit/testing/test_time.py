@@ -117,7 +117,7 @@ async def test_a_recurring_task_fires_at_each_of_its_times(kit, note):
 
 async def test_a_recurring_task_held_by_its_overlap_policy_waits_for_the_job_before(kit, note):
     await kit.manager.schedule_recurring_task("tick", note, cron_expression="@every 10m", overlap="skip")
-    await kit.manager.pause_queue("default")
+    await kit.manager.queues.pause("default")
     await kit.advance(hours=1)
     assert len(await kit.all_enqueued(note)) == 1
 
@@ -125,12 +125,12 @@ async def test_a_recurring_task_held_by_its_overlap_policy_waits_for_the_job_bef
 async def test_a_job_that_is_not_started_in_time_expires(kit, note):
     expired = []
     kit.manager.subscribe(expired.append, JobExpired)
-    await kit.manager.pause_queue("default")
+    await kit.manager.queues.pause("default")
     task_id = await note.with_options(expires_in_seconds=60).enqueue()
     await kit.advance(minutes=1)
     assert await status_of(kit, task_id) is State.FAILED
     assert [event.job_id for event in expired] == [task_id]
-    await kit.manager.resume_queue("default")
+    await kit.manager.queues.resume("default")
     await kit.advance(hours=1)
     assert note.noted == []
 

@@ -169,7 +169,7 @@ def test_a_manager_of_a_store_that_can_has_its_own_terms_back(tmp_path):
 async def test_a_write_beside_the_transaction_is_refused_in_the_kit_as_in_production(kit, manager):
     @manager.task(name="shop.pay", transactional=True)
     async def pay():
-        await manager.pause_queue("default")
+        await manager.queues.pause("default")
 
     await pay.enqueue()
     with pytest.raises(TransactionError, match="beside the job's own transaction"):

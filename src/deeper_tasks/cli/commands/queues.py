@@ -61,7 +61,7 @@ def pause(target: Target, *, name: str) -> None:
     """Have no more jobs of a queue started, by any worker. Those that run go on."""
     with target.opened() as manager:
         known = _known(manager)
-        manager.sync.pause_queue(name)
+        manager.sync.queues.pause(name)
         _tell(target, manager, name, known, "paused")
 
 
@@ -77,7 +77,7 @@ def resume(target: Target, *, name: str) -> None:
     """Have jobs of a paused queue started again."""
     with target.opened() as manager:
         known = _known(manager)
-        manager.sync.resume_queue(name)
+        manager.sync.queues.resume(name)
         _tell(target, manager, name, known, "resumed")
 
 

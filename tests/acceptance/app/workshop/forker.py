@@ -217,8 +217,8 @@ def _enqueue_joined(manager: BackgroundTaskManager) -> list[str]:
 
 def _look_and_control(manager: BackgroundTaskManager) -> list[str]:
     assert manager.sync.get_statistics().queues["default"].pending >= EACH
-    manager.sync.pause_queue("default")
-    manager.sync.resume_queue("default")
+    manager.sync.queues.pause("default")
+    manager.sync.queues.resume("default")
     [ours] = [manager.sync.enqueue_task(nap, delay_seconds=3600)]
     manager.sync.run_task_now(ours)
     return [ours, *(manager.sync.enqueue_task(nap) for _ in range(EACH - 1))]

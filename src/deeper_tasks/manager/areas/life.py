@@ -1,0 +1,85 @@
+"""Life: open, close and migrate the store."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from deeper_tasks.backends.protocol import Scripting
+from deeper_tasks.errors import (
+    UnsupportedError,
+)
+from deeper_tasks.forks import process_watch
+from deeper_tasks.manager.areas.area import Area
+from deeper_tasks.manager.stores import shown_store
+from deeper_tasks.manager.transactions import refuse_blocked_write
+
+
+class LifeArea(Area):
+    """Life: open, close and migrate the store."""
+
+    async def open(self, *, create: bool = True) -> None:
+        """
+        Open the store; a second call does nothing. One that is not there is made, unless `create` is False.
+
+        While it is away the opening is tried again for the setting `enqueue_patience_seconds`, as an enqueue is; with
+        `create=False`, by which nothing is enqueued, it fails at once.
+
+        Raises:
+            BackendUnavailableError: it cannot be reached, or is not there.
+            SchemaError: it is not one of ours, needs `migrate`, or is newer than this code.
+        """
+        process_watch.notice()
+        parts = self._parts
+        patience = parts.producer.patience
+        if create and patience and not parts.store.is_open:
+            await parts.producer.insist(parts.store.open, patience=patience)
+        else:
+            await parts.store.open(create=create)
+
+    async def close(self) -> None:
+        """Close the store, after what is under way. The next use opens it again."""
+        process_watch.notice()
+        parts = self._parts
+        parts.store.mark_closed()
+        await parts.producer.close()
+        await parts.store.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def migrate(self) -> tuple[str, ...]:
+        """
+        Bring the store's schema up to date; returns the migrations applied, in order: none if it was.
+
+        Raises:
+            BackendUnavailableError: the store cannot be reached; all is as it was.
+            SchemaError: it is not one of ours, or newer than this code.
+        """
+        refuse_blocked_write(self._parts.backend)
+        return await self._parts.backend.migrate()
+
+    async def migration_script(self, *, is_whole: bool = False) -> str:
+        """
+        Return the statements that `migrate` would run, for a review, or for an administrator to run.
+
+        They are one transaction, for `psql -v ON_ERROR_STOP=1` or `sqlite3 -bail`; the empty
+        text where nothing is missing. With `is_whole` all that make an empty store,
+        without a look at this one: no server need be there. Nothing is changed.
+
+        Raises:
+            BackendUnavailableError: the store cannot be reached.
+            SchemaError: it is not one of ours, or newer than this code.
+            UnsupportedError: this store's schema is not made by statements.
+        """
+        backend, settings = self._parts.backend, self._core.settings
+        if not isinstance(backend, Scripting):
+            store = shown_store(settings.url, backend) if settings.enabled else "noop://, used where enabled = false,"
+            raise UnsupportedError(f"the store {store} has no SQL schema to print")
+        return await backend.migration_script(is_whole=is_whole)

@@ -1,0 +1,162 @@
+"""Recurring tasks: register, pause, run and list them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Unpack
+
+from deeper_tasks.manager.areas.area import Area
+from deeper_tasks.manager.input_checks import (
+    check_runs,
+    to_queues,
+)
+from deeper_tasks.manager.known_tasks import WorkerName
+from deeper_tasks.manager.views import (
+    RecurringRun,
+    RecurringTask,
+    to_recurring_run,
+    to_recurring_task,
+)
+from deeper_tasks.tasks import (
+    EnqueueOptions,
+    TaskId,
+    parse_options,
+)
+
+
+class RecurringArea(Area):
+    """Recurring tasks: register, pause, run and list them."""
+
+    async def schedule_recurring_task(
+        self,
+        name: str,
+        worker: WorkerName,
+        function: str | None = None,
+        args: Sequence[Any] = (),
+        cron_expression: str = "",
+        *,
+        kwargs: Mapping[str, Any] | None = None,
+        timezone: str | None = None,
+        missed_runs: str | None = None,
+        overlap: str | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> RecurringTask:
+        """
+        Have a call enqueued again and again, once per due time however many workers there are.
+
+        `cron_expression` has five fields, or six with seconds in front, or is
+        `@daily` and the like, or `@every 30s`; it is read in `timezone`, by
+        default UTC. `missed_runs`: of runs while no worker was there, make up for
+        `once` (the last, as by default), `all` (up to 100) or `skip`. `overlap`:
+        `skip` a run while a job of the entry has not ended, or `allow` it, as by default; of missed runs only the
+        last is made up for then. `options` are those of an enqueue, for each job
+        that is made; where another job holds the unique key, a run makes none.
+        The same name updates the entry; with the same times it keeps its next
+        run, and its pause in any case.
+        """
+        task = self._core.tasks.find(worker, function)
+        request = parse_options(options, base=task.request)
+        await self._parts.store.ready_to_write()
+        entry = await self._parts.recurring.put(
+            name,
+            task,
+            args,
+            kwargs or {},
+            request,
+            cron_expression=cron_expression,
+            timezone=timezone,
+            missed_runs=missed_runs,
+            overlap=overlap,
+        )
+        return to_recurring_task(entry, runs=1)
+
+    async def declare_recurring_tasks(self, *, queues: Iterable[str] | None = None) -> list[RecurringTask]:
+        """
+        Put the recurring tasks that stand in the code, as `@task(cron=…)`, into the store; returns them by name.
+
+        Each worker does this when it starts, so an application that runs workers need
+        not call it. An entry has its task's name. Unchanged, it keeps its next run;
+        with other times it starts after now and its last run; a pause is kept always.
+
+        An entry that was declared once and is no more is removed where this manager
+        knows its task: the decorator has lost its `cron`. Where the task itself is not
+        known here the entry is kept, for it may belong to another application, or to
+        the other version in a deploy; a warning names it if its queue is one of
+        `queues`, by default those of the settings. What `schedule_recurring_task` made
+        under another name is never touched; under the task's own name it becomes the
+        declared one. While two versions of an application run, the one that started
+        last decides. What `cancel_recurring_task` has removed stays away until its definition changes.
+        """
+        served = to_queues(self._core.settings.queues if queues is None else queues)
+        await self._parts.store.ready_to_write()
+        entries = await self._parts.recurring.declare(self._core.tasks.registry, queues=served)
+        return [to_recurring_task(entry, runs=1) for entry in entries]
+
+    async def cancel_recurring_task(self, name: str) -> None:
+        """
+        Remove a recurring task and its history; jobs it has made stay. Raises ScheduleNotFoundError.
+
+        An entry that the code declares is not brought back by a worker that starts, as long as its
+        definition there stays the same; a change brings it back, and so does `resume_recurring_task`.
+        """
+        await self._parts.store.ready_to_change()
+        await self._parts.recurring.remove(name)
+
+    async def pause_recurring_task(self, name: str) -> RecurringTask:
+        """
+        Have a recurring task make no more jobs, until it is resumed. Raises ScheduleNotFoundError.
+
+        Jobs it has made go on. A deploy keeps the pause, also where it changes the times.
+        """
+        await self._parts.store.ready_to_change()
+        return to_recurring_task(await self._parts.recurring.pause(name), runs=1)
+
+    async def resume_recurring_task(self, name: str) -> RecurringTask:
+        """
+        Have a paused recurring task go on with its first due time after now. Raises ScheduleNotFoundError.
+
+        Runs that were due during the pause are not made up for. One that was removed although it stands in the
+        code is brought back.
+        """
+        await self._parts.store.ready_to_change()
+        return to_recurring_task(await self._parts.recurring.resume(name), runs=1)
+
+    async def list_removed_recurring_tasks(self) -> list[str]:
+        """
+        Return the names of the recurring tasks that were removed by request although they stand in the code.
+
+        They fire nothing until their definition changes, or `resume_recurring_task` brings them back.
+        """
+        await self._parts.store.ready_to_read()
+        return [schedule.name for schedule in (await self._parts.backend.schedules()).removed]
+
+    async def list_recurring_tasks(self, *, next_runs: int = 1) -> list[RecurringTask]:
+        """Return the recurring tasks by name, each with its next due times, at most 1,000."""
+        check_runs(next_runs)
+        await self._parts.store.ready_to_read()
+        return [to_recurring_task(entry, runs=next_runs) for entry in (await self._parts.backend.schedules()).entries]
+
+    async def get_recurring_task(self, name: str, *, next_runs: int = 1) -> RecurringTask:
+        """Return one recurring task with its next due times, at most 1,000. Raises ScheduleNotFoundError."""
+        check_runs(next_runs)
+        await self._parts.store.ready_to_read()
+        return to_recurring_task(await self._parts.recurring.entry(name), runs=next_runs)
+
+    async def run_recurring_task(self, name: str) -> TaskId:
+        """
+        Enqueue a recurring task's job now, a paused one's too; its due times stay as they are.
+
+        Where another job holds the unique key that its options claim, no job is made: the id is the
+        holder's, and `.is_new` is False. Raises ScheduleNotFoundError.
+        """
+        await self._parts.store.ready_to_change()
+        return await self._parts.recurring.run_now(name)
+
+    async def recurring_task_history(self, name: str, *, limit: int = 50) -> list[RecurringRun]:
+        """
+        Return the newest runs of a recurring task, the newest first, with what became of each.
+
+        The newest 100 are kept, until the recurring task is removed. Raises ScheduleNotFoundError.
+        """
+        await self._parts.store.ready_to_read()
+        return [to_recurring_run(run) for run in await self._parts.recurring.history(name, limit=limit)]
