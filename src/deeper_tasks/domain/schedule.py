@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -122,6 +122,13 @@ class Firing(Struct, frozen=True, kw_only=True):
         is_same = entry.schedule == self.schedule and entry.next_run == self.expected and entry.paused_at is None
         return is_same and (self.is_repair or self.expected <= now)
 
+    def moved_on(self, entry: ScheduleEntry, runs: Sequence[PlannedRun]) -> ScheduleEntry:
+        """Return the entry after its runs were written, as `inserted` returns them: with its newest job, if any."""
+        made = [run for run in runs if run.job is not None]
+        if not made or made[-1].job is None:
+            return replace(entry, next_run=self.next_run)
+        return replace(entry, next_run=self.next_run, last_run=made[-1].due, last_job=made[-1].job.id)
+
     def runs_to_write(self, *, fired_before: Collection[JobId], is_under_way: bool) -> tuple[PlannedRun, ...]:
         """
         Return the runs as they are to be written.
@@ -158,11 +165,42 @@ class RunNow(Struct, frozen=True, kw_only=True):
         return cls(entry=replace(entry, last_job=job.id) if job.is_new else entry, job=job)
 
 
+def registered(schedule: Schedule, known: ScheduleEntry | None, *, now: datetime) -> ScheduleEntry:
+    """
+    Return the entry of a schedule that is put at `now`, in place of the one known by its name.
+
+    An unchanged recurrence keeps its next run; a changed one starts after both now and the last run. Of a damaged
+    entry nothing is kept but that it is paused.
+
+    Raises:
+        InvalidOptionError: the recurrence has a fault.
+    """
+    next_run = first_run(schedule, known, now=now)
+    if known is None:
+        return ScheduleEntry(schedule=schedule, next_run=next_run)
+    if known.damage:
+        paused_at = None if known.paused_at is None else now
+        return ScheduleEntry(schedule=schedule, next_run=next_run, paused_at=paused_at)
+    return replace(known, schedule=schedule, next_run=next_run)
+
+
+def with_pause(entry: ScheduleEntry, *, is_paused: bool, now: datetime) -> ScheduleEntry:
+    """Return an entry that is paused, or goes on, from `now`; the same one where that is so, or where it is damaged."""
+    if entry.damage or (entry.paused_at is not None) == is_paused:
+        return entry
+    if is_paused:
+        return replace(entry, paused_at=now)
+    return replace(entry, paused_at=None, next_run=resumed_run(entry, now=now))
+
+
+def to_remember(entry: ScheduleEntry | None, *, is_remembered: bool) -> Schedule | None:
+    """Return the definition that is kept of an entry that is removed: of one that the code declares, if asked for."""
+    return entry.schedule if is_remembered and entry is not None and entry.schedule.is_declared else None
+
+
 def first_run(schedule: Schedule, known: ScheduleEntry | None, *, now: datetime) -> datetime:
     """
-    Return the next run of an entry that is being registered at `now`.
-
-    An unchanged one keeps its next run; a changed one starts after both now and its last run.
+    Return the next run of an entry that is put at `now`; see `registered`.
 
     Raises:
         InvalidOptionError: its recurrence has a fault.

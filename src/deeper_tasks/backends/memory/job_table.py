@@ -1,63 +1,63 @@
-"""The job table: all records, each filed by what happens to it next, so that no step has to search."""
+"""The job table: all records, each filed by the next thing that happens to it, so that no step has to search."""
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 
 from deeper_tasks.backends.memory.counters import Counters
 from deeper_tasks.backends.memory.job_heap import JobHeap
 from deeper_tasks.backends.memory.nodes import Nodes
-from deeper_tasks.backends.memory.queue_names import QueueNames
+from deeper_tasks.backends.memory.pending_jobs import PendingJobs
 from deeper_tasks.backends.memory.record import Record
 from deeper_tasks.backends.memory.unique_keys import UniqueKeys
 from deeper_tasks.domain.end_of_time import later
-from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.job import Insertion, NewJob
-from deeper_tasks.domain.rescheduling import moved_expiry, state_when_due
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.job import ErrorReport, Insertion, JobSpec, NewJob
+from deeper_tasks.domain.rescheduling import NewDue
 from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_EXPIRE, State
-from deeper_tasks.domain.unique import Unique, outlives_deletion
+from deeper_tasks.domain.transitions import CLAIM, Change, state_of_new
+from deeper_tasks.domain.unique import Unique
+from deeper_tasks.errors import DuplicateJobError
 
-
-class Gate:
-    """The filter of a claim: of the jobs in quarantine it passes only the first so many. The others are `held_back`."""
-
-    __slots__ = ("_places", "held_back")
-
-    def __init__(self, places: int) -> None:
-        self._places = places
-        self.held_back: list[Record] = []
-
-    def admits(self, record: Record) -> bool:
-        """Let a record through, or hold it back."""
-        if record.marks.is_quarantined:
-            self._places -= 1
-            if self._places < 0:
-                self.held_back.append(record)
-                return False
-        return True
+_NO_DELAY = timedelta(0)
 
 
 class JobTable:
     """
-    The records, with the lines, counters, holders and nodes that follow their states.
+    The records, with the heaps, counters, unique keys and nodes that follow from their states.
 
-    Only `add`, `move`, `reschedule` and `remove` change a state, so these always agree with it.
+    `add` takes a job in, and `change` is the one place where a state changes, so that all of these agree with it.
     """
 
     def __init__(self, nodes: Nodes) -> None:
         self.records: dict[JobId, Record] = {}
         self.counters = Counters()
         self.unique_keys = UniqueKeys()
-        self.pending: defaultdict[str, JobHeap] = defaultdict(JobHeap)
+        self.pending = PendingJobs(self.records)
         self.due = JobHeap()
         self.expiring = JobHeap()
         self.completed = JobHeap()
         self.dead = JobHeap()
-        self.waiting_queues = QueueNames()
-        self.by_place: defaultdict[tuple[str, State], dict[JobId, Record]] = defaultdict(dict)
+        self._by_place: defaultdict[tuple[str, State], dict[JobId, Record]] = defaultdict(dict)
         self._nodes = nodes
+
+    def add_all(self, jobs: Sequence[NewJob], *, now: datetime) -> list[Insertion]:
+        """
+        Take new jobs in, all or none.
+
+        Raises:
+            DuplicateJobError: an id belongs to a job of another task or with other arguments.
+        """
+        specs: dict[JobId, JobSpec] = {}
+        for job in jobs:
+            known = self.records.get(job.id)
+            spec = specs.setdefault(job.id, job.spec) if known is None else known.spec
+            if (spec.task, spec.arguments) != (job.spec.task, job.spec.arguments):
+                message = f"the id {job.id!r} belongs to a job of {spec.task!r} with another task or other arguments"
+                raise DuplicateJobError(message, job_id=job.id)
+        return [self.add(job, now=now) for job in jobs]
 
     def add(self, job: NewJob, *, now: datetime) -> Insertion:
         """Take a new job in, unless its id is here or its key is held: then point to that job."""
@@ -77,7 +77,7 @@ class JobTable:
             inserted_at=now,
             scheduled_at=due,
             max_attempts=job.spec.max_attempts,
-            state=State.SCHEDULED if due > now else State.PENDING,
+            state=state_of_new(is_due=due <= now),
             expires_at=None if expires_in is None else later(due, expires_in),
             unique=unique,
         )
@@ -86,43 +86,59 @@ class JobTable:
         self.counters.move(record.spec.queue, before=None, after=record.state)
         return Insertion(id=job.id, is_new=True)
 
-    def move(self, record: Record, state: State, *, now: datetime) -> None:
-        """
-        Put a record into another state, with its other fields as they are by then.
+    def claim(self, record: Record, *, node: NodeId, token: ClaimToken, has_started: bool, now: datetime) -> None:
+        """Give a pending job to a node."""
+        record.give_to(node, token=token, has_started=has_started, now=now)
+        self.change(record, CLAIM, now=now)
 
-        An end is stamped and counted, and drops the node and, where it lasts
-        until then, the unique key.
-        """
+    def reschedule(self, record: Record, due: NewDue, *, now: datetime) -> None:
+        """Give a job that waits another due time."""
+        record.scheduled_at, record.expires_at = due.scheduled_at, due.expires_at
+        self.change(record, Change(state=due.state), now=now)
+
+    def change(
+        self,
+        record: Record,
+        change: Change,
+        *,
+        now: datetime,
+        delay: timedelta = _NO_DELAY,
+        error: ErrorReport | None = None,
+    ) -> None:
+        """Change a job, with all that follows from its state. `delay` and `error` are those of the act."""
         before = record.state
         self._leave(record)
-        record.state = state
-        if before is State.RUNNING:
-            record.node = None
-        if state.is_terminal:
-            record.finished_at = now
-            self.counters.count_end(record.spec.queue, state, at=now)
-            if record.unique is not None:
-                self.unique_keys.release(record.unique, record.id)
-        self._enter(record)
-        self.counters.move(record.spec.queue, before=before, after=state)
+        record.change(change, now=now, delay=delay, error=error)
+        if change.state is None:
+            del self.records[record.id]
+        else:
+            self._enter(record)
+        self.counters.move(record.spec.queue, before=before, after=change.state)
+        if change.is_end:
+            self._end(record, change, now=now)
+        if change.frees_key and record.unique is not None:
+            self.unique_keys.free(record.unique, record.id)
+        if change.starts_anew:
+            self._take_key_again(record, now=now)
 
-    def reschedule(self, record: Record, due: datetime, *, keeps_expiry: bool, now: datetime) -> None:
-        """Give a waiting record another due time, with the state and the expiry that follow from it."""
-        before = record.state
-        self._leave(record)
-        if record.expires_at is not None and not keeps_expiry:
-            record.expires_at = moved_expiry(record.expires_at, was=record.scheduled_at, due=due)
-        record.scheduled_at = due
-        record.state = state_when_due(before, is_due=due <= now)
-        self._enter(record)
-        self.counters.move(record.spec.queue, before=before, after=record.state)
+    def of(self, *, queue: str | None, states: frozenset[State] | None) -> Iterator[Record]:
+        """Yield the records of a queue, or of all, in these states, or in any."""
+        for (name, state), records in self._by_place.items():
+            if queue in {None, name} and (states is None or state in states):
+                yield from records.values()
 
-    def take_key_again(self, record: Record, *, now: datetime) -> None:
+    def _end(self, record: Record, change: Change, *, now: datetime) -> None:
+        """Do what follows from the end of a job. Every end passes here, also the deletion of an unfinished job."""
+        if change.finishes:
+            self.counters.count_end(record.spec.queue, record.state, at=now)
+        if change.releases_key and record.unique is not None:
+            self.unique_keys.release(record.unique, record.id)
+
+    def _take_key_again(self, record: Record, *, now: datetime) -> None:
         """
         Let a job that is retried hold its unique key until it ends, if the key is free.
 
-        One that still holds it for a period keeps it so; one whose key another
-        job holds runs without.
+        A job that still holds its key for a period keeps it so; one whose key another job holds runs without.
         """
         if record.unique is None:
             return
@@ -133,65 +149,14 @@ class JobTable:
         elif holder != record.id:
             record.unique = None
 
-    def remove(self, record: Record) -> None:
-        """Forget a job, and let go of its unique key, unless that outlives it."""
-        self._leave(record)
-        del self.records[record.id]
-        self.counters.move(record.spec.queue, before=record.state, after=None)
-        if record.unique is not None and not outlives_deletion(record.state):
-            self.unique_keys.free(record.unique, record.id)
-
-    def take_pending(self, queue: str, *, limit: int, gate: Gate, now: datetime) -> Iterator[Record]:
-        """
-        Take the first of a queue that are not expired out of its line.
-
-        An expired one is taken out too and waits to be failed, so that many of
-        them do not slow down every claim.
-        """
-        line = self.pending[queue]
-        while limit > 0 and (job_id := line.pop()) is not None:
-            record = self.records[job_id]
-            if not record.is_expired(now) and gate.admits(record):
-                limit -= 1
-                yield record
-
-    def put_back(self, records: Iterable[Record]) -> None:
-        """Put pending ones that were not taken back into their places."""
-        for record in records:
-            self.pending[record.spec.queue].push(record.id, record.spec.priority, record.scheduled_at)
-
-    def take_in_turn(self, queues: Iterable[str], *, limit: int, gate: Gate, now: datetime) -> list[Record]:
-        """Take the first of each queue out of its line, then the second of each, and so on."""
-        records: list[Record] = []
-        lines: deque[Iterator[Record]] = deque()
-        for queue in queues:
-            if len(records) == limit:
-                return records
-            line = self.take_pending(queue, limit=limit, gate=gate, now=now)
-            if (record := next(line, None)) is not None:
-                records.append(record)
-                lines.append(line)
-        while lines and len(records) < limit:
-            line = lines.popleft()
-            if (record := next(line, None)) is not None:
-                records.append(record)
-                lines.append(line)
-        return records
-
-    def of(self, *, queue: str | None, states: frozenset[State] | None) -> Iterator[Record]:
-        """Yield the records of a queue, or of all, in these states, or in any."""
-        for (name, state), records in self.by_place.items():
-            if queue in {None, name} and (states is None or state in states):
-                yield from records.values()
-
     def _enter(self, record: Record) -> None:
         state, job_id = record.state, record.id
-        place = self.by_place[record.spec.queue, state]
+        place = self._by_place[record.spec.queue, state]
         if not place and state is State.PENDING:
-            self.waiting_queues.add(record.spec.queue)
+            self.pending.queues.add(record.spec.queue)
         place[job_id] = record
         if state is State.PENDING:
-            self.pending[record.spec.queue].push(job_id, record.spec.priority, record.scheduled_at)
+            self.pending.push(record)
         elif state in AWAITS_ITS_TIME:
             self.due.push(job_id, record.scheduled_at)
         elif state is State.RUNNING:
@@ -205,14 +170,14 @@ class JobTable:
 
     def _leave(self, record: Record) -> None:
         state, job_id = record.state, record.id
-        place = self.by_place[record.spec.queue, state]
+        place = self._by_place[record.spec.queue, state]
         del place[job_id]
         if not place:
-            del self.by_place[record.spec.queue, state]
+            del self._by_place[record.spec.queue, state]
             if state is State.PENDING:
-                self.waiting_queues.remove(record.spec.queue)
+                self.pending.queues.remove(record.spec.queue)
         if state is State.PENDING:
-            self.pending[record.spec.queue].discard(job_id)
+            self.pending.discard(record)
         elif state in AWAITS_ITS_TIME:
             self.due.discard(job_id)
         elif state is State.RUNNING:

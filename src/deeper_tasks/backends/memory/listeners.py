@@ -1,9 +1,9 @@
-"""The listeners: those who wait for hints, each on an event loop of its own."""
+"""The listeners: the iterators that wait for hints, each on an event loop of its own."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 
 from deeper_tasks import native
@@ -11,14 +11,16 @@ from deeper_tasks.backends.protocol import Notification
 
 
 class Listeners:
-    """Sends hints to all who listen, from any thread. Equal hints that nobody has read yet are one."""
+    """Sends hints to all listeners, from any thread. Equal hints that a listener has not read yet are one."""
 
     def __init__(self) -> None:
         self._lock = native.allocate_lock()
         self._inboxes: set[_Inbox] = set()
 
-    def send(self, notifications: Iterable[Notification]) -> None:
-        """Put hints into every inbox."""
+    def send(self, notifications: Sequence[Notification]) -> None:
+        """Put hints into every inbox. Never raises and never waits."""
+        if not notifications:
+            return
         with self._lock:
             inboxes = list(self._inboxes)
         for inbox in inboxes:
@@ -74,5 +76,5 @@ class _Inbox:
         return unread
 
     def _wake(self) -> None:
-        with suppress(RuntimeError):  # its loop has been closed: nobody reads this any more
+        with suppress(RuntimeError):  # its loop has been closed: nothing reads this any more
             self._loop.call_soon_threadsafe(self._has_mail.set)

@@ -1,4 +1,4 @@
-"""A listing: which records a filter means, and a page of them in order."""
+"""A listing: the records that match a filter, and a page of them in order."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from deeper_tasks.backends.memory.job_table import JobTable
 from deeper_tasks.backends.memory.record import Record
 from deeper_tasks.backends.protocol import Cursor, JobFilter, JobList, JobQuery, SortKey
 from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.paging import MOST_COUNTED, Total, counted, cut, reconciled
 
-_COUNTED = 10_000
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
-_Place = tuple[bool, datetime, JobId]
+_Position = tuple[bool, datetime, JobId]
 
 
 def matching(table: JobTable, target: JobFilter) -> Iterator[Record]:
-    """Yield the records meant, those named by id in that order, without a repeat."""
+    """Yield the records that match a filter, each once; those that it names by id come in its order."""
     records: Iterable[Record] = table.of(queue=target.queue, states=target.states)
     if target.ids is not None:
         records = [table.records[job_id] for job_id in dict.fromkeys(target.ids) if job_id in table.records]
-    return (record for record in records if _is_meant(record, target))
+    return (record for record in records if _matches(record, target))
 
 
 def page(table: JobTable, query: JobQuery) -> JobList:
     """Return a page; jobs without the time that is sorted by come last, whatever the direction."""
     is_descending = query.is_descending
-    places = (
-        (_place(getattr(record, query.sort_by.value), record.id, is_descending=is_descending), record)
+    positions = (
+        (_position(getattr(record, query.sort_by.value), record.id, is_descending=is_descending), record)
         for record in matching(table, query.filter)
     )
     if query.after is not None:
-        seen = _place(query.after.value, query.after.id, is_descending=is_descending)
-        places = (entry for entry in places if (entry[0] < seen if is_descending else entry[0] > seen))
+        seen = _position(query.after.value, query.after.id, is_descending=is_descending)
+        positions = (entry for entry in positions if (entry[0] < seen if is_descending else entry[0] > seen))
     first = nlargest if is_descending else nsmallest
-    found = first(query.offset + query.limit + 1, places, key=lambda entry: entry[0])[query.offset :]
-    jobs = tuple(record.as_job() for _, record in found[: query.limit])
-    total, is_exact = _total(table, query.filter)
+    found = first(query.offset + query.limit + 1, positions, key=lambda entry: entry[0])[query.offset :]
+    part = cut(found, limit=query.limit)
+    total = reconciled(_total(table, query.filter), offset=query.offset, on_page=len(part.items))
     return JobList(
-        jobs=jobs,
-        total=total,
-        total_is_exact=is_exact,
-        next=_cursor(found[query.limit - 1][1], query.sort_by) if jobs and len(found) > query.limit else None,
+        jobs=tuple(record.as_job() for _, record in part.items),
+        total=total.number,
+        total_is_exact=total.is_exact,
+        next=None if part.end is None else _cursor(part.end[1], query.sort_by),
     )
 
 
-def _is_meant(record: Record, target: JobFilter) -> bool:
+def _matches(record: Record, target: JobFilter) -> bool:
     spec = record.spec
     return target.matches(
         state=record.state,
@@ -59,14 +59,13 @@ def _is_meant(record: Record, target: JobFilter) -> bool:
     )
 
 
-def _total(table: JobTable, target: JobFilter) -> tuple[int, bool]:
+def _total(table: JobTable, target: JobFilter) -> Total:
     if target == JobFilter(queue=target.queue, states=target.states):
-        return table.counters.total(queue=target.queue, states=target.states), True
-    count = sum(1 for _ in islice(matching(table, target), _COUNTED + 1))
-    return min(count, _COUNTED), count <= _COUNTED
+        return Total(table.counters.total(queue=target.queue, states=target.states), is_exact=True)
+    return counted(sum(1 for _ in islice(matching(table, target), MOST_COUNTED + 1)))
 
 
-def _place(value: datetime | None, job_id: JobId, *, is_descending: bool) -> _Place:
+def _position(value: datetime | None, job_id: JobId, *, is_descending: bool) -> _Position:
     return ((value is None) != is_descending, value or _NEVER, job_id)
 
 

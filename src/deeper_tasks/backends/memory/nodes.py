@@ -32,7 +32,7 @@ class Member:
         return list(islice(chain.from_iterable(taken.values() for taken in self.claims.values()), limit))
 
     def held_by_queue(self) -> list[HeldJobs]:
-        """Return how many jobs of each queue it has, and has begun."""
+        """Return how many jobs of each queue it has claimed, and has begun."""
         held = self.held()
         claimed = Counter(record.spec.queue for record in held)
         begun = Counter(record.spec.queue for record in held if record.attempted_at is not None)
@@ -42,7 +42,7 @@ class Member:
         ]
 
     def as_record(self) -> NodeRecord:
-        """Return what others may know of it."""
+        """Return it as the protocol shows it."""
         return NodeRecord(
             node=self.node,
             beat=self.beat,
@@ -59,11 +59,20 @@ class Nodes:
     def __init__(self) -> None:
         self._members: dict[NodeId, Member] = {}
 
-    def __iter__(self) -> chain[Member]:
-        return chain(self._members.values())
+    def records(self) -> tuple[NodeRecord, ...]:
+        """Return all nodes as the protocol shows them."""
+        return tuple(member.as_record() for member in self._members.values())
+
+    def held_by_queue(self) -> tuple[HeldJobs, ...]:
+        """Return how many jobs of each queue each node has claimed, and has begun."""
+        return tuple(held for member in self._members.values() for held in member.held_by_queue())
+
+    def that_know(self, task: str) -> dict[NodeId, bool]:
+        """Return, for each node whose tasks are known, whether the task is one of them."""
+        return {member.node.id: task in member.tasks for member in self._members.values() if member.tasks is not None}
 
     def add(self, node: Node, *, tasks: frozenset[str] | None, now: datetime) -> None:
-        """Take a node in; one that is here already stays as it is, but for its tasks."""
+        """Register a node; a node that is here already keeps all but its tasks."""
         if node.id not in self._members:
             self._members[node.id] = Member(node, now=now)
         self._members[node.id].tasks = tasks
@@ -81,7 +90,7 @@ class Nodes:
                 self.remove_idle(member.node.id)
 
     def get(self, node_id: NodeId | None) -> Member | None:
-        """Return a node, dead or alive."""
+        """Return a node, also one that is lost; None if it is not registered."""
         return None if node_id is None else self._members.get(node_id)
 
     def alive(self, node_id: NodeId) -> Member:
@@ -103,7 +112,7 @@ class Nodes:
         self._members[record.node].claims.setdefault(record.token, {})[record.id] = record
 
     def drop(self, record: Record) -> None:
-        """Note that a node runs a job no more."""
+        """Note that a node no longer runs a job."""
         member = self.get(record.node)
         if member is None or record.token is None:
             return

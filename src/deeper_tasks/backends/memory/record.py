@@ -1,11 +1,12 @@
-"""A record: all that the memory store knows about one job, and its shapes for those who ask."""
+"""A record: all that the memory store knows about one job, and the shapes in which the protocol returns it."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 
+from deeper_tasks.domain.end_of_time import later
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import (
     MAX_KEPT_ERRORS,
@@ -22,15 +23,15 @@ from deeper_tasks.domain.marks import NO_MARKS, Marks
 from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.settlement import MovedJob, Report
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.transitions import Change, max_attempts_after_retry
 from deeper_tasks.domain.unique import Unique
 
 
 class Record(Struct, kw_only=True, eq=False):
     """
-    A job as it stands. Its state, queue and times are changed by the `JobTable` only, which files it by them.
+    A job as it is now. Only the `JobTable` changes its state, queue and times, for it files the record by them.
 
-    `token` stays after the settle, and `led_to` with it, so that the same
-    settlement is known again.
+    `token` stays after a settlement, and `led_to` with it, so that the same settlement is recognized again.
     """
 
     id: JobId
@@ -57,15 +58,45 @@ class Record(Struct, kw_only=True, eq=False):
     result_omitted: str | None = None
 
     def is_expired(self, now: datetime) -> bool:
-        """Whether it is too late to start this job."""
+        """Return whether it is too late to start this job."""
         return self.expires_at is not None and self.expires_at <= now
 
-    def add_error(self, error: ErrorReport, *, at: datetime) -> None:
-        """Keep why the attempt that runs, or the last one, failed."""
-        self.errors = (*self.errors, error.kept(attempt=self.attempt, at=at))[-MAX_KEPT_ERRORS:]
+    def give_to(self, node: NodeId, *, token: ClaimToken, has_started: bool, now: datetime) -> None:
+        """Note the claim of a new attempt."""
+        self.attempt += 1
+        self.node, self.token, self.led_to, self.claimed_at = node, token, None, now
+        self.attempted_at = now if has_started else None
+        self.progress = None
+
+    def change(self, change: Change, *, now: datetime, delay: timedelta, error: ErrorReport | None) -> None:
+        """Write a change into the fields."""
+        if error is not None and change.keeps_error:
+            self.errors = (*self.errors, error.kept(attempt=self.attempt, at=now))[-MAX_KEPT_ERRORS:]
+        self.attempt = change.attempt_after(self.attempt)
+        if change.is_put_off:
+            self.scheduled_at = later(now, delay)
+        if change.answers_token:
+            self.led_to = change.state
+        if change.drops_token:
+            self.token = None
+        if change.clears_marks or change.mark is not None:
+            self.marks = self.marks.changed(clears=change.clears_marks, mark=change.mark, now=now)
+        if change.finishes:
+            self.finished_at = now
+        if change.starts_anew:
+            self._start_anew(now)
+        if self.state is State.RUNNING and change.state is not State.RUNNING:
+            self.node = None
+        self.state = self.state if change.state is None else change.state
+
+    def _start_anew(self, now: datetime) -> None:
+        self.max_attempts = max_attempts_after_retry(self.attempt, self.spec.max_attempts)
+        self.scheduled_at = now
+        self.expires_at = self.cancel_requested = self.finished_at = None
+        self.marks = self.marks.after_retry()
 
     def add_report(self, report: Report, *, at: datetime) -> None:
-        """Keep the news of the running attempt."""
+        """Keep a report of the running attempt."""
         if report.has_started and self.attempted_at is None:
             self.attempted_at = at
         if report.progress is not None:
@@ -74,7 +105,7 @@ class Record(Struct, kw_only=True, eq=False):
             self.log = (*self.log, *report.lines)[-MAX_KEPT_LOG_LINES:]
 
     def as_claimed(self) -> ClaimedJob:
-        """Return what the worker that holds it is given."""
+        """Return the job for the worker that claimed it."""
         assert self.token is not None
         assert self.claimed_at is not None
         spec = self.spec
@@ -100,7 +131,7 @@ class Record(Struct, kw_only=True, eq=False):
         )
 
     def as_moved(self, *, attempt: int | None = None, error: ErrorReport | None = None) -> MovedJob:
-        """Return what is to be told of it where it was moved without its worker; `attempt` if it was taken back."""
+        """Return the answer of a call that moved it without its worker; `attempt` is the last, if it was taken back."""
         return MovedJob(
             id=self.id,
             state=self.state,
@@ -112,7 +143,7 @@ class Record(Struct, kw_only=True, eq=False):
         )
 
     def as_rescheduled(self, *, before: State) -> Rescheduled:
-        """Return what is to be told of it when it was given another due time."""
+        """Return the answer of a call that gave it another due time."""
         return Rescheduled(
             id=self.id,
             task=self.spec.task,

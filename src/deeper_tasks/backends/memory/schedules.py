@@ -18,8 +18,9 @@ from deeper_tasks.domain.schedule import (
     Schedule,
     ScheduleBook,
     ScheduleEntry,
-    first_run,
-    resumed_run,
+    registered,
+    to_remember,
+    with_pause,
 )
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun, inserted, recorded, run_now
 from deeper_tasks.domain.state import State
@@ -36,36 +37,25 @@ class Schedules:
 
     def put(self, schedule: Schedule, *, now: datetime) -> ScheduleEntry:
         """Register or change an entry."""
-        known = self._entries.get(schedule.name)
-        next_run = first_run(schedule, known, now=now)
-        if known is None:
-            entry = ScheduleEntry(schedule=schedule, next_run=next_run)
-        else:
-            entry = replace(known, schedule=schedule, next_run=next_run)
-        self._entries[schedule.name] = entry
+        entry = self._entries[schedule.name] = registered(schedule, self._entries.get(schedule.name), now=now)
         self._removed.pop(schedule.name, None)
         return entry
 
     def pause(self, name: str, *, is_paused: bool, now: datetime) -> ScheduleEntry | None:
         """Hold an entry's runs, or let them go on."""
         entry = self._entries.get(name)
-        if entry is None or (entry.paused_at is not None) == is_paused:
-            return entry
-        if is_paused:
-            entry = replace(entry, paused_at=now)
-        else:
-            entry = replace(entry, paused_at=None, next_run=resumed_run(entry, now=now))
-        self._entries[name] = entry
+        if entry is not None:
+            entry = self._entries[name] = with_pause(entry, is_paused=is_paused, now=now)
         return entry
 
     def remove(self, name: str, *, is_remembered: bool) -> bool:
-        """Remove an entry with its history, if it is there, and remember what the code declares, if that is wanted."""
+        """Remove an entry with its history, if it is there, and remember its definition, if that is asked for."""
         self._runs.pop(name, None)
         entry = self._entries.pop(name, None)
         if not is_remembered:
             self._removed.pop(name, None)
-        elif entry is not None and entry.schedule.is_declared:
-            self._removed[name] = entry.schedule
+        if (schedule := to_remember(entry, is_remembered=is_remembered)) is not None:
+            self._removed[name] = schedule
         return entry is not None
 
     def book(self, *, now: datetime) -> ScheduleBook:
@@ -83,10 +73,7 @@ class Schedules:
             return None
         runs = firing.runs_to_write(fired_before=self._fired_before(firing), is_under_way=self._is_under_way(entry))
         runs = inserted(runs, [self._jobs.add(run.job, now=now) for run in runs if run.job is not None])
-        for run in runs:
-            if run.job is not None:
-                entry = replace(entry, last_run=run.due, last_job=run.job.id)
-        self._entries[firing.name] = replace(entry, next_run=firing.next_run)
+        self._entries[firing.name] = firing.moved_on(entry, runs)
         fired = Fired(runs=recorded(runs, now=now))
         self._runs[firing.name].extend(fired.runs)
         return fired
