@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from deeper_tasks.domain.cron import Recurrence, parse_recurrence
+from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.end_of_time import END_OF_TIME
 from deeper_tasks.domain.ids import derived_id
 from deeper_tasks.domain.job import JobSpec
@@ -18,7 +19,10 @@ from deeper_tasks.domain.schedule import (
     ScheduleEntry,
     first_run,
     plan_firing,
+    registered,
     resumed_run,
+    to_remember,
+    with_pause,
 )
 from deeper_tasks.domain.schedule_run import RunOutcome
 from deeper_tasks.errors import InvalidOptionError
@@ -289,3 +293,58 @@ def test_a_clock_at_the_end_of_the_calendar_overflows_nothing(expression, now, p
 def test_an_entry_that_a_clock_far_ahead_put_to_the_end_of_time_is_repaired():
     firing = plan_firing(entry("@yearly", next_run=END_OF_TIME), now=NOON)
     assert (firing.is_repair, firing.next_run) == (True, datetime(2027, 1, 1, tzinfo=UTC))
+
+
+# the changes of an entry
+
+
+def test_an_entry_that_is_put_again_keeps_all_but_its_definition():
+    known = replace(registered(schedule("@hourly"), None, now=NOON), paused_at=NOON, last_run=NOON)
+    changed = replace(known.schedule, overlap=Overlap.SKIP)
+    assert registered(changed, known, now=NOON + MINUTE) == replace(known, schedule=changed)
+
+
+def test_of_a_damaged_entry_only_its_pause_is_kept():
+    damaged = replace(
+        registered(schedule("@hourly"), None, now=NOON),
+        last_run=NOON,
+        paused_at=NOON,
+        damage=(Damage(field="document", reason="no JSON"),),
+    )
+    put = registered(damaged.schedule, damaged, now=NOON + MINUTE)
+    assert put == ScheduleEntry(schedule=damaged.schedule, next_run=NOON + HOUR, paused_at=NOON + MINUTE)
+
+
+def test_a_pause_keeps_the_next_run_and_its_end_moves_it_past_now():
+    entry = registered(schedule("@hourly"), None, now=NOON)
+    paused = with_pause(entry, is_paused=True, now=NOON + MINUTE)
+    assert paused == replace(entry, paused_at=NOON + MINUTE)
+    assert with_pause(paused, is_paused=False, now=NOON + 3 * HOUR).next_run == NOON + 4 * HOUR
+
+
+def test_a_pause_of_what_is_paused_or_damaged_changes_nothing():
+    entry = registered(schedule("@hourly"), None, now=NOON)
+    damaged = replace(entry, damage=(Damage(field="document", reason="no JSON"),))
+    assert with_pause(entry, is_paused=False, now=NOON) is entry
+    assert with_pause(damaged, is_paused=True, now=NOON) is damaged
+
+
+@pytest.mark.parametrize(
+    ("is_declared", "is_remembered", "is_kept"),
+    [(True, True, True), (True, False, False), (False, True, False)],
+)
+def test_a_removed_entry_is_remembered_if_the_code_declares_it_and_that_is_asked_for(
+    is_declared, is_remembered, is_kept
+):
+    entry = registered(replace(schedule("@hourly"), is_declared=is_declared), None, now=NOON)
+    assert to_remember(entry, is_remembered=is_remembered) is (entry.schedule if is_kept else None)
+    assert to_remember(None, is_remembered=is_remembered) is None
+
+
+def test_a_firing_moves_an_entry_on_with_its_newest_job():
+    entry = registered(schedule("@hourly"), None, now=NOON)
+    firing = plan_firing(entry, now=NOON + HOUR)
+    moved = firing.moved_on(entry, firing.runs)
+    assert (moved.next_run, moved.last_run, moved.last_job) == (NOON + 2 * HOUR, NOON + HOUR, firing.jobs[0].id)
+    held_back = firing.runs_to_write(fired_before=(), is_under_way=False)[:0]
+    assert firing.moved_on(entry, held_back) == replace(entry, next_run=NOON + 2 * HOUR)
