@@ -74,8 +74,8 @@ docs: $(INSTALLED) ## Make anew the pages of docs/ that come from the code
 	$(BIN)/python -m docs.generate
 
 .PHONY: screens
-screens: $(INSTALLED) ## Write anew what the commands' screens look like, in tests/unit/cli/screens; look at the changes
-	WRITE_SCREENS=1 $(BIN)/pytest -q tests/unit/cli/test_screens.py
+screens: $(INSTALLED) ## Write anew what the commands' screens look like, in tests/unit/cli/rendering/screens; look at the changes
+	WRITE_SCREENS=1 $(BIN)/pytest -q tests/unit/cli/rendering/test_screens.py
 
 .PHONY: lock
 lock: ## Write the locked requirements anew (needs uv)

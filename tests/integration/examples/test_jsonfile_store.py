@@ -17,7 +17,7 @@ from deeper_tasks.errors import BackendUnavailableError, ConfigError, DuplicateJ
 from deeper_tasks.manager.stores import make_backend
 from deeper_tasks.testing.conformance.builders import join, new_job, put, take
 
-_EXAMPLE = Path(__file__).parents[2] / "examples" / "jsonfile-store"
+_EXAMPLE = Path(__file__).parents[3] / "examples" / "jsonfile-store"
 _SOURCE = _EXAMPLE / "src"
 sys.path.insert(0, str(_SOURCE))
 

@@ -104,7 +104,7 @@ def test_a_server_that_cannot_start_says_why(postgres_installation):
 
 def test_a_killed_test_process_leaves_no_server_behind(postgres_installation):
     with subprocess.Popen(
-        [sys.executable, "-c", _HOLDER, Path(__file__).parent.parent, postgres_installation.bin],
+        [sys.executable, "-c", _HOLDER, Path(__file__).parents[2], postgres_installation.bin],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

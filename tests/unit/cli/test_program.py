@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import click
 import pytest
@@ -84,18 +82,6 @@ def test_it_tells_its_version(deeper):
     assert deeper("--version").stdout == f"deeper {__version__}\n"
 
 
-def test_it_runs_as_a_module():
-    done = subprocess.run(
-        [sys.executable, "-m", "deeper_tasks.cli", "--version"], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == f"deeper {__version__}\n"
-
-
-def test_showing_the_help_imports_nothing_that_draws():
-    program = "import sys, deeper_tasks.cli; sys.exit(any(name.split('.')[0] == 'rich' for name in sys.modules))"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
-
-
 @pytest.mark.parametrize("words", [["nonsense"], ["list", "--nonsense"], ["list", "--status", "nonsense"], ["status"]])
 def test_wrong_usage_is_one_line_and_exit_code_2(deeper, words):
     result = deeper(*words)
@@ -164,27 +150,8 @@ def test_an_interruption_is_told_without_a_traceback(deeper, monkeypatch):
     assert (result.exit_code, result.stderr.strip()) == (130, "deeper: interrupted")
 
 
-@pytest.mark.parametrize("words", [["list", "--per-page", "1000"], ["list", "--per-page", "1000", "--json"]])
-def test_it_ends_quietly_when_nobody_reads_on(piped, enqueue, *, words):
-    enqueue("shop.add", 1)
-    process = piped(*words, "--url", "sqlite:///tasks.db")
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    assert process.wait(40) == 141
-
-
 def test_a_group_lists_where_no_command_is_named(deeper):
     for group in ("queues", "schedules"):
         assert deeper(group, "--url", "sqlite:///tasks.db", "--json").stdout == "[]\n"
         assert deeper(group, "list", "--url", "sqlite:///tasks.db", "--json").stdout == "[]\n"
         assert deeper(group, "nonsense").exit_code == 2
-
-
-def test_no_color_is_respected(on_terminal, dead):
-    coloured = on_terminal("list", "--url", "sqlite:///tasks.db")
-    assert coloured.wait() == 0
-    plain = on_terminal("list", "--url", "sqlite:///tasks.db", NO_COLOR="1")
-    assert plain.wait() == 0
-    red = "\x1b[1;31m"
-    assert red in coloured.raw
-    assert red not in plain.raw

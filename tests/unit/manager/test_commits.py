@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import threading
 import warnings
 
@@ -140,25 +139,6 @@ def test_a_loop_ends_without_a_word_while_something_is_expected(told):
         gc.collect()
     asyncio.run(backend.insert([job]))
     asyncio.run(watch.close())
-    assert told.jobs == [job.id]
-
-
-async def test_a_forked_child_leaves_the_watch_to_its_parent(backend, watch, told):
-    job = new_job()
-    watch.expect(job.id, told.of(job.id))
-    child = os.fork()
-    if child == 0:
-        try:
-            # Nothing is expected here, so it waits for nothing.
-            watch.close().send(None)
-        except StopIteration:
-            os._exit(0)
-        finally:
-            os._exit(1)
-    assert (await asyncio.to_thread(os.waitpid, child, 0))[1] == 0
-    assert is_watching()
-    await backend.insert([job])
-    await watch.close()
     assert told.jobs == [job.id]
 
 

@@ -1,7 +1,6 @@
 """A store that goes away under a worker and its manager, and comes back."""
 
 import asyncio
-import logging
 
 import pytest
 
@@ -52,23 +51,3 @@ async def test_an_enqueue_of_the_same_process_ends_all_pauses(manager, faulty, w
     assert len(gone) == 1
     if how == "sync":
         await asyncio.to_thread(manager.sync.close)
-
-
-async def test_a_worker_that_hardly_ever_polls_works_again_after_its_server_was_away_and_says_so_once(
-    start_postgres, working, wait_until, caplog
-):
-    server = start_postgres()
-    async with BackgroundTaskManager(
-        server.url, poll_interval_seconds=NEVER, heartbeat_seconds=60, lease_seconds=NEVER
-    ) as manager:
-        greet = manager.task(name="greet")(lambda name: f"hello {name}")
-        async with working(manager):
-            await manager.result(await greet.enqueue("Ada"), timeout=PATIENCE)
-            await asyncio.to_thread(server.stop)
-            await wait_until(lambda: "the store does not answer" in caplog.text, seconds=PATIENCE)
-            await asyncio.to_thread(server.start)
-            async with BackgroundTaskManager(server.url) as producer:
-                job = await producer.enqueue_task(greet, args=["Kurt"])
-                assert await producer.result(job, timeout=PATIENCE) == "hello Kurt"
-    told = [record for record in caplog.records if record.name == "deeper_tasks" and record.levelno > logging.INFO]
-    assert [record.message.partition(":")[0] for record in told[1:]] == ["the store does not answer, trying again"]

@@ -106,18 +106,6 @@ async def test_many_that_are_counted_are_tried_again_too(manager, greet, faulty)
     assert (await manager.list_tasks()).total_entries == 1500
 
 
-async def test_a_server_that_is_away_gets_the_job_when_it_is_back(start_postgres, wait_until):
-    server = start_postgres()
-    async with BackgroundTaskManager(server.url) as manager:
-        greet = manager.task(name="greet")(greeting)
-        await asyncio.to_thread(server.stop)
-        enqueuing = asyncio.create_task(greet.with_options(enqueue_patience_seconds=PATIENCE).enqueue("Ada"))
-        await wait_until(lambda: manager.availability.is_away, seconds=PATIENCE)
-        await asyncio.to_thread(server.start)
-        task_id = await enqueuing
-        assert await jobs_of(manager) == [task_id]
-
-
 async def test_a_file_that_is_locked_for_longer_than_its_timeout_gets_the_job_afterwards(tmp_path, wait_until):
     async with BackgroundTaskManager(f"sqlite:///{tmp_path}/tasks.db?timeout=0.05") as manager:
         greet = manager.task(name="greet")(greeting)

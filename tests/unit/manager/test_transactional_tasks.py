@@ -1,9 +1,7 @@
 """Transactional tasks: what they write and enqueue is committed with their completion, or not at all."""
 
 import asyncio
-import os
 import sqlite3
-import sys
 import threading
 from contextlib import closing, suppress
 
@@ -761,20 +759,3 @@ async def test_another_managers_jobs_do_not_join(manager, ledger, define, workin
         assert len(await args_of_all_ids(other, "shop.thank")) == 1
         other.sync.close()
     assert ledger.entries() == []
-
-
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="a fork beside threads is a warning there")
-async def test_a_task_that_forks_loses_its_transaction_and_does_not_wait_for_itself(ledger, run):
-    def pay():
-        ledger.write("paid")
-        if current_job().attempt == 1:
-            pid = os.fork()
-            if pid == 0:
-                os._exit(0)
-            os.waitpid(pid, 0)
-            ledger.write("after the fork")
-
-    status = await run(pay)
-    assert (status.status, status.attempts) == (State.COMPLETED, 2)
-    assert "forked" in status.errors[0].message
-    assert ledger.entries() == ["paid"]

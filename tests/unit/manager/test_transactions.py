@@ -5,8 +5,6 @@ import gc
 import inspect
 import re
 import sqlite3
-import subprocess
-import sys
 import textwrap
 import warnings
 from contextlib import aclosing, closing
@@ -376,54 +374,6 @@ def test_a_loop_that_ends_before_the_commit_leaves_no_warning(unopened, shop):
     assert len(heard) == 1
 
 
-# Forks.
-
-FORK = """
-import asyncio, os, sqlite3, sys
-from deeper_tasks import BackgroundTaskManager
-manager = BackgroundTaskManager(f"sqlite:///{sys.argv[1]}")
-@manager.task(name="shop.send")
-async def send(number: int): ...
-def order(number):
-    connection = sqlite3.connect(sys.argv[1], timeout=20)
-    with connection:
-        connection.execute("INSERT INTO orders VALUES (?)", (number,))
-        manager.sync.enqueue_task(send, args=[number], connection=connection)
-    try:
-        with connection:
-            connection.execute("INSERT INTO orders VALUES (?)", (1000 + number,))
-            asyncio.run(send.with_options(connection=connection).enqueue(1000 + number))
-            raise RuntimeError
-    except RuntimeError:
-        pass
-    connection.close()
-manager.sync.open()
-order(0)
-children = []
-for number in range(1, 4):
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            order(number)
-            manager.sync.close()
-            code = 0
-        finally:
-            os._exit(code)
-    children.append(pid)
-order(9)
-assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
-print(sorted(entry.args[0] for entry in manager.sync.list_tasks().entries))
-manager.sync.close()
-"""
-
-
-def test_parent_and_forked_children_each_join_transactions_of_their_own(shop):
-    command = [sys.executable, "-W", "ignore", "-c", FORK, str(shop.path)]
-    done = subprocess.run(command, check=True, timeout=50, capture_output=True, text=True)
-    assert done.stdout.strip() == str(shop.orders()) == "[0, 1, 2, 3, 9]"
-
-
 # A store that is not there yet, whose maker holds up all other writers.
 
 
@@ -522,26 +472,6 @@ async def test_a_writer_who_waits_in_vain_is_told_that_the_transaction_may_be_it
     with closing(begin(path)), pytest.raises(BackendUnavailableError, match=r"this program's own.*connection="):
         await with_task(manager).enqueue(1)
     await manager.close()
-
-
-def test_processes_that_make_the_store_in_their_transactions_take_turns(path):
-    code = """
-        import sqlite3, sys
-        from contextlib import closing
-        from deeper_tasks import BackgroundTaskManager
-        manager = BackgroundTaskManager(f"sqlite:///{sys.argv[1]}")
-        send = manager.task(name="shop.send")(lambda number: None)
-        with closing(sqlite3.connect(sys.argv[1], timeout=30)) as connection, connection:
-            connection.execute("BEGIN IMMEDIATE")
-            manager.sync.enqueue_task(send, args=[1], connection=connection)
-        manager.sync.close()
-    """
-    command = [sys.executable, "-c", textwrap.dedent(code), str(path)]
-    children = [subprocess.Popen(command) for _ in range(3)]
-    assert [child.wait(timeout=60) for child in children] == [0, 0, 0]
-    manager = alone(path)
-    assert manager.sync.list_tasks().total_entries == 3
-    manager.sync.close()
 
 
 def test_a_session_of_sqlalchemy_makes_the_store_in_its_transaction(path):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
-import subprocess
-import sys
 import warnings
 
 import pytest
@@ -105,36 +103,6 @@ def test_in_debug_mode_one_that_was_kept_is_told_with_its_own_line(send, told):
     place = line(above=4)
     asyncio.run(sign_up(), debug=True)
     assert f"was never awaited in {place}, and" in told()[0]
-
-
-def test_the_source_tells_where_one_that_was_kept_probably_stands(tmp_path):
-    (tmp_path / "shop.py").write_text(
-        "from deeper_tasks import BackgroundTaskManager\n"
-        "manager = BackgroundTaskManager('memory://')\n"
-        "@manager.task\n"
-        "async def send(n): ...\n"
-    )
-    (tmp_path / "script.py").write_text(
-        "import asyncio\n"
-        "import shop\n"
-        "from shop import send as mail\n"
-        "async def fine():\n"
-        "    await mail.enqueue(1)\n"
-        "    await asyncio.gather(mail.enqueue(1), shop.send.enqueue(2))\n"
-        "asyncio.run(fine())\n"
-        "job = mail.enqueue(2)\n"
-        "def view():\n"
-        "    return {'job': shop.send.with_options(priority=1).enqueue(2)}\n"
-        "view()\n"
-    )
-    script = str(tmp_path / "script.py")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", script], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
-    dropped, kept = done.stderr.splitlines()
-    likely = f"probably in {script}:8 or {script}:10, kept"
-    assert f"({likely} and then dropped in {script}:11; " in dropped
-    assert f"({likely} to the end; " in kept
 
 
 def test_the_warning_stays_as_python_makes_it(send):

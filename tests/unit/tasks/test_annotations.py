@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import enum
 import json
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -243,15 +241,3 @@ def test_a_json_value_that_may_be_of_a_type_that_cannot_be_read_passes(annotatio
 def test_a_value_fits_nothing_of_a_fixed_tuple_of_another_length():
     assert not fits([1], tuple[int, int])
     assert fits([1, 2], tuple[int, int])
-
-
-def test_pydantic_is_not_imported_where_no_annotation_names_a_model():
-    program = (
-        "import sys, datetime\n"
-        "from deeper_tasks.tasks.arguments import Signature\n"
-        "def f(a: str | datetime.date): ...\n"
-        "Signature(f).encode(['x'], {}, max_bytes=100)\n"
-        "print([name for name in sys.modules if name.startswith('pydantic')])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"

@@ -2,8 +2,6 @@
 
 import asyncio
 import gc
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -136,16 +134,6 @@ def test_a_kit_serves_several_loops_in_turn(manager):
         for number in range(3):
             asyncio.run(double.enqueue(number))
         assert asyncio.run(kit.drain()).completed == 3
-
-
-def test_the_kit_needs_neither_pytest_nor_hypothesis():
-    program = (
-        "import sys; import deeper_tasks.testing as kit; kit.use_memory; "
-        "print([name for name in ('pytest', '_pytest', 'hypothesis') if name in sys.modules]); "
-        "print(kit.BackendConformance.__name__, 'pytest' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["[]", "BackendConformance True"]
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():

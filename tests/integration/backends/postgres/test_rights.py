@@ -18,7 +18,7 @@ from deeper_tasks.cli.program import ExitCode
 from deeper_tasks.domain.finding import Severity
 from deeper_tasks.errors import AccessError, BackendError, BackendUnavailableError, SchemaError
 
-GUIDE = Path(__file__).parents[3] / "docs/how-to/postgresql.md"
+GUIDE = Path(__file__).parents[4] / "docs/how-to/postgresql.md"
 USERS = ("shop_owner", "shop_worker", "shop_producer", "shop_viewer")
 # What a careful administrator does to a database.
 HARDENING = [

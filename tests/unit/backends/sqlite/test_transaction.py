@@ -1,6 +1,5 @@
 """An insert on a caller's own connection: which connections it takes, and what it leaves of them as it was."""
 
-import asyncio
 import re
 import sqlite3
 import sys
@@ -362,27 +361,3 @@ async def test_a_store_of_another_version_is_refused_though_a_look_came_first(ba
         connection.execute("INSERT INTO deeper_migration (name) VALUES ('9999_from_the_future')")
     with pytest.raises(SchemaError, match="9999_from_the_future"):
         await SQLiteBackend(path).open()
-
-
-# Processes.
-
-KILLED = """
-import asyncio, os, signal, sqlite3, sys
-from deeper_tasks.backends.sqlite import SQLiteBackend
-from deeper_tasks.testing.conformance.builders import new_job
-async def main():
-    backend = SQLiteBackend(sys.argv[1])
-    await backend.open()
-    connection = sqlite3.connect(sys.argv[1])
-    connection.execute("INSERT INTO orders (id) VALUES (1)")
-    await backend.insert([new_job()], connection=connection)
-    os.kill(os.getpid(), signal.SIGKILL)
-asyncio.run(main())
-"""
-
-
-async def test_nothing_is_left_of_a_process_that_was_killed_before_its_commit(backend, orders, path, program):
-    assert await asyncio.to_thread(program(KILLED, path).wait, 50) == -9
-    assert await total(backend) == 0
-    assert orders.execute("SELECT count(*) FROM orders").fetchone() == (0,)
-    await backend.insert([new_job()])

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
-import sqlite3
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 
@@ -79,15 +76,6 @@ def test_the_standard_input_is_read_and_the_answer_is_json_if_asked_for(deeper, 
     assert json.loads(first.stdout) == {"enqueued": 2, "existing": 0}
     again = deeper("enqueue", "--from", "-", *APP, typed=typed)
     assert again.stdout == "1 job enqueued; 1 job there already\n"
-    assert ask("list")["total_entries"] == 3
-
-
-def test_a_pipe_is_read_as_a_file_is(piped, ask, folder):
-    os.mkfifo(folder / "pipe")
-    process = piped("enqueue", "shop.add", "--from", "pipe", *APP)
-    with (folder / "pipe").open("w") as pipe:
-        pipe.write('{"args": [1]}\n' * 3)
-    assert process.communicate() == ("3 jobs enqueued\n", "")
     assert ask("list")["total_entries"] == 3
 
 
@@ -243,30 +231,6 @@ def test_ctrl_c_between_two_batches_leaves_one_too(shop, monkeypatch, at, told):
     assert str(raised.value) == told
 
 
-def test_ctrl_c_in_a_terminal_says_which_lines_may_be_jobs(on_terminal, ask, lines, folder):
-    ask("list")
-    with sqlite3.connect(folder / "tasks.db", isolation_level=None) as store:
-        store.execute("BEGIN IMMEDIATE")
-        screen = on_terminal("enqueue", "shop.add", "--from", lines(*[{"args": [1]}] * 3), *APP)
-        screen.read_until("enqueuing")
-        screen.press(b"\x03")
-        screen.read_until("^C")
-        store.execute("ROLLBACK")
-    assert screen.wait() == 130
-    # The bar stands there a moment before the first insert.
-    may_be = "it is not known whether lines 1 to 3 are enqueued; look before you go on with --start-line 1"
-    assert screen.text.rstrip().endswith((f"deeper: interrupted; {may_be}", "deeper: interrupted; nothing is enqueued"))
-
-
-def test_ctrl_c_while_a_pipe_is_read_says_that_nothing_is_enqueued(piped, folder):
-    os.mkfifo(folder / "pipe")
-    process = piped("enqueue", "shop.add", "--from", "pipe", *APP)
-    with (folder / "pipe").open("w"):
-        process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=40) == ("", "\ndeeper: interrupted; nothing is enqueued\n")
-    assert process.returncode == 130
-
-
 def test_a_start_beyond_the_end_is_refused(deeper, lines):
     result = deeper("enqueue", "shop.add", "--from", lines({"args": [1]}, ""), "--start-line", "3", *APP)
     assert (result.exit_code, result.stderr) == (
@@ -327,10 +291,3 @@ def test_a_large_file_is_read_line_by_line(folder):
         tracemalloc.stop()
     assert count == 1_000
     assert peak < 1_000_000, "bytes; the file has ten million"
-
-
-def test_a_bar_shows_how_far_it_is_on_a_terminal(on_terminal, lines):
-    terminal = on_terminal("enqueue", "shop.add", "--from", lines(*[{"args": [1]}] * 3), *APP)
-    assert terminal.wait() == 0
-    assert "enqueuing" in terminal.text
-    assert "3 jobs enqueued" in terminal.text

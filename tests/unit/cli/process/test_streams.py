@@ -2,31 +2,16 @@
 
 import io
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import click
 import pytest
-from tests.unit.cli.conftest import URL
 
 from deeper_tasks.cli import main
 from deeper_tasks.cli.process.streams import ClosedOutput
+from fixtures.cli import URL
 
 STORE = ("--url", URL)
-LOOKS = (
-    ("list", *STORE),
-    ("list", "--dead", *STORE),
-    ("stats", *STORE),
-    ("queues", *STORE),
-    ("schedules", *STORE),
-    ("doctor", *STORE),
-    ("migrate", *STORE),
-    ("cleanup", *STORE),
-    ("queues", "pause", "default", *STORE),
-    ("health", "--file", "gesünd"),
-    ("completion", "bash"),
-)
 
 
 @pytest.fixture
@@ -69,16 +54,6 @@ def test_all_help_can_be_written_in_every_encoding(run, encoding):
         assert (code, "Usage: " in shown) == (0, True), path
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_every_command_answers_in_every_encoding(run, job, encoding):
-    for words in (*LOOKS, ("status", job, *STORE), ("status", "größe", *STORE)):
-        code, shown, told = run(*words, encoding=encoding)
-        assert code in {0, 1, 3}, (words, told)
-        assert shown or told, words
-    for words in (("status", job, *STORE), ("list", *STORE), ("stats", *STORE), ("queues", *STORE), ("doctor", *STORE)):
-        json.loads(run(*words, "--json", encoding=encoding)[1])
-
-
 def test_json_in_another_encoding_says_what_it_says_in_utf_8(run, job):
     words = ("status", job, *STORE, "--json")
     _, plain, _ = run(*words)
@@ -100,16 +75,6 @@ def test_a_text_that_is_none_can_be_written_in_utf_8(run):
     code, _, told = run("list", "--app", "\udcff:manager", encoding="utf-8")
     assert code == 2
     assert told.startswith("deeper: ")
-
-
-@pytest.mark.parametrize("words", [*LOOKS, ("list", *STORE, "--json"), ("--help",)])
-def test_an_answer_for_which_there_is_no_room_ends_with_a_line(monkeypatch, capsys, words):
-    with Path("/dev/full").open("w") as full, monkeypatch.context() as patch:
-        patch.setattr(sys, "stdout", full)
-        with pytest.raises(SystemExit) as ended:
-            main(words)
-    assert ended.value.code == 1
-    assert "the answer cannot be written: No space left on device" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_an_answer_to_a_closed_stdout_ends_with_a_line(monkeypatch, capsys):
@@ -142,16 +107,3 @@ def test_health_answers_by_its_code_without_a_stdout(monkeypatch, folder):
         with pytest.raises(SystemExit) as ended:
             main(["health", "--file", "worker.json"])
     assert ended.value.code == 0
-
-
-def test_the_process_leaves_no_complaint_of_the_interpreters(folder):
-    line = f'"{sys.executable}" -m deeper_tasks.cli list --url {URL}'
-    for outputs, told in (
-        (">/dev/full", b"No space left on device"),
-        (">/dev/full 2>/dev/full", b""),
-        (">&- 2>&-", b""),
-    ):
-        ended = subprocess.run(["sh", "-c", f"{line} {outputs}"], stderr=subprocess.PIPE, check=False)
-        assert ended.returncode == 1
-        assert ended.stderr.count(b"\n") == bool(told)
-        assert told in ended.stderr

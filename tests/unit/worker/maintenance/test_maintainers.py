@@ -2,8 +2,6 @@
 
 import logging
 import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -42,7 +40,6 @@ from deeper_tasks.testing.conformance.builders import (
     state_of,
     take,
 )
-from deeper_tasks.worker.liveness import process_scope
 from deeper_tasks.worker.liveness.host import describe_node, is_known_dead
 from deeper_tasks.worker.liveness.membership import Membership
 from deeper_tasks.worker.maintenance.clock_watch import TOLERANCE
@@ -318,34 +315,6 @@ async def test_a_cancel_by_a_rescue_is_told_with_its_reason(rescue, flaky, bus):
     await rescue.watch(20)
     assert kinds(bus) == [JobRescued, JobCancelled]
     assert (bus.heard[1].job_id, bus.heard[1].attempt, bus.heard[1].reason) == (job.id, 1, "enough")
-
-
-@pytest.fixture
-def process():
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    yield process
-    process.communicate()
-
-
-def kill_without_reaping(process):
-    process.kill()
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-
-
-async def test_a_process_of_this_machine_that_has_ended_is_known_at_once(rescue, flaky, bus, process):
-    here = describe_node("worker", {"default": 1})
-    node = msgspec.structs.replace(here, pid=process.pid, pid_started=process_scope.start_time(process.pid))
-    await flaky.register(node)
-    await put_running(flaky, node.id)
-    await rescue.rescuer.turn()
-    assert bus.heard == []
-    kill_without_reaping(process)
-    # A zombie runs nothing any more.
-    assert is_known_dead(node)
-    await rescue.rescuer.turn()
-    assert kinds(bus) == [JobRescued]
-    process.communicate()
-    assert is_known_dead(node)
 
 
 async def test_a_live_pid_does_not_prevent_a_rescue(rescue, flaky, bus):

@@ -3,16 +3,12 @@
 import asyncio
 import os
 import signal
-import subprocess
 
 import pytest
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.integrations.events import WorkerStopped
 from deeper_tasks.worker.process import signal_keeper, stop_signals
-from servers.waiting import PATIENCE
-
-STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 @pytest.fixture
@@ -60,39 +56,6 @@ async def test_sighup_does_not_stop_a_worker(manager, is_ignored):
     assert heard == ([] if is_ignored else [1])
     os.kill(os.getpid(), signal.SIGTERM)
     assert (await working).is_stopping
-
-
-@pytest.fixture
-def _blocked_stops():
-    """Block the signals to stop, as the program that starts another may have done before."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-    yield
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def blocked():
-    """Return which signals to stop are blocked for a program that is started here."""
-    shown = subprocess.run(["grep", "SigBlk", "/proc/self/status"], capture_output=True, text=True, check=True)
-    mask = int(shown.stdout.split()[1], 16)
-    return [number.name for number in STOPS if mask >> (number - 1) & 1]
-
-
-async def blocked_in_coroutine():
-    return blocked()
-
-
-@pytest.mark.usefixtures("_blocked_stops")
-async def test_signals_that_were_blocked_at_the_start_are_heard_by_a_worker_and_what_its_jobs_start(manager, caplog):
-    caplog.set_level("INFO", "deeper_tasks")
-    assert blocked() == ["SIGHUP", "SIGINT", "SIGTERM"]
-    working = await _worker(manager)
-    for code in (blocked, blocked_in_coroutine):
-        task = manager.task(name=code.__name__)(code)
-        assert await manager.result(await task.enqueue(), timeout=PATIENCE) == []
-    assert "are unblocked: SIGINT, SIGTERM" in caplog.text
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert (await working).is_stopping
-    assert blocked() == ["SIGHUP", "SIGINT", "SIGTERM"]
 
 
 def test_a_program_that_is_process_1_is_told_what_its_container_lacks(monkeypatch, caplog):

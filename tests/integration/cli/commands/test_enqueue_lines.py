@@ -1,0 +1,87 @@
+"""`deeper enqueue --from` reading a pipe, and on a terminal: its bar, and Ctrl-C."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sqlite3
+
+import pytest
+
+from deeper_tasks import BackgroundTaskManager
+from deeper_tasks.backends.memory import MemoryBackend
+from deeper_tasks.cli.commands.enqueue_lines import Defaults, LineReader
+from deeper_tasks.cli.target import Target
+from deeper_tasks.testing import FaultyBackend
+
+APP = ("--app", "shop:manager")
+
+
+@pytest.fixture
+def lines(folder):
+    """Write a file of lines; a line that is no text becomes JSON."""
+
+    def lines(*given):
+        written = [each if isinstance(each, str) else json.dumps(each) for each in given]
+        (folder / "jobs.jsonl").write_text("".join(f"{each}\n" for each in written))
+        return "jobs.jsonl"
+
+    return lines
+
+
+def test_a_pipe_is_read_as_a_file_is(piped, ask, folder):
+    os.mkfifo(folder / "pipe")
+    process = piped("enqueue", "shop.add", "--from", "pipe", *APP)
+    with (folder / "pipe").open("w") as pipe:
+        pipe.write('{"args": [1]}\n' * 3)
+    assert process.communicate() == ("3 jobs enqueued\n", "")
+    assert ask("list")["total_entries"] == 3
+
+
+@pytest.fixture
+def shop():
+    """A manager on a store that can fail, the reader of seven lines, and the target of a command without a terminal."""
+    store = FaultyBackend(MemoryBackend())
+    manager = BackgroundTaskManager("memory://", backend=store)
+
+    @manager.task(name="shop.add")
+    async def add(a: int) -> None: ...
+
+    content = "".join(json.dumps({"args": [number]}) + "\n" for number in range(7)).encode()
+    defaults = Defaults(task="shop.add", options={}, scheduled_at=None)
+    reader = LineReader(io.BytesIO(content), "jobs.jsonl", defaults=defaults, find=lambda _: add)
+    with manager.sync:
+        yield store, manager, reader, Target(url=None, app=None, as_json=False)
+
+
+def test_ctrl_c_in_a_terminal_says_which_lines_may_be_jobs(on_terminal, ask, lines, folder):
+    ask("list")
+    with sqlite3.connect(folder / "tasks.db", isolation_level=None) as store:
+        store.execute("BEGIN IMMEDIATE")
+        screen = on_terminal("enqueue", "shop.add", "--from", lines(*[{"args": [1]}] * 3), *APP)
+        screen.read_until("enqueuing")
+        screen.press(b"\x03")
+        screen.read_until("^C")
+        store.execute("ROLLBACK")
+    assert screen.wait() == 130
+    # The bar stands there a moment before the first insert.
+    may_be = "it is not known whether lines 1 to 3 are enqueued; look before you go on with --start-line 1"
+    assert screen.text.rstrip().endswith((f"deeper: interrupted; {may_be}", "deeper: interrupted; nothing is enqueued"))
+
+
+def test_ctrl_c_while_a_pipe_is_read_says_that_nothing_is_enqueued(piped, folder):
+    os.mkfifo(folder / "pipe")
+    process = piped("enqueue", "shop.add", "--from", "pipe", *APP)
+    with (folder / "pipe").open("w"):
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=40) == ("", "\ndeeper: interrupted; nothing is enqueued\n")
+    assert process.returncode == 130
+
+
+def test_a_bar_shows_how_far_it_is_on_a_terminal(on_terminal, lines):
+    terminal = on_terminal("enqueue", "shop.add", "--from", lines(*[{"args": [1]}] * 3), *APP)
+    assert terminal.wait() == 0
+    assert "enqueuing" in terminal.text
+    assert "3 jobs enqueued" in terminal.text

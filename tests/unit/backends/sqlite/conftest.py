@@ -1,0 +1,3 @@
+"""What the tests of the SQLite store share."""
+
+from fixtures.sqlite import *

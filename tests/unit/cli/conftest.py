@@ -1,0 +1,3 @@
+"""What the tests of the command share."""
+
+from fixtures.cli import *

@@ -1,0 +1,3 @@
+"""What the tests of the worker share."""
+
+from fixtures.worker import *
