@@ -82,7 +82,7 @@ def test_an_option_that_cannot_be_used_is_named_and_the_password_is_not(query, w
 
 
 def test_a_url_that_libpq_cannot_read_is_refused_without_its_password():
-    with pytest.raises(ConfigError, match="percent-encode what is special") as raised:
+    with pytest.raises(ConfigError, match="percent-encode special characters") as raised:
         make_backend(f"postgresql://me:{SECRET}%%@h/shop")
     assert SECRET not in "".join(traceback.format_exception(raised.value))
 

@@ -42,7 +42,7 @@ def test_where_tasks_are_switched_off_it_may_stay(settings):
         ("sqlite:///hidden", "it must be a postgresql:// URL, too"),
         ("postgresql://app:hidden@server/shop?schema=jobs", "the option 'schema', which belongs into the store's own"),
         ("postgresql://app:hidden@server/shop?colour=red", "check the names of its options"),
-        ("postgresql://app:hidden%zz@server/shop", "percent-encode what is special"),
+        ("postgresql://app:hidden%zz@server/shop", "percent-encode special characters"),
     ],
 )
 def test_one_that_cannot_be_used_is_refused_at_once_and_without_its_password(listen_url, message):
