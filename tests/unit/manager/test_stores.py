@@ -1,6 +1,5 @@
 """Stores that other packages bring: found by their entry points, and told apart from those that are broken."""
 
-import subprocess
 import sys
 
 import pytest
@@ -135,18 +134,6 @@ async def test_a_file_whose_name_is_too_long_is_an_error_of_the_store(path):
             await manager.open(create=create)
     assert "File name too long" in str(await manager.diagnose())
     await manager.close()
-
-
-def test_no_store_is_imported_before_a_url_asks_for_it():
-    program = (
-        "import sys, deeper_tasks, deeper_tasks.manager.stores as stores; "
-        "packages = {module.rpartition('.')[0] for module in stores.URL_MODULES.values()}; "
-        "print(sorted(packages & sys.modules.keys())); "
-        "stores.make_backend('noop://'); "
-        "print(sorted(packages & sys.modules.keys()))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.splitlines() == ["[]", "['deeper_tasks.backends.noop']"]
 
 
 def test_a_store_whose_driver_is_missing_names_the_extra_that_brings_it(monkeypatch):
