@@ -18,6 +18,7 @@ from deeper_tasks.backends.sqlite.transitions import NEXT_ATTEMPT
 from deeper_tasks.domain.ids import ClaimToken, NodeId
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.queue_patterns import QueuePattern, end_of_prefix
+from deeper_tasks.domain.transitions import starts_at_claim
 from deeper_tasks.errors import NodeLostError
 
 SELECT_CLAIMANT = """
@@ -182,9 +183,10 @@ def claim(
         return Claim()
     queues = {name: len(jobs)} if name is not None else Counter(job.queue for job in jobs)
     transitions.claim(connection, rowids, queues=queues, slots=slots, node=node, token=token, now=now)
-    for job in jobs[:slots]:
+    for place, job in enumerate(jobs[:slots]):
         # No other code has seen them yet, and a copy of each would cost ten times as much.
-        msgspec.structs.force_setattr(job, "has_started", not job.is_quarantined)
+        has_started = starts_at_claim(place, slots=slots, is_quarantined=job.is_quarantined)
+        msgspec.structs.force_setattr(job, "has_started", has_started)
     return Claim(jobs=jobs)
 
 

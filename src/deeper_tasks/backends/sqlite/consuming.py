@@ -14,16 +14,17 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
-from deeper_tasks.backends.codes import CODES, STATES, mark_of
+from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.protocol import Beat, Node
 from deeper_tasks.backends.sqlite import transitions
-from deeper_tasks.backends.sqlite.codec import duration, later, plain, to_json
+from deeper_tasks.backends.sqlite.codec import duration, plain, to_json
 from deeper_tasks.backends.sqlite.database import Statements
-from deeper_tasks.backends.sqlite.row_changes import RowChange, error_document
+from deeper_tasks.backends.sqlite.row_changes import RowChange
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES
-from deeper_tasks.domain.settlement import UNCOUNTED, End, Report, Settled, Settlement, state_after
+from deeper_tasks.domain.settlement import End, Report, Settled, Settlement
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.transitions import after_settlement
 from deeper_tasks.errors import NodeLostError
 
 _COMPLETE, _COMPLETED_STATE = End.COMPLETE, State.COMPLETED
@@ -128,7 +129,7 @@ def settle(connection: Statements, settlements: Sequence[Settlement], *, now: in
     completed: list[_SentJob] = []
     without_result: dict[int, int] = {}
     with_result: list[transitions.Completion] = []
-    changes: list[tuple[_SentJob, RowChange]] = []
+    changes: list[RowChange] = []
     states: dict[int, State] = {}
     for job in jobs:
         settlement = settlements[job.place]
@@ -150,29 +151,15 @@ def settle(connection: Statements, settlements: Sequence[Settlement], *, now: in
                 omitted = None if settlement.result_omitted is None else plain(settlement.result_omitted)
                 with_result.append((job.rowid, ran_for, settlement.result, omitted))
         else:
-            state = state_after(settlement.end, delay=settlement.delay, is_cancel_requested=job.is_cancel_requested)
-            changes.append((job, _row_change(job, settlement, state, now)))
+            change = after_settlement(settlement, is_cancel_requested=job.is_cancel_requested)
+            assert change.state is not None
+            state = change.state
+            changes.append(RowChange(job, change, settlement.delay, settlement.error, settlement.ran_for))
         states[job.rowid] = state
         settled.append(Settled(id=settlement.id, state=state))
     transitions.complete(connection, completed, without_result=without_result, with_result=with_result, now=now)
     transitions.change(connection, changes, now=now)
     return settled
-
-
-def _row_change(job: _SentJob, settlement: Settlement, state: State, now: int) -> RowChange:
-    is_put_off = not state.is_terminal and (settlement.end is not End.RELEASE or bool(settlement.delay))
-    is_uncounted = settlement.end in UNCOUNTED and not state.is_terminal
-    return RowChange(
-        rowid=job.rowid,
-        state=CODES[state],
-        attempts_taken_back=1 if is_uncounted else 0,
-        finished_at=now if state.is_terminal else None,
-        scheduled_at=later(now, settlement.delay) if is_put_off else None,
-        ran_for=None if settlement.ran_for is None else duration(settlement.ran_for),
-        error=None if settlement.error is None else error_document(settlement.error, attempt=job.attempt, now=now),
-        mark=mark_of(settlement),
-        led_to=CODES[state],
-    )
 
 
 def report(connection: Statements, reports: Sequence[Report], *, now: int) -> list[JobId]:

@@ -39,10 +39,6 @@ _CANCELLABLE = frozenset(CODES.values()) - {CODES[state] for state in TERMINAL}
 _RETRYABLE = frozenset(CODES[state] for state in MAY_RUN_AGAIN)
 _DELETABLE = frozenset(CODES.values()) - {_RUNNING}
 
-REQUEST_CANCEL = """
-UPDATE deeper_job SET cancel_requested = coalesce(cancel_requested, :reason)
-WHERE rowid IN (SELECT value FROM json_each(:rowids))
-"""
 SELECT_WAITING = f"""
 SELECT rowid, state, task, queue, attempt, scheduled_at, expires_at FROM deeper_job
 WHERE id = ? AND state IN ({", ".join(str(CODES[state]) for state in sorted(MAY_BE_RESCHEDULED))})
@@ -83,9 +79,7 @@ _selected_jobs = msgspec.json.Decoder(list[_SelectedJob])
 def cancel(connection: sqlite3.Connection, target: JobFilter, *, reason: str, now: int) -> list[MovedJob]:
     """Cancel the jobs that wait, and request it of those that run; see `Backend.cancel`."""
     jobs = _select(connection, target, _CANCELLABLE, is_open=_NOT_ASKED_BEFORE)
-    running = [job.rowid for job in jobs if job.state == _RUNNING]
-    connection.execute(REQUEST_CANCEL, {"reason": reason, "rowids": to_json(running)})
-    transitions.cancel(connection, [job for job in jobs if job.state != _RUNNING], reason=reason, now=now)
+    transitions.cancel(connection, jobs, reason=reason, now=now)
     return [job.cancelled(reason) for job in jobs]
 
 

@@ -11,7 +11,7 @@ from deeper_tasks.backends.sqlite.codec import LAST_MOMENT, later, micros, optio
 from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
-from deeper_tasks.domain.state import State
+from deeper_tasks.domain.transitions import state_of_new
 from deeper_tasks.errors import DuplicateJobError
 
 # Expressions: a caller's connection may have a converter for columns of type TEXT.
@@ -40,7 +40,7 @@ def insert(connection: Statements, jobs: Sequence[NewJob], *, now: int) -> list[
                 answers.append(Insertion(id=holder, is_new=False))
                 continue
         due = _due(job, now)
-        state = CODES[State.PENDING if due <= now else State.SCHEDULED]
+        state = CODES[state_of_new(is_due=due <= now)]
         rows.append(_row(job, state, due, now))
         entered[job.spec.queue, state] += 1
         answers.append(Insertion(id=job.id, is_new=True))

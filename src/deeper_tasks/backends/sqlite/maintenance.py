@@ -9,16 +9,17 @@ from typing import NamedTuple
 
 import msgspec
 
-from deeper_tasks.backends.codes import CODES, Mark
+from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.protocol import MAX_BATCH, Promotion, Rescue
 from deeper_tasks.backends.sqlite import transitions
-from deeper_tasks.backends.sqlite.row_changes import RowChange, error_document
+from deeper_tasks.backends.sqlite.row_changes import RowChange
 from deeper_tasks.domain.ids import JobId, NodeId
-from deeper_tasks.domain.job import EXPIRED
-from deeper_tasks.domain.settlement import MovedJob, is_spared_by_rescue, state_after_rescue, worker_lost
+from deeper_tasks.domain.job import EXPIRED, ErrorReport
+from deeper_tasks.domain.settlement import MovedJob, worker_lost
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.transitions import EXPIRY, Change, after_rescue
 
-_RUNNING, _FAILED = CODES[State.RUNNING], CODES[State.FAILED]
+_RUNNING = CODES[State.RUNNING]
 
 SELECT_DUE = """
 SELECT json_group_array(json_array(rowid, queue, state)) FROM (
@@ -69,6 +70,29 @@ class _AbandonedJob(NamedTuple):
         """The state that the rescue ends."""
         return _RUNNING
 
+    def after_rescue(self, *, is_trusted: bool) -> Change:
+        """Return what the rescue changes."""
+        return after_rescue(
+            attempt=self.attempt,
+            max_attempts=self.max_attempts,
+            has_started=self.has_started,
+            is_cancel_requested=self.cancel_requested is not None,
+            is_trusted=is_trusted,
+        )
+
+    def moved(self, change: Change, error: ErrorReport) -> MovedJob:
+        """Return the job as the rescue left it, for its event."""
+        assert change.state is not None
+        return MovedJob(
+            id=self.id,
+            state=change.state,
+            task=self.task,
+            queue=self.queue,
+            attempt=self.attempt,
+            error=error if change.keeps_error else None,
+            cancel_reason=self.cancel_requested,
+        )
+
 
 class _ExpiredJob(NamedTuple):
     """A job that was not started in time."""
@@ -105,60 +129,20 @@ def rescue(connection: sqlite3.Connection, node: NodeId, *, beat: int, trusted: 
         return Rescue(jobs=(), queues=frozenset(), is_finished=True)
     jobs = _abandoned.decode(connection.execute(SELECT_ABANDONED, {"node": node, "limit": MAX_BATCH}).fetchone()[0])
     error = worker_lost(node)
-    changes: list[tuple[_AbandonedJob, RowChange]] = []
-    rescued: list[MovedJob] = []
-    for job in jobs:
-        attempt, most, has_started = job.attempt, job.max_attempts, job.has_started
-        is_spared = is_spared_by_rescue(attempt=attempt, max_attempts=most, has_started=has_started)
-        is_cancel_requested = job.cancel_requested is not None
-        state = state_after_rescue(
-            attempt=attempt, max_attempts=most, has_started=has_started, is_cancel_requested=is_cancel_requested
-        )
-        change = RowChange(
-            rowid=job.rowid,
-            state=CODES[state],
-            attempts_taken_back=int(is_spared),
-            finished_at=now if state.is_terminal else None,
-            error=None if is_spared else error_document(error, attempt=job.attempt, now=now),
-            drops_token=True,
-            mark=Mark.QUARANTINED if has_started and job.task not in trusted else None,
-        )
-        changes.append((job, change))
-        rescued.append(
-            MovedJob(
-                id=job.id,
-                state=state,
-                task=job.task,
-                queue=job.queue,
-                attempt=attempt,
-                error=None if is_spared else error,
-                cancel_reason=job.cancel_requested,
-            )
-        )
-    transitions.change(connection, changes, now=now)
+    changes = [(job, job.after_rescue(is_trusted=job.task in trusted)) for job in jobs]
+    transitions.change(connection, [RowChange(job, change, error=error) for job, change in changes], now=now)
     is_finished = len(jobs) < MAX_BATCH
     if is_finished:
         connection.execute(DELETE_NODE, (node,))
+    rescued = tuple(job.moved(change, error) for job, change in changes)
     queues = frozenset(job.queue for job in rescued if job.state is State.PENDING)
-    return Rescue(jobs=tuple(rescued), queues=queues, is_finished=is_finished)
+    return Rescue(jobs=rescued, queues=queues, is_finished=is_finished)
 
 
 def expire(connection: sqlite3.Connection, *, now: int) -> list[MovedJob]:
     """Fail jobs that were not started in time; see `Backend.expire`."""
     jobs = _expired.decode(connection.execute(SELECT_EXPIRED, {"now": now, "limit": MAX_BATCH}).fetchone()[0])
-    changes = [
-        (
-            job,
-            RowChange(
-                rowid=job.rowid,
-                state=_FAILED,
-                finished_at=now,
-                error=error_document(EXPIRED, attempt=job.attempt, now=now),
-            ),
-        )
-        for job in jobs
-    ]
-    transitions.change(connection, changes, now=now)
+    transitions.change(connection, [RowChange(job, EXPIRY, error=EXPIRED) for job in jobs], now=now)
     return [
         MovedJob(id=job.id, state=State.FAILED, task=job.task, queue=job.queue, attempt=job.attempt, error=EXPIRED)
         for job in jobs

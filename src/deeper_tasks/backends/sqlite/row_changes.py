@@ -1,14 +1,17 @@
-"""Row changes: what an attempt, a rescue or an expiry changes in the row of a job; one statement for a batch."""
+"""Row changes: how the changes that the kernel decides are written into the rows of jobs, one statement for a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from datetime import timedelta
+from typing import NamedTuple, Protocol
 
-from deeper_tasks.backends.codes import Mark
-from deeper_tasks.backends.sqlite.codec import moment, to_json
+from deeper_tasks.backends.codes import CODES
+from deeper_tasks.backends.sqlite.codec import duration, later, moment, to_json
 from deeper_tasks.backends.sqlite.database import Statements
+from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import MAX_KEPT_ERRORS, ErrorReport
+from deeper_tasks.domain.transitions import Change
 
 WRITE = f"""
 UPDATE deeper_job SET
@@ -27,44 +30,86 @@ UPDATE deeper_job SET
         ELSE json_insert(coalesce(errors, '[]'), '$[#]', json(json_extract(change.value, '$[6]')))
     END,
     token = iif(json_extract(change.value, '$[7]'), NULL, token),
-    led_to = coalesce(json_extract(change.value, '$[9]'), led_to),
+    led_to = coalesce(json_extract(change.value, '$[8]'), led_to),
     unknown_since = CASE
-        WHEN json_extract(change.value, '$[8]') = 1 THEN coalesce(unknown_since, :now)
-        WHEN json_extract(change.value, '$[5]') IS NULL THEN unknown_since
+        WHEN json_extract(change.value, '$[10]') = 1 THEN coalesce(unknown_since, :now)
+        WHEN NOT json_extract(change.value, '$[9]') THEN unknown_since
     END,
     unfit_since = CASE
-        WHEN json_extract(change.value, '$[8]') = 2 THEN coalesce(unfit_since, :now)
-        WHEN json_extract(change.value, '$[5]') IS NULL THEN unfit_since
+        WHEN json_extract(change.value, '$[10]') = 2 THEN coalesce(unfit_since, :now)
+        WHEN NOT json_extract(change.value, '$[9]') THEN unfit_since
     END,
     is_quarantined = CASE
-        WHEN json_extract(change.value, '$[8]') = 3 THEN 1
-        WHEN json_extract(change.value, '$[5]') IS NULL THEN is_quarantined
+        WHEN json_extract(change.value, '$[10]') = 3 THEN 1
+        WHEN NOT json_extract(change.value, '$[9]') THEN is_quarantined
     END
 FROM json_each(:batch) AS change
 WHERE deeper_job.rowid = json_extract(change.value, '$[0]')
 """
 
 
-class RowChange(NamedTuple):
-    """What changes in the row of a job; its fields stand in the order in which `WRITE` reads them."""
+class Row(Protocol):
+    """A job as it was read, before its change."""
 
-    rowid: int
-    state: int
-    attempts_taken_back: int = 0
-    finished_at: int | None = None
-    scheduled_at: int | None = None
-    ran_for: int | None = None
-    error: str | None = None
-    drops_token: bool = False
-    mark: Mark | None = None
-    led_to: int | None = None
+    @property
+    def rowid(self) -> int:
+        """Its place in the table."""
+
+    @property
+    def id(self) -> JobId:
+        """Its id."""
+
+    @property
+    def queue(self) -> str:
+        """Its queue."""
+
+    @property
+    def state(self) -> int:
+        """The code of the state that it leaves."""
+
+    @property
+    def unique_key(self) -> str | None:
+        """The key that it holds, or once held."""
+
+
+class AttemptRow(Row, Protocol):
+    """The same with the number of its attempt."""
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that the change is about."""
+
+
+class RowChange(NamedTuple):
+    """The change of one job, with the values of the act that it takes: delay, error and time that the handler ran."""
+
+    job: AttemptRow
+    change: Change
+    delay: timedelta = timedelta(0)
+    error: ErrorReport | None = None
+    ran_for: timedelta | None = None
 
 
 def write(connection: Statements, changes: Sequence[RowChange], *, now: int) -> None:
-    """Write the changes."""
-    connection.execute(WRITE, {"now": now, "batch": to_json(changes)})
+    """Write the changes of jobs that stay."""
+    connection.execute(WRITE, {"now": now, "batch": to_json([_values(each, now) for each in changes])})
 
 
-def error_document(error: ErrorReport, *, attempt: int, now: int) -> str:
-    """Return a failed attempt as the JSON text that is appended to the job's errors."""
-    return to_json(error.kept(attempt=attempt, at=moment(now)))
+def _values(each: RowChange, now: int) -> tuple[int | str | None, ...]:
+    """Return what `WRITE` reads of a change, by the places in its JSON arrays."""
+    job, change, error = each.job, each.change, each.error
+    assert change.state is not None
+    state = CODES[change.state]
+    return (
+        job.rowid,
+        state,
+        change.attempts_taken_back,
+        now if change.finishes else None,
+        later(now, each.delay) if change.is_put_off else None,
+        None if each.ran_for is None else duration(each.ran_for),
+        to_json(error.kept(attempt=job.attempt, at=moment(now))) if error is not None and change.keeps_error else None,
+        change.drops_token,
+        state if change.answers_token else None,
+        change.clears_marks,
+        change.mark,
+    )

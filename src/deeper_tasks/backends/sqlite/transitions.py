@@ -9,23 +9,29 @@ whatever its way, passes `_end`.
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Protocol
 
 from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.sqlite import counters, row_changes, unique_keys
 from deeper_tasks.backends.sqlite.codec import HIGHEST_ATTEMPT, to_json
 from deeper_tasks.backends.sqlite.database import Statements
-from deeper_tasks.backends.sqlite.row_changes import RowChange
+from deeper_tasks.backends.sqlite.row_changes import Row, RowChange
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
-from deeper_tasks.domain.state import TERMINAL, State
-from deeper_tasks.domain.unique import Unique, outlives_deletion
+from deeper_tasks.domain.state import State
+from deeper_tasks.domain.transitions import (
+    CANCELLATION,
+    COMPLETION,
+    LARGEST_NUMBER,
+    MANUAL_RETRY,
+    Change,
+    after_cancel,
+    after_delete,
+)
+from deeper_tasks.domain.unique import Unique
 
-_PENDING, _RUNNING = CODES[State.PENDING], CODES[State.RUNNING]
-_COMPLETED, _CANCELLED = CODES[State.COMPLETED], CODES[State.CANCELLED]
-_ENDED = frozenset(CODES[state] for state in TERMINAL)
+_PENDING, _RUNNING, _COMPLETED = CODES[State.PENDING], CODES[State.RUNNING], CODES[State.COMPLETED]
 
 _COLUMNS = (
     "id, state, task, arguments, queue, priority, max_attempts, original_max_attempts, "
@@ -66,10 +72,16 @@ CANCEL = """
 UPDATE deeper_job SET state = 9, finished_at = :now, cancel_requested = :reason
 WHERE rowid IN (SELECT value FROM json_each(:rowids))
 """
-RETRY = """
+REQUEST_CANCEL = """
+UPDATE deeper_job SET cancel_requested = coalesce(cancel_requested, :reason)
+WHERE rowid IN (SELECT value FROM json_each(:rowids))
+"""
+RETRY = f"""
 UPDATE deeper_job SET
     state = 3,
-    max_attempts = min(max(attempt, 0), 2147483647) + min(max(original_max_attempts, 1), 2147483647),
+    max_attempts = min(
+        min(max(attempt, 0), {LARGEST_NUMBER}) + min(max(original_max_attempts, 1), {LARGEST_NUMBER}), {LARGEST_NUMBER}
+    ),
     scheduled_at = :now,
     finished_at = NULL,
     expires_at = NULL,
@@ -86,30 +98,6 @@ NewRow = tuple[str | int | None, ...]
 """The values of a new job, in the order of `_COLUMNS`."""
 Completion = tuple[int, int, str | None, str | None]
 """A job's rowid, the microseconds that its handler ran, its result, and why that is left out."""
-
-
-class Row(Protocol):
-    """A job as it was read, before its change."""
-
-    @property
-    def rowid(self) -> int:
-        """Its place in the table."""
-
-    @property
-    def id(self) -> JobId:
-        """Its id."""
-
-    @property
-    def queue(self) -> str:
-        """Its queue."""
-
-    @property
-    def state(self) -> int:
-        """The code of the state that it leaves."""
-
-    @property
-    def unique_key(self) -> str | None:
-        """The key that it holds, or once held."""
 
 
 def insert(connection: Statements, rows: Sequence[NewRow], *, entered: Counter[tuple[str, int]], now: int) -> None:
@@ -165,18 +153,19 @@ def complete(
         connection.execute(COMPLETE, {"now": now, "batch": to_json(with_result)})
     queues = Counter(job.queue for job in jobs)
     counters.count(connection, {(queue, _RUNNING, _COMPLETED): count for queue, count in queues.items()}, now=now)
-    _end(connection, jobs, state=_COMPLETED)
+    _end(connection, jobs, COMPLETION)
 
 
-def change(connection: Statements, changes: Sequence[tuple[Row, RowChange]], *, now: int) -> None:
+def change(connection: Statements, changes: Sequence[RowChange], *, now: int) -> None:
     """Write what attempts, rescues and expiries led to."""
     if not changes:
         return
-    row_changes.write(connection, [after for _, after in changes], now=now)
-    moves: Counter[counters.Move] = Counter((job.queue, job.state, after.state) for job, after in changes)
-    counters.count(connection, moves, now=now)
-    for state in {after.state for _, after in changes} & _ENDED:
-        _end(connection, [job for job, after in changes if after.state == state], state=state)
+    row_changes.write(connection, changes, now=now)
+    alike: defaultdict[Change, list[Row]] = defaultdict(list)
+    for each in changes:
+        alike[each.change].append(each.job)
+    for after, jobs in alike.items():
+        _follow(connection, jobs, after, now=now)
 
 
 def promote(connection: Statements, due: Sequence[tuple[int, str, int]], *, now: int) -> None:
@@ -187,11 +176,14 @@ def promote(connection: Statements, due: Sequence[tuple[int, str, int]], *, now:
 
 
 def cancel(connection: Statements, jobs: Sequence[Row], *, reason: str, now: int) -> None:
-    """Cancel jobs that no worker holds."""
-    if jobs:
-        connection.execute(CANCEL, {"now": now, "reason": reason, "rowids": _rowids(jobs)})
-        counters.count(connection, _moves(jobs, _CANCELLED), now=now)
-        _end(connection, jobs, state=_CANCELLED)
+    """Cancel the jobs that wait, and ask the workers of those that run to do so."""
+    running = [job for job in jobs if after_cancel(_state(job)).requests_cancel]
+    waiting = [job for job in jobs if not after_cancel(_state(job)).requests_cancel]
+    if running:
+        connection.execute(REQUEST_CANCEL, {"reason": reason, "rowids": _rowids(running)})
+    if waiting:
+        connection.execute(CANCEL, {"now": now, "reason": reason, "rowids": _rowids(waiting)})
+        _follow(connection, waiting, CANCELLATION, now=now)
 
 
 def retry(connection: Statements, jobs: Sequence[Row], *, now: int) -> None:
@@ -199,7 +191,7 @@ def retry(connection: Statements, jobs: Sequence[Row], *, now: int) -> None:
     if not jobs:
         return
     connection.execute(RETRY, {"now": now, "rowids": _rowids(jobs)})
-    counters.count(connection, _moves(jobs, _PENDING), now=now)
+    _follow(connection, jobs, MANUAL_RETRY, now=now)
     for job in jobs:
         if job.unique_key is None:
             continue
@@ -226,31 +218,41 @@ def delete(connection: Statements, jobs: Sequence[Row], *, now: int) -> None:
     if not jobs:
         return
     connection.execute(DELETE, (_rowids(jobs),))
-    counters.count(connection, _moves(jobs, None), now=now)
-    ended = [job for job in jobs if job.state in _ENDED]
-    unique_keys.free(connection, _held(job for job in ended if not outlives_deletion(STATES[job.state])))
-    _end(connection, [job for job in jobs if job.state not in _ENDED], state=None)
+    alike: defaultdict[Change, list[Row]] = defaultdict(list)
+    for job in jobs:
+        alike[after_delete(_state(job))].append(job)
+    for after, deleted in alike.items():
+        _follow(connection, deleted, after, now=now)
 
 
-def _end(connection: Statements, jobs: Collection[Row], *, state: int | None) -> None:
-    """
-    Do what follows on the end of jobs, in its transaction: free the unique keys that they hold.
-
-    `state` is the code of the state that they ended in, which their rows have by now. None: they were deleted before
-    they had ended, and their rows are gone. Whatever else an end is to cause is added here.
-    """
-    if state is None:
+def _follow(connection: Statements, jobs: Collection[Row], after: Change, *, now: int) -> None:
+    """Do what follows on the same change of several jobs, whose rows are written: counters, keys, and their end."""
+    entered = None if after.state is None else CODES[after.state]
+    counters.count(connection, Counter((job.queue, job.state, entered) for job in jobs), now=now)
+    if after.frees_key:
         unique_keys.free(connection, _held(jobs))
-    else:
+    if after.is_end:
+        _end(connection, jobs, after)
+
+
+def _end(connection: Statements, jobs: Collection[Row], after: Change) -> None:
+    """
+    Do what follows on the end of jobs, in its transaction: free the unique keys that they held until then.
+
+    `after.state` is the state that they ended in, which their rows have by now. None: they were deleted before they
+    had ended, and their rows are gone. Whatever else an end is to cause is added here.
+    """
+    if after.releases_key:
         unique_keys.release(connection, _held(jobs))
+
+
+def _state(job: Row) -> State:
+    """Return the state of a job; one that cannot be read stands for a job that waits."""
+    return STATES.get(job.state, State.BLOCKED)
 
 
 def _rowids(jobs: Sequence[Row]) -> str:
     return to_json([job.rowid for job in jobs])
-
-
-def _moves(jobs: Sequence[Row], after: int | None) -> Counter[counters.Move]:
-    return Counter((job.queue, job.state, after) for job in jobs)
 
 
 def _held(jobs: Iterable[Row]) -> list[unique_keys.Held]:

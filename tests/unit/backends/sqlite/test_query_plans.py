@@ -88,7 +88,7 @@ BY_INDEX = {
     "control.SELECT_ALONG_INDEX": f"SEARCH {BY_STATE}",
     "control.SELECT_NAMED": f"SEARCH {BY_ID}",
     "transitions.CANCEL": f"SEARCH {BY_ROWID}",
-    "control.REQUEST_CANCEL": f"SEARCH {BY_ROWID}",
+    "transitions.REQUEST_CANCEL": f"SEARCH {BY_ROWID}",
     "transitions.RETRY": f"SEARCH {BY_ROWID}",
     "transitions.DROP_KEY": f"SEARCH {BY_ROWID}",
     "control.SELECT_WAITING": f"SEARCH {BY_ID}",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.protocol import JobFilter, Node, Retention
 from deeper_tasks.backends.sqlite import (
     backend,
@@ -37,6 +38,7 @@ WRITERS = {
 }
 # Which modules may use those parts, and of which functions: all others leave the changes to the transitions.
 USERS = {
+    # The others only make values of its type.
     "row_changes": {"transitions.py": None, "consuming.py": set(), "maintenance.py": set()},
     "counters": {"transitions.py": None, "pruning.py": {"mend", "prune"}},
     "unique_keys": {"transitions.py": None, "pruning.py": {"prune"}},
@@ -174,9 +176,9 @@ def ends(monkeypatch):
     """What passes the one place of the ends: the id and the queue of each job, and the state that it ended in."""
     seen, end = [], transitions._end
 
-    def watched(connection, jobs, *, state):
-        seen.extend((job.id, job.queue, state) for job in jobs)
-        end(connection, jobs, state=state)
+    def watched(connection, jobs, after):
+        seen.extend((job.id, job.queue, after.state and CODES[after.state]) for job in jobs)
+        end(connection, jobs, after)
 
     monkeypatch.setattr(transitions, "_end", watched)
     return seen
