@@ -32,7 +32,7 @@ from benchmarks.engine_tasks import noop
 from benchmarks.instant_store import InstantStore
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.protocol import Node
-from deeper_tasks.backends.sqlite import claiming, consuming, counters, insert, schema, transitions
+from deeper_tasks.backends.sqlite import claimable_jobs, claiming, consuming, counters, insert, schema, transitions
 from deeper_tasks.backends.sqlite.database import Database
 from deeper_tasks.domain.ids import ClaimToken, IdGenerator, NodeId
 from deeper_tasks.domain.job import JobSpec, NewJob
@@ -66,7 +66,7 @@ _PLACES: tuple[tuple[str, str, str], ...] = (
 )
 _STATEMENTS = {
     claiming.SELECT_CLAIMANT: "claim: may this node",
-    claiming.SELECT_CLAIMABLE: "claim: find the jobs, as one JSON document",
+    claimable_jobs.SELECT_CLAIMABLE: "claim: find the jobs, as one JSON document",
     transitions.CLAIM: "claim: mark them running",
     consuming.SELECT_SETTLED: "settle: find them by id and token",
     transitions.COMPLETE_WITHOUT_RESULT: "settle: mark them completed",

@@ -19,7 +19,7 @@ from msgspec import Struct
 from deeper_tasks.backends.protocol import JobFilter, Node, QueueSettings, Retention
 from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.backends.sqlite.database import Synchronous
-from deeper_tasks.backends.sqlite.threads import Writer
+from deeper_tasks.backends.sqlite.writer import Writer
 from deeper_tasks.domain.cron import Recurrence
 from deeper_tasks.domain.ids import ClaimToken, IdGenerator, JobId, NodeId
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport, JobSpec, NewJob, Progress
@@ -132,7 +132,7 @@ class _Workload:
         for store in self._stores:
             await store.open()
             if self._plan.pages is not None:
-                await store._write(partial(_checkpoint_every, pages=self._plan.pages))
+                await store._threads.write(partial(_checkpoint_every, pages=self._plan.pages))
             self._nodes.append(await self._join(store))
 
     async def _close(self) -> None:

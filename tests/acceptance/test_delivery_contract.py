@@ -93,7 +93,7 @@ async def test_line_1_an_enqueue_that_returned_is_durable_to_the_stores_setting(
         connection = sqlite3.connect(f"file:{crew.database}?mode=ro", uri=True)
         assert connection.execute("SELECT id FROM deeper_job").fetchall() == [(job,)]
         connection.close()
-        durability = await manager.backend._write(lambda own: own.execute("PRAGMA synchronous").fetchone()[0])
+        durability = await manager.backend._threads.write(lambda own: own.execute("PRAGMA synchronous").fetchone()[0])
         assert durability == level
 
 

@@ -14,13 +14,12 @@ from urllib.parse import quote
 
 from msgspec import Struct, field
 
-from deeper_tasks.backends import reading
-from deeper_tasks.backends.migrations import SchemaLostError
-from deeper_tasks.backends.sqlite.companion_files import Access, can_write, make, obstacle, or_open_folders
+from deeper_tasks.backends.sqlite.access import Access
+from deeper_tasks.backends.sqlite.companion_files import make
 from deeper_tasks.backends.sqlite.connection_guard import GuardedConnection
 from deeper_tasks.backends.sqlite.forks import fork_lock
-from deeper_tasks.domain.durations import readable
-from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError, UnsupportedError
+from deeper_tasks.backends.sqlite.obstacles import can_write, or_open_folders
+from deeper_tasks.errors import BackendUnavailableError, UnsupportedError
 
 _PRIVATE = 0o660
 
@@ -28,41 +27,10 @@ C = TypeVar("C", bound=sqlite3.Connection)
 
 _LOOK = "SELECT count(*) FROM sqlite_schema"
 
-UNREADABLE = (*reading.UNREADABLE, sqlite3.OperationalError)
-"""The errors that a statement over many rows, or the reading of its answer, raises because of a damaged row."""
-
 OLDEST_SQLITE = (3, 37, 0)
 
 _MOST_LOG_KEPT = 16 * 1024 * 1024
 """Bytes that the write-ahead log keeps on disk once a checkpoint has emptied it, however long it once was."""
-
-_WORDS: tuple[tuple[str, type[BackendError], str], ...] = (
-    ("SQLITE_NOTADB", SchemaError, "{path!r} is not an SQLite database; name another file"),
-    ("SQLITE_CORRUPT", SchemaError, "the database {path!r} is damaged ({error}); restore it from a copy"),
-    ("SQLITE_FULL", BackendUnavailableError, "the disk is full: nothing was written to {path!r}"),
-    ("SQLITE_READONLY", BackendUnavailableError, "the database {path!r} or its folder is read-only"),
-    ("SQLITE_CANTOPEN", BackendUnavailableError, "the database {path!r} cannot be opened: {error}"),
-    (
-        "SQLITE_IOERR",
-        BackendUnavailableError,
-        (
-            "the database {path!r} did not answer: {error}; look into the system's log for faults of the disk, and "
-            "where no folder for temporary files can be written name one by the variable SQLITE_TMPDIR"
-        ),
-    ),
-    (
-        "SQLITE_BUSY",
-        BackendUnavailableError,
-        (
-            "the database {path!r} was locked for longer than {timeout}, by a transaction of another connection; "
-            "if it is this program's own, end it first, or enqueue inside it with connection="
-        ),
-    ),
-)
-
-_DENIED = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
-_LACKING = "no such table: deeper_"
-_OF_CONNECTION = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_NOTADB", "SQLITE_CORRUPT")
 
 
 class Statements(Protocol):
@@ -277,29 +245,3 @@ def identify(path: Path) -> tuple[int, int] | None:
 def to_text(stored: bytes) -> str:
     """Read a text. Other programs can write what is none: it reads with a sign where it is damaged."""
     return stored.decode("utf-8", "replace")
-
-
-def raise_unless_of_content(error: Exception) -> None:
-    """Raise an error again unless it is the content of a row that SQLite could not make sense of."""
-    if isinstance(error, sqlite3.OperationalError) and "JSON" not in str(error):
-        raise error
-
-
-def is_of_connection(error: Exception) -> bool:
-    """Whether a new connection may do better: one that was opened while the file could only be read stays so."""
-    return getattr(error, "sqlite_errorname", "").startswith(_OF_CONNECTION)
-
-
-def translate(error: sqlite3.Error, database: Database) -> BackendError:
-    """Return SQLite's error in our words: what happened to which file."""
-    name, path = getattr(error, "sqlite_errorname", ""), str(database.path)
-    for prefix, kind, words in _WORDS:
-        if name.startswith(prefix):
-            if name.startswith(_DENIED) and (found := obstacle(database.real)):
-                return kind(found.of(database.real))
-            return kind(words.format(path=path, error=error, timeout=readable(database.timeout)))
-    if str(error).startswith(_LACKING):
-        return SchemaLostError(f"the database {path!r} lacks a part of the schema: {error}; run 'deeper migrate'")
-    if isinstance(error, sqlite3.OperationalError):
-        return BackendUnavailableError(f"the database {path!r} did not answer: {error}")
-    return BackendError(f"the database {path!r} refused a statement: {error}")

@@ -12,16 +12,12 @@ from shlex import quote
 
 from deeper_tasks.backends.codes import STATES
 from deeper_tasks.backends.protocol import BROKEN_OFF
-from deeper_tasks.backends.sqlite.companion_files import (
-    Access,
-    Obstacle,
-    companions,
-    give_rights,
-    may_only_look,
-    obstacles,
-)
-from deeper_tasks.backends.sqlite.database import OLDEST_SQLITE, Database, StillConnection, translate
+from deeper_tasks.backends.sqlite.access import Access
+from deeper_tasks.backends.sqlite.companion_files import companions
+from deeper_tasks.backends.sqlite.database import OLDEST_SQLITE, Database, StillConnection
+from deeper_tasks.backends.sqlite.driver_errors import translate
 from deeper_tasks.backends.sqlite.mounts import Kind, find_mount
+from deeper_tasks.backends.sqlite.obstacles import Obstacle, give_rights, may_only_look, obstacles
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 
 _MEBIBYTE = 1024 * 1024

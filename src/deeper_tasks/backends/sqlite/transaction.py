@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from deeper_tasks.backends.sqlite.connection_guard import GuardedConnection
-from deeper_tasks.backends.sqlite.database import Database, translate
+from deeper_tasks.backends.sqlite.database import Database
+from deeper_tasks.backends.sqlite.driver_errors import translate
 from deeper_tasks.errors import BackendUnavailableError, DeeperTasksError, InvalidOptionError
 
 T = TypeVar("T")

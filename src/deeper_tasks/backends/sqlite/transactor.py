@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deeper_tasks.backends.sqlite.database import Database, translate
+from deeper_tasks.backends.sqlite.database import Database
+from deeper_tasks.backends.sqlite.driver_errors import translate
 from deeper_tasks.backends.sqlite.forks import fork_lock
 from deeper_tasks.backends.sqlite.inbox import Inbox
 from deeper_tasks.backends.sqlite.job_transaction import SQLiteJobTransaction

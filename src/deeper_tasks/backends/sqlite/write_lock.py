@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deeper_tasks import native
-from deeper_tasks.backends.sqlite.companion_files import obstacle, open_beside
+from deeper_tasks.backends.sqlite.companion_files import open_beside
+from deeper_tasks.backends.sqlite.obstacles import obstacle
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import BackendUnavailableError
 

@@ -135,7 +135,7 @@ def fork_without_hooks_in_a_write() -> None:
         writes.set()
         may_end.wait()
 
-    writing = threading.Thread(target=lambda: asyncio.run(manager.backend._write(write)))  # type: ignore[attr-defined]
+    writing = threading.Thread(target=lambda: asyncio.run(manager.backend._threads.write(write)))  # type: ignore[attr-defined]
     writing.start()
     writes.wait()
     child = _silent_fork()
@@ -235,7 +235,7 @@ def die_while_writing() -> None:
         connection.execute("DELETE FROM deeper_job")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    asyncio.run(manager.backend._write(write))  # type: ignore[attr-defined]
+    asyncio.run(manager.backend._threads.write(write))  # type: ignore[attr-defined]
 
 
 def fork_from_a_crowd() -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from deeper_tasks.backends.protocol import JobQuery, Notification, Topic
 from deeper_tasks.backends.sqlite import SQLiteBackend
-from deeper_tasks.backends.sqlite.companion_files import Access, companions, make, obstacles
+from deeper_tasks.backends.sqlite.access import Access
+from deeper_tasks.backends.sqlite.companion_files import companions, make
 from deeper_tasks.backends.sqlite.database import Database
+from deeper_tasks.backends.sqlite.obstacles import obstacles
 from deeper_tasks.backends.sqlite.write_lock import WriteLock
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.testing.conformance.builders import new_job

@@ -116,21 +116,21 @@ async def work():
     await backend.insert([new_job() for _ in range(3)])
     return (await backend.find(JobQuery())).total
 asyncio.run(start())
-writer = backend._writer
+writer = backend._threads._writer
 pid = os.fork()
 if pid == 0:
     code = 1
     try:
         total = asyncio.run(work())
         assert total == 4, total
-        assert backend._writer is not writer
+        assert backend._threads._writer is not writer
         asyncio.run(backend.close())
         code = 0
     finally:
         os._exit(code)
 _, status = os.waitpid(pid, 0)
 assert status == 0, status
-assert backend._writer is writer
+assert backend._threads._writer is writer
 assert asyncio.run(work()) == 7
 asyncio.run(backend.close())
 """

@@ -94,7 +94,8 @@ async def test_another_programs_file_keeps_its_own_tables(path, query):
 async def test_synchronous_is_what_the_url_says(path, option, expected):
     backend = make_backend(f"sqlite:///{path}{option}")
     await backend.open()
-    assert await backend._write(lambda connection: connection.execute("PRAGMA synchronous").fetchone()[0]) == expected
+    pragma = "PRAGMA synchronous"
+    assert await backend._threads.write(lambda connection: connection.execute(pragma).fetchone()[0]) == expected
     await backend.close()
 
 
@@ -102,7 +103,7 @@ async def test_the_timeout_is_what_the_url_says(path):
     backend = make_backend(f"sqlite:///{path}?timeout=2.5")
     await backend.open()
     pragma = "PRAGMA busy_timeout"
-    assert await backend._write(lambda connection: connection.execute(pragma).fetchone()[0]) == 2500
+    assert await backend._threads.write(lambda connection: connection.execute(pragma).fetchone()[0]) == 2500
     await backend.close()
 
 

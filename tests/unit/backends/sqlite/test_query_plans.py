@@ -6,6 +6,7 @@ import sqlite3
 import pytest
 
 from deeper_tasks.backends.sqlite import (
+    claimable_jobs,
     claiming,
     consuming,
     control,
@@ -22,11 +23,14 @@ from deeper_tasks.backends.sqlite import (
     schema,
     transitions,
     unique_keys,
+    waiting_queues,
 )
 
 MODULES = (
     insert,
     claiming,
+    claimable_jobs,
+    waiting_queues,
     consuming,
     maintenance,
     pruning,
@@ -57,15 +61,15 @@ BY_INDEX = {
     "insert.SELECT_KNOWN": f"SEARCH {BY_ID_AS_JOB}",
     "consuming.DEREGISTER": f"SEARCH {BY_NODE}",
     "claiming.SELECT_CLAIMANT": f"SEARCH {BY_CLAIM}",
-    "claiming.SELECT_CLAIMABLE": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
-    "claiming.SELECT_CLAIMABLE_ROWS": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
-    "claiming.SELECT_WAITING_QUEUES": "SEARCH deeper_job USING INDEX deeper_job_pending (queue>? AND queue<?)",
-    "claiming.SELECT_FIRST_OF_EACH": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
-    "claiming.SELECT_CHOSEN": f"SEARCH {BY_ROWID}",
-    "claiming.SELECT_CHOSEN_ROWS": f"SEARCH {BY_ROWID}",
+    "claimable_jobs.SELECT_CLAIMABLE": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
+    "claimable_jobs.SELECT_CLAIMABLE_ROWS": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
+    "waiting_queues.SELECT_WAITING_QUEUES": "SEARCH deeper_job USING INDEX deeper_job_pending (queue>? AND queue<?)",
+    "claimable_jobs.SELECT_FIRST_OF_EACH": "SEARCH deeper_job USING INDEX deeper_job_pending (queue=?)",
+    "claimable_jobs.SELECT_CHOSEN": f"SEARCH {BY_ROWID}",
+    "claimable_jobs.SELECT_CHOSEN_ROWS": f"SEARCH {BY_ROWID}",
     "transitions.CLAIM": f"SEARCH {BY_ROWID}",
-    "claiming.SELECT_CLAIMED": f"SEARCH {BY_CLAIM}",
-    "claiming.SELECT_CLAIMED_ROWS": f"SEARCH {BY_CLAIM}",
+    "claimable_jobs.SELECT_CLAIMED": f"SEARCH {BY_CLAIM}",
+    "claimable_jobs.SELECT_CLAIMED_ROWS": f"SEARCH {BY_CLAIM}",
     "consuming.SELECT_SETTLED": f"SEARCH {BY_ID_AS_JOB}",
     "transitions.COMPLETE": f"SEARCH {BY_ROWID}",
     "transitions.COMPLETE_WITHOUT_RESULT": f"SEARCH {BY_ROWID}",
@@ -151,10 +155,10 @@ EXPECTED = BY_INDEX | OF_OTHER_TABLES
 # A recount sorts nothing but the states that it counts, and is made only where counters are damaged. The statistics
 # sort the counts of ends by queue, and what the workers hold by worker and queue.
 MAY_SORT = {
-    "claiming.SELECT_CLAIMED",
-    "claiming.SELECT_CLAIMED_ROWS",
-    "claiming.SELECT_CHOSEN",
-    "claiming.SELECT_CHOSEN_ROWS",
+    "claimable_jobs.SELECT_CLAIMED",
+    "claimable_jobs.SELECT_CLAIMED_ROWS",
+    "claimable_jobs.SELECT_CHOSEN",
+    "claimable_jobs.SELECT_CHOSEN_ROWS",
     "consuming.REPORT",
     "schedules.ADD_RUNS",
     "index_ranges.RECOUNT",

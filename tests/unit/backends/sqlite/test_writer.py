@@ -8,7 +8,8 @@ import pytest
 
 from deeper_tasks.backends.protocol import JobFilter, JobQuery
 from deeper_tasks.backends.sqlite.database import Database, Synchronous
-from deeper_tasks.backends.sqlite.threads import Reader, Writer
+from deeper_tasks.backends.sqlite.reader import Reader
+from deeper_tasks.backends.sqlite.writer import Writer
 from deeper_tasks.errors import BackendError, BackendUnavailableError, DuplicateJobError
 from deeper_tasks.testing.conformance.builders import new_job
 from interruptions import interrupt

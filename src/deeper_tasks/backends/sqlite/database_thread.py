@@ -1,4 +1,4 @@
-"""The two threads of a store in a process: one writes, one reads; each owns its connection."""
+"""A database thread: runs operations on a connection of its own, in the order in which they come."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from deeper_tasks import native
-from deeper_tasks.backends.sqlite.database import Database, StillConnection, Synchronous, is_of_connection, translate
+from deeper_tasks.backends.sqlite.database import Database
+from deeper_tasks.backends.sqlite.driver_errors import is_of_connection, translate
 from deeper_tasks.backends.sqlite.forks import fork_lock, not_the_last
 from deeper_tasks.backends.sqlite.inbox import Inbox
-from deeper_tasks.backends.sqlite.write_lock import WriteLock
 from deeper_tasks.errors import BackendUnavailableError, copy_of
 from deeper_tasks.lasting import lasting
 
@@ -25,12 +25,7 @@ _MOST_TOGETHER = 64
 """Operations in one transaction: enough to share a commit, few enough to keep it short."""
 
 
-_LOOKS_AT_A_STILL_FILE = 5
-_STEPS_BETWEEN_LOOKS = 200_000
-"""Of SQLite's virtual machine, some milliseconds: so often a long search asks whether it is still wanted."""
-
-
-class _Request(Generic[T]):
+class Request(Generic[T]):
     """An operation on its way to a thread, and the future that its caller awaits."""
 
     __slots__ = ("answer", "error", "future", "is_alone", "is_durable", "loop", "operation")
@@ -68,8 +63,8 @@ class DatabaseThread:
 
     def __init__(self, database: Database, *, name: str) -> None:
         self._database = database
-        self._requests: Inbox[_Request[Any]] = Inbox()
-        self._batch: list[_Request[Any]] = []
+        self._requests: Inbox[Request[Any]] = Inbox()
+        self._batch: list[Request[Any]] = []
         self._is_performed = False
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
@@ -92,7 +87,7 @@ class DatabaseThread:
         """
         if self._is_closed:
             raise BackendUnavailableError("the store is closed")
-        request = _Request(operation, asyncio.get_running_loop(), is_alone=is_alone, is_durable=is_durable)
+        request = Request(operation, asyncio.get_running_loop(), is_alone=is_alone, is_durable=is_durable)
         self._requests.put(request)
         return await request.future
 
@@ -199,144 +194,22 @@ class DatabaseThread:
             )
         self._disconnect()
 
-    def _perform(self, batch: list[_Request[Any]]) -> None:
+    def _perform(self, batch: list[Request[Any]]) -> None:
         raise NotImplementedError
 
-    def _fail(self, request: _Request[Any], error: Exception) -> None:
+    def _fail(self, request: Request[Any], error: Exception) -> None:
         self._is_spent |= is_of_connection(error)
         translated = translate(error, self._database) if isinstance(error, sqlite3.Error) else error
         request.answer, request.error = None, translated
 
-    def _fail_together(self, batch: Sequence[_Request[Any]], error: Exception) -> None:
+    def _fail_together(self, batch: Sequence[Request[Any]], error: Exception) -> None:
         for request in batch:
             # Of its own: a caller adds to its error what belongs to it alone, such as the ids of its jobs.
             self._fail(request, copy_of(error) if len(batch) > 1 else error)
 
 
-class Reader(DatabaseThread):
-    """Reads: each operation sees one state of the database, and ends when nobody waits for it any more."""
-
-    def _perform(self, batch: list[_Request[Any]]) -> None:
-        for request in batch:
-            try:
-                self._keep_to_the_file()
-                connection = self._connected(self._database.connect_to_read)
-                if isinstance(connection, StillConnection):
-                    self._read_still(request)
-                else:
-                    self._read(connection, request)
-            except Exception as error:  # noqa: BLE001 - whatever it is belongs to the caller
-                self._fail(request, error)
-
-    def _read(self, connection: sqlite3.Connection, request: _Request[Any]) -> None:
-        connection.set_progress_handler(request.future.cancelled, _STEPS_BETWEEN_LOOKS)
-        connection.execute("BEGIN")
-        try:
-            request.answer = request.operation(connection)
-        finally:
-            connection.execute("COMMIT")
-
-    def _read_still(self, request: _Request[Any]) -> None:
-        """Read a file that nothing holds still, and anew if another process has written to it meanwhile."""
-        for _ in range(_LOOKS_AT_A_STILL_FILE):
-            self._disconnect()
-            state = self._database.state()
-            connection = self._connected(self._database.connect_to_read)
-            try:
-                self._read(connection, request)
-            except sqlite3.Error:
-                if self._database.state() == state:
-                    raise
-            if state is not None and self._database.state() == state:
-                return
-            if not isinstance(connection, StillConnection):
-                return
-        raise BackendUnavailableError(
-            f"the database {str(self._database.path)!r} changed while it was read, by a user who may only read it"
-        )
-
-
-class Writer(DatabaseThread):
-    """
-    Writes: what has gathered while the last commit was under way shares the next one.
-
-    Each operation is atomic by itself, in a savepoint of its own, and is
-    answered after the commit; one that fails does not harm its neighbours.
-    """
-
-    def __init__(self, database: Database, *, name: str) -> None:
-        super().__init__(database, name=name)
-        self._write_lock: WriteLock | None = None
-        self._synchronous = database.synchronous
-
-    def _disconnect(self) -> None:
-        super()._disconnect()
-        self._synchronous = self._database.synchronous
-        self._leave_turns()
-
-    def _leave_turns(self) -> None:
-        if self._write_lock is not None:
-            self._write_lock.close()
-            self._write_lock = None
-
-    def _perform(self, batch: list[_Request[Any]]) -> None:
-        try:
-            # Before the turn, whose locks go with the file.
-            self._keep_to_the_file()
-            if self._write_lock is None:
-                # First: the locks take its owner and its mode.
-                self._database.make()
-                self._write_lock = WriteLock(self._database.real, timeout=self._database.timeout)
-            with self._write_lock.turn():
-                connection = self._connected(self._database.connect_to_write)
-                self._transact(connection, [request for request in batch if not request.is_alone])
-                self._run_alone(connection, [request for request in batch if request.is_alone])
-        except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
-            self._fail_together(batch, error)
-
-    def _run_alone(self, connection: sqlite3.Connection, batch: list[_Request[Any]]) -> None:
-        for request in batch:
-            try:
-                request.answer = request.operation(connection)
-            except Exception as error:  # noqa: BLE001 - whatever it is belongs to the caller
-                self._fail(request, error)
-
-    def _transact(self, connection: sqlite3.Connection, batch: list[_Request[Any]]) -> None:
-        if not batch:
-            return
-        self._synchronise(connection, is_durable=any(request.is_durable for request in batch))
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            for request in batch:
-                self._run_in_savepoint(connection, request)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
-    def _synchronise(self, connection: sqlite3.Connection, *, is_durable: bool) -> None:
-        """Have the next commit confirmed by the disk, or not; the next that is makes all before it durable as well."""
-        wanted = self._database.synchronous if is_durable else Synchronous.NORMAL
-        if wanted is not self._synchronous:
-            connection.execute(f"PRAGMA synchronous = {wanted.name}")
-            self._synchronous = wanted
-
-    def _run_in_savepoint(self, connection: sqlite3.Connection, request: _Request[Any]) -> None:
-        connection.execute("SAVEPOINT operation")
-        try:
-            request.answer = request.operation(connection)
-        except Exception as error:
-            if not connection.in_transaction:
-                # SQLite rolled everything back (disk full, I/O error): no neighbour was written either.
-                raise
-            connection.execute("ROLLBACK TO operation")
-            self._fail(request, error)
-        connection.execute("RELEASE operation")
-
-
-def _deliver(batch: list[_Request[Any]]) -> None:
-    by_loop: defaultdict[asyncio.AbstractEventLoop, list[_Request[Any]]] = defaultdict(list)
+def _deliver(batch: list[Request[Any]]) -> None:
+    by_loop: defaultdict[asyncio.AbstractEventLoop, list[Request[Any]]] = defaultdict(list)
     for request in batch:
         by_loop[request.loop].append(request)
     for loop, requests in by_loop.items():
@@ -347,6 +220,6 @@ def _deliver(batch: list[_Request[Any]]) -> None:
             continue
 
 
-def _deliver_all(requests: list[_Request[Any]]) -> None:
+def _deliver_all(requests: list[Request[Any]]) -> None:
     for request in requests:
         request.deliver()
