@@ -45,7 +45,8 @@ async def test_one_that_waits_for_another_process_leaves_the_line_when_it_is_can
     holder = program(HOLD, path)
     assert holder.stdout.readline() == "holding\n"
     waiting = asyncio.create_task(backend.begin(is_async=True))
-    await wait_until(lambda: backend._threads._transactor is not None and backend._threads._transactor._requests.is_empty)
+    threads = backend._threads
+    await wait_until(lambda: threads._transactor is not None and threads._transactor._requests.is_empty)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -86,7 +87,8 @@ async def test_a_fork_does_not_wait_for_those_that_wait_for_another_process(path
     holder = program(HOLD, path)
     assert holder.stdout.readline() == "holding\n"
     waiting = asyncio.create_task(backend.begin(is_async=True))
-    await wait_until(lambda: backend._threads._transactor is not None and backend._threads._transactor._using.locked())
+    threads = backend._threads
+    await wait_until(lambda: threads._transactor is not None and threads._transactor._using.locked())
     await asyncio.to_thread(fork_and_wait)
     assert not waiting.done()
     holder.kill()
