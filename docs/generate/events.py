@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import logging
+from types import ModuleType
 
 import msgspec
 from docs.generate.markdown import NOTICE, one_line, table
 
-from deeper_tasks.integrations import events as module
-from deeper_tasks.integrations.events import Event, JobEvent
+from deeper_tasks.integrations.events import Event, JobEvent, jobs, queues, schedules, stores, workers
 from deeper_tasks.integrations.logs import level_of
+
+_OTHERS = (queues, schedules, workers, stores)
 
 
 def events() -> str:
@@ -18,41 +20,49 @@ def events() -> str:
     return f"""{NOTICE}
 # Events
 
-An event tells what happened, as a frozen value. `manager.subscribe(function, JobFailed, JobDiscarded)` has `function`
-called with every event of these kinds, or of all kinds where none is named, in the thread where it happened; it must
-not wait. The kinds are in `deeper_tasks.integrations.events`. Most are written to the logger `deeper_tasks` as well, at
-the level shown. `to_dict()` and `to_json()` give an event as plain JSON.
+An event is a frozen value that says what happened. `manager.subscribe(function, JobFailed, JobDiscarded)` has
+`function` called with every event of these kinds, or of all kinds if none is named, in the thread where it happened; it
+must not wait. The kinds are in `deeper_tasks.integrations.events`. Most are written to the logger `deeper_tasks` as
+well, at the level shown; [the log](logs.md) lists their sentences. `to_dict()` and `to_json()` give an event as plain
+JSON.
 
 ## Of jobs
 
 Each of them carries {_fields(JobEvent)}.
 {one_line(_second_part(JobEvent))}
 
-{_table(job=True)}
+{_table(jobs)}
 ## Of queues, recurring tasks, workers and the store
 
-{_table(job=False)}"""
+{_table(*_OTHERS)}"""
 
 
-def _table(*, job: bool) -> str:
-    kinds = [
-        kind
-        for _, kind in inspect.getmembers(module, inspect.isclass)
-        if issubclass(kind, Event) and kind not in {Event, JobEvent} and issubclass(kind, JobEvent) == job
-    ]
-    kinds.sort(key=lambda kind: inspect.getsourcelines(kind)[1])
-    common = set(JobEvent.__struct_fields__) if job else set()
-    rows = ([f"`{kind.__name__}`", one_line(kind.__doc__ or ""), _fields(kind, common), _level(kind)] for kind in kinds)
+def kinds(*modules: ModuleType) -> list[type[Event]]:
+    """Return the kinds of events of some modules, or of all, in the order in which they are written there."""
+    found = []
+    for module in modules or (jobs, *_OTHERS):
+        own = [kind for _, kind in inspect.getmembers(module, inspect.isclass) if kind.__module__ == module.__name__]
+        found += sorted(own, key=lambda kind: inspect.getsourcelines(kind)[1])
+    return [kind for kind in found if kind is not JobEvent]
+
+
+def _table(*modules: ModuleType) -> str:
+    common = set(JobEvent.__struct_fields__) if modules == (jobs,) else set()
+    rows = (
+        [f"`{kind.__name__}`", one_line(kind.__doc__ or ""), _fields(kind, common), level(kind)]
+        for kind in kinds(*modules)
+    )
     return table(["event", "when", "carries", "logged at"], rows)
+
+
+def level(kind: type[Event]) -> str:
+    """Return the name of the level at which an event is logged; the empty text if it is not."""
+    found = level_of(kind)
+    return "" if found is None else logging.getLevelName(found)
 
 
 def _fields(kind: type[Event], common: set[str] | None = None) -> str:
     return ", ".join(f"`{field.name}`" for field in msgspec.structs.fields(kind) if field.name not in (common or ()))
-
-
-def _level(kind: type[Event]) -> str:
-    level = level_of(kind)
-    return "" if level is None else logging.getLevelName(level)
 
 
 def _second_part(kind: type[Event]) -> str:

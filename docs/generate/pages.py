@@ -9,6 +9,7 @@ from docs.generate.api import api
 from docs.generate.commands import commands
 from docs.generate.events import events
 from docs.generate.life_cycle import life_cycle
+from docs.generate.logs import logs
 from docs.generate.settings import settings
 
 FOLDER = Path(__file__).parents[1] / "reference"
@@ -16,6 +17,7 @@ FOLDER = Path(__file__).parents[1] / "reference"
 PAGES: dict[str, Callable[[], str]] = {
     "life-cycle.md": life_cycle,
     "events.md": events,
+    "logs.md": logs,
     "settings.md": settings,
     "commands.md": commands,
     "api.md": api,

@@ -47,7 +47,7 @@ def _is_served(serve: Callable[[], object], name: str) -> bool:
         # The log may be what fails.
         with suppress(BaseException):
             _logger.error(  # noqa: TRY400 - a MemoryError has no use for a traceback of its own
-                "%s was raised in the thread %r, which begins anew", type(error).__name__, name, exc_info=error
+                "the thread %r met %s and begins anew", name, type(error).__name__, exc_info=error
             )
         return False
     return True

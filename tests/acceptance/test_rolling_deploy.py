@@ -18,8 +18,8 @@ async def test_jobs_with_new_arguments_lose_nothing_while_old_workers_run(crew, 
     manager.include(release_2)
     old = crew.worker(include="workshop.release_1")
     ids = await manager.enqueue_many([task.call(number, ["bye", "secret"]) for number, task in enumerate(TASKS)])
-    await wait_until(lambda: _jobs_that(old, "the arguments do not fit the task here, given back for") == set(ids[:-1]))
-    await wait_until(lambda: _jobs_that(old, "is not known here, given back for") == {ids[-1]})
+    await wait_until(lambda: _jobs_that(old, "its arguments do not fit the task here") == set(ids[:-1]))
+    await wait_until(lambda: _jobs_that(old, "its task is not known here") == {ids[-1]})
     new = crew.worker(include="workshop.release_2")
     await wait_until(lambda: new.says("started, serving"))
     # Which of the two takes a job is chance, and each refusal doubles its delay.

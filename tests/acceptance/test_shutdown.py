@@ -43,7 +43,7 @@ async def test_sigterm_lets_running_jobs_end_and_gives_back_those_that_wait(crew
     assert worker.process.poll() is None
     go.touch()
     assert worker.process.wait(30) == 0
-    assert worker.says("is stopping, 1 job still runs")
+    assert worker.says("stopping, 1 job still running")
     status = await manager.get_task_status(running)
     assert (status.status, status.attempts) == (State.COMPLETED, 1)
     assert await _counts(manager, pending=len(waiting), running=0)

@@ -10,7 +10,7 @@ import deeper_tasks
 from deeper_tasks import BackgroundTaskManager
 
 _ROOT = Path(__file__).parents[2]
-_NAMES = ["life-cycle.md", "events.md", "settings.md", "commands.md", "api.md"]
+_NAMES = ["life-cycle.md", "events.md", "logs.md", "settings.md", "commands.md", "api.md"]
 
 
 @pytest.fixture(scope="module")

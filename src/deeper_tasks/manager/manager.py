@@ -58,8 +58,8 @@ class BackgroundTaskManager(Facade):
         super().__init__(
             settings=settings or load_settings(path=os.devnull, environ={}, url=url, **values), backend=backend
         )
-        watch_calls(BackgroundTaskManager, path="manager")
-        watch_calls(Queues, path="manager.queues")
+        watch_calls(BackgroundTaskManager)
+        watch_calls(Queues, prefix="queues.")
         LogSubscriber(tracebacks=self.settings.log_tracebacks).subscribe_to(self.events)
         self.redactor = self.core.redactor
         """Takes secrets out of texts, as its workers do with errors and logs; your code may call it too."""

@@ -23,23 +23,28 @@ _logger = logging.getLogger("deeper_tasks")
 
 if TYPE_CHECKING:
     _Call = CoroutineType[Any, Any, Any]
+else:
+    _Call = CoroutineType
 _DROPS_AT_ONCE = dis.opmap["POP_TOP"]
 
-_watched: dict[CodeType, Callable[[_Call], str]] = {}
-"""How a call of what is watched is told, with `%s` for its place; by code, the one thing a coroutine knows of it."""
+Report = Callable[[_Call, str], None]
+"""Logs a call that was never awaited; the text says where the call stands."""
+
+_watched: dict[CodeType, Report] = {}
+"""How a call of each watched method is reported; by code, which is all that a coroutine knows of its method."""
 
 
-def watch_calls(kind: type, *, path: str) -> None:
+def watch_calls(kind: type, *, prefix: str = "") -> None:
     """
     Report each call of a task's `enqueue`, or of an async method of a class, that is never awaited.
 
-    `path` is what users write before the name of the method, such as `manager`.
+    `prefix` stands between `manager.` and the name of the method, such as `queues.` for a namespace.
     """
     for task in (Task, BoundTask):
-        _watched[task.enqueue.__code__] = _told_of_task
+        _watched[task.enqueue.__code__] = _report_enqueue
     for name, method in inspect.getmembers(kind, inspect.iscoroutinefunction):
         if not name.startswith("_"):
-            _watched[method.__code__] = partial(_told_of_manager, path)
+            _watched[method.__code__] = partial(_report_method, prefix)
     _listen()
 
 
@@ -74,10 +79,9 @@ def _report_all() -> None:
 
 
 def _report(coroutine: _Call, frame: FrameType | None) -> None:
-    told = _watched.get(coroutine.cr_code)
-    if told is not None:
-        dropped_in = None if frame is None else frame.f_back
-        _logger.error(told(coroutine), _place(coroutine, dropped_in))
+    report = _watched.get(coroutine.cr_code)
+    if report is not None:
+        report(coroutine, _place(coroutine, None if frame is None else frame.f_back))
 
 
 def _place(coroutine: _Call, dropped_in: FrameType | None) -> str:
@@ -120,17 +124,26 @@ def _task_of(coroutine: _Call) -> Task[..., Any] | None:
     return holder if isinstance(holder, Task) else None
 
 
-def _told_of_task(coroutine: _Call) -> str:
+def _report_enqueue(coroutine: _Call, place: str) -> None:
     task = _task_of(coroutine)
     name = "task" if task is None else task.__name__
-    return (
-        f"enqueue() of {name if task is None else task.name} was never awaited %s, and no job was enqueued; "
-        f"write 'await {name}.enqueue(…)', or '{name}.sync.enqueue(…)' in code that is not async"
+    _logger.error(
+        "enqueue() of %s was never awaited %s, and no job was enqueued; "
+        "write 'await %s.enqueue(…)', or '%s.sync.enqueue(…)' in code that is not async",
+        name if task is None else task.name,
+        place,
+        name,
+        name,
     )
 
 
-def _told_of_manager(path: str, coroutine: _Call) -> str:
-    name = coroutine.__name__
-    sync = path.replace("manager", "manager.sync", 1)
-    blocking = "" if name == "run_worker" else f", or '{sync}.{name}(…)' in code that is not async"
-    return f"{name}() was never awaited %s, and nothing was done; write 'await {path}.{name}(…)'{blocking}"
+def _report_method(prefix: str, coroutine: _Call, place: str) -> None:
+    name = f"{prefix}{coroutine.__name__}"
+    way_out = "" if name == "run_worker" else f", or 'manager.sync.{name}(…)' in code that is not async"
+    _logger.error(
+        "manager.%s() was never awaited %s, and nothing was done; write 'await manager.%s(…)'%s",
+        name,
+        place,
+        name,
+        way_out,
+    )

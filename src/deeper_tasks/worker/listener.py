@@ -55,7 +55,7 @@ class Listener:
             self._failures += 1
             await self._until_the_store_answers()
             if reason is not None and self._failures == _TOLD_AT:
-                _logger.warning("%s; polling goes on, and the next try follows", reason)
+                _logger.warning("hints are not heard: %s; polling goes on, and the next try follows", reason)
             await self._clock.sleep(self._pause(), until=asyncio.Event())
 
     async def _listen(self) -> str | None:

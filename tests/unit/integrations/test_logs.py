@@ -17,7 +17,8 @@ from deeper_tasks.domain.settlement import ARGUMENTS_UNFIT, TASK_UNKNOWN, End
 from deeper_tasks.domain.state import State
 from deeper_tasks.integrations import events
 from deeper_tasks.integrations.events import Event, EventBus, JobEvent
-from deeper_tasks.integrations.logs import JsonFormatter, LogSubscriber
+from deeper_tasks.integrations.log_formatters import JsonFormatter
+from deeper_tasks.integrations.logs import LogSubscriber
 
 SECOND = timedelta(seconds=1)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,11 +27,11 @@ JOB = {"job_id": "id", "task": "shop.send", "queue": "emails", "attempt": 2}
 NODE = {"node": "n1", "queues": {"default": 10}}
 
 LEVELS = [
-    (events.JobEnqueued(**JOB), INFO, "enqueued: shop.send id"),
-    (events.JobEnqueued(**JOB, is_new=False), INFO, "not enqueued, the job is there already: shop.send id"),
-    (events.JobEnqueued(**JOB, scheduled_at=NOW), INFO, "enqueued for 2026-01-01T00:00:00+00:00: shop.send id"),
-    (events.JobEnqueued(**JOB, delay=SECOND), INFO, "enqueued, due in 1 s: shop.send id"),
-    (events.JobStarted(**JOB, wait=SECOND), INFO, "started attempt 2, 1 s after it was due: shop.send id"),
+    (events.JobEnqueued(**JOB), INFO, "job enqueued: shop.send id"),
+    (events.JobEnqueued(**JOB, is_new=False), INFO, "job already enqueued: shop.send id"),
+    (events.JobEnqueued(**JOB, scheduled_at=NOW), INFO, "job enqueued for 2026-01-01T00:00:00+00:00: shop.send id"),
+    (events.JobEnqueued(**JOB, delay=SECOND), INFO, "job enqueued, due in 1 s: shop.send id"),
+    (events.JobStarted(**JOB, wait=SECOND), INFO, "job started attempt 2, 1 s after it was due: shop.send id"),
     (
         events.JobQuarantined(**JOB, is_alone=False),
         INFO,
@@ -41,8 +42,8 @@ LEVELS = [
         INFO,
         "job runs in quarantine after its worker died, with no other job beside it: shop.send id",
     ),
-    (events.JobCompleted(**JOB, ran_for=SECOND), INFO, "completed in 1 s: shop.send id"),
-    (events.JobSnoozed(**JOB, delay=SECOND), INFO, "snoozed for 1 s: shop.send id"),
+    (events.JobCompleted(**JOB, ran_for=SECOND), INFO, "job completed in 1 s: shop.send id"),
+    (events.JobSnoozed(**JOB, delay=SECOND), INFO, "job snoozed for 1 s: shop.send id"),
     (events.JobReleased(**JOB, reason="shutdown"), INFO, "job released (shutdown): shop.send id"),
     (
         events.JobReleased(**JOB, reason=TASK_UNKNOWN),
@@ -54,17 +55,17 @@ LEVELS = [
         DEBUG,
         "job released (its arguments do not fit its task here): shop.send id",
     ),
-    (events.JobCancelled(**JOB, reason="asked"), INFO, "cancelled, asked: shop.send id"),
-    (events.JobCancelled(job_id="id"), INFO, "cancelled: id"),
+    (events.JobCancelled(**JOB, reason="asked"), INFO, "job cancelled, asked: shop.send id"),
+    (events.JobCancelled(job_id="id"), INFO, "job cancelled: id"),
     (
         events.JobRescheduled(**JOB, state=State.RETRYABLE, scheduled_at=NOW),
         INFO,
-        "rescheduled for 2026-01-01T00:00:00+00:00: shop.send id",
+        "job rescheduled for 2026-01-01T00:00:00+00:00: shop.send id",
     ),
     (
         events.JobRescheduled(**JOB, state=State.PENDING, scheduled_at=NOW),
         INFO,
-        "rescheduled to run now: shop.send id",
+        "job rescheduled to run now: shop.send id",
     ),
     (events.QueuePaused(queue="emails"), INFO, "queue 'emails' was paused"),
     (events.QueueResumed(queue="emails"), INFO, "queue 'emails' was resumed"),
@@ -95,13 +96,13 @@ LEVELS = [
     (
         events.StoreMade(place="/srv/tasks.db", url="sqlite:///tasks.db"),
         INFO,
-        "made a new, empty store at /srv/tasks.db",
+        "a new, empty store was made at /srv/tasks.db",
     ),
     (
         events.StoreMade(place="/srv/tasks.db", url="sqlite:///tasks.db", is_elsewhere=True),
         WARNING,
         (
-            "made a new, empty store at /srv/tasks.db: the path in its URL ('sqlite:///tasks.db') begins at the "
+            "a new, empty store was made at /srv/tasks.db: the path in its URL ('sqlite:///tasks.db') begins at the "
             "working folder, where this program's code is not; if workers look elsewhere, write the absolute path"
         ),
     ),
@@ -109,15 +110,15 @@ LEVELS = [
         events.StoreMade(place="/srv/tasks.db", url="sqlite:///tasks.db", is_worker=True),
         WARNING,
         (
-            "made a new, empty store at /srv/tasks.db: if it should hold jobs, stop this worker and correct its URL "
-            "('sqlite:///tasks.db'; a relative path begins at the worker's working folder)"
+            "a new, empty store was made at /srv/tasks.db: if it should hold jobs, stop this worker and correct its "
+            "URL ('sqlite:///tasks.db'; a relative path begins at the worker's working folder)"
         ),
     ),
     (
         events.StoreMade(place="postgresql://host/db", url="postgresql://host/db", is_worker=True),
         WARNING,
         (
-            "made a new, empty store at postgresql://host/db: "
+            "a new, empty store was made at postgresql://host/db: "
             "if it should hold jobs, stop this worker and correct its URL ('postgresql://host/db')"
         ),
     ),
@@ -144,31 +145,39 @@ LEVELS = [
         INFO,
         "worker n1 started, but tasks are switched off here: it runs no job",
     ),
-    (events.WorkerStopping(**NODE, running=2), INFO, "worker n1 is stopping, 2 jobs still run"),
-    (events.WorkerStopping(**NODE, running=1), INFO, "worker n1 is stopping, 1 job still runs"),
+    (events.WorkerStopping(**NODE, running=2), INFO, "worker n1 stopping, 2 jobs still running"),
+    (events.WorkerStopping(**NODE, running=1), INFO, "worker n1 stopping, 1 job still running"),
     (events.WorkerStopped(**NODE), INFO, "worker n1 stopped"),
     (
         events.JobRetried(**JOB, max_attempts=5, error=ERROR_REPORT, delay=SECOND),
         WARNING,
-        "attempt 2 of 5 failed, the next follows in 1 s: shop.send id: ValueError: no number",
+        "job failed attempt 2 of 5, the next follows in 1 s: shop.send id: ValueError: no number",
     ),
     (
         events.JobRescued(**JOB, node="n1", state=State.PENDING),
         WARNING,
-        "rescued from the dead worker n1, now pending: shop.send id",
+        "job rescued from the dead worker n1, now pending: shop.send id",
     ),
     (
         events.SettlementRefused(**JOB, end=End.COMPLETE),
         WARNING,
-        "the end of attempt 2 (complete) was refused, the job is another worker's now: shop.send id",
+        "job settlement refused at attempt 2 (complete), another worker has the job now: shop.send id",
     ),
     (
         events.ArgumentsUnfit(**JOB, delay=SECOND, reason="missing 'name'"),
         WARNING,
-        "the arguments do not fit the task here, given back for 1 s: shop.send id: missing 'name'",
+        "job released for 1 s, its arguments do not fit the task here: shop.send id: missing 'name'",
     ),
-    (events.TaskUnknown(**JOB, delay=SECOND), WARNING, "task 'shop.send' is not known here, given back for 1 s: id"),
-    (events.ResultOmitted(**JOB, reason="too large"), WARNING, "completed without its result, too large: shop.send id"),
+    (
+        events.TaskUnknown(**JOB, delay=SECOND),
+        WARNING,
+        "job released for 1 s, its task is not known here: shop.send id",
+    ),
+    (
+        events.ResultOmitted(**JOB, reason="too large"),
+        WARNING,
+        "job completed without its result, too large: shop.send id",
+    ),
     (
         events.QueueNearCapacity(queue="emails", pending=90, capacity=100),
         WARNING,
@@ -200,7 +209,7 @@ LEVELS = [
         events.LoopRecovered(after=SECOND),
         WARNING,
         (
-            "the event loop turns again, it was blocked for 1 s by what is no job's code "
+            "the event loop turns again, it was blocked for 1 s by code of no job "
             "(middleware, a callback, a subscriber or the like)"
         ),
     ),
@@ -208,7 +217,7 @@ LEVELS = [
         events.LoopStalled(stalled_for=SECOND, stack="here"),
         WARNING,
         (
-            "the event loop has been blocked for 1 s by what is no job's code "
+            "the event loop has been blocked for 1 s by code of no job "
             "(middleware, a callback, a subscriber or the like), and all else on it waits:\nhere"
         ),
     ),
@@ -221,13 +230,13 @@ LEVELS = [
     (
         events.JobFailed(**JOB, error=ERROR_REPORT),
         ERROR,
-        "failed, no retry can mend it: shop.send id: ValueError: no number",
+        "job failed, no retry can mend it: shop.send id: ValueError: no number",
     ),
-    (events.JobExpired(**JOB), ERROR, "failed, it expired before it was started: shop.send id"),
+    (events.JobExpired(**JOB), ERROR, "job failed, it expired before it was started: shop.send id"),
     (
         events.JobDiscarded(**JOB, error=ERROR_REPORT),
         ERROR,
-        "discarded after 2 attempts: shop.send id: ValueError: no number",
+        "job discarded after 2 attempts: shop.send id: ValueError: no number",
     ),
     (
         events.TaskIgnoresTimeout(**JOB, timeout=SECOND, place="shop.py:7", lost=1, slots=10),

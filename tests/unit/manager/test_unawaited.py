@@ -80,10 +80,10 @@ def test_a_method_of_the_manager_that_is_dropped_is_told_too(manager, send, told
     manager.cancel_task("0197")
     place = line(above=1)
     enqueued, cancelled = told()
-    assert enqueued.startswith("enqueue_task() was never awaited ")
+    assert enqueued.startswith("manager.enqueue_task() was never awaited ")
     assert cancelled == (
-        f"cancel_task() was never awaited in {place}, and nothing was done; write 'await manager.cancel_task(…)', "
-        "or 'manager.sync.cancel_task(…)' in code that is not async"
+        f"manager.cancel_task() was never awaited in {place}, and nothing was done; "
+        "write 'await manager.cancel_task(…)', or 'manager.sync.cancel_task(…)' in code that is not async"
     )
 
 
@@ -151,4 +151,4 @@ def test_a_second_manager_reports_no_call_twice(send, told):
 def test_every_async_method_of_the_manager_is_watched(manager, method, told):
     arguments = [[]] if method == "enqueue_many" else []
     getattr(manager, method)(*arguments)
-    assert told()[0].startswith(f"{method}() was never awaited ")
+    assert told()[0].startswith(f"manager.{method}() was never awaited ")

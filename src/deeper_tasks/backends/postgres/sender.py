@@ -137,4 +137,4 @@ class Sender:
             async with asyncio.timeout(_FAREWELL):
                 await self._send(hints)
         except TimeoutError:
-            _logger.debug("%d hints were not sent: the database did not answer", len(hints))
+            _logger.debug("hints were not sent (%d of them): the database did not answer", len(hints))

@@ -29,7 +29,6 @@ class StopsOutsideTheLoop:
     """End the process at once when it is told to stop: it has claimed nothing yet, or has let go of all."""
 
     def __init__(self) -> None:
-        self._words = "told to stop before the worker has started; it claimed nothing"
         self._code = ExitCode.DONE
         self._has_ended = False
 
@@ -43,7 +42,7 @@ class StopsOutsideTheLoop:
     def take_again(self, code: ExitCode) -> None:
         """Take them from now on that the worker has ended, to the end of the process, and end it with this code."""
         self._has_ended = True
-        self._words, self._code = "told to stop again; the process ends before all is closed", code
+        self._code = code
         self.take()
 
     def release(self) -> None:
@@ -65,7 +64,11 @@ class StopsOutsideTheLoop:
     def _leave(self, *_: object) -> None:
         # It may come in the middle of a log line.
         with suppress(Exception):
-            _logger.warning("%s", self._words)
+            _logger.warning(
+                "the worker was stopped again; its process ends before all is closed"
+                if self._has_ended
+                else "the worker was stopped before it started; it claimed nothing"
+            )
         leave(self._code)
 
 

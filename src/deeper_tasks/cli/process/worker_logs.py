@@ -8,7 +8,8 @@ import time
 from typing import Any
 
 from deeper_tasks.cli.rendering.output import safe
-from deeper_tasks.integrations.logs import JsonFormatter, TotalFormatter, keep_enabled, log_warnings
+from deeper_tasks.integrations.log_formatters import JsonFormatter, TotalFormatter
+from deeper_tasks.integrations.logs import keep_enabled, log_warnings
 from deeper_tasks.worker.execution.executors.log_receiver import OF_THE_COMMAND
 
 TEXT, JSON, NONE = "text", "json", "none"

@@ -152,8 +152,8 @@ class MiddlewareChain:
         job = self._attempt.job
         with suppress(BaseException):
             _logger.warning(
-                "%s was interrupted (%s) after the handler of the job %s %s had ended; that end counts",
-                self._place,
+                "the middleware %s was interrupted (%s) after the handler of the job %s %s had ended; that end counts",
+                (self._place or "").removeprefix("the middleware "),
                 self._attempt.stop,
                 job.task,
                 job.id,

@@ -162,7 +162,7 @@ class Runner:
             return self._registry.resolve_for_run(name)
         except TaskNotFoundError as error:
             # An allowed module that cannot be imported: to this worker its tasks are unknown.
-            _logger.warning("%s", error)
+            _logger.warning("the task %r is not known here: %s", name, error)
             return None
 
     def _is_past(self, moment: datetime, attempt: Attempt) -> bool:

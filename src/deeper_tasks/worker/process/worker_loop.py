@@ -123,13 +123,15 @@ def _blame(error: BaseException) -> None:
     job = None if context is None else note_exit(context, error)
     kind = type(error).__name__
     if job is None:
-        _logger.error("%s was raised on the event loop by no job's code; the worker goes on", kind, exc_info=error)
+        _logger.error(
+            "the event loop met %s, which was raised by no job's code; the worker goes on", kind, exc_info=error
+        )
         return
     _logger.error(
-        "%s was raised by a part of the job %s %s, whose attempt fails by it; the worker goes on",
-        kind,
+        "the job %s %s fails its attempt by %s, which a part of it has raised; the worker goes on",
         job.task,
         job.id,
+        kind,
         exc_info=error,
         extra={"job_id": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt},
     )

@@ -129,7 +129,7 @@ class Settler:
                 await self._availability.pause(self._clock.sleep, until=self._back)
             except Exception:
                 with suppress(BaseException):
-                    _logger.exception("%d settlements were refused as a whole; each is tried by itself", len(batch))
+                    _logger.exception("a batch of %d settlements was refused; each is tried by itself", len(batch))
                 await self._write_one_by_one(len(batch))
 
     async def _next_batch(self) -> list[_Item]:
@@ -202,7 +202,7 @@ class Settler:
             self._on_settled(answered)
         except BaseException:
             with suppress(BaseException):
-                _logger.exception("%d ends of attempts are stored, and could not be told", len(answered))
+                _logger.exception("the stored ends of %d attempts could not be reported", len(answered))
 
     async def _write_one_by_one(self, count: int) -> None:
         """Write the first `count` so that one which the store cannot take keeps none back: a plainer one is written."""

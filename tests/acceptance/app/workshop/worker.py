@@ -12,7 +12,7 @@ import logging
 import sys
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.integrations.logs import JsonFormatter
+from deeper_tasks.integrations.log_formatters import JsonFormatter
 
 
 async def work(modules: list[str]) -> None:

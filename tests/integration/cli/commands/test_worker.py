@@ -332,7 +332,7 @@ def test_a_job_from_the_command_line_is_run_and_a_signal_ends_the_worker_in_orde
         ["pid", str(worker.process.pid)],
     ]
     assert "second one gives them back at once" in worker.lines[5]
-    assert " INFO    started attempt 1, " in worker.lines[7]
+    assert " INFO    job started attempt 1, " in worker.lines[7]
     # The store was there: nothing is said of a new one.
     assert not any("empty store" in line for line in worker.lines)
 
@@ -357,7 +357,7 @@ def test_a_signal_while_the_application_is_imported_stops_in_order_with_one_line
     worker.process.send_signal(number)
     assert worker.end() == 0
     [line] = worker.lines[1:]
-    assert "told to stop before the worker has started" in line
+    assert "the worker was stopped before it started" in line
 
 
 @pytest.mark.parametrize("options", [(), ("--processes", "1")], ids=" ".join)
@@ -529,7 +529,7 @@ def test_what_keeps_a_worker_from_starting_is_one_line(start, deeper, words, cod
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_worker_that_makes_a_new_store_says_so_once_and_loudly(start, folder, processes):
     worker = start("shop:manager", "--url", "sqlite:///other.db", "--processes", str(processes))
-    worker.wait_for(f"made a new, empty store at {folder}/other.db: if it should hold jobs, stop this worker")
+    worker.wait_for(f"a new, empty store was made at {folder}/other.db: if it should hold jobs, stop this worker")
     while sum("started, serving" in line for line in worker.lines) < processes:
         worker.wait_for("started, serving")
     worker.process.send_signal(signal.SIGTERM)
@@ -537,7 +537,7 @@ def test_a_worker_that_makes_a_new_store_says_so_once_and_loudly(start, folder, 
     told = [line for line in worker.lines if "if it should hold jobs" in line]
     assert len(told) == 1
     assert "WARNING" in told[0]
-    assert sum("made a new, empty store" in line for line in worker.lines) == 1
+    assert sum("a new, empty store was made" in line for line in worker.lines) == 1
 
 
 def test_a_supervisor_says_once_what_it_runs_and_its_processes_tell_who_they_are(start, folder):
@@ -681,7 +681,7 @@ def test_no_configuration_of_logging_silences_a_worker_at_the_import_or_later(st
     worker.wait_for("no retry can mend it")
     worker.process.send_signal(signal.SIGTERM)
     assert worker.end() == 0
-    for told in ("started, serving", "no retry can mend it", "get_statistics() was never awaited"):
+    for told in ("started, serving", "no retry can mend it", "manager.get_statistics() was never awaited"):
         assert len([line for line in worker.lines if told in line]) == 1
 
 
@@ -726,7 +726,7 @@ def test_what_a_part_of_a_job_exits_by_fails_its_attempt_and_neither_the_worker_
     blamed = set(LEAVES) if loops == "asyncio" else {"itself", "gather", "group", "to_thread"}
     assert {how for how, job in ends.items() if job.status == "discarded"} == blamed
     assert {ends[how].errors[-1].kind for how in blamed} <= {"SystemExit", "KeyboardInterrupt"}
-    assert any("was raised on the event loop by no job's code" in line for line in worker.lines)
+    assert any("which was raised by no job's code" in line for line in worker.lines)
     assert any("the event loop was stopped" in line for line in worker.lines)
 
 

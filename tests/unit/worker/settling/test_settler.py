@@ -307,7 +307,7 @@ async def test_an_end_that_cannot_be_told_is_stored_all_the_same_and_the_next_on
     await ends.settler.wait_until_idle()
     assert ends.told == [(second.id, State.COMPLETED)]
     assert (await flaky.get(first.id)).state is State.COMPLETED
-    assert "could not be told" in caplog.text
+    assert "could not be reported" in caplog.text
 
 
 async def test_an_end_that_can_never_be_written_is_dropped_in_the_end(ends, flaky, caplog):

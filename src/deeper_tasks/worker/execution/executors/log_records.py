@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from deeper_tasks.domain.text import searchable
-from deeper_tasks.integrations.logs import TotalFormatter
+from deeper_tasks.integrations.log_formatters import TotalFormatter
 
 _formatter = TotalFormatter()
 _OF_THE_CALL = frozenset({"args", "exc_info", "exc_text", "message", "asctime"})
