@@ -49,29 +49,29 @@ PARAMETERS = {
 _VALUES = ", ".join(f"%({name})s::{kind}" for name, kind in PARAMETERS.items())
 
 INSERT = f"SELECT place, id FROM {{schema}}.insert_jobs({_VALUES})"
-INSERT_AND_TELL = f"CALL {{schema}}.insert_and_tell(%(hints)s::text[], {_VALUES}, NULL, NULL)"
+INSERT_AND_NOTIFY = f"CALL {{schema}}.insert_and_notify(%(hints)s::text[], {_VALUES}, NULL, NULL)"
 
 
 async def insert(
-    database: Database, jobs: Sequence[NewJob], *, store: str, now: str | None, wake: Hints
+    database: Database, jobs: Sequence[NewJob], *, store: str, now: str | None, hints: Hints
 ) -> list[Insertion]:
     """Insert jobs, and have their hints sent; see `Backend.insert`."""
     batch = Batch(jobs)
     if not batch.jobs:
         return []
-    hints = hints_of(batch.jobs)
-    if wake.may_leave(hints):
+    wanted = hints_of(batch.jobs)
+    if hints.may_leave(wanted):
         values = batch.values(store=store, channel=database.address.channel, now=now)
-        values["hints"] = text_array(map(payload, hints))
+        values["hints"] = text_array(map(payload, wanted))
         # Should the server's queue of notifications become full between the look at it and the commit of the hints, the
         # jobs are there; they are sent again without hints, which says what else the limit may have been of.
         with suppress(OverLimitError):
-            [(places, others)] = await database.call(INSERT_AND_TELL, values, is_urgent=True)
+            [(places, others)] = await database.call(INSERT_AND_NOTIFY, values, is_urgent=True)
             return batch.answers(zip(places or (), others or (), strict=True))
     values = batch.values(store=store, channel=None, now=now)
     answers = batch.answers(await database.call(INSERT, values, is_urgent=True))
     if any(answer.is_new for answer in answers):
-        await wake.notify(hints)
+        await hints.notify(wanted)
     return answers
 
 

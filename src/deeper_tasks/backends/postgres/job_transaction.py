@@ -12,7 +12,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from deeper_tasks.backends.codes import STATES
-from deeper_tasks.backends.postgres import consuming
+from deeper_tasks.backends.postgres import reporting, settling
 from deeper_tasks.backends.postgres.address import Address, Pooler
 from deeper_tasks.backends.postgres.codec import Row
 from deeper_tasks.backends.postgres.connection_guard import (
@@ -169,8 +169,8 @@ class PostgresJobTransaction:
             if not await self._rows(FENCE, {"id": settlement.id, "token": settlement.token}):
                 return None
             if report is not None:
-                await self._rows(consuming.REPORT, consuming.news_of([report], now=self._now))
-            [(_, state)] = await self._rows(consuming.SETTLE, consuming.ends_of([settlement], now=self._now))
+                await self._rows(reporting.REPORT, reporting.values_of([report], now=self._now))
+            [(_, state)] = await self._rows(settling.SETTLE, settling.values_of([settlement], now=self._now))
         async with self._deadline():
             await self._own.execute("COMMIT")
         return Settled(id=settlement.id, state=STATES[state])

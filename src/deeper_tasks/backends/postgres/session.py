@@ -6,7 +6,7 @@ import struct
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, DataError
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.pq import Format
@@ -79,4 +79,8 @@ class _UtcLoader(Loader):
 
     def load(self, data: Buffer) -> datetime:
         (microseconds,) = struct.unpack("!q", data)
-        return _EPOCH + timedelta(microseconds=microseconds)
+        try:
+            return _EPOCH + timedelta(microseconds=microseconds)
+        except OverflowError as error:
+            # What the driver's own loaders raise: then the rows are read tolerantly.
+            raise DataError("a moment lies beyond the calendar") from error

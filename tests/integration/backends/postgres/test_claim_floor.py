@@ -122,7 +122,7 @@ async def test_a_job_given_back_is_found_by_the_next_search_from_the_start(backe
     await claim_many(backend, node)
     await settle(backend, [early], End.RELEASE, now=NOW + MINUTE)
     assert await take(backend, node, now=NOW + MINUTE) == ()
-    backend._claim_floor["default"]._searches._until = 0.0
+    backend._claim_floors["default"]._searches._until = 0.0
     assert [job.id for job in await take(backend, node, now=NOW + MINUTE)] == [early.id]
 
 
@@ -139,7 +139,7 @@ async def test_claims_by_a_pattern_begin_in_each_queue_where_the_last_ones_ended
     high = await put(backend, queue="tenant-07", priority=-100, now=NOW)
     low = await put(backend, queue="tenant-03", priority=100, now=NOW)
     await backend.put_queue(QueueSettings(name="tenant-19", paused_at=NOW))
-    backend._pattern_frontiers[TENANTS]._searches._until = math.inf
+    backend._pattern_claim_floors[TENANTS]._searches._until = math.inf
     pattern_passed_by.clear()
     jobs = await take(backend, node, queue=TENANTS, limit=5, after="tenant-05", now=NOW + MINUTE)
     assert [job.id for job in jobs] == [
@@ -161,10 +161,10 @@ async def test_a_queue_that_is_new_to_a_pattern_is_found_by_the_next_search_from
 ):
     node = await join(backend)
     await claim_many(backend, node, TENANTS)
-    backend._pattern_frontiers[TENANTS]._searches._until = math.inf
+    backend._pattern_claim_floors[TENANTS]._searches._until = math.inf
     new = await put(backend, queue="tenant-new")
     assert await take(backend, node, queue=TENANTS, now=NOW + MINUTE) == ()
-    backend._pattern_frontiers[TENANTS]._searches._until = 0.0
+    backend._pattern_claim_floors[TENANTS]._searches._until = 0.0
     assert [job.id for job in await take(backend, node, queue=TENANTS, now=NOW + MINUTE)] == [new]
 
 

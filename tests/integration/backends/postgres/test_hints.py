@@ -259,7 +259,7 @@ async def test_notifying_where_nobody_answers_is_no_error_and_works_again_afterw
         proxy.refuse()
         proxy.reset()
         await backend.notify([HINT])
-        await backend._wake._senders[asyncio.get_running_loop()].finish()
+        await backend._hints._senders[asyncio.get_running_loop()].finish()
         proxy.accept()
         await backend.notify([HINT])
         assert await asyncio.to_thread(ear.hear) == ["jobs:emails, größe"]
@@ -402,7 +402,7 @@ async def test_a_listener_notices_a_network_that_swallows_everything(
     proxy = start_proxy(database_url)
     async with opened(proxy.url) as backend:
         # The store's own calls keep their patience; the listener's is short.
-        backend._wake._database.address = address(proxy.url, timeout=backend._database.address.timeout / 20)
+        backend._hints._database.address = address(proxy.url, timeout=backend._database.address.timeout / 20)
         async with hearing(backend) as heard:
             await heard.listening()
             before = proxy.accepted
@@ -501,7 +501,7 @@ async def main():
         async for hint in hints:
             if hint == MISSED[-1]:
                 break
-        [listener] = backend._wake._listeners
+        [listener] = backend._hints._listeners
         before = listener._connection.info.backend_pid
         pid = os.fork()
         if not pid:

@@ -12,16 +12,21 @@ from msgspec.structs import replace
 from deeper_tasks.backends.postgres import (
     Address,
     PostgresBackend,
-    consuming,
+    claiming,
     control,
     counters,
     insert,
     job_transaction,
     listing,
     maintenance,
+    nodes,
+    pruning,
     reads,
+    reporting,
     schedules,
-    unique_keys,
+    selection,
+    settling,
+    transitions,
 )
 from deeper_tasks.backends.postgres.sender import AT_ONCE
 from deeper_tasks.backends.protocol import MAX_BATCH, JobFilter, JobQuery, QueueSettings, Retention, SortKey
@@ -45,7 +50,22 @@ from deeper_tasks.testing.conformance.builders import (
 )
 from deeper_tasks.testing.conformance.schedules import NO_OVERLAP
 
-MODULES = (consuming, control, counters, listing, reads, maintenance, insert, schedules, unique_keys)
+MODULES = (
+    claiming,
+    control,
+    counters,
+    insert,
+    listing,
+    maintenance,
+    nodes,
+    pruning,
+    reads,
+    reporting,
+    schedules,
+    selection,
+    settling,
+    transitions,
+)
 
 NODES, RUNNING_EACH = 4, 5_000
 
@@ -192,7 +212,7 @@ class Day:
             backend.claim(pattern, limit=10, slots=10, node=node, token=new_token(), after="default"),
         )
         assert self._answer.jobs
-        claim_floor = backend._pattern_frontiers[pattern]
+        claim_floor = backend._pattern_claim_floors[pattern]
         claim_floor._searches.note(passed_by=1_000_000)
         yield (
             "claim by a pattern under an old snapshot",
@@ -216,7 +236,7 @@ class Day:
         search = {"ids": "{" + ",".join(job.id for job in jobs) + "}"}
         yield (
             "search for rows held elsewhere",
-            backend._database.run(lambda transaction: transaction.rows(consuming.SELECT_HELD_ELSEWHERE, search)),
+            backend._database.run(lambda transaction: transaction.rows(settling.SELECT_LOCKED_ELSEWHERE, search)),
         )
         yield "promote", backend.promote()
         yield "fold", backend.fold()
@@ -241,7 +261,7 @@ class Day:
     async def _stand_in_for(self, node):
         query = "DELETE FROM node WHERE id = %(node)s"
         await self._backend._database.run(lambda transaction: transaction.execute(query, {"node": node}))
-        return await self._backend._run(partial(maintenance.replace_missing_nodes, now=None))
+        return await self._backend._run(partial(pruning.replace_missing_nodes, now=None))
 
     async def _complete(self, job, progress):
         transaction = await self._backend.begin(is_async=True)

@@ -288,7 +288,7 @@ MISSING = [
     (
         "shop_producer",
         "EXECUTE ON ALL PROCEDURES IN SCHEMA deeper",
-        "to enqueue, the user 'shop_producer' lacks EXECUTE of deeper.insert_and_tell",
+        "to enqueue, the user 'shop_producer' lacks EXECUTE of deeper.insert_and_notify",
     ),
 ]
 
@@ -308,7 +308,7 @@ async def test_a_procedure_that_may_not_be_called_is_named_with_its_grant(grante
     query("REVOKE EXECUTE ON ALL PROCEDURES IN SCHEMA deeper FROM shop_producer")
     async with BackgroundTaskManager(granted("shop_producer")) as manager:
         with pytest.raises(
-            BackendError, match=r"lacks EXECUTE of deeper\.insert_and_tell; .*GRANT EXECUTE ON ALL ROUTINES"
+            BackendError, match=r"lacks EXECUTE of deeper\.insert_and_notify; .*GRANT EXECUTE ON ALL ROUTINES"
         ):
             await declared(manager).enqueue(1)
 

@@ -1,12 +1,12 @@
--- States are the codes of backends/codes.py:
+-- The states are the codes of backends/codes.py:
 -- 1 scheduled, 2 blocked, 3 pending, 4 running, 5 retryable, 6 completed, 7 failed, 8 discarded, 9 cancelled.
--- Documents are text that holds JSON, not jsonb, which refuses \u0000 and with it the whole batch.
+-- Documents are text with JSON in it, not jsonb: jsonb refuses \u0000, and the whole batch would fail with it.
 
--- The names of queues are ordered by code point, as in the application, whatever the language of the database: a pattern
--- is a range of them.
+-- The names of queues are ordered by code point, as in the application, whatever the language of the database: a
+-- pattern matches a range of them.
 
--- First what stays and then what changes: an update logs the bytes from the first that differs. And every version of a
--- row wants room beside the one before, or it logs the whole of it.
+-- Columns that never change come first: an update logs a row from its first byte that differs. The fill factor leaves
+-- room for the next version of a row on the same page; a version on another page is logged as a whole.
 CREATE TABLE job (
     id                    uuid        NOT NULL PRIMARY KEY,
     inserted_at           timestamptz NOT NULL,
@@ -24,9 +24,10 @@ CREATE TABLE job (
     attempt               integer     NOT NULL DEFAULT 0 CHECK (attempt >= 0),
     -- the number of the node that claimed it last
     node                  integer,
-    -- stays after the settle, so that a settle sent twice is recognised
+    -- kept after the settle, so that a settle that is sent twice is recognised
     token                 text,
-    -- the state that the settle of this token led to, unless the job is running or completed: no state follows on that
+    -- the state that the settle of this token led to; NULL while the job is running, and for a completed job, whose
+    -- state never changes again
     led_to                smallint,
     attempted_at          timestamptz,
     finished_at           timestamptz,
@@ -45,7 +46,7 @@ CREATE TABLE job (
     result_omitted        text
 ) WITH (
     fillfactor = 50,
-    -- the dead versions of a queue are wanted back soon, not when they are a fifth of the table
+    -- dead versions of rows are cleaned up early, not when they are a fifth of the table
     autovacuum_vacuum_threshold = 10000,
     autovacuum_vacuum_scale_factor = 0.01,
     autovacuum_vacuum_insert_scale_factor = 0.05,
@@ -54,16 +55,17 @@ CREATE TABLE job (
     autovacuum_vacuum_cost_delay = 0
 );
 
--- No index may serve a statement of the hot path but the one that is meant for it: the planner takes an index that
--- was empty at the last ANALYZE for free, also when it has grown by thousands since.
+-- Each statement of the hot path must have one index that fits it, and no other: the planner takes an index for free if
+-- it was empty at the last ANALYZE, even when thousands of entries were added since.
 CREATE INDEX job_pending ON job (queue, priority, scheduled_at, id) WHERE state = 3;
 CREATE INDEX job_due ON job (scheduled_at, id) WHERE state IN (1, 5);
 CREATE INDEX job_running ON job (node, token) WHERE state = 4;
 CREATE INDEX job_expiring ON job (expires_at) WHERE expires_at IS NOT NULL AND state IN (3, 5);
 CREATE INDEX job_ended ON job (queue, state, finished_at) WHERE finished_at IS NOT NULL;
 
--- For lists; see lines.py. An ordinary job, due at once, enters only the first, and when it has ended; the others hold
--- what waits for its time, and what was not due at once or was put off. "state + 0": no other statement can use them.
+-- For lists; see index_ranges.py. An ordinary job, due at once, enters only the first of these indexes, when it ends.
+-- The others hold jobs that wait for their time, that were not due at once, or that were put off. "state + 0" keeps
+-- every other statement from using them.
 CREATE INDEX job_ended_at_once ON job (queue, state, inserted_at)
     WHERE finished_at IS NOT NULL AND scheduled_at = inserted_at;
 CREATE INDEX job_moved ON job (queue, state, inserted_at)
@@ -71,7 +73,8 @@ CREATE INDEX job_moved ON job (queue, state, inserted_at)
 CREATE INDEX job_moved_to ON job (queue, state, scheduled_at)
     WHERE state + 0 NOT IN (3, 4) AND (scheduled_at <> inserted_at OR state + 0 IN (1, 2, 5));
 
--- Jobs by queue and state (bucket 0), and jobs that ended by queue, state and ten minutes since 1970 (UTC).
+-- Bucket 0: the number of jobs by queue and state. Other buckets: the jobs that ended, by queue, state and ten minutes,
+-- counted from 1970 in UTC.
 CREATE TABLE counter (
     queue  text     COLLATE "C" NOT NULL,
     state  smallint NOT NULL,
@@ -80,15 +83,15 @@ CREATE TABLE counter (
     PRIMARY KEY (bucket, queue, state)
 ) WITH (fillfactor = 50);
 
--- What the counters are behind: appended by the transactions that move jobs, so that none waits for another, and
--- folded into the counters by the maintainers. NULL before: inserted; NULL after: deleted.
+-- Changes that the counters do not include yet. The transactions that change jobs append them, so that none waits for
+-- another, and the maintainers fold them into the counters. before is NULL for an insert, after for a deletion.
 --
--- Every table has a primary key: under a publication (logical replication) no row can be deleted that has no identity.
--- None comes from a sequence: a logical copy lacks the sequences' values, and would give numbers a second time. The moment
--- keeps the index in the order of the table, in which a scan of all is cheap.
+-- Every table has a primary key: in a publication (logical replication) a row without an identity cannot be deleted. No
+-- key comes from a sequence: a logical copy lacks the values of the sequences, and would use numbers a second time. The
+-- moment comes first in the key, so that the index has the order of the table and a scan of all rows is cheap.
 CREATE TABLE move (
     moved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- not a uuid, which asks the system for strong randomness each time
+    -- not a uuid, which would ask the operating system for strong randomness each time
     salt     bigint      NOT NULL DEFAULT (random() * 9007199254740992)::bigint,
     queue    text        COLLATE "C" NOT NULL,
     before   smallint,
@@ -114,7 +117,7 @@ CREATE INDEX unique_key_expiring ON unique_key (expires_at) WHERE expires_at IS 
 
 CREATE TABLE node (
     id            text        NOT NULL PRIMARY KEY,
-    -- by which jobs name it. Drawn at random: a sequence may begin anew, for a logical copy comes without its value
+    -- the number by which jobs name the node. It is random: a sequence would begin again in a logical copy
     number        integer     NOT NULL UNIQUE,
     document      text        NOT NULL,
     beat          bigint      NOT NULL DEFAULT 0,
@@ -122,7 +125,7 @@ CREATE TABLE node (
     registered_at timestamptz NOT NULL,
     beat_at       timestamptz NOT NULL,
     is_lost       boolean     NOT NULL DEFAULT false,
-    -- the names of the tasks that it knows; NULL: it does not tell them
+    -- the names of the tasks that the node knows; NULL if it did not give them
     tasks         text[]
 ) WITH (fillfactor = 50);
 
@@ -140,15 +143,15 @@ CREATE TABLE schedule (
     paused_at timestamptz
 );
 
--- The definitions of entries that were removed while the code declared them: a worker that declares the same again is
--- not followed.
+-- Entries that were removed while the application declared them: a worker that declares the same definition again does
+-- not bring the entry back.
 CREATE TABLE removed_schedule (
     name     text NOT NULL PRIMARY KEY,
     document text NOT NULL
 );
 
--- The history of the recurring entries: the newest runs of each, numbered in the order of writing.
--- due_at is the due time, fired_at when a worker dealt with it; outcome is a RunOutcome.
+-- The history of the recurring entries: the newest runs of each, numbered in the order in which they were written.
+-- due_at is the due time, fired_at the moment when a worker fired the run, outcome a RunOutcome.
 CREATE TABLE schedule_run (
     name     text        NOT NULL,
     number   bigint      NOT NULL,
@@ -159,7 +162,7 @@ CREATE TABLE schedule_run (
     PRIMARY KEY (name, number)
 );
 
--- The tags in a job's options, each as a JSON string. NULL: it has no options, or they cannot be read.
+-- The tags in a job's options, each as a JSON string. NULL if the job has no options, or if they cannot be read.
 CREATE FUNCTION tags_of(_options text) RETURNS text[]
 LANGUAGE plpgsql IMMUTABLE STRICT
 AS $$
@@ -170,7 +173,7 @@ EXCEPTION WHEN others THEN
 END;
 $$;
 
--- The path in a job's options. NULL: it has none, or they cannot be read.
+-- The path in a job's options. NULL if they have none, or if they cannot be read.
 CREATE FUNCTION path_of(_options text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE STRICT
 AS $$
@@ -181,7 +184,7 @@ EXCEPTION WHEN others THEN
 END;
 $$;
 
--- Tells this store from every other: a transaction of an application's may be in another database.
+-- Identifies this store: the transaction of an application may be in another database.
 CREATE TABLE store (
     id         uuid        NOT NULL PRIMARY KEY DEFAULT gen_random_uuid(),
     created_at timestamptz NOT NULL DEFAULT now()

@@ -1,19 +1,20 @@
--- Whether hints may be sent. A listener that stays in a transaction lets the server's queue of notifications fill up, and
--- a transaction that would send one more then fails at its commit. Asking also frees what every listener has read, which
--- a server whose queue is full does at no other moment.
+-- Whether hints may be sent. While a listener stays in a transaction, the server's queue of notifications fills up;
+-- once it is full, a transaction that sends one more fails at its commit. This question also makes the server free the
+-- notifications that every listener has read; a server whose queue is full does so at no other moment.
 CREATE FUNCTION have_hints_room() RETURNS boolean
 LANGUAGE sql VOLATILE
 AS 'SELECT pg_notification_queue_usage() < 0.5';
 
--- Inserts jobs, each id once and each unique key held by one. Answers only for the places (from 1) where no new job
--- came of it, with the id of the job that is there or that holds the key.
+-- Inserts jobs: each id once, and each unique key for one job. Answers only for the places (from 1) that led to no new
+-- job, with the id of the job that was there before or that holds the key.
 --
--- A volatile function: each statement sees what was committed when it began, also after it waited for another's key.
--- The settings leave the planner no choice, whatever its statistics say.
+-- The function is volatile, so each of its statements sees what was committed when that statement began, also after it
+-- waited for a key of another transaction. Its settings leave the planner one plan, whatever the statistics are.
 --
--- Errors: DT001, an id, which is the message, is there with another task or other arguments; DT002, this is not the
--- store that was meant; DT003, the transaction's snapshot is older than the store; 40001 or 23505, another transaction inserts or ends the same at this moment, try again. No ON CONFLICT for
--- the ids: it would log each row a second time, for what almost never happens.
+-- Errors: DT001: the id in the message is there with another task or other arguments. DT002: this is another store than
+-- the caller expects. DT003: the transaction's snapshot is older than the store. 40001 or 23505: another transaction
+-- inserts or ends the same job at this moment; try again. The ids have no ON CONFLICT clause: it would log each row a
+-- second time, for a case that almost never happens.
 CREATE FUNCTION insert_jobs(
     _store uuid,
     _channel text,
@@ -40,7 +41,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     _moment timestamptz := coalesce(_now, clock_timestamp());
-    -- by place, whether a new job is to come of it
+    -- by place: whether no job has this id yet; whether no other job holds its unique key
     _is_fresh boolean[];
     _is_free boolean[];
     _conflict text;
@@ -81,7 +82,7 @@ BEGIN
         ORDER BY sent.key, sent.place
         ON CONFLICT (key) DO NOTHING;
 
-        -- A fresh look: in the statement before, a holder that it had waited for cannot be seen.
+        -- A new statement: the one before cannot see a holder for which it had waited.
         SELECT
             array_agg(sent.key IS NULL OR unique_key.holder = sent.id ORDER BY sent.place),
             min(sent.key) FILTER (WHERE sent.key IS NOT NULL AND unique_key.key IS NULL AND _is_fresh[sent.place])
@@ -89,7 +90,7 @@ BEGIN
         FROM unnest(_ids, _keys) WITH ORDINALITY AS sent (id, key, place)
         LEFT JOIN unique_key ON unique_key.key = sent.key;
         IF _conflict IS NOT NULL THEN
-            RAISE EXCEPTION 'a unique key was let go of' USING ERRCODE = 'serialization_failure';
+            RAISE EXCEPTION 'a unique key was freed meanwhile' USING ERRCODE = 'serialization_failure';
         END IF;
         RETURN QUERY
         SELECT sent.place::integer, unique_key.holder::text
@@ -99,7 +100,7 @@ BEGIN
     END IF;
 
     WITH fresh AS MATERIALIZED (
-        -- No moment lies beyond the last that Python's datetime has in every zone (end_of_time.py).
+        -- No moment lies beyond the last one that Python's datetime can show in every zone (end_of_time.py).
         SELECT sent.*, greatest(
             _moment,
             least(coalesce(sent.due, _moment + sent.delay * interval '1 microsecond'), '9999-12-30 00:00+00')
@@ -129,25 +130,26 @@ BEGIN
         INSERT INTO move (queue, after, bucket, count)
         SELECT queue, state, 0, count(*) FROM inserted GROUP BY queue, state
         RETURNING queue, after, count
-    ), told AS (
+    ), notified AS (
         SELECT pg_notify(_channel, CASE counted.after WHEN 3 THEN 'jobs:' || counted.queue ELSE 'schedules:' END)
         FROM counted
         WHERE _channel IS NOT NULL AND (SELECT have_hints_room())
     )
-    SELECT count(*) FROM told INTO _count;
+    SELECT count(*) FROM notified INTO _count;
 END;
 $$;
 
--- Inserts jobs by themselves, and sends the hints of them once they are there: in a transaction of its own, which waits
--- for no disk. Together they would hold a lock of the whole server while the disk confirms the jobs. None is sent where
--- nothing came of the jobs, or where the server's queue of notifications is more than half full; should others fill the
--- rest at this moment, the error is one of jobs that are there. Answers as insert_jobs does, in two arrays.
+-- Inserts jobs in a transaction of its own, and sends their hints in a second one, which waits for no disk:
+-- notifications hold a lock of the whole server until their transaction has committed, and in one transaction that
+-- would be until the disk has confirmed the jobs. No hint is sent if no job is new, or if the server's queue of
+-- notifications is more than half full. If other sessions fill the rest at that moment, the call fails, but the jobs
+-- are there. Answers as insert_jobs does, in two arrays.
 --
--- What commits may have no search path of its own, so the function that it calls is named in full.
+-- A procedure that commits may have no search path of its own, so it calls the functions by their full names.
 DO LANGUAGE plpgsql $make$
 BEGIN
     EXECUTE format($text$
-        CREATE PROCEDURE insert_and_tell(
+        CREATE PROCEDURE insert_and_notify(
             _hints text[],
             _store uuid,
             _channel text,

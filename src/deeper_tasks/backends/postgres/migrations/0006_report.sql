@@ -1,5 +1,6 @@
--- Writes news of running attempts; see the protocol's report. One after the other: several may be of one job. They
--- come sorted by id. Answers the places (from 1) whose token still holds. Lines are a JSON array of strings.
+-- Writes the reports of running attempts; see `report` in the protocol. It writes one after the other, because several
+-- may be of the same job. They come sorted by id. Answers the places (from 1) of the reports whose token still holds
+-- its job. Lines are a JSON array of strings.
 CREATE FUNCTION report(
     _now timestamptz,
     _ids uuid[],
@@ -38,7 +39,7 @@ BEGIN
 END;
 $$;
 
--- The last so many entries of an array.
+-- The last entries of an array, at most _most of them.
 CREATE FUNCTION newest_of(_entries text[], _most integer) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS 'SELECT _entries[greatest(1, cardinality(_entries) - _most + 1) :]';

@@ -1,6 +1,6 @@
--- Counts a sign of life of a node, and answers what it ought to know: of kind 'held' the jobs that it runs, with
--- their tokens and the reason of a requested cancel; of kind 'paused' the queues that are. The one row of kind 'lost'
--- says that the node is not registered or was taken for dead.
+-- Counts a heartbeat of a node, and answers rows of three kinds. 'held': a job that the node runs, with its token and
+-- the reason of a requested cancel. 'paused': a paused queue. 'lost', alone: the node is not registered or was declared
+-- dead.
 CREATE FUNCTION beat(_node text, _busy integer, _now timestamptz)
 RETURNS TABLE (kind text, name text, token text, reason text)
 LANGUAGE plpgsql

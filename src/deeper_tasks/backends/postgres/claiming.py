@@ -1,0 +1,181 @@
+"""Claiming: takes pending jobs of a queue, or of a pattern's queues, for a worker. One statement for a batch."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+from itertools import accumulate
+
+from deeper_tasks.backends.postgres.claim_floor import ClaimFloor, PatternClaimFloor
+from deeper_tasks.backends.postgres.codec import Row, array, moment_text, text_array, to_damaged_claim
+from deeper_tasks.backends.postgres.database import Database
+from deeper_tasks.backends.postgres.moments import DamagedRows
+from deeper_tasks.backends.postgres.nodes import lost
+from deeper_tasks.backends.protocol import MAX_BATCH, Claim
+from deeper_tasks.backends.reading import UNREADABLE, to_options
+from deeper_tasks.domain.ids import ClaimToken, NodeId
+from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.domain.queue_patterns import QueuePattern
+
+CLAIM = (
+    "SELECT id, queue, task, arguments, priority, attempt, max_attempts, inserted_at, scheduled_at, claimed_at, "
+    "expires_at, has_started, unknown_since, unfit_since, is_quarantined, earlier_attempts, options, obstacle, "
+    "passed_by FROM {schema}.claim("
+    "%(queue)s::text, %(limit)s::text::integer, %(slots)s::text::integer, %(node)s::text, %(token)s::text, "
+    "%(quarantined)s::text::integer, %(now)s::timestamptz, %(priorities)s::smallint[], %(floors)s::timestamptz[])"
+)
+CLAIM_IN_TURN = CLAIM.removesuffix(")") + (
+    ", %(prefix)s::text, %(after)s::text, %(excluded)s::text[], %(excluded_prefixes)s::text[], "
+    "%(known)s::text[], %(known_from)s::integer[], %(known_to)s::integer[], %(highs)s::smallint[])"
+)
+
+
+async def claim(
+    database: Database,
+    claim_floor: ClaimFloor,
+    queue: str,
+    *,
+    limit: int,
+    slots: int,
+    node: NodeId,
+    token: ClaimToken,
+    quarantined: int,
+    now: str | None,
+) -> Claim:
+    """Take pending jobs of one queue; see `Backend.claim`."""
+    floors = claim_floor.floors()
+    values = {
+        "queue": queue,
+        "limit": str(min(limit, MAX_BATCH)),
+        "slots": str(slots),
+        "node": node,
+        "token": token,
+        "quarantined": str(quarantined),
+        "now": now,
+        "priorities": None if floors is None else array(floors),
+        "floors": None if floors is None else text_array(moment_text(floor) for floor in floors.values()),
+    }
+    rows = await database.call(CLAIM, values, is_urgent=True)
+    passed_by = rows[0][18]
+    if rows[0][0] is None:
+        obstacle = rows[0][17]
+        if obstacle == "lost":
+            raise lost(node)
+        if obstacle is None:
+            claim_floor.note((), passed_by=passed_by, is_whole=floors is None)
+        return Claim(is_paused=obstacle == "paused")
+    jobs = _claimed_jobs(rows, queue, token)
+    claim_floor.note(jobs, passed_by=passed_by, is_whole=floors is None)
+    return Claim(jobs=jobs)
+
+
+async def claim_in_turn(
+    database: Database,
+    claim_floor: PatternClaimFloor,
+    pattern: QueuePattern,
+    *,
+    limit: int,
+    slots: int,
+    node: NodeId,
+    token: ClaimToken,
+    after: str,
+    quarantined: int,
+    now: str | None,
+) -> Claim:
+    """Take pending jobs of the queues that a pattern matches; see `Backend.claim`."""
+    lines = claim_floor.lines(after=after)
+    stretches = [] if lines is None else [stretch for line in lines for stretch in line.stretches]
+    ends = [] if lines is None else list(accumulate(len(line.stretches) for line in lines))
+    values = {
+        "queue": None,
+        "limit": str(min(limit, MAX_BATCH)),
+        "slots": str(slots),
+        "node": node,
+        "token": token,
+        "quarantined": str(quarantined),
+        "now": now,
+        "priorities": None if lines is None else array(one.low for one in stretches),
+        "floors": None if lines is None else text_array(_floor_text(one.floor) for one in stretches),
+        "prefix": pattern.prefix,
+        "after": after,
+        "excluded": text_array(sorted(pattern.excluded)),
+        "excluded_prefixes": text_array(pattern.excluded_prefixes),
+        "known": None if lines is None else text_array(line.queue for line in lines),
+        "known_from": None
+        if lines is None
+        else array(end - len(line.stretches) + 1 for end, line in zip(ends, lines, strict=True)),
+        "known_to": None if lines is None else array(ends),
+        "highs": None if lines is None else array(one.high for one in stretches),
+    }
+    rows = await database.call(CLAIM_IN_TURN, values, is_urgent=True)
+    obstacle, passed_by = rows[0][17:19]
+    if obstacle == "lost":
+        raise lost(node)
+    jobs = () if rows[0][0] is None else _claimed_jobs(rows, None, token)
+    claim_floor.note(jobs, passed_by=passed_by, is_whole=lines is None)
+    return Claim(jobs=jobs)
+
+
+def _floor_text(floor: datetime | None) -> str | None:
+    return "-infinity" if floor is None else moment_text(floor)
+
+
+def _claimed_jobs(rows: list[Row], queue: str | None, token: ClaimToken) -> tuple[ClaimedJob, ...]:
+    if not isinstance(rows, DamagedRows):
+        with suppress(*UNREADABLE):
+            return tuple([_claimed(row, queue, token) for row in rows])
+    # One of the rows cannot be read: each is read by itself, so that the others are not affected.
+    return tuple([_claimed_alone(row, queue, token) for row in rows])
+
+
+def _claimed_alone(row: Row, queue: str | None, token: ClaimToken) -> ClaimedJob:
+    """Return the job of a row that may be damaged."""
+    *most, earlier_attempts, options, _, _ = row
+    job = _claimed((*most, earlier_attempts or 0, None, None, None), queue, token)
+    return to_damaged_claim(job, options, are_attempts_known=earlier_attempts is not None)
+
+
+def _claimed(row: Row, queue: str | None, token: ClaimToken) -> ClaimedJob:
+    (
+        job_id,
+        own_queue,
+        task,
+        arguments,
+        priority,
+        attempt,
+        max_attempts,
+        inserted_at,
+        scheduled_at,
+        claimed_at,
+        expires_at,
+        has_started,
+        unknown_since,
+        unfit_since,
+        is_quarantined,
+        earlier_attempts,
+        options,
+        _,
+        _,
+    ) = row
+    if earlier_attempts is None:
+        raise ValueError
+    return ClaimedJob(
+        id=job_id,
+        token=token,
+        task=task,
+        arguments=arguments,
+        queue=queue or own_queue,
+        priority=priority,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        inserted_at=inserted_at,
+        scheduled_at=scheduled_at,
+        claimed_at=claimed_at,
+        expires_at=expires_at,
+        has_started=has_started,
+        unknown_since=unknown_since,
+        unfit_since=unfit_since,
+        is_quarantined=is_quarantined,
+        earlier_attempts=earlier_attempts,
+        options=to_options(options) if options else None,
+    )

@@ -1,0 +1,144 @@
+"""Settling: writes the ends of attempts, each fenced by its token. One statement for a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from deeper_tasks.backends.codes import CODES, STATES
+from deeper_tasks.backends.postgres.codec import (
+    array,
+    duration,
+    id_array,
+    optional_array,
+    optional_text_array,
+    text_array,
+    to_json,
+)
+from deeper_tasks.backends.postgres.database import Database, Transaction
+from deeper_tasks.backends.postgres.refusals import RowLockedError
+from deeper_tasks.domain.ids import ClaimToken, JobId
+from deeper_tasks.domain.settlement import End, Settled, Settlement
+from deeper_tasks.domain.state import State
+from deeper_tasks.domain.transitions import COMPLETION, Change, after_settlement
+
+SETTLE = (
+    "SELECT place, state FROM {schema}.settle("
+    "%(now)s::timestamptz, %(ids)s::uuid[], %(tokens)s::text[], %(states)s::smallint[], "
+    "%(states_if_cancelled)s::smallint[], %(are_uncounted)s::boolean[], %(delays)s::bigint[], "
+    "%(run_times)s::bigint[], %(marks)s::smallint[], %(errors)s::text[], %(results)s::text[], "
+    "%(results_omitted)s::text[])"
+)
+SELECT_LOCKED_ELSEWHERE = """
+WITH free AS MATERIALIZED (
+    SELECT job.id FROM job WHERE job.id = ANY (%(ids)s::uuid[]) FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT job.id::text
+FROM job
+WHERE job.id = ANY (%(ids)s::uuid[]) AND NOT EXISTS (SELECT FROM free WHERE free.id = job.id)
+"""
+
+_COMPLETE, _COMPLETED = End.COMPLETE, CODES[State.COMPLETED]
+
+_Key = tuple[JobId, ClaimToken]
+"""The attempt that a settlement ends."""
+
+
+async def settle(database: Database, settlements: Sequence[Settlement], *, now: str | None) -> list[Settled]:
+    """
+    Write the ends of attempts; see `Backend.settle`.
+
+    Raises:
+        BackendUnavailableError: another transaction has locked a job's row; all other jobs are settled.
+    """
+    first: dict[_Key, Settlement] = {}
+    for settlement in settlements:
+        first.setdefault((settlement.id, settlement.token), settlement)
+    # Sorted: every transaction that changes several jobs locks them in the order of their ids.
+    sent = [first[key] for key in sorted(first)]
+    states = await _settle(database, sent, now=now)
+    return [
+        Settled(id=settlement.id, state=STATES[states[settlement.id, settlement.token]])
+        for settlement in settlements
+        if states.get((settlement.id, settlement.token)) in STATES
+    ]
+
+
+async def _settle(database: Database, sent: Sequence[Settlement], *, now: str | None) -> dict[_Key, int]:
+    if not sent:
+        return {}
+    try:
+        rows = await database.call(SETTLE, values_of(sent, now=now), is_urgent=True)
+    except RowLockedError as error:
+        return await _settle_around(database, sent, error, now=now)
+    states: dict[_Key, int] = {}
+    for place, state in rows:
+        states.setdefault((sent[place - 1].id, sent[place - 1].token), state)
+    return states
+
+
+async def _settle_around(
+    database: Database, sent: Sequence[Settlement], locked: RowLockedError, *, now: str | None
+) -> dict[_Key, int]:
+    """Settle the jobs whose rows are free, and raise for the others. A settlement may be sent again."""
+    ids = id_array([one.id for one in sent])
+    elsewhere = set(await database.run(partial(_locked_elsewhere, ids=ids)))
+    await _settle(database, [one for one in sent if one.id not in elsewhere], now=now)
+    if elsewhere:
+        locked.job_ids = tuple(elsewhere)
+        raise locked
+    return await _settle(database, sent, now=now)
+
+
+async def _locked_elsewhere(transaction: Transaction, *, ids: str) -> list[JobId]:
+    return [row[0] for row in await transaction.rows(SELECT_LOCKED_ELSEWHERE, {"ids": ids})]
+
+
+def values_of(sent: Sequence[Settlement], *, now: str | None) -> dict[str, str | None]:
+    """Return the parameters of `SETTLE`."""
+    changes = [after_settlement(one, is_cancel_requested=False) for one in sent]
+    return {
+        "now": now,
+        "ids": id_array([one.id for one in sent]),
+        "tokens": text_array([one.token for one in sent]),
+        **_changes_of(sent, changes),
+        "run_times": optional_array([_run_time(one) for one in sent]),
+        "errors": optional_text_array([None if one.error is None else to_json(one.error) for one in sent]),
+        "results": optional_text_array([one.result for one in sent]),
+        "results_omitted": optional_text_array([one.result_omitted for one in sent]),
+    }
+
+
+def _changes_of(sent: Sequence[Settlement], changes: Sequence[Change]) -> dict[str, str | None]:
+    """Return the parameters that say what the settlements change, as they are and where a cancel was requested."""
+    if changes.count(COMPLETION) == len(changes):
+        states = array([_COMPLETED] * len(changes))
+        return {
+            "states": states,
+            "states_if_cancelled": states,
+            "are_uncounted": None,
+            "delays": None,
+            "marks": None,
+        }
+    if_cancelled = [after_settlement(one, is_cancel_requested=True) for one in sent]
+    return {
+        "states": array([_code(change) for change in changes]),
+        "states_if_cancelled": array([_code(change) for change in if_cancelled]),
+        "are_uncounted": optional_array([True if change.attempts_taken_back else None for change in changes]),
+        "delays": optional_array(
+            [duration(one.delay) if change.is_put_off else None for one, change in zip(sent, changes, strict=True)]
+        ),
+        "marks": optional_array([change.mark for change in changes]),
+    }
+
+
+def _code(change: Change) -> int:
+    assert change.state is not None
+    return CODES[change.state]
+
+
+def _run_time(settlement: Settlement) -> int | None:
+    """Return how long the handler ran, in microseconds; None if it was never started. A completion is always of one."""
+    if settlement.ran_for is None:
+        return 0 if settlement.end is _COMPLETE else None
+    return duration(settlement.ran_for)
