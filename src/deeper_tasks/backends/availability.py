@@ -1,4 +1,4 @@
-"""The availability of a store as one process sees it: when it is away, who asks next whether it is back, and when."""
+"""The availability of a store to one process: whether it is away, and when which part asks again."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from deeper_tasks.forks import process_watch
 from deeper_tasks.integrations.events import Event, EventBus, StoreRecovered, StoreUnavailable
 
 _SHORTEST, _LONGEST = 0.4, 0.25
-"""The gap between two questions while the store is away: at most `_LONGEST` seconds, at least `_SHORTEST` of that."""
+"""The gap between two tries while the store is away: `_LONGEST` seconds, or a share of it down to `_SHORTEST`."""
 _OF_THE_OUTAGE, _LONGEST_OF_ALL = 0.01, 5.0
-"""The longest gap grows with the outage, so that one of hours is not asked four times a second."""
+"""The longest gap grows with the outage, so that a store that is away for hours is not tried four times a second."""
 _SPREAD = 0.02
-"""Seconds over which those that wait for the same turn come, so that it is not always the same one that gets it."""
+"""Seconds over which the waiting parts are spread, so that the same part is not always the first to try."""
 _AGAIN = 1.0
-"""Seconds between two times that answers to others end all pauses: a store that is read and not written gives many."""
+"""Seconds between two ends of all pauses by answers to other parts: a store that is only read answers very often."""
 
 _STEADY, _LONGEST_STEADY, _GROWTH = 1.0, 60.0, 4.0
-"""Seconds without a failure after which the store is told to be back; longer where it has failed again soon before."""
+"""Seconds without a failure after which the store counts as back; longer if it failed again soon before."""
 _SOON = 60.0
 
 
 class Sleep(Protocol):
-    """A sleep as that of the worker's clock."""
+    """A sleep, such as that of the worker's clock."""
 
     async def __call__(self, seconds: float | None, *, until: asyncio.Event) -> None:
         """Return after `seconds`, or earlier when the event is set."""
@@ -37,17 +37,17 @@ class Sleep(Protocol):
 
 class Availability:
     """
-    Whether the store answers this process.
+    The knowledge of a process whether its store answers.
 
-    Each part of the process that tries again after a failure marks its failures here, under a name of its own, and
-    then waits in `pause`. While the store is away one part at a time asks it, after a gap of 0.1 to 0.25 seconds, and
-    of an outage that lasts longer than 25 seconds after up to a hundredth of it, at most 5 seconds. The first answer
-    to any part of the process, failed or not, ends all pauses together.
+    Each part of the process that retries after a failure marks its failures here, under a name of its own, and then
+    waits in `pause`. While the store is away one part at a time tries it, after a gap of 0.1 to 0.25 seconds. In an
+    outage of more than 25 seconds the gap grows to a hundredth of the outage, at most 5 seconds. The first answer to
+    any part, also to one that has not failed, ends all pauses together.
 
-    A store may answer one part and not another: while its file is locked it is read, and nothing is written. It is
-    told to be back when each part that has failed was answered, and none has failed for a second since. One that
-    fails again within a minute after that must answer for ever longer, up to a minute, so that the log does not
-    flicker.
+    A store may answer one part and not another: a locked file can be read but not written. The store counts as back
+    when each part that had failed was answered, and none has failed for a second since. If it fails again within a
+    minute, it must answer for longer each time, up to a minute, before it counts as back, so that the log does not
+    alternate.
 
     Safe to use from any thread and event loop.
     """
@@ -60,11 +60,11 @@ class Availability:
         random: Callable[[], float] = random.random,
     ) -> None:
         self.is_away = False
-        """Whether a part has failed since the store was last told to be back."""
+        """Whether a part has failed since the store last counted as back."""
         self._bus = bus
         self._monotonic = monotonic
         self._random = random
-        self._told_back_at = -_SOON
+        self._back_at = -_SOON
         self._steady = _STEADY
         self._begin()
         process_watch.add(self)
@@ -84,7 +84,7 @@ class Availability:
         return not self._failing
 
     def forget_parent(self) -> None:
-        """In the child of a fork: those that wait are its parent's."""
+        """Begin anew in the child of a fork: the waiting parts are its parent's."""
         self.is_away = False
         self._begin()
 
@@ -97,7 +97,7 @@ class Availability:
             self._failing.add(by)
             self._answers_since = None
             if not was_away:
-                is_soon = now - self._told_back_at < _SOON
+                is_soon = now - self._back_at < _SOON
                 self._steady = min(self._steady * _GROWTH, _LONGEST_STEADY) if is_soon else _STEADY
                 self._failing_since = now
                 self.is_away = True
@@ -112,20 +112,20 @@ class Availability:
             self._note_answer(by)
 
     def mark_idle(self, *, by: Hashable) -> None:
-        """Note that the part `by`, which may have failed before, asks nothing for now."""
+        """Note that the part `by`, which may have failed before, makes no calls for now."""
         if self.is_away:
             with self._lock:
                 self._failing.discard(by)
 
     def end_pauses(self) -> None:
-        """Have all parts that wait go on now, though nothing is known of the store."""
+        """Let all waiting parts continue now, although nothing is known of the store."""
         with self._lock:
             woken, self._waiting = self._waiting, {}
         _wake(woken)
 
     async def pause(self, sleep: Sleep, *, until: asyncio.Event) -> None:
         """
-        Return when the store is worth another try: it has answered, or it is the caller's turn to ask.
+        Return when the store is worth another try: it has answered, or it is the caller's turn to try.
 
         Also return when `until` is set; an answer sets it.
         """
@@ -136,7 +136,7 @@ class Availability:
                 self._waiting.pop(until, None)
 
     def _wait_for_turn(self, until: asyncio.Event) -> float:
-        """Return the seconds until the caller may ask; 0: it is to ask now, and the next turn is not before a gap."""
+        """Return the seconds until the caller may try; 0: it is to try now, and the next turn comes after a gap."""
         with self._lock:
             now = self._monotonic()
             left = self._next_turn_at - now
@@ -161,23 +161,23 @@ class Availability:
             if has_failed or now - self._released_at >= _AGAIN:
                 self._released_at = now
                 woken, self._waiting = self._waiting, {}
-            event = self._told_back(now)
+            event = self._recovered(now)
         _wake(woken)
         if event is not None:
             self._bus.emit(event)
 
-    def _told_back(self, now: float) -> Event | None:
+    def _recovered(self, now: float) -> Event | None:
         if self._failing or not self.is_away:
             return None
         if self._answers_since is None:
             self._answers_since = now
         if now - self._answers_since < self._steady:
             return None
-        self.is_away, self._told_back_at = False, now
+        self.is_away, self._back_at = False, now
         return StoreRecovered(after=timedelta(seconds=self._answers_since - self._failing_since))
 
 
 def _wake(waiting: dict[asyncio.Event, asyncio.AbstractEventLoop]) -> None:
     for until, loop in waiting.items():
-        with suppress(RuntimeError):  # its loop has been closed, and the part with it
+        with suppress(RuntimeError):  # the event loop was closed, and the part with it
             loop.call_soon_threadsafe(until.set)

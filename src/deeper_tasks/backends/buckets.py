@@ -1,7 +1,7 @@
 """
-Buckets: the ten minutes, counted from 1970 in UTC, by which stores count the ends of jobs.
+Buckets: spans of ten minutes, numbered from 1970 in UTC, in which stores count the ends of jobs.
 
-A day begins with a bucket. Bucket 0 is free for other counts: no store is from 1970.
+Each day begins with a new bucket. Bucket 0 is free for other counts, as no job ended in 1970.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 BUCKET_SECONDS = 600
 BUCKETS_A_DAY = 144
 BUCKETS_KEPT = 150
-"""The current one and those of the 25 hours before it: a day, and an hour for clocks that differ."""
+"""The current bucket and those of the 25 hours before: a day, and an hour for clocks that differ."""
 _BUCKETS_AN_HOUR = 6
 
 
@@ -29,11 +29,11 @@ def bucket_of(moment: datetime) -> int:
 
 
 def today(bucket: int) -> Span:
-    """Return the buckets of the day in UTC: a clock that is set back forgets no end."""
+    """Return all buckets of the day in UTC, also the later ones: a clock may have been set back."""
     first = bucket - bucket % BUCKETS_A_DAY
     return Span(first, first + BUCKETS_A_DAY - 1)
 
 
 def last_hour(bucket: int) -> Span:
-    """Return the current bucket and those in which the hour before it lies: 60 to 70 minutes."""
+    """Return the current bucket and the six before it: 60 to 70 minutes."""
     return Span(bucket - _BUCKETS_AN_HOUR, bucket)

@@ -1,4 +1,4 @@
-"""Counting: what the counters of a database say, as the statistics tell it."""
+"""The statistics of a store, made of the rows of its counters."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.state import State
 
 NOW, TODAY, LAST_HOUR = "now", "today", "last hour"
-"""The subject of a counter's row: the jobs there are, or those that ended in a span of time."""
+"""The span of a counter's row: the jobs that exist now, or the jobs that ended today or in the last hour."""
 
 
 def spans_of(this: int) -> dict[str, int]:
-    """Return the parameters that tell a statement, from the current bucket, what today and the last hour are."""
+    """Return the parameters of a statement for today and the last hour, by the current bucket."""
     day, hour = today(this), last_hour(this)
     return {"day_begins": day.first, "day_ends": day.last, "hour_begins": hour.first, "hour_ends": hour.last}
 
@@ -28,7 +28,7 @@ def to_queue_counts(rows: Iterable[Any], settings: Iterable[QueueSettings]) -> d
     """
     Return the counts of each queue, by name.
 
-    Each row is a queue, the code of a state, `NOW`, `TODAY` or `LAST_HOUR`, and a count.
+    Each row has a queue, the code of a state, `NOW`, `TODAY` or `LAST_HOUR`, and a count.
     """
     counted: dict[str, defaultdict[str, dict[State, int]]] = {
         NOW: defaultdict(dict),
@@ -55,7 +55,7 @@ def to_queue_counts(rows: Iterable[Any], settings: Iterable[QueueSettings]) -> d
 
 
 def to_held(rows: Iterable[Any]) -> tuple[HeldJobs, ...]:
-    """Return what nodes hold. Each row is a node, a queue, and how many jobs are claimed and begun."""
+    """Return the jobs that nodes hold. Each row has a node, a queue, and the numbers of claimed and of begun jobs."""
     return tuple(
         HeldJobs(node=NodeId(node), queue=queue, claimed=claimed, begun=begun)
         for node, queue, claimed, begun in rows

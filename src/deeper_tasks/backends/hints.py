@@ -1,4 +1,4 @@
-"""The hints that follow from each change: which workers, listeners and schedulers have something new to do."""
+"""The hints that follow from each change: they wake the workers and schedulers that have something new to do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONTROL = Notification(topic=Topic.CONTROL)
 
 
 def hints_of(jobs: Iterable[NewJob]) -> Hints:
-    """Return the hints for new jobs: each queue that has work at once, and the schedules for what is due later."""
+    """Return the hints for new jobs: one a queue for jobs that are due, one for the schedulers for the others."""
     queues: set[str] = set()
     has_delayed = False
     for job in jobs:

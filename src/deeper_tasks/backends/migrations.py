@@ -11,7 +11,7 @@ from deeper_tasks.errors import BackendUnavailableError, SchemaError
 
 
 class Migration(Struct, frozen=True, kw_only=True):
-    """One step of the schema: its name, by which it is ordered, and its statements."""
+    """One step of the schema: its statements, and its name, which gives the order."""
 
     name: str
     sql: str
@@ -19,14 +19,14 @@ class Migration(Struct, frozen=True, kw_only=True):
 
 class SchemaLostError(BackendUnavailableError, SchemaError):
     """
-    The schema, or a part of it, is not there any more: nothing was written.
+    The error that the schema, or a part of it, no longer exists. Nothing was written.
 
-    It may be back with the next try, when the store has been migrated or restored.
+    The next try may find it again, after the store was migrated or restored.
     """
 
 
 def migrations_of(package: str) -> list[Migration]:
-    """Return the migrations that the package of a store carries in its folder `migrations`, in order."""
+    """Return the migrations in the folder `migrations` of a store's package, in order."""
     folder = files(package).joinpath("migrations")
     steps = [
         Migration(name=file.name.removesuffix(".sql"), sql=file.read_text("utf-8"))
@@ -38,10 +38,10 @@ def migrations_of(package: str) -> list[Migration]:
 
 def lacking(known: Collection[Migration], *, applied: Collection[str], store: str) -> list[Migration]:
     """
-    Return the known migrations that are not applied, in order. `store` is what the message calls the store.
+    Return the known migrations that are not applied, in order. `store` names the store in the message.
 
     Raises:
-        SchemaError: some were applied that are not known.
+        SchemaError: migrations were applied that this version does not know.
     """
     if unknown := set(applied) - {step.name for step in known}:
         names = ", ".join(sorted(unknown))

@@ -1,4 +1,4 @@
-"""The reading of a damaged row: what is readable is read, and what is not is noted and stood in for."""
+"""The reading of a damaged row: readable fields are read, and each other field is noted and gets a stand-in."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _parts = msgspec.json.Decoder(list[msgspec.Raw])
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 COUNTERS = "counters"
-"""The field of damage that a queue's counters have."""
+"""The name of the field in the damage of a queue's counters."""
 _MOST_JOBS = 10**12
 
 NO_OPTIONS = JobOptions()
@@ -45,9 +45,9 @@ NO_OPTIONS = JobOptions()
 
 class Reading:
     """
-    Reads the fields of one row. A store begins one when reading the row as a whole has failed.
+    The reading of one row, field by field. A store uses it when reading the row as a whole has failed.
 
-    `damage` has what could not be read so far.
+    `damage` lists the fields that could not be read so far.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Reading:
         self.damage.append(Damage(field=field, reason=reason))
 
     def field(self, field: str, read: Callable[[], T], *, instead: T) -> T:
-        """Return what `read` returns, and `instead` where that fails."""
+        """Return the result of `read`; if that fails, note the field and return `instead`."""
         try:
             return read()
         except UNREADABLE as error:
@@ -66,7 +66,7 @@ class Reading:
             return instead
 
     def parts(self, field: str, parts: Iterable[Any], read: Callable[[Any], T]) -> tuple[T, ...]:
-        """Return the parts of a field that can be read. Those that cannot are noted together."""
+        """Return the parts of a field that can be read. The others are noted together."""
         found: list[T] = []
         lost: list[str] = []
         for part in parts:
@@ -80,9 +80,9 @@ class Reading:
 
     def struct(self, kind: type[S], document: bytes | str | msgspec.Raw, **stand_ins: Any) -> S:
         """
-        Return what a JSON object says of a struct, field by field.
+        Return the struct of a JSON object, read field by field.
 
-        A field that cannot be read, or is not there, has its stand-in, or its default; one of them there must be.
+        A field that is missing or cannot be read gets its stand-in or its default; it must have one of the two.
         """
         nothing: dict[str, msgspec.Raw] = {}
         parts = self.field("document", lambda: _object.decode(document), instead=nothing)
@@ -93,14 +93,14 @@ class Reading:
             if part is not None:
                 values[field.name] = self.field(field.name, partial(_converted, part, field.type), instead=stand_in)
             elif field.required:
-                self.note(field.name, "it is not there")
+                self.note(field.name, "it is missing")
                 values[field.name] = stand_in
         return kind(**values)
 
-    # the numbers and the documents of a job
+    # the fields of a job
 
     def attempts(self, attempt: int, max_attempts: int, original_max_attempts: int) -> None:
-        """Note those of a job's numbers of attempts that can be none."""
+        """Note the numbers of attempts of a job that are impossible."""
         if attempt < 0:
             self.note("attempt", "it is less than 0")
         for field, number in (("max_attempts", max_attempts), ("original_max_attempts", original_max_attempts)):
@@ -108,23 +108,23 @@ class Reading:
                 self.note(field, "it is less than 1")
 
     def state(self, code: int) -> State:
-        """Return the state of a code. One that is unknown reads as blocked: such a job does not run."""
+        """Return the state of a code. An unknown code reads as blocked, so that the job does not run."""
         return self.field("state", lambda: to_state(code), instead=State.BLOCKED)
 
     def options(self, document: Json | None) -> JobOptions:
-        """Return a job's options, without any where they cannot be read."""
+        """Return a job's options; the defaults if they cannot be read."""
         return self.field("options", lambda: to_options(document), instead=NO_OPTIONS)
 
     def progress(self, document: Json | None) -> Progress | None:
-        """Return a job's progress, None where it cannot be read."""
+        """Return a job's progress; None if it cannot be read."""
         return self.field("progress", lambda: to_progress(document), instead=None)
 
     def errors(self, document: Json | None) -> tuple[AttemptError, ...]:
-        """Return those of a job's errors that can be read."""
+        """Return the errors of a job that can be read."""
         return self.parts("errors", self._listed("errors", document), _error.decode)
 
     def log(self, document: Json | None) -> tuple[str, ...]:
-        """Return those lines of a job's log that can be read."""
+        """Return the lines of a job's log that can be read."""
         return self.parts("log", self._listed("log", document), _line.decode)
 
     def _listed(self, field: str, document: Json | None) -> list[msgspec.Raw]:
@@ -142,7 +142,7 @@ def _converted(part: msgspec.Raw, kind: Any) -> Any:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return in words why something cannot be read."""
+    """Return in words why a value cannot be read."""
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if isinstance(error, OverflowError):
@@ -153,12 +153,12 @@ def reason_of(error: BaseException) -> str:
 
 
 def is_count(count: int) -> bool:
-    """Whether a counter may be right: no store has a trillion jobs."""
+    """Return whether a counter may be right: no store has a trillion jobs."""
     return 0 <= count <= _MOST_JOBS
 
 
 def read_count(state: State, count: int, damage: list[Damage]) -> int:
-    """Return how many jobs a counter says there are in a state; 0 where it cannot be right, which is noted."""
+    """Return the count of a state; if it cannot be right, note that and return 0."""
     if is_count(count):
         return count
     damage.append(Damage(field=COUNTERS, reason=f"{count:,} {state} jobs"))
@@ -166,7 +166,7 @@ def read_count(state: State, count: int, damage: list[Damage]) -> int:
 
 
 def are_attempts(attempt: int, max_attempts: int, original_max_attempts: int) -> bool:
-    """Whether the numbers of a job's attempts can be such: how many there were, and may be, now and at the insert."""
+    """Return whether the numbers of a job's attempts are possible."""
     return attempt >= 0 and max_attempts >= 1 and original_max_attempts >= 1
 
 
@@ -209,12 +209,12 @@ def to_outcome(value: str) -> RunOutcome:
 
 
 def read_node(node: NodeId, document: Json, reading: Reading) -> Node:
-    """Return the node that a document describes; one that cannot be read has its id, and no place of its own."""
+    """Return the node that a document describes. A node that cannot be read has only its id."""
     return reading.field("node", lambda: _node.decode(document), instead=_unknown_node(node))
 
 
 def stand_in(missing: str) -> Node:
-    """Return a node for the running jobs of one that is not registered: nothing beats for it, so they are rescued."""
+    """Return a node for the running jobs of a missing one. It never beats, so its jobs are rescued."""
     return _unknown_node(NodeId(f"missing-{missing}"))
 
 
@@ -223,12 +223,12 @@ def _unknown_node(node: NodeId) -> Node:
 
 
 def read_schedule(name: str, document: Json, reading: Reading) -> Schedule:
-    """Return the schedule that a document describes; one that cannot be read has its name, and is of no task."""
+    """Return the schedule that a document describes. A schedule that cannot be read has only its name."""
     return reading.field("document", lambda: _schedule.decode(document), instead=unknown_schedule(name))
 
 
 def read_removed(rows: Iterable[Sequence[Any]]) -> tuple[Schedule, ...]:
-    """Return the schedules of rows of a name and a document. One that cannot be read is as if it were not there."""
+    """Return the schedules of rows of a name and a document, without those that cannot be read."""
     removed = []
     for name, document in rows:
         reading = Reading()
@@ -239,6 +239,6 @@ def read_removed(rows: Iterable[Sequence[Any]]) -> tuple[Schedule, ...]:
 
 
 def unknown_schedule(name: str) -> Schedule:
-    """Return what stands in for a schedule of which only the name can be read."""
+    """Return the stand-in for a schedule of which only the name can be read."""
     spec = JobSpec(task="", arguments="[[],{}]", queue="")
     return Schedule(name=name, recurrence=Recurrence(expression=""), spec=spec)

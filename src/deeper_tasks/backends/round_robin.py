@@ -1,4 +1,4 @@
-"""Round robin: how a claim shares its jobs out among several queues."""
+"""Round robin: the order in which a claim takes jobs from several queues."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def in_turn(
     """
     Return up to `limit` items: the first of each queue, then the second of each, and so on.
 
-    `first_of` is asked for the first so many items of each of the queues. What a short queue leaves, the longer ones
-    get: only they are asked again.
+    `first_of(queues, most)` returns the first `most` items of each queue. If a queue has fewer items than its share,
+    the longer queues are asked again for more.
     """
     found: dict[str, list[T]] = {}
     growing, most, missing = list(queues), 0, limit

@@ -1,4 +1,4 @@
-"""Steps of upkeep that have nothing to do with one another: one that fails keeps none of the others from being done."""
+"""Independent steps of maintenance: a step that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ T = TypeVar("T")
 
 async def each_of(*steps: Callable[[], Awaitable[T]]) -> list[T]:
     """
-    Take steps in their order, each also where one before it has failed; returns their answers.
+    Run steps in order, also after one has failed; return their results.
 
     Raises:
-        BackendUnavailableError: the store is away; no further step was tried.
-        Exception: what the first step raised that failed. All were tried.
+        BackendUnavailableError: the store is away; the steps that follow were not tried.
+        Exception: the error of the first step that failed; all steps were tried.
     """
     answers: list[T] = []
     first: Exception | None = None
@@ -25,7 +25,7 @@ async def each_of(*steps: Callable[[], Awaitable[T]]) -> list[T]:
             answers.append(await step())
         except BackendUnavailableError:
             raise
-        except Exception as error:  # noqa: BLE001 - it is raised in the end
+        except Exception as error:  # noqa: BLE001 - it is raised below
             first = first or error
     if first is not None:
         raise first

@@ -1,1 +1,1 @@
-"""The domain: values and rules, pure. No I/O, no clock: time and randomness are parameters."""
+"""The domain: values and rules, without I/O and without a clock. Time and randomness are parameters."""

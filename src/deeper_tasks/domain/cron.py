@@ -1,4 +1,4 @@
-"""Recurrence: when a recurring task is due, by a cron expression in a time zone or by a fixed interval."""
+"""Recurrence: the due times of a recurring task, by a cron expression in a time zone or by a fixed interval."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _ANY_MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
 
 class Recurrence(Struct, frozen=True, kw_only=True):
     """
-    An expression in a time zone. Make one with `parse_recurrence`, which checks it.
+    An expression in a time zone. `parse_recurrence` makes one and checks it.
 
-    Cron fields are read in the zone, five and six of them by the same rules:
-    see `CronFields`. An `@every` interval counts from one due time to the next.
+    Cron fields, five or six, are read in the zone by the rules of `CronFields`. An `@every` interval counts from one
+    due time to the next.
     """
 
     expression: str
@@ -48,7 +48,7 @@ class Recurrence(Struct, frozen=True, kw_only=True):
 
     @property
     def fault(self) -> str | None:
-        """Why it can never fire, where a store holds one that was not checked, or not by this machine; else None."""
+        """The reason why it can never fire, if a store holds one that this machine has not checked; else None."""
         return _reading(self.expression, self.timezone).fault
 
     def next_after(self, moment: datetime) -> datetime | None:
@@ -56,7 +56,7 @@ class Recurrence(Struct, frozen=True, kw_only=True):
         Return the first due time after `moment`, in UTC; None when the calendar ends before it.
 
         Raises:
-            InvalidOptionError: it has a fault.
+            InvalidOptionError: the recurrence has a fault.
         """
         reading = _reading(self.expression, self.timezone)
         if reading.fault is not None:
@@ -104,7 +104,7 @@ def parse_recurrence(expression: str, timezone: str = "UTC") -> Recurrence:
 
 
 class _Reading(Struct, frozen=True, kw_only=True):
-    """An expression as it was read: an interval, or fields in a zone, or what is wrong with it."""
+    """An expression after reading: an interval, or fields in a zone, or a fault."""
 
     fault: str | None = None
     interval: timedelta | None = None
@@ -121,7 +121,7 @@ class _Reading(Struct, frozen=True, kw_only=True):
 
 @lru_cache(maxsize=1024)
 def _reading(expression: str, timezone: str) -> _Reading:
-    """Read an expression, once: to find out that one is never due takes some milliseconds."""
+    """Read an expression, and remember it: to find out that one is never due takes some milliseconds."""
     try:
         zone = ZoneInfo(timezone)
     except (KeyError, ValueError, OSError):
@@ -171,7 +171,7 @@ def _never_due(expression: str) -> str:
 
 
 def _is_of_no_month(fields: str) -> bool:
-    """Whether fields that cannot be used are only those of a day that none of their months has."""
+    """Return whether the only fault of the fields is a day that none of their months has."""
     parts = fields.split()
     if len(parts) not in _NUMBERS_OF_FIELDS:
         return False
@@ -190,5 +190,5 @@ def _interval(expression: str) -> timedelta | None:
     if match is None:
         return None
     seconds = sum(int(count) * _UNIT[unit] for count, unit in _INTERVAL_PART.findall(match[1]))
-    # One that is too long stays so, and within what a timedelta holds.
+    # Capped, because a timedelta cannot hold any number of seconds. It is refused as too long either way.
     return timedelta(seconds=min(seconds, _TOO_LONG)) if seconds else None

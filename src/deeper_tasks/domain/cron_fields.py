@@ -16,18 +16,18 @@ _ANY_MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
 _SIZES = {"second": 60, "minute": 60, "hour": 24, "day": 31, "month": 12, "weekday": 7}
-"""The fields in their order, and how many values each has."""
+"""The number of values of each field, in the order of the fields."""
 _PATIENCE = timedelta(days=41 * 366)
-"""The longest wait for a date that comes at all is 40 years: a 29th of February of a certain weekday, around 2100."""
+"""Any date that comes at all comes within 40 years: the longest wait is for a 29th of February on a certain weekday."""
 
 
 class CronFields:
     """
     The fields of an expression, by Debian cron's rules.
 
-    With a fixed time (neither the minute nor the hour begins with `*`) they are due once for each time that
-    they name: a time that the clock shows twice at the first, one that it skips at the change. All others are
-    due at each second at which the clock shows a time that they name.
+    Fields with a fixed time (neither the minute nor the hour begins with `*`) are due once for each time that they
+    name. A time that the clock shows twice counts at the first; a time that the clock skips counts at the change. All
+    other fields are due at each second at which the clock shows a time that they name.
 
     Raises:
         CronSimError: a field cannot be read, a step is larger than its field, or no month has such a day.
@@ -64,7 +64,7 @@ class CronFields:
                 wall = self._first_wall((begin + offset).replace(tzinfo=None), (end + offset).replace(tzinfo=None))
                 if wall is not None:
                     return wall.replace(tzinfo=UTC) - offset
-            # On to the next date named, but not past a change that shows the day before once more.
+            # Go on to the next named date, but not past a change of the clock that shows the day before once more.
             day = next(self._dates(start - _DAY, limit), None)
             if day is None:
                 return None
@@ -94,7 +94,7 @@ class CronFields:
                         yield day
 
     def _times(self, day: date, first: datetime) -> Iterator[time]:
-        """Return the times of a day that the fields name, of that of `first` not those before it."""
+        """Return the times of a day that the fields name; on the day of `first` only those from `first` on."""
         earliest = first.time() if day == first.date() else time.min
         for hour in self._hours:
             if hour < earliest.hour:
@@ -108,7 +108,7 @@ class CronFields:
 
 
 def _check_steps(parts: list[str]) -> None:
-    """Refuse steps that leave one value of a field: `*/90` minutes would be each hour."""
+    """Refuse steps that are larger than their field: `*/90` minutes would be once an hour."""
     for (name, size), part in zip(_SIZES.items(), parts, strict=True):
         for term in part.split(","):
             step = term.partition("/")[2]

@@ -1,4 +1,4 @@
-"""Damage: a part of a stored row that cannot be read, and what stands in for it where a value is needed."""
+"""Damage: a part of a stored row that cannot be read, and the value that takes its place where one is needed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from deeper_tasks.domain.view import View
 
 EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), END_OF_TIME
 """
-Substitutes for a moment before, or after, all that a `datetime` can hold.
+Substitutes for a moment that is earlier, or later, than a `datetime` can hold.
 
-A day within the calendar's ends, so that every time zone can show them.
+They lie a day inside the ends of the calendar, so that every time zone can show them.
 """
 
 
 class Damage(View, frozen=True, kw_only=True):
-    """A field of a row that cannot be read, and why. The reason never quotes the field's content."""
+    """A field of a row that cannot be read, and the reason. The reason never quotes the content of the field."""
 
     field: str
     reason: str

@@ -1,4 +1,4 @@
-"""Durations: how long something takes, as people read it."""
+"""Durations as people read them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def readable(duration: timedelta | float) -> str:
     """
     Return a duration, a `timedelta` or seconds, in units that people read: `5.2 ms`, `1.5 s`, `1 h 0 min`.
 
-    Below a minute it has three digits; from there on its coarsest unit and the next finer one. A
-    negative one has its sign in front.
+    A duration below a minute has three digits; a longer one has its largest unit and the next smaller one. A negative
+    duration has its sign in front.
     """
     seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
     if seconds < 0:

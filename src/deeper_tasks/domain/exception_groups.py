@@ -10,7 +10,7 @@ _FIRST_TO_LAST: tuple[type[Outcome], ...] = (Cancel, Fail, Retry, Snooze)
 
 
 def exceptions_in(error: BaseException) -> Iterator[BaseException]:
-    """Yield the exceptions of a group and of the groups inside it, in their order; of what is no group itself."""
+    """Yield the exceptions of a group and of the groups inside it, in order. Any other exception is yielded itself."""
     rest = [error]
     while rest:
         first = rest.pop()
@@ -22,10 +22,10 @@ def exceptions_in(error: BaseException) -> Iterator[BaseException]:
 
 def outcome_in(error: BaseException) -> Outcome | None:
     """
-    Return the outcome that decides where a handler raised several exceptions at once; None where there is none.
+    Return the outcome that decides when a handler raised several exceptions at once; None if there is none.
 
-    An outcome that ends the job goes before one that lets it go on: `Cancel`, `Fail`, `Retry`, `Snooze`.
-    Of two alike the first counts. `Done` counts where there is nothing else.
+    The order is `Cancel`, `Fail`, `Retry`, `Snooze`: an outcome that ends the job wins. Of two of the same kind the
+    first counts. `Done` counts if there is nothing else.
     """
     errors = list(exceptions_in(error))
     if all(isinstance(one, Done) for one in errors):

@@ -1,4 +1,4 @@
-"""A finding: what a check of the set-up found, and how to mend it."""
+"""A finding: the result of one check of the set-up, and how to mend what is wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OnCheck = Callable[[str], None]
 
 
 class Severity(StrEnum):
-    """How bad a finding is: nothing is wrong; something may be, or will be; work stands still or is in danger."""
+    """The severity of a finding: nothing is wrong; something is or will be wrong; jobs do not run or are in danger."""
 
     OK = "ok"
     WARNING = "warning"
@@ -21,11 +21,10 @@ class Severity(StrEnum):
 
 class Finding(View, frozen=True, kw_only=True):
     """
-    What one check found.
+    The result of one check.
 
-    `check` says what was looked at, in one word or two. `remedy` is a sentence
-    on how to mend it; only what is wrong has one. `subject` is what it is about, where a check
-    can find the same of several: the name of a queue, the id of a job.
+    `check` names the check in one word or two. `remedy` is a sentence on how to mend the fault; a good finding has
+    none. `subject` is the name of a queue or the id of a job, where a check can find the same of several.
     """
 
     check: str
@@ -36,17 +35,17 @@ class Finding(View, frozen=True, kw_only=True):
 
 
 def fine(check: str, message: str) -> Finding:
-    """Return a finding of nothing wrong."""
+    """Return a finding that nothing is wrong."""
     return Finding(check=check, severity=Severity.OK, message=message)
 
 
 def warning(check: str, message: str, remedy: str, *, subject: str | None = None) -> Finding:
-    """Return a finding of something that may be wrong, or will be."""
+    """Return a finding that something is wrong, or will be."""
     return Finding(check=check, severity=Severity.WARNING, message=message, remedy=remedy, subject=subject)
 
 
 def fault(check: str, message: str, remedy: str, *, subject: str | None = None) -> Finding:
-    """Return a finding of something that keeps jobs from running, or endangers them."""
+    """Return a finding that jobs cannot run, or are in danger."""
     return Finding(check=check, severity=Severity.ERROR, message=message, remedy=remedy, subject=subject)
 
 

@@ -17,10 +17,10 @@ JobId = NewType("JobId", str)
 """A UUID in its canonical text form: 36 characters, lower case."""
 
 NodeId = NewType("NodeId", str)
-"""Names one start of one worker process; never used again."""
+"""The name of one start of one worker process. It is never used again."""
 
 ClaimToken = NewType("ClaimToken", str)
-"""Names one claim call; what a settle must show to be accepted."""
+"""The name of one call of claim. A settlement must show it to be accepted."""
 
 _VERSION_7 = 7 << 76
 _VARIANT = 2 << 62
@@ -30,13 +30,11 @@ _SUB_MILLISECOND_STEPS = 4096
 
 class IdGenerator:
     """
-    Makes UUIDv7 values that increase strictly within a process, also when the clock steps back.
+    A maker of UUIDv7 values that increase strictly within a process, also when the clock is set back.
 
-    The 60 bits in front are the Unix time in 1/4096 of a millisecond (RFC 9562,
-    section 6.2, method 3), counted on where two ids would share a step; the
-    62 bits behind are random, so a forked child, which inherits the count,
-    still makes ids of its own. Safe to call from several threads, as far as
-    the locks that `make_lock` returns are.
+    The first 60 bits are the Unix time in 1/4096 of a millisecond (RFC 9562, section 6.2, method 3). If two ids would
+    have the same time, the second gets the next step. The last 62 bits are random, so a forked child, which inherits
+    the count, makes other ids. Safe to call from several threads if the locks of `make_lock` are.
     """
 
     def __init__(
@@ -48,14 +46,14 @@ class IdGenerator:
         self._lock = make_lock()
 
     def next(self, unix_ns: int) -> JobId:
-        """Return the id after all made before; `unix_ns` is the wall clock in nanoseconds."""
+        """Return an id that is greater than all made before; `unix_ns` is the wall clock in nanoseconds."""
         step = unix_ns * _SUB_MILLISECOND_STEPS // 1_000_000
         with self._lock:
             self._last = step = max(step, self._last + 1)
         return _format(step, int.from_bytes(os.urandom(8), "big"))
 
     def renew_lock(self) -> None:
-        """Forget a lock that another thread of the parent may have held at `fork`."""
+        """Replace the lock after a `fork`: another thread of the parent may have held it."""
         self._lock = self._make_lock()
 
 
@@ -63,8 +61,8 @@ def derived_id(name: str, due: datetime) -> JobId:
     """
     Return the id of the job that the recurring entry `name` fires for `due`.
 
-    The same entry and time always give the same id, so a fire that is sent
-    twice makes one job. It is a UUIDv7 of the due time, so it sorts with others.
+    The same entry and time always give the same id, so a firing that is sent twice makes one job. It is a UUIDv7 of
+    the due time, so it sorts with the other ids.
     """
     step = int(due.timestamp() * 1000) * _SUB_MILLISECOND_STEPS
     digest = hashlib.sha256(f"{name}\0{due.timestamp():.6f}".encode()).digest()
@@ -72,7 +70,7 @@ def derived_id(name: str, due: datetime) -> JobId:
 
 
 def parse_id(value: object) -> JobId | None:
-    """Return a UUID, given as text or as `uuid.UUID`, in its canonical form; None if it is none."""
+    """Return a UUID, given as text or as `uuid.UUID`, in its canonical form; None if the value is no UUID."""
     try:
         return JobId(str(UUID(str(value))))
     except ValueError:

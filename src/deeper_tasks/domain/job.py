@@ -1,4 +1,4 @@
-"""A job: one enqueued run of a task, in the shapes it has before, during and after its run."""
+"""A job: one enqueued run of a task, in its shapes before, during and after the run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from deeper_tasks.domain.unique import Unique
 from deeper_tasks.domain.view import View
 
 Json = str
-"""A JSON document as text. Stores keep it as it is and never look inside."""
+"""A JSON document as text. Stores keep it unchanged and never read it."""
 
 LOWEST_PRIORITY, NORMAL_PRIORITY, HIGHEST_PRIORITY = 100, 0, -100
-"""Lower runs first."""
+"""Jobs of a lower number run first."""
 
 
 class JobOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    The details that only the worker and the reader of a job look at; stores keep them as one document.
+    The details that only workers and readers of a job use; stores keep them as one document.
 
-    `path` is where the task's function stood at the enqueue, `module.qualname`; None where that is the task's name.
+    `path` is the `module.qualname` of the task's function at the enqueue; None if that is the task's name.
     """
 
     retry_delay: timedelta | None = None
@@ -37,7 +37,7 @@ class JobOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class JobSpec(Struct, frozen=True, kw_only=True):
-    """What is to be run and how: all of a job that is known before it has an id and a time."""
+    """The definition of a job: all that is known before it has an id and a due time."""
 
     task: str
     arguments: Json
@@ -52,9 +52,8 @@ class NewJob(Struct, frozen=True, kw_only=True):
     """
     A job to insert.
 
-    It is due at `due`, or `delay` after the insert by the store's clock. A time
-    that has passed counts as now, one after the end of time as that. `expires_in`
-    of the spec counts from then.
+    It is due at `due`, or `delay` after the insert, by the store's clock. A time that has passed counts as now, a time
+    after the end of time as the end of time. `expires_in` of the spec counts from the due time.
     """
 
     id: JobId
@@ -64,17 +63,16 @@ class NewJob(Struct, frozen=True, kw_only=True):
     unique: Unique | None = None
 
     def due_at(self, now: datetime) -> datetime:
-        """Return when it is due, if it is inserted at `now`; never before that."""
+        """Return when the job is due if it is inserted at `now`; never earlier than `now`."""
         due = later(now, self.delay) if self.due is None else min(self.due, END_OF_TIME)
         return max(now, due)
 
 
 class Insertion(Struct, frozen=True, kw_only=True):
     """
-    What became of one inserted job.
+    The store's answer for one inserted job.
 
-    `is_new` is False when the same id was sent before, and when a unique key is
-    held: then `id` is the holder's.
+    `is_new` is False if the same job was sent before, or if its unique key is held; then `id` is that of the holder.
     """
 
     id: JobId
@@ -83,22 +81,19 @@ class Insertion(Struct, frozen=True, kw_only=True):
 
 class ClaimedJob(Struct, frozen=True, kw_only=True, array_like=True):
     """
-    A job in the hands of a worker. `attempt` counts this attempt already.
+    A job that a worker has claimed. `attempt` includes this attempt.
 
-    `has_started` is False for a job claimed beyond the free slots, and for one in
-    quarantine: it waits in the worker, and if the worker dies before it starts it,
-    the store gives it back without letting that use up its last attempt, or any
-    but the first.
+    `has_started` is False for a job that was claimed beyond the free slots, and for a job in quarantine. Such a job
+    waits in the worker. If the worker dies before the start, the attempt does not count, unless it is the first of
+    several.
 
-    Of earlier attempts it tells: `unknown_since` is when a worker first gave it
-    back because it did not know its task, `unfit_since` because its arguments do
-    not fit the task's signature; None since its handler ran, or an operator
-    retried it. `is_quarantined` says that its last handler was started and lost
-    with the process it ran in, which it may have killed. `earlier_attempts` is how
-    many there were when an operator retried it last.
+    Some fields are about earlier attempts. `unknown_since` is when a worker first released the job because it did not
+    know the task, `unfit_since` when one released it because the arguments did not fit the task's signature; both are
+    None after the handler ran, or an operator retried the job. `is_quarantined`: the last handler was started and lost
+    with its process, which it may have killed. `earlier_attempts` is the number of attempts before the last manual
+    retry.
 
-    `damage` is what of its row cannot be read: the worker fails such a job without
-    a start.
+    `damage` lists the fields of the row that cannot be read. The worker fails a job with damage without starting it.
     """
 
     id: JobId
@@ -123,7 +118,7 @@ class ClaimedJob(Struct, frozen=True, kw_only=True, array_like=True):
 
     @property
     def attempt_since_retry(self) -> int:
-        """The attempt, from 1, as the delays of its retries count it: from an operator's retry on, if there was one."""
+        """The number of the attempt, from 1, for the delays of retries: counted from the last manual retry, if any."""
         return self.attempt - self.earlier_attempts
 
     @property
@@ -133,23 +128,23 @@ class ClaimedJob(Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class ErrorReport(View, frozen=True, kw_only=True):
-    """Why an attempt failed: the exception's class, its message and, where there is one, its traceback."""
+    """The error of a failed attempt: the exception's class, its message and, if there is one, its traceback."""
 
     kind: str
     message: str
     traceback: str | None = None
 
     def kept(self, *, attempt: int, at: datetime) -> AttemptError:
-        """Return it as a store keeps it, with the attempt that failed."""
+        """Return the error as a store keeps it, with the number of the attempt."""
         return AttemptError(attempt=attempt, at=at, kind=self.kind, message=self.message, traceback=self.traceback)
 
 
 EXPIRED = ErrorReport(kind="Expired", message="not started before it expired")
-"""Why a job failed that nobody started in time."""
+"""The error of a job that no worker started before it expired."""
 
 
 class AttemptError(View, frozen=True, kw_only=True):
-    """One failed attempt as the store keeps it, at the store's time."""
+    """The error of a failed attempt as the store keeps it, with the time by the store's clock."""
 
     attempt: int
     at: datetime
@@ -159,7 +154,7 @@ class AttemptError(View, frozen=True, kw_only=True):
 
 
 class Progress(View, frozen=True, kw_only=True):
-    """How far a running job has come: `fraction` between 0 and 1, and a word about it. Another is a ValueError."""
+    """The progress of a running job: a fraction from 0 to 1, and a message. Any other number is a ValueError."""
 
     fraction: float
     message: str = ""
@@ -175,14 +170,12 @@ class Job(Struct, frozen=True, kw_only=True):
     """
     The whole record of a job, as `get` and `find` return it.
 
-    `errors` holds the newest 100 failed attempts, oldest first. `attempted_at`
-    is the start of the last attempt, None while a worker holds the job unstarted.
-    `unknown_since` and `unfit_since` are since when workers give it back, and `is_quarantined`
-    says that its next attempt runs in quarantine, as in `ClaimedJob`.
-    `result_omitted` says why a completed job has no result. `damage` is what of
-    the row cannot be read: such a field has its default or, without one, a
-    stand-in (`EARLIEST` or `LATEST` for a moment, `blocked` for a state).
-    `arguments` and `result` are as they are stored, readable or not.
+    `errors` has the newest 100 failed attempts, oldest first. `attempted_at` is the start of the last attempt; None
+    while a worker holds the job without having started it. `unknown_since`, `unfit_since` and `is_quarantined` are as
+    in `ClaimedJob`. `result_omitted` says why a completed job has no result.
+
+    `damage` lists the fields of the row that cannot be read. Such a field has its default or, without one, a stand-in:
+    `EARLIEST` or `LATEST` for a moment, `blocked` for a state. `arguments` and `result` are as stored, readable or not.
     """
 
     id: JobId

@@ -1,4 +1,4 @@
-"""The marks of a job: what its earlier attempts tell those to come, and the rules by which a store keeps them."""
+"""The marks of a job: the notes that its earlier attempts leave for later ones, and the rules for keeping them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Marks(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     The marks of the attempts so far, as a store keeps them; a claim returns them as fields of `ClaimedJob`.
 
-    The moments are those of the first release of their kind, by the store's clock.
+    Each moment is the time of the first release of its kind, by the store's clock.
     """
 
     unknown_since: datetime | None = None
@@ -40,11 +40,11 @@ class Marks(Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_quarantined: bool = False
 
     def after(self, settlement: Settlement, *, now: datetime) -> Marks:
-        """Return the marks when an attempt was settled: one whose handler ran wipes out all but what it sets itself."""
+        """Return the marks after a settlement. If the handler ran, only the mark of this settlement is left."""
         return self.changed(clears=settlement.ran_for is not None, mark=mark_of(settlement), now=now)
 
     def changed(self, *, clears: bool, mark: Mark | None, now: datetime) -> Marks:
-        """Return the marks after a change that clears them, or keeps them, and leaves one, or none."""
+        """Return the marks after a change that clears them or keeps them, and then may set one."""
         kept = NO_MARKS if clears else self
         if mark is None:
             return kept
@@ -55,11 +55,11 @@ class Marks(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return replace(kept, is_quarantined=True)
 
     def after_rescue(self, *, is_suspect: bool) -> Marks:
-        """Return the marks when the worker of a running job died, of which the job may be the cause."""
+        """Return the marks after the worker of a running job died; `is_suspect`: the job may be the cause."""
         return replace(self, is_quarantined=self.is_quarantined or is_suspect)
 
     def after_retry(self) -> Marks:
-        """Return the marks when an operator retried the job."""
+        """Return the marks after an operator retried the job."""
         return Marks(is_quarantined=self.is_quarantined)
 
 

@@ -1,4 +1,4 @@
-"""The names of modules: which are modules of tasks, by patterns such as `tasks` and `*_tasks`."""
+"""The names of modules: patterns such as `tasks` and `*_tasks` say which modules have tasks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 TASK_MODULES = ("tasks", "*_tasks")
-"""How modules of tasks, and packages of such modules, are named unless the application says otherwise."""
+"""The default patterns for the names of modules with tasks, and of packages of such modules."""
 
 MODULE_PATTERN_RULE = "write a pattern of a module's name, such as 'tasks', '*_jobs' or 'shop.work.*'"
 
@@ -16,12 +16,12 @@ _PATTERN = re.compile(r"[\w*?\[\]!-]+(\.[\w*?\[\]!-]+)*")
 
 
 def is_module_pattern(pattern: object) -> bool:
-    """Whether this can be a pattern of modules' names."""
+    """Return whether a value can be a pattern for names of modules."""
     return isinstance(pattern, str) and _PATTERN.fullmatch(pattern) is not None
 
 
 def is_named_as(module: str, patterns: Iterable[str]) -> bool:
-    """Whether a pattern fits a part of a module's name, or, if the pattern has a dot, the whole of it."""
+    """Return whether a pattern matches a part of a module's name or, if the pattern has a dot, the whole name."""
     parts = module.split(".")
     return any(
         fnmatchcase(module, pattern) if "." in pattern else any(fnmatchcase(part, pattern) for part in parts)
@@ -30,5 +30,5 @@ def is_named_as(module: str, patterns: Iterable[str]) -> bool:
 
 
 def is_never_taken(name: str) -> bool:
-    """Whether a module, by the last part of its name, is for tests, changes a schema, or runs a program."""
+    """Return whether the last part of a module's name is that of tests, of migrations or of a program."""
     return is_named_as(name, _NEVER)

@@ -1,4 +1,4 @@
-"""Nesting: how deep a JSON document may be, and whether one is deeper."""
+"""Nesting: the depth that a JSON document may have, and the check of it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from deeper_tasks.domain.job import Json
 
 MAX_NESTING = 100
 """
-Lists and dicts that may stand inside one another in an argument, meta or a result, the outermost included.
+The largest depth of lists and dicts in an argument, in meta or in a result, the outermost included.
 
-Readers give up at some depth: Python's own at a thousand less the frames they
-are called from, others often at 256 or 128.
+Every JSON reader has a limit: Python's is a thousand minus the frames on its stack, that of others often 256 or 128.
 """
 
 MAX_READABLE_NESTING = 200
-"""The depth that is read back of a store, a few levels around a value included. Deeper documents count as damaged."""
+"""The largest depth that is read from a store, a few levels around a value included. Deeper documents are damaged."""
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _BRACKETS = b"[]{}"
@@ -24,13 +23,13 @@ _ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
 
 
 def too_deep(most: int = MAX_NESTING) -> str:
-    """Return in words that something is too deep."""
+    """Return the words for a value that is nested too deeply."""
     return f"nested deeper than {most} levels"
 
 
 def nests_too_deep(document: Json | bytes, *, most: int = MAX_NESTING) -> bool:
     """Return whether a JSON document has more levels than `most`. It need not be valid JSON."""
-    # The usual cases first: too short for it, and too few brackets, counted at the speed of memory.
+    # Nearly every document is too short, or has too few brackets, and needs no closer look.
     if len(document) <= most:
         return False
     text = document.encode("utf-8", "replace") if isinstance(document, str) else document
@@ -40,7 +39,7 @@ def nests_too_deep(document: Json | bytes, *, most: int = MAX_NESTING) -> bool:
 
 
 def _is_deep(text: bytes, most: int) -> bool:
-    """Peel off the innermost brackets, a level at a time. Brackets in strings may keep it from coming to an end."""
+    """Remove the innermost brackets, one level at a time. Brackets inside strings may make the answer wrongly True."""
     brackets = text.translate(_ALL_SQUARE, _NO_BRACKETS)
     too_many = b"[" * (most + 1)
     for _ in range(most):

@@ -1,4 +1,4 @@
-"""Outcomes: how a handler says that its attempt ends otherwise than by a result or an error."""
+"""Outcomes: the ways in which a handler ends its attempt other than by a result or an error."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from deeper_tasks.domain.durations import readable
 
 
 class Outcome(Exception):  # noqa: N818 - control flow that a handler raises or returns, not an error
-    """What a handler may raise, or return, to decide the end of its attempt itself."""
+    """The base of all that a handler may raise or return to decide how its attempt ends."""
 
 
 class Retry(Outcome):
     """
-    End this attempt as a failure and try again, after `after` instead of the policy's delay.
+    An outcome: the attempt fails, and another follows after `after` instead of the policy's delay.
 
-    `after` is a `timedelta` or seconds, more than 36,500 days count as that many.
-    A last attempt still discards the job.
+    `after` is a `timedelta` or seconds; more than 36,500 days count as 36,500. If this is the last attempt, the job is
+    discarded.
     """
 
     def __init__(self, reason: str = "retry requested", *, after: timedelta | float | None = None) -> None:
@@ -28,9 +28,9 @@ class Retry(Outcome):
 
 class Snooze(Outcome):
     """
-    Put the job off for `delay`; it does not count as an attempt.
+    An outcome: the job runs again after `delay`, and this attempt does not count.
 
-    `delay` is a `timedelta` or seconds, more than 36,500 days count as that many.
+    `delay` is a `timedelta` or seconds; more than 36,500 days count as 36,500.
     """
 
     def __init__(self, delay: timedelta | float) -> None:
@@ -40,7 +40,7 @@ class Snooze(Outcome):
 
 
 class Fail(Outcome):
-    """End the job as `failed`: no retry can mend this."""
+    """An outcome: the job ends as `failed`, because no retry can mend the cause."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -48,7 +48,7 @@ class Fail(Outcome):
 
 
 class Cancel(Outcome):
-    """End the job as `cancelled`: it is no longer wanted."""
+    """An outcome: the job ends as `cancelled`, because it is no longer wanted."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -57,11 +57,11 @@ class Cancel(Outcome):
 
 class Done(Outcome):
     """
-    End the job as `completed`, with `value` as its result, although the handler has seen that it is to stop.
+    An outcome: the job ends as `completed`, with `value` as its result, although the handler was asked to stop.
 
-    Without a stop it is the same as returning `value`. A handler that saw its
-    timeout and had finished all the same may say so; one that runs past its
-    timeout without having looked fails by it, unless its task has `late_result="accept"`.
+    Without a request to stop it is the same as returning `value`. A handler that noticed its timeout but had finished
+    its work raises it. A handler that runs past its timeout without noticing fails, unless its task has
+    `late_result="accept"`.
     """
 
     def __init__(self, value: Any = None) -> None:
@@ -71,23 +71,23 @@ class Done(Outcome):
 
 class Stopped(Exception):  # noqa: N818 - control flow, not an error
     """
-    The attempt is to stop, and its handler asked: raised by `current_job().check()`.
+    A request to stop, raised by `current_job().check()`.
 
-    It ends the attempt as the stop does: cancelled, failed by its timeout, or given back. Catch it to
-    tidy up, and raise it again.
+    The attempt ends as the request says: cancelled, failed by its timeout, or released. Catch it to tidy up, and raise
+    it again.
     """
 
 
 LONGEST_DELAY = timedelta(days=36_500)
-"""A moment so far ahead can be stored still."""
+"""The longest delay: every store can keep a moment so far ahead."""
 
 
 def as_delay(value: timedelta | float) -> timedelta:
     """
-    Return a delay given as a `timedelta` or in seconds; a longer one than 36,500 days counts as that.
+    Return a delay given as a `timedelta` or in seconds; more than 36,500 days count as 36,500.
 
     Raises:
-        ValueError: it is negative, or no finite number of seconds.
+        ValueError: the delay is negative, or is no finite number of seconds.
     """
     delay = value if isinstance(value, timedelta) else _of_seconds(value)
     if delay < timedelta(0):
@@ -98,7 +98,7 @@ def as_delay(value: timedelta | float) -> timedelta:
 
 def _of_seconds(value: float) -> timedelta:
     if not isinstance(value, int | float | str | bytes):
-        # Of numpy, or a Fraction: no timedelta is made of those.
+        # A number of numpy, or a Fraction: timedelta takes neither.
         value = float(value)
     try:
         if isfinite(value):

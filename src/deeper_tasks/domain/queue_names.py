@@ -1,4 +1,4 @@
-"""The names of queues: which characters they may have."""
+"""The names of queues: the characters that they may have."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 _NAME = re.compile(r"[^\s,:=*]{1,128}")
 
 QUEUE_NAME_RULE = "1 to 128 printable characters, without spaces, commas, colons, '=' and '*'"
-"""What `is_queue_name` asks for, for messages."""
+"""The rule of `is_queue_name` in words, for messages."""
 
 
 def is_queue_name(text: str) -> bool:
-    """Return whether a queue may have this name. The characters left out are those of lists and patterns of queues."""
+    """Return whether a queue may have this name. The excluded characters have a meaning in lists of queues."""
     return _NAME.fullmatch(text) is not None and text.isprintable()

@@ -8,14 +8,14 @@ from msgspec import Struct
 
 WILDCARD = "*"
 LAST_CHARACTER = chr(0x10FFFF)
-"""After all others, and in no name: it cannot be printed."""
+"""The greatest character. No name of a queue has it, because it cannot be printed."""
 
 
 class QueuePattern(Struct, frozen=True, kw_only=True):
     """
-    The queues that one pattern of a worker serves: all whose names begin with `prefix`, but for the excluded.
+    The queues that one pattern of a worker serves: all whose names begin with `prefix`, except the excluded.
 
-    `excluded` are the names that the worker serves by themselves, `excluded_prefixes` those of its longer patterns.
+    `excluded` are the names that the worker lists itself, `excluded_prefixes` the prefixes of its longer patterns.
     """
 
     prefix: str
@@ -33,9 +33,9 @@ class QueuePattern(Struct, frozen=True, kw_only=True):
 
 class ServedQueues:
     """
-    The queues that the entries of one worker, or of several together, serve: names, and patterns.
+    The queues that the entries of one or several workers serve; an entry is a name or a pattern.
 
-    Of the entries that fit a queue one serves it: the exact name, or else the longest pattern.
+    One entry serves a queue: the exact name or, without it, the longest pattern that matches.
 
     >>> served = ServedQueues({"default": 10, "tenant-*": 2})
     >>> "tenant-7" in served, "emails" in served, served.entry_for("tenant-7")
@@ -60,7 +60,7 @@ class ServedQueues:
         return None if prefix is None else prefix + WILDCARD
 
     def pattern_of(self, entry: str) -> QueuePattern:
-        """Return which queues a pattern among the entries serves, without those that another entry does."""
+        """Return the queues that a pattern among the entries serves, without those that another entry serves."""
         prefix = prefix_of(entry)
         return QueuePattern(
             prefix=prefix,
@@ -72,15 +72,15 @@ class ServedQueues:
 
 
 def is_pattern(entry: str) -> bool:
-    """Return whether an entry of a worker's queues is a pattern; otherwise it is a queue's name."""
+    """Return whether an entry of a worker's queues is a pattern; if not, it is the name of a queue."""
     return entry.endswith(WILDCARD)
 
 
 def prefix_of(pattern: str) -> str:
-    """Return with what the names begin that a pattern serves: of `tenant-*` it is `tenant-`."""
+    """Return the beginning of all names that a pattern serves: `tenant-` for `tenant-*`."""
     return pattern.removesuffix(WILDCARD)
 
 
 def end_of_prefix(prefix: str) -> str:
-    """Return a text after all names that begin with `prefix`, in the order of code points."""
+    """Return a text that sorts after all names that begin with `prefix`, by code points."""
     return prefix + LAST_CHARACTER

@@ -1,4 +1,4 @@
-"""The redactor: withholds what looks like a secret in texts that are logged or stored, such as those of errors."""
+"""The redactor: withholds text that looks like a secret from logs and stored errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REST_WITHHELD = "… (the rest is withheld: too long to be searched for secrets)
 """The end of a redacted text that was cut before."""
 
 _EDGE = 4_000
-"""Characters before a cut that are withheld, for they may be a part of a secret that is known only as a whole."""
+"""Characters withheld before a cut: they may be a part of a secret that is recognized only as a whole."""
 
 SECRET_NAMES = (
     "password",
@@ -39,30 +39,30 @@ SECRET_NAMES = (
 """
 The names whose values are always withheld, also at the end of a longer name: `db_password`, `X-Api-Key`.
 
-`pass` is withheld too, where it is a word: `pass`, `DB_PASS`, but not `bypass`.
+`pass` is such a name too where it is a whole word: `pass`, `DB_PASS`, but not `bypass`.
 """
 
 _ALONE = r"(?<![a-z0-9])pass"
 
 Redact = Callable[[str], str]
 """
-An application's own function: given a text, it returns the text without its secrets.
+An application's function: given a text, it returns the text without secrets.
 
-It is called in any thread, and on the worker's event loop: it must not wait.
+It is called in any thread, also on the worker's event loop, so it must not wait.
 """
 
 _HEADERS = frozenset({"authorization", "cookie"})
-"""Names whose value, where it stands unquoted after a colon, is all the rest of the line."""
+"""Names whose value, if it follows a colon without quotes, is the rest of the line."""
 
-# Between a name and its value: a bracket or quote that ends the name and `=`, `:` or `=>`; the comma of a pair; and
-# what pydantic writes between the name of a field and its input.
+# The text between a name and its value: a bracket or quote that ends the name, then `=`, `:` or `=>`; the comma of a
+# pair; or the lines of pydantic between the name of a field and its input.
 _BETWEEN = (
     r"""(?:\\*["'])?[)\]]{0,2}\s{0,9}(?:={1,3}>?|:=?)\s{0,9}"""
     r"""|\\*["'],\s{0,9}"""
     r"""|\n[^\n\[]{0,300}\[[^\n]{0,300}?input_value="""
 )
-# A value: quoted, with what is escaped in it; in quotes that are escaped themselves; in brackets; or up to the next
-# space or punctuation. What is cut off has no closing quote.
+# A value: in quotes, with escaped characters; in quotes that are escaped themselves; in brackets; or up to the next
+# space or punctuation. The closing quote is optional: the text may be cut.
 _QUOTED = r""""(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?|\\+(["'])[^"'\\\n]*(?:\\+["'])?"""
 _BRACKETED = r"""[(\[{][^)\]}\n]*[)\]}]?"""
 _PLAIN = r"""(?:(?:[Bb]earer|[Bb]asic|[Dd]igest|[Tt]oken)\s+)?[^\s"'`,;&<>()\[\]{}\\]*[^\s"'`,;&<>()\[\]{}\\:.]"""
@@ -83,30 +83,32 @@ _ASCII = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 class Redactor:
     """
-    Returns texts without the secrets in them: `redactor("password=hunter2")` is `"password=***"`.
+    A function that withholds the secrets in a text: `redactor("password=hunter2")` is `"password=***"`.
 
-    Withheld are the values of `SECRET_NAMES` and of the further `names`, whatever the case and the `_` or `-`
-    inside, in `name=value`, `"name": "value"`, `name: value`, pairs of a list and options of a program; what
-    stands before the `@` of a URL; private keys and bearer tokens; what one of the regular expressions `patterns`
-    matches; and what the `functions` take out, each of which gets what the one before it returned.
+    It withholds:
 
-    It fails closed: where a function raises, or returns no text, the whole text is withheld; where a text was cut
-    before it came here (`searchable`), so is what stands right before the cut.
-    May be used from any thread.
+    - the values of `SECRET_NAMES` and of the further `names`, in any case and with `_` or `-` between the words, in
+      `name=value`, `"name": "value"`, `name: value`, pairs of a list and options of a program;
+    - the user and password before the `@` of a URL, private keys and bearer tokens;
+    - all matches of the regular expressions `patterns`;
+    - all that the `functions` remove; each gets the text that the one before it returned.
+
+    It fails closed. If a function raises, or returns no text, the whole text is withheld. If a text was cut before
+    (`searchable`), the end before the cut is withheld too. Safe to use from any thread.
     """
 
     def __init__(
         self, *, names: Iterable[str] = (), patterns: Iterable[str] = (), function: Redact | None = None
     ) -> None:
         """
-        Take names and regular expressions beside those that are always withheld, and a function.
+        Add names, regular expressions and a function to the rules that always hold.
 
         Raises:
-            ValueError: a name has no letter or digit, or a pattern is no regular expression, or matches the empty text.
+            ValueError: a name has no letter or digit; or a pattern is no regular expression, or matches the empty text.
         """
         self.names, self.patterns = tuple(names), tuple(patterns)
         self.functions: list[Redact] = [] if function is None else [function]
-        # The longest first: after `secret` of `secret_key` comes no value.
+        # The longest first: in `secret_key=…` no value follows `secret`.
         named = sorted({_pattern_of(name) for name in (*SECRET_NAMES, *self.names)}, key=len, reverse=True)
         self._names = re.compile("|".join([*named, _ALONE]))
         self._patterns = [_compiled(pattern) for pattern in self.patterns]
@@ -116,7 +118,7 @@ class Redactor:
         try:
             *cut, last = text.split(LEFT_OUT)
             return "".join([*(_without_edge(self._redacted(part)) for part in cut), self._redacted(last)])
-        except BaseException as error:  # noqa: BLE001 - the application's function: nothing of the text may get out
+        except BaseException as error:  # noqa: BLE001 - the application's function: no part of the text may be shown
             return f"{WITHHELD} (withheld: the redactor failed with {class_name(error)})"
 
     def _redacted(self, text: str) -> str:
@@ -132,10 +134,10 @@ class Redactor:
         return text
 
     def _without_values(self, text: str) -> Iterator[str]:
-        """Yield the parts of a text, those that are values of secret names withheld."""
+        """Yield the parts of a text, with the values of secret names withheld."""
         lowered = text.lower()
         if len(lowered) != len(text):
-            # A letter that is two in lower case.
+            # Some letter becomes two in lower case, and the positions would no longer agree.
             lowered = text.translate(_ASCII)
         kept = at = 0
         while (name := self._names.search(lowered, at)) is not None:
@@ -150,12 +152,12 @@ class Redactor:
 
 
 def _without_edge(redacted: str) -> str:
-    """Return a text that was cut without what may be half of a secret; at the end of one that is withheld is none."""
+    """Return a text that was cut, without its end, which may be half of a secret, unless that is withheld already."""
     return (redacted if redacted.endswith(WITHHELD) else redacted[:-_EDGE]) + REST_WITHHELD
 
 
 def _value_after(text: str, name: re.Match[str]) -> re.Match[str] | None:
-    """Return the value of a name that stands in a text, as its second group; None: there is none."""
+    """Return a match whose second group is the value of a name in a text; None if the name has no value."""
     end = name.end()
     if name[0] in _HEADERS and (rest := _REST_OF_LINE.match(text, end)) is not None:
         return rest
@@ -167,7 +169,7 @@ def _value_after(text: str, name: re.Match[str]) -> re.Match[str] | None:
 
 
 def _in_quotes(value: str) -> str:
-    """Return what stands for a value, in the quotes that the value had."""
+    """Return the replacement of a value, in the quotes that the value had."""
     opening = _OPENING.match(value)
     if opening is None:
         return WITHHELD
@@ -177,7 +179,7 @@ def _in_quotes(value: str) -> str:
 
 
 def _pattern_of(name: str) -> str:
-    """Return what matches a name in lower case, whatever is between its words: `api_key` is `apikey` and `api-key`."""
+    """Return a pattern for a name in lower case, with any separator: `api_key` matches `apikey` and `api-key`."""
     words = [word for word in re.split(r"[\W_]+", name.lower()) if word]
     if not words:
         message = f"the name {name!r} has no letter or digit"

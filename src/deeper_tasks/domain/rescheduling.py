@@ -1,4 +1,4 @@
-"""A rescheduling: another due time for a job that waits, and the rules for its state and its expiry."""
+"""A rescheduling: another due time for a waiting job, and the state and the expiry that follow from it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def due_moment(due: datetime | timedelta | None, *, now: datetime) -> datetime:
 
 
 def state_when_due(before: State, *, is_due: bool) -> State:
-    """Return the state of a job that is due now or later: `retryable` stays what it is, all else is scheduled."""
+    """Return the state of a rescheduled job: pending if it is due; if not, it stays retryable or is scheduled."""
     if is_due:
         return State.PENDING
     return State.RETRYABLE if before is State.RETRYABLE else State.SCHEDULED
@@ -87,10 +87,10 @@ def state_when_due(before: State, *, is_due: bool) -> State:
 
 def moved_expiry(expires_at: datetime, *, was: datetime, due: datetime) -> datetime:
     """
-    Return the expiry of a job whose due time moves from `was` to `due`: it moves by the same shift.
+    Return the expiry of a job whose due time moves from `was` to `due`. It moves by the same time.
 
-    An expiry that lies before the due time, as it may while a retry is waited for, is never brought
-    forward: the job would be dead at the moment that it is called to run.
+    An expiry that is earlier than the due time, as it may be for a retryable job, is never made earlier still: the job
+    would expire at the moment that it is asked to run.
     """
     if due >= was:
         return later(expires_at, due - was)

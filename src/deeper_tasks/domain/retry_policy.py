@@ -1,4 +1,4 @@
-"""The retry policy: whether a failed attempt is followed by another, and when."""
+"""The retry policy: whether another attempt follows a failed one, and when."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from deeper_tasks.domain.outcome import LONGEST_DELAY, as_delay
 
 DelayFunction = Callable[[int, BaseException], timedelta | float | None]
 """
-Given the attempt that failed and its exception: the delay, or None to fail at once.
+A function of the attempt that failed and its exception that returns the delay, or None to fail the job at once.
 
-The attempt counts from 1, and from 1 again once an operator has retried the job.
+The attempt counts from 1, and from 1 again after an operator has retried the job.
 """
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
     """
-    Exponential backoff: attempt n is followed after `delay * factor ** (n - 1)`.
+    Exponential backoff: the delay after attempt n is `delay * factor ** (n - 1)`.
 
-    `factor` is at least 1. `delay` is what the first one is, however long; growth ends at `max_delay`, and
-    never goes below `delay`. Each is then spread by `jitter` (0.1: a tenth more or
-    less), the first and the longest too, so that jobs that failed together do not
-    come back together. `fail_on` wins over `retry_on`; an exception in neither fails the job.
-    Of an exception group each exception counts: one in `fail_on` fails the job, and
-    each must be in `retry_on`, unless the group's own class is.
-    `function` takes the place of the whole calculation.
+    `factor` is at least 1. The first delay is `delay`, also where that is longer than `max_delay`; growth stops at
+    `max_delay`. Each delay, the first and the longest too, is then spread by `jitter` (0.1: a tenth more or less), so
+    that jobs that failed together do not run again together.
+
+    `fail_on` wins over `retry_on`; an exception in neither fails the job. Of an exception group each exception counts:
+    one in `fail_on` fails the job, and each must be in `retry_on`, unless the group's own class is. `function` replaces
+    the whole calculation.
     """
 
     delay: timedelta = timedelta(seconds=15)
@@ -42,7 +42,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     function: DelayFunction | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError where delays would shrink or be negative."""
+        """Raise ValueError if delays would shrink or be negative."""
         if not self.factor >= 1:
             message = f"factor cannot be {self.factor!r}: give at least 1, by which each delay is the same"
             raise ValueError(message)
@@ -56,18 +56,18 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     if not TYPE_CHECKING:
 
         def __call__(self, *_: object, **__: object) -> NoReturn:
-            """Refuse what stands for `task.retry(…)` of another library, whose name is a policy's here."""
+            """Refuse a call such as `task.retry(…)` of another library: here `retry` is a policy."""
             raise TypeError(
                 "a RetryPolicy cannot be called; a running task asks for another attempt by "
                 "'raise Retry(\"why\", after=60)', and an ended job gets one by 'manager.retry_task(task_id)'"
             )
 
     def is_retryable(self, error: BaseException) -> bool:
-        """Whether this error may pass when the job is tried again."""
+        """Return whether another attempt may succeed after this error."""
         return not self.is_hopeless(error) and _is_all(error, self.retry_on)
 
     def is_hopeless(self, error: BaseException) -> bool:
-        """Whether this error is in `fail_on`, or one inside it is, where it is a group."""
+        """Return whether an error, or one of the errors in a group, is in `fail_on`."""
         if isinstance(error, self.fail_on):
             return True
         return isinstance(error, BaseExceptionGroup) and any(
@@ -84,10 +84,10 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         longest: timedelta | None = None,
     ) -> timedelta | None:
         """
-        Return how long to wait after `attempt` (from 1) failed with `error`; None: do not retry.
+        Return the delay after `attempt` (from 1) failed with `error`; None: no other attempt follows.
 
-        `random` lies in [0, 1) and places the delay within the jitter; `base` and
-        `longest`, where given, take the places of `delay` and `max_delay`.
+        `random` is in [0, 1) and chooses the delay within the jitter. `base` and `longest`, if given, replace `delay`
+        and `max_delay`.
         """
         if not self.is_retryable(error):
             return None

@@ -1,4 +1,4 @@
-"""A schedule: the entry of a recurring task, and the rules for which of its runs fire."""
+"""A schedule: the entry of a recurring task, and the rules that decide which of its runs fire."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from deeper_tasks.domain.unique import Unique
 
 MAX_MISSED_RUNS = 100
 ON_TIME = timedelta(minutes=1)
-"""A run found this late was not missed: workers look at most every few seconds."""
+"""A run that is found this late counts as on time: workers look every few seconds at most."""
 
 
 class MissedRuns(StrEnum):
     """
-    What becomes of runs that were due while no worker was there.
+    The policy for runs that were due while no worker was there.
 
-    Under `Overlap.SKIP` no two of them could run side by side, so there `ALL` makes up for as much as `ONCE`.
+    Under `Overlap.SKIP` no two of them can run at the same time, so `ALL` is the same as `ONCE` there.
     """
 
     SKIP = "skip"
@@ -35,7 +35,7 @@ class MissedRuns(StrEnum):
 
 
 class Overlap(StrEnum):
-    """What becomes of a run that is due while a job of the entry, one run by hand too, has not ended."""
+    """The policy for a run that is due while a job of the entry, also one that was run by hand, has not ended."""
 
     ALLOW = "allow"
     SKIP = "skip"
@@ -45,9 +45,8 @@ class Schedule(Struct, frozen=True, kw_only=True):
     """
     The definition of a recurring task, under a unique name.
 
-    Each of its jobs claims `unique`, if given; a run that finds the key held makes
-    no job. `is_declared` marks one that stands in the code, at its task: the
-    workers put it into the store and take it out again.
+    Each of its jobs takes the key `unique`, if given; a run that finds the key held makes no job. `is_declared` marks
+    a schedule that the code declares at its task: the workers put it into the store and remove it again.
     """
 
     name: str
@@ -59,16 +58,16 @@ class Schedule(Struct, frozen=True, kw_only=True):
     is_declared: bool = False
 
     def job(self, job_id: JobId, *, due: datetime | None = None) -> NewJob:
-        """Return a job of it, due at a time or at once."""
+        """Return a new job of it, due at a time or at once."""
         return NewJob(id=job_id, spec=self.spec, due=due, unique=self.unique)
 
 
 class ScheduleEntry(Struct, frozen=True, kw_only=True):
     """
-    A schedule as the store keeps it. `next_run` is when it fires next, by the store's clock; END_OF_TIME: never.
+    A schedule as the store keeps it. `next_run` is its next due time, by the store's clock; END_OF_TIME means never.
 
-    `damage` is what of it cannot be read. Such an entry fires nothing until it is
-    registered again. One whose document cannot be read has only its name.
+    `damage` lists the fields that cannot be read. An entry with damage fires nothing until it is registered again. If
+    its document cannot be read, the schedule has only its name.
     """
 
     schedule: Schedule
@@ -83,7 +82,7 @@ class ScheduleBook(Struct, frozen=True, kw_only=True):
     """
     All entries, by name, and the store's time when they were read.
 
-    `removed` has the definitions of those that were removed while the code declared them, by name.
+    `removed` has the definitions of the entries that were removed while the code declared them, by name.
     """
 
     now: datetime
@@ -93,10 +92,10 @@ class ScheduleBook(Struct, frozen=True, kw_only=True):
 
 class Firing(Struct, frozen=True, kw_only=True):
     """
-    One step of an entry: deal with `runs`, oldest first, and move its next run from `expected` to `next_run`.
+    One step of an entry: write `runs`, oldest first, and move its next run from `expected` to `next_run`.
 
-    It holds for the schedule that it was planned with. `is_repair` marks a next
-    run that lay impossibly far ahead, put back without a job.
+    It applies only to the schedule that it was planned for. `is_repair`: the next run was impossibly far in the future
+    and is set back, without a job.
     """
 
     schedule: Schedule
@@ -112,11 +111,11 @@ class Firing(Struct, frozen=True, kw_only=True):
 
     @property
     def jobs(self) -> tuple[NewJob, ...]:
-        """The jobs that it means to make."""
+        """The jobs that it is to make."""
         return tuple(run.job for run in self.runs if run.job is not None)
 
     def fits(self, entry: ScheduleEntry, *, now: datetime) -> bool:
-        """Whether the entry still is as it was when this was planned, and due by this clock."""
+        """Return whether the entry is unchanged since the firing was planned, and due by this clock."""
         if entry.damage:
             return False
         is_same = entry.schedule == self.schedule and entry.next_run == self.expected and entry.paused_at is None
@@ -131,10 +130,10 @@ class Firing(Struct, frozen=True, kw_only=True):
 
     def runs_to_write(self, *, fired_before: Collection[JobId], is_under_way: bool) -> tuple[PlannedRun, ...]:
         """
-        Return the runs as they are to be written.
+        Return the runs to write.
 
-        Those that had fired before a clock was set back are left out. Where no
-        two jobs may overlap and one is under way, no run fires.
+        A run that fired before, earlier than a clock was set back, is left out. If no two jobs may overlap and one has
+        not ended (`is_under_way`), no run fires.
         """
         fresh = (run for run in self.runs if run.job is None or run.job.id not in fired_before)
         if self.schedule.overlap is Overlap.SKIP and is_under_way:
@@ -143,25 +142,25 @@ class Firing(Struct, frozen=True, kw_only=True):
 
 
 class Fired(Struct, frozen=True, kw_only=True):
-    """What a firing did: the runs that it wrote into the history."""
+    """The result of a firing: the runs that it wrote into the history."""
 
     runs: tuple[ScheduleRun, ...] = ()
 
     @property
     def jobs(self) -> tuple[JobId, ...]:
-        """The jobs it made. None where a policy held them back."""
+        """The jobs that it made. There are none if a policy held them back."""
         return tuple(run.job for run in self.runs if run.job is not None)
 
 
 class RunNow(Struct, frozen=True, kw_only=True):
-    """The outcome of a run apart from the due times: the entry after it, and what became of its job."""
+    """The result of a run apart from the due times: the entry after it, and the insertion of its job."""
 
     entry: ScheduleEntry
     job: Insertion
 
     @classmethod
     def of(cls, entry: ScheduleEntry, job: Insertion) -> RunNow:
-        """Return it for an entry as it was before."""
+        """Return the result for an entry as it was before."""
         return cls(entry=replace(entry, last_job=job.id) if job.is_new else entry, job=job)
 
 
@@ -214,9 +213,9 @@ def first_run(schedule: Schedule, known: ScheduleEntry | None, *, now: datetime)
 
 def resumed_run(entry: ScheduleEntry, *, now: datetime) -> datetime:
     """
-    Return the next run of an entry whose pause ends at `now`: the first after it, in its rhythm.
+    Return the next run of an entry whose pause ends at `now`: the first one later than that, in its rhythm.
 
-    One whose recurrence has a fault keeps its next run.
+    An entry whose recurrence has a fault keeps its next run.
     """
     recurrence = entry.schedule.recurrence
     if recurrence.fault is not None:
@@ -226,10 +225,10 @@ def resumed_run(entry: ScheduleEntry, *, now: datetime) -> datetime:
 
 def plan_firing(entry: ScheduleEntry, *, now: datetime) -> Firing | None:
     """
-    Return what is to be done about an entry at `now`; None when it is paused, damaged or not due.
+    Return the firing of an entry at `now`; None if it is paused, damaged or not due.
 
     Raises:
-        InvalidOptionError: its recurrence has a fault: it is never due.
+        InvalidOptionError: the recurrence has a fault, so it is never due.
     """
     if entry.paused_at is not None or entry.damage or now >= END_OF_TIME:
         return None
@@ -271,10 +270,10 @@ def _next_run(recurrence: Recurrence, *, after: datetime) -> datetime:
 
 def _due_runs(entry: ScheduleEntry, now: datetime) -> list[datetime]:
     """
-    The entry's runs up to now, oldest first, at most the newest `MAX_MISSED_RUNS` of them.
+    Return the due times of an entry up to now, oldest first, at most the newest `MAX_MISSED_RUNS`.
 
-    Looks back from now in windows that double, so that an entry of every second
-    is planned as fast after a month of absence as after a minute.
+    It looks back from now in windows that double. So an entry of every second is planned as fast after a month without
+    workers as after a minute.
     """
     recurrence = entry.schedule.recurrence
     window = timedelta(minutes=1)

@@ -15,30 +15,30 @@ from deeper_tasks.domain.job import Insertion, NewJob
 from deeper_tasks.domain.state import State
 
 MAX_KEPT_RUNS = 100
-"""The newest runs of an entry that its history keeps."""
+"""The number of runs of an entry that its history keeps, the newest."""
 
 
 class RunOutcome(StrEnum):
-    """What became of a run."""
+    """The outcome of a run."""
 
     FIRED = "fired"
     """It made a job."""
     SKIPPED_OVERLAP = "skipped_overlap"
-    """It made none, because a job of the entry had not ended and none may overlap."""
+    """It made no job, because another of the entry had not ended and no two may overlap."""
     SKIPPED_UNIQUE = "skipped_unique"
-    """It made none, because another job held its unique key."""
+    """It made no job, because another job held its unique key."""
     SKIPPED_MISSED = "skipped_missed"
-    """It made none, because it was found too late and the entry does not make up for it."""
+    """It made no job, because it was found too late and the entry does not make up for missed runs."""
     RUN_NOW = "run_now"
-    """It was asked for, apart from the due times."""
+    """A user asked for it, apart from the due times."""
     REPAIRED = "repaired"
-    """It lay impossibly far ahead (a clock was wrong) and was put back; it made no job."""
+    """It was impossibly far in the future (a clock was wrong) and was set back; it made no job."""
     UNREADABLE = "unreadable"
-    """The run's outcome cannot be read: the row of the history is damaged."""
+    """Its outcome cannot be read: the row of the history is damaged."""
 
 
 class PlannedRun(Struct, frozen=True, kw_only=True):
-    """A due time, and what a firing means to do about it. It has a job only if it is to fire."""
+    """A due time, and its planned outcome. It has a job only if it is to fire."""
 
     due: datetime
     outcome: RunOutcome
@@ -49,9 +49,8 @@ class ScheduleRun(Struct, frozen=True, kw_only=True):
     """
     A run as the history keeps it.
 
-    `fired_at` is when a worker dealt with it, by the store's clock. `state` is
-    the job's when the history was read: None without a job, and when it is no
-    longer there. `damage` is what of the row cannot be read.
+    `fired_at` is the time of the firing, by the store's clock. `state` is the state of the job when the history was
+    read; None if there is no job, or no longer. `damage` lists the fields of the row that cannot be read.
     """
 
     due: datetime
@@ -64,9 +63,9 @@ class ScheduleRun(Struct, frozen=True, kw_only=True):
 
 def inserted(runs: Sequence[PlannedRun], answers: Sequence[Insertion]) -> tuple[PlannedRun, ...]:
     """
-    Return runs as they are once their jobs were inserted, with one answer for each run that has a job.
+    Return the runs after their jobs were inserted, with one answer for each run that has a job.
 
-    One whose job is not new made none: another job holds its unique key.
+    A run whose job is not new made none: another job holds its unique key.
     """
     remaining = iter(answers)
     return tuple(
@@ -76,7 +75,7 @@ def inserted(runs: Sequence[PlannedRun], answers: Sequence[Insertion]) -> tuple[
 
 
 def run_now(job: Insertion, *, now: datetime) -> ScheduleRun:
-    """Return a run apart from the due times as the history keeps it, by what became of its job."""
+    """Return a run apart from the due times as the history keeps it; `job` is the insertion of its job."""
     if job.is_new:
         return ScheduleRun(due=now, fired_at=now, outcome=RunOutcome.RUN_NOW, job=job.id)
     return ScheduleRun(due=now, fired_at=now, outcome=RunOutcome.SKIPPED_UNIQUE)

@@ -1,4 +1,4 @@
-"""A settlement: the end of one attempt, and the rules by which a store writes it."""
+"""A settlement: the end of one attempt, as the worker sends it and as the store answers it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deeper_tasks.domain.state import State
 
 
 class End(StrEnum):
-    """How an attempt ended."""
+    """The end of an attempt."""
 
     COMPLETE = "complete"
     RETRY = "retry"
@@ -40,30 +40,27 @@ STATE_AFTER: dict[End, State] = {
 _RELEASE = End.RELEASE  # To find a member by its class takes ten times as long, and each job needs it.
 TASK_UNKNOWN = "its task is unknown here"
 ARGUMENTS_UNFIT = "its arguments do not fit its task here"
-TOLD_BEFORE = frozenset({TASK_UNKNOWN, ARGUMENTS_UNFIT})
-"""Reasons of a release that another event told already."""
+ANNOUNCED_REASONS = frozenset({TASK_UNKNOWN, ARGUMENTS_UNFIT})
+"""The reasons of a release for which another event is emitted already."""
 
 UNCOUNTED = frozenset({End.SNOOZE, End.RELEASE})
-"""Ends that take the attempt back."""
+"""The ends that do not count as an attempt."""
 
 
 class Settlement(Struct, frozen=True, kw_only=True):
     """
     The end of the attempt that `token` claimed.
 
-    `delay` (retry, snooze, release) counts from the settle by the store's
-    clock. `error` is appended to the job's errors. `ran_for` is None when the
-    handler was never started.
+    `delay` (retry, snooze, release) counts from the time of the write, by the store's clock. `error` is appended to the
+    job's errors. `ran_for` is None if the handler was never started.
 
-    Some settlements mark the job for the attempts to come. `is_task_unknown`: it
-    is released because the worker does not know its task; `is_unfit`: because its
-    arguments do not fit the signature that the worker knows. The store keeps the
-    moment of the first such release of each kind. `is_process_lost`: the
-    handler was lost with its process and what ran beside it, or with its process in
-    quarantine, which puts or keeps the job in quarantine. A settlement with `ran_for` clears all marks but
-    the one it sets; one without keeps them.
+    Some settlements leave a mark for later attempts. `is_task_unknown`: the job is released because the worker does
+    not know its task. `is_unfit`: it is released because its arguments do not fit the signature that the worker knows.
+    The store keeps the moment of the first such release of each kind. `is_process_lost`: the handler was lost with its
+    process, in which other jobs may have run, or with its process in quarantine; this puts or keeps the job in
+    quarantine. A settlement with `ran_for` clears all marks except the one that it sets; one without keeps them.
 
-    `reason` is why a release gives the job back: it is for the event, and no store keeps it.
+    `reason` is why the worker releases the job. It is for the event; no store keeps it.
     """
 
     id: JobId
@@ -82,11 +79,10 @@ class Settlement(Struct, frozen=True, kw_only=True):
 
 class Settled(Struct, frozen=True, kw_only=True):
     """
-    A settlement that was accepted, and the state it led to; the job may be in another by now.
+    A settlement that was accepted, and the state that it led to; by now the job may be in another.
 
-    The state is not always the one the end asked for: where a cancel was
-    requested, every end but a completion becomes `cancelled`. Where a token
-    settles again, it is the state that its first settlement led to.
+    If a cancel was requested, every end except a completion leads to `cancelled`. If a token settles again, the state
+    is the one that its first settlement led to.
     """
 
     id: JobId
@@ -95,10 +91,10 @@ class Settled(Struct, frozen=True, kw_only=True):
 
 class MovedJob(Struct, frozen=True, kw_only=True):
     """
-    A job that a rescue, an expiry or a cancel moved, and the state it is in now: what is to be told of it.
+    A job that a rescue, an expiry or a cancel moved, with its state now: the facts for the events.
 
-    `attempt` is the last one that began, the lost one at a rescue. `error` is
-    why it failed; `cancel_reason` why the job was cancelled, or is to be.
+    `attempt` is the last that began; after a rescue, the lost one. `error` is why that failed; `cancel_reason` is why
+    the job was cancelled, or is to be.
     """
 
     id: JobId
@@ -111,7 +107,7 @@ class MovedJob(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, job: Job, *, attempt: int | None = None, error: ErrorReport | None = None) -> MovedJob:
-        """Return what is to be told of a job that was moved; `attempt` where that was taken back."""
+        """Return the facts of a job that was moved; `attempt` is given if that was taken back."""
         return cls(
             id=job.id,
             state=job.state,
@@ -124,7 +120,7 @@ class MovedJob(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """News of a running attempt: that it started, how far it is, lines for its log."""
+    """A report of a running attempt: its start, its progress, and lines for its log."""
 
     id: JobId
     token: ClaimToken
@@ -143,7 +139,7 @@ def state_after(end: End, *, delay: timedelta, is_cancel_requested: bool) -> Sta
 
 
 def state_after_rescue(*, attempt: int, max_attempts: int, has_started: bool, is_cancel_requested: bool) -> State:
-    """Return the state of a job whose worker died: it runs again unless that was its last attempt, and had started."""
+    """Return the state of a job whose worker died: it runs again, unless its last attempt had started."""
     if is_cancel_requested:
         return State.CANCELLED
     return State.DISCARDED if has_started and attempt >= max_attempts else State.PENDING
@@ -151,15 +147,15 @@ def state_after_rescue(*, attempt: int, max_attempts: int, has_started: bool, is
 
 def is_spared_by_rescue(*, attempt: int, max_attempts: int, has_started: bool) -> bool:
     """
-    Whether a job whose worker died gets this attempt back: it only waited in the worker.
+    Return whether the attempt of a job whose worker died does not count: the job only waited in the worker.
 
-    Every other one has used it, and `worker_lost` is appended to its errors. So has a first attempt of several,
-    whose start need not be reported: it may have killed the worker.
+    Every other attempt counts, and `worker_lost` is appended to the job's errors. The first attempt of several counts
+    as well: its start need not be reported, so the job may have killed the worker.
     """
     return not has_started and (attempt > 1 or attempt >= max_attempts)
 
 
 def worker_lost(node: NodeId) -> ErrorReport:
-    """Return why an attempt failed whose worker died: after the claim for a slot, maybe before the handler began."""
+    """Return the error of an attempt whose worker died, whether the handler had begun or not."""
     message = f"the worker {node} died while it held this job for a run; whether the job's code had begun is not known"
     return ErrorReport(kind="WorkerLost", message=message)

@@ -7,7 +7,7 @@ import re
 from deeper_tasks.domain.ids import JobId
 
 FEWEST_DIGITS = 13
-"""The time in milliseconds, and the version. Fewer would tell apart only jobs that were made at different times."""
+"""The digits of the time in milliseconds and of the version. Fewer digits cannot tell jobs of one moment apart."""
 
 _ALL_DIGITS = 32
 _HYPHENS = (8, 12, 16, 20)
@@ -17,10 +17,10 @@ _DIGITS = re.compile(r"[0-9a-f]+")
 
 def parse_short_id(text: str) -> str | None:
     """
-    Return the beginning of an id in its canonical form, which has no hyphen at its end; None if `text` is none.
+    Return the beginning of an id in its canonical form, without a hyphen at its end; None if `text` is no short id.
 
-    Hyphens and capitals in `text` mean nothing. A whole id is not short, nor is one of fewer than
-    `FEWEST_DIGITS` digits.
+    Hyphens and capitals in `text` do not matter. A whole id is no short id, and a text of fewer than `FEWEST_DIGITS`
+    digits is none.
     """
     digits = _digits_of(text)
     return None if digits is None or len(digits) < FEWEST_DIGITS else _hyphenated(digits)

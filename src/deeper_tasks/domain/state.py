@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class State(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     SCHEDULED = "scheduled"
     BLOCKED = "blocked"
@@ -20,12 +20,12 @@ class State(StrEnum):
     DISCARDED = "discarded"
     CANCELLED = "cancelled"
 
-    # The enum's own hash is Python code, and every job makes several lookups by state.
+    # The hash of an enum is Python code, which is slow, and every job makes several lookups by state.
     __hash__ = str.__hash__
 
     @property
     def is_terminal(self) -> bool:
-        """Whether only a manual retry leaves this state."""
+        """Whether a job in this state has ended: only a manual retry leaves it."""
         return self in TERMINAL
 
 
@@ -43,15 +43,15 @@ MAY_RUN_AGAIN = DEAD_LETTER | {State.CANCELLED}
 
 
 class Cause(StrEnum):
-    """What moves a job from one state to another."""
+    """The cause of a transition from one state to another."""
 
     DUE = "becomes due"
-    UNBLOCK = "what it waited for ended"
+    UNBLOCK = "the jobs it waited for ended"
     CLAIM = "claimed by a worker"
     COMPLETE = "the handler returned"
     RETRY = "the attempt failed, another follows"
     SNOOZE = "the handler asked for a later time"
-    RELEASE = "given back unstarted or at shutdown"
+    RELEASE = "released unstarted or at shutdown"
     RESCUE = "its worker died"
     FAIL = "ended by an error that no retry can mend"
     DISCARD = "used up its attempts"
@@ -115,11 +115,10 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_steps(State.CANCELLED, (Cause.MANUAL_RETRY, State.PENDING)),
 )
 """
-Every transition there is. A state that no row leaves is final (`completed`);
-of the other terminal states only `MANUAL_RETRY` leads away.
+All transitions. No row leaves the final state, `completed`. Only `MANUAL_RETRY` leaves the other terminal states.
 """
 
 
 def is_allowed(before: State, after: State) -> bool:
-    """Whether some cause leads from `before` to `after` in one step."""
+    """Return whether some cause leads from `before` to `after` in one step."""
     return any(step.before is before and step.after is after for step in TRANSITIONS)

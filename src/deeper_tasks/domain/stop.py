@@ -1,4 +1,4 @@
-"""A stop: why an attempt is to end before its handler has come to its end."""
+"""A stop: the reason why an attempt is asked to end before its handler has returned."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Stop(StrEnum):
-    """Why an attempt is told to stop."""
+    """The reason why an attempt is asked to stop."""
 
     TIMEOUT = "timeout"
     CANCEL = "cancel"
@@ -16,9 +16,9 @@ class Stop(StrEnum):
 
 
 PRECEDENCE = (Stop.LOST, Stop.CANCEL, Stop.TIMEOUT, Stop.SHUTDOWN)
-"""Of several stops the first of these decides how the attempt ends."""
+"""The order of precedence: of several stops the first of these decides how the attempt ends."""
 
 
 def foremost(stops: Iterable[Stop]) -> Stop | None:
-    """Return the stop that decides; None: there is none."""
+    """Return the stop that decides; None if there is no stop."""
     return min(stops, key=PRECEDENCE.index, default=None)

@@ -1,4 +1,4 @@
-"""Uniqueness: the key that at most one job holds, and for how long."""
+"""Uniqueness: a key that at most one job holds at a time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Unique(Struct, frozen=True, kw_only=True):
     """
     A claim to be the only job under `key`.
 
-    `period` counts from the enqueue, by the store's clock, however the job ends;
-    its deletion ends the hold before, unless the job has completed. None means
-    until the job ends or is deleted.
+    `period` counts from the enqueue, by the store's clock, and does not depend on how the job ends. A deletion of the
+    job ends the hold earlier, unless the job has completed. Without a period the hold lasts until the job ends or is
+    deleted.
     """
 
     key: str
@@ -25,10 +25,10 @@ class Unique(Struct, frozen=True, kw_only=True):
 
 def outlives_deletion(state: State) -> bool:
     """
-    Return whether a key that is held for a period stays held when its job, in this state, is deleted.
+    Return whether a key that is held for a period stays held when its job is deleted in this state.
 
-    It does where the work is done: a clean-up must not shorten the period in
-    which it is not to be done again. Any other deleted job holds nothing.
+    It stays held if the job has completed: a clean-up must not shorten the period in which the work is not done again.
+    Any other deleted job holds no key.
     """
     return state is State.COMPLETED
 
@@ -39,5 +39,5 @@ def call_key(task: str, arguments: str) -> str:
 
 
 def given_key(key: str) -> str:
-    """Return the unique key for one that the caller named; it never meets a call's key."""
+    """Return the unique key for a key that the caller gave; it never equals the key of a call."""
     return "given:" + key

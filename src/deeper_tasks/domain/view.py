@@ -1,4 +1,4 @@
-"""A view: a value that is given to the user, and the one way in which it becomes JSON."""
+"""A view: a value that is returned to the user, and the one way in which it becomes JSON."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from msgspec import Struct
 
 class View(Struct, frozen=True):
     """
-    The base of all returned values and of all events: they can be written as plain JSON.
+    The base of all returned values and of all events, each of which can be written as plain JSON.
 
-    The command's `--json` is made in the same way.
+    The command's `--json` prints the same.
     """
 
     def to_dict(self) -> dict[str, Any]:
         """
-        Return the fields by name, in dicts, lists, texts, numbers, booleans and None only.
+        Return the fields by name, as dicts, lists, texts, numbers, booleans and None only.
 
-        A moment is a text of ISO 8601 in UTC, a duration one such as `PT1.5S`, an enumeration its value. It is what
-        `json.loads(value.to_json())` gives; a change of it changes nothing else.
+        A moment becomes a text of ISO 8601 in UTC, a duration a text such as `PT1.5S`, a member of an enumeration its
+        value. The result equals `json.loads(value.to_json())`, and is a copy.
         """
         plain: dict[str, Any] = msgspec.json.decode(to_json(self))
         return plain
@@ -36,7 +36,7 @@ def to_json(value: object) -> str:
 
 
 def _as_text(value: object) -> str:
-    # The class of a task's id is a subclass of str, which the encoder does not take for one.
+    # The id of a task is a subclass of str, which the encoder does not accept.
     return str.__str__(value) if isinstance(value, str) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""The waiting of a job: what holds one that no worker has begun."""
+"""The waiting of a job: the reason why no worker has begun it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from deeper_tasks.domain.view import View
 
 
 class WaitReason(StrEnum):
-    """Why a job waits; of several reasons the first that holds."""
+    """The reason why a job waits. If several apply, the first of these counts."""
 
     CLAIMED = "claimed"
-    """A worker has claimed it and has not begun it."""
+    """A worker has claimed the job and has not begun it."""
     NOT_DUE = "not_due"
     QUEUE_PAUSED = "queue_paused"
     QUEUE_UNSERVED = "queue_unserved"
-    """No live worker serves its queue."""
+    """No live worker serves the job's queue."""
     TASK_UNKNOWN = "task_unknown"
-    """No live worker that serves its queue knows its task."""
+    """No live worker that serves the queue knows the job's task."""
     SLOTS_BUSY = "slots_busy"
-    """All slots for its queue run other jobs."""
+    """All slots for the queue run other jobs."""
     QUARANTINE = "quarantine"
-    """An attempt was lost with its process, and no worker has had a place in quarantine for the next."""
+    """An attempt was lost with its process, and no worker has had room in quarantine for the next one."""
 
 
 class WaitingFor(View, frozen=True, kw_only=True):
-    """The reason why a job waits; `message` says it in one line, `until` is when the wait ends, where that is known."""
+    """The reason why a job waits. `message` says it in one line; `until` is the end of the wait, if that is known."""
 
     reason: WaitReason
     message: str

@@ -1,4 +1,4 @@
-"""The wall clock of a zone: which times it has shown, when it shows one first, and when it is changed."""
+"""The wall clock of a time zone: the times that it shows, and its changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def first_shown(wall: datetime, zone: ZoneInfo) -> datetime:
     """
     Return the first moment, in UTC, at which the clock shows this time (without a zone) or a later one.
 
-    Of a time that is shown twice it is the first; of one that is skipped it is the change.
+    For a time that is shown twice this is the first time; for a time that is skipped it is the change.
     """
     early, late = _shown(wall, zone, fold=0), _shown(wall, zone, fold=1)
     return early if early <= late else _change(late, early, zone)
@@ -26,16 +26,16 @@ def latest_shown(moment: datetime, zone: ZoneInfo) -> datetime:
     local = moment.astimezone(zone)
     if not local.fold:
         return local.replace(tzinfo=None)
-    # The clock was set back, and shows again what it has shown before.
+    # The clock was set back, and shows the same times again.
     change = _change(_shown(local, zone, fold=0), moment, zone)
     return (change - _SECOND).astimezone(zone).replace(tzinfo=None)
 
 
 def stretches(start: datetime, end: datetime, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime, timedelta]]:
     """
-    Return the stretches of a time without a change of the clock: start, end and distance from UTC of each.
+    Yield the parts of a time span in which the clock is not changed: the start, the end and the offset from UTC.
 
-    The time, in whole seconds, has one change at most: no zone has had two within three days.
+    The span, in whole seconds, may have one change at most. No zone has had two changes within three days.
     """
     before, after = _offset(start, zone), _offset(end, zone)
     if before == after:
@@ -57,7 +57,7 @@ def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
 
 
 def _change(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
-    """Return the moment, after `before` and not after `after`, from which the distance from UTC is that of `after`."""
+    """Return the moment, after `before` and at most `after`, from which on the offset from UTC is that of `after`."""
     offset = _offset(after, zone)
     seconds = range((after - before) // _SECOND)
     return before + _SECOND * bisect_left(

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from deeper_tasks.domain.job import ErrorReport
-from deeper_tasks.domain.settlement import TOLD_BEFORE
+from deeper_tasks.domain.settlement import ANNOUNCED_REASONS
 from deeper_tasks.integrations import events
 from deeper_tasks.integrations.events import Event, EventBus, JobEvent
 from deeper_tasks.integrations.log_sentences import SENTENCES
@@ -42,7 +42,7 @@ class LogSubscriber:
     def __call__(self, event: Event) -> None:
         """Write one event."""
         level, sentence = SENTENCES[type(event)]
-        if isinstance(event, events.JobReleased) and event.reason in TOLD_BEFORE:
+        if isinstance(event, events.JobReleased) and event.reason in ANNOUNCED_REASONS:
             level = DEBUG
         elif isinstance(event, events.StoreMade) and not (event.is_worker or event.is_elsewhere):
             level = INFO

@@ -1,5 +1,5 @@
-"""The no-op backend: accepts everything valid, keeps nothing and runs nothing. Tasks switched off."""
-# ruff: noqa: ARG002 - what it keeps nothing of, it need not read
+"""The no-op backend: it accepts all that is valid, keeps nothing and runs nothing."""
+# ruff: noqa: ARG002 - it keeps nothing, so it reads few of its arguments
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class NoopBackend:
 
     async def close(self) -> None:
         for loop, is_closed in tuple(self._listeners):
-            with suppress(RuntimeError):  # its loop has been closed: nobody waits any more
+            with suppress(RuntimeError):  # its loop has been closed, and the listener with it
                 loop.call_soon_threadsafe(is_closed.set)
 
     async def migrate(self) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ class NoopBackend:
         connection: object | None = None,
         now: datetime | None = None,
     ) -> list[Insertion]:
-        # A connection is no reason to refuse: where tasks are switched off, code that enqueues in transactions goes on.
+        # A connection is accepted: code that enqueues in transactions must go on where tasks are switched off.
         if atomic and len(jobs) > self.capabilities.max_atomic_insert:
             message = f"at most {self.capabilities.max_atomic_insert} jobs go in at once, not {len(jobs)}"
             raise UnsupportedError(message)
