@@ -51,6 +51,10 @@ outage: $(INSTALLED) ## Run 20,000 jobs on PostgreSQL while server, sessions and
 production: $(INSTALLED) ## Play what users, containers, forks and failovers do to workers (minutes, as root); some by ARGS="NAME", all: --list
 	@$(BIN)/python -m proofs production $(ARGS)
 
+.PHONY: matrix
+matrix: $(INSTALLED) ## Run the tests on each version of Python and PostgreSQL (hours); some by ARGS="python-3.13 postgresql-14"
+	@$(BIN)/python -m proofs matrix $(ARGS)
+
 .PHONY: check
 check: $(INSTALLED) ## Lint, types and layers
 	$(BIN)/ruff check .

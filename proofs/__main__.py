@@ -8,6 +8,7 @@ import signal
 import click
 
 from proofs.cron.command import cron
+from proofs.matrix.command import matrix
 from proofs.memory.command import memory
 from proofs.outage.command import outage
 from proofs.power.command import power_cuts
@@ -29,7 +30,7 @@ def main() -> None:
     """
 
 
-for proof in (*PROOFS, series(PROOFS)):
+for proof in (*PROOFS, series(PROOFS), matrix):
     main.add_command(proof)
 
 

