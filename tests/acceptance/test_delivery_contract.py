@@ -20,6 +20,7 @@ from deeper_tasks.backends.protocol import Node
 from deeper_tasks.domain.schedule import plan_firing
 from deeper_tasks.domain.settlement import End, Report, Settlement
 from deeper_tasks.errors import InvalidTransitionError, JobNotFoundError, UnsupportedError
+from simulated_work import block_for
 
 SECOND = timedelta(seconds=1)
 
@@ -392,7 +393,7 @@ async def test_line_10_a_handler_that_stops_early_has_not_completed(manager, wai
             while not current_job().timed_out:
                 time.sleep(0.005)
         else:
-            time.sleep(0.06)
+            block_for(0.06)
         return "too late"
 
     late_ones = [await late.enqueue("looks"), await late.enqueue("sleeps")]

@@ -3,12 +3,12 @@
 import asyncio
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from deeper_tasks.run_in_thread import run_in_thread
+from simulated_work import block_for
 
 
 async def test_it_gives_what_the_function_gives():
@@ -23,7 +23,7 @@ async def test_it_raises_what_the_function_raises():
 async def test_its_thread_has_ended_when_it_returns():
     def slowly():
         # From here each step of this thread takes a while: so does its way from the result to its end.
-        sys.setprofile(lambda *_: time.sleep(0.002))
+        sys.setprofile(lambda *_: block_for(0.002))
         return threading.current_thread()
 
     assert not (await run_in_thread(slowly)).is_alive()

@@ -20,6 +20,7 @@ from deeper_tasks.integrations.events import (
     SettlementRefused,
 )
 from deeper_tasks.tasks import open_transaction
+from simulated_work import work_for
 
 
 class Ledger:
@@ -511,7 +512,7 @@ async def test_a_timeout_of_its_own_strikes_before_the_stores(manager, ledger, w
 async def test_waiting_for_its_turn_is_no_part_of_the_timeout(manager, ledger, working):
     @manager.task(transactional=True, name="shop.slow", timeout_seconds=1.5)
     async def slow():
-        await asyncio.sleep(0.5)
+        await work_for(0.5)
         ledger.write("paid")
 
     async with working(manager, {"default": 5}):

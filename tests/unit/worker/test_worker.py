@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -43,6 +42,7 @@ from deeper_tasks.worker.liveness.heartbeat_watch import HeartbeatWatch
 from deeper_tasks.worker.liveness.host import describe_node
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.worker import Worker
+from simulated_work import block_for
 
 CONTROL = [Notification(topic=Topic.CONTROL)]
 
@@ -842,7 +842,7 @@ async def test_a_coroutine_that_stood_in_line_behind_one_that_blocked_the_loop_i
         # Its answer is there, and its turn does not come.
         answered.set_result(None)
         stalled.wait(20)
-        time.sleep(0.3)  # noqa: ASYNC251 - it is meant to block
+        block_for(0.3)
 
     shop.add(waits, timeout_seconds=0.2)
     shop.add(blocks, timeout_seconds=0.2)
@@ -856,7 +856,7 @@ async def test_a_coroutine_that_blocked_the_loop_itself_is_late_wherever_it_did(
     shop = await open_shop(loop_stall_warning=timedelta(milliseconds=20), queues={"default": 1})
 
     async def block():
-        time.sleep(0.1)  # noqa: ASYNC251 - it is meant to block
+        block_for(0.1)
 
     async def at_once():
         await block()

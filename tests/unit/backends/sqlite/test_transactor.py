@@ -12,6 +12,7 @@ from deeper_tasks.backends.sqlite.database import Synchronous
 from deeper_tasks.errors import BackendUnavailableError, TransactionError
 from deeper_tasks.testing.conformance.builders import join, put, put_running, settlement, state_of
 from interruptions import interrupt
+from simulated_work import work_for
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ async def work(backend, node, number, *, inside):
         transaction = await backend.begin(is_async=True)
         inside.append(node)
         assert len(inside) == 1
-        await asyncio.sleep(0.005)
+        await work_for(0.005)
         write(transaction, node)
         inside.remove(node)
         assert await transaction.complete(settlement(job))

@@ -18,6 +18,7 @@ from deeper_tasks.tasks import TaskRegistry, make_task
 from deeper_tasks.testing.conformance.builders import new_job
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.worker import Worker
+from simulated_work import block_for, work_for
 
 ROUNDS = 4
 DOUBT = 0.05
@@ -39,7 +40,7 @@ class Run:
         try:
             for kind, seconds in self.steps:
                 if kind == "await":
-                    await asyncio.sleep(seconds)
+                    await work_for(seconds)
                 else:
                     block(kind, seconds, self.blocks)
         finally:
@@ -53,7 +54,7 @@ class Run:
 def block(kind, seconds, blocks):
     begin = time.monotonic()
     if kind == "sleep":
-        time.sleep(seconds)
+        block_for(seconds)
     else:
         while time.monotonic() < begin + seconds:
             pass
@@ -157,7 +158,7 @@ async def test_two_that_block_the_loop_one_after_the_other_are_both_late_and_bot
         crew.bus.subscribe(lambda event: event.task == current and heard.set(), LoopStalled)
         current = current_job().task
         heard.wait(20)
-        time.sleep(0.1)
+        block_for(0.1)
 
     async def first():
         blocks()
@@ -183,10 +184,10 @@ async def test_one_that_is_held_up_has_the_rest_of_its_time_afterwards(crew, wai
 
     async def waits():
         is_waiting.set()
-        await asyncio.sleep(0.01)
+        await work_for(0.01)
         timed_out.append(current_job().timed_out)
         for _ in range(5):
-            await asyncio.sleep(0.01)
+            await work_for(0.01)
 
     @functools.wraps(waits)
     def wrapped():
@@ -195,7 +196,7 @@ async def test_one_that_is_held_up_has_the_rest_of_its_time_afterwards(crew, wai
     async def blocks():
         await is_waiting.wait()
         stalled.wait(20)
-        time.sleep(1)  # noqa: ASYNC251 - it is meant to block
+        block_for(1)
 
     crew.add("shop.waits", wrapped if kind == "wrapped" else waits, timeout_seconds=0.9)
     crew.add("shop.blocks", blocks)
@@ -211,13 +212,13 @@ async def test_the_error_of_one_that_is_late_says_how_much_of_its_time_others_he
 
     async def waits():
         is_waiting.set()
-        await asyncio.sleep(0.01)
-        time.sleep(0.15)  # noqa: ASYNC251 - it is meant to block
+        await work_for(0.01)
+        block_for(0.15)
 
     async def blocks():
         await is_waiting.wait()
         stalled.wait(20)
-        time.sleep(0.1)  # noqa: ASYNC251 - the same
+        block_for(0.1)
 
     crew.add("shop.waits", waits, timeout_seconds=0.1)
     crew.add("shop.blocks", blocks)
