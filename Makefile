@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED := $(VENV)/.installed
 
+# The tests whose branch coverage is measured.
+COVERED_BY := tests/unit tests/integration tests/conformance
+
 # Empty is as if it were not set. The tests start hundreds of processes, and without bytecode each would compile all anew.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -72,6 +75,17 @@ test: check ## All of check, then all tests; options for pytest by ARGS="-k retr
 .PHONY: english
 english: $(INSTALLED) ## Find words and names that plain English leaves out; in some places by ARGS="src/deeper_tasks/cli"
 	$(BIN)/python -m tools.english $(ARGS)
+
+.PHONY: slowest
+slowest: $(INSTALLED) ## Run all tests and list the slowest thirty; options for pytest by ARGS="tests/unit --durations=100"
+	$(BIN)/pytest --numprocesses 4 --dist worksteal --durations=30 --durations-min=0.5 $(ARGS)
+
+.PHONY: coverage
+coverage: $(INSTALLED) ## Run the tests with their branch coverage, which may not fall; another choice of them by ARGS="tests/unit"
+	@rm -rf .coverage && mkdir .coverage
+	$(BIN)/coverage run -m pytest --quiet --numprocesses 4 --dist worksteal $(or $(ARGS),$(COVERED_BY))
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report $(if $(ARGS),--fail-under=0)
 
 .PHONY: docs
 docs: $(INSTALLED) ## Make anew the pages of docs/ that come from the code

@@ -52,3 +52,15 @@ def test_every_command_that_a_page_names_is_there():
     }
     assert len(named) > 100
     assert sorted((page, command) for command, page in named if command not in main.commands) == []
+
+
+def test_every_command_of_make_that_a_page_names_is_there():
+    targets = set(re.findall(r"^([a-z-]+):", (_ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = {
+        (target, str(page.relative_to(_ROOT)))
+        for place in ("*.md", "docs/**/*.md")
+        for page in _ROOT.glob(place)
+        for target in re.findall(r"(?:^\$ |`)make ([a-z-]+)", page.read_text("utf-8"), re.MULTILINE)
+    }
+    assert len(named) > 10
+    assert sorted((page, target) for target, page in named if target not in targets) == []

@@ -7,7 +7,7 @@ import pytest
 
 _ROOT = Path(__file__).parents[2]
 _LINK = re.compile(r"\[[^\]]*\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)")
-_PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").rglob("*.md"))]
+_PAGES = [*sorted(_ROOT.glob("*.md")), *sorted((_ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
@@ -34,3 +34,9 @@ def test_every_page_can_be_reached_from_the_index():
             ahead += [(page.parent / target).resolve() for target, _ in links if target]
     pages = {page for page in (_ROOT / "docs").rglob("*.md") if "decisions" not in page.parts}
     assert sorted(pages - seen) == []
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
+def test_the_files_of_this_repository_that_a_page_names_are_there(page):
+    named = re.findall(r"`((?:tests|tools|proofs|benchmarks|requirements)/[\w./-]+)`", page.read_text("utf-8"))
+    assert [name for name in named if not (_ROOT / name).exists()] == []

@@ -6,7 +6,7 @@ import pytest
 
 _ROOT = Path(__file__).parents[2]
 _PAGES = sorted(
-    [_ROOT / "README.md", *(page for page in (_ROOT / "docs").rglob("*.md") if "decisions" not in page.parts)]
+    [*_ROOT.glob("*.md"), *(page for page in (_ROOT / "docs").rglob("*.md") if "decisions" not in page.parts)]
 )
 
 
