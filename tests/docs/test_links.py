@@ -1,6 +1,7 @@
 """Links between the pages of the docs lead somewhere."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,5 +39,14 @@ def test_every_page_can_be_reached_from_the_index():
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
 def test_the_files_of_this_repository_that_a_page_names_are_there(page):
-    named = re.findall(r"`((?:tests|tools|proofs|benchmarks|requirements)/[\w./-]+)`", page.read_text("utf-8"))
+    text = page.read_text("utf-8")
+    named = re.findall(r"`((?:tests|tools|proofs|benchmarks|requirements)/[\w./-]+)`", text)
     assert [name for name in named if not (_ROOT / name).exists()] == []
+    modules = re.findall(r"`((?:\w+/)+\w+\.(?:py|sql))`", text)
+    assert [name for name in modules if not any(path.endswith(f"/{name}") for path in _files())] == []
+
+
+@cache
+def _files():
+    places = ("src", "tests", "proofs", "benchmarks", "demo", "docs", "examples", "tools")
+    return [f"/{path.relative_to(_ROOT)}" for place in places for path in (_ROOT / place).rglob("*.*")]
