@@ -13,7 +13,7 @@ _BY_GROUP = 0o060
 
 
 class Access(Struct, frozen=True, kw_only=True):
-    """The owner, the group and the mode of a file; with None for the mode it stays as the umask says."""
+    """The owner, the group and the mode of a file. The mode None leaves it as the umask has made it."""
 
     user: int
     group: int
@@ -21,7 +21,7 @@ class Access(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, path: Path | int) -> Access | None:
-        """Return what a path or a descriptor has; None: it is not there, or cannot be looked at."""
+        """Return the access of a path or a descriptor; None: it is not there, or cannot be read."""
         try:
             status = os.stat(path)  # noqa: PTH116 - it may be a descriptor
         except OSError:
@@ -34,7 +34,7 @@ class Access(Struct, frozen=True, kw_only=True):
         return Access(user=self.user, group=self.group, mode=mode)
 
     def lets_in_like(self, other: Access) -> bool:
-        """Whether this one lets in all that the other lets in. An owner who differs is let in by the group."""
+        """Whether this access lets in all users whom the other lets in. An owner who differs may enter by the group."""
         mode = other.mode or 0
         if mode & ~(self.mode or 0) or (mode & _BY_GROUP and self.group != other.group):
             return False
@@ -42,10 +42,10 @@ class Access(Struct, frozen=True, kw_only=True):
 
     def give_to(self, target: Path | int) -> None:
         """
-        Give it to a descriptor, or to the path of one, as far as this user may.
+        Give this access to a descriptor, or to the path of one, as far as this user may.
 
-        Root may give a file away; its owner may give it to a group of theirs and set its mode. Never to a path
-        that other users can replace meanwhile, by a link to a file of this user's.
+        Root may give a file away; its owner may give it to one of the owner's groups and set its mode. Never call it
+        with a path that other users can replace meanwhile by a link to a file of this user's.
         """
         found = Access.of(target)
         if found is None or found == self:

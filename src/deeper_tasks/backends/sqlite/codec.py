@@ -48,7 +48,7 @@ LAST_MOMENT = micros(END_OF_TIME)
 
 
 def later(now: int, by: timedelta) -> int:
-    """Return a stored moment so much later, the last that there is at the latest."""
+    """Return a stored moment so much later, or the last one that can be stored."""
     return min(now + duration(by), LAST_MOMENT)
 
 
@@ -63,7 +63,7 @@ def optional_moment(value: int | None) -> datetime | None:
 
 
 def read_moment(field: str, value: int, reading: Reading) -> datetime:
-    """Return the moment, or the end of the calendar beyond which it lies."""
+    """Return the moment; one beyond an end of the calendar reads as that end."""
     return reading.field(field, lambda: moment(value), instead=LATEST if value > 0 else EARLIEST)
 
 
@@ -78,7 +78,7 @@ def to_json(value: Any) -> str:
 
 
 def plain(text: str) -> str:
-    """Return text without the one character at which SQLite's JSON functions end a text, whatever follows it."""
+    """Return text without the NUL character, at which SQLite's JSON functions cut a text off."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
@@ -98,11 +98,11 @@ JOB_COLUMNS = (
     "result_omitted, original_max_attempts, iif(state = 6, NULL, unknown_since) AS unknown_since, "
     "iif(state = 6, NULL, unfit_since) AS unfit_since, iif(state = 6, NULL, is_quarantined) AS is_quarantined"
 )
-"""The columns that `to_job` reads, in its order. A completion leaves the marks, which say nothing from then on."""
+"""The columns that `to_job` reads, in its order. A completion leaves the marks in the row, without a meaning."""
 
 
 def to_job(row: sqlite3.Row) -> Job:
-    """Read a whole job from a row of `JOB_COLUMNS`; see `Job.damage` for what cannot be read."""
+    """Read a whole job from a row of `JOB_COLUMNS`; `Job.damage` lists the fields that cannot be read."""
     if are_attempts(row["attempt"], row["max_attempts"], row["original_max_attempts"]):
         with suppress(*UNREADABLE):
             return _to_sound_job(row)
@@ -178,7 +178,7 @@ def _to_damaged_job(row: sqlite3.Row) -> Job:
 
 
 HIGHEST_ATTEMPT = 2_147_483_646
-"""The highest that a claim counts on from."""
+"""The highest attempt that a claim counts up from."""
 
 CLAIMED_COLUMNS = (
     "id, task, arguments, queue, priority, attempt, max_attempts, inserted_at, scheduled_at, attempted_at, "
@@ -189,9 +189,9 @@ CLAIMED_COLUMNS = (
 
 def to_claimed_job(row: sqlite3.Row, *, attempts: int, has_started: bool, token: ClaimToken, now: int) -> ClaimedJob:
     """
-    Read a claimed job from a row of `CLAIMED_COLUMNS`; see `ClaimedJob.damage` for what cannot be read.
+    Read a claimed job from a row of `CLAIMED_COLUMNS`; `ClaimedJob.damage` lists the fields that cannot be read.
 
-    Its texts are bytes. `attempts` is how many more the job has than the row says.
+    The texts of the row are bytes. `attempts` is added to the attempt in the row.
     """
     reading = Reading()
 

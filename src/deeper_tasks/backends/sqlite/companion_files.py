@@ -1,4 +1,4 @@
-"""Companion files: files beside a database, which take its owner and its mode, and what keeps a user out of them."""
+"""Companion files: the locks, sockets and logs beside a database, which take its owner and its mode."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def open_beside(database: Path, suffix: str) -> int:
         descriptor = _open(path)
     status = os.fstat(descriptor)
     if access is not None and stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-        # It may be from a command of root that did not look at the database's owner. A further name is another file's.
+        # A command of root may have made it for root. A file with a second name may be the lock of no database.
         access.give_to(descriptor)
     return descriptor
 
 
 def give_beside(database: Path, path: Path) -> None:
-    """Give the owner and the mode of a database to a socket, or to an empty folder: one with content may be another."""
+    """Give the owner and the mode of a database to a socket, or to an empty folder: a full one may be another's."""
     access = Access.of(database)
     if access is None or not hasattr(os, "O_PATH"):
         return
@@ -48,7 +48,7 @@ def give_beside(database: Path, path: Path) -> None:
     except OSError:
         return
     try:
-        # The one that was opened, whatever other users have put in its place since.
+        # The file that was opened, whatever other users have put in its place since.
         held = Path(f"/proc/self/fd/{descriptor}")
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISSOCK(mode):
@@ -65,8 +65,8 @@ def make(path: Path, *, mode: int, access: Access | None = None) -> None:
     """
     Make an empty file, unless there is one; no other process ever sees it without its owner and its mode.
 
-    It is made under another name and then linked: SQLite's locks are dropped by a process that closes a second handle
-    on the file, and this handle is closed before the file has its name.
+    It is made under another name and then linked: a process that closes a second handle on the file drops SQLite's
+    locks, and here the handle is closed before the file has its name.
     """
     draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
@@ -78,13 +78,13 @@ def make(path: Path, *, mode: int, access: Access | None = None) -> None:
     except FileExistsError:
         return
     except OSError:
-        # A file system without links, or a name that is as long as it may be.
+        # The file system has no links, or the name is as long as it may be.
         with suppress(FileExistsError):
             _make(path, mode, access)
 
 
 def companions(database: Path) -> list[Path]:
-    """Return the paths of all that may lie beside a database."""
+    """Return the paths of all companion files that a database may have."""
     return [database.with_name(database.name + suffix) for suffix in (*_OF_SQLITE, *_LOCKS, HINTS)]
 
 

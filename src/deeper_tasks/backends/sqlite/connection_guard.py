@@ -1,4 +1,4 @@
-"""The guarded connection: what a handler gets of its job's transaction, to do all in it but end it."""
+"""The guarded connection: the connection of a job's transaction, with which a handler can do all but end it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from weakref import WeakSet
 from deeper_tasks.errors import TransactionError
 
 _MARK = "deeper_job"
-"""The savepoint that is there at the end if the transaction is still the one that was begun."""
+"""The savepoint that shows, at the end, that the transaction is still the one that was begun."""
 _BETWEEN_INTERRUPTS = 0.01
 _PATIENCE = 0.1
 _COMMITTING = frozenset({"isolation_level", "autocommit"})
@@ -21,10 +21,10 @@ _COMMITTING = frozenset({"isolation_level", "autocommit"})
 
 class Guard:
     """
-    Lets one thread at a time into a connection, and none any more once it is shut.
+    A lock on a connection: one thread at a time may use it, and none once it is shut.
 
-    SQLite may be used by several threads in turn, but who closes a connection
-    in the middle of another's statement brings the process down.
+    Several threads may use SQLite in turn, but a thread that closes a connection during a statement of another
+    brings the process down.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -35,7 +35,7 @@ class Guard:
         self._shut_because: str | None = None
         self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
         self.user: int | None = None
-        """The thread that used it last."""
+        """The thread that used the connection last."""
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -58,11 +58,11 @@ class Guard:
             raise not_yours(denied) from error
 
     def watch(self, cursor: sqlite3.Cursor) -> None:
-        """Have a cursor closed at the end."""
+        """Close a cursor at the end of the transaction."""
         self._cursors.add(cursor)
 
     def begin(self) -> None:
-        """Begin the transaction; from now on nothing that goes through the connection can end it."""
+        """Begin the transaction; from now on no statement through the connection can end it."""
         self._connection.execute("BEGIN IMMEDIATE")
         self._connection.execute(f"SAVEPOINT {_MARK}")
         self._connection.set_authorizer(self._authorize)
@@ -70,13 +70,13 @@ class Guard:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep all others out, for good: what is done inside is the end of the transaction."""
+        """Keep all other threads out, for good, to end the transaction inside."""
         self._shut_because = self._shut_because or "the job's transaction is over"
         while not self._lock.acquire(timeout=_BETWEEN_INTERRUPTS):
             self._connection.interrupt()
         try:
             self._is_begun = False
-            # While a search is open an interruption goes on: it would break off what is done here as well.
+            # An interruption lasts as long as a search is open: it would break off the end of the transaction too.
             for cursor in tuple(self._cursors):
                 cursor.close()
             yield
@@ -90,12 +90,12 @@ class Guard:
                 cursor.execute(f"RELEASE {_MARK}")
             except sqlite3.OperationalError as error:
                 raise TransactionError(
-                    "the job's transaction had ended before its task returned: what was written in it is committed or "
-                    "gone, and the job is not completed; leave the ends of the transaction to the worker"
+                    "the job's transaction had ended before its task returned: its writes are committed or "
+                    "gone, and the job is not completed; leave the end of the transaction to the worker"
                 ) from error
 
     def shut(self, reason: str) -> None:
-        """Roll back what is not committed and close, however long a statement would still run."""
+        """Roll back, unless committed, and close, however long a statement would still run."""
         if self._is_closed:
             return
         self._shut_because = self._shut_because or reason
@@ -108,7 +108,7 @@ class Guard:
                 sqlite3.Connection.close(self._connection)
 
     def _roll_back(self) -> None:
-        # Who uses a cursor of his own making, `sqlite3.Cursor(connection)`, has not asked for the lock.
+        # A handler that made a cursor by `sqlite3.Cursor(connection)` uses the connection without the lock.
         impatience = threading.Timer(_PATIENCE, self._connection.interrupt)
         impatience.start()
         try:
@@ -140,7 +140,7 @@ class GuardedCursor(sqlite3.Cursor):
         with self.connection.guard:
             return super().executemany(statement, parameters)
 
-    def executescript(self, script: str, /) -> NoReturn:  # noqa: ARG002 - whatever it holds
+    def executescript(self, script: str, /) -> NoReturn:  # noqa: ARG002 - no script may run
         """Raise TransactionError: `sqlite3` commits before a script."""
         raise not_yours("executescript()", way_out="execute its statements one by one")
 
@@ -165,7 +165,7 @@ class GuardedCursor(sqlite3.Cursor):
 
 
 class GuardedConnection(sqlite3.Connection):
-    """A connection whose transaction is its guard's to end."""
+    """A connection whose transaction only its guard ends."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -212,7 +212,7 @@ class GuardedConnection(sqlite3.Connection):
 
 
 def not_yours(what: str, *, way_out: str = "leave that to the worker") -> TransactionError:
-    """Return the error about something that would end the transaction."""
+    """Return the error about a call that would end the transaction."""
     return TransactionError(
         f"a task cannot end its job's transaction by {what}: it commits when the task returns and rolls back when it "
         f"raises; {way_out}, and for a part that may fail use SAVEPOINT"

@@ -1,9 +1,8 @@
 """
-Consume: register, settle, report, beat. What takes jobs is in `claiming.py`.
+Consume: register, settle, report, beat. The claim is in `claiming.py`.
 
-Rows go in and come out as one JSON document a statement: stepping through
-rows lets go of the interpreter's lock at each, and taking it back from a busy
-event loop costs milliseconds (decision 0001).
+Rows go in and come out as one JSON document for each statement: a step to the next row releases the interpreter's
+lock, and to take it back from a busy event loop costs milliseconds (decision 0001).
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ REGISTER = """
 INSERT INTO deeper_node (id, document, registered_at, beat_at) VALUES (:node, :document, :now, :now)
 ON CONFLICT (id) DO NOTHING
 """
-TELL_TASKS = "INSERT OR REPLACE INTO deeper_node_tasks (node, tasks) VALUES (:node, :tasks)"
-TELL_NO_TASKS = "DELETE FROM deeper_node_tasks WHERE node = :node"
+PUT_TASKS = "INSERT OR REPLACE INTO deeper_node_tasks (node, tasks) VALUES (:node, :tasks)"
+DELETE_TASKS = "DELETE FROM deeper_node_tasks WHERE node = :node"
 DEREGISTER = """
 DELETE FROM deeper_node
 WHERE id = :node AND NOT EXISTS (SELECT 1 FROM deeper_job WHERE state = 4 AND node = :node)
@@ -111,9 +110,9 @@ def register(connection: sqlite3.Connection, node: Node, *, tasks: frozenset[str
     """Make a worker known, and its tasks; see `Backend.register`."""
     connection.execute(REGISTER, {"node": node.id, "document": to_json(node), "now": now})
     if tasks is None:
-        connection.execute(TELL_NO_TASKS, {"node": node.id})
+        connection.execute(DELETE_TASKS, {"node": node.id})
     else:
-        connection.execute(TELL_TASKS, {"node": node.id, "tasks": to_json(sorted(map(plain, tasks)))})
+        connection.execute(PUT_TASKS, {"node": node.id, "tasks": to_json(sorted(map(plain, tasks)))})
 
 
 def deregister(connection: sqlite3.Connection, node: NodeId) -> None:
@@ -163,27 +162,27 @@ def settle(connection: Statements, settlements: Sequence[Settlement], *, now: in
 
 
 def report(connection: Statements, reports: Sequence[Report], *, now: int) -> list[JobId]:
-    """Write news of running attempts; see `Backend.report`."""
+    """Write the reports of running attempts; see `Backend.report`."""
     held = []
-    for news in reports:
-        progress = None if news.progress is None else to_json(news.progress)
-        lines = to_json([plain(line) for line in news.lines]) if news.lines else None
+    for each in reports:
+        progress = None if each.progress is None else to_json(each.progress)
+        lines = to_json([plain(line) for line in each.lines]) if each.lines else None
         values = {
-            "id": news.id,
-            "token": news.token,
-            "has_started": news.has_started,
+            "id": each.id,
+            "token": each.token,
+            "has_started": each.has_started,
             "now": now,
             "progress": progress,
             "lines": lines,
         }
         cursor = connection.execute(REPORT, values)
         if cursor.rowcount:
-            held.append(news.id)
+            held.append(each.id)
     return held
 
 
 def beat(connection: sqlite3.Connection, node: NodeId, *, busy: int, now: int) -> Beat:
-    """Count a sign of life; see `Backend.beat`."""
+    """Count a beat; see `Backend.beat`."""
     if connection.execute(BEAT, {"node": node, "busy": busy, "now": now}).rowcount == 0:
         raise NodeLostError(f"the node {node!r} is not registered or was taken for dead")
     held = _held.decode(connection.execute(SELECT_HELD, (node,)).fetchone()[0])

@@ -1,4 +1,4 @@
-"""Control: cancel, retry, delete over ids or a filter, another due time for a job, and what is set for a queue."""
+"""Control: cancel, retry, delete over ids or a filter, another due time for a job, and the settings of a queue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deeper_tasks.backends.reading import Reading
 from deeper_tasks.backends.sqlite import transitions
 from deeper_tasks.backends.sqlite.codec import micros, moment, read_moment, to_json
 from deeper_tasks.backends.sqlite.filters import IS_NAMED, where, where_content
-from deeper_tasks.backends.sqlite.index_ranges import counts_of, lines_of
+from deeper_tasks.backends.sqlite.index_ranges import counts_of, ranges_of
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.rescheduling import Rescheduled, due_moment, moved_expiry, state_when_due
 from deeper_tasks.domain.settlement import MovedJob
@@ -50,7 +50,7 @@ ON CONFLICT (name) DO UPDATE SET paused_at = excluded.paused_at
 
 
 class _SelectedJob(NamedTuple):
-    """A job that a filter means."""
+    """A job that a filter matches."""
 
     rowid: int
     id: JobId
@@ -62,7 +62,7 @@ class _SelectedJob(NamedTuple):
     cancel_requested: str | None
 
     def cancelled(self, reason: str) -> MovedJob:
-        """Return what is to be told of it when it was cancelled, or asked to end."""
+        """Return the job as the cancel left it, for its event."""
         return MovedJob(
             id=self.id,
             state=State.RUNNING if self.state == _RUNNING else State.CANCELLED,
@@ -122,19 +122,19 @@ def _moved_expiry(expires_at: int, *, was: int, due: int) -> int:
     try:
         return micros(moved_expiry(moment(expires_at), was=moment(was), due=moment(due)))
     except OverflowError:
-        # One of them is damaged: how long the job was to be good for cannot be told.
+        # One of the moments is damaged: the time for which the job was good is unknown.
         return expires_at
 
 
 def delete(connection: sqlite3.Connection, target: JobFilter, *, now: int) -> list[JobId]:
-    """Delete the jobs meant; see `Backend.delete`."""
+    """Delete the jobs that match; see `Backend.delete`."""
     jobs = _select(connection, target, _DELETABLE)
     transitions.delete(connection, jobs, now=now)
     return [job.id for job in jobs]
 
 
 def put_queue(connection: sqlite3.Connection, settings: QueueSettings) -> None:
-    """Set what holds for a queue; see `Backend.put_queue`."""
+    """Write the settings of a queue; see `Backend.put_queue`."""
     paused_at = None if settings.paused_at is None else micros(settings.paused_at)
     connection.execute(PUT_QUEUE, (settings.name, paused_at))
 
@@ -142,19 +142,21 @@ def put_queue(connection: sqlite3.Connection, settings: QueueSettings) -> None:
 def _select(
     connection: sqlite3.Connection, target: JobFilter, changeable: frozenset[int], *, is_open: str = "TRUE"
 ) -> list[_SelectedJob]:
-    """Return the first of the jobs meant: by their ids, or along the lines that hold them and few others."""
+    """Return the first jobs that match: by their ids, or in the index ranges that hold them and few others."""
     if target.ids is not None:
         condition, values = where(msgspec.structs.replace(target, ids=None))
-        # One whose state is damaged may be changed into any: that is the way out.
+        # A job whose state is damaged may be changed into any: nothing else could repair it.
         kept = to_json(sorted(frozenset(CODES.values()) - changeable))
         values |= {"ids": to_json(target.ids), "kept": kept, "limit": MAX_BATCH}
         return _selected_jobs.decode(connection.execute(SELECT_NAMED.format(condition=condition), values).fetchone()[0])
     states = changeable if target.states is None else changeable & {CODES[state] for state in target.states}
     condition, values = where_content(target)
     jobs: list[_SelectedJob] = []
-    for line in lines_of(counts_of(connection), states, queue=target.queue):
-        statement = SELECT_ALONG_INDEX.format(index=line.index, scope=line.scope, condition=condition, is_open=is_open)
-        left = {**values, **line.values, "limit": MAX_BATCH - len(jobs)}
+    for index_range in ranges_of(counts_of(connection), states, queue=target.queue):
+        statement = SELECT_ALONG_INDEX.format(
+            index=index_range.index, scope=index_range.scope, condition=condition, is_open=is_open
+        )
+        left = {**values, **index_range.values, "limit": MAX_BATCH - len(jobs)}
         jobs += _selected_jobs.decode(connection.execute(statement, left).fetchone()[0])
         if len(jobs) == MAX_BATCH:
             break

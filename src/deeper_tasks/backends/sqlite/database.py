@@ -1,4 +1,4 @@
-"""The database file: its connections, and SQLite's errors in our words."""
+"""The database file: where it lies, and its connections."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _PRIVATE = 0o660
 
 C = TypeVar("C", bound=sqlite3.Connection)
 
-_LOOK = "SELECT count(*) FROM sqlite_schema"
+_READ_SCHEMA = "SELECT count(*) FROM sqlite_schema"
 
 OLDEST_SQLITE = (3, 37, 0)
 
 _MOST_LOG_KEPT = 16 * 1024 * 1024
-"""Bytes that the write-ahead log keeps on disk once a checkpoint has emptied it, however long it once was."""
+"""The most bytes of the write-ahead log that stay on disk after a checkpoint, however long the log was."""
 
 
 class Statements(Protocol):
-    """What an operation needs of a connection: a cursor, such as one of the caller's, has it too."""
+    """The part of a connection that an operation uses; a cursor of the caller's has it too."""
 
     def execute(self, statement: str, parameters: Any = ..., /) -> sqlite3.Cursor:
         """Execute one statement."""
@@ -44,15 +44,15 @@ class Statements(Protocol):
 
 
 class StillConnection(sqlite3.Connection):
-    """A connection that takes its file for one that does not change: what it reads holds if `Database.state` does."""
+    """A connection without locks. Its reads hold if the file does not change: if `Database.state` stays the same."""
 
 
 class Synchronous(StrEnum):
     """
     How a commit reaches the disk.
 
-    FULL: what was committed survives a power cut. NORMAL: it survives a crash of
-    the process, but the last commits before a power cut may be lost.
+    FULL: a commit survives a power cut. NORMAL: it survives a crash of the process, but the last commits before a
+    power cut may be lost.
     """
 
     FULL = "full"
@@ -61,12 +61,13 @@ class Synchronous(StrEnum):
 
 class Database(Struct, frozen=True, kw_only=True):
     """
-    Where the database lies and how it is opened.
+    The place of the database and the way in which it is opened.
 
-    `path` may be a link: `real` is the file that it leads to now. `timeout`:
-    seconds that a write waits for other writers. `has_foreign_keys`: whether
-    those of the application's tables are enforced in the transactions of jobs,
-    where it is too late for its own pragma.
+    Attributes:
+        path: the path that the user gave; it may be a link. `real` is the file that it leads to now.
+        timeout: the seconds that a write waits for other writers.
+        has_foreign_keys: whether the foreign keys of the application's tables are enforced in the transactions of
+            jobs, where a pragma of the handler would come too late.
     """
 
     path: Path
@@ -80,7 +81,7 @@ class Database(Struct, frozen=True, kw_only=True):
         """
         The path without links, the same by whatever name the file is opened.
 
-        SQLite's files, the locks and the hints lie beside it. Where a link was removed it is the one it led to.
+        SQLite's files, the locks and the hints lie beside it. For a link that was removed it is the last known file.
         """
         found = Path(os.path.realpath(self.path))
         if identify(found) is not None:
@@ -94,27 +95,27 @@ class Database(Struct, frozen=True, kw_only=True):
         Whether the file is there.
 
         Raises:
-            BackendUnavailableError: it cannot be looked for, as with a name that is too long.
+            BackendUnavailableError: the system cannot look for it, as with a name that is too long.
         """
         return self._asked(self.path.exists)
 
     def check_folder(self) -> None:
-        """Refuse, with BackendUnavailableError, a path in a folder that does not exist: SQLite's words are vague."""
+        """Raise BackendUnavailableError if the folder does not exist: the error of SQLite does not name it."""
         folder = self.real.parent
         if not self._asked(folder.is_dir):
             raise BackendUnavailableError(f"the folder {str(folder)!r} of the database does not exist")
 
     def make(self) -> None:
         """
-        Make the file, if there is none, so that only its user and, as the umask says, its group can read the jobs.
+        Make the file, if there is none, so that only its user and, as the umask allows, its group can read the jobs.
 
-        Root makes it for the owner of the folder: what a command of root prepares is for the application.
-        What SQLite and this store make beside it has the same owner and mode.
+        Root makes it for the owner of the folder, as the application will use it. The files that SQLite and this
+        store make beside it have the same owner and mode.
         """
         self.check_folder()
         path = self.real
         folder = Access.of(path.parent)
-        # It is there; or SQLite says what is wrong, and where the system has no such call makes it.
+        # The file is there; or SQLite reports the fault; or the system has no such call, and SQLite makes the file.
         with suppress(OSError):
             if os.geteuid() == 0 and folder is not None and folder.user != 0:
                 if not path.exists():
@@ -133,13 +134,13 @@ class Database(Struct, frozen=True, kw_only=True):
             ) from error
 
     def identify(self) -> tuple[int, int] | None:
-        """Return what tells this file from another that takes its name; None: there is none."""
+        """Return the numbers that tell this file from another of the same name; None: there is no file."""
         return identify(self.path) or identify(self.real)
 
     def connect_to_write(self) -> sqlite3.Connection:
         """Open the one connection of this process that writes, and checkpoints."""
         connection = self._connect(
-            # First: it counts for a file that is still empty, and is passed over for another.
+            # First: it takes effect in a file that is still empty, and none in any other.
             "auto_vacuum = INCREMENTAL",
             "journal_mode = WAL",
             f"journal_size_limit = {_MOST_LOG_KEPT}",
@@ -153,10 +154,10 @@ class Database(Struct, frozen=True, kw_only=True):
 
     def connect_to_read(self) -> sqlite3.Connection:
         """
-        Open a connection that never writes and never checkpoints, to a file that is there: it makes none.
+        Open a connection that never writes and never checkpoints, to a file that is there.
 
-        Where this user can write neither the file nor beside it, and no other process has it open, SQLite reads it
-        only as one that does not change: the connection is a `StillConnection`.
+        Where this user can write neither the file nor its folder, and no other process has it open, SQLite reads it
+        only as a file that does not change: the connection is then a `StillConnection`.
         """
         self._check_file()
         connection: sqlite3.Connection
@@ -171,7 +172,7 @@ class Database(Struct, frozen=True, kw_only=True):
     def _connect_without_rights(self) -> sqlite3.Connection:
         connection = self._connect("query_only = ON", factory=sqlite3.Connection)
         try:
-            connection.execute(_LOOK)
+            connection.execute(_READ_SCHEMA)
         except sqlite3.OperationalError:
             connection.close()
             if self.state() is None:
@@ -180,7 +181,7 @@ class Database(Struct, frozen=True, kw_only=True):
         return connection
 
     def state(self) -> tuple[int, ...] | None:
-        """Return what changes when the file does; None: a log is beside it, which a process writes or has left."""
+        """Return values that change with the file; None: a log lies beside it, which a process writes or has left."""
         path = self.real
         try:
             if path.with_name(f"{path.name}-wal").stat().st_size:
@@ -234,7 +235,7 @@ class Database(Struct, frozen=True, kw_only=True):
 
 
 def identify(path: Path) -> tuple[int, int] | None:
-    """Return what tells the file at a path from another that takes its name; None: there is none."""
+    """Return the numbers that tell the file at a path from another of the same name; None: there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -243,5 +244,5 @@ def identify(path: Path) -> tuple[int, int] | None:
 
 
 def to_text(stored: bytes) -> str:
-    """Read a text. Other programs can write what is none: it reads with a sign where it is damaged."""
+    """Read a text. A damaged one, which other programs can write, reads with a replacement character."""
     return stored.decode("utf-8", "replace")

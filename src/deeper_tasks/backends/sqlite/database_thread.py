@@ -22,7 +22,7 @@ T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
 
 _MOST_TOGETHER = 64
-"""Operations in one transaction: enough to share a commit, few enough to keep it short."""
+"""The most operations in one transaction: enough to share a commit, few enough to keep it short."""
 
 
 class Request(Generic[T]):
@@ -52,13 +52,13 @@ class Request(Generic[T]):
 
 class DatabaseThread:
     """
-    Runs whole operations on a connection of its own, in the order they come.
+    A thread that runs whole operations on a connection of its own, in the order in which they come.
 
-    A hand-over between threads costs about 0.1 ms, so an operation is a whole
-    method of the store and never a single statement.
+    A hand-over between threads costs about 0.1 ms, so an operation is a whole method of the store and never a
+    single statement.
 
-    An exception that is raised in the thread itself, as a MemoryError or one that
-    other code sends to it, fails the operations under way, and the thread goes on.
+    An exception that is raised in the thread itself, such as a MemoryError or one that other code sends to it, fails
+    the operations under way. The thread goes on.
     """
 
     def __init__(self, database: Database, *, name: str) -> None:
@@ -68,7 +68,7 @@ class DatabaseThread:
         self._is_performed = False
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
-        self._is_spent = False
+        self._needs_new_connection = False
         self._using = native.allocate_lock()
         self._thread = native.make_thread(lasting(self._serve, name=name), name=name)
         self._is_closed = False
@@ -80,10 +80,14 @@ class DatabaseThread:
 
     async def run(self, operation: Operation[T], *, is_alone: bool = False, is_durable: bool = True) -> T:
         """
-        Have an operation done; what it raises is raised here, SQLite's errors as ours.
+        Run an operation in the thread and return its answer.
 
-        One that is to be `alone` is run outside of a transaction, within the turn of its process.
-        One that need not be durable is answered before the disk has confirmed it.
+        With `is_alone` it runs outside of a transaction, within the turn of its process. Without `is_durable` it is
+        answered before the disk has confirmed the commit.
+
+        Raises:
+            BackendUnavailableError: the store is closed.
+            Exception: the operation raised it; an error of SQLite is translated.
         """
         if self._is_closed:
             raise BackendUnavailableError("the store is closed")
@@ -111,7 +115,7 @@ class DatabaseThread:
             self._disconnect()
 
     def _gather(self) -> None:
-        """Wait for a request, and take what else has come until then."""
+        """Wait for a request, and take all others that have come until then."""
         requests, batch = self._requests, self._batch
         requests.wait()
         while (request := requests.take()) is not None:
@@ -125,7 +129,7 @@ class DatabaseThread:
         self._batch, self._is_performed = [], False
 
     def _break_off(self) -> None:
-        """Fail the operations that an exception in this thread has cut off, and close what it may have left open."""
+        """Fail the operations that an exception in this thread has cut off, and close the connection."""
         self._requests.sign()
         if not self._batch:
             return
@@ -137,7 +141,7 @@ class DatabaseThread:
         self._deliver()
 
     def expect_fork(self) -> None:
-        """Nothing ends before its time."""
+        """Do nothing: an operation under way ends by itself."""
 
     def hold(self) -> None:
         """Wait for the operations under way, disconnect, and do no more until `go_on`."""
@@ -174,16 +178,16 @@ class DatabaseThread:
 
     def _keep_to_the_file(self) -> None:
         """
-        Disconnect from a file that has another in its place, and where a new connection may do better than this one.
+        Disconnect if another file has taken the place of this one, or if only a new connection can work again.
 
-        One that was removed or replaced lives on for who has it open: what is
-        written there is lost without an error.
+        A file that was removed or replaced lives on for the processes that have it open: a job that is written there
+        is lost without an error.
 
         Raises:
-            BackendUnavailableError: there is none in its place.
+            BackendUnavailableError: the file was removed, and no other is in its place.
         """
-        if self._is_spent:
-            self._is_spent = False
+        if self._needs_new_connection:
+            self._needs_new_connection = False
             self._disconnect()
         if self._connection is None or (found := self._database.identify()) == self._file:
             return
@@ -198,13 +202,13 @@ class DatabaseThread:
         raise NotImplementedError
 
     def _fail(self, request: Request[Any], error: Exception) -> None:
-        self._is_spent |= is_of_connection(error)
+        self._needs_new_connection |= is_of_connection(error)
         translated = translate(error, self._database) if isinstance(error, sqlite3.Error) else error
         request.answer, request.error = None, translated
 
     def _fail_together(self, batch: Sequence[Request[Any]], error: Exception) -> None:
         for request in batch:
-            # Of its own: a caller adds to its error what belongs to it alone, such as the ids of its jobs.
+            # A copy for each: a caller adds to its error what concerns it alone, such as the ids of its jobs.
             self._fail(request, copy_of(error) if len(batch) > 1 else error)
 
 
@@ -216,7 +220,7 @@ def _deliver(batch: list[Request[Any]]) -> None:
         try:
             loop.call_soon_threadsafe(partial(_deliver_all, requests))
         except RuntimeError:
-            # The caller's loop was closed meanwhile: nobody waits for the answer any more.
+            # The caller's event loop was closed meanwhile, and no task waits for the answer any more.
             continue
 
 

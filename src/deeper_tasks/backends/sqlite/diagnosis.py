@@ -1,4 +1,4 @@
-"""The diagnosis of a database file: its place, its disk, the SQLite library, and whether it is sound."""
+"""The diagnosis of a database file: its place, its disk, the SQLite library, and whether the file is sound."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SELECT_IMPOSSIBLE = """
 SELECT queue, state, count, NULL FROM deeper_counter WHERE bucket = 0 AND count NOT BETWEEN 0 AND 1000000000000
 ORDER BY queue, state
 """
-# One statement: all of it at one moment.
+# One statement, so that it sees all rows at one moment.
 RECOUNT = """
 SELECT queue, state, sum(counted), sum(there)
 FROM (
@@ -50,14 +50,14 @@ MEND = (
     "INSERT INTO deeper_counter (queue, state, bucket, count) "
     "SELECT queue, state, 0, count(*) FROM deeper_job WHERE state BETWEEN 1 AND 9 GROUP BY queue, state; COMMIT;"
 )
-"""Right whatever moves on between the look and this."""
+"""The repair of the counters. It is right whatever has changed since the diagnosis."""
 
 _RESET_BUG_MENDED: dict[tuple[int, ...], tuple[int, ...]] = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7)}
 _RESET_BUG_SINCE, _RESET_BUG_GONE = (3, 7, 0), (3, 51, 3)
 
 
 def examine(database: Database, *, deep: bool, is_stopped: Callable[[], bool]) -> list[Finding]:
-    """Return what is found about a database, good and bad. Blocks; `is_stopped` ends the reading of the file."""
+    """Return all findings about a database, good and bad. Blocks; `is_stopped` ends the reading of the file."""
     findings = [_examine_library(sqlite3.sqlite_version_info[:3]), *_examine_place(database)]
     if database.identify() is not None and database.path.is_file():
         try:
@@ -77,7 +77,7 @@ def examine(database: Database, *, deep: bool, is_stopped: Callable[[], bool]) -
 
 
 def has_reset_bug(version: tuple[int, ...]) -> bool:
-    """Whether this SQLite can damage a file when a checkpoint and another connection's commit meet."""
+    """Whether this SQLite can damage a file when a checkpoint meets a commit of another connection."""
     mended = _RESET_BUG_MENDED.get(version[:2], _RESET_BUG_GONE)
     return _RESET_BUG_SINCE <= version < mended
 
@@ -124,26 +124,26 @@ def _examine_file(database: Database) -> Iterator[Finding]:
     elif not path.is_file():
         yield fault("file", f"{str(path)!r} is no file", "correct the store's URL")
     elif found := list(obstacles(path)):
-        yield from _kept_out(path, found)
+        yield from _examine_obstacles(path, found)
     else:
         leads_to = "" if database.path == path else f", by the link {database.path}"
         yield fine("file", f"{path}{leads_to}, {_size(path.stat().st_size)}")
 
 
-def _kept_out(path: Path, found: list[Obstacle]) -> Iterator[Finding]:
-    """Tell what keeps this user from writing; one who only looks does not write, and is told so once."""
+def _examine_obstacles(path: Path, found: list[Obstacle]) -> Iterator[Finding]:
+    """Report each obstacle to writing as a fault; for a user who may only read, the first one as a warning."""
     if not may_only_look(path):
-        yield from (fault(each.about, each.told, each.remedy) for each in found)
+        yield from (fault(each.about, each.message, each.remedy) for each in found)
         return
     yield warning(
         "file",
-        f"this user may look, and not enqueue or work: {found[0].told}",
+        f"this user may look, and not enqueue or work: {found[0].message}",
         f"if it is to do more than look: {found[0].remedy}",
     )
 
 
 def _examine_names(path: Path) -> Iterator[Finding]:
-    """Tell of a file with several names, of which each has a log and locks of its own: what SQLite cannot bear."""
+    """Warn of a file with several names: by each SQLite finds another log and other locks, and damages the file."""
     if not path.is_file():
         return
     if (links := path.stat().st_nlink) > 1:
@@ -165,21 +165,23 @@ def _examine_names(path: Path) -> Iterator[Finding]:
 
 
 def _examine_companions(path: Path) -> Iterator[Finding]:
-    """Tell what lies beside the database with another owner or mode than it has."""
+    """Warn of companion files that keep out users whom the database lets in."""
     access = Access.of(path)
     if access is None:
         return
-    told, differing = [], []
+    differences, differing = [], []
     for beside in companions(path):
         found, wanted = Access.of(beside), access.for_folder() if beside.is_dir() else access
         if found is not None and not found.lets_in_like(wanted):
-            told.append(f"{beside.name} to user {found.user}, group {found.group} with the mode {found.mode:04o}")
+            differences.append(
+                f"{beside.name} to user {found.user}, group {found.group} with the mode {found.mode:04o}"
+            )
             differing.append(beside)
     if differing:
         yield warning(
             "file access",
             f"the database belongs to user {access.user}, group {access.group} with the mode {access.mode:04o}, and "
-            f"what lies beside it keeps users out: {'; '.join(told)}",
+            f"what lies beside it keeps users out: {'; '.join(differences)}",
             give_rights(path, differing),
         )
 
@@ -205,25 +207,25 @@ def _examine_disk(folder: Path) -> Finding:
     mount = find_mount(folder)
     if mount is None:
         return fine("disk", "this system does not tell which disk it is; it must be a local one")
-    told = f"{folder} is on {mount.point}, a file system of type {mount.type}"
+    place = f"{folder} is on {mount.point}, a file system of type {mount.type}"
     remedy = "move the file to a local disk, or use a store that is a server"
     match mount.kind:
         case Kind.NETWORK:
-            return fault("disk", f"{told}: over a network SQLite's locks and shared memory do not hold", remedy)
+            return fault("disk", f"{place}: over a network SQLite's locks and shared memory do not hold", remedy)
         case Kind.DOUBTFUL:
-            return warning("disk", f"{told}: it may be a remote one, where SQLite's locks do not hold", remedy)
+            return warning("disk", f"{place}: it may be a remote one, where SQLite's locks do not hold", remedy)
         case Kind.LOCAL:
             return fine("disk", f"local, {mount.type}")
 
 
 def _examine_space(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free
-    told = f"{_size(free)} free on the disk"
-    # Not --compact, which needs as much free space as the jobs that stay.
+    space = f"{_size(free)} free on the disk"
+    # Not --compact: it needs as much free space as the jobs that stay take.
     remedy = "free some, or delete old jobs, whose space comes back bit by bit: deeper cleanup --completed-days 1"
     if free < _TOO_SCARCE:
-        return fault("space", f"only {told}: soon nothing can be written", remedy)
-    return warning("space", f"only {told}", remedy) if free < _SCARCE else fine("space", told)
+        return fault("space", f"only {space}: soon nothing can be written", remedy)
+    return warning("space", f"only {space}", remedy) if free < _SCARCE else fine("space", space)
 
 
 def _examine_journal(connection: sqlite3.Connection) -> Finding:
@@ -243,12 +245,12 @@ def _examine_pages(connection: sqlite3.Connection) -> Finding:
     size, pages, unused = (
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
     )
-    told = f"{_size(unused * size)} of {_size(pages * size)} are unused"
+    share = f"{_size(unused * size)} of {_size(pages * size)} are unused"
     if unused * size > _WORTH_COMPACTING and unused > _MOST_FREE * pages:
         return warning(
-            "unused space", told, "new jobs will use it; to give it back to the disk: deeper cleanup --compact"
+            "unused space", share, "new jobs will use it; to give it back to the disk: deeper cleanup --compact"
         )
-    return fine("unused space", told)
+    return fine("unused space", share)
 
 
 def _examine_soundness(connection: sqlite3.Connection, *, deep: bool) -> Finding:
@@ -271,15 +273,15 @@ def _examine_counters(connection: sqlite3.Connection, path: Path, *, deep: bool)
     if not wrong:
         yield fine("counters", "they equal a recount of all jobs" if deep else "none that is impossible")
         return
-    told = [
+    wrong_counts = [
         f"{counted:,} {STATES.get(state, f'of the unknown state {state}')} in {queue!r}"
         + (f" and there are {there:,}" if deep else "")
         for queue, state, counted, there in wrong
     ]
-    more = f" and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
+    more = f" and {len(wrong_counts) - _MOST_NAMED} more" if len(wrong_counts) > _MOST_NAMED else ""
     yield fault(
         "counters",
-        f"they count {'; '.join(told[:_MOST_NAMED])}{more}: the tables were changed by hand",
+        f"they count {'; '.join(wrong_counts[:_MOST_NAMED])}{more}: the tables were changed by hand",
         f"sqlite3 {quote(str(path))} {quote(MEND)}",
     )
 

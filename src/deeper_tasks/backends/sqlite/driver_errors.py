@@ -1,4 +1,4 @@
-"""The errors of SQLite, as the errors of this library: what happened to which file."""
+"""Driver errors: the errors of SQLite as errors of this library, which name the file and the way out."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import BackendError, BackendUnavailableError, SchemaError
 
 UNREADABLE = (*reading.UNREADABLE, sqlite3.OperationalError)
-"""The errors that a statement over many rows, or the reading of its answer, raises because of a damaged row."""
+"""The errors by which a statement over many rows, or the reading of its answer, fails because of a damaged row."""
 
-_WORDS: tuple[tuple[str, type[BackendError], str], ...] = (
+_MESSAGES: tuple[tuple[str, type[BackendError], str], ...] = (
     ("SQLITE_NOTADB", SchemaError, "{path!r} is not an SQLite database; name another file"),
     ("SQLITE_CORRUPT", SchemaError, "the database {path!r} is damaged ({error}); restore it from a copy"),
     ("SQLITE_FULL", BackendUnavailableError, "the disk is full: nothing was written to {path!r}"),
@@ -40,7 +40,7 @@ _WORDS: tuple[tuple[str, type[BackendError], str], ...] = (
 )
 
 _DENIED = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
-_LACKING = "no such table: deeper_"
+_TABLE_MISSING = "no such table: deeper_"
 _OF_CONNECTION = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_NOTADB", "SQLITE_CORRUPT")
 
 
@@ -61,25 +61,25 @@ class Named(Protocol):
 
 
 def raise_unless_of_content(error: Exception) -> None:
-    """Raise an error again unless it is the content of a row that SQLite could not make sense of."""
+    """Raise an error again unless SQLite raised it because the content of a row is damaged."""
     if isinstance(error, sqlite3.OperationalError) and "JSON" not in str(error):
         raise error
 
 
 def is_of_connection(error: Exception) -> bool:
-    """Whether a new connection may do better: one that was opened while the file could only be read stays so."""
+    """Whether a new connection may work: one that was opened while the file could only be read stays that way."""
     return getattr(error, "sqlite_errorname", "").startswith(_OF_CONNECTION)
 
 
 def translate(error: sqlite3.Error, database: Named) -> BackendError:
-    """Return SQLite's error in our words: what happened to which file."""
+    """Return the error of this library for an error of SQLite."""
     name, path = getattr(error, "sqlite_errorname", ""), str(database.path)
-    for prefix, kind, words in _WORDS:
+    for prefix, kind, words in _MESSAGES:
         if name.startswith(prefix):
             if name.startswith(_DENIED) and (found := obstacle(database.real)):
                 return kind(found.of(database.real))
             return kind(words.format(path=path, error=error, timeout=readable(database.timeout)))
-    if str(error).startswith(_LACKING):
+    if str(error).startswith(_TABLE_MISSING):
         return SchemaLostError(f"the database {path!r} lacks a part of the schema: {error}; run 'deeper migrate'")
     if isinstance(error, sqlite3.OperationalError):
         return BackendUnavailableError(f"the database {path!r} did not answer: {error}")

@@ -13,7 +13,7 @@ IS_IN_STATES = "state IN (SELECT value FROM json_each(:states))"
 _IS_IN_QUEUE = "queue = :queue"
 _IS_OF_TASK = "task = :task"
 # A range, not LIKE: it needs no escaping and respects case. '/' follows '.'.
-# A CASE is evaluated in its order: options that are no JSON would fail the whole list.
+# A CASE is evaluated in order: options that are no JSON would otherwise fail the whole list.
 _IS_OF_MODULE = """(
     (task >= :module AND task < :past_module)
     OR CASE WHEN json_valid(options)
@@ -42,7 +42,7 @@ def where(condition: JobFilter) -> tuple[str, dict[str, Any]]:
 
 
 def where_content(condition: JobFilter) -> tuple[str, dict[str, Any]]:
-    """The same for what no index knows: task, module, tag and begin. TRUE where none of them is given."""
+    """The same for the conditions that no index helps to check: task, module, tag and begin. TRUE: there is none."""
     parts, values = [], {}
     if condition.has_begun:
         parts.append(_HAS_BEGUN)

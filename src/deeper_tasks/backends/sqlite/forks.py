@@ -1,4 +1,4 @@
-"""The forks: what lets go of the database while this process forks."""
+"""Forks: the parts of this process that use a database let go of it while the process forks."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from deeper_tasks.errors import BackendError
 from deeper_tasks.forks import process_watch
 
 _SHARED_BYTES = (0x40000002, 510)
-"""Where SQLite's locks on a file are, and how many bytes: each connection to a file with a write-ahead log has one."""
+"""The first byte and the number of bytes of the lock that each connection in WAL mode holds on its file."""
 _TRIES, _PAUSE = 50, 0.002
 
 
 class Holder(Protocol):
-    """What holds connections and lock files in this process."""
+    """A part of this process that holds connections and lock files."""
 
     def expect_fork(self) -> None:
-        """Begin to let go; what only the forking thread itself could end must end now."""
+        """Begin to let go; end now anything that only the forking thread itself could end."""
 
     def hold(self) -> None:
-        """Let go of them, after what is under way, and do no more until `go_on`."""
+        """Let go of them after the operations under way, and do no more until `go_on`."""
 
     def go_on(self) -> None:
         """Work again."""
 
     def leave_to_parent(self) -> Path | None:
         """
-        In the child of a fork that the parent did not wait for: close this process's copies of what is open.
+        In the child of a fork that the parent did not wait for: close this process's copies of the open files.
 
         Returns the database that this process cannot use, because an operation was under way there.
         """
 
 
 class ForkLock:
-    """Held while this process forks: who holds it is not copied half-way. The child has it anew, and free."""
+    """The lock held while this process forks: its holder is never copied half-way. The child has a new, free one."""
 
     def __init__(self) -> None:
         self._lock = native.RLock()
@@ -58,7 +58,7 @@ class ForkLock:
         self._lock.release()
 
     def watch(self, holder: Holder) -> None:
-        """Have a holder let go at each fork of this process; the child knows nothing of it."""
+        """Have a holder let go at each fork of this process. The child forgets the holder."""
         watch_forks()
         with self:
             self._watched.add(holder)
@@ -76,7 +76,7 @@ class ForkLock:
 
     def go_on(self) -> None:
         """After the fork, in the parent."""
-        # A fork that had begun when its watch was set up has held nothing.
+        # Where the watch was set up during a fork, no holder has let go.
         if self._is_forking:
             self._is_forking = False
             while self._held:
@@ -87,9 +87,9 @@ class ForkLock:
         """
         After the fork, in the child.
 
-        Where it ran no hooks, nothing has let go. SQLite believes that this process holds the parent's locks as long
-        as its copy of a connection is open, so all of them are closed. A copy that another thread of the parent used
-        at that moment can never be closed: its mutexes stay locked.
+        Where the fork ran no hooks, no holder has let go. SQLite believes that this process holds the parent's locks
+        as long as its copy of a connection is open, so all copies are closed. A copy that another thread of the parent
+        used at that moment can never be closed: its mutexes stay locked.
         """
         self._lock = native.RLock()
         self._is_forking = False
@@ -114,9 +114,8 @@ def watch_forks() -> None:
     """
     Let no connection and no lock file be open while this process forks.
 
-    SQLite keeps in memory which locks the process has on a file; a child would
-    inherit the belief and not the locks, and lose what it commits once the
-    parent has closed. Through an inherited lock file it would hold the parent's turn.
+    SQLite keeps in memory which locks the process has on a file. A child would inherit this memory and not the
+    locks, and lose its commits once the parent has closed. By an inherited lock file it would hold the parent's turn.
     """
     process_watch.notice()
     with fork_lock:
@@ -132,13 +131,13 @@ def _watch_forks() -> None:
 @contextmanager
 def not_the_last(database: Path) -> Iterator[None]:
     """
-    Keep SQLite from taking a connection that is closed meanwhile for the last one to a file, where the system can.
+    Keep a connection that is closed meanwhile from being the last one to its file, where the system can.
 
-    The last one empties the write-ahead log and deletes it. A copy of the parent's is in no state to do that.
+    The last connection empties the write-ahead log and deletes it. A copy of the parent's is in no state to do that.
     """
     try:
         descriptor = os.open(database, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:  # it was removed: SQLite notices that, too
+    except OSError:  # it was removed, which SQLite notices too
         yield
         return
     try:
@@ -149,7 +148,7 @@ def not_the_last(database: Path) -> Iterator[None]:
 
 
 def _lock_shared(descriptor: int) -> None:
-    """Lock as a connection does, but for the descriptor: that stands against what SQLite asks for in this process."""
+    """Lock as a connection does, but by the descriptor: such a lock also counts against SQLite in this process."""
     if not hasattr(fcntl, "F_OFD_SETLK"):
         return
     lock = struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, *_SHARED_BYTES, 0)
@@ -157,5 +156,5 @@ def _lock_shared(descriptor: int) -> None:
         with suppress(OSError):
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
             return
-        # Another process closes the last connection just now.
+        # Another process is closing the last connection.
         native.sleep(_PAUSE)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 
 STEP = 256
-"""Pages that one step gives back at most: what holds up the other writers stays in the range of a batch of jobs."""
+"""The most pages that one step gives back: it holds up other writers about as long as a batch of jobs does."""
 _LEAST_SLACK = 256
 _SLACK = 4
-"""One free page to so many used ones stays: a steady queue would otherwise shrink and grow the file all day."""
+"""The used pages for each free page that stays: a steady queue would otherwise shrink and grow the file all day."""
 _INCREMENTAL = 2
 
-# As a script: it is stepped through in one go. Page by page Python would let go of the interpreter's lock each time.
+# As a script, which runs in one step: page by page Python would release the interpreter's lock each time.
 _GIVE_BACK = f"PRAGMA incremental_vacuum({STEP})"
 
 
@@ -29,9 +29,9 @@ def give_back(connection: sqlite3.Connection) -> bool:
 
 def compact(connection: sqlite3.Connection) -> int:
     """
-    Rebuild the file without free pages, outside of a transaction; returns by how many bytes it is smaller.
+    Rebuild the file without free pages, outside of a transaction; returns the number of bytes it has shrunk by.
 
-    It can give back pages by itself from then on, however it was made.
+    The file can give back pages in steps from then on, however it was made.
     """
     before = _bytes(connection)
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -45,7 +45,7 @@ def shorten(connection: sqlite3.Connection) -> bool:
     Move the log's content into the file and truncate both; outside of a transaction.
 
     Returns:
-        Whether that was possible: not while somebody reads what is in the log. It is not waited for.
+        Whether that was possible: not while another connection reads from the log. It does not wait for that.
     """
     timeout = _pragma(connection, "busy_timeout")
     connection.execute("PRAGMA busy_timeout = 0")

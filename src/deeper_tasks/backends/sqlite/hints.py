@@ -29,10 +29,10 @@ _decoder = msgspec.json.Decoder(Notification)
 
 class Hints:
     """
-    The listeners of a database: a folder with one datagram socket each.
+    The listeners of a database: a folder with one datagram socket for each.
 
-    Nothing here is relied upon. A socket that nobody reads any more is removed
-    by the first who cannot reach it; a full one has hints enough already.
+    No part of the store relies on hints. A socket without a reader is removed by the first sender that cannot reach
+    it. A socket that is full has hints enough already.
     """
 
     def __init__(self, database: Path) -> None:
@@ -42,11 +42,11 @@ class Hints:
         self._listeners: set[_Listener] = set()
 
     def notify(self, notifications: Sequence[Notification]) -> None:
-        """Send hints to every listener. Never blocks and never raises."""
+        """Send hints to every listener. Never waits and never raises."""
         if not notifications:
             return
         try:
-            # Below the temporary folder others may write: what is not ours is not spoken to.
+            # Other users may write below the temporary folder: a folder of another user gets no hints.
             if self._is_elsewhere and self._folder.stat().st_uid != os.getuid():
                 return
             sockets = list(self._folder.iterdir())
@@ -55,7 +55,7 @@ class Hints:
         if not sockets:
             return
         datagrams = [msgspec.json.encode(notification) for notification in notifications]
-        # Without a descriptor left nobody is told, and what was written stays written.
+        # Without a free descriptor no hint is sent, and the change of the jobs stays committed.
         with suppress(OSError), native.Socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
             for path in sockets:
@@ -78,12 +78,12 @@ class Hints:
                     _remove(path)
 
     def close(self) -> None:
-        """End all that listen, in whatever loop they do."""
+        """End all listeners, in whatever event loops they are."""
         for listener in list(self._listeners):
             listener.close()
 
     def _bind(self, receiver: native.Socket) -> Path | None:
-        """Give the socket its place in the folder. Without one there are no hints, and polling alone is correct."""
+        """Bind the socket to a path in the folder; None: that failed, there are no hints, and polling is enough."""
         if self._is_elsewhere:
             _sweep_elsewhere()
         path = self._folder / f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -95,7 +95,7 @@ class Hints:
                 # The last listener of another process removed the folder in between.
                 continue
             except PermissionError:
-                # Another user's. One that a killed process of root has left empty can go.
+                # The folder is another user's. If a killed process of root has left it empty, it can be removed.
                 with suppress(OSError):
                     self._folder.rmdir()
                     continue
@@ -115,7 +115,7 @@ class Hints:
 
 
 class _Listener:
-    """One who reads a socket, in the loop where it began to."""
+    """A reader of a socket, in the event loop in which it began to read."""
 
     def __init__(self, receiver: native.Socket) -> None:
         self._receiver = receiver
@@ -153,21 +153,21 @@ def _folder(database: Path) -> Path:
     beside = database.absolute().with_name(f"{database.name}{HINTS}")
     if len(os.fsencode(beside)) + _LONGEST_NAME <= _LONGEST_SOCKET_PATH:
         return beside
-    # A socket's path is short: where the database's is not, all its processes find this one instead.
+    # The path of a socket must be short. Where the database's is too long, all its processes use this one instead.
     digest = hashlib.sha256(os.fsencode(database.absolute())).hexdigest()[:16]
     try:
         return Path(tempfile.gettempdir()) / f"{_prefix_elsewhere()}{digest}"
     except OSError:
-        # No temporary folder can be written. Without hints, polling alone is correct.
+        # No temporary folder is writable. Without hints, polling alone is correct.
         return beside
 
 
 def _sweep_elsewhere() -> None:
     """
-    Remove what killed processes left below the temporary folder, for whatever database.
+    Remove the sockets of killed processes below the temporary folder, of any database.
 
-    One that is never used again has nobody else to notice it. Whether a socket is
-    read is asked of the socket: a process may live in another container.
+    No other process would remove those of a database that is never used again. Whether a socket has a reader is
+    tested by connecting to it, because its process may live in another container.
     """
     with suppress(OSError), native.Socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         for folder in Path(tempfile.gettempdir()).glob(f"{_prefix_elsewhere()}*"):
@@ -201,7 +201,7 @@ def _send(sender: native.Socket, path: Path, datagrams: Sequence[bytes]) -> None
 
 
 def _remove(path: Path) -> None:
-    """Remove a socket, and the folder when it was the last."""
+    """Remove a socket, and the folder if it was the last."""
     with suppress(OSError):
         path.unlink()
         path.parent.rmdir()

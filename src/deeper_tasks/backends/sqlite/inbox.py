@@ -1,4 +1,4 @@
-"""The inbox of a thread: what it is to do, in the order it came."""
+"""The inbox of a thread: its requests, in the order in which they came."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 class Inbox(Generic[T]):
     """
-    Items, and a sign for each. Any thread puts them in, one takes them out.
+    Items, and a sign for each. Any thread puts them in, and one thread takes them out.
 
-    An exception that is raised in the taking thread while it waits for a sign, as at the end of the wait, loses the
-    sign and no item: `sign` makes up for it.
+    An exception that is raised in the taking thread during its wait may lose the sign, and never an item. A call of
+    `sign` replaces the lost one.
     """
 
     def __init__(self) -> None:

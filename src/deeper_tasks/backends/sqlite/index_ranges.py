@@ -1,4 +1,4 @@
-"""Index ranges: the jobs of a queue in a state, how many they are, and the index that leads to them alone."""
+"""Index ranges: the jobs of a queue in a state, their number, and the index that finds these jobs alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deeper_tasks.domain.state import TERMINAL, State
 SELECT_COUNTS = (
     "SELECT json_group_array(json_array(queue, state, count)) FROM deeper_counter WHERE bucket = 0 AND count <> 0"
 )
-# One step in the index for each queue.
+# Each queue costs one search in the index.
 SELECT_QUEUES = """
 WITH RECURSIVE present (queue) AS (
     SELECT min(queue) FROM deeper_job INDEXED BY deeper_job_inserted
@@ -37,26 +37,26 @@ SELECT json_group_array(json_array(queue, state, count)) FROM (
 """
 
 Counts = Mapping[tuple[str, int], int]
-"""How many jobs there are of a queue and the code of a state. None is left out."""
+"""The number of jobs of each queue in each state, by its code. A missing key means no jobs."""
 
 _INSERTED, _DUE, _RUNNING = "deeper_job_inserted", "deeper_job_due", "deeper_job_running"
 ENDED = frozenset(CODES[state] for state in TERMINAL)
 DEAD = ENDED - {CODES[State.COMPLETED]}
 _PENDING = CODES[State.PENDING]
 
-_OF_ENDED = "finished_at IS NOT NULL AND queue = :line_queue AND state = :line_state"
-_OF_DEAD = "finished_at IS NOT NULL AND state <> 6 AND queue = :line_queue AND state = :line_state"
-_OF_PENDING = "state = 3 AND queue = :line_queue"
-_OF_QUEUE = "queue = :line_queue"
-_OF_MOVED = "scheduled_at <> inserted_at AND queue = :line_queue"
-# The indexes of these do not know the queue. Blocked jobs have none of their own.
+_OF_ENDED = "finished_at IS NOT NULL AND queue = :range_queue AND state = :range_state"
+_OF_DEAD = "finished_at IS NOT NULL AND state <> 6 AND queue = :range_queue AND state = :range_state"
+_OF_PENDING = "state = 3 AND queue = :range_queue"
+_OF_QUEUE = "queue = :range_queue"
+_OF_MOVED = "scheduled_at <> inserted_at AND queue = :range_queue"
+# The indexes of these states do not hold the queue. Blocked jobs have no index of their own.
 _OF_LIVE = {
-    CODES[State.SCHEDULED]: (_DUE, "state IN (1, 5) AND state = :line_state"),
-    CODES[State.RETRYABLE]: (_DUE, "state IN (1, 5) AND state = :line_state"),
+    CODES[State.SCHEDULED]: (_DUE, "state IN (1, 5) AND state = :range_state"),
+    CODES[State.RETRYABLE]: (_DUE, "state IN (1, 5) AND state = :range_state"),
     CODES[State.RUNNING]: (_RUNNING, "state = 4"),
     CODES[State.BLOCKED]: (_INSERTED, "state = 2"),
 }
-_OF_LIVE_IN_QUEUE = " AND queue = :line_queue"
+_OF_LIVE_IN_QUEUE = " AND queue = :range_queue"
 
 _queues = msgspec.json.Decoder(list[str])
 _counts = msgspec.json.Decoder(list[tuple[str, int, int]])
@@ -73,54 +73,54 @@ class IndexRange(Struct, frozen=True, kw_only=True):
 
 def whole_queue(queue: str, count: int) -> IndexRange:
     """Return all jobs of a queue, by the time of their insertion."""
-    return IndexRange(index=_INSERTED, scope=_OF_QUEUE, values={"line_queue": queue}, count=count)
+    return IndexRange(index=_INSERTED, scope=_OF_QUEUE, values={"range_queue": queue}, count=count)
 
 
 def moved(queue: str, count: int) -> IndexRange:
     """Return the jobs of a queue that were not due at once, by their due time."""
-    return IndexRange(index="deeper_job_moved", scope=_OF_MOVED, values={"line_queue": queue}, count=count)
+    return IndexRange(index="deeper_job_moved", scope=_OF_MOVED, values={"range_queue": queue}, count=count)
 
 
 def dead(counts: Counts, states: Collection[int], *, queue: str | None) -> Iterator[IndexRange]:
-    """Return the lines of jobs that ended otherwise than completed, by the time of their insertion."""
+    """Return the ranges of the jobs that ended and did not complete, by the time of their insertion."""
     for (name, state), count in counts.items():
         if state in states and state in DEAD and queue in {None, name}:
-            values = {"line_queue": name, "line_state": state}
+            values = {"range_queue": name, "range_state": state}
             yield IndexRange(index="deeper_job_dead", scope=_OF_DEAD, values=values, count=count)
 
 
-def lines_of(counts: Counts, states: Collection[int], *, queue: str | None) -> Iterator[IndexRange]:
-    """Return lines that together hold all jobs in these states, of one queue or of all, each job once."""
+def ranges_of(counts: Counts, states: Collection[int], *, queue: str | None) -> Iterator[IndexRange]:
+    """Return ranges that together hold each job in these states once, of one queue or of all."""
     elsewhere: dict[int, int] = {}
     for (name, state), count in counts.items():
         if state not in states or queue not in {None, name}:
             continue
         if state in ENDED:
-            values: dict[str, Any] = {"line_queue": name, "line_state": state}
+            values: dict[str, Any] = {"range_queue": name, "range_state": state}
             yield IndexRange(index="deeper_job_ended", scope=_OF_ENDED, values=values, count=count)
         elif state == _PENDING:
-            yield IndexRange(index="deeper_job_pending", scope=_OF_PENDING, values={"line_queue": name}, count=count)
+            yield IndexRange(index="deeper_job_pending", scope=_OF_PENDING, values={"range_queue": name}, count=count)
         else:
             elsewhere[state] = elsewhere.get(state, 0) + count
     for state, count in elsewhere.items():
         index, scope = _OF_LIVE[state]
-        values = {"line_state": state}
+        values = {"range_state": state}
         if queue is not None:
             scope += _OF_LIVE_IN_QUEUE
-            values["line_queue"] = queue
+            values["range_queue"] = queue
         yield IndexRange(index=index, scope=scope, values=values, count=count)
 
 
 def counts_of(connection: Statements) -> Counts:
     """
-    Read how many jobs there are, from the counters: without reading jobs.
+    Read the numbers of jobs from the counters, without reading jobs.
 
-    Where those of a queue cannot be right, its jobs are counted.
+    The jobs of a queue whose counters cannot be right are counted.
     """
     counts = _counted(connection, SELECT_COUNTS)
     wrong = wrong_queues(connection, counts)
     if wrong:
-        sound = {line: count for line, count in counts.items() if line[0] not in wrong}
+        sound = {place: count for place, count in counts.items() if place[0] not in wrong}
         return {**sound, **recounted(connection, wrong)}
     return counts
 

@@ -1,4 +1,4 @@
-"""Index scans: where jobs stand in a list, and how the first of them are found range by range."""
+"""Index scans: find the first positions of a list, one index range after the other."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from deeper_tasks.backends.protocol import JobFilter
 from deeper_tasks.backends.sqlite.filters import IS_NAMED, where
 from deeper_tasks.backends.sqlite.index_ranges import IndexRange
 
-SELECT_PLACES = """
+SELECT_POSITIONS = """
 SELECT json_group_array(json_array({key}, id, rowid)) FROM (
     SELECT {key}, id, rowid FROM deeper_job INDEXED BY {index}
     WHERE {scope} AND {range} AND {condition}
     ORDER BY {order} LIMIT :wanted
 )
 """
-SELECT_PLACES_WALKING = """
+SELECT_POSITIONS_SCANNING = """
 SELECT json_group_array(json_array({key}, id, rowid)) FROM (
     SELECT {key}, id, rowid FROM (
         SELECT {columns} FROM deeper_job INDEXED BY {index}
@@ -37,17 +37,17 @@ SELECT json_group_array(json_array({{key}}, id, rowid)) FROM deeper_job WHERE {I
 """
 
 _CONDITIONAL = ("state", "task", "options", "scheduled_at", "attempted_at")
-"""Columns that a condition may read."""
+"""The columns that a condition may read."""
 BEFORE_ALL, BEYOND_ALL = -(1 << 63), (1 << 63) - 1
 _FIRST_ROUND, _LONGER_EACH_ROUND = 16, 8
 
 Position = tuple[int | None, str, int]
 """A job's value of the sort key, its id, its rowid."""
-_places = msgspec.json.Decoder(list[Position])
+_positions = msgspec.json.Decoder(list[Position])
 
 
 class Direction(Struct, frozen=True, kw_only=True):
-    """How SQL says that a list goes up or down, and the places before its first and after its last."""
+    """How SQL orders a list up or down, with the positions before the first job and after the last."""
 
     is_descending: bool
     order: str
@@ -57,21 +57,21 @@ class Direction(Struct, frozen=True, kw_only=True):
     last: int
 
     def orders(self, column: str) -> str:
-        """Return what follows ORDER BY."""
+        """Return the terms of an ORDER BY."""
         return f"{column} {self.order}, id {self.order}"
 
     def range_of(self, column: str) -> str:
-        """Return the condition of what comes after a place and not after a bound."""
+        """Return the condition for the jobs after a position and not after a bound."""
         return f"({column}, id) {self.follows} (:at, :after_id) AND {column} {self.reaches} :bound"
 
 
 UP = Direction(is_descending=False, order="ASC", follows=">", reaches="<=", first=(BEFORE_ALL, ""), last=BEYOND_ALL)
-# '~' follows all letters that an id has.
+# '~' sorts after every id.
 DOWN = Direction(is_descending=True, order="DESC", follows="<", reaches=">=", first=(BEYOND_ALL, "~"), last=BEFORE_ALL)
 
 
 class Content(Struct, frozen=True, kw_only=True):
-    """A condition that no index knows, and its parameters."""
+    """A condition that no index helps to check, and its parameters."""
 
     condition: str
     values: dict[str, Any]
@@ -82,9 +82,9 @@ class Content(Struct, frozen=True, kw_only=True):
 
 
 class IndexScan(Struct, frozen=True, kw_only=True):
-    """A way along a line in the order of its index, by `column`, past `most` jobs, leaving out what is not meant."""
+    """A scan of at most `most` jobs of an index range, ordered by `column`, for those with the content."""
 
-    line: IndexRange
+    index_range: IndexRange
     column: str
     content: Content
     most: int
@@ -92,9 +92,9 @@ class IndexScan(Struct, frozen=True, kw_only=True):
 
 class Positions:
     """
-    The first places found so far: of the jobs that have a value of the sort key, or of those that have none.
+    The first positions found so far: of the jobs that have a value of the sort key, or of the jobs without one.
 
-    Once there are as many as are wanted, no way looks beyond the last of them.
+    Once as many are found as are wanted, no search reads beyond the last of them.
     """
 
     def __init__(
@@ -121,44 +121,44 @@ class Positions:
         condition, values = where(target)
         self._add(SELECT_NAMED.format(key=self._key, range=self._range(self._key), condition=condition), values)
 
-    def gather(self, found_by: Iterable[IndexRange], content: Content) -> None:
-        """Add the first of these lines, whatever their order is."""
-        for line in found_by:
-            statement = self._statement(SELECT_PLACES, line, self._key, content.condition)
-            self._add(statement, {**content.values, **line.values})
+    def gather(self, ranges: Iterable[IndexRange], content: Content) -> None:
+        """Add the first positions in these ranges, in whatever order their indexes are."""
+        for index_range in ranges:
+            statement = self._statement(SELECT_POSITIONS, index_range, self._key, content.condition)
+            self._add(statement, {**content.values, **index_range.values})
 
-    def walk(self, walks: Iterable[IndexScan]) -> list[IndexScan]:
+    def scan(self, scans: Iterable[IndexScan]) -> list[IndexScan]:
         """
-        Add the first of these lines by walking along the order; returns those that were too long.
+        Add the first positions that these scans find; returns the scans that were given up as too long.
 
-        In rounds, each longer than the one before: what one line has near the start spares the way
-        along another that has nothing.
+        They run in rounds, each longer than the one before: jobs that one scan finds near its start spare the others
+        a long search for nothing.
         """
-        left, given_up = sorted(walks, key=lambda walk: -walk.line.count), []
+        left, given_up = sorted(scans, key=lambda scan: -scan.index_range.count), []
         length = _FIRST_ROUND * self._wanted
         while left:
-            unfinished = [walk for walk in left if not self._walk(walk, min(length, walk.most))]
-            given_up += [walk for walk in unfinished if walk.most <= length]
-            left = [walk for walk in unfinished if walk.most > length]
+            unfinished = [scan for scan in left if not self._scan(scan, min(length, scan.most))]
+            given_up += [scan for scan in unfinished if scan.most <= length]
+            left = [scan for scan in unfinished if scan.most > length]
             length *= _LONGER_EACH_ROUND
         return given_up
 
-    def _walk(self, walk: IndexScan, most: int) -> bool:
-        """IndexScan past `most` jobs; returns whether these were all that can be of use."""
-        values = {**walk.content.values, **walk.line.values, "most": most}
-        found_by = self._statement(SELECT_PLACES_WALKING, walk.line, walk.column, walk.content.condition)
-        if self._add(found_by, values) == self._wanted:
+    def _scan(self, scan: IndexScan, most: int) -> bool:
+        """Scan at most `most` jobs; returns whether no further job of this scan can be in the list."""
+        values = {**scan.content.values, **scan.index_range.values, "most": most}
+        statement = self._statement(SELECT_POSITIONS_SCANNING, scan.index_range, scan.column, scan.content.condition)
+        if self._add(statement, values) == self._wanted:
             return True
-        longer = self._statement(SELECT_IS_LONGER, walk.line, walk.column, "")
+        longer = self._statement(SELECT_IS_LONGER, scan.index_range, scan.column, "")
         return self._connection.execute(longer, {**self._values, **values}).fetchone() is None
 
-    def _statement(self, template: str, line: IndexRange, column: str, condition: str) -> str:
+    def _statement(self, template: str, index_range: IndexRange, column: str, condition: str) -> str:
         columns = [column, "id", "rowid", *(name for name in _CONDITIONAL if name in condition and name != column)]
         return template.format(
             key=column,
             columns=", ".join(columns),
-            index=line.index,
-            scope=line.scope,
+            index=index_range.index,
+            scope=index_range.scope,
             range=self._range(column),
             condition=condition,
             order=self._direction.orders(column) if self._is_timed else f"id {self._direction.order}",
@@ -170,7 +170,7 @@ class Positions:
         return f"id {self._direction.follows} :after_id AND {column} IS NULL"
 
     def _add(self, statement: str, values: dict[str, Any]) -> int:
-        found = _places.decode(self._connection.execute(statement, {**self._values, **values}).fetchone()[0])
+        found = _positions.decode(self._connection.execute(statement, {**self._values, **values}).fetchone()[0])
         self.found = sorted({*self.found, *found}, reverse=self._direction.is_descending)[: self._wanted]
         if self._is_timed and len(self.found) == self._wanted:
             self._values["bound"] = self.found[-1][0]

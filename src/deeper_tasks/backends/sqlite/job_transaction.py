@@ -26,16 +26,16 @@ _OVER = "the job's transaction is over"
 
 class SQLiteJobTransaction:
     """
-    See `JobTransaction`. Its thread waits within the writers' turn until it is told how to end, or for `limit` seconds.
+    See `JobTransaction`. Its thread waits within the writers' turn for the request to end it, or for `limit` seconds.
 
-    So it ends in time even if the handler blocks the event loop, or is a thread that nobody can stop.
+    So it ends in time even if the handler blocks the event loop, or runs in a thread that cannot be stopped.
     """
 
     def __init__(self, database: Database, *, limit: float, now: Callable[[], int], loop_thread: int | None) -> None:
         self.blocked_file: str | None = str(database.real)
         self.is_over = False
         self.broken: Exception | None = None
-        # Nothing that goes through the connection can end it.
+        # Stays None: no statement through the connection can end the transaction.
         self.spoiled: TransactionError | None = None
         self.begun: Future[None] = Future()
         self._database = database
@@ -49,7 +49,7 @@ class SQLiteJobTransaction:
 
     @property
     def connection(self) -> GuardedConnection:
-        """What the handler gets."""
+        """The connection of the handler."""
         assert self._connection is not None
         return self._connection
 
@@ -71,21 +71,21 @@ class SQLiteJobTransaction:
             self.connection.interrupt()
 
     def give_up(self) -> None:
-        """Roll back what nobody uses, without waiting."""
+        """Roll back a transaction whose caller has gone, without waiting."""
         self._end(lambda: None)
 
     def break_off_for_fork(self) -> None:
-        """Roll back if it is this thread that uses it: it forks, and would wait for itself."""
+        """Roll back if the forking thread itself uses the transaction: the fork would wait for itself."""
         if self._connection is None:
             return
         if threading.get_ident() in {self._loop_thread, self._connection.guard.user}:
             error = TransactionError("the process was forked inside the job's transaction, which was rolled back")
             self._end(partial(self._break, error))
 
-    # in the store's thread
+    # in the thread of the store
 
     def break_off(self) -> None:
-        """Answer its user, after an exception in this thread has cut it off: it was rolled back, or never began."""
+        """Answer the handler after an exception in this thread: the transaction was rolled back, or never began."""
         error = BackendUnavailableError("the thread of the store was interrupted; try again")
         with self._ending:
             self.is_over, answer = True, self._answer
@@ -95,18 +95,18 @@ class SQLiteJobTransaction:
         self.broken = self.broken or error
 
     def serve(self) -> None:
-        """Begin, hand the connection over, and end as is asked for, or when the time is up."""
+        """Begin, hand the connection over, and end as requested, or when the time is up."""
         self._connection = self._database.connect_for_job()
         try:
             self._connection.guard.begin()
-            # From here on a cancellation of the `begin` comes too late: it gives the transaction up.
+            # A cancellation of `begin` after this line gives the transaction up: it has begun.
             if self.begun.set_running_or_notify_cancel():
                 self.begun.set_result(None)
-                self._obey()
+                self._end_as_requested()
         finally:
             self._connection.guard.shut(_OVER)
 
-    def _obey(self) -> None:
+    def _end_as_requested(self) -> None:
         act, answer = self._next_end()
         settled: Settled | None = None
         failure: Exception | None = None
@@ -114,7 +114,7 @@ class SQLiteJobTransaction:
             settled = act()
         except Exception as error:  # noqa: BLE001 - it is raised where the end is awaited
             failure = translate(error, self._database) if isinstance(error, sqlite3.Error) else error
-        # Before the answer: whoever has it may expect that the connection is closed.
+        # Before the answer: a caller that has it may expect the connection to be closed.
         self.connection.guard.shut(_OVER)
         if failure is None:
             answer.set_result(settled)
@@ -127,10 +127,10 @@ class SQLiteJobTransaction:
         except queue.Empty:
             with self._ending:
                 if self.is_over:
-                    # Asked for in the very last moment.
+                    # The request came at the last moment.
                     return self._ends.get()
                 self.is_over = True
-            error = TimeoutError(f"the job's transaction took longer than the {readable(self._limit)} that it may")
+            error = TimeoutError(f"the job's transaction took longer than the {readable(self._limit)} that it may take")
             return partial(self._break, error), Future()
 
     def _complete(self, settlement: Settlement, report: Report | None) -> Settled | None:
@@ -138,9 +138,9 @@ class SQLiteJobTransaction:
         with connection.guard.alone(), own_cursor(connection) as cursor:
             connection.guard.check_mark()
             now = self._now()
-            # What tells whether the token holds, and writes the last news.
-            news = report or Report(id=settlement.id, token=settlement.token)
-            if not consuming.report(cursor, [news], now=now):
+            # The report shows whether the token still holds, and writes the last progress.
+            last = report or Report(id=settlement.id, token=settlement.token)
+            if not consuming.report(cursor, [last], now=now):
                 return None
             [settled] = consuming.settle(cursor, [settlement], now=now)
             cursor.execute("COMMIT")
@@ -153,7 +153,7 @@ class SQLiteJobTransaction:
     # in any thread
 
     def _end(self, act: Act) -> Future[Settled | None] | None:
-        """Have it ended; None: it is over, or somebody else has asked before."""
+        """Request the end; None: it is over, or another end was requested before."""
         answer: Future[Settled | None] = Future()
         with self._ending:
             if self.is_over:

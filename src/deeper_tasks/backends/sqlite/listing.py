@@ -1,14 +1,12 @@
 """
-A listing: a page of jobs in an order, found by the way that reads the fewest.
+A listing: a page of jobs in an order, found by reading as few rows as possible.
 
-Of each queue a list is either **walked** along the index of its order, leaving
-out what is not meant, or **gathered** by the index of the states that are
-meant, and sorted. The counters tell beforehand how many jobs that are: to find
-`wanted` of `meant` among `whole` costs about `wanted * whole / meant` rows by
-the one way and `meant` by the other. Where those not meant lie in one heap (a
-backlog before all that ended), the walk gives up after as many rows as the
-gathering costs. By `finished_at` the ended jobs need neither: their index has
-that order.
+The jobs of each queue are either **scanned** along the index that has the list's order, leaving out those that do not
+match, or **gathered** by the index of the states that match, and sorted. The counters give the numbers of jobs
+beforehand: to find `wanted` of `matching` jobs among `whole` costs about `wanted * whole / matching` rows by a scan,
+and `matching` rows by gathering. Where the jobs that do not match stand together (a backlog before all ended jobs), a
+scan gives up after as many rows as gathering costs. A list by `finished_at` always scans the ended jobs: their index
+has that order.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ from deeper_tasks.errors import InvalidOptionError
 
 MOST_COUNTED = 10_000
 MOST_LOOKED_AT = 50_000
-"""Jobs that are looked at to count those that a task, module or tag means."""
+"""The most jobs that are read to count those of a task, module or tag."""
 
 SELECT_JOBS = f"SELECT rowid, {JOB_COLUMNS} FROM deeper_job WHERE rowid IN (SELECT value FROM json_each(:rowids))"
 COUNT = """
@@ -58,20 +56,20 @@ _ALL_STATES = frozenset(CODES.values())
 _WAIT_FOR_THEIR_TIME = frozenset(CODES[state] for state in AWAITS_ITS_TIME)
 
 _IS_DUE_AT_ONCE = "scheduled_at = inserted_at"
-_WALKED_PER_GATHERED = 3
-"""Neighbours in an index are mostly neighbours in the table: so many of them cost what one gathered from afar does."""
+_SCANNED_PER_GATHERED = 3
+"""Neighbours in an index are mostly neighbours in the table: so many scanned rows cost as much as one gathered row."""
 
 _HOP = 10_000
-"""Positions that are read at once on the way to a page far down."""
+"""The most positions that are read at once on the way to a page far down."""
 
 
 def find(connection: sqlite3.Connection, query: JobQuery) -> JobList:
     """Return a page of jobs; see `Backend.find`."""
     search = _Search(connection, query)
     total, is_exact = search.total()
-    places = search.page(total if is_exact else None)
-    jobs = _read(connection, places[: query.limit])
-    following = places[query.limit - 1] if len(places) > query.limit else None
+    positions = search.page(total if is_exact else None)
+    jobs = _read(connection, positions[: query.limit])
+    following = positions[query.limit - 1] if len(positions) > query.limit else None
     return JobList(
         jobs=jobs,
         total=max(total, query.offset + len(jobs)) if jobs and not is_exact else total,
@@ -80,14 +78,14 @@ def find(connection: sqlite3.Connection, query: JobQuery) -> JobList:
     )
 
 
-def _read(connection: sqlite3.Connection, places: list[Position]) -> tuple[Job, ...]:
-    rows = connection.execute(SELECT_JOBS, {"rowids": to_json([rowid for _, _, rowid in places])})
+def _read(connection: sqlite3.Connection, positions: list[Position]) -> tuple[Job, ...]:
+    rows = connection.execute(SELECT_JOBS, {"rowids": to_json([rowid for _, _, rowid in positions])})
     jobs = {row["rowid"]: to_job(row) for row in rows}
-    return tuple(jobs[rowid] for _, _, rowid in places)
+    return tuple(jobs[rowid] for _, _, rowid in positions)
 
 
 class _Search:
-    """One list on its way: which jobs are meant, in which order, and how many there are of what."""
+    """The search for one list: which jobs match, in which order, and how many jobs each queue has in each state."""
 
     def __init__(self, connection: sqlite3.Connection, query: JobQuery) -> None:
         self._connection = connection
@@ -103,43 +101,45 @@ class _Search:
     # how many
 
     def total(self) -> tuple[int, bool]:
-        """Return the number of jobs meant, and whether that is exact."""
+        """Return the number of jobs that match, and whether it is exact."""
         if self._filter.ids is not None:
             condition, values = where(msgspec.structs.replace(self._filter, ids=None))
             values["ids"] = to_json(self._filter.ids)
             return self._connection.execute(COUNT_NAMED.format(condition=condition), values).fetchone()[0], True
         if self._content.condition == "TRUE":
-            return sum(line.count for line in self._lines(self._states)), True
+            return sum(index_range.count for index_range in self._ranges(self._states)), True
         return self._count_content()
 
     def _count_content(self) -> tuple[int, bool]:
         counted, left = 0, MOST_LOOKED_AT
-        for line in self._lines(self._states):
+        for index_range in self._ranges(self._states):
             if left <= 0 or counted > MOST_COUNTED:
                 return min(counted, MOST_COUNTED), False
-            statement = COUNT.format(index=line.index, scope=line.scope, condition=self._content.condition)
-            values = {**self._content.values, **line.values, "most": left, "counted": MOST_COUNTED + 1 - counted}
+            statement = COUNT.format(
+                index=index_range.index, scope=index_range.scope, condition=self._content.condition
+            )
+            values = {**self._content.values, **index_range.values, "most": left, "counted": MOST_COUNTED + 1 - counted}
             counted += self._connection.execute(statement, values).fetchone()[0]
-            left -= line.count
+            left -= index_range.count
         return min(counted, MOST_COUNTED), counted <= MOST_COUNTED and left >= 0
 
-    # which
+    # which jobs
 
     def page(self, total: int | None) -> list[Position]:
-        """Return the places of the page, and one more if there is another page."""
-        query, after, skipped = self._query, _place_of(self._query.after), 0
+        """Return the positions of the page, and one more if there is another page."""
+        query, after, skipped = self._query, _position_of(self._query.after), 0
         if total is not None and query.offset >= total:
             return []
         while query.offset - skipped > _HOP:
-            places = self._after(after, _HOP)
-            if len(places) < _HOP:
+            positions = self._after(after, _HOP)
+            if len(positions) < _HOP:
                 return []
-            after, skipped = places[-1], skipped + _HOP
+            after, skipped = positions[-1], skipped + _HOP
         offset = query.offset - skipped
         return self._after(after, offset + query.limit + 1)[offset:]
 
     def _after(self, after: Position | None, wanted: int) -> list[Position]:
-        """Return the first places of the list, or those after one; who has no value of the sort key comes last."""
+        """Return the first positions of the list, or after one. Jobs without a value of the sort key come last."""
         found: list[Position] = []
         if after is None or after[0] is not None:
             found = self._timed(after, wanted)
@@ -148,83 +148,95 @@ class _Search:
         return found
 
     def _timed(self, after: Position | None, wanted: int) -> list[Position]:
-        places, key = self._places(after, wanted), self._query.sort_by
+        positions, key = self._positions(after, wanted), self._query.sort_by
         if self._filter.ids is not None:
-            places.add_named(self._filter)
+            positions.add_named(self._filter)
         elif key is SortKey.FINISHED_AT:
-            places.walk(self._along(self._lines(self._states & index_ranges.ENDED), key))
+            positions.scan(self._scans_of(self._ranges(self._states & index_ranges.ENDED), key))
         elif key is SortKey.SCHEDULED_AT and self._states <= _WAIT_FOR_THEIR_TIME:
-            # Their index has this order.
-            places.gather(self._lines(self._states), self._content)
+            # The index of these states has this order.
+            positions.gather(self._ranges(self._states), self._content)
         else:
-            self._walk_or_gather(places, wanted)
-        return places.found
+            self._scan_or_gather(positions, wanted)
+        return positions.found
 
     def _unfinished(self, after: Position | None, wanted: int) -> list[Position]:
-        places = self._places(after, wanted, is_timed=False)
+        positions = self._positions(after, wanted, is_timed=False)
         if self._filter.ids is not None:
-            places.add_named(self._filter)
+            positions.add_named(self._filter)
         else:
-            places.gather(self._lines(self._states - index_ranges.ENDED), self._content)
-        return places.found
+            positions.gather(self._ranges(self._states - index_ranges.ENDED), self._content)
+        return positions.found
 
-    def _places(self, after: Position | None, wanted: int, *, is_timed: bool = True) -> Positions:
+    def _positions(self, after: Position | None, wanted: int, *, is_timed: bool = True) -> Positions:
         key, direction = self._query.sort_by.value, self._direction
         return Positions(self._connection, key=key, direction=direction, after=after, wanted=wanted, is_timed=is_timed)
 
-    def _walk_or_gather(self, places: Positions, wanted: int) -> None:
-        whole, meant = self._sizes(self._states)
-        partly = {queue for queue, count in meant.items() if count < whole[queue]}
-        states, counts = self._states, {place: count for place, count in self._counts.items() if place[0] in partly}
-        walks = [walk for queue in meant.keys() - partly for walk in self._through(queue, whole[queue], whole[queue])]
+    def _scan_or_gather(self, positions: Positions, wanted: int) -> None:
+        whole, matching = self._sizes(self._states)
+        partly = {queue for queue, count in matching.items() if count < whole[queue]}
+        states = self._states
+        counts = {place: count for place, count in self._counts.items() if place[0] in partly}
+        scans = [
+            scan
+            for queue in matching.keys() - partly
+            for scan in self._scans_through(queue, whole[queue], whole[queue])
+        ]
         if self._query.sort_by is SortKey.INSERTED_AT:
-            walks += self._along(index_ranges.dead(counts, states, queue=self._filter.queue), SortKey.INSERTED_AT)
+            scans += self._scans_of(index_ranges.dead(counts, states, queue=self._filter.queue), SortKey.INSERTED_AT)
             states -= index_ranges.DEAD
-            _, meant = self._sizes(states)
+            _, matching = self._sizes(states)
         rare: set[str] = set()
-        for queue in partly & meant.keys():
-            if _WALKED_PER_GATHERED * meant[queue] ** 2 <= wanted * whole[queue]:
+        for queue in partly & matching.keys():
+            if _SCANNED_PER_GATHERED * matching[queue] ** 2 <= wanted * whole[queue]:
                 rare.add(queue)
             else:
-                most = max(wanted, _WALKED_PER_GATHERED * meant[queue])
-                walks += self._through(queue, whole[queue], most, states=states)
-        rare |= {walk.line.values["line_queue"] for walk in places.walk(walks)}
+                most = max(wanted, _SCANNED_PER_GATHERED * matching[queue])
+                scans += self._scans_through(queue, whole[queue], most, states=states)
+        rare |= {scan.index_range.values["range_queue"] for scan in positions.scan(scans)}
         counts = {place: count for place, count in counts.items() if place[0] in rare}
-        places.gather(index_ranges.lines_of(counts, states, queue=self._filter.queue), self._content)
+        positions.gather(index_ranges.ranges_of(counts, states, queue=self._filter.queue), self._content)
 
-    def _along(self, found_by: Iterable[IndexRange], column: str) -> list[IndexScan]:
-        return [IndexScan(line=line, column=column, content=self._content, most=line.count) for line in found_by]
+    def _scans_of(self, ranges: Iterable[IndexRange], column: str) -> list[IndexScan]:
+        return [
+            IndexScan(index_range=index_range, column=column, content=self._content, most=index_range.count)
+            for index_range in ranges
+        ]
 
-    def _through(self, queue: str, size: int, most: int, *, states: frozenset[int] | None = None) -> list[IndexScan]:
-        """Return the ways through all jobs of a queue in the list's order, of which those in these states are meant."""
+    def _scans_through(
+        self, queue: str, size: int, most: int, *, states: frozenset[int] | None = None
+    ) -> list[IndexScan]:
+        """Return scans of all jobs of a queue in the list's order; with `states` only the jobs in these match."""
         content = self._content
         if states is not None:
             content = content.narrowed(IS_IN_STATES, states=to_json(sorted(states)))
         inserted, whole = SortKey.INSERTED_AT, index_ranges.whole_queue(queue, size)
         if self._query.sort_by is inserted:
-            return [IndexScan(line=whole, column=inserted, content=content, most=most)]
-        # First those that were not due at once: the others are then sought no further than these reach.
+            return [IndexScan(index_range=whole, column=inserted, content=content, most=most)]
+        # First the jobs that were not due at once. The scan of the others then ends at the last position found.
         return [
-            IndexScan(line=index_ranges.moved(queue, size), column=SortKey.SCHEDULED_AT, content=content, most=most),
-            IndexScan(line=whole, column=inserted, content=content.narrowed(_IS_DUE_AT_ONCE), most=most),
+            IndexScan(
+                index_range=index_ranges.moved(queue, size), column=SortKey.SCHEDULED_AT, content=content, most=most
+            ),
+            IndexScan(index_range=whole, column=inserted, content=content.narrowed(_IS_DUE_AT_ONCE), most=most),
         ]
 
     def _sizes(self, states: frozenset[int]) -> tuple[Counter[str], Counter[str]]:
-        """Return how many jobs each queue has, and how many of them are meant and in these states."""
+        """Return how many jobs each queue has, and how many of them match and are in these states."""
         whole: Counter[str] = Counter()
-        meant: Counter[str] = Counter()
+        matching: Counter[str] = Counter()
         for (queue, state), count in self._counts.items():
             whole[queue] += count
             if state in states and self._filter.queue in {None, queue}:
-                meant[queue] += count
-        return whole, meant
+                matching[queue] += count
+        return whole, matching
 
-    def _lines(self, states: Iterable[int]) -> Iterable[IndexRange]:
-        return index_ranges.lines_of(self._counts, frozenset(states), queue=self._filter.queue)
+    def _ranges(self, states: Iterable[int]) -> Iterable[IndexRange]:
+        return index_ranges.ranges_of(self._counts, frozenset(states), queue=self._filter.queue)
 
 
-def _cursor_of(place: Position) -> Cursor:
-    value, job_id, _ = place
+def _cursor_of(position: Position) -> Cursor:
+    value, job_id, _ = position
     if value is None:
         return Cursor(value=None, id=JobId(job_id))
     reading = Reading()
@@ -232,7 +244,7 @@ def _cursor_of(place: Position) -> Cursor:
     return Cursor(value=at, id=JobId(job_id), stored=str(value) if reading.damage else None)
 
 
-def _place_of(cursor: Cursor | None) -> Position | None:
+def _position_of(cursor: Cursor | None) -> Position | None:
     if cursor is None or cursor.value is None:
         return None if cursor is None else (None, cursor.id, 0)
     return micros(cursor.value) if cursor.stored is None else _stored(cursor.stored), cursor.id, 0
@@ -242,4 +254,6 @@ def _stored(text: str) -> int:
     try:
         return min(max(int(text), BEFORE_ALL), BEYOND_ALL)
     except ValueError as error:
-        raise InvalidOptionError(f"the cursor's value {text!r} is no number of microseconds") from error
+        raise InvalidOptionError(
+            f"the cursor's value {text!r} is no number of microseconds; use a cursor that a list returned"
+        ) from error

@@ -1,4 +1,4 @@
-"""The mounts: on what kind of file system a folder lies, as Linux tells it."""
+"""Mounts: the kind of file system on which a folder lies, as Linux reports it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 class Kind(StrEnum):
-    """Whether SQLite's locks hold there: yes, no, or nobody knows."""
+    """Whether SQLite's locks hold on a file system: yes, no, or unknown."""
 
     LOCAL = "local"
     NETWORK = "network"
@@ -44,21 +44,21 @@ class Kind(StrEnum):
 
 
 class Mount(Struct, frozen=True, kw_only=True):
-    """A mounted file system: where, and of which type."""
+    """A mounted file system: its place and its type."""
 
     point: str
     type: str
 
     @property
     def kind(self) -> Kind:
-        """What its type says about locks."""
+        """The kind of its type."""
         if self.type in _NETWORK or _REMOTE_FUSE.fullmatch(self.type):
             return Kind.NETWORK
         return Kind.DOUBTFUL if _DOUBTFUL.fullmatch(self.type) else Kind.LOCAL
 
 
 def find_mount(folder: Path, *, mounts: Path = MOUNTS) -> Mount | None:
-    """Return the file system that a folder lies on; None where the system does not tell."""
+    """Return the file system that a folder lies on; None where the system does not report it."""
     try:
         lines = mounts.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
@@ -68,7 +68,7 @@ def find_mount(folder: Path, *, mounts: Path = MOUNTS) -> Mount | None:
     for line in lines:
         _, point, kind, *_ = line.split(" ")
         mount = Mount(point=_ESCAPE.sub(lambda code: chr(int(code[1], 8)), point), type=kind)
-        # Of several on one place the last one covers the others.
+        # Of several mounts at one place the last covers the others.
         if real.is_relative_to(mount.point) and (found is None or len(mount.point) >= len(found.point)):
             found = mount
     return found

@@ -1,4 +1,4 @@
-"""Obstacles: what keeps this user from reading or writing a database, and the way out."""
+"""Obstacles: the rights and mounts that keep this user from reading or writing a database, and the way out."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from deeper_tasks.config.working_folder import may
 
 
 class Obstacle(Struct, frozen=True, kw_only=True):
-    """What keeps this user from a database, so that it cannot be `read` or `written`, and the way out."""
+    """A reason for which this user cannot read or write a database, and the way out."""
 
     about: str
     """`file` or `folder`."""
     prevents: str
-    told: str
+    """`read` or `written`: what the database cannot be."""
+    message: str
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.told}; {self.remedy}"
+        return f"{self.message}; {self.remedy}"
 
     def of(self, database: Path) -> str:
-        """Return an error about a database that names it, and what stands in the way."""
+        """Return the message of an error that names the database and the obstacle."""
         begin = (
-            "" if repr(str(database)) in self.told else f"the database {str(database)!r} cannot be {self.prevents}: "
+            "" if repr(str(database)) in self.message else f"the database {str(database)!r} cannot be {self.prevents}: "
         )
         return f"{begin}{self}"
 
@@ -42,44 +43,46 @@ def can_write(database: Path) -> bool:
 
 
 def may_only_look(database: Path) -> bool:
-    """Whether this user may read the file and is not meant to write to it, nor could give itself the right."""
+    """Whether this user may read the file and cannot write to it, nor give itself the right."""
     access = Access.of(database)
     is_another = access is not None and access.user != os.geteuid()
     return may(database, os.R_OK) and (_is_read_only(database) or (is_another and not may(database, os.W_OK)))
 
 
 def obstacle(database: Path) -> Obstacle | None:
-    """Return the first of the obstacles, if there are any."""
+    """Return the first obstacle, if there is one."""
     return next(obstacles(database), None)
 
 
 def obstacles(database: Path) -> Iterator[Obstacle]:
-    """Yield what keeps this user from writing to a database: the file, those beside it, the folder."""
+    """Yield the obstacles to writing to a database: of the file, of its companion files, of the folder."""
     folder = database.parent
     if _is_read_only(database):
-        told = f"the database {str(database)!r} is on a file system that is mounted read-only"
-        yield Obstacle(about="file", prevents="written", told=told, remedy="mount it for writing")
+        message = f"the database {str(database)!r} is on a file system that is mounted read-only"
+        yield Obstacle(about="file", prevents="written", message=message, remedy="mount it for writing")
         return
     closed = [path for path in (database, *companions(database)) if _is_there(path) and not _may_use(path)]
     if closed:
-        # The remedy for the database mends those beside it too.
+        # The remedy for the database is the remedy for its companion files too.
         named = closed[:1] if closed[0] == database else closed
         prevents = "written" if all(may(path, os.R_OK) for path in named) else "read"
-        told = f"{', '.join(map(_described, named))} cannot be {prevents} by {_this_user()}"
+        message = f"{', '.join(map(_described, named))} cannot be {prevents} by {_this_user()}"
         is_database = named[0] == database
         yield Obstacle(
             about="file",
             prevents=prevents,
-            told=f"the database {told}" if is_database else told,
+            message=f"the database {message}" if is_database else message,
             remedy=_remedy(database) if is_database else f"give the database's rights: {give_rights(database, named)}",
         )
     if folder.is_dir() and not may(folder, os.W_OK | os.X_OK):
-        told = f"the folder {_described(folder)} is not writable for {_this_user()}, and SQLite keeps files beside the"
-        yield Obstacle(about="folder", prevents="written", told=f"{told} database", remedy=_remedy(folder))
+        message = (
+            f"the folder {_described(folder)} is not writable for {_this_user()}, and SQLite keeps files beside the"
+        )
+        yield Obstacle(about="folder", prevents="written", message=f"{message} database", remedy=_remedy(folder))
 
 
 def give_rights(database: Path, beside: Sequence[Path]) -> str:
-    """Return the command that gives the owner, the group and the mode of a database to what lies beside it."""
+    """Return the command that gives the owner, the group and the mode of a database to companion files."""
     access, folder = Access.of(database), database.parent
     if access is None:
         return f"chown --reference={quote(str(database))} {_quoted(beside)}"
@@ -93,7 +96,7 @@ def give_rights(database: Path, beside: Sequence[Path]) -> str:
 
 
 def or_open_folders(database: Path) -> str:
-    """Return, to follow another way out, the folder above a database that this user may not enter."""
+    """Return an addition to a way out: the folder above the database that this user may not enter, or no text."""
     closed = next((each for each in reversed(database.parents) if not may(each, os.X_OK)), None)
     return "" if closed is None else f", or let {_this_user()} enter the folder {_described(closed)}"
 
@@ -127,11 +130,11 @@ def _described(path: Path) -> str:
 
 
 def _remedy(path: Path) -> str:
-    """Return the way to a folder, or to a database and all that lies beside it."""
+    """Return the commands that let this user into a folder, or into a database and its companion files."""
     is_folder, access = path.is_dir(), Access.of(path)
     beside = [] if is_folder else [each for each in companions(path) if _is_there(each)]
     names = quote(str(path)) + (f" {quote(str(path))}-*" if beside else "")
-    # The sockets in the folder of hints, too.
+    # Recursive: the folder of hints holds sockets.
     deep = "-R " if beside else ""
     if access is not None and access.group in {os.getegid(), *os.getgroups()}:
         regroup = _hand_group_down(path.parent, access.group, beside)
@@ -145,7 +148,7 @@ def _remedy(path: Path) -> str:
 
 
 def _hand_group_down(folder: Path, group: int, beside: Sequence[Path]) -> list[str]:
-    """Return the commands by which SQLite's files to come have the group too, not that of the user who makes them."""
+    """Return the commands that give later files of SQLite the group, not that of the user who makes them."""
     if all(_group(each) == group for each in beside) or folder.stat().st_mode & stat.S_ISGID:
         return []
     return [f"chgrp {group} {quote(str(folder))}", f"chmod g+s {quote(str(folder))}"]

@@ -1,4 +1,4 @@
-"""Prune: delete jobs past their retention, and what else is of no use any more. Any number of workers may do it."""
+"""Prune: delete jobs past their retention, and other rows without a use. Any number of workers may do it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class _OldJob(NamedTuple):
 
 
 class Pruned(NamedTuple):
-    """How many jobs a batch deleted, whether unique keys that have expired are left, and why a step failed first."""
+    """How many jobs a batch deleted, whether expired unique keys may be left, and the first error of a step."""
 
     jobs: int
     has_more_keys: bool
@@ -67,7 +67,7 @@ _old_jobs = msgspec.json.Decoder(list[tuple[int, _OldJob]])
 
 
 def prune(connection: sqlite3.Connection, retention: Retention, *, now: int) -> Pruned:
-    """Delete ended jobs past their retention, and what else is of no use any more; see `Backend.prune`."""
+    """Delete ended jobs past their retention, and other rows without a use; see `Backend.prune`."""
     steps = _Steps(connection)
     steps.take(lambda: counters.mend(connection))
     jobs = steps.take(lambda: _prune_jobs(connection, retention, now=now))
@@ -84,12 +84,12 @@ def prune_keys(connection: sqlite3.Connection, *, now: int) -> bool:
 
 
 class _Steps:
-    """Steps in one transaction, each in a savepoint: one that fails undoes no other and stops none."""
+    """Steps in one transaction, each in a savepoint: a step that fails undoes no other and stops none."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.failure: Exception | None = None
-        """What the first step raised that failed."""
+        """The error of the first step that failed."""
 
     def take(self, step: Callable[[], T]) -> T | None:
         """Take a step; returns its answer, or None where it failed."""
@@ -114,11 +114,11 @@ def _prune_jobs(connection: sqlite3.Connection, retention: Retention, *, now: in
 
 
 def _replace_missing_nodes(connection: sqlite3.Connection, *, now: int) -> None:
-    """Give the running jobs of nodes that are not there to stand-ins, which a rescue finds."""
+    """Give the running jobs of nodes that are missing to stand-ins, which a rescue finds."""
     for (missing,) in connection.execute(SELECT_MISSING_NODES).fetchall():
         node = stand_in(missing)
         connection.execute(STAND_IN_FOR_NODE, {"id": node.id, "document": to_json(node), "now": now})
-        # Under another id: the worker of the missing one may live, and has to learn that it is not registered.
+        # Under another id: the worker of the missing node may live, and must learn that it is not registered.
         connection.execute(GIVE_JOBS, {"id": node.id, "node": missing})
 
 
@@ -136,7 +136,7 @@ def _oldest(connection: sqlite3.Connection, retention: Retention, *, now: int) -
             continue
         before = now - duration(period)
         if len(oldest) == MAX_BATCH:
-            # There are enough: of the queues and states that follow only what is older yet.
+            # The batch is full: of the other queues and states only older jobs count.
             before = min(before, oldest[-1][0])
         values = {"queue": queue, "state": state, "before": before, "limit": MAX_BATCH}
         oldest += _old_jobs.decode(connection.execute(SELECT_OLD, values).fetchone()[0])

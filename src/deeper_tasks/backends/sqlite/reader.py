@@ -15,7 +15,7 @@ _STEPS_BETWEEN_CHECKS = 200_000
 
 
 class Reader(DatabaseThread):
-    """Reads: each operation sees one state of the database, and ends when nobody waits for it any more."""
+    """A thread that reads: each operation sees one state of the database, and stops when its caller is cancelled."""
 
     def _perform(self, batch: list[Request[Any]]) -> None:
         for request in batch:
@@ -26,7 +26,7 @@ class Reader(DatabaseThread):
                     self._read_still(request)
                 else:
                     self._read(connection, request)
-            except Exception as error:  # noqa: BLE001 - whatever it is belongs to the caller
+            except Exception as error:  # noqa: BLE001 - every error is the caller's
                 self._fail(request, error)
 
     def _read(self, connection: sqlite3.Connection, request: Request[Any]) -> None:
@@ -38,7 +38,7 @@ class Reader(DatabaseThread):
             connection.execute("COMMIT")
 
     def _read_still(self, request: Request[Any]) -> None:
-        """Read a file that nothing holds still, and anew if another process has written to it meanwhile."""
+        """Read a file without locks, and read it again if another process has written to it meanwhile."""
         for _ in range(_TRIES_AT_A_STILL_FILE):
             self._disconnect()
             state = self._database.state()
@@ -53,5 +53,6 @@ class Reader(DatabaseThread):
             if not isinstance(connection, StillConnection):
                 return
         raise BackendUnavailableError(
-            f"the database {str(self._database.path)!r} changed while it was read, by a user who may only read it"
+            f"the database {str(self._database.path)!r} changed during each of {_TRIES_AT_A_STILL_FILE} reads without "
+            "locks, as this user may only read it; try again, or run as a user that may write to it"
         )

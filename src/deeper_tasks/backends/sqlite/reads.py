@@ -1,4 +1,4 @@
-"""Look: get, statistics, nodes, queues. Reads only, and what many jobs do not slow down."""
+"""Reads: get, statistics, nodes, queues. None of them is slower with many jobs in the store."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SELECT (
 SELECT_COUNTERS = """
 SELECT queue, state, 'now', count FROM deeper_counter WHERE bucket = 0
 UNION ALL
--- Damaged ones must not overflow: that would fail all of it.
+-- A damaged count must not overflow: all statistics would fail with it.
 SELECT queue, state, 'today', sum(min(max(count, -10000000000000), 10000000000000))
 FROM deeper_counter WHERE bucket BETWEEN :day_begins AND :day_ends GROUP BY queue, state
 UNION ALL
@@ -86,7 +86,7 @@ def statistics(connection: sqlite3.Connection, *, now: int) -> Counts:
 
 
 def service(connection: sqlite3.Connection, *, queue: str, task: str, now: int) -> Service:
-    """Return what decides when a job is claimed; see `Backend.service`."""
+    """Return the facts that decide when a job is claimed; see `Backend.service`."""
     settings = next((each for each in queues(connection) if each.name == queue), None)
     return Service(
         paused_at=None if settings is None else settings.paused_at,
@@ -103,7 +103,7 @@ def nodes(connection: sqlite3.Connection) -> list[NodeRecord]:
 
 
 def queues(connection: sqlite3.Connection) -> list[QueueSettings]:
-    """Return the queues for which something is set."""
+    """Return the queues that have settings."""
     return list(map(_to_queue, connection.execute(SELECT_QUEUES)))
 
 

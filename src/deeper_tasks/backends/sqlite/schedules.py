@@ -86,7 +86,7 @@ def put_schedule(connection: sqlite3.Connection, schedule: Schedule, *, now: int
     known = _entry(connection, schedule.name)
     next_run = first_run(schedule, known, now=moment(now))
     if known is not None and known.damage:
-        # Nothing of it is kept but that it is paused.
+        # A damaged entry is replaced; only its pause is kept.
         connection.execute(REMOVE, (schedule.name,))
     connection.execute(FORGET, (schedule.name,))
     connection.execute(PUT, (schedule.name, to_json(schedule), micros(next_run)))
@@ -98,7 +98,7 @@ def put_schedule(connection: sqlite3.Connection, schedule: Schedule, *, now: int
 
 
 def pause_schedule(connection: sqlite3.Connection, name: str, *, is_paused: bool, now: int) -> ScheduleEntry | None:
-    """Hold an entry's runs, or let them go on; see `Backend.pause_schedule`."""
+    """Pause or resume the runs of an entry; see `Backend.pause_schedule`."""
     entry = _entry(connection, name)
     if entry is None or entry.damage or (entry.paused_at is not None) == is_paused:
         return entry

@@ -26,7 +26,7 @@ def known_migrations() -> list[Migration]:
 
 
 def migrate(connection: Statements) -> tuple[str, ...]:
-    """Apply what is missing, within the caller's transaction; returns the names applied."""
+    """Apply the missing migrations within the caller's transaction; returns their names."""
     steps = missing(connection)
     connection.execute(_CREATE_LEDGER)
     for step in steps:
@@ -37,7 +37,7 @@ def migrate(connection: Statements) -> tuple[str, ...]:
 
 
 def script(steps: list[Migration]) -> str:
-    """Return the statements that apply these steps, for a review and for `sqlite3`: one transaction, or nothing."""
+    """Return the statements that apply these steps, as one transaction, for a review and for `sqlite3`."""
     if not steps:
         return ""
     parts = ["BEGIN IMMEDIATE;", f"{_CREATE_LEDGER.strip()};"]
@@ -47,10 +47,10 @@ def script(steps: list[Migration]) -> str:
 
 def is_ready(connection: Statements) -> bool:
     """
-    Whether the schema is the one that this code wants; False: there is none.
+    Whether the schema is the one of this code; False: there is none.
 
     Raises:
-        SchemaError: it is older than this code and waits for `migrate`, or newer.
+        SchemaError: it is older than this code and needs `migrate`, or newer.
     """
     if not _has_ledger(connection):
         return False
@@ -62,10 +62,10 @@ def is_ready(connection: Statements) -> bool:
 
 def make_ready(connection: Statements, *, create: bool) -> bool:
     """
-    Create the schema, where that is wanted, in a database that has none of ours; returns whether it was created.
+    Create the schema, if `create` allows it, in a database without it; returns whether it was created.
 
     Raises:
-        SchemaError: there is none; or it is older than this code and waits for `migrate`, or newer.
+        SchemaError: there is none and `create` is False; or it is older than this code and needs `migrate`, or newer.
     """
     if is_ready(connection):
         return False
@@ -93,7 +93,7 @@ def _carried() -> tuple[Migration, ...]:
 
 
 def _shown(connection: Statements) -> str:
-    """Return what messages call the database of a connection: its file."""
+    """Return the name of a connection's database in messages: its file."""
     file = next((file for _, name, file in connection.execute("PRAGMA database_list") if name == "main"), "")
     return f"the database {file!r}" if file else "the database in memory"
 

@@ -21,7 +21,7 @@ _Thread = TypeVar("_Thread", Writer, Reader)
 
 class StoreThreads:
     """
-    Runs the operations of a store, each as a whole on the thread of its kind.
+    Runs each operation of a store on the thread for its kind.
 
     A fork is noticed: the child starts threads of its own at its first operation. An operation on threads that are
     not started raises BackendUnavailableError.

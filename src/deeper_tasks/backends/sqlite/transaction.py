@@ -1,4 +1,4 @@
-"""The caller's transaction: an operation of ours runs inside it, on a connection that belongs to the application."""
+"""The caller's transaction: an operation of the store runs inside it, on a connection of the application."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deeper_tasks.errors import BackendUnavailableError, DeeperTasksError, Inval
 
 T = TypeVar("T")
 
-_WORDS: tuple[tuple[str, type[DeeperTasksError], str], ...] = (
+_MESSAGES: tuple[tuple[str, type[DeeperTasksError], str], ...] = (
     (
         "SQLITE_BUSY_SNAPSHOT",
         BackendUnavailableError,
@@ -36,10 +36,10 @@ _WORDS: tuple[tuple[str, type[DeeperTasksError], str], ...] = (
 
 def run_inside(connection: object, operation: Callable[[sqlite3.Cursor], T], *, database: Database) -> T:
     """
-    Run an operation inside the open transaction of a caller's connection, here and now.
+    Run an operation inside the open transaction of a caller's connection, in this thread.
 
-    What it raises undoes what it has done and nothing else. Where the
-    connection begins transactions by itself and none is open, one is begun.
+    An error of the operation undoes its own changes and no others. Where the connection begins transactions by itself
+    and none is open, one is begun.
 
     Raises:
         InvalidOptionError: the connection cannot be used for this, or has no transaction.
@@ -48,14 +48,14 @@ def run_inside(connection: object, operation: Callable[[sqlite3.Cursor], T], *, 
     if not isinstance(connection, sqlite3.Connection):
         kind = f"{type(connection).__module__}.{type(connection).__qualname__}".removeprefix("builtins.")
         raise _refused(f"be of the type {kind}", "give the sqlite3.Connection of your transaction")
-    with _alone(connection), _in_our_words(connection, database), own_cursor(connection) as cursor:
+    with _alone(connection), _translated_errors(connection, database), own_cursor(connection) as cursor:
         _check_file(cursor, database.path)
         with _transaction(connection, cursor), _savepoint(connection, cursor):
             return operation(cursor)
 
 
 @contextmanager
-def _in_our_words(connection: sqlite3.Connection, database: Database) -> Iterator[None]:
+def _translated_errors(connection: sqlite3.Connection, database: Database) -> Iterator[None]:
     had_transaction = connection_is_open = False
     try:
         had_transaction, connection_is_open = connection.in_transaction, True
@@ -70,13 +70,13 @@ def _in_our_words(connection: sqlite3.Connection, database: Database) -> Iterato
 
 
 def _alone(connection: sqlite3.Connection) -> AbstractContextManager[None]:
-    """Keep the other threads out of a connection whose transaction is a job's."""
+    """Keep other threads out of the connection of a job's transaction."""
     return connection.guard if isinstance(connection, GuardedConnection) else nullcontext()
 
 
 @contextmanager
 def own_cursor(connection: sqlite3.Connection) -> Iterator[sqlite3.Cursor]:
-    """Give a cursor whose rows are tuples and whose text is `str`, whatever the caller has set for its own."""
+    """Give a cursor whose rows are tuples and whose text is `str`, whatever the caller has set for the connection."""
     with closing(sqlite3.Cursor(connection)) as cursor:
         factory = connection.text_factory
         connection.text_factory = str
@@ -102,11 +102,11 @@ def _is_same(file: str, path: Path) -> bool:
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection, cursor: sqlite3.Cursor) -> Iterator[None]:
-    """Begin a transaction as the caller's first INSERT would, unless one is open; one begun in vain is ended."""
+    """Begin a transaction as the caller's first INSERT would, unless one is open; after an error it is rolled back."""
     if connection.in_transaction:
         yield
         return
-    # Since Python 3.12 `autocommit` may say it, and `isolation_level` then means nothing.
+    # Since Python 3.12 `autocommit` may decide this, and `isolation_level` is then without effect.
     if connection.isolation_level is None or getattr(connection, "autocommit", None) is True:
         raise _refused("be one without an open transaction", "execute BEGIN IMMEDIATE first, or leave connection= out")
     cursor.execute("BEGIN IMMEDIATE")
@@ -133,7 +133,7 @@ def _savepoint(connection: sqlite3.Connection, cursor: sqlite3.Cursor) -> Iterat
 
 def _translated(error: sqlite3.Error, database: Database) -> DeeperTasksError:
     name = getattr(error, "sqlite_errorname", "")
-    for prefix, kind, words in _WORDS:
+    for prefix, kind, words in _MESSAGES:
         if name.startswith(prefix):
             return kind(words.format(path=str(database.path)))
     return translate(error, database)

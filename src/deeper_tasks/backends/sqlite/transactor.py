@@ -22,18 +22,18 @@ from deeper_tasks.lasting import lasting
 
 _REST = 0.1
 """
-Of the time that a transaction took, how long the next one is kept from the writers' line.
+The part of a transaction's time for which the next one is kept out of the writers' line.
 
-Whoever waited meanwhile, a heartbeat for example, comes before it.
+A writer that waited meanwhile, such as a heartbeat, then comes first.
 """
 
 
 class Transactor:
     """
-    Lets transactions in one after the other, as they come, and those of other processes in turn.
+    Begins the transactions of jobs one after the other, in turn with those of other processes.
 
-    Before it stands in the writers' line each stands in a line of its own: so
-    only one of them at a time competes with the short writes.
+    Each waits in a line of the jobs' transactions first and in the writers' line then. So only one of them at a time
+    competes with the short writes.
     """
 
     def __init__(self, database: Database, *, name: str) -> None:
@@ -42,7 +42,7 @@ class Transactor:
         self._taken: SQLiteJobTransaction | None = None
         self._using = threading.Lock()
         self._file: tuple[int, int] | None = None
-        self._turnstiles: tuple[WriteLock, WriteLock] | None = None
+        self._write_locks: tuple[WriteLock, WriteLock] | None = None
         self._open: SQLiteJobTransaction | None = None
         self._is_closed = self._is_forking = False
         self._thread = threading.Thread(target=lasting(self._run, name=name), name=name, daemon=True)
@@ -53,7 +53,7 @@ class Transactor:
         self._thread.start()
 
     async def begin(self, *, is_async: bool, limit: float, now: Callable[[], int]) -> SQLiteJobTransaction:
-        """Begin a transaction when it is its turn. See `Transacting.begin`."""
+        """Begin a transaction at its turn. See `Transacting.begin`."""
         if self._is_closed:
             raise BackendUnavailableError("the store is closed")
         transaction = SQLiteJobTransaction(
@@ -68,14 +68,14 @@ class Transactor:
         return transaction
 
     def close(self) -> None:
-        """Let the transaction under way end, begin no more, and end the thread. Blocks for that long."""
+        """Begin no more transactions, wait for the one under way, and end the thread."""
         if not self._is_closed:
             self._is_closed = True
             self._requests.sign()
             self._thread.join()
 
     def expect_fork(self) -> None:
-        """Leave the line, and have a transaction that the forking thread itself is in rolled back."""
+        """Leave the line, and roll back a transaction whose handler runs in the forking thread."""
         self._is_forking = True
         if (transaction := self._open) is not None:
             transaction.break_off_for_fork()
@@ -121,7 +121,7 @@ class Transactor:
             with self._turn(transaction):
                 self._open = transaction
                 transaction.serve()
-        except Exception as error:  # noqa: BLE001 - whatever it is belongs to the caller
+        except Exception as error:  # noqa: BLE001 - every error is the caller's
             if self._is_forking and not self._is_closed and not transaction.begun.done():
                 self._requests.put(transaction)
             elif not transaction.begun.done():
@@ -140,15 +140,15 @@ class Transactor:
             raise BackendUnavailableError("the store is closed")
         self._database.check_folder()
         if (found := self._database.identify()) != self._file:
-            # Another file has its name, or the link leads to another: the locks lie elsewhere.
+            # Another file has this name, or the link leads to another file: its locks lie elsewhere.
             self._let_go()
-        if self._turnstiles is None:
+        if self._write_locks is None:
             self._file, path = found, self._database.real
-            self._turnstiles = (
+            self._write_locks = (
                 WriteLock(path, timeout=math.inf, line="jobs-"),
                 WriteLock(path, timeout=self._database.timeout),
             )
-        jobs, writers = self._turnstiles
+        jobs, writers = self._write_locks
         with jobs.turn(is_wanted=is_wanted):
             with writers.turn():
                 began = time.monotonic()
@@ -156,6 +156,6 @@ class Transactor:
             time.sleep(_REST * (time.monotonic() - began))
 
     def _let_go(self) -> None:
-        for write_lock in self._turnstiles or ():
+        for write_lock in self._write_locks or ():
             write_lock.close()
-        self._turnstiles = None
+        self._write_locks = None

@@ -40,7 +40,7 @@ _COLUMNS = (
 _PARAMETERS = f"({', '.join('?' * len(_COLUMNS.split(',')))})"
 _ROWS_A_STATEMENT = 500
 NEXT_ATTEMPT = f"min(attempt, {HIGHEST_ATTEMPT}) + 1"
-"""The attempt that a claim begins. The number of a damaged row may be unable to grow: it would fail the whole batch."""
+"""The attempt that a claim begins. A damaged number that cannot grow would otherwise fail the whole batch."""
 CLAIM = f"""
 UPDATE deeper_job SET
     state = 4,
@@ -131,7 +131,7 @@ def claim(
     token: ClaimToken,
     now: int,
 ) -> None:
-    """Hand pending jobs, a JSON list of their rowids, to a worker; `queues` counts them. The first `slots` start."""
+    """Give pending jobs to a worker: `rowids` is a JSON list, `queues` counts the jobs. The first `slots` start."""
     connection.execute(CLAIM, {"rowids": rowids, "slots": slots, "node": node, "token": token, "now": now})
     counters.count(connection, {(queue, _PENDING, _RUNNING): count for queue, count in queues.items()}, now=now)
 
@@ -169,7 +169,7 @@ def change(connection: Statements, changes: Sequence[RowChange], *, now: int) ->
 
 
 def promote(connection: Statements, due: Sequence[tuple[int, str, int]], *, now: int) -> None:
-    """Make jobs pending that are due: each a rowid, a queue and a state."""
+    """Make due jobs pending; each is given by its rowid, queue and state."""
     if due:
         connection.execute(PROMOTE, (to_json([rowid for rowid, _, _ in due]),))
         counters.count(connection, Counter((queue, state, _PENDING) for _, queue, state in due), now=now)

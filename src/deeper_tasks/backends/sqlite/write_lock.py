@@ -1,4 +1,4 @@
-"""The write lock: lets the writing processes of one database write one after the other, in turn."""
+"""The write lock: the processes that write to one database take turns by it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,15 @@ _SHORTEST_WAIT, _LONGEST_WAIT = 0.0001, 0.002
 
 class WriteLock:
     """
-    Two file locks beside the database: who holds `write` may write, who holds `next` is the next.
+    Two file locks beside the database: the process that holds `write` may write; the one that holds `next` is next.
 
-    SQLite's busy handler sleeps ever longer, so a process that writes without a
-    pause starves the others. Here the waiting one holds `next`, which the
-    writing one needs to come back: they alternate. As a checkpoint happens
-    within the turn as well, the race of SQLite 3.7 to 3.51.2 between a
-    checkpoint and another connection's commit cannot happen between turns.
+    SQLite's busy handler sleeps longer each time, so a process that writes without a pause starves the others. Here
+    the waiting process holds `next`, which the writing process needs for its next turn: they alternate. A checkpoint
+    happens within the turn as well, so the race of SQLite 3.7 to 3.51.2 between a checkpoint and a commit of another
+    connection cannot happen between turns.
 
-    The locks end with the process that holds them. `line` names a line of its
-    own at the same database, for those who take turns among themselves. The
-    files have the owner and the mode of the database.
+    The locks end with the process that holds them. `line` names another line at the same database, for writers that
+    first take turns among themselves. The files have the owner and the mode of the database.
     """
 
     def __init__(self, database: Path, *, timeout: float, line: str = "") -> None:
@@ -45,12 +43,12 @@ class WriteLock:
         Hold the right to write.
 
         Raises:
-            BackendUnavailableError: it did not come within the timeout, or is not wanted any more.
+            BackendUnavailableError: the turn did not come within the timeout, or is not wanted any more.
         """
         deadline = time.monotonic() + self._timeout
         self._wait(deadline, is_wanted)
         while self._were_removed():
-            # Others that came later have made new ones.
+            # A process that came later has made new lock files.
             removed = self._next, self._write
             self._next, self._write = self._open()
             _close(*removed)
@@ -87,8 +85,8 @@ class WriteLock:
             return open_beside(self._database, f"-{self._line}{name}")
         except OSError as error:
             found = obstacle(self._database)
-            told = f"the database {str(self._database)!r} cannot be written: {error}"
-            raise BackendUnavailableError(told if found is None else found.of(self._database)) from error
+            message = f"the database {str(self._database)!r} cannot be written: {error}"
+            raise BackendUnavailableError(message if found is None else found.of(self._database)) from error
 
     def _lock(self, descriptor: int, deadline: float, is_wanted: Callable[[], bool]) -> None:
         wait = _SHORTEST_WAIT

@@ -12,10 +12,10 @@ from deeper_tasks.backends.sqlite.write_lock import WriteLock
 
 class Writer(DatabaseThread):
     """
-    Writes: what has gathered while the last commit was under way shares the next one.
+    A thread that writes: the operations that come while a commit is under way share the next one.
 
-    Each operation is atomic by itself, in a savepoint of its own, and is
-    answered after the commit; one that fails does not harm its neighbours.
+    Each operation is atomic by itself, in a savepoint of its own, and is answered after the commit. An operation that
+    fails undoes no other.
     """
 
     def __init__(self, database: Database, *, name: str) -> None:
@@ -35,24 +35,24 @@ class Writer(DatabaseThread):
 
     def _perform(self, batch: list[Request[Any]]) -> None:
         try:
-            # Before the turn, whose locks go with the file.
+            # Before the turn: another file has other locks.
             self._keep_to_the_file()
             if self._write_lock is None:
-                # First: the locks take its owner and its mode.
+                # The database first: its lock files take its owner and its mode.
                 self._database.make()
                 self._write_lock = WriteLock(self._database.real, timeout=self._database.timeout)
             with self._write_lock.turn():
                 connection = self._connected(self._database.connect_to_write)
                 self._transact(connection, [request for request in batch if not request.is_alone])
                 self._run_alone(connection, [request for request in batch if request.is_alone])
-        except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
+        except Exception as error:  # noqa: BLE001 - every error is the callers'
             self._fail_together(batch, error)
 
     def _run_alone(self, connection: sqlite3.Connection, batch: list[Request[Any]]) -> None:
         for request in batch:
             try:
                 request.answer = request.operation(connection)
-            except Exception as error:  # noqa: BLE001 - whatever it is belongs to the caller
+            except Exception as error:  # noqa: BLE001 - every error is the caller's
                 self._fail(request, error)
 
     def _transact(self, connection: sqlite3.Connection, batch: list[Request[Any]]) -> None:
@@ -70,7 +70,7 @@ class Writer(DatabaseThread):
             raise
 
     def _synchronise(self, connection: sqlite3.Connection, *, is_durable: bool) -> None:
-        """Have the next commit confirmed by the disk, or not; the next that is makes all before it durable as well."""
+        """Set whether the next commit waits for the disk. A commit that does makes all commits before it durable."""
         wanted = self._database.synchronous if is_durable else Synchronous.NORMAL
         if wanted is not self._synchronous:
             connection.execute(f"PRAGMA synchronous = {wanted.name}")
@@ -82,7 +82,7 @@ class Writer(DatabaseThread):
             request.answer = request.operation(connection)
         except Exception as error:
             if not connection.in_transaction:
-                # SQLite rolled everything back (disk full, I/O error): no neighbour was written either.
+                # SQLite rolled everything back (disk full, I/O error): no other operation was written either.
                 raise
             connection.execute("ROLLBACK TO operation")
             self._fail(request, error)

@@ -315,7 +315,7 @@ async def test_what_keeps_a_user_out_is_told_with_the_command_that_lets_them_in(
     owner, group = path.stat().st_uid, path.stat().st_gid
     monkeypatch.setattr(os, "access", lambda each, *_, **__: each != lock)
     [found] = obstacles(path)
-    assert found.told.startswith(repr(str(lock)))
+    assert found.message.startswith(repr(str(lock)))
     assert f"chown {owner}:{group} {lock} && chmod 0660 {lock}" in found.remedy
 
 
@@ -357,7 +357,7 @@ def test_the_remedy_as_it_is_printed_lets_a_user_into_all_files_at_once(short, s
         assert list(obstacles(path)) == []
         assert os.access(hints, os.W_OK, effective_ids=True) or state.startswith("open")
     assert ("chmod g+s" in command) == ("another" in state and not has_setgid)
-    assert (str(path) in obstacle.told) == (not state.startswith("open")) or obstacle.told.count("tasks.db-") == 8
+    assert (str(path) in obstacle.message) == (not state.startswith("open")) or obstacle.message.count("tasks.db-") == 8
 
 
 async def test_the_diagnosis_names_what_lies_beside_the_file_only_where_it_differs(path):

@@ -103,7 +103,7 @@ def conditions(dice, rows):
 @pytest.mark.parametrize("seed", range(12))
 def test_every_list_is_what_sorting_all_jobs_gives(seed, monkeypatch):
     dice, rows = random.Random(seed), some_jobs(seed)
-    monkeypatch.setattr(listing, "_WALKED_PER_GATHERED", dice.choice([1, 3, 1000]))
+    monkeypatch.setattr(listing, "_SCANNED_PER_GATHERED", dice.choice([1, 3, 1000]))
     monkeypatch.setattr(listing, "_HOP", dice.choice([10, 10_000]))
     database = filled_with(rows)
     for _ in range(120):
@@ -275,11 +275,11 @@ def aged_counts(database):
 
 def gathered(counts, statement, values):
     fixed = re.search(r"\bstate = (\d)", statement)
-    state_meant = int(fixed[1]) if fixed else values["line_state"]
+    state_meant = int(fixed[1]) if fixed else values["range_state"]
     return sum(
         count
         for (queue, state), count in counts.items()
-        if state == state_meant and values.get("line_queue", queue) == queue
+        if state == state_meant and values.get("range_queue", queue) == queue
     )
 
 

@@ -103,8 +103,8 @@ BY_INDEX = {
     "reads.WALK": "SEARCH deeper_job USING INDEX sqlite_autoindex_deeper_job_1 (id>?)",
     "index_ranges.SELECT_QUEUES": "SEARCH deeper_job USING COVERING INDEX deeper_job_inserted (queue>?)",
     "index_ranges.RECOUNT": "SEARCH deeper_job USING INDEX deeper_job_inserted (queue=?)",
-    "index_scan.SELECT_PLACES": f"SEARCH {BY_END}",
-    "index_scan.SELECT_PLACES_WALKING": f"SEARCH {BY_END}",
+    "index_scan.SELECT_POSITIONS": f"SEARCH {BY_END}",
+    "index_scan.SELECT_POSITIONS_SCANNING": f"SEARCH {BY_END}",
     "index_scan.SELECT_IS_LONGER": f"SEARCH {BY_END.replace('USING', 'USING COVERING')}",
     "index_scan.SELECT_NAMED": f"SEARCH {BY_ID}",
     "listing.SELECT_JOBS": f"SEARCH {BY_ROWID}",
@@ -114,8 +114,8 @@ BY_INDEX = {
 # What the other statements find theirs by; None: they only insert.
 OF_OTHER_TABLES = {
     "consuming.REGISTER": None,
-    "consuming.TELL_TASKS": None,
-    "consuming.TELL_NO_TASKS": "SEARCH deeper_node_tasks USING PRIMARY KEY (node=?)",
+    "consuming.PUT_TASKS": None,
+    "consuming.DELETE_TASKS": "SEARCH deeper_node_tasks USING PRIMARY KEY (node=?)",
     "consuming.BEAT": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
     "consuming.SELECT_PAUSED": "SCAN deeper_queue",
     "maintenance.MARK_LOST": "SEARCH deeper_node USING PRIMARY KEY (id=?)",
@@ -224,7 +224,7 @@ def test_every_statement_has_an_expected_plan():
     assert STATEMENTS.keys() == EXPECTED.keys(), "add the new statement to BY_INDEX or OF_OTHER_TABLES"
 
 
-ENDED = next(iter(index_ranges.lines_of({("default", 6): 1}, {6}, queue=None)))
+ENDED = next(iter(index_ranges.ranges_of({("default", 6): 1}, {6}, queue=None)))
 # What a template is filled with where it stands alone: the ended jobs of a queue, in the order of their index.
 PARTS = {
     "{index}": ENDED.index,

@@ -1,4 +1,4 @@
--- Times are microseconds since 1970 (UTC). States are the codes of codec.py:
+-- Times are microseconds since 1970 (UTC). States are the codes of backends/codes.py:
 -- 1 scheduled, 2 blocked, 3 pending, 4 running, 5 retryable, 6 completed, 7 failed, 8 discarded, 9 cancelled.
 
 CREATE TABLE deeper_job (
@@ -17,14 +17,14 @@ CREATE TABLE deeper_job (
     finished_at           INTEGER,
     expires_at            INTEGER,
     node                  TEXT,
-    -- stays after the settle, so that a settle sent twice is recognised
+    -- stays after the settle, so that a settle that is sent twice is recognised
     token                 TEXT,
-    -- the state that the settle of this token led to, unless the job is running or completed: no state follows on that
+    -- the state that the settle of this token led to; unused while the job runs, and once it has completed
     led_to                INTEGER,
-    -- the first release because the task was unknown; because its arguments did not fit. NULL once the handler ran
+    -- when the job was first released because its task was unknown, or its arguments did not fit; NULL once its handler ran
     unknown_since         INTEGER,
     unfit_since           INTEGER,
-    -- whether the last handler was started, and lost with its process; NULL: it was not
+    -- 1: the last handler was started and lost with its process; NULL: it was not
     is_quarantined        INTEGER,
     options               TEXT,
     unique_key            TEXT,
@@ -71,8 +71,8 @@ CREATE TABLE deeper_node (
     is_lost       INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
--- The names of the tasks that a worker knows, as a JSON array. It has no row where it does not tell them. Apart from the
--- node, whose row is written with every beat.
+-- The names of the tasks that a worker knows, as a JSON array. A worker that does not report them has no row. The table
+-- is apart from the nodes because the row of a node is written with every beat.
 CREATE TABLE deeper_node_tasks (
     node  TEXT NOT NULL PRIMARY KEY,
     tasks TEXT NOT NULL
@@ -96,8 +96,8 @@ CREATE TABLE deeper_schedule (
     paused_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- The definitions of entries that were removed while the code declared them: a worker that declares the same again is
--- not followed.
+-- The definitions of entries that were removed while the application declared them: a worker that declares the same
+-- definition again does not bring the entry back.
 CREATE TABLE deeper_removed_schedule (
     name     TEXT NOT NULL PRIMARY KEY,
     document TEXT NOT NULL

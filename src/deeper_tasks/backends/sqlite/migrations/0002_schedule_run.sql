@@ -1,5 +1,5 @@
 -- The history of the recurring entries: the newest runs of each, in the order of writing.
--- due_at is the due time, fired_at when a worker dealt with it; outcome is a RunOutcome.
+-- due_at is the due time; fired_at is when a worker dealt with the run; outcome is a RunOutcome.
 CREATE TABLE deeper_schedule_run (
     number   INTEGER NOT NULL PRIMARY KEY,
     name     TEXT    NOT NULL,
