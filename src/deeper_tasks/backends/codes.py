@@ -1,9 +1,7 @@
-"""The codes by which the stores with tables write the states of jobs."""
+"""The codes of states in the tables of a database."""
 
 from __future__ import annotations
 
-from deeper_tasks.domain.marks import Mark as Mark  # noqa: PLC0414
-from deeper_tasks.domain.marks import mark_of as mark_of  # noqa: PLC0414
 from deeper_tasks.domain.state import State
 
 CODES = {
@@ -17,6 +15,6 @@ CODES = {
     State.DISCARDED: 8,
     State.CANCELLED: 9,
 }
-"""Part of the schemas: a code never changes its meaning. From 6 on a job has ended."""
+"""The codes are part of the schemas, so a code never changes its meaning. From 6 on a job has ended."""
 
 STATES = {code: state for state, code in CODES.items()}

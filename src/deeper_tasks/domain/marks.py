@@ -39,10 +39,6 @@ class Marks(Struct, frozen=True, kw_only=True, omit_defaults=True):
     unfit_since: datetime | None = None
     is_quarantined: bool = False
 
-    def after(self, settlement: Settlement, *, now: datetime) -> Marks:
-        """Return the marks after a settlement. If the handler ran, only the mark of this settlement is left."""
-        return self.changed(clears=settlement.ran_for is not None, mark=mark_of(settlement), now=now)
-
     def changed(self, *, clears: bool, mark: Mark | None, now: datetime) -> Marks:
         """Return the marks after a change that clears them or keeps them, and then may set one."""
         kept = NO_MARKS if clears else self
@@ -53,10 +49,6 @@ class Marks(Struct, frozen=True, kw_only=True, omit_defaults=True):
         if mark is Mark.UNFIT:
             return replace(kept, unfit_since=kept.unfit_since or now)
         return replace(kept, is_quarantined=True)
-
-    def after_rescue(self, *, is_suspect: bool) -> Marks:
-        """Return the marks after the worker of a running job died; `is_suspect`: the job may be the cause."""
-        return replace(self, is_quarantined=self.is_quarantined or is_suspect)
 
     def after_retry(self) -> Marks:
         """Return the marks after an operator retried the job."""

@@ -27,24 +27,10 @@ class End(StrEnum):
     __hash__ = str.__hash__
 
 
-STATE_AFTER: dict[End, State] = {
-    End.COMPLETE: State.COMPLETED,
-    End.RETRY: State.RETRYABLE,
-    End.SNOOZE: State.SCHEDULED,
-    End.RELEASE: State.PENDING,
-    End.FAIL: State.FAILED,
-    End.DISCARD: State.DISCARDED,
-    End.CANCEL: State.CANCELLED,
-}
-
-_RELEASE = End.RELEASE  # To find a member by its class takes ten times as long, and each job needs it.
 TASK_UNKNOWN = "its task is unknown here"
 ARGUMENTS_UNFIT = "its arguments do not fit its task here"
 ANNOUNCED_REASONS = frozenset({TASK_UNKNOWN, ARGUMENTS_UNFIT})
 """The reasons of a release for which another event is emitted already."""
-
-UNCOUNTED = frozenset({End.SNOOZE, End.RELEASE})
-"""The ends that do not count as an attempt."""
 
 
 class Settlement(Struct, frozen=True, kw_only=True):
@@ -127,32 +113,6 @@ class Report(Struct, frozen=True, kw_only=True):
     has_started: bool = False
     progress: Progress | None = None
     lines: tuple[str, ...] = ()
-
-
-def state_after(end: End, *, delay: timedelta, is_cancel_requested: bool) -> State:
-    """Return the state that an accepted settlement leads to."""
-    if is_cancel_requested and end is not End.COMPLETE:
-        return State.CANCELLED
-    if end is _RELEASE and delay > timedelta(0):
-        return State.SCHEDULED
-    return STATE_AFTER[end]
-
-
-def state_after_rescue(*, attempt: int, max_attempts: int, has_started: bool, is_cancel_requested: bool) -> State:
-    """Return the state of a job whose worker died: it runs again, unless its last attempt had started."""
-    if is_cancel_requested:
-        return State.CANCELLED
-    return State.DISCARDED if has_started and attempt >= max_attempts else State.PENDING
-
-
-def is_spared_by_rescue(*, attempt: int, max_attempts: int, has_started: bool) -> bool:
-    """
-    Return whether the attempt of a job whose worker died does not count: the job only waited in the worker.
-
-    Every other attempt counts, and `worker_lost` is appended to the job's errors. The first attempt of several counts
-    as well: its start need not be reported, so the job may have killed the worker.
-    """
-    return not has_started and (attempt > 1 or attempt >= max_attempts)
 
 
 def worker_lost(node: NodeId) -> ErrorReport:

@@ -13,21 +13,24 @@ from functools import cache
 from msgspec import Struct
 
 from deeper_tasks.domain.marks import Mark, mark_of
-from deeper_tasks.domain.settlement import (
-    UNCOUNTED,
-    End,
-    Settlement,
-    is_spared_by_rescue,
-    state_after,
-    state_after_rescue,
-)
+from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
-from deeper_tasks.domain.unique import outlives_deletion
 
 LARGEST_NUMBER = 2_147_483_647
 """The largest number of attempts that every store can write."""
 
 _NO_DELAY = timedelta(0)
+_STATE_AFTER = {
+    End.COMPLETE: State.COMPLETED,
+    End.RETRY: State.RETRYABLE,
+    End.SNOOZE: State.SCHEDULED,
+    End.RELEASE: State.PENDING,
+    End.FAIL: State.FAILED,
+    End.DISCARD: State.DISCARDED,
+    End.CANCEL: State.CANCELLED,
+}
+_UNCOUNTED = frozenset({End.SNOOZE, End.RELEASE})
+"""The ends that do not count as an attempt."""
 _COMPLETE = End.COMPLETE  # To find a member by its class takes ten times as long, and each job needs it.
 
 
@@ -117,13 +120,16 @@ def after_settlement(settlement: Settlement, *, is_cancel_requested: bool) -> Ch
 
 @cache
 def _settled(end: End, *, has_delay: bool, is_cancel_requested: bool, has_run: bool, mark: Mark | None) -> Change:
-    delay = timedelta.resolution if has_delay else _NO_DELAY
-    state = state_after(end, delay=delay, is_cancel_requested=is_cancel_requested)
+    state = _STATE_AFTER[end]
+    if is_cancel_requested and end is not End.COMPLETE:
+        state = State.CANCELLED
+    elif end is End.RELEASE and has_delay:
+        state = State.SCHEDULED
     is_end = state.is_terminal
     return Change(
         state=state,
         is_end=is_end,
-        attempts_taken_back=int(end in UNCOUNTED and not is_end),
+        attempts_taken_back=int(end in _UNCOUNTED and not is_end),
         # Released without a delay, a job keeps its due time, and so its place in the queue.
         is_put_off=not is_end and (end is not End.RELEASE or has_delay),
         keeps_error=True,
@@ -147,16 +153,15 @@ def after_rescue(
     """
     Return the change of a running job whose worker died. The error is `worker_lost`.
 
-    `is_trusted`: the job's task is known not to kill its worker, so the job is not quarantined.
+    The job runs again, unless its last attempt had started. An attempt that had not started only waited in the worker
+    and does not count. The first attempt of several counts in any case: its start need not be reported, so the job may
+    have killed the worker. `is_trusted`: the task is known not to kill its worker, so the job is not quarantined.
     """
+    is_last = attempt >= max_attempts
+    state = State.DISCARDED if has_started and is_last else State.PENDING
     return _rescued(
-        state_after_rescue(
-            attempt=attempt,
-            max_attempts=max_attempts,
-            has_started=has_started,
-            is_cancel_requested=is_cancel_requested,
-        ),
-        is_spared=is_spared_by_rescue(attempt=attempt, max_attempts=max_attempts, has_started=has_started),
+        State.CANCELLED if is_cancel_requested else state,
+        is_spared=not has_started and (attempt > 1 or is_last),
         is_suspect=has_started and not is_trusted,
     )
 
@@ -205,8 +210,13 @@ def max_attempts_after_retry(attempt: int, original: int) -> int:
 
 
 def after_delete(before: State) -> Change:
-    """Return the change of a job, not running, that is deleted."""
-    return _deleted(is_end=not before.is_terminal, frees_key=not outlives_deletion(before))
+    """
+    Return the change of a job, not running, that is deleted.
+
+    A key that a completed job holds for a period stays held: a clean-up must not shorten the period in which the work
+    is not done again. Any other deleted job frees its key.
+    """
+    return _deleted(is_end=not before.is_terminal, frees_key=before is not State.COMPLETED)
 
 
 @cache

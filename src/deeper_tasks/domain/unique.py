@@ -7,8 +7,6 @@ from datetime import timedelta
 
 from msgspec import Struct
 
-from deeper_tasks.domain.state import State
-
 
 class Unique(Struct, frozen=True, kw_only=True):
     """
@@ -21,16 +19,6 @@ class Unique(Struct, frozen=True, kw_only=True):
 
     key: str
     period: timedelta | None = None
-
-
-def outlives_deletion(state: State) -> bool:
-    """
-    Return whether a key that is held for a period stays held when its job is deleted in this state.
-
-    It stays held if the job has completed: a clean-up must not shorten the period in which the work is not done again.
-    Any other deleted job holds no key.
-    """
-    return state is State.COMPLETED
 
 
 def call_key(task: str, arguments: str) -> str:

@@ -1,8 +1,5 @@
 """The table of transitions says all there is about a job's life."""
 
-from datetime import timedelta
-
-from deeper_tasks.domain.settlement import End, state_after
 from deeper_tasks.domain.state import (
     AWAITS_ITS_TIME,
     DEAD_LETTER,
@@ -73,11 +70,3 @@ def test_a_step_that_is_not_in_the_table_is_not_allowed():
     assert is_allowed(State.PENDING, State.RUNNING)
     assert not is_allowed(State.PENDING, State.COMPLETED)
     assert not is_allowed(State.RUNNING, State.RUNNING)
-
-
-def test_every_settlement_leads_along_the_table():
-    for end in End:
-        for delay in (timedelta(0), timedelta(seconds=1)):
-            for is_cancel_requested in (True, False):
-                after = state_after(end, delay=delay, is_cancel_requested=is_cancel_requested)
-                assert is_allowed(State.RUNNING, after)

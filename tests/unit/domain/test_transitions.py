@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ErrorReport
 from deeper_tasks.domain.marks import Mark
-from deeper_tasks.domain.settlement import UNCOUNTED, End, Settlement, state_after
+from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_EXPIRE, MAY_RUN_AGAIN, TERMINAL, WAITING, State, is_allowed
 from deeper_tasks.domain.transitions import (
     CANCEL_REQUEST,
@@ -130,10 +130,31 @@ def test_the_same_facts_give_the_very_same_change():
 # the end of an attempt
 
 
-def test_a_settlement_leads_to_its_state_and_answers_its_token_by_it():
+@pytest.mark.parametrize(
+    ("end", "delay", "state"),
+    [
+        (End.COMPLETE, NO_DELAY, State.COMPLETED),
+        (End.RETRY, NO_DELAY, State.RETRYABLE),
+        (End.RETRY, MINUTE, State.RETRYABLE),
+        (End.SNOOZE, NO_DELAY, State.SCHEDULED),
+        (End.SNOOZE, MINUTE, State.SCHEDULED),
+        (End.RELEASE, NO_DELAY, State.PENDING),
+        (End.RELEASE, MINUTE, State.SCHEDULED),
+        (End.FAIL, MINUTE, State.FAILED),
+        (End.DISCARD, MINUTE, State.DISCARDED),
+        (End.CANCEL, MINUTE, State.CANCELLED),
+    ],
+)
+def test_a_settlement_leads_to_its_state_and_with_a_cancel_request_to_cancelled(end, delay, state):
+    one = settlement(end, delay=delay)
+    assert after_settlement(one, is_cancel_requested=False).state is state
+    asked = State.COMPLETED if end is End.COMPLETE else State.CANCELLED
+    assert after_settlement(one, is_cancel_requested=True).state is asked
+
+
+def test_a_settlement_answers_its_token_by_its_state():
     for one, is_cancel_requested in product(SETTLEMENTS, (True, False)):
         change = after_settlement(one, is_cancel_requested=is_cancel_requested)
-        assert change.state is state_after(one.end, delay=one.delay, is_cancel_requested=is_cancel_requested)
         assert change.answers_token
         assert not change.drops_token
         assert change.keeps_error
@@ -152,7 +173,7 @@ def test_every_completion_is_the_one_constant():
 @pytest.mark.parametrize("is_cancel_requested", [True, False])
 def test_a_snooze_and_a_release_take_the_attempt_back_unless_the_job_is_cancelled(end, delay, is_cancel_requested):
     change = after_settlement(settlement(end, delay=delay), is_cancel_requested=is_cancel_requested)
-    assert change.attempts_taken_back == int(end in UNCOUNTED and not is_cancel_requested)
+    assert change.attempts_taken_back == int(end in {End.SNOOZE, End.RELEASE} and not is_cancel_requested)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +208,26 @@ def test_a_run_clears_what_was_marked_before(ran_for):
 
 
 # without the worker
+
+
+@pytest.mark.parametrize(
+    ("attempt", "has_started", "state", "counts"),
+    [
+        (2, True, State.PENDING, True),
+        (1, True, State.PENDING, True),
+        (1, False, State.PENDING, True),
+        (2, False, State.PENDING, False),
+        (3, True, State.DISCARDED, True),
+        (3, False, State.PENDING, False),
+        (4, True, State.DISCARDED, True),
+    ],
+)
+def test_a_rescued_job_runs_again_unless_it_had_started_its_last_attempt(attempt, has_started, state, counts):
+    facts = {"attempt": attempt, "max_attempts": 3, "has_started": has_started, "is_trusted": False}
+    change = after_rescue(**facts, is_cancel_requested=False)
+    assert change.state is state
+    assert change.attempts_taken_back == int(not counts)
+    assert after_rescue(**facts, is_cancel_requested=True).state is State.CANCELLED
 
 
 def test_a_rescue_drops_the_token_and_keeps_the_due_time():

@@ -189,7 +189,7 @@ class JsonFileBackend:
         return await self._change(control.reschedule, job_id, due=due, now=_moment(now))
 
     async def delete(self, target: JobFilter) -> list[JobId]:
-        return await self._change(control.delete, target)
+        return await self._change(control.delete, target, now=_moment(None))
 
     async def put_queue(self, settings: QueueSettings) -> None:
         await self._change(control.put_queue, settings)

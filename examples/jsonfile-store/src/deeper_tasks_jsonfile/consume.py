@@ -9,12 +9,12 @@ from msgspec.structs import replace
 
 from deeper_tasks.backends.protocol import MAX_BATCH, Beat, Claim, Node, NodeRecord
 from deeper_tasks.backends.round_robin import in_turn
-from deeper_tasks.domain.end_of_time import later
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob, Job
 from deeper_tasks.domain.queue_patterns import QueuePattern
-from deeper_tasks.domain.settlement import UNCOUNTED, Report, Settled, Settlement, state_after
-from deeper_tasks.domain.state import AWAITS_ITS_TIME, State
+from deeper_tasks.domain.settlement import Report, Settled, Settlement
+from deeper_tasks.domain.state import State
+from deeper_tasks.domain.transitions import CLAIM, after_settlement, starts_at_claim
 from deeper_tasks.errors import NodeLostError
 from deeper_tasks_jsonfile.document import Document, Record
 
@@ -61,15 +61,10 @@ def claim(
             taken = _first(document, line, queue, limit=most, after=after)
         for index, record in enumerate(taken):
             record.token, record.claimed_at, record.led_to = token, now, None
-            document.move(
-                record,
-                State.RUNNING,
-                now=now,
-                node=node,
-                attempt=record.job.attempt + 1,
-                attempted_at=now if index < slots and not record.marks.is_quarantined else None,
-                progress=None,
-            )
+            has_started = starts_at_claim(index, slots=slots, is_quarantined=record.marks.is_quarantined)
+            attempt, attempted_at = record.job.attempt + 1, now if has_started else None
+            record.change(node=node, attempt=attempt, attempted_at=attempted_at, progress=None)
+            document.change(record, CLAIM, now=now)
     return Claim(jobs=tuple(map(_claimed, taken)))
 
 
@@ -96,7 +91,8 @@ def settle(document: Document, settlements: Sequence[Settlement], *, now: dateti
         record = document.jobs.get(settlement.id)
         if record is not None and record.token == settlement.token:
             if record.led_to is None:
-                record.led_to = _end(document, record, settlement, now=now)
+                _end(document, record, settlement, now=now)
+            assert record.led_to is not None
             settled.append(Settled(id=settlement.id, state=record.led_to))
     return settled
 
@@ -146,22 +142,13 @@ def _place(record: Record) -> tuple[int, datetime, JobId]:
     return record.job.priority, record.job.scheduled_at, record.job.id
 
 
-def _end(document: Document, record: Record, settlement: Settlement, *, now: datetime) -> State:
-    job, end = record.job, settlement.end
-    state = state_after(end, delay=settlement.delay, is_cancel_requested=job.cancel_requested is not None)
-    if settlement.error is not None:
-        record.add_error(settlement.error, now=now)
-    if state is State.COMPLETED:
-        record.change(result=settlement.result, result_omitted=settlement.result_omitted)
-    if state in AWAITS_ITS_TIME:
-        record.change(scheduled_at=later(now, settlement.delay))
+def _end(document: Document, record: Record, settlement: Settlement, *, now: datetime) -> None:
+    change = after_settlement(settlement, is_cancel_requested=record.job.cancel_requested is not None)
     if settlement.ran_for is not None:
         record.change(attempted_at=now - settlement.ran_for)
-    if end in UNCOUNTED and not state.is_terminal:
-        record.change(attempt=job.attempt - 1)
-    record.mark(record.marks.after(settlement, now=now))
-    document.move(record, state, now=now)
-    return state
+    if change.state is State.COMPLETED:
+        record.change(result=settlement.result, result_omitted=settlement.result_omitted)
+    document.change(record, change, now=now, delay=settlement.delay, error=settlement.error)
 
 
 def _claimed(record: Record) -> ClaimedJob:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import Struct
@@ -18,17 +18,19 @@ from deeper_tasks.domain.marks import NO_MARKS, Marks
 from deeper_tasks.domain.schedule import Schedule, ScheduleEntry
 from deeper_tasks.domain.schedule_run import ScheduleRun
 from deeper_tasks.domain.state import State
-from deeper_tasks.domain.unique import Unique, outlives_deletion
+from deeper_tasks.domain.transitions import Change, max_attempts_after_retry
+from deeper_tasks.domain.unique import Unique
 
 VERSION = 1
+_NO_DELAY = timedelta(0)
 
 
 class Record(Struct, kw_only=True, omit_defaults=True):
     """
-    A job as everybody may see it, and what the store alone knows of it.
+    A job as the protocol shows it, and the fields that only the store reads.
 
-    `token` is that of the last claim. It stays when the attempt is settled, and
-    `led_to` with it, so that the same settlement is known when it is sent again.
+    `token` is that of the last claim. It stays when the attempt is settled, and `led_to` with it, so that the same
+    settlement is recognized when it is sent again.
     """
 
     job: Job
@@ -40,23 +42,41 @@ class Record(Struct, kw_only=True, omit_defaults=True):
     marks: Marks = NO_MARKS
 
     def change(self, **fields: Any) -> None:
-        """Change what everybody may see. A state is changed by `Document.move` only."""
+        """Set fields that the protocol shows. Only `Document.change` sets the state."""
         self.job = replace(self.job, **fields)
 
     def mark(self, marks: Marks) -> None:
-        """Set the marks for the attempts to come. They hold no secret."""
+        """Set the marks for later attempts."""
         self.marks = marks
         self.change(
             unknown_since=marks.unknown_since, unfit_since=marks.unfit_since, is_quarantined=marks.is_quarantined
         )
 
-    def add_error(self, error: ErrorReport, *, now: datetime) -> None:
-        """Append why the attempt failed."""
-        kept = error.kept(attempt=self.job.attempt, at=now)
-        self.change(errors=(*self.job.errors, kept)[-MAX_KEPT_ERRORS:])
+    def write(self, change: Change, *, now: datetime, delay: timedelta, error: ErrorReport | None) -> None:
+        """Write a change into the fields. `delay` and `error` are those of the act."""
+        job, state = self.job, change.state
+        if error is not None and change.keeps_error:
+            self.change(errors=(*job.errors, error.kept(attempt=job.attempt, at=now))[-MAX_KEPT_ERRORS:])
+        if change.is_put_off:
+            self.change(scheduled_at=later(now, delay))
+        if change.answers_token:
+            self.led_to = state
+        if change.drops_token:
+            self.token = None
+        self.change(
+            state=state,
+            attempt=change.attempt_after(job.attempt),
+            finished_at=now if change.finishes else None,
+            node=job.node if state is State.RUNNING else None,
+        )
+        self.mark(self.marks.changed(clears=change.clears_marks, mark=change.mark, now=now))
+        if change.starts_anew:
+            most = max_attempts_after_retry(job.attempt, self.original_max_attempts)
+            self.change(max_attempts=most, scheduled_at=now, expires_at=None, cancel_requested=None)
+            self.mark(self.marks.after_retry())
 
-    def is_meant(self, target: JobFilter) -> bool:
-        """Whether a filter means this job, but for its ids."""
+    def matches(self, target: JobFilter) -> bool:
+        """Return whether a filter matches this job, apart from its ids."""
         job = self.job
         has_begun = job.attempted_at is not None
         return target.matches(state=job.state, queue=job.queue, task=job.task, options=job.options, has_begun=has_begun)
@@ -87,43 +107,49 @@ class Document(Struct, kw_only=True, omit_defaults=True):
     runs: dict[str, list[ScheduleRun]] = {}
     ended: dict[int, dict[str, dict[State, int]]] = {}
 
-    def meant(self, target: JobFilter) -> Iterator[Record]:
-        """Yield the records that a filter means; those named by id in that order, without a repeat."""
+    def matching(self, target: JobFilter) -> Iterator[Record]:
+        """Yield the records that match a filter, each once; those that it names by id come in its order."""
         records: Iterable[Record] = self.jobs.values()
         if target.ids is not None:
             records = [self.jobs[job_id] for job_id in dict.fromkeys(target.ids) if job_id in self.jobs]
-        return (record for record in records if record.is_meant(target))
+        return (record for record in records if record.matches(target))
 
     def held_by(self, node: NodeId) -> list[Record]:
-        """Return what a node runs. Only a running job has a node."""
+        """Return the jobs that a node runs. Only a running job has a node."""
         return [record for record in self.jobs.values() if record.job.node == node]
 
     def is_paused(self, queue: str) -> bool:
-        """Whether no job of a queue may be claimed."""
+        """Return whether no job of a queue may be claimed."""
         return queue in self.queues and self.queues[queue].paused_at is not None
 
-    def move(self, record: Record, state: State, *, now: datetime, **fields: Any) -> None:
-        """
-        Put a job into a state, the one place where that happens.
+    def change(
+        self,
+        record: Record,
+        change: Change,
+        *,
+        now: datetime,
+        delay: timedelta = _NO_DELAY,
+        error: ErrorReport | None = None,
+    ) -> None:
+        """Change a job: the one place where a state is set. `delay` and `error` are those of the act."""
+        if change.state is None:
+            del self.jobs[record.job.id]
+        else:
+            record.write(change, now=now, delay=delay, error=error)
+        if change.is_end:
+            self._end(record, change, now=now)
+        if change.frees_key:
+            self._free_key(record)
+        if change.starts_anew:
+            self._take_key_again(record, now=now)
 
-        An end is stamped and counted and lets go of the unique key; whatever
-        is not running has no node.
-        """
-        record.change(state=state, finished_at=now if state.is_terminal else None, **fields)
-        if state is not State.RUNNING:
-            record.change(node=None)
-        if state.is_terminal:
+    def _end(self, record: Record, change: Change, *, now: datetime) -> None:
+        """Do all that follows from the end of a job. Every end passes here, also the deletion of an unfinished job."""
+        if change.finishes:
             counts = self.ended.setdefault(bucket_of(now), {}).setdefault(record.job.queue, {})
-            counts[state] = counts.get(state, 0) + 1
-            self.release_key(record)
-
-    def remove(self, record: Record) -> None:
-        """Forget a job, and let go of its unique key, unless that outlives it."""
-        job, unique = record.job, record.unique
-        del self.jobs[job.id]
-        hold = None if unique is None else self.keys.get(unique.key)
-        if unique is not None and hold is not None and hold.job == job.id and not outlives_deletion(job.state):
-            del self.keys[unique.key]
+            counts[record.job.state] = counts.get(record.job.state, 0) + 1
+        if change.releases_key:
+            self._release_key(record)
 
     # unique keys: apart from the jobs, so that no change of a job's state can fail because of one
 
@@ -135,7 +161,22 @@ class Document(Struct, kw_only=True, omit_defaults=True):
             self.keys[unique.key] = hold
         return hold.job
 
-    def release_key(self, record: Record) -> None:
-        """Let go of a key that was held until the job's end, if this job is its holder."""
+    def _release_key(self, record: Record) -> None:
+        """Free a key that was held until the job's end, if this job is its holder."""
         if record.unique is not None and self.keys.get(record.unique.key) == Hold(record.job.id):
             del self.keys[record.unique.key]
+
+    def _free_key(self, record: Record) -> None:
+        """Free a key, also one that is held for a period, if this job is its holder."""
+        hold = None if record.unique is None else self.keys.get(record.unique.key)
+        if record.unique is not None and hold is not None and hold.job == record.job.id:
+            del self.keys[record.unique.key]
+
+    def _take_key_again(self, record: Record, *, now: datetime) -> None:
+        """Let a retried job hold its key until it ends, if the key is free; a hold for a period stays as it is."""
+        if record.unique is None:
+            return
+        until_done = Unique(key=record.unique.key)
+        holder = self.take_key(until_done, record.job.id, now=now)
+        record.unique = until_done if holder == record.job.id else None
+        record.change(unique_key=None if record.unique is None else record.unique.key)

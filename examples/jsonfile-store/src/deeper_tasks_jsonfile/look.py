@@ -39,7 +39,7 @@ def find(document: Document, query: JobQuery) -> JobList:
         # Those without the value come last: they are the greatest going up, the least going down.
         return (value is None) != query.is_descending, value or _NEVER, job_id
 
-    meant = {place(_value(record.job, query), record.job.id): record.job for record in document.meant(query.filter)}
+    meant = {place(_value(record.job, query), record.job.id): record.job for record in document.matching(query.filter)}
     places = sorted(meant, reverse=query.is_descending)
     if query.after is not None:
         seen = place(query.after.value, query.after.id)

@@ -11,8 +11,9 @@ from deeper_tasks.backends.buckets import BUCKETS_KEPT, bucket_of
 from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Promotion, Rescue, Retention
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED
-from deeper_tasks.domain.settlement import MovedJob, is_spared_by_rescue, state_after_rescue, worker_lost
+from deeper_tasks.domain.settlement import MovedJob, worker_lost
 from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_EXPIRE, State
+from deeper_tasks.domain.transitions import EXPIRY, PROMOTION, after_delete, after_rescue
 from deeper_tasks_jsonfile.document import Document, Record
 
 
@@ -22,7 +23,7 @@ def promote(document: Document, *, now: datetime) -> Promotion:
     waiting.sort(key=lambda record: (record.job.scheduled_at, record.job.id))
     due = [record for record in waiting[:MAX_BATCH] if record.job.scheduled_at <= now]
     for record in due:
-        document.move(record, State.PENDING, now=now)
+        document.change(record, PROMOTION, now=now)
     following = waiting[len(due) : len(due) + 1]
     return Promotion(
         count=len(due),
@@ -50,11 +51,10 @@ def rescue(document: Document, node: NodeId, *, beat: int, trusted: Collection[s
 
 
 def expire(document: Document, *, now: datetime) -> list[MovedJob]:
-    """Fail jobs that nobody started in time."""
+    """Fail jobs that no worker started in time."""
     expired = [record for record in document.jobs.values() if _is_expired(record, now)][:MAX_BATCH]
     for record in expired:
-        record.add_error(EXPIRED, now=now)
-        document.move(record, State.FAILED, now=now)
+        document.change(record, EXPIRY, error=EXPIRED, now=now)
     return [MovedJob.of(record.job, error=EXPIRED) for record in expired]
 
 
@@ -67,7 +67,8 @@ def prune(document: Document, retention: Retention, *, now: datetime) -> int:
             old.append((ended, record.job.id))
     old = sorted(old)[:MAX_BATCH]
     for _, job_id in old:
-        document.remove(document.jobs[job_id])
+        record = document.jobs[job_id]
+        document.change(record, after_delete(record.job.state), now=now)
     document.keys = {key: hold for key, hold in document.keys.items() if hold.until is None or hold.until > now}
     oldest = bucket_of(now) - BUCKETS_KEPT
     document.ended = {bucket: counts for bucket, counts in document.ended.items() if bucket >= oldest}
@@ -83,21 +84,16 @@ def _take_back(
     document: Document, record: Record, node: NodeId, *, trusted: Collection[str], now: datetime
 ) -> MovedJob:
     job = record.job
-    attempt, most, has_started = job.attempt, job.max_attempts, job.attempted_at is not None
-    is_cancel_requested = job.cancel_requested is not None
-    state = state_after_rescue(
-        attempt=attempt, max_attempts=most, has_started=has_started, is_cancel_requested=is_cancel_requested
+    change = after_rescue(
+        attempt=job.attempt,
+        max_attempts=job.max_attempts,
+        has_started=job.attempted_at is not None,
+        is_cancel_requested=job.cancel_requested is not None,
+        is_trusted=job.task in trusted,
     )
-    error = None
-    if is_spared_by_rescue(attempt=attempt, max_attempts=most, has_started=has_started):
-        record.change(attempt=attempt - 1)
-    else:
-        error = worker_lost(node)
-        record.add_error(error, now=now)
-    record.mark(record.marks.after_rescue(is_suspect=has_started and job.task not in trusted))
-    record.token = None
-    document.move(record, state, now=now)
-    return MovedJob.of(record.job, attempt=attempt, error=error)
+    error = worker_lost(node) if change.keeps_error else None
+    document.change(record, change, error=error, now=now)
+    return MovedJob.of(record.job, attempt=job.attempt, error=error)
 
 
 def _is_expired(record: Record, now: datetime) -> bool:

@@ -64,7 +64,7 @@ class Control(Protocol):
         Delete up to `MAX_BATCH` of the jobs that `target` selects, never a running one.
 
         A deleted job holds no unique key any more, but for one held for a period by a job that has completed
-        (`outlives_deletion`).
+        (`after_delete`).
         """
 
     async def put_queue(self, settings: QueueSettings) -> None:
