@@ -51,7 +51,7 @@ class LoopThread:
         if native.get_ident() == self._ident:
             coroutine.close()
             raise RuntimeError(
-                f"a blocking call in the thread {self._name!r}, which would have to carry it out, would wait for ever; "
+                f"a blocking call in the thread {self._name!r}, which would have to carry it out, would wait forever; "
                 "from a subscriber of the manager, for example, await the async method in a task instead"
             )
         if native.is_patched():
@@ -132,7 +132,7 @@ class LoopThread:
         return tasks[0].result()
 
     def forget_parent(self) -> None:
-        """In the child of a fork: the parent's thread is not here, and its lock may be held for ever."""
+        """In the child of a fork: the parent's thread is not here, and its lock may be held forever."""
         self._lock = native.allocate_lock()
         self._loop = self._thread = None
         self._ident = 0
@@ -192,7 +192,7 @@ def run_here(coroutine: Coroutine[Any, Any, R]) -> R:
 
 
 class HasLoop(Protocol[T_co]):
-    """What `blocking` methods live in: something with a loop and the async object behind it."""
+    """A holder of `blocking` methods: it has a loop thread, and the async object whose methods they call."""
 
     _loop: LoopThread
 

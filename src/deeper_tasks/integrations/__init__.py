@@ -1,1 +1,1 @@
-"""Integrations: what happens, told to whoever wants to know. Events first; logs are the first subscriber."""
+"""Integrations: events for subscribers. The log is the first subscriber."""

@@ -26,7 +26,7 @@ class JsonFormatter(TotalFormatter):
     """Formats a record as one line of JSON: time (UTC), level, logger, message, and the fields it carries."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line. What is not JSON appears as its text."""
+        """Return the line. A value that is not JSON appears as its text."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname.lower(),

@@ -1,4 +1,4 @@
-"""The commit watch: sees which jobs of callers' transactions were committed, and has them told of."""
+"""The commit watch: finds the jobs of callers' transactions after their commit, and has them reported."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _logger = logging.getLogger("deeper_tasks")
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.003, 0.25, 1.5
 _MOST_AT_ONCE = 1_000
 _REST = 10
-"""How many times as long as a look took there is none after it: thousands of jobs are not slowed by being watched."""
+"""The pause after a look, as a multiple of the time it took, so that watching does not slow down thousands of jobs."""
 
 
 class _Expected(Struct):
     """A job that will be there when its transaction commits."""
 
     job_id: JobId
-    tell: Callable[[], Awaitable[None]]
+    report: Callable[[], Awaitable[None]]
     given_up_at: float
     look_at: float
     pause: float = _FIRST_PAUSE
@@ -36,11 +36,10 @@ class CommitWatch:
     """
     Looks for expected jobs, after growing pauses, until they are there.
 
-    A hint sent before the commit would wake workers for nothing, and an event
-    might tell of a job that never comes. No driver says when a caller commits.
-    What is not there after `patience` seconds is given up: it was rolled back,
-    or the workers find it by polling. The watch has a thread of its own,
-    because the caller may have no event loop, or one that ends before it commits.
+    A hint sent before the commit would wake workers for nothing, and an event might report a job that never comes.
+    No driver says when a caller commits. A job that is not there after `patience` seconds is given up: it was rolled
+    back, or the workers find it by polling. The watch has a thread of its own, because the caller may have no event
+    loop, or one that ends before the commit.
     """
 
     def __init__(self, backend: Backend, *, patience: float = 60.0) -> None:
@@ -61,14 +60,14 @@ class CommitWatch:
         self._rests_until = 0.0
         self._timer = self._looking = None
 
-    def expect(self, job_id: JobId, tell: Callable[[], Awaitable[None]]) -> None:
-        """Have `tell` called once when the job is there. Returns at once, in any thread."""
+    def expect(self, job_id: JobId, report: Callable[[], Awaitable[None]]) -> None:
+        """Have `report` called once when the job is there. Returns at once, in any thread."""
         self._is_used = True
-        # In a context of its own: the caller's may be that of a job, which has ended when this is told of.
-        Context().run(self._thread.call_soon, self._add, job_id, tell)
+        # In a context of its own: the caller's may belong to a job, which has ended when the commit is reported.
+        Context().run(self._thread.call_soon, self._add, job_id, report)
 
     async def close(self) -> None:
-        """Look a last time, give up what is not there, and end the thread."""
+        """Look a last time, give up the jobs that are not there, and end the thread."""
         if self._is_used:
             self._is_used = False
             await asyncio.wrap_future(self._thread.submit(self._finish()))
@@ -76,12 +75,12 @@ class CommitWatch:
 
     # in the thread
 
-    def _add(self, job_id: JobId, tell: Callable[[], Awaitable[None]]) -> None:
+    def _add(self, job_id: JobId, report: Callable[[], Awaitable[None]]) -> None:
         now = _now()
         self._expected.append(
-            _Expected(job_id=job_id, tell=tell, given_up_at=now + self._patience, look_at=now + _FIRST_PAUSE)
+            _Expected(job_id=job_id, report=report, given_up_at=now + self._patience, look_at=now + _FIRST_PAUSE)
         )
-        # Not by going through all that is expected: thousands may come in one transaction.
+        # Not by going through all expected jobs: thousands may come in one transaction.
         self._look_by(now + _FIRST_PAUSE)
 
     async def _finish(self) -> None:
@@ -114,7 +113,7 @@ class CommitWatch:
             self._looking.add_done_callback(lambda _: self._plan())
 
     async def _look(self, *, at: float) -> None:
-        """Look for what is due to be looked for; what is there, or to be given up, is expected no more."""
+        """Look for the jobs whose next look is due. Jobs that are found, or given up, are not expected any more."""
         began = _now()
         due: list[_Expected] = []
         others: list[_Expected] = []
@@ -124,7 +123,7 @@ class CommitWatch:
         there = await self._find({each.job_id for each in due})
         for each in due:
             if each.job_id in there:
-                await _tell(each)
+                await _report(each)
             elif each.given_up_at > at:
                 each.pause = min(each.pause * _GROWTH, _LONGEST_PAUSE)
                 each.look_at = _now() + each.pause
@@ -139,11 +138,11 @@ class CommitWatch:
             return set()
 
 
-async def _tell(expected: _Expected) -> None:
+async def _report(expected: _Expected) -> None:
     try:
-        await expected.tell()
-    except Exception as error:  # noqa: BLE001 - whatever a store fails with, the others are to be told of
-        _logger.warning("the job %s was committed, and could not be told of: %s", expected.job_id, error)
+        await expected.report()
+    except Exception as error:  # noqa: BLE001 - whatever the store fails with, the other jobs must be reported
+        _logger.warning("the committed job %s could not be reported: %s", expected.job_id, error)
 
 
 def _now() -> float:

@@ -1,4 +1,4 @@
-"""The conditions of a list: which jobs are meant, checked at the door."""
+"""The conditions of a list, checked before a store gets them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _LAST_PAGE = 1_000_000
 
 class Conditions(TypedDict, total=False):
     """
-    What jobs must meet, all of it: a status or one of several, the queue, the task, a tag.
+    The conditions that jobs must meet, all of them: a status or one of several, the queue, the task, a tag.
 
-    `worker_module` means all tasks of a module or class, or below it, whatever their names are.
+    `worker_module` selects the tasks of a module or class, and of those below it, whatever their names are.
     """
 
     status: str | Iterable[str] | None
@@ -59,7 +59,7 @@ def to_filter(**conditions: Unpack[Conditions]) -> JobFilter:
 
 
 def to_sort_key(sort_by: str) -> SortKey:
-    """Return what a list is sorted by. Raises InvalidOptionError."""
+    """Return the key that a list is sorted by. Raises InvalidOptionError."""
     try:
         return SortKey(sort_by)
     except ValueError as error:
@@ -67,7 +67,7 @@ def to_sort_key(sort_by: str) -> SortKey:
 
 
 def check_page(page: object, per_page: object) -> None:
-    """Refuse what is no page. Raises InvalidOptionError."""
+    """Refuse a page number or size that cannot be used. Raises InvalidOptionError."""
     if not isinstance(page, int) or not 1 <= page <= _LAST_PAGE:
         raise InvalidOptionError(f"page cannot be {page!r}; pages count from 1 to {_LAST_PAGE}, or give the cursor")
     if not isinstance(per_page, int) or not 1 <= per_page <= _MOST_PER_PAGE:

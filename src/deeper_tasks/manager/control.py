@@ -55,7 +55,7 @@ class JobControl:
         return outcomes[job_id]
 
     async def cancel_all(self, target: JobFilter, *, reason: str, on_progress: OnProgress | None = None) -> int:
-        """Cancel all jobs meant; returns how many."""
+        """Cancel all jobs of the target; return their number."""
         count = Tally(on_progress)
         await _until_few(lambda: self._cancel(_narrowed(target, _LIVE), reason), count)
         return count.value
@@ -66,14 +66,14 @@ class JobControl:
             await self._refuse(job_id, "retried")
 
     async def retry_all(self, target: JobFilter, *, on_progress: OnProgress | None = None) -> int:
-        """Retry all jobs meant, each once however soon it fails again; returns how many."""
+        """Retry all jobs of the target, each once even if it soon fails again; return their number."""
         count = Tally(on_progress)
         async for batch in self._ended(target, MAY_RUN_AGAIN):
             count.add(len(await self._retry(batch)))
         return count.value
 
     async def reschedule(self, job_id: JobId, due: datetime | timedelta) -> datetime:
-        """Give one job another due time; returns it. Raises JobNotFoundError or InvalidTransitionError."""
+        """Give one job another due time; return it. Raises JobNotFoundError or InvalidTransitionError."""
         done = await self._backend.reschedule(job_id, due=due)
         if done is None:
             await self._refuse(job_id, "rescheduled")
@@ -93,7 +93,7 @@ class JobControl:
             await self._refuse(job_id, "deleted")
 
     async def delete_all(self, target: JobFilter, *, on_progress: OnProgress | None = None) -> int:
-        """Delete all jobs meant; returns how many."""
+        """Delete all jobs of the target; return their number."""
         count = Tally(on_progress)
         await _until_few(lambda: self._backend.delete(_narrowed(target, _LIVE)), count)
         async for batch in self._ended(target, TERMINAL):
@@ -101,13 +101,13 @@ class JobControl:
         return count.value
 
     async def clean_up(self, retention: Retention, *, on_progress: OnProgress | None = None) -> int:
-        """Delete all ended jobs past their retention; returns how many. One event tells it, even if it breaks off."""
+        """Delete all ended jobs past their retention; return their number. One event reports them, also on an error."""
         count = Tally(on_progress)
         began = started = time.monotonic()
         try:
             while deleted := await self._backend.prune(retention):
                 count.add(deleted)
-                # As long as it took: workers have at least half of the store for themselves.
+                # As long as the batch took, so that workers have at least half of the store's time.
                 await asyncio.sleep(time.monotonic() - started)
                 started = time.monotonic()
         finally:
@@ -116,7 +116,7 @@ class JobControl:
         return count.value
 
     async def compact(self) -> int:
-        """Have the store give unused space back, where that does not happen by itself; returns the bytes."""
+        """Have the store give unused space back, if it does not do so by itself; return the number of bytes."""
         return await self._backend.compact() if isinstance(self._backend, Compacting) else 0
 
     async def set_queue(self, name: str, *, paused_at: datetime | None) -> None:
@@ -128,17 +128,18 @@ class JobControl:
 
     async def _ended(self, target: JobFilter, states: frozenset[State]) -> AsyncIterator[JobFilter]:
         """
-        Yield the ended jobs meant, batch by batch, each with the target's conditions and the ids of a batch.
+        Yield the ended jobs of the target batch by batch, as a filter with the target's conditions and their ids.
 
-        The latest ended first: what ends anew meanwhile lies before all that is still to come, so a job comes once.
+        The latest ended come first. A job that ends again meanwhile then lies before all batches to come, so it comes
+        once.
         """
-        meant, place = _narrowed(target, states), None
+        wanted, place = _narrowed(target, states), None
         while True:
             page = await self._backend.find(
-                JobQuery(filter=meant, sort_by=SortKey.FINISHED_AT, limit=MAX_BATCH, after=place)
+                JobQuery(filter=wanted, sort_by=SortKey.FINISHED_AT, limit=MAX_BATCH, after=place)
             )
             if page.jobs:
-                yield msgspec.structs.replace(meant, ids=tuple(job.id for job in page.jobs))
+                yield msgspec.structs.replace(wanted, ids=tuple(job.id for job in page.jobs))
             if page.next is None:
                 return
             place = page.next
@@ -190,7 +191,7 @@ class JobControl:
 
 
 def _narrowed(target: JobFilter, states: frozenset[State]) -> JobFilter:
-    """Return the filter for those in these states: so the store need not look at any others."""
+    """Return the filter for the jobs in these states, so that the store need not look at others."""
     wanted = states if target.states is None else target.states & states
     return msgspec.structs.replace(target, states=wanted)
 

@@ -10,7 +10,7 @@ from deeper_tasks.domain.state import DEAD_LETTER, State
 
 
 class Ends(Struct, frozen=True, kw_only=True):
-    """How many jobs ended, in whatever state, and how many of these as failed or discarded."""
+    """The number of jobs that ended, and the number of those that ended as failed or discarded."""
 
     ended: int
     failed: int
@@ -25,5 +25,5 @@ class Ends(Struct, frozen=True, kw_only=True):
 
     @property
     def error_rate(self) -> float | None:
-        """The share of failures in all ends, from 0 to 1; None where nothing ended."""
+        """The share of failures in all ends, from 0 to 1; None if nothing ended."""
         return self.failed / self.ended if self.ended else None

@@ -1,4 +1,4 @@
-"""The facade: all that an application asks of its store, async."""
+"""The facade: the functions of a manager for its store, async."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Facade(LifeArea, EnqueueArea, RecurringArea, ControlArea, ReadingArea, Man
 
     @property
     def identity(self) -> ManagerIdentity:
-        """What tells it from other managers of the process."""
+        """The identity of this manager among those of the process."""
         return self.core.identity
 
     @property

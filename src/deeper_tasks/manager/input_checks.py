@@ -15,7 +15,7 @@ _MOST_RUNS = 1_000
 
 
 def check_text(name: str, value: object) -> None:
-    """Refuse what is no text that a store could keep; None is none given. Raises InvalidOptionError."""
+    """Refuse a value that is not None and not a text that a store can keep. Raises InvalidOptionError."""
     if value is not None and not (isinstance(value, str) and is_whole(value)):
         raise InvalidOptionError(f"{name!r} cannot be {value!r}; give a text")
 
@@ -26,13 +26,13 @@ def is_whole(text: str) -> bool:
 
 
 def check_runs(next_runs: object) -> None:
-    """Refuse what is no number of due times to look ahead. Raises InvalidOptionError."""
+    """Refuse a number of due times that cannot be used. Raises InvalidOptionError."""
     if not isinstance(next_runs, int) or isinstance(next_runs, bool) or not 1 <= next_runs <= _MOST_RUNS:
         raise InvalidOptionError(f"next_runs cannot be {next_runs!r}; give a whole number from 1 to {_MOST_RUNS}")
 
 
 def check_progress(on_progress: object) -> None:
-    """Refuse what could not be told of batches: it would fail after the first. Raises InvalidOptionError."""
+    """Refuse a value that cannot be called after each batch. Raises InvalidOptionError."""
     if on_progress is None:
         return
     if not callable(on_progress) or inspect.iscoroutinefunction(on_progress):
@@ -53,9 +53,9 @@ def no_function(worker: object, function: object) -> str | None:
 
 
 def no_task(given: object) -> str:
-    """Return the message about what was given in place of a task, without a function's name beside it."""
+    """Return the error message for a value that is not a task and has no function's name beside it."""
     if inspect.iscoroutine(given):
-        # It is told here, and needs no warning besides.
+        # The error reports it, so no warning is needed.
         given.close()
         return (
             f"a task was called where it is to be named: pass the task itself, as in "
@@ -86,7 +86,7 @@ def to_calls(calls: object) -> list[TaskCall]:
             message = f"calls[{index}] cannot be a `{type(call).__qualname__}`; give a list of calls: [task.call(…), …]"
             for each in listed:
                 if inspect.iscoroutine(each):
-                    # A coroutine of `task.enqueue(…)`, or of the function: this error tells of it, no warning besides.
+                    # A coroutine of `task.enqueue(…)`, or of the function. The error reports it: no warning is needed.
                     each.close()
             raise InvalidOptionError(message)
     return listed

@@ -75,9 +75,9 @@ class JobFactory:
 
 def _options(task: AnyTask, request: JobRequest) -> JobOptions:
     """
-    What the job must carry itself: what was asked for this enqueue.
+    Return the options that the job must carry: those of this enqueue that differ from the task's own.
 
-    What the task's definition says is left there, so that a change of it counts for jobs under way.
+    The task's own options stay in its definition, so a change of the definition counts for jobs under way.
     """
     own = task.request
     retry_delay = None if request.retry_delay == own.retry_delay else request.retry_delay

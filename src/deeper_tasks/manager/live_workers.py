@@ -1,7 +1,7 @@
 """
 The fleet: which workers live, which queues they serve, and how many of their slots run a job.
 
-All that shows workers, slots and running jobs goes by this, so that no two of them disagree.
+All functions that report workers, slots and running jobs use it, so that they never disagree.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Fleet:
     """
     The workers that a store knows, at its time.
 
-    Which of them live, `is_alive` says.
+    `is_alive` decides which of them live.
     """
 
     def __init__(

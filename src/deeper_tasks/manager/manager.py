@@ -1,4 +1,4 @@
-"""The manager: puts the parts together. The one object that an application makes."""
+"""The manager: the one object that an application makes. It puts the parts together."""
 
 from __future__ import annotations
 
@@ -104,9 +104,9 @@ class BackgroundTaskManager(Facade):
         """
         The same facade, blocking: for code that is not async. It works inside a running loop too.
 
-        It has `open` and `close` (or `with manager.sync:`), `migrate`, and all that enqueues,
-        controls and looks: each call with the same arguments, result and errors. It works in a
-        thread of its own, which the first call starts, and can be used from any other.
+        It has `open` and `close` (or `with manager.sync:`), `migrate`, and each function and namespace that enqueues,
+        controls or reads, with the same arguments, results and errors. The calls run in a thread of its own, which the
+        first call starts. They can be made from any other thread.
         """
         return self._sync
 
@@ -159,7 +159,7 @@ class BackgroundTaskManager(Facade):
         Have code run around each attempt in this manager's workers: the last added is the innermost.
 
         It is `async def around(job, proceed)`, where `job` is the `CurrentJob`; it
-        awaits `proceed()` and returns what that returns. What it raises fails the attempt.
+        awaits `proceed()` and returns what that returns. An exception from it fails the attempt.
 
         A timeout, a cancel, the end of a worker's grace period and a lost job interrupt it where it awaits, by a
         `CancelledError`. Before `proceed()` the attempt ends as that stop says, and its handler does not begin. After
@@ -246,18 +246,16 @@ class BackgroundTaskManager(Facade):
         Run jobs here until SIGTERM, SIGINT or SIGHUP, then finish what runs; a second signal gives it back at once.
 
         `queues` maps queues, or patterns of them such as `tenant-*`, to how many of their jobs run at once; by default
-        those of the settings.
-        `name` is what the lists of workers call it; `shutdown_grace_seconds` too takes the place of the setting.
-        Signals are handled in the main thread only: elsewhere say `handle_signals=False`, and stop it by the
-        `Worker.stop` of the worker that `on_start` is given. SIGHUP is left alone where it is ignored, as by `nohup`,
-        or where your program handles it. Where they are blocked, they are unblocked until the worker has stopped.
-        A SystemExit in a task that a job has started fails that job; in a callback, by `call_soon` or `call_later`, it
-        ends your loop, as always in asyncio. Under `deeper worker` the loop goes on then too.
-        A coroutine that blocks the loop for good holds up the stop of this worker too: only under `deeper worker` the
-        process, which is the worker's own, is ended then.
-        Returns the worker, stopped; its `stuck_because` tells why it stopped by itself: jobs that ignore their
-        timeouts kept its slots, a part of it ended again and again, or its heartbeat was at work no more. None: it was
-        told to stop.
+        those of the settings. `name` is what the lists of workers call it; `shutdown_grace_seconds` too takes the place
+        of the setting. Signals are handled in the main thread only: elsewhere say `handle_signals=False`, and stop it
+        by the `Worker.stop` of the worker that `on_start` is given. SIGHUP is left alone where it is ignored, as by
+        `nohup`, or where your program handles it. Where they are blocked, they are unblocked until the worker has
+        stopped. A SystemExit in a task that a job has started fails that job; in a callback, by `call_soon` or
+        `call_later`, it ends your loop, as always in asyncio. Under `deeper worker` the loop goes on then too. A
+        coroutine that blocks the loop for good holds up the stop of this worker too: only under `deeper worker` the
+        process, which is the worker's own, is ended then. Returns the stopped worker. Its `stuck_because` is None if it
+        was asked to stop; otherwise it says why the worker stopped: jobs that ignore their timeouts kept its slots, a
+        part of it ended again and again, or its heartbeat did not work any more.
 
         Raises:
             HookError: a start hook failed; nothing was claimed.

@@ -26,13 +26,13 @@ async def insist(
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> T:
     """
-    Return what `call` answers, tried again for so many seconds while the store is away, and once more at their end.
+    Return the answer of `call`, which is tried again for so many seconds while the store is away, and once at the end.
 
-    The tries wait together with all other parts of the process. A try that is under way is not broken off. Where the
-    answer `is_wanted` no more, the next pause is the last.
+    The tries wait together with all other parts of the process. A try that is under way is not interrupted. After
+    `is_wanted` has become False, the next pause is the last.
 
     Raises:
-        BackendUnavailableError: that of the last try, which says how long it was tried.
+        BackendUnavailableError: the error of the last try, with the time for which the call was tried.
     """
     began, part, awake = time.monotonic(), object(), asyncio.Event()
     try:
@@ -58,7 +58,7 @@ async def insist(
 
 
 def _given_up(error: BackendUnavailableError, tried: float) -> BackendUnavailableError:
-    # Of its own: a store may raise the same error for several that wait.
-    told = copy_of(error)
-    told.args = (f"{error}; it was tried again for {readable(tried)}",)
-    return told
+    # A copy: a store may raise the same error for several callers that wait.
+    final = copy_of(error)
+    final.args = (f"{error}; it was tried again for {readable(tried)}",)
+    return final

@@ -1,4 +1,4 @@
-"""The producer: enqueues calls, and wakes those who wait for them."""
+"""The producer: enqueues calls, and reports the new jobs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 _NAME = "producer"
 _COUNTED_AT_ONCE = 1_000
-"""Jobs in one transaction, where the caller is told how many there are so far."""
+"""Jobs in one transaction, if the caller has `on_progress` called."""
 
 
 class Producer:
@@ -66,10 +66,10 @@ class Producer:
         self._insisting = set()
 
     async def close(self) -> None:
-        """Tell of what was committed meanwhile, and watch and try again no longer. The store is still open."""
+        """Report what was committed meanwhile, then stop watching and trying again. The store is still open."""
         self._closings += 1
         self._availability.end_pauses()
-        # In this loop: it may be stopped after this, and blocking callers would wait for ever.
+        # The loop may be stopped after this, and then blocking callers in it would wait forever.
         loop = asyncio.get_running_loop()
         if own := [each for each in tuple(self._insisting) if each.get_loop() is loop]:
             await asyncio.wait(own)
@@ -163,7 +163,7 @@ class Producer:
                 answers += await insert(batch)
                 tally.add(len(batch))
         except BackendUnavailableError as error:
-            # As of an insert that nothing counts: those that are in already too.
+            # As without a tally: the ids of all jobs, also of those that are stored already.
             error.job_ids = tuple(job.id for job in jobs)
             raise
         return answers
@@ -177,7 +177,7 @@ class Producer:
         patience: timedelta,
         given: Collection[JobId | None],
     ) -> list[TaskId]:
-        """Insert jobs and tell of them; `given` are the ids that the caller chose, and may have sent before."""
+        """Insert jobs and report them; `given` are the ids that the caller chose, and may have sent before."""
         if connection is None:
             # In a transactional task of this manager all that it enqueues is a part of its transaction.
             connection = joined_connection(self._identity)

@@ -1,4 +1,4 @@
-"""The progress of a bulk operation: how many jobs it has dealt with, told to its caller after each batch."""
+"""The progress of a bulk operation: the number of jobs so far, passed to its caller after each batch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable
 _logger = logging.getLogger("deeper_tasks")
 
 OnProgress = Callable[[int], object]
-"""Called after each batch with how many jobs there were so far."""
+"""Called after each batch with the number of jobs so far."""
 
 
 class Tally:
     """
-    The number of jobs so far, and the function that is told of it.
+    The number of jobs so far, and the function that is called with it.
 
-    A function that raises is logged, and told no more: the operation goes on, and its caller gets its answer.
+    If the function raises, the error is logged and the function is not called again. The operation goes on.
     """
 
     def __init__(self, on_progress: OnProgress | None) -> None:
@@ -23,7 +23,7 @@ class Tally:
         self._on_progress = on_progress
 
     def add(self, number: int) -> None:
-        """Count a batch; one of no jobs is not told."""
+        """Count a batch, and call the function unless the batch is empty."""
         self.value += number
         if not number or self._on_progress is None:
             return

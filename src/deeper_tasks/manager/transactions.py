@@ -1,4 +1,4 @@
-"""The terms of transactions: what a manager's store can do for transactional tasks, and what it refuses beside one."""
+"""The terms of transactions: which transactional tasks a store can run, and which writes are refused beside one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deeper_tasks.worker.execution.transactions import longest_transaction
 
 
 class TransactionTerms(Struct, frozen=True, kw_only=True):
-    """What holds for the transactional tasks of one manager. `store` is what messages call its store."""
+    """The terms for the transactional tasks of one manager. `store` is the name of its store in messages."""
 
     store: str
     is_possible: bool
@@ -50,7 +50,7 @@ class TransactionTerms(Struct, frozen=True, kw_only=True):
 
 
 def terms_of(backend: Backend, settings: Settings, *, store: str) -> TransactionTerms:
-    """Return the terms of a store. One that runs nothing refuses nothing."""
+    """Return the terms of a store. A store that runs nothing refuses nothing."""
     capabilities = backend.capabilities
     return TransactionTerms(
         store=store,

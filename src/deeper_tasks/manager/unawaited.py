@@ -1,4 +1,4 @@
-"""The calls that were never awaited: an ERROR in the log for each, since without it a job is lost in silence."""
+"""The calls that were never awaited: each is an ERROR in the log, because its job would be lost in silence."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _listen() -> None:
             _report(coroutine, inspect.currentframe())
         warn(coroutine)
 
-    # The warning names the frame above, unless that is of the import system: by this name ours is passed over.
+    # The warning names the frame above, unless that belongs to the import system: by this name it passes over this one.
     report_and_warn.__code__ = report_and_warn.__code__.replace(co_filename="<importlib._bootstrap: unawaited calls>")
     warnings._warn_unawaited_coroutine = report_and_warn  # type: ignore[attr-defined]  # noqa: SLF001 - see above
     atexit.register(_report_all)

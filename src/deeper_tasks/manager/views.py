@@ -35,7 +35,7 @@ _NO_ARGUMENTS: tuple[list[Any], dict[str, Any]] = ([], {})
 
 
 class CancelOutcome(StrEnum):
-    """What a cancel achieved: the job has ended, or its worker is asked to stop it."""
+    """The outcome of a cancel: the job has ended, or its worker is asked to stop it."""
 
     CANCELLED = "cancelled"
     REQUESTED = "requested"
@@ -45,21 +45,25 @@ class TaskStatus(View, frozen=True, kw_only=True):
     """
     One job as its user sees it. Times are aware and in UTC.
 
-    `status` is `pending` for a job that a worker has claimed ahead of its turn and not begun. `worker` and `function`
-    are the two parts of the task's name; of a name without a dot, the module or class in which its function stood
-    when it was enqueued, and the function's name there. `attempts` counts those begun; `errors` holds the newest 100
-    that failed, oldest first, and `last_error` is the last of them as one line. `scheduled_at` is when it was, or
-    is, due; `attempted_at` the start of the last attempt, None if none began; `node` the worker that has
-    it now. `cancel_requested` is the reason given, once a running one is to stop.
-    `result` is None unless completed with one; `result_omitted` says why there is none.
-    `unknown_since` is since when workers give it back because they do not know its task, `unfit_since`
-    because its arguments do not fit their code; None once its handler has run, or an operator retried it.
-    `is_quarantined`: an attempt was lost with its process, so the next one runs in quarantine, as soon as a worker
-    has a place there.
-    `waiting_for` is what holds a job that has not begun, as `get_task_status` tells it: None where nothing does, a
-    worker is about to take it, or it cannot be told; lists do not tell it.
-    `damage` names what is stored of it and cannot be read, and why: of such a field the
-    rest is here, or a stand-in. It is empty for a sound job.
+    Attributes:
+        status: `pending` also for a job that a worker has claimed ahead of its turn and not started.
+        worker, function: the two parts of the task's name. If the name has no dot: the module or class that had the
+            function when the job was enqueued, and the function's name there.
+        attempts: the number of attempts that have started.
+        errors: the newest 100 errors of attempts, oldest first; `last_error` is the last of them as one line.
+        scheduled_at: when the job was, or is, due.
+        attempted_at: the start of the last attempt; None if no attempt has started.
+        node: the worker that has the job now.
+        cancel_requested: the reason of a cancel, for a job that runs and is asked to stop.
+        result: the result of a completed job; None if it has none, and then `result_omitted` may say why.
+        unknown_since: since when workers release the job because they do not know its task; None once its handler has
+            run, or an operator has retried it.
+        unfit_since: the same for arguments that do not fit the workers' code. is_quarantined: an attempt was lost with
+        its process, so the next one runs in quarantine. waiting_for: why a job that has not started waits, from
+        `get_task_status` only. None if nothing holds it, a worker
+            is about to take it, or the reason is unknown.
+        damage: the fields that are stored and cannot be read, and why. Such a field has the part that can be read, or a
+            stand-in. Empty for a sound job.
     """
 
     id: str
@@ -96,7 +100,7 @@ class TaskStatus(View, frozen=True, kw_only=True):
 
 
 def to_status(job: Job, *, waiting_for: WaitingFor | None = None) -> TaskStatus:
-    """Return a job as its user sees it. One that a worker has claimed and not begun is pending still."""
+    """Return a job as its user sees it. A job that a worker has claimed and not started is still pending."""
     # A name without a module tells nothing of where it runs.
     path = job.task if "." in job.task else job.options.path or job.task
     worker, _, function = path.rpartition(".")
@@ -158,9 +162,9 @@ def _read(document: Json, decoder: msgspec.json.Decoder[Any] = _anything) -> Any
 
 class Page(View, frozen=True, kw_only=True):
     """
-    A page of a list. `next_cursor`, given as `cursor`, gives the next one at the same cost however far one is.
+    A page of a list. `next_cursor`, given as `cursor`, returns the next page; it costs the same for each page.
 
-    `total_is_exact` is False where counting stopped at 10,000.
+    `total_is_exact` is False if counting stopped at 10,000.
     """
 
     entries: tuple[TaskStatus, ...]
@@ -206,11 +210,11 @@ class QueueStatistics(View, frozen=True, kw_only=True):
     """
     The jobs of a queue by state, and how many ended.
 
-    A job that a worker has claimed ahead of its turn counts as pending. `failed_today` counts the ends as failed or
-    discarded since midnight UTC, `completed_today` those as completed: ends, not jobs, so one that was retried by hand
-    and failed again counts twice, and still counts once it has been deleted. `error_rate_today` and
-    `error_rate_last_hour` are the share, from 0 to 1, of ends as failed or discarded in all ends, those as cancelled
-    included; None where nothing ended. The last hour is the current ten minutes and the six before.
+    A job that a worker has claimed ahead of its turn counts as pending. `failed_today` counts ends as failed or
+    discarded since midnight UTC, `completed_today` ends as completed. They count ends, not jobs: a job that was retried
+    by request and failed again counts twice, and a deleted job still counts. `error_rate_today` and
+    `error_rate_last_hour` are the share, from 0 to 1, of failed and discarded in all ends, cancelled ones included;
+    None if nothing ended. The last hour is the current ten minutes and the six before.
     """
 
     scheduled: int
@@ -284,17 +288,14 @@ def _queue(counts: QueueCounts, *, running: int) -> QueueStatistics:
 
 class RecurringTask(View, frozen=True, kw_only=True):
     """
-    A recurring task: what it runs, and when next. Times are aware and in UTC.
+    A recurring task: its call and its next due times. Times are aware and in UTC.
 
-    `last_run` is the last due time that made a job, `last_task_id` the last job,
-    one run by hand too. `is_declared`: it stands in the code, as `@task(cron=…)`.
-    Of a paused one, `next_run` is the run at which it stopped. `fault` says why it
-    is never due, where its expression or zone cannot be used here; then it has no
-    `next_runs`. There are fewer of them than asked for where the calendar ends.
-    `unknown_since` is since when workers give it back because they do not know its task, `unfit_since`
-    because its arguments do not fit their code; None once its handler has run, or an operator retried it.
-    `damage` names what is stored of it and cannot be read: such an entry fires
-    nothing until it is registered again, or removed.
+    `last_run` is the last due time that made a job, `last_task_id` the last job, also one that was run by request.
+    `is_declared`: the code declares it, as `@task(cron=…)`. If it is paused, `next_run` is the run at which it stopped.
+    `fault` says why it is never due, if its expression or zone cannot be used here; then it has no `next_runs`. There
+    are fewer of them than asked for where the calendar ends.
+    `damage` names the fields that are stored and cannot be read: such an entry
+    makes no jobs until it is registered again, or removed.
     """
 
     name: str
@@ -353,10 +354,9 @@ class RecurringRun(View, frozen=True, kw_only=True):
     """
     One run of a recurring task. Times are aware and in UTC.
 
-    `due_at` is its due time, `fired_at` when a worker dealt with it. `task_id` is
-    the job it made: None where `outcome` says that it was held back. `status` is
-    the job's state now: None once it has been cleaned up. `damage` names what is
-    stored of it and cannot be read.
+    `due_at` is its due time, `fired_at` the time at which a worker fired it. `task_id` is the job that it made, None if
+    `outcome` says that it was held back. `status` is the job's state now, None once the job has been cleaned up.
+    `damage` names the fields that are stored and cannot be read.
     """
 
     due_at: datetime

@@ -1,4 +1,4 @@
-"""Why a job waits: told from what the store knows of its queue and of the workers."""
+"""Why a job waits, by what the store knows of its queue and of the workers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def may_wait(job: Job) -> bool:
 
 
 def waiting_for(job: Job, service: Service, *, lease: timedelta) -> WaitingFor | None:
-    """Return what holds a job that has not begun; None: a worker has a slot for it, or it cannot be told."""
+    """Return why a job that has not started waits; None if a worker has a slot for it, or the reason is unknown."""
     fleet = Fleet(service.nodes, service.held, now=service.now, lease=lease)
     if is_unbegun(job):
         return _claimed(job, fleet)
     is_due = job.state not in AWAITS_ITS_TIME or job.scheduled_at <= service.now
-    # Workers that do not know its task give it back again and again: that it is not due is no news.
+    # Workers that do not know its task release it again and again, so its due time is not the reason.
     if not is_due and (job.unknown_since is None or not _is_unknown(service, fleet.serving(job.queue))):
         return _until(job.scheduled_at, now=service.now)
     if service.paused_at is not None:
@@ -64,7 +64,7 @@ def _unclaimed(job: Job, service: Service, fleet: Fleet) -> WaitingFor | None:
 
 
 def _is_unknown(service: Service, serving: list[NodeRecord]) -> bool:
-    """Whether workers serve the queue, all have told their tasks, and none knows the job's."""
+    """Whether workers serve the queue, all have registered their tasks, and none knows the job's task."""
     return bool(serving) and not any(service.knows_task.get(each.node.id, True) for each in serving)
 
 

@@ -13,7 +13,7 @@ from deeper_tasks.errors import DeeperTasksError, JobError
 from deeper_tasks.tasks import current_job
 
 real_sleep = asyncio.sleep
-"""As it was when this was imported: a test may put the clock's in its place."""
+"""The real `asyncio.sleep`: a test may put the clock's in its place."""
 
 
 class ClockError(DeeperTasksError, ValueError):
@@ -53,10 +53,10 @@ class ManualClock:
 
     def move(self, to: datetime) -> None:
         """
-        Show this time from now on, and wake those who slept until then.
+        Show this time from now on, and wake the coroutines that slept until then.
 
         Raises:
-            ClockError: it is earlier than what the clock shows.
+            ClockError: the time is earlier than the clock's.
         """
         to = _aware(to)
         if to < self._now:
@@ -95,7 +95,7 @@ class ManualClock:
         """
         Take this long, by this clock: for the code of a job, and what it calls.
 
-        Outside of a job it is `asyncio.sleep`: no one would move the clock there.
+        Outside of a job it is `asyncio.sleep`: nothing would move the clock there.
         """
         delay = seconds if isinstance(seconds, timedelta) else timedelta(seconds=seconds)
         job = _current_id()
@@ -136,7 +136,7 @@ class ManualClock:
 
 
 class _Sleeper:
-    """One who sleeps, in an event loop of his own."""
+    """A coroutine that sleeps by this clock, in its own event loop."""
 
     def __init__(self, due: datetime, wake: Callable[[], None], *, job: JobId | None) -> None:
         self.due = due
@@ -146,11 +146,11 @@ class _Sleeper:
         self._wake = wake
 
     def wake(self) -> None:
-        with suppress(RuntimeError):  # his loop has been closed, and he with it
+        with suppress(RuntimeError):  # its loop has been closed
             self._loop.call_soon_threadsafe(self._wake_here)
 
     def _wake_here(self) -> None:
-        # He may have been woken otherwise meanwhile.
+        # It may have been woken in another way meanwhile.
         if not self.is_gone:
             self._wake()
 

@@ -1,4 +1,4 @@
-"""An expectation: what a test says of an enqueued job, and how far a job is from it."""
+"""An expectation: the conditions of a test for an enqueued job, and how far a job is from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Moment = datetime | timedelta | tuple[datetime, datetime]
 
 class Wanted(TypedDict, total=False):
     """
-    What is said of a job. All of it must hold; what is not said is not looked at.
+    The conditions for a job. All of those given must hold.
 
     `args` and `kwargs` are compared by parameter: `kwargs={"user_id": 42}` fits
     a job enqueued with `42` in that place. `tags` and `meta` fit a job that has
@@ -41,7 +41,7 @@ class Wanted(TypedDict, total=False):
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """What one field of a job is, and whether that fits."""
+    """The value of one field of a job, and whether it fits."""
 
     field: str
     found: str
@@ -49,7 +49,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Check(Struct, frozen=True, kw_only=True):
-    """One thing that is wanted: in words, and how a job is looked at for it."""
+    """One condition: in words, and the function that looks at a job for it."""
 
     field: str
     wanted: str
@@ -63,11 +63,11 @@ class Check(Struct, frozen=True, kw_only=True):
 
 class Expectation:
     """
-    What is said of a job, as checks.
+    The conditions for a job, as checks.
 
     Raises:
         InvalidArgumentsError: the task takes no such arguments.
-        InvalidOptionError: something that is said can hold of no job.
+        InvalidOptionError: a condition can hold for no job.
     """
 
     def __init__(

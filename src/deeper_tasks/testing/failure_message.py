@@ -1,4 +1,4 @@
-"""A failure message: the jobs that came nearest to a failed assertion, in words."""
+"""A failure message: why an assertion failed, and the jobs that came nearest to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NOTHING = "nothing"
 
 
 def complain(expectation: Expectation, *, jobs: Sequence[Job], matches: Sequence[Job], count: int | None) -> str:
-    """Return what was looked for, what was found instead, and the jobs that came nearest, field by field."""
+    """Return the conditions, the jobs that fit, and the nearest other jobs, field by field."""
     lines = [_headline(len(matches), count), *_wanted(expectation)]
     if matches:
         lines.append("found:")

@@ -1,4 +1,4 @@
-"""An inline producer: a manager's own, which also sees to it that what was enqueued has run before it answers."""
+"""The inline producer: enqueues with a manager's own producer, and runs the new jobs before it returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kit: all that the test of an application needs around its manager."""
+"""The kit: a manager under the control of a test."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from deeper_tasks.testing.kit_session import MOST_RUNS, KitSession
 
 class TaskKit(KitSession):
     """
-    What a test needs around a manager. `use_memory` makes one, and so does the fixture `task_kit`.
+    A kit for tests around a manager. `use_memory` makes one, and so does the fixture `task_kit`.
 
-    Nothing runs and no time passes by itself: `drain` runs what is pending,
-    `advance` lets time pass and runs what becomes due, in its order and each
-    at its moment. Both return when all is at rest.
+    Nothing runs and no time passes by itself. `drain` runs the pending jobs; `advance` lets time pass and runs the jobs
+    that become due, in the order of their due times. Both return when nothing is left to run.
 
     Attributes:
         manager: the manager, on the store of this test.
-        clock: the clock of the store and of all that runs here.
+        clock: the clock of the store and of all jobs.
         faults: the store as the manager sees it, to put faults before; the kit itself looks past them.
         store: the store behind.
         state: what jobs see as `current_job().state`. A test puts its fakes there; `hooks` runs the start hooks.
@@ -41,9 +40,8 @@ class TaskKit(KitSession):
         """
         Have each enqueue run its job before it returns, in a `with` block of sync or async code.
 
-        The job goes through the store and all that a worker does. One that is
-        due later waits for `advance`, and what a transactional task enqueues for
-        its commit. A failure is recorded, then raised by the enqueue; with
+        The job goes through the store and all steps of a worker. A job that is due later waits for `advance`, and a job
+        that a transactional task enqueues waits for the commit. A failure is recorded, then raised by the enqueue; with
         `raise_errors=False` it is only recorded.
         """
         uncommitted: list[TaskId] = []

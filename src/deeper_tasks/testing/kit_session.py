@@ -32,7 +32,7 @@ _MOST_RUNS_IN_TIME = 100_000
 
 
 class KitSession:
-    """What `TaskKit` does, async."""
+    """The functions of `TaskKit`, async."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class KitSession:
         finally:
             await run.stop()
 
-    # what was enqueued
+    # enqueued jobs
 
     async def assert_enqueued(
         self, task: AnyTask | None = None, *, count: int | None = None, **wanted: Unpack[Wanted]
@@ -191,7 +191,7 @@ class KitSession:
     def worker(
         self, *, limit: int, raise_errors: bool, until: datetime | None = None, recurring: bool = False
     ) -> SoloWorker:
-        """Return a worker that runs what it is told to, inside `async with`."""
+        """Return a worker, for an `async with`, that runs jobs on demand."""
         demands = Demands(
             limit=limit, patience=self._patience, raise_errors=raise_errors, until=until, recurring=recurring
         )

@@ -1,4 +1,4 @@
-"""The store of a test: what a manager works on while the test lasts."""
+"""The store of a test, which a manager works on while the test lasts."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ def use_memory(
     """
     Let a manager, with its tasks and settings, work on an empty store in memory inside the `with`.
 
-    Afterwards it has its own store back, as open or closed as that was. What
-    the test registers (tasks, middleware, subscribers) stays. `start` is what
-    the clock shows at first, by default the real time; `patience` is how many
-    real seconds a job may take to end.
+    Afterwards the manager has its own store back, open or closed as before. Tasks, middleware and subscribers that the
+    test registers stay. `start` is the first time of the clock, by default the real time; `patience` is how many real
+    seconds a job may take to end.
     """
     clock = ManualClock(start)
     with _lent(manager, MemoryBackend(now=clock.now), clock, patience=patience) as kit:
@@ -42,7 +41,7 @@ def use_store(
     start: datetime | None = None,
     patience: float = _PATIENCE,
 ) -> Iterator[TaskKit]:
-    """Let a manager work on any store, by a test's clock, inside the `with`; to close the store is the caller's."""
+    """Let a manager work on any store, by a test's clock, inside the `with`. The caller closes the store."""
     clock = ManualClock(start)
     with _lent(manager, ClockedBackend(backend, now=clock.now), clock, patience=patience) as kit:
         yield kit

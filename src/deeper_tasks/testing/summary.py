@@ -1,4 +1,4 @@
-"""A summary: what the kit ran, attempt by attempt."""
+"""A summary: the attempts that the kit ran."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deeper_tasks.domain.view import View
 
 
 class RunEnd(StrEnum):
-    """What became of a job by one attempt."""
+    """The end of one attempt, as the state of its job or the reason why it ended."""
 
     COMPLETED = "completed"
     RETRYABLE = "retryable"
@@ -70,7 +70,7 @@ class Summary(View, frozen=True, kw_only=True):
 
     @property
     def retryable(self) -> int:
-        """How many attempts failed with another to follow."""
+        """How many attempts failed and are followed by another."""
         return self.count(RunEnd.RETRYABLE)
 
     @property
@@ -90,7 +90,7 @@ class Summary(View, frozen=True, kw_only=True):
 
     @property
     def snoozed(self) -> int:
-        """How many attempts put their job off."""
+        """How many attempts snoozed their job."""
         return self.count(RunEnd.SNOOZED)
 
 

@@ -30,9 +30,8 @@ class ControlArea(Area):
         """
         Cancel a job.
 
-        One that has not started ends at once (`cancelled`). A running one is
-        asked to stop (`requested`): should its handler still return, it is
-        completed, and otherwise cancelled.
+        A job that has not started ends at once (`cancelled`). A running job is asked to stop (`requested`): it ends as
+        cancelled, or as completed if its handler returns all the same.
 
         Raises:
             JobNotFoundError: there is no such job.
@@ -50,9 +49,9 @@ class ControlArea(Area):
         **conditions: Unpack[Conditions],
     ) -> int:
         """
-        Cancel all jobs that meet the conditions of `list_tasks` and have not ended; returns how many.
+        Cancel all jobs that meet the conditions of `list_tasks` and have not ended; return their number.
 
-        `on_progress` is called after each batch with how many there were so far.
+        `on_progress` is called after each batch with the number of jobs so far.
         """
         target = to_filter(**conditions)
         check_text("reason", reason)
@@ -62,9 +61,9 @@ class ControlArea(Area):
 
     async def retry_task(self, task_id: str) -> None:
         """
-        Make a failed, discarded or cancelled job pending again, with as many further attempts as it had at first.
+        Make a failed, discarded or cancelled job pending again, with as many more attempts as it had at first.
 
-        The delays between them begin anew, with `retry_delay_seconds`.
+        The delays between these attempts begin with `retry_delay_seconds` again.
 
         Raises:
             JobNotFoundError: there is no such job.
@@ -75,9 +74,9 @@ class ControlArea(Area):
 
     async def retry_tasks(self, *, on_progress: OnProgress | None = None, **conditions: Unpack[Conditions]) -> int:
         """
-        Retry all jobs that meet the conditions of `list_tasks`, by default all dead letters; returns how many.
+        Retry all jobs that meet the conditions of `list_tasks`, by default all dead letters; return their number.
 
-        `on_progress` is called after each batch with how many there were so far.
+        `on_progress` is called after each batch with the number of jobs so far.
         """
         conditions.setdefault("status", DEAD_LETTER)
         target = to_filter(**conditions)
@@ -87,17 +86,17 @@ class ControlArea(Area):
 
     async def reschedule_task(self, task_id: str, at: datetime | timedelta | float) -> datetime:
         """
-        Give a job that waits another due time: an aware datetime, or a timedelta or seconds from now.
+        Give a waiting job another due time: an aware datetime, or a timedelta or seconds from now.
 
-        It may be scheduled, wait for a retry, or be pending. A time that has passed means now. Its
-        expiry (`expires_in_seconds`) moves by the same shift; attempts, priority and unique key stay.
-        Of a job that would have expired before its next attempt, the expiry is not brought forward.
+        The job may be scheduled, retryable or pending. A time that has passed means now. The job's expiry
+        (`expires_in_seconds`) moves by the same span; attempts, priority and unique key stay. The expiry of a job that
+        would have expired before its next attempt is not moved to an earlier time.
 
         Returns:
-            When it is due now, in UTC.
+            The new due time, in UTC.
 
         Raises:
-            InvalidOptionError: `at` is no time: without a zone, negative, or in the year 9000 or later.
+            InvalidOptionError: `at` cannot be a due time: it has no time zone, is negative, or is after the year 8999.
             JobNotFoundError: there is no such job.
             InvalidTransitionError: it runs, or has ended.
         """
@@ -107,22 +106,21 @@ class ControlArea(Area):
 
     async def run_task_now(self, task_id: str) -> None:
         """
-        End the delay of a job: whatever it waits for, it is due now, and a worker is woken.
+        Make a job due now, and wake a worker for it.
 
-        So does a retry that is waited for, and a job that was put off or given back. What holds a job
-        besides stays: a paused queue, the workers' slots, other jobs before it. Its expiry stays
-        too. A pending job is due already: it stays as it is.
+        It ends any delay: a scheduled time, the wait for a retry, a snooze, a release. A paused queue, busy workers and
+        other jobs before it still hold the job, and its expiry stays. A pending job is due already and stays as it is.
 
         Raises:
             JobNotFoundError: there is no such job.
-            InvalidTransitionError: it runs, or has ended; `retry_task` runs one again that has.
+            InvalidTransitionError: it runs, or has ended; `retry_task` runs an ended job again.
         """
         job_id = await self._parts.store.id_to_change(task_id)
         await self._parts.control.run_now(job_id)
 
     async def delete_task(self, task_id: str) -> None:
         """
-        Delete a job that does not run. Unless it has completed, its unique key is free.
+        Delete a job that does not run. Its unique key becomes free, unless the job has completed.
 
         Raises:
             JobNotFoundError: there is no such job.
@@ -133,9 +131,9 @@ class ControlArea(Area):
 
     async def delete_tasks(self, *, on_progress: OnProgress | None = None, **conditions: Unpack[Conditions]) -> int:
         """
-        Delete all jobs that meet the conditions of `list_tasks` and do not run; returns how many.
+        Delete all jobs that meet the conditions of `list_tasks` and do not run; return their number.
 
-        `on_progress` is called after each batch with how many there were so far.
+        `on_progress` is called after each batch with the number of jobs so far.
         """
         target = to_filter(**conditions)
         check_progress(on_progress)
@@ -150,12 +148,11 @@ class ControlArea(Area):
         on_progress: OnProgress | None = None,
     ) -> int:
         """
-        Delete ended jobs older than this many days, by default as the settings say; returns how many.
+        Delete jobs that ended more than this many days ago, by default as the settings say; return their number.
 
-        `failed_days` covers failed, discarded and cancelled ones. Workers do
-        this by themselves. It goes in batches, the oldest first, and rests
-        between them; `on_progress` is called after each with how many there
-        were so far. A store's file gets shorter meanwhile.
+        `failed_days` is for failed, discarded and cancelled jobs. Workers clean up by themselves, so you seldom need
+        this. It deletes in batches, the oldest jobs first, with pauses between them. `on_progress` is called after each
+        batch with the number of jobs so far. The file of an SQLite store gets smaller meanwhile.
         """
         check_progress(on_progress)
         retention = retention_of(self._core.settings)
@@ -168,14 +165,12 @@ class ControlArea(Area):
 
     async def compact_store(self) -> int:
         """
-        Give the space that deleted jobs left back to the machine at once; returns the bytes.
+        Give the space of deleted jobs back to the machine at once; return the number of bytes.
 
-        A store that needs no such thing answers 0. SQLite gives space back by
-        itself, a little with each clean-up; this rebuilds the whole file, also
-        one that was not made by `deeper_tasks`. It takes some seconds a
-        gigabyte and as much free space again, and meanwhile nothing is
-        written: enqueues and workers wait, and after the store's timeout get
-        BackendUnavailableError.
+        It returns 0 for a store that does not need this. SQLite gives space back by itself, a little with each
+        clean-up; this rebuilds the whole file, with the tables of your application. It takes some seconds for each
+        gigabyte, and needs as much free space again. Nothing can be written meanwhile: enqueues and workers wait, and
+        get BackendUnavailableError after the store's timeout.
         """
         await self._parts.store.ready_to_write()
         return await self._parts.control.compact()

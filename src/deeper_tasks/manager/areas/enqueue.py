@@ -49,7 +49,7 @@ class EnqueueArea(Area):
 
         `worker` and `function` name a registered task, as in
         `enqueue_task("myapp.tasks", "send_welcome", [42])`; a task stands for
-        both: `enqueue_task(send_welcome, args=[42])`. What returned is stored.
+        both: `enqueue_task(send_welcome, args=[42])`. When the call returns, the job is stored.
 
         With `connection`, your own connection to the store's database, the job is
         enqueued inside your transaction, and exists if and only if that commits:
@@ -59,26 +59,24 @@ class EnqueueArea(Area):
                 connection.execute("INSERT INTO orders VALUES (42, 'new')")
                 await manager.enqueue_task(send_invoice, args=[42], connection=connection)
 
-        The connection is used here and now, in the calling thread. On SQLite an
-        open transaction holds up all writers of the file, the workers too: keep
-        it short, and await nothing else of the manager that writes before its end.
-        On PostgreSQL it is psycopg's, SQLAlchemy's (a Session or a Connection),
-        asyncpg's or Django's; an open transaction holds up those only who enqueue
-        the same unique key, until it ends.
+        The connection is used during the call, in the calling thread. On SQLite an open transaction blocks all writers
+        of the file, the workers too: keep it short, and call nothing else of the manager that writes before it ends. On
+        PostgreSQL the connection is psycopg's, SQLAlchemy's (a Session or a Connection), asyncpg's or Django's; an open
+        transaction blocks only enqueues of the same unique key, until it ends.
 
-        In a task with `transactional=True` that a worker of this manager runs, the
-        job joins that task's transaction by itself, without `connection`.
+        In a task with `transactional=True` that a worker of this manager runs, the job joins the transaction of that
+        task without `connection`.
 
         Returns:
-            The job's id; `.is_new` is False when a unique key is held, and then
-            the id is its holder's, or when the same `task_id` was sent before.
+            The job's id. `.is_new` is False if the job was there already: another job holds the unique key, and the id
+            is that job's; or the same `task_id` was sent before.
 
         Raises:
             TaskNotFoundError, InvalidArgumentsError, InvalidOptionError: nothing was enqueued.
             DuplicateJobError: `task_id` names another call.
             UnsupportedError: `connection` was given, and the store has no transactions.
-            BackendUnavailableError: send the call again, with the same `task_id`, as often as needed; or have it sent
-                again for `enqueue_patience_seconds`.
+            BackendUnavailableError: the store did not answer. Send the call again with the same `task_id`, as often as
+                needed; with `enqueue_patience_seconds` the manager does so.
         """
         task = self._core.tasks.find(worker, function)
         request = parse_options(options, base=task.request)
@@ -98,7 +96,7 @@ class EnqueueArea(Area):
         """
         Enqueue a call to run at a time: an aware datetime, or a timedelta or seconds from now.
 
-        A time that has passed means now. Otherwise as `enqueue_task`.
+        A time that has passed means now. Everything else is as with `enqueue_task`.
         """
         task = self._core.tasks.find(worker, function)
         if scheduled_at is None:
@@ -124,16 +122,15 @@ class EnqueueArea(Area):
         """
         Enqueue many calls in one transaction: `enqueue_many([send.call(n) for n in ids])`.
 
-        All or none are stored. More than the store takes at once (10,000 on
-        SQLite and PostgreSQL) needs `atomic=False`, which stores them batch by batch.
-        Answers and errors are those of `enqueue_task`, in the order of the calls; an
-        error begins with the bad call's place, such as `calls[500]`, from 0. So
-        is `connection`, which is one for all of them. `enqueue_patience_seconds` is the calls' longest, unless it is
-        given here; with `atomic=False` and `on_progress` each thousand has it.
+        All calls are stored, or none. More calls than the store takes at once (10,000 on SQLite and PostgreSQL) need
+        `atomic=False`, which stores them batch by batch. The answers are those of `enqueue_task`, in the order of the
+        calls. So are the errors; the message begins with the position of the bad call, such as `calls[500]`, counted
+        from 0. `connection` works as with `enqueue_task`, for all calls. `enqueue_patience_seconds` is by default the
+        longest of the calls; with `atomic=False` and `on_progress` it counts for each thousand calls.
 
-        `on_progress` is called with how many of the calls are in the store: after each thousand with
-        `atomic=False`, and otherwise once, for all of them. In a transaction of yours they are there when it commits.
-        An error in it is logged, and loses no job.
+        `on_progress` is called with the number of calls in the store: after each thousand with `atomic=False`, and
+        otherwise once, for all. Inside your own transaction the jobs exist when it commits. An error in `on_progress`
+        is logged, and no job is lost.
         """
         check_progress(on_progress)
         checked = to_calls(calls)
@@ -161,7 +158,7 @@ class EnqueueArea(Area):
         Check a call as its enqueue would, without the store: `manager.check_call(send.call(42))`. Nothing is enqueued.
 
         Raises:
-            InvalidArgumentsError, InvalidOptionError, UnsupportedError: it would be refused.
+            InvalidArgumentsError, InvalidOptionError, UnsupportedError: the enqueue would be refused.
         """
         to_calls([call])
         self._core.tasks.adopt(call.task)

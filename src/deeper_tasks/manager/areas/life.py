@@ -20,14 +20,14 @@ class LifeArea(Area):
 
     async def open(self, *, create: bool = True) -> None:
         """
-        Open the store; a second call does nothing. One that is not there is made, unless `create` is False.
+        Open the store; a second call does nothing. A missing store is made, unless `create` is False.
 
-        While it is away the opening is tried again for the setting `enqueue_patience_seconds`, as an enqueue is; with
-        `create=False`, by which nothing is enqueued, it fails at once.
+        While the store does not answer, the opening is tried again for the setting `enqueue_patience_seconds`, as an
+        enqueue is. With `create=False` it is not tried again.
 
         Raises:
-            BackendUnavailableError: it cannot be reached, or is not there.
-            SchemaError: it is not one of ours, needs `migrate`, or is newer than this code.
+            BackendUnavailableError: the store cannot be reached, or is missing.
+            SchemaError: the database has another schema, needs `migrate`, or is newer than this code.
         """
         process_watch.notice()
         parts = self._parts
@@ -38,7 +38,7 @@ class LifeArea(Area):
             await parts.store.open(create=create)
 
     async def close(self) -> None:
-        """Close the store, after what is under way. The next use opens it again."""
+        """Close the store, after the calls that are under way. The next use opens it again."""
         process_watch.notice()
         parts = self._parts
         parts.store.mark_closed()
@@ -56,27 +56,27 @@ class LifeArea(Area):
 
     async def migrate(self) -> tuple[str, ...]:
         """
-        Bring the store's schema up to date; returns the migrations applied, in order: none if it was.
+        Bring the store's schema up to date; return the migrations that were applied, in order.
 
         Raises:
-            BackendUnavailableError: the store cannot be reached; all is as it was.
-            SchemaError: it is not one of ours, or newer than this code.
+            BackendUnavailableError: the store cannot be reached; nothing has changed.
+            SchemaError: the database has another schema, or is newer than this code.
         """
         refuse_blocked_write(self._parts.backend)
         return await self._parts.backend.migrate()
 
     async def migration_script(self, *, is_whole: bool = False) -> str:
         """
-        Return the statements that `migrate` would run, for a review, or for an administrator to run.
+        Return the SQL statements that `migrate` would run, for a review, or for an administrator to run.
 
-        They are one transaction, for `psql -v ON_ERROR_STOP=1` or `sqlite3 -bail`; the empty
-        text where nothing is missing. With `is_whole` all that make an empty store,
-        without a look at this one: no server need be there. Nothing is changed.
+        They are one transaction, for `psql -v ON_ERROR_STOP=1` or `sqlite3 -bail`; the text is empty if nothing is
+        missing. `is_whole` returns all statements that make an empty store, and does not look at this store: no server
+        is needed. Nothing is changed.
 
         Raises:
             BackendUnavailableError: the store cannot be reached.
-            SchemaError: it is not one of ours, or newer than this code.
-            UnsupportedError: this store's schema is not made by statements.
+            SchemaError: the database has another schema, or is newer than this code.
+            UnsupportedError: this store has no SQL schema.
         """
         backend, settings = self._parts.backend, self._core.settings
         if not isinstance(backend, Scripting):

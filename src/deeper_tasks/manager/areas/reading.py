@@ -40,7 +40,7 @@ from deeper_tasks.tasks import (
 
 _FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.25
 _PATIENCE = 1.0
-"""Seconds for which a wait that was too long already asks what the job waits for."""
+"""Seconds for which `result`, after its timeout, asks why the job has not ended."""
 
 
 class ReadingArea(Area):
@@ -48,10 +48,10 @@ class ReadingArea(Area):
 
     async def get_task_status(self, task_id: str) -> TaskStatus:
         """
-        Return all that is known of a job, and what it waits for if it has not begun. Raises JobNotFoundError.
+        Return all that is known of a job, and why it waits if it has not started. Raises JobNotFoundError.
 
-        A job that a worker has claimed ahead of its turn is pending. What it waits for is left out where the
-        user of the store may see jobs, and not queues and workers.
+        A job that a worker has claimed ahead of its turn is pending. `waiting_for` is None if this user of the database
+        may read jobs, but not queues and workers.
         """
         job = await self._parts.store.get(task_id)
         if not may_wait(job):
@@ -64,14 +64,14 @@ class ReadingArea(Area):
 
     async def expand_task_id(self, task_id: str) -> str:
         """
-        Return the whole id of the job whose id begins with `task_id`: 13 of its digits or more.
+        Return the whole id of the job whose id begins with `task_id`, which has 13 digits or more.
 
-        For ids that people type; all other methods take whole ids only. A whole id is returned as it is,
-        whether or not there is such a job.
+        It is for ids that people type; all other functions take whole ids only. A whole id is returned as it is, even
+        if there is no such job.
 
         Raises:
-            AmbiguousIdError: the ids of several jobs begin so; the error has them.
-            JobNotFoundError: none does.
+            AmbiguousIdError: the ids of several jobs begin with `task_id`; the error has these ids.
+            JobNotFoundError: no job's id begins with it.
             InvalidOptionError: it has fewer than 13 digits.
         """
         checked = check_id(task_id)
@@ -79,7 +79,7 @@ class ReadingArea(Area):
         return parse_id(checked) or await expand(self._parts.backend, checked)
 
     async def shorten_task_ids(self, task_ids: Iterable[str]) -> list[str]:
-        """Return, for each id, the fewest of its digits that name the job alone just now: 13 at least."""
+        """Return each id cut to its first digits, at least 13, so that no other job of the store has the same now."""
         ids = [await self._parts.store.id_to_read(task_id) for task_id in task_ids]
         return await shorten(self._parts.backend, ids)
 
@@ -96,9 +96,9 @@ class ReadingArea(Area):
         """
         Return a page of jobs.
 
-        Conditions: `status` (one or several), `queue`, `worker_module` (a module or class, or its dotted name),
-        `task` and `tag`. `sort_by`: inserted_at, scheduled_at or finished_at. `cursor`,
-        the page before's `next_cursor`, takes the place of `page`.
+        The conditions are `status` (one or several), `queue`, `worker_module` (a module or class, or its dotted name),
+        `task` and `tag`. `sort_by` is inserted_at, scheduled_at or finished_at. `cursor` is the `next_cursor` of the
+        page before, and is used instead of `page`.
         """
         check_page(page, per_page)
         query = JobQuery(
@@ -126,9 +126,10 @@ class ReadingArea(Area):
         tag: str | None = None,
     ) -> Page:
         """
-        Return a page of the failed and discarded jobs, the latest first: what `retry_tasks` means by default.
+        Return a page of the failed and discarded jobs, the latest first: the jobs that `retry_tasks` retries by
+        default.
 
-        `errors` of each entry holds why every attempt failed. Otherwise as `list_tasks`.
+        `errors` of each entry says why each attempt failed. Everything else is as with `list_tasks`.
         """
         return await self.list_tasks(
             page=page,
@@ -149,17 +150,16 @@ class ReadingArea(Area):
         return to_statistics(await self._parts.backend.statistics(), lease=self._core.lease)
 
     async def get_overview(self) -> Overview:
-        """Return the queues and the workers one by one: what an operator looks at. It costs what statistics cost."""
+        """Return each queue and each worker, for an operator. It costs as much as `get_statistics`."""
         await self._parts.store.ready_to_read()
         return to_overview(await self._parts.backend.statistics(), lease=self._core.lease)
 
     async def diagnose(self, *, deep: bool = False, on_check: OnCheck = say_nothing) -> list[Finding]:
         """
-        Examine the store and what goes on in it; returns what was found, good and bad.
+        Examine the store, its jobs, queues and workers; return the findings, good and bad.
 
-        A store that cannot be reached, or does not fit, is a finding and no error.
-        None is made. `deep` reads the whole store, every job too, which takes its time,
-        and names the rows that cannot be read.
+        A store that cannot be reached, or has another schema, is a finding and raises no error. A missing store is not
+        made. `deep` reads the whole store with every job, which takes long, and names the rows that cannot be read.
         `on_check` is called with the name of each check before it begins.
         """
         from deeper_tasks.manager.diagnosis import examine
@@ -174,14 +174,14 @@ class ReadingArea(Area):
 
     async def result(self, task_id: str, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the word users know
         """
-        Wait for a job's end and return its result; None where it has none.
+        Wait until a job ends and return its result, or None if it has no result.
 
         Raises:
-            TimeoutError: it had not ended after `timeout` seconds; it goes on. The message says its state and what it
-                waits for.
-            JobNotCompletedError: it ended otherwise than completed; the message says how.
+            TimeoutError: the job has not ended after `timeout` seconds, and goes on. The message has its state and the
+                reason why it waits.
+            JobNotCompletedError: the job ended in another state than completed; the message names the state.
             JobNotFoundError: there is no such job.
-            DamagedError: its result is stored, and cannot be read.
+            DamagedError: the stored result cannot be read.
         """
         pause = _FIRST_LOOK
         try:
@@ -203,7 +203,7 @@ class ReadingArea(Area):
         raise JobNotCompletedError(f"the job {task_id} ended as {status.status}: {status.last_error or 'no error'}")
 
     async def _where_it_stands(self, task_id: str) -> str:
-        """Return the state of a job and what it waits for; of a store that is slow only that, soon."""
+        """Return in words the state of a job and why it waits; if the store is slow, say only that, after a second."""
         try:
             async with asyncio.timeout(_PATIENCE):
                 status = await self.get_task_status(task_id)

@@ -42,17 +42,15 @@ class RecurringArea(Area):
         **options: Unpack[EnqueueOptions],
     ) -> RecurringTask:
         """
-        Have a call enqueued again and again, once per due time however many workers there are.
+        Have a call enqueued again and again, once for each due time, however many workers there are.
 
-        `cron_expression` has five fields, or six with seconds in front, or is
-        `@daily` and the like, or `@every 30s`; it is read in `timezone`, by
-        default UTC. `missed_runs`: of runs while no worker was there, make up for
-        `once` (the last, as by default), `all` (up to 100) or `skip`. `overlap`:
-        `skip` a run while a job of the entry has not ended, or `allow` it, as by default; of missed runs only the
-        last is made up for then. `options` are those of an enqueue, for each job
-        that is made; where another job holds the unique key, a run makes none.
-        The same name updates the entry; with the same times it keeps its next
-        run, and its pause in any case.
+        `cron_expression` has five fields, or six with seconds in front, or is a word such as `@daily`, or `@every 30s`.
+        It is read in `timezone`, by default UTC. `missed_runs` says which of the runs that were due while no worker was
+        there are made up for: `once` (the last of them, the default), `all` (up to 100) or `skip`. `overlap` says
+        whether a run is made while a job of the entry has not ended: `allow` (the default) or `skip`; with `skip`, only
+        the last of several missed runs is made up for. `options` are those of an enqueue, for each job; a run makes no
+        job while another job holds the unique key. The same name updates the entry: it keeps its pause, and its next
+        run if the times are the same.
         """
         task = self._core.tasks.find(worker, function)
         request = parse_options(options, base=task.request)
@@ -72,20 +70,18 @@ class RecurringArea(Area):
 
     async def declare_recurring_tasks(self, *, queues: Iterable[str] | None = None) -> list[RecurringTask]:
         """
-        Put the recurring tasks that stand in the code, as `@task(cron=…)`, into the store; returns them by name.
+        Put the recurring tasks that the code declares, as `@task(cron=…)`, into the store; return them by name.
 
-        Each worker does this when it starts, so an application that runs workers need
-        not call it. An entry has its task's name. Unchanged, it keeps its next run;
-        with other times it starts after now and its last run; a pause is kept always.
+        Each worker does this when it starts, so an application that runs workers need not call it. An entry has the
+        name of its task. An unchanged entry keeps its next run; an entry with other times begins after now and after
+        its last run. A pause is always kept.
 
-        An entry that was declared once and is no more is removed where this manager
-        knows its task: the decorator has lost its `cron`. Where the task itself is not
-        known here the entry is kept, for it may belong to another application, or to
-        the other version in a deploy; a warning names it if its queue is one of
-        `queues`, by default those of the settings. What `schedule_recurring_task` made
-        under another name is never touched; under the task's own name it becomes the
-        declared one. While two versions of an application run, the one that started
-        last decides. What `cancel_recurring_task` has removed stays away until its definition changes.
+        An entry that the code does not declare any more is removed if this manager knows its task: the decorator has
+        lost its `cron`. If the task is not known here, the entry is kept, because it may belong to another application,
+        or to the other version in a deploy; a warning names it if its queue is one of `queues`, by default those of the
+        settings. Entries that `schedule_recurring_task` made under another name are never changed; an entry under the
+        task's own name becomes the declared one. While two versions of an application run, the version that started
+        last decides. An entry that `cancel_recurring_task` removed stays away until its definition changes.
         """
         served = to_queues(self._core.settings.queues if queues is None else queues)
         await self._parts.store.ready_to_write()
@@ -94,38 +90,38 @@ class RecurringArea(Area):
 
     async def cancel_recurring_task(self, name: str) -> None:
         """
-        Remove a recurring task and its history; jobs it has made stay. Raises ScheduleNotFoundError.
+        Remove a recurring task and its history; its jobs stay. Raises ScheduleNotFoundError.
 
-        An entry that the code declares is not brought back by a worker that starts, as long as its
-        definition there stays the same; a change brings it back, and so does `resume_recurring_task`.
+        If the code declares the entry, workers that start do not bring it back while its definition stays the same. A
+        changed definition brings it back, and so does `resume_recurring_task`.
         """
         await self._parts.store.ready_to_change()
         await self._parts.recurring.remove(name)
 
     async def pause_recurring_task(self, name: str) -> RecurringTask:
         """
-        Have a recurring task make no more jobs, until it is resumed. Raises ScheduleNotFoundError.
+        Pause a recurring task: it makes no jobs until it is resumed. Raises ScheduleNotFoundError.
 
-        Jobs it has made go on. A deploy keeps the pause, also where it changes the times.
+        Jobs that it has made go on. A deploy keeps the pause, also if it changes the times.
         """
         await self._parts.store.ready_to_change()
         return to_recurring_task(await self._parts.recurring.pause(name), runs=1)
 
     async def resume_recurring_task(self, name: str) -> RecurringTask:
         """
-        Have a paused recurring task go on with its first due time after now. Raises ScheduleNotFoundError.
+        Resume a paused recurring task at its first due time after now. Raises ScheduleNotFoundError.
 
-        Runs that were due during the pause are not made up for. One that was removed although it stands in the
-        code is brought back.
+        Runs that were due during the pause are not made up for. A recurring task that was removed although the code
+        declares it is brought back.
         """
         await self._parts.store.ready_to_change()
         return to_recurring_task(await self._parts.recurring.resume(name), runs=1)
 
     async def list_removed_recurring_tasks(self) -> list[str]:
         """
-        Return the names of the recurring tasks that were removed by request although they stand in the code.
+        Return the names of the recurring tasks that were removed by request although the code declares them.
 
-        They fire nothing until their definition changes, or `resume_recurring_task` brings them back.
+        They make no jobs until their definition changes, or `resume_recurring_task` brings them back.
         """
         await self._parts.store.ready_to_read()
         return [schedule.name for schedule in (await self._parts.backend.schedules()).removed]
@@ -144,19 +140,19 @@ class RecurringArea(Area):
 
     async def run_recurring_task(self, name: str) -> TaskId:
         """
-        Enqueue a recurring task's job now, a paused one's too; its due times stay as they are.
+        Enqueue the job of a recurring task now, even if it is paused; its due times stay as they are.
 
-        Where another job holds the unique key that its options claim, no job is made: the id is the
-        holder's, and `.is_new` is False. Raises ScheduleNotFoundError.
+        If another job holds the unique key, no job is made: the id is that job's, and `.is_new` is False. Raises
+        ScheduleNotFoundError.
         """
         await self._parts.store.ready_to_change()
         return await self._parts.recurring.run_now(name)
 
     async def recurring_task_history(self, name: str, *, limit: int = 50) -> list[RecurringRun]:
         """
-        Return the newest runs of a recurring task, the newest first, with what became of each.
+        Return the newest runs of a recurring task, the newest first, with the outcome of each.
 
-        The newest 100 are kept, until the recurring task is removed. Raises ScheduleNotFoundError.
+        The newest 100 runs are kept, until the recurring task is removed. Raises ScheduleNotFoundError.
         """
         await self._parts.store.ready_to_read()
         return [to_recurring_run(run) for run in await self._parts.recurring.history(name, limit=limit)]

@@ -1,4 +1,4 @@
-"""The diagnosis: what is wrong with a store and with what goes on in it, and how to mend it."""
+"""The diagnosis: the faults of a store, its jobs, queues and workers, and how to mend them."""
 
 from deeper_tasks.domain.finding import Finding, Severity
 from deeper_tasks.manager.diagnosis.examination import examine

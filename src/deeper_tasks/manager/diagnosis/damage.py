@@ -1,4 +1,4 @@
-"""Damaged rows: what the store holds and nothing can read; a few of them by name, and how many there are."""
+"""Damaged rows: rows that the store holds and nothing can read. Some are named, all are counted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OF_WORKER = "its jobs are given to others if it falls silent for a lease; a res
 
 
 class Damaged(Struct, frozen=True, kw_only=True):
-    """A damaged row: what it is, by which name, and how it can be mended."""
+    """A damaged row: its kind and name, its damage, and how to mend it."""
 
     what: str
     name: str
@@ -42,7 +42,7 @@ class Damaged(Struct, frozen=True, kw_only=True):
     remedy: str
 
     def finding(self) -> Finding:
-        """Return what there is to say of it."""
+        """Return the row as a finding."""
         return warning(
             _CHECK,
             f"{self.what} {self.name}: {described(self.damage)}",
@@ -52,14 +52,14 @@ class Damaged(Struct, frozen=True, kw_only=True):
 
 
 def examine(snapshot: StoreSnapshot) -> list[Finding]:
-    """Return what is found among the rows that the other checks read, so that none of them misleads unseen."""
+    """Return the damaged rows among those that the other checks read, because they may mislead these checks."""
     jobs = {job.id: job for job in (*snapshot.running, *snapshot.waiting, *snapshot.oldest.values()) if job.damage}
     damaged = [*_of_scene(snapshot), *(_job(job, job.damage) for job in jobs.values())]
-    return _told(damaged[:MOST_NAMED], more=max(0, len(damaged) - MOST_NAMED))
+    return _limited(damaged[:MOST_NAMED], more=max(0, len(damaged) - MOST_NAMED))
 
 
 async def examine_deeply(backend: Backend, snapshot: StoreSnapshot) -> list[Finding]:
-    """Return what is found among all rows, read a batch at a time."""
+    """Return the damaged rows among all rows, which are read batch by batch."""
     named = list(_of_scene(snapshot))
     number = len(named)
     jobs = 0
@@ -84,7 +84,7 @@ async def examine_deeply(backend: Backend, snapshot: StoreSnapshot) -> list[Find
                 )
             )
     named = named[:MOST_NAMED]
-    return _told(named, more=number - len(named)) or [fine(_CHECK, f"none: {count(jobs, 'job')} can be read")]
+    return _limited(named, more=number - len(named)) or [fine(_CHECK, f"none: {count(jobs, 'job')} can be read")]
 
 
 async def _all_jobs(backend: Backend) -> AsyncIterator[Job]:
@@ -116,7 +116,7 @@ def _of_scene(snapshot: StoreSnapshot) -> Iterator[Damaged]:
         if settings:
             yield Damaged(what="the settings of the queue", name=queue.name, damage=settings, remedy=_OF_QUEUE)
         if counters:
-            yield Damaged(what="what is counted of the queue", name=queue.name, damage=counters, remedy=_OF_COUNTERS)
+            yield Damaged(what="the counters of the queue", name=queue.name, damage=counters, remedy=_OF_COUNTERS)
     for worker in snapshot.overview.workers:
         if worker.damage:
             yield Damaged(what="the worker", name=worker.id, damage=worker.damage, remedy=_OF_WORKER)
@@ -126,7 +126,7 @@ def _job(job: Job, damage: tuple[Damage, ...]) -> Damaged:
     return Damaged(what=f"the {job.state} job", name=job.id, damage=damage, remedy=_OF_JOB)
 
 
-def _told(named: list[Damaged], *, more: int) -> list[Finding]:
+def _limited(named: list[Damaged], *, more: int) -> list[Finding]:
     findings = [each.finding() for each in named]
     if more:
         findings.append(

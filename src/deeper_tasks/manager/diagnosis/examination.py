@@ -1,4 +1,4 @@
-"""The examination: the store first, then, if it can be opened, all that goes on in it."""
+"""The examination: first the store, then, if it can be opened, its jobs, queues and workers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CHECKS: dict[str, Callable[[StoreSnapshot], list[Finding]]] = {
 async def examine(
     backend: Backend, *, settings: Settings, registry: TaskRegistry, deep: bool, on_check: OnCheck
 ) -> list[Finding]:
-    """Return what is found, in the order of the checks. A store that fails is a finding. None is made."""
+    """Return the findings, in the order of the checks. A store that fails is a finding; a missing store is not made."""
     findings: list[Finding] = []
     if not backend.capabilities.runs_jobs:
         return [_switched_off(settings)]
@@ -37,15 +37,15 @@ async def examine(
     try:
         await backend.open(create=False)
     except BackendError as error:
-        return [*findings, *_unless_told(error, findings)]
+        return [*findings, *_unless_reported(error, findings)]
     findings.append(fine("store", f"{shown_store(settings.url, backend)} answers, and its schema is this version's"))
     if any(finding.check == NOT_EXAMINED for finding in findings):
         return findings
     try:
-        on_check("what goes on in it")
+        on_check("its jobs, queues and workers")
         snapshot = await look_around(backend, settings=settings, registry=registry)
     except BackendError as error:
-        return [*findings, *_unless_told(error, findings)]
+        return [*findings, *_unless_reported(error, findings)]
     for name, check in _CHECKS.items():
         on_check(name)
         findings += check(snapshot)
@@ -55,10 +55,10 @@ async def examine(
 
 
 def _switched_off(settings: Settings) -> Finding:
-    """Return what is found where tasks are disabled: no store was reached, or looked at."""
+    """Return the finding for a manager with tasks disabled, which has no store to examine."""
     why = "enabled is false" if not settings.enabled else "its url is noop://"
-    told = f"tasks are disabled here ({why}): every job is accepted, and none is kept or run; no store was examined"
-    return warning("switched off", told, "set enabled = true, and a url other than noop://")
+    message = f"tasks are disabled here ({why}): every job is accepted, and none is kept or run; no store was examined"
+    return warning("switched off", message, "set enabled = true, and a url other than noop://")
 
 
 async def _examine_damage(backend: Backend, snapshot: StoreSnapshot) -> list[Finding]:
@@ -68,13 +68,13 @@ async def _examine_damage(backend: Backend, snapshot: StoreSnapshot) -> list[Fin
         return [_refused(error)]
 
 
-def _unless_told(error: BackendError, findings: list[Finding]) -> list[Finding]:
-    """Return what an error says that was not said: of rights the store has said more, of its being away the same."""
-    told = {finding.check for finding in findings if finding.severity is Severity.ERROR}
-    is_told = (isinstance(error, AccessError) and RIGHTS in told) or (
-        isinstance(error, BackendUnavailableError) and BROKEN_OFF in told
+def _unless_reported(error: BackendError, findings: list[Finding]) -> list[Finding]:
+    """Return an error as a finding, unless the store has reported it already: missing rights, or that it is away."""
+    reported = {finding.check for finding in findings if finding.severity is Severity.ERROR}
+    is_reported = (isinstance(error, AccessError) and RIGHTS in reported) or (
+        isinstance(error, BackendUnavailableError) and BROKEN_OFF in reported
     )
-    return [] if is_told else [_refused(error)]
+    return [] if is_reported else [_refused(error)]
 
 
 def _refused(error: BackendError) -> Finding:

@@ -19,7 +19,7 @@ from deeper_tasks.manager.diagnosis.wording import count, names, share
 from deeper_tasks.tasks.registry import AnyTask
 
 _ENOUGH_ENDED, _MANY_FAIL = 10, 0.1
-"""From so many ends in an hour on, a share of failures such as this is worth a look."""
+"""The number of ends in an hour, and the share of failures in them, from which on a queue is reported."""
 _TOLERATED = timedelta(seconds=30)
 """How long a job may take to stop, and its worker to say so, after its timeout."""
 
@@ -32,17 +32,17 @@ def examine(snapshot: StoreSnapshot) -> list[Finding]:
 def _dead_letters(snapshot: StoreSnapshot) -> Iterator[Finding]:
     today = sum(queue.failed_today for queue in snapshot.overview.queues)
     if today:
-        told = f"{count(today, 'dead letter')} since midnight (UTC)"
-        yield warning("dead letters", told, "see why: deeper list --dead; run them again: deeper retry --all-dead")
+        message = f"{count(today, 'dead letter')} since midnight (UTC)"
+        yield warning("dead letters", message, "see why: deeper list --dead; run them again: deeper retry --all-dead")
     else:
         yield fine("dead letters", "none since midnight (UTC)")
 
 
 def _error_rates(snapshot: StoreSnapshot) -> Iterator[Finding]:
-    """How many of those that ended failed. Few that ended tell nothing."""
+    """Yield the share of failures. A queue in which few jobs ended is left out, for its share means nothing."""
     queues, overview = snapshot.overview.queues, snapshot.overview
     last_hour = sum(queue.ended_last_hour for queue in queues)
-    told = (
+    message = (
         f"{share(overview.error_rate_today)} of {count(sum(queue.ended_today for queue in queues), 'job')} "
         f"that ended today, {share(overview.error_rate_last_hour)} of {last_hour:,} in the last hour"
     )
@@ -59,7 +59,7 @@ def _error_rates(snapshot: StoreSnapshot) -> Iterator[Finding]:
             f"see why: deeper list --dead --queue {quote(queue.name)}",
         )
     if not failing and overview.error_rate_today is not None:
-        yield fine("error rate", told)
+        yield fine("error rate", message)
 
 
 def _overdue(snapshot: StoreSnapshot) -> Iterator[Finding]:
@@ -85,7 +85,7 @@ def _whose_timeout(snapshot: StoreSnapshot, job: Job) -> str:
 
 
 def _timeout(snapshot: StoreSnapshot, job: Job) -> timedelta | None:
-    """Return how long an attempt may take; None: without limit. What the application does not tell, settings do."""
+    """Return how long an attempt may take; None: without limit. The settings decide where the application does not."""
     if job.options.timeout is not None:
         return job.options.timeout or None
     task = _task(snapshot, job.task)
@@ -96,16 +96,16 @@ def _timeout(snapshot: StoreSnapshot, job: Job) -> timedelta | None:
 
 
 def _unknown(snapshot: StoreSnapshot) -> Iterator[Finding]:
-    """Tasks of waiting jobs that the application has not; asked only of one that has any."""
+    """Yield the tasks of waiting jobs that the application does not have, if it has any tasks."""
     if not any(True for _ in snapshot.registry):
         return
     waiting = Counter(job.task for job in snapshot.waiting if not is_known(snapshot, job.task))
     if waiting:
         among = "" if len(snapshot.waiting) < MOST_READ else f" among the first {MOST_READ:,}"
-        told = f"{count(waiting.total(), 'job')}{among} waiting for tasks that the application does not have"
+        message = f"{count(waiting.total(), 'job')}{among} waiting for tasks that the application does not have"
         yield warning(
             "unknown tasks",
-            f"{told}: {names(waiting)}",
+            f"{message}: {names(waiting)}",
             "deploy the code that has them, import its modules with the manager's, or deeper cancel --task NAME",
         )
     else:

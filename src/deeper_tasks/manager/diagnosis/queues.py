@@ -1,4 +1,4 @@
-"""The queues: work that no worker serves, pauses that were forgotten, lines that grow."""
+"""The queues: queues that no worker serves, forgotten pauses, long waits, full queues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deeper_tasks.manager.overview import QueueOverview
 
 _LONG = timedelta(minutes=5)
 _MANY = 3
-"""So many queues without a worker are better served by a pattern than by their names."""
+"""The number of unserved queues from which on the remedy names a pattern."""
 
 
 def examine(snapshot: StoreSnapshot) -> list[Finding]:
@@ -33,17 +33,23 @@ def _unserved(queues: Iterable[QueueOverview]) -> Iterator[Finding]:
     unserved = [queue for queue in queues if not queue.workers]
     with_work = sum(1 for queue in unserved if queue.pending or queue.later)
     for queue in unserved:
-        told = f"no living worker serves the queue {queue.name!r}"
+        message = f"no living worker serves the queue {queue.name!r}"
         remedy = f"start a worker for it: deeper worker {MANAGER} --queues {quote(queue.name)}:10"
         if with_work >= _MANY:
             remedy += "; --queues '*:10' serves all queues"
         if queue.pending:
             yield fault(
-                "unserved queue", f"{told}, which has {count(queue.pending, 'pending job')}", remedy, subject=queue.name
+                "unserved queue",
+                f"{message}, which has {count(queue.pending, 'pending job')}",
+                remedy,
+                subject=queue.name,
             )
         elif queue.later:
             yield warning(
-                "unserved queue", f"{told}, which has {count(queue.later, 'job')} for later", remedy, subject=queue.name
+                "unserved queue",
+                f"{message}, which has {count(queue.later, 'job')} for later",
+                remedy,
+                subject=queue.name,
             )
 
 

@@ -32,7 +32,7 @@ def _of_removed(schedule: Schedule) -> Finding:
 
 def _of_entry(snapshot: StoreSnapshot, entry: ScheduleEntry) -> Iterator[Finding]:
     if entry.damage:
-        return  # told with the damaged rows
+        return  # reported with the damaged rows
     name, late = entry.schedule.name, snapshot.book.now - entry.next_run
     reason = entry.schedule.recurrence.fault
     if reason is not None:

@@ -1,4 +1,4 @@
-"""A store snapshot: all that the checks look at, read from the store once."""
+"""A store snapshot: all data that the checks use, read from the store once."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from deeper_tasks.tasks import TaskRegistry
 MOST_READ = 1_000
 """Jobs of a kind that are looked at, one by one, at most."""
 _MOST_ASKED = 50
-"""Tasks of which the store is asked who knows them, at most: those with the most jobs."""
+"""The number of tasks, those with the most jobs first, for which the store is asked which workers know them."""
 
 
 class StoreSnapshot(Struct, frozen=True, kw_only=True):
     """
-    What goes on in a store. Not all jobs are here: of the running and of the waiting ones, up to `MOST_READ`.
+    The jobs, queues and workers of a store. Of the running and of the waiting jobs it has up to `MOST_READ` each.
 
-    `oldest` has the pending job that has been due for longest, by queue; `next_due` is the first of those that are put
-    off until they are due, `newest` the job inserted last.
-    `knowing` says of tasks that jobs wait for, or that recur, which of the workers that told their tasks know them.
+    `oldest` has the pending job that has been due for longest, by queue; `next_due` is the first job that is scheduled
+    or waits for a retry, `newest` the job inserted last. `knowing` has the tasks of waiting jobs and of recurring
+    tasks, with the workers that registered their tasks, and whether each knows the task.
     """
 
     settings: Settings
@@ -50,7 +50,7 @@ class StoreSnapshot(Struct, frozen=True, kw_only=True):
 
 
 async def look_around(backend: Backend, *, settings: Settings, registry: TaskRegistry) -> StoreSnapshot:
-    """Read from an open store what the checks look at."""
+    """Read the snapshot from an open store."""
 
     async def find(states: set[State], *, queue: str | None = None, limit: int = MOST_READ) -> tuple[Job, ...]:
         wanted = JobFilter(states=frozenset(states), queue=queue)
@@ -86,7 +86,7 @@ async def _knowing(backend: Backend, waiting: Iterable[Job], book: ScheduleBook)
     """Ask which workers know the tasks."""
     tasks = Counter(job.task for job in waiting)
     tasks.update(entry.schedule.spec.task for entry in book.entries)
-    # What a worker knows is the same for all queues.
+    # The tasks that a worker knows are the same for all queues.
     return {task: (await backend.service("", task=task)).knows_task for task, _ in tasks.most_common(_MOST_ASKED)}
 
 

@@ -18,11 +18,11 @@ from deeper_tasks.manager.diagnosis.store_snapshot import MOST_READ, StoreSnapsh
 from deeper_tasks.manager.diagnosis.wording import count
 
 Knows = Callable[[str, str], bool | None]
-"""Whether a live worker of a queue knows a task; None: there is none, or not all have told their tasks."""
+"""Whether a live worker of a queue knows a task; None if no worker lives, or not all have registered their tasks."""
 
 
 def examine(snapshot: StoreSnapshot) -> list[Finding]:
-    """Return what is found about the tasks of waiting jobs and recurring tasks, by what the workers have told."""
+    """Return the findings about the tasks of waiting jobs and recurring tasks, by what the workers have registered."""
     knows = _knowledge(snapshot)
     return [*_unknown(snapshot, knows), *_unfit(snapshot), *_recurring(snapshot, knows)]
 
@@ -33,13 +33,13 @@ def _unknown(snapshot: StoreSnapshot, knows: Knows) -> Iterator[Finding]:
         return known is False or (known is None and job.unknown_since is not None)
 
     for task, jobs in _by_task(snapshot.waiting, is_unknown):
-        told = f"{_waiting(snapshot, jobs)} for the task {task!r}, which no live worker knows that serves the queue"
+        message = f"{_waiting(snapshot, jobs)} for the task {task!r}, which no live worker knows that serves the queue"
         grace = snapshot.settings.unknown_task_grace_seconds
-        # What is scheduled may find a worker when it is due; the others are kept from running now.
+        # A scheduled job may find a worker when it is due; the other jobs cannot run now.
         is_held = any(job.state is State.PENDING or job.unknown_since is not None for job in jobs)
         yield (fault if is_held else warning)(
             "task of no worker",
-            told
+            message
             + _given_back(snapshot, [job.unknown_since for job in jobs], grace, setting="unknown_task_grace_seconds"),
             f"start workers anew with the code that has it, or: deeper cancel --task {quote(task)}",
             subject=task,
@@ -48,11 +48,11 @@ def _unknown(snapshot: StoreSnapshot, knows: Knows) -> Iterator[Finding]:
 
 def _unfit(snapshot: StoreSnapshot) -> Iterator[Finding]:
     for task, jobs in _by_task(snapshot.waiting, lambda job: job.unfit_since is not None):
-        told = f"{_waiting(snapshot, jobs)} for code of the task {task!r} that their arguments fit"
+        message = f"{_waiting(snapshot, jobs)} for code of the task {task!r} that their arguments fit"
         grace = snapshot.settings.deploy_grace_seconds
         yield fault(
             "unfit jobs",
-            told + _given_back(snapshot, [job.unfit_since for job in jobs], grace, setting="deploy_grace_seconds"),
+            message + _given_back(snapshot, [job.unfit_since for job in jobs], grace, setting="deploy_grace_seconds"),
             f"start workers anew with code that takes these arguments, or: deeper cancel --task {quote(task)}",
             subject=task,
         )
@@ -77,20 +77,20 @@ def _knowledge(snapshot: StoreSnapshot) -> Knows:
 
     @cache
     def knows(queue: str, task: str) -> bool | None:
-        told = snapshot.knowing.get(task, {})
+        registered = snapshot.knowing.get(task, {})
         serving = [worker for worker, queues in served.items() if queue in queues]
-        if any(told.get(worker) for worker in serving):
+        if any(registered.get(worker) for worker in serving):
             return True
-        return False if serving and all(worker in told for worker in serving) else None
+        return False if serving and all(worker in registered for worker in serving) else None
 
     return knows
 
 
-def _by_task(jobs: Iterable[Job], is_meant: Callable[[Job], bool]) -> list[tuple[str, list[Job]]]:
-    """Return the jobs that are meant by their tasks, those with the most jobs first."""
+def _by_task(jobs: Iterable[Job], is_wanted: Callable[[Job], bool]) -> list[tuple[str, list[Job]]]:
+    """Return the wanted jobs by their tasks, the task with the most jobs first."""
     found: defaultdict[str, list[Job]] = defaultdict(list)
     for job in jobs:
-        if not job.damage and is_meant(job):
+        if not job.damage and is_wanted(job):
             found[job.task].append(job)
     return sorted(found.items(), key=lambda each: (-len(each[1]), each[0]))
 

@@ -15,10 +15,10 @@ _TOLERATED = timedelta(seconds=30)
 
 
 def examine(snapshot: StoreSnapshot) -> list[Finding]:
-    """Return what is found about the upkeep. Without a worker there is none, which the check of the workers says."""
+    """Return the findings about the upkeep; none without a worker, which the check of the workers reports."""
     if not any(worker.is_alive for worker in snapshot.overview.workers):
         return []
-    return list(_left_undone(snapshot)) or [fine(_CHECK, "what is due becomes pending, and what has expired ends")]
+    return list(_left_undone(snapshot)) or [fine(_CHECK, "jobs that are due become pending, and expired jobs end")]
 
 
 def _left_undone(snapshot: StoreSnapshot) -> Iterator[Finding]:
@@ -26,11 +26,11 @@ def _left_undone(snapshot: StoreSnapshot) -> Iterator[Finding]:
     job = snapshot.next_due
     if job is not None and not job.damage and snapshot.now - job.scheduled_at > _TOLERATED:
         late = readable(snapshot.now - job.scheduled_at)
-        told = f"{job.id} ({job.task}) has been due for {late} and is still {job.state}, though a worker is alive"
-        yield fault(_CHECK, told, remedy.format("promoter"), subject=job.id)
+        message = f"{job.id} ({job.task}) has been due for {late} and is still {job.state}, though a worker is alive"
+        yield fault(_CHECK, message, remedy.format("promoter"), subject=job.id)
     limits = [(job.expires_at, job) for job in snapshot.waiting if job.expires_at is not None and not job.damage]
     expires_at, job = min(limits, key=lambda each: each[0], default=(snapshot.now, None))
     if job is not None and snapshot.now - expires_at > _TOLERATED:
         late = readable(snapshot.now - expires_at)
-        told = f"{job.id} ({job.task}) expired {late} ago and is still {job.state}, though a worker is alive"
-        yield fault(_CHECK, told, remedy.format("expirer"), subject=job.id)
+        message = f"{job.id} ({job.task}) expired {late} ago and is still {job.state}, though a worker is alive"
+        yield fault(_CHECK, message, remedy.format("expirer"), subject=job.id)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 _MOST_NAMED = 5
 MANAGER = "module:manager"
-"""What stands in remedies for the application's manager; where it is known, it takes the place of this."""
+"""Stands in remedies for the place of the application's manager, until that is known."""
 
 
 def count(number: int, one: str) -> str:

@@ -19,8 +19,8 @@ def examine(snapshot: StoreSnapshot) -> list[Finding]:
         slots = sum(worker.slots for worker in living)
         findings.append(fine(_CHECK, f"{count(len(living), 'worker')} alive, with {count(slots, 'slot')}"))
     else:
-        told = "no worker is alive: no job runs, and nothing that is due becomes pending"
-        findings.append(warning(_CHECK, told, f"start one: deeper worker {MANAGER}"))
+        message = "no worker is alive: no job runs, and nothing that is due becomes pending"
+        findings.append(warning(_CHECK, message, f"start one: deeper worker {MANAGER}"))
     if silent:
         longest = snapshot.now - min(worker.beat_at for worker in silent)
         findings.append(

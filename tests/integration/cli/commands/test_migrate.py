@@ -65,7 +65,7 @@ def test_all_without_sql_is_a_mistake(deeper):
 def test_a_store_without_statements_says_so(deeper):
     result = deeper("migrate", "--sql", "--url", "noop://")
     assert result.exit_code == 1
-    assert "noop:// has no schema that statements make" in result.stderr
+    assert "noop:// has no SQL schema to print" in result.stderr
 
 
 def test_where_tasks_are_disabled_nothing_is_called_up_to_date(deeper, folder):
@@ -74,4 +74,4 @@ def test_where_tasks_are_disabled_nothing_is_called_up_to_date(deeper, folder):
         result = deeper("migrate", *words)
         assert result.exit_code == 0
         assert result.stdout.startswith("tasks are disabled here, by enabled = false or a url of noop://")
-    assert "deeper: noop://, the store where enabled = false, has no schema" in deeper("migrate", "--sql").stderr
+    assert "deeper: the store noop://, used where enabled = false, has no SQL schema" in deeper("migrate", "--sql").stderr
