@@ -74,4 +74,6 @@ def test_where_tasks_are_disabled_nothing_is_called_up_to_date(deeper, folder):
         result = deeper("migrate", *words)
         assert result.exit_code == 0
         assert result.stdout.startswith("tasks are disabled here, by enabled = false or a url of noop://")
-    assert "deeper: the store noop://, used where enabled = false, has no SQL schema" in deeper("migrate", "--sql").stderr
+    assert (
+        "deeper: the store noop://, used where enabled = false, has no SQL schema" in deeper("migrate", "--sql").stderr
+    )
