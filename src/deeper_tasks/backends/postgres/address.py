@@ -1,4 +1,4 @@
-"""An address: where the database is, and how this store is to use it."""
+"""An address: the place of the database, and how this store uses it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from deeper_tasks.config import redacted
 from deeper_tasks.errors import ConfigError
 
 _SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,47}")
-"""Short enough for the channel of its hints, and the same quoted and unquoted."""
+"""Short enough for the name of the channel, and the same with and without quotes."""
 
 
 class Pooler(StrEnum):
-    """What stands between us and the server."""
+    """The kind of pooler between this process and the server."""
 
     NONE = "none"
     TRANSACTION = "transaction"
-    """One that lends its connections for a transaction at a time: nothing of a session lasts, no hint is heard."""
+    """A pooler that lends a connection for one transaction: session settings do not last, and no hint can be heard."""
 
 
 class Address(Struct, frozen=True, kw_only=True):
     """
     An address. `conninfo` is libpq's, a URL or pairs; it may hold a password.
 
-    `schema` is the database's schema that holds our tables, `timeout` how long
-    a call may take, `pool_size` how many connections an event loop has at most.
+    `schema` is the database's schema that holds the tables, `timeout` the time
+    that a call may take, `pool_size` the most connections of an event loop.
     `listen_conninfo` leads around a pooler, so that hints can be heard. Without
     `joined_hints` an insert that joins a caller's transaction sends none.
     """
@@ -66,7 +66,7 @@ class Address(Struct, frozen=True, kw_only=True):
         return self.pooler is Pooler.NONE or self.listen_conninfo is not None
 
     def __repr__(self) -> str:
-        # It stands in messages to people.
+        # Error messages show it.
         return f"{_shown(self.conninfo)!r} (schema {self.schema!r})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
@@ -74,7 +74,7 @@ class Address(Struct, frozen=True, kw_only=True):
 
 
 def _shown(conninfo: str) -> str:
-    """Return the address without its secrets; of pairs, which have no marks around a password, the places alone."""
+    """Return the address without its secrets. Pairs do not mark a password, so only some of them are shown."""
     if "://" in conninfo:
         return redacted(conninfo)
     try:

@@ -83,9 +83,9 @@ async def claim_in_turn(
     now: str | None,
 ) -> Claim:
     """Take pending jobs of the queues that a pattern matches; see `Backend.claim`."""
-    lines = claim_floor.lines(after=after)
-    stretches = [] if lines is None else [stretch for line in lines for stretch in line.stretches]
-    ends = [] if lines is None else list(accumulate(len(line.stretches) for line in lines))
+    queues = claim_floor.queues(after=after)
+    stretches = [] if queues is None else [stretch for queue in queues for stretch in queue.stretches]
+    ends = [] if queues is None else list(accumulate(len(queue.stretches) for queue in queues))
     values = {
         "queue": None,
         "limit": str(min(limit, MAX_BATCH)),
@@ -94,25 +94,25 @@ async def claim_in_turn(
         "token": token,
         "quarantined": str(quarantined),
         "now": now,
-        "priorities": None if lines is None else array(one.low for one in stretches),
-        "floors": None if lines is None else text_array(_floor_text(one.floor) for one in stretches),
+        "priorities": None if queues is None else array(one.low for one in stretches),
+        "floors": None if queues is None else text_array(_floor_text(one.floor) for one in stretches),
         "prefix": pattern.prefix,
         "after": after,
         "excluded": text_array(sorted(pattern.excluded)),
         "excluded_prefixes": text_array(pattern.excluded_prefixes),
-        "known": None if lines is None else text_array(line.queue for line in lines),
+        "known": None if queues is None else text_array(each.queue for each in queues),
         "known_from": None
-        if lines is None
-        else array(end - len(line.stretches) + 1 for end, line in zip(ends, lines, strict=True)),
-        "known_to": None if lines is None else array(ends),
-        "highs": None if lines is None else array(one.high for one in stretches),
+        if queues is None
+        else array(end - len(queue.stretches) + 1 for end, queue in zip(ends, queues, strict=True)),
+        "known_to": None if queues is None else array(ends),
+        "highs": None if queues is None else array(one.high for one in stretches),
     }
     rows = await database.call(CLAIM_IN_TURN, values, is_urgent=True)
     obstacle, passed_by = rows[0][17:19]
     if obstacle == "lost":
         raise lost(node)
     jobs = () if rows[0][0] is None else _claimed_jobs(rows, None, token)
-    claim_floor.note(jobs, passed_by=passed_by, is_whole=lines is None)
+    claim_floor.note(jobs, passed_by=passed_by, is_whole=queues is None)
     return Claim(jobs=jobs)
 
 

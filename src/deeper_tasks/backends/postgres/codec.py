@@ -1,4 +1,4 @@
-"""How the domain's values are written in PostgreSQL: array literals, JSON documents, rows of jobs."""
+"""The codec: writes the domain's values as PostgreSQL reads them, and reads rows of jobs."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def duration(delay: timedelta) -> int:
 
 
 def plain(text: str) -> str:
-    """Return text without the one character that PostgreSQL cannot keep."""
+    """Return text in which the one character that PostgreSQL cannot store is replaced."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def moment_text(moment: datetime | None) -> str | None:
-    """Return a moment as PostgreSQL reads it, whatever the session's settings."""
+    """Return a moment in the form that PostgreSQL reads with all settings of a session."""
     return None if moment is None else moment.isoformat()
 
 
@@ -49,7 +49,7 @@ def array(values: Iterable[object]) -> str:
     """
     Return values that need no quotes as an array literal: numbers, booleans, ids.
 
-    One text a column: every driver sends that, and no driver spends time on its items.
+    A column is one text: every driver can send it, and none spends time on the items.
     """
     return "{" + ",".join([_NULL if value is None else str(value) for value in values]) + "}"
 
@@ -65,12 +65,12 @@ def text_array(values: Iterable[str | None]) -> str:
 
 
 def optional_array(values: Sequence[object]) -> str | None:
-    """The same as `array`, and nothing at all for values that are all None."""
+    """Return values as `array` does; None if all of them are None."""
     return None if values.count(None) == len(values) else array(values)
 
 
 def optional_text_array(values: Sequence[str | None]) -> str | None:
-    """The same as `text_array`, and nothing at all for values that are all None."""
+    """Return texts as `text_array` does; None if all of them are None."""
     return None if values.count(None) == len(values) else text_array(values)
 
 
@@ -83,12 +83,12 @@ def _quoted(value: str) -> str:
 
 
 def options_document(options: JobOptions) -> str | None:
-    """Return a job's options as JSON text; NULL where none is set, the usual case."""
+    """Return a job's options as JSON text; None if none is set, which is the usual case."""
     return None if options == NO_OPTIONS else to_json(options)
 
 
 def read_moment(field: str, moment: datetime, reading: Reading) -> datetime:
-    """Return the moment, or the end of the calendar beyond which it lies."""
+    """Return the moment, or the end of the calendar if it lies beyond that."""
     if isinstance(moment, BeyondCalendar):
         reading.note(field, f"{moment.stored} lies outside of the calendar")
         return datetime.combine(moment.date(), moment.time(), moment.tzinfo)
@@ -96,7 +96,7 @@ def read_moment(field: str, moment: datetime, reading: Reading) -> datetime:
 
 
 def read_optional_moment(field: str, moment: datetime | None, reading: Reading) -> datetime | None:
-    """The same for a moment that may be NULL."""
+    """Do the same for a moment that may be NULL."""
     return None if moment is None else read_moment(field, moment, reading)
 
 
@@ -111,7 +111,7 @@ JOB_COLUMNS = (
 
 
 def to_job(row: Row) -> Job:
-    """Read a whole job from a row of `JOB_COLUMNS`; see `Job.damage` for what cannot be read."""
+    """Read a whole job from a row of `JOB_COLUMNS`. `Job.damage` lists the parts that cannot be read."""
     if _BEYOND_CALENDAR.isdisjoint(map(type, row)) and are_attempts(row[6], row[7], row[24]):
         try:
             return _to_sound_job(row)
@@ -196,9 +196,9 @@ def _to_line(entry: str) -> str:
 
 def to_damaged_claim(job: ClaimedJob, options: str | None, *, are_attempts_known: bool) -> ClaimedJob:
     """
-    Return a claimed job whose row cannot be read as a whole, with what can, and its damage.
+    Return a claimed job from a row of which a part cannot be read, with the damage.
 
-    `are_attempts_known`: whether the numbers of its attempts can be those of a job.
+    `are_attempts_known`: whether the numbers of its attempts are valid.
     """
     reading = Reading()
     if not are_attempts_known:

@@ -1,4 +1,4 @@
-"""The guarded connection: what a handler gets of its job's transaction, to do all in it but end it."""
+"""The guarded connection: the handler's access to its job's transaction, in which it may do everything but end it."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ _OVER = "the job's transaction is over"
 
 
 class Guard:
-    """What holds for the handler's way into a connection, of whichever kind, until it is shut."""
+    """The check of each use of a guarded connection, of either kind, until it is shut."""
 
     def __init__(self, pgconn: PGconn) -> None:
         self._pgconn = pgconn
         self._shut_because: str | None = None
         self.ended: TransactionError | None = None
-        """Set when the handler has ended the transaction in spite of all."""
+        """Set when the handler ended the transaction itself."""
 
     def check(self) -> None:
-        """Let nobody through any more once it is shut, or nothing is left to protect."""
+        """Raise if the connection is shut or its transaction has ended."""
         if self._shut_because is not None:
             raise TransactionError(self._shut_because)
         if self.ended is not None:
             raise self.ended
 
-    def look(self) -> None:
-        """See whether what went through has ended the transaction: in a function's text, say, or behind a semicolon."""
+    def note_end(self) -> None:
+        """Note whether a statement has ended the transaction, for example in a function or after a semicolon."""
         if self.ended is None and self._pgconn.transaction_status == TransactionStatus.IDLE:
             self.ended = ended_before()
 
     def shut(self, reason: str = _OVER) -> None:
-        """Let nobody in from now on. Who is in stays until the statement ends."""
+        """Refuse every later use. A statement that is under way goes on."""
         self._shut_because = self._shut_because or reason
 
 
@@ -75,12 +75,12 @@ class GuardedConnection(Connection[_Rows]):
         self.cursor_factory = GuardedCursor
 
     def wait(self, gen: PQGen[RV], *arguments: Any, **options: Any) -> RV:
-        """As in `psycopg`. Whatever goes to the server goes through here."""
+        """As in `psycopg`. Everything that is sent to the server passes here."""
         self.guard.check()
         try:
             return super().wait(gen, *arguments, **options)
         finally:
-            self.guard.look()
+            self.guard.note_end()
 
     def __enter__(self) -> NoReturn:
         raise not_yours("'with connection:'", way_out="leave it out")
@@ -111,12 +111,12 @@ class GuardedAsyncConnection(AsyncConnection[_Rows]):
         self.cursor_factory = GuardedAsyncCursor
 
     async def wait(self, gen: PQGen[RV], *arguments: Any, **options: Any) -> RV:
-        """As in `psycopg`. Whatever goes to the server goes through here."""
+        """As in `psycopg`. Everything that is sent to the server passes here."""
         self.guard.check()
         try:
             return await super().wait(gen, *arguments, **options)
         finally:
-            self.guard.look()
+            self.guard.note_end()
 
     async def __aenter__(self) -> NoReturn:
         raise not_yours("'async with connection:'", way_out="leave it out")
@@ -142,7 +142,7 @@ Guarded = GuardedConnection | GuardedAsyncConnection
 
 
 def is_in_use(connection: Guarded) -> bool:
-    """Whether a statement, a COPY or a stream of rows is under way in it, or a pipeline is open."""
+    """Return whether a statement, a COPY or a stream of rows is under way on the connection, or a pipeline is open."""
     pgconn = connection.pgconn
     return (
         connection.lock.locked()
@@ -156,7 +156,7 @@ def refuse_end(query: Query) -> None:
     Refuse a statement that says by its first word that it ends the transaction.
 
     Raises:
-        TransactionError: it does.
+        TransactionError: the statement ends the transaction.
     """
     found = _FIRST_WORDS.match(_text(query))
     if found is None:
@@ -171,21 +171,21 @@ def _text(query: Query) -> str:
         return query.decode(errors="replace")
     if isinstance(query, sql.Composable):
         return query.as_string()
-    # What is left are templates, which hold their text in pieces.
+    # Only templates are left, which hold their text in pieces.
     return query if isinstance(query, str) else str(getattr(query, "strings", ("",))[0])
 
 
 def ended_before() -> TransactionError:
-    """Return the error about a transaction that was not there any more, or was another, when it was to be completed."""
+    """Return the error for a transaction that had ended, or was replaced by another, before it was to be completed."""
     return TransactionError(
         "the job's transaction had ended before its task returned: what was written in it is committed or "
         "gone, and the job is not completed; leave the ends of the transaction to the worker"
     )
 
 
-def not_yours(what: str, *, way_out: str = "leave that to the worker") -> TransactionError:
-    """Return the error about something that would end the transaction."""
+def not_yours(call: str, *, way_out: str = "leave that to the worker") -> TransactionError:
+    """Return the error for a call that would end the transaction."""
     return TransactionError(
-        f"a task cannot end its job's transaction by {what}: it commits when the task returns and rolls back when it "
+        f"a task cannot end its job's transaction by {call}: it commits when the task returns and rolls back when it "
         f"raises; {way_out}, and for a part that may fail use 'with connection.transaction():', which sets a savepoint"
     )

@@ -1,4 +1,4 @@
-"""The database: runs statements within a deadline, again after a deadlock, and speaks of errors in our words."""
+"""The database: runs statements within a deadline, repeats them after a deadlock, and raises this library's errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from psycopg import AsyncCursor
 from deeper_tasks.backends.postgres import rights
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import Row
-from deeper_tasks.backends.postgres.connections import Connection, Connections, RenewedError, connect, cut
+from deeper_tasks.backends.postgres.connecting import Connection, connect, cut
+from deeper_tasks.backends.postgres.connections import Connections, RenewedError
 from deeper_tasks.backends.postgres.moments import read_tolerantly
 from deeper_tasks.backends.postgres.refusals import is_of_lost_connection, is_worth_another_try, translate
 from deeper_tasks.domain.durations import readable
@@ -27,8 +28,8 @@ Values = Mapping[str, Any]
 _MOST_TRIES = 10
 _LONGEST_PAUSE = 0.05
 
-# Without sorting an order leaves the planner one way: the index that has it. What statistics say of a state is soon
-# untrue, and an index that was empty when they were taken looks free.
+# Without sorting, an order leaves the planner one choice: the index that has it. Statistics about a state are soon out
+# of date, and an index that was empty when they were taken seems free.
 _BEGIN = (
     "BEGIN ISOLATION LEVEL {isolation}; "
     "SET LOCAL search_path TO {schema}, pg_temp; "
@@ -40,23 +41,23 @@ _BEGIN = (
 
 
 class Transaction:
-    """A transaction of ours on its way: statements, with named parameters, and their rows."""
+    """An open transaction of the store: it runs statements with named parameters, and returns their rows."""
 
     def __init__(self, cursor: AsyncCursor[tuple[Any, ...]]) -> None:
         self._cursor = cursor
 
     async def rows(self, statement: str, values: Values | None = None) -> list[Row]:
-        """Run a statement; returns all its rows. A moment outside of the calendar is a `BeyondCalendar`."""
+        """Run a statement; return all its rows. A moment outside of the calendar is a `BeyondCalendar`."""
         await self._cursor.execute(statement, values)
         return await _fetched(self._cursor)
 
     async def row(self, statement: str, values: Values | None = None) -> Row | None:
-        """Run a statement; returns its first row."""
+        """Run a statement; return its first row."""
         rows = await self.rows(statement, values)
         return rows[0] if rows else None
 
     async def execute(self, statement: str, values: Values | None = None) -> int:
-        """Run a statement; returns how many rows it changed."""
+        """Run a statement; return how many rows it changed."""
         await self._cursor.execute(statement, values)
         return self._cursor.rowcount
 
@@ -65,7 +66,7 @@ async def _fetched(cursor: AsyncCursor[tuple[Any, ...]]) -> list[Row]:
     try:
         return cast("list[Row]", await cursor.fetchall())
     except psycopg.DataError:
-        # Not the server's: it has carried the statement out, and one of the rows has a moment that cannot be read.
+        # The driver's error: the server has carried the statement out, but a row has a moment that cannot be read.
         return read_tolerantly(cursor)
 
 
@@ -76,12 +77,12 @@ class Database:
     """
     The database at an address.
 
-    Every call ends within the address's timeout, whatever the network does.
-    Deadlocks and lost races for a row are tried again within it.
+    Every call ends within the address's timeout, even if the network is silent. After a deadlock or a lost race for a
+    row a call is repeated within that time.
 
     Raises (all calls):
         BackendUnavailableError: no answer in time, or none at all.
-        SchemaError: our schema is not there, or lacks a migration.
+        SchemaError: the schema is missing, or it lacks a migration.
         AccessError: the user lacks a right.
         BackendError: the server refused for another reason.
     """
@@ -90,7 +91,7 @@ class Database:
         self.address = address
         self.connections = Connections(address)
         self._seconds = address.timeout.total_seconds()
-        # The schema's name was checked: it needs no quotes but for words that SQL keeps for itself.
+        # The schema's name was checked: it needs quotes only because it may be a reserved word of SQL.
         self._schema = f'"{address.schema}"'
         self._begin = self._filled(_BEGIN, isolation="READ COMMITTED")
         self._begin_survey = self._filled(_BEGIN, isolation="REPEATABLE READ, READ ONLY")
@@ -98,12 +99,12 @@ class Database:
 
     async def call(self, statement: str, values: Values, *, is_urgent: bool = False) -> list[Row]:
         """
-        Run one statement by itself; `{schema}` in it stands for the schema's name. Returns its rows, as `rows` does.
+        Run one statement by itself; return its rows, as `rows` does. `{schema}` in it stands for the schema's name.
 
-        An urgent one takes a connection that others of its kind use again and again: a session that has never run a
-        function takes some milliseconds to prepare it.
+        Urgent statements share connections: a session that has not run a function yet takes some milliseconds to
+        prepare it.
 
-        It must do no harm when it is sent twice: where the connection breaks, a new one is tried, once.
+        The statement must be safe to send twice: if the connection breaks, it is sent once more on a new one.
         """
         text = self._qualified.get(statement)
         if text is None:
@@ -117,11 +118,11 @@ class Database:
         return await self._repeated(run, most_losses=1, is_urgent=is_urgent)
 
     async def run(self, operation: Operation[T]) -> T:
-        """Run an operation in a transaction of its own, which sees our tables by their bare names."""
+        """Run an operation in a transaction of its own, in which the tables are found by their bare names."""
         return await self._run(operation, self._begin)
 
     async def survey(self, operation: Operation[T]) -> T:
-        """Run an operation that reads a list: all of its statements see the store as it is at one moment."""
+        """Run an operation that only reads: all of its statements see the store as it is at one moment."""
         return await self._run(operation, self._begin_survey)
 
     async def _run(self, operation: Operation[T], begin: str) -> T:
@@ -135,16 +136,16 @@ class Database:
         return await self._repeated(run)
 
     async def ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
-        """Have something done with a connection, outside any transaction."""
+        """Call a function with a connection, outside of any transaction."""
         return await self._repeated(question)
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[Connection]:
         """
-        Lend a connection for as long as the server answers: a migration may go through millions of rows.
+        Lend a connection for as long as the server answers: a migration may take longer than the timeout.
 
-        It is broken off when the server has not answered another connection within
-        the timeout, asked once in every timeout.
+        Once in every timeout the server is asked on another connection. If it does not answer that within the timeout,
+        the lent connection is cut.
         """
         try:
             async with self.connections.lend() as connection, self._as_long_as_it_answers(connection):
@@ -171,7 +172,7 @@ class Database:
                     raise self._translated(renewed) from renewed.__cause__
                 continue
             except psycopg.errors.InsufficientPrivilege as error:
-                raise await self._told_of_rights(error) from error
+                raise await self._with_missing_right(error) from error
             except psycopg.Error as error:
                 is_lost = is_of_lost_connection(error)
                 if not tries_left or not (losses_left if is_lost else is_worth_another_try(error)):
@@ -217,15 +218,15 @@ class Database:
             await self._ask_until_silent()
             cut(connection)
 
-        asking = asyncio.create_task(ask_until_silent())
+        questions = asyncio.create_task(ask_until_silent())
         try:
             yield
         except psycopg.Error as error:
-            if asking.done():
+            if questions.done():
                 raise self._unanswered() from error
             raise
         finally:
-            asking.cancel()
+            questions.cancel()
 
     async def _ask_until_silent(self) -> None:
         with suppress(psycopg.Error):
@@ -234,13 +235,13 @@ class Database:
                 asked = await connect(self.address.conninfo, address=self.address, pooler=self.address.pooler)
                 await asked.close()
 
-    async def _told_of_rights(self, error: psycopg.Error) -> DeeperTasksError:
-        """Return the error that names the right which is missing, and what grants it: the server's names neither."""
+    async def _with_missing_right(self, error: psycopg.Error) -> DeeperTasksError:
+        """Return an error that names the missing right and the statement that grants it, unlike the server's."""
         name = rights.object_of(error)
         with suppress(psycopg.Error, BackendUnavailableError):
             async with self.connections.lend() as connection:
-                if told := (await rights.read(connection, self.address.schema)).of_object(name):
-                    return AccessError(f"{self.address!r} refuses: {error.diag.message_primary}; {told}")
+                if missing := (await rights.read(connection, self.address.schema)).of_object(name):
+                    return AccessError(f"{self.address!r} refuses: {error.diag.message_primary}; {missing}")
         return self._translated(error)
 
     def _translated(self, error: psycopg.Error | RenewedError) -> DeeperTasksError:

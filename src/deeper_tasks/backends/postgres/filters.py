@@ -9,7 +9,7 @@ from deeper_tasks.backends.postgres.codec import array, plain, to_json
 from deeper_tasks.backends.protocol import JobFilter
 
 IS_NAMED: str = "job.id = ANY (%(ids)s::uuid[])"
-# "+ 0": whoever names jobs finds them by their ids, and by no index of the states.
+# "+ 0": a filter with ids finds the jobs by these, and by no index on the states.
 IS_IN_STATES: str = "job.state + 0 = ANY (%(states)s::smallint[])"
 _IS_IN_QUEUE: str = "job.queue = %(queue)s"
 _HAS_BEGUN: str = "job.attempted_at IS NOT NULL"
@@ -17,12 +17,12 @@ _IS_OF_TASK: str = "job.task = %(task)s"
 _IS_OF_MODULE: str = """(
     starts_with(job.task, %(module)s) OR coalesce(starts_with(path_of(job.options), %(module)s), false)
 )"""
-# As JSON texts: out of their quotes some could not be text here. Damaged options have none.
+# As JSON texts: without their quotes some of them could not be text in PostgreSQL. Damaged options have no tags.
 _HAS_TAG: str = "%(tag)s = ANY (tags_of(job.options))"
 
 
 def where(condition: JobFilter) -> tuple[str, dict[str, Any]]:
-    """Return the whole filter as a WHERE clause, without the word, and its parameters."""
+    """Return the whole filter as the condition of a WHERE clause, and its parameters."""
     parts: list[str] = []
     values: dict[str, Any] = {}
     if condition.ids is not None:
@@ -39,7 +39,7 @@ def where(condition: JobFilter) -> tuple[str, dict[str, Any]]:
 
 
 def where_content(condition: JobFilter) -> tuple[str, dict[str, Any]]:
-    """The same for what no index knows: task, module, tag and begin. TRUE where none of them is given."""
+    """Return the same for the parts that no index has: task, module, tag and start. TRUE if none of them is given."""
     parts: list[str] = []
     values: dict[str, Any] = {}
     if condition.has_begun:

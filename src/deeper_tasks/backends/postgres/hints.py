@@ -1,4 +1,4 @@
-"""Hints between all the processes of a schema, as notifications of the database."""
+"""Hints between all processes that use a schema, sent as notifications of the database."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ class Hints:
     """
     The hints of a store: those that its event loops send, and those that its listeners hear.
 
-    Nothing here is relied upon. Hints are sent also where none can be heard:
-    other processes may listen, by another way.
+    Nothing relies on a hint. A process that cannot hear hints sends them all the same: others may hear them.
     """
 
     def __init__(self, database: Database) -> None:
@@ -28,31 +27,31 @@ class Hints:
         process_watch.add(self)
 
     def open(self) -> None:
-        """Send and hear from now on."""
+        """Allow sending and listening from now on."""
         process_watch.notice()
         self._is_closed = False
 
     async def notify(self, hints: Sequence[Notification]) -> None:
-        """Have hints sent. Never raises, and never waits for the database."""
+        """Send hints soon. Never raises, and never waits for the database."""
         process_watch.notice()
         if self._is_closed:
             return
         if self._sender().put([payload(hint) for hint in hints]):
-            # A task that has begun sends its hints even where its loop ends with this call.
+            # A task that has begun sends its hints even if its loop ends with this call.
             await asyncio.sleep(0)
 
     def may_leave(self, hints: Sequence[Notification]) -> bool:
         """
-        Return whether these hints may be sent now, by the caller: then they count as sent.
+        Return whether the caller may send these hints itself now; then they count as sent.
 
-        Otherwise their like was sent just before, and `notify` sends them when it is their time.
+        If not, the same hints were sent just before, and `notify` sends them when their time has come.
         """
         process_watch.notice()
         return not self._is_closed and self._sender().may_leave([payload(hint) for hint in hints])
 
     async def listen(self) -> AsyncIterator[Notification]:
         """
-        Yield hints until closed; none where they cannot be heard by any way.
+        Yield hints until closed; none if there is no way to hear them.
 
         Raises:
             BackendUnavailableError: the connection was lost, or there is none.
@@ -71,7 +70,7 @@ class Hints:
             listener.leave()
 
     async def close(self) -> None:
-        """Have the last hints sent, within a bound, and end all that listen, in whatever loop they do."""
+        """Send the last hints, within a limited time, and end the listeners of all event loops."""
         process_watch.notice()
         self._is_closed = True
         for listener in list(self._listeners):
@@ -94,7 +93,7 @@ class Hints:
         return sender
 
     def forget_parent(self) -> None:
-        """In the child of a fork: its parent goes on to send and to hear."""
+        """Drop the parent's senders and listeners, in the child of a fork: the parent goes on using them."""
         for listener in self._listeners:
             listener.drop()
         self._listeners = set()

@@ -1,8 +1,8 @@
 """
-IndexRanges: the jobs of a queue in a state, and the words that lead the planner to them.
+Index ranges: the jobs of a queue in a state, and the SQL that leads the planner to them.
 
-Each condition says word for word what its index is restricted to, so that the
-planner can use it. With the order, which no other index has, it must.
+Each condition repeats the condition of its index word for word, so that the planner can use the index. The order, which
+no other index has, leaves it no other choice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WAITING = frozenset(CODES.values()) - ENDED - {PENDING, RUNNING}
 
 
 class Scope(NamedTuple):
-    """A condition of jobs, and the order of the one index that leads to them."""
+    """A condition on jobs, and the order of the one index that leads to them."""
 
     condition: str
     order: str
@@ -37,16 +37,16 @@ ENDED_AT_ONCE = Scope(
 )
 """The index `job_ended_at_once`: ended jobs that were due at once, and never put off."""
 MOVED = Scope(f"job.state + 0 <> 4 AND {_WAS_MOVED} AND {_IS_LINE}", "job.inserted_at")
-"""The index `job_moved`: all others but the running, and what waits."""
+"""The index `job_moved`: all jobs that wait, and the others that were put off, except the running ones."""
 MOVED_TO = Scope(f"job.state + 0 NOT IN (3, 4) AND {_WAS_MOVED} AND {_IS_LINE}", "job.scheduled_at")
 """The index `job_moved_to`: the same without the pending, by their due time."""
 OF_PENDING = Scope("job.state = 3 AND job.queue = line.queue", "job.priority, job.scheduled_at, job.id")
 """The index `job_pending`."""
 OF_RUNNING = Scope("job.state = 4 AND job.queue = line.queue", "job.node, job.token")
-"""The index `job_running`. It does not know the queues."""
+"""The index `job_running`, which does not contain the queues."""
 ALL_RUNNING = Scope("job.state = 4 AND job.queue = ANY (%(running_queues)s::text[])", OF_RUNNING.order)
 
-# Two tables in a statement: of one alone the planner may read a part in another way than the whole.
+# Two tables in a statement: a single table the planner might read in another way for a part than for the whole.
 NO_LINES = "unnest(ARRAY[1]) AS line"
 ENDED_LINES = "unnest(%(ended_queues)s::text[], %(ended_states)s::smallint[]) AS line (queue, state)"
 MOVED_LINES = "unnest(%(moved_queues)s::text[], %(moved_states)s::smallint[]) AS line (queue, state)"
@@ -67,23 +67,23 @@ RANKED_LINES = f"""{PENDING_LINES} CROSS JOIN LATERAL (
     )
     SELECT present.priority FROM present WHERE present.priority IS NOT NULL
 ) AS rank"""
-"""The queues with pending jobs, and in each the priorities that occur: one step in the index for each of these."""
+"""The queues with pending jobs, and the priorities that occur in each: one lookup in the index for each priority."""
 
 
 def scope_of(state: int) -> Scope:
-    """Return what leads to a line of this state."""
+    """Return the scope of the jobs in this state."""
     if state in ENDED:
         return BY_END
     return {PENDING: OF_PENDING, RUNNING: OF_RUNNING}.get(state, MOVED_TO)
 
 
 def within(counts: Counts, states: Collection[int]) -> Counts:
-    """Return the lines of these states, and how many jobs each has."""
+    """Return the counts of these states."""
     return {line: count for line, count in counts.items() if line[1] in states}
 
 
 def values_of(counts: Counts) -> dict[str, str]:
-    """Return the parameters of the sources above, for these lines."""
+    """Return the parameters of the sources above, for these queues and states."""
     ended, waiting = within(counts, ENDED), within(counts, WAITING)
     moved = {line: count for line, count in counts.items() if line[1] != RUNNING}
     return {

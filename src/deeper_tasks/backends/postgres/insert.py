@@ -55,7 +55,7 @@ INSERT_AND_NOTIFY = f"CALL {{schema}}.insert_and_notify(%(hints)s::text[], {_VAL
 async def insert(
     database: Database, jobs: Sequence[NewJob], *, store: str, now: str | None, hints: Hints
 ) -> list[Insertion]:
-    """Insert jobs, and have their hints sent; see `Backend.insert`."""
+    """Insert jobs and send their hints; see `Backend.insert`."""
     batch = Batch(jobs)
     if not batch.jobs:
         return []
@@ -63,8 +63,8 @@ async def insert(
     if hints.may_leave(wanted):
         values = batch.values(store=store, channel=database.address.channel, now=now)
         values["hints"] = text_array(map(payload, wanted))
-        # Should the server's queue of notifications become full between the look at it and the commit of the hints, the
-        # jobs are there; they are sent again without hints, which says what else the limit may have been of.
+        # If the server's queue of notifications becomes full just before the commit of the hints, the jobs are there.
+        # They are sent again without hints; if another limit was the cause, that call raises the error.
         with suppress(OverLimitError):
             [(places, others)] = await database.call(INSERT_AND_NOTIFY, values, is_urgent=True)
             return batch.answers(zip(places or (), others or (), strict=True))
@@ -78,7 +78,7 @@ async def insert(
 async def insert_inside(
     transaction: Transaction, jobs: Sequence[NewJob], *, store: str, now: str | None
 ) -> list[Insertion]:
-    """Insert jobs within a transaction of ours."""
+    """Insert jobs within an open transaction of the store."""
     batch = Batch(jobs)
     if not batch.jobs:
         return []
@@ -88,7 +88,7 @@ async def insert_inside(
 
 class Batch:
     """
-    Jobs on their way into the store: each id once, as the columns of the function's arrays.
+    New jobs, each id once, as the columns of `insert_jobs`.
 
     Raises:
         DuplicateJobError: an id comes twice, with different content.
@@ -106,7 +106,7 @@ class Batch:
         self.jobs = list(first.values())
 
     def values(self, *, store: str, channel: str | None, now: str | None) -> dict[str, Any]:
-        """Return the parameters of `insert_jobs`. With a channel its hints leave with the commit."""
+        """Return the parameters of `insert_jobs`. With a channel, the hints are sent with the commit."""
         jobs = self.jobs
         specs = [job.spec for job in jobs]
         return {
@@ -132,7 +132,7 @@ class Batch:
         }
 
     def answers(self, refused: Iterable[Row]) -> list[Insertion]:
-        """Return what became of each job that was given, from the rows of `insert_jobs`."""
+        """Return the answer for each job that was given, from the rows of `insert_jobs`."""
         others = {self.jobs[place - 1].id: JobId(job_id) for place, job_id in refused}
         answers: list[Insertion] = []
         is_sent: set[JobId] = set()

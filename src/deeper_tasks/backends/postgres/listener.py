@@ -9,7 +9,7 @@ from contextlib import suppress
 import psycopg
 
 from deeper_tasks.backends.postgres.address import Address, Pooler
-from deeper_tasks.backends.postgres.connections import Connection, abandon, connect, cut
+from deeper_tasks.backends.postgres.connecting import Connection, abandon, connect, cut
 from deeper_tasks.backends.postgres.refusals import first_line, is_of_pooler
 from deeper_tasks.backends.postgres.renewal import Renewal
 from deeper_tasks.backends.protocol import Notification, Topic
@@ -20,19 +20,18 @@ LISTEN = 'LISTEN "{channel}"'
 PROBE = "SELECT 1"
 
 _SILENCE = 10.0
-"""Seconds without a hint after which the server is asked for a sign of life."""
+"""Seconds without a hint after which the server is asked whether it is alive."""
 
 MISSED = tuple(Notification(topic=topic) for topic in Topic)
-"""What may have been hinted at while nobody listened: everything."""
+"""Hints for everything: any hint may have been missed before the listening began."""
 
 
 class Listener:
     """
     Hears the hints that are sent to an address, in the loop where it was made, until it is ended.
 
-    When it begins to listen it tells of everything once, because what was sent before
-    was not heard. It connects anew at each renewal: hints are sent on the server that the
-    new sessions are on.
+    When it begins to listen, it returns a hint for everything, because earlier hints were not heard. It connects again
+    at each renewal: hints are sent on the server of the new sessions.
     """
 
     def __init__(self, address: Address, renewal: Renewal) -> None:
@@ -49,7 +48,7 @@ class Listener:
 
     async def hear(self) -> list[Notification]:
         """
-        Return the next hints; none, when the silence was long, or all is ended.
+        Return the next hints; none after a long silence, or when the listener was ended.
 
         Raises:
             BackendUnavailableError: the connection was lost, or there is none.
@@ -72,11 +71,11 @@ class Listener:
     def end(self) -> None:
         """End the listening; from any thread."""
         self.is_ended = True
-        with suppress(RuntimeError):  # its loop has been closed, and the connection with it
+        with suppress(RuntimeError):  # its loop is closed, and with it the connection
             self._loop.call_soon_threadsafe(self._interrupt)
 
     def drop(self) -> None:
-        """Close the connection. In the child of a fork it is the parent's, and goes on."""
+        """Close the connection. In the child of a fork it is only dropped: the parent goes on using it."""
         connection, self._connection = self._connection, None
         if connection is not None and os.getpid() == self._pid:
             connection.pgconn.finish()
@@ -84,7 +83,7 @@ class Listener:
             abandon(connection)
 
     def leave(self) -> None:
-        """Hear nothing any more, in the listener's own loop."""
+        """Stop listening, in the listener's own loop."""
         self._renewal.leave(self)
         self.drop()
 
@@ -93,7 +92,7 @@ class Listener:
         return self._generation != self._renewal.generation
 
     def _renew(self) -> None:
-        with suppress(RuntimeError):  # its loop has been closed, and the connection with it
+        with suppress(RuntimeError):  # its loop is closed, and with it the connection
             self._loop.call_soon_threadsafe(self._cut)
 
     def _cut(self) -> None:
@@ -108,7 +107,7 @@ class Listener:
 
     async def _begin(self) -> list[Notification]:
         self._generation = self._renewal.generation
-        # Whatever the others go through: where only a transaction's connection is lent, nobody hears anything.
+        # Without a pooler, even if other connections use one: a connection lent for a transaction hears nothing.
         self._connection = await connect(self._conninfo, address=self._address, pooler=Pooler.NONE)
         await self._ask(self._connection, LISTEN.format(channel=self._address.channel))
         return list(MISSED)
@@ -132,7 +131,7 @@ class Listener:
 
 
 def parse(payload: str) -> Notification | None:
-    """Return the hint that a payload is; None for what is none of ours, or of a later version."""
+    """Return the hint in a payload; None if it is not a hint of this library, or one of a later version."""
     topic, separator, subject = payload.partition(":")
     with suppress(ValueError):
         return Notification(topic=Topic(topic), subject=subject) if separator else None
@@ -140,5 +139,5 @@ def parse(payload: str) -> Notification | None:
 
 
 def payload(hint: Notification) -> str:
-    """Return a hint as it travels."""
+    """Return the payload of a hint."""
     return f"{hint.topic}:{hint.subject}"

@@ -1,10 +1,9 @@
 """
-A listing: a page of jobs in an order, found without reading what is not on it.
+A listing: a page of jobs in an order, found without reading the jobs of other pages.
 
-The counters say which lines have jobs. Each is walked from its first job along
-an index that has the list's order, no further than the page reaches, and what
-they give is merged; one statement does it for all. Only running jobs, and in an
-order by `finished_at` those that have not ended, are gathered and sorted.
+The counters say which index ranges have jobs. Each range is scanned from its first job, along an index that has the
+list's order, no further than the page reaches, and the results are merged; one statement does so for all. Only running
+jobs, and in an order by `finished_at` the jobs that have not ended, are all read and sorted.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from deeper_tasks.domain.job import Job
 
 MOST_COUNTED = 10_000
 MOST_LOOKED_AT = 50_000
-"""Jobs that are looked at to count those that a task, module or tag means."""
+"""Jobs that are read to count those that match a task, a module or a tag."""
 
 WALK = """
 SELECT found.key, found.id FROM {lines} CROSS JOIN LATERAL (
@@ -83,18 +82,18 @@ SELECT found.task, found.options, found.attempted_at FROM {lines} CROSS JOIN LAT
 COUNT = """
 SELECT count(*) FROM (
     SELECT FROM (SELECT * FROM ({ways}) AS line LIMIT %(most)s) AS job WHERE {condition} LIMIT %(counted)s
-) AS meant
+) AS matching
 """
 COUNT_NAMED = "SELECT count(*) FROM job WHERE {condition}"
 
 _AT_ONCE = " AND job.scheduled_at = job.inserted_at"
 
 _Place = tuple[Any, str]
-"""A job's value of the sort key, and its id."""
+"""The value of a job's sort key, and the job's id."""
 
 
 class IndexScan(NamedTuple):
-    """What leads to jobs: of these states, along these lines; `column` has the list's order, if one does."""
+    """A scan to the jobs of these states, along these index ranges. `column`, if given, has the list's order."""
 
     states: frozenset[int]
     lines: str
@@ -105,7 +104,7 @@ class IndexScan(NamedTuple):
 _TO_RUNNING = IndexScan(frozenset({RUNNING}), NO_LINES, ALL_RUNNING)
 _OF_RANK = f"{OF_PENDING.condition} AND job.priority = rank.priority"
 
-# For each order ways that together lead to every job, and each job is on one of them.
+# For each order, scans that together lead to every job. Each job is in one of them.
 WAYS = {
     SortKey.INSERTED_AT: (
         _TO_RUNNING,
@@ -126,14 +125,14 @@ UNFINISHED = (
     IndexScan(frozenset({PENDING}), PENDING_LINES, OF_PENDING),
     IndexScan(WAITING, WAITING_LINES, MOVED_TO),
 )
-"""The ways to the jobs that have no `finished_at`: in an order by it they come last, sorted by their ids."""
+"""The scans of the jobs without `finished_at`: in an order by it they come last, sorted by their ids."""
 BY_LINE = (*UNFINISHED, *WAYS[SortKey.FINISHED_AT])
 
 
 async def find(transaction: Transaction, query: JobQuery) -> JobList:
     """Return a page of jobs; see `Backend.find`."""
     search = _Search(transaction, query)
-    counts = {} if query.filter.ids is not None else _meant(await counts_of(transaction), query)
+    counts = {} if query.filter.ids is not None else _matching(await counts_of(transaction), query)
     total, is_exact = await search.total(counts)
     places: list[_Place] = []
     if not is_exact or query.offset < total:
@@ -154,10 +153,10 @@ def _cursor_of(key: datetime | None, job_id: str) -> Cursor:
     return Cursor(value=key, id=JobId(job_id))
 
 
-def _meant(counts: Counts, query: JobQuery) -> Counts:
+def _matching(counts: Counts, query: JobQuery) -> Counts:
     states = query.filter.states
-    meant = within(counts, CODES.values() if states is None else {CODES[state] for state in states})
-    return {line: count for line, count in meant.items() if query.filter.queue in {None, line[0]}}
+    matching = within(counts, CODES.values() if states is None else {CODES[state] for state in states})
+    return {line: count for line, count in matching.items() if query.filter.queue in {None, line[0]}}
 
 
 async def _read(transaction: Transaction, places: list[_Place]) -> tuple[Job, ...]:
@@ -169,7 +168,7 @@ async def _read(transaction: Transaction, places: list[_Place]) -> tuple[Job, ..
 
 
 class _Search:
-    """One list on its way: what is meant, and in which order."""
+    """The search for the page of one query."""
 
     def __init__(self, transaction: Transaction, query: JobQuery) -> None:
         self._transaction = transaction
@@ -187,7 +186,7 @@ class _Search:
         }
 
     async def total(self, counts: Counts) -> tuple[int, bool]:
-        """Return the number of jobs meant, and whether that is exact."""
+        """Return the number of jobs that match, and whether it is exact."""
         if self._query.filter.ids is not None:
             condition, values = where(self._query.filter)
             [(total,)] = await self._transaction.rows(COUNT_NAMED.format(condition=condition), values)
@@ -225,7 +224,7 @@ class _Search:
         if key is not SortKey.FINISHED_AT or not missing or not untimed:
             return places
         if self._query.offset and not places:
-            # How many of those that have ended come before is not known.
+            # The number of ended jobs on earlier pages is not known.
             return await self._merged([*timed, *untimed], values)
         return places + await self._merged(untimed, {**values, "offset": 0, "limit": missing})
 
@@ -262,13 +261,13 @@ class _Search:
         )
 
     def _range_of(self, key: str, job_id: str) -> str:
-        """Return the condition of what comes after the cursor, and has a time."""
+        """Return the condition for jobs after the cursor that have a time."""
         if self._query.after is None:
             return "TRUE"
         return f"({key}, {job_id}) {self._follows} (%(at)s::timestamptz, %(after_id)s::uuid)"
 
     def _range_of_untimed(self, job_id: str) -> str:
-        """Return the condition of what comes after the cursor, and has no time."""
+        """Return the condition for jobs after the cursor that have no time."""
         if self._query.after is None or self._query.after.value is not None:
             return "TRUE"
         return f"{job_id} {self._follows} %(after_id)s::uuid"

@@ -1,4 +1,4 @@
-"""Moments of PostgreSQL's that no `datetime` can hold: infinity, years before 1 and after 9999."""
+"""Moments of PostgreSQL that no `datetime` can hold: infinity, years before 1 and after 9999."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from deeper_tasks.domain.damage import EARLIEST, LATEST
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _INFINITY, _MINUS_INFINITY = (1 << 63) - 1, -(1 << 63)
 _CYCLE_YEARS, _CYCLE = 400, timedelta(days=146_097)
-"""After which the calendar repeats."""
+"""The calendar repeats after this time."""
 
 
 class BeyondCalendar(datetime):
-    """The substitute for such a moment: `EARLIEST` or `LATEST`. `stored` is how PostgreSQL writes it."""
+    """The substitute for such a moment: `EARLIEST` or `LATEST`. `stored` is the text that PostgreSQL writes."""
 
     stored: str
 
 
 class DamagedRows(list[Sequence[Any]]):
-    """Rows, one or several of which have a `BeyondCalendar`."""
+    """Rows of which at least one has a `BeyondCalendar`."""
 
 
 class _TolerantLoader(Loader):
@@ -42,7 +42,7 @@ class _TolerantLoader(Loader):
 
 
 def read_tolerantly(cursor: AsyncCursor[Any]) -> DamagedRows:
-    """Return the rows of a cursor's binary result once more, whatever its moments are."""
+    """Read the rows of a binary result again; return them with a substitute for each moment beyond the calendar."""
     result = cursor.pgresult
     assert result is not None
     lenient = cursor.connection.cursor(binary=True)

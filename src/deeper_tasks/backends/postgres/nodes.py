@@ -62,5 +62,5 @@ async def beat(database: Database, node: NodeId, *, busy: int, now: str | None) 
 
 
 def lost(node: NodeId) -> NodeLostError:
-    """Return the error for a node that the store does not know, or has declared dead."""
-    return NodeLostError(f"the node {node!r} is not registered or was declared dead")
+    """Return the error for a node that the store does not know, or has taken for dead."""
+    return NodeLostError(f"the node {node!r} is not registered or was taken for dead")

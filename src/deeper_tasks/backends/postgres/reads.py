@@ -1,4 +1,4 @@
-"""Look: get, statistics, nodes, queues. Reads only, and what many jobs do not slow down."""
+"""Reads: a job, statistics, nodes, queues. They change nothing, and many jobs do not slow them down."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def statistics(transaction: Transaction, *, now: str | None) -> Counts:
 
 
 async def service(transaction: Transaction, *, queue: str, task: str, now: str | None) -> Service:
-    """Return what decides when a job is claimed; see `Backend.service`."""
+    """Return the facts that decide when a job is claimed; see `Backend.service`."""
     [(moment, _)] = await transaction.rows(SELECT_MOMENT, {"now": now})
     settings = next((each for each in await queues(transaction) if each.name == queue), None)
     return Service(
@@ -121,7 +121,7 @@ async def nodes(transaction: Transaction) -> list[NodeRecord]:
 
 
 async def queues(transaction: Transaction) -> list[QueueSettings]:
-    """Return the queues for which something is set."""
+    """Return the queues that have settings."""
     return list(map(_to_queue, await transaction.rows(SELECT_QUEUES)))
 
 

@@ -1,4 +1,4 @@
-"""Refusals: what the server or the driver says no with, in the words of our errors."""
+"""Refusals: the errors of the server and the driver, as this library's errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deeper_tasks.errors import (
 )
 
 OTHER_CONTENT, OTHER_STORE, OLDER_SNAPSHOT = "DT001", "DT002", "DT003"
-"""The codes of our own functions."""
+"""The codes of this store's own SQL functions."""
 AGAIN = frozenset({"40001", "40P01", "23505"})
 """A deadlock, or a race that another transaction has won."""
 
@@ -30,16 +30,16 @@ NO_RIGHT = "42501"
 _CANCELLED, _LOCKED, _READ_ONLY = "57014", "55P03", "25006"
 _NOT_PREPARED, _PREPARED_TWICE = "26000", "42P05"
 _STALE_PLAN = "0A000"
-"""The answer of a statement that was prepared before the schema was made anew has other types now."""
+"""A statement was prepared before the schema was made again, and its answer has other types now."""
 _GOING_AWAY = ("08", "53", "57", "58", *AGAIN, _READ_ONLY, "25P03", "25P04")
 """
 Classes of codes, and codes: no connection, no resources, an operator, the system; a race that was lost too often; a
-server that only reads; a session of ours that was ended for its idleness, or its length.
+server that only reads; a session that the server ended because it was idle or open for too long.
 """
 _OF_SESSION = (_READ_ONLY, OTHER_STORE, "58", "XX", _STALE_PLAN, _NOT_PREPARED, _PREPARED_TWICE, NO_RIGHT, *NO_SCHEMA)
 """
-Classes of codes, and codes, that a statement may owe to its session: to the server that this is on, which others have
-left, to what the server keeps in mind for it, or to what it was set to when it began.
+Classes of codes, and codes, that may be caused by the session: by its server, which is no longer the primary, by the
+statements that the server has prepared for it, or by the settings with which it began.
 """
 
 
@@ -52,44 +52,46 @@ class OverLimitError(BackendError):
 
 
 class RowLockedError(BackendUnavailableError):
-    """Somebody's transaction holds a row for longer than is waited for."""
+    """Another transaction has had a row locked for longer than a statement waits."""
 
 
 def is_worth_another_try(error: psycopg.Error) -> bool:
-    """Whether the statement lost a race: a deadlock, or a row that somebody else inserted at the same moment."""
+    """Return whether the statement lost a race: a deadlock, or a row that another transaction had just inserted."""
     return error.sqlstate in AGAIN
 
 
 def is_of_lost_connection(error: psycopg.Error) -> bool:
-    """Whether the server, or the network, ended the connection."""
+    """Return whether the server or the network ended the connection."""
     return isinstance(error, psycopg.OperationalError) and (not error.sqlstate or error.sqlstate.startswith(_LOST))
 
 
 def is_of_session(error: psycopg.Error) -> bool:
-    """Whether the same statement may succeed in a new session, for what this one is; no part of it was carried out."""
+    """Return whether the same statement may succeed in a new session. The server carried out no part of it."""
     return error.sqlstate is not None and error.sqlstate.startswith(_OF_SESSION)
 
 
 def is_of_pooler(error: Exception) -> bool:
-    """Whether it looks as if a pooler stood where the server was expected."""
+    """Return whether the error seems to come from a pooler, where a server was expected."""
     code = error.sqlstate if isinstance(error, psycopg.Error) else None
     return code in {_NOT_PREPARED, _PREPARED_TWICE} or _POOLER_SAYS in str(error)
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error says, without the details."""
+    """Return the message of an error, without the details."""
     return str(error).strip().partition("\n")[0]
 
 
 def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
-    """Return the error of ours that says the same."""
+    """Return this library's error for one of the driver."""
     code, words = error.sqlstate or "", _words(error)
     if code == OTHER_CONTENT:
         return DuplicateJobError(
             f"a job with the id {words!r} exists already, with another task or other arguments", job_id=words
         )
     if code == OTHER_STORE:
-        return OtherStoreError(f"the store in {address!r} is not the one that was opened: it was made anew meanwhile")
+        return OtherStoreError(
+            f"the store in {address!r} is not the one that was opened: another store has taken its place"
+        )
     if code in NO_SCHEMA:
         return SchemaLostError(f"{address!r} lacks a part of the schema: {words}; run 'deeper migrate'")
     if code == NO_RIGHT:
@@ -104,15 +106,17 @@ def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
 def _unavailable(error: psycopg.Error, address: Address) -> BackendUnavailableError | None:
     code, words = error.sqlstate or "", _words(error)
     if code == _LOCKED:
-        return RowLockedError(f"{address!r}: another transaction holds a row of ours, see 'deeper doctor': {words}")
+        return RowLockedError(
+            f"{address!r}: another transaction holds a row of the store, see 'deeper doctor': {words}"
+        )
     if is_of_pooler(error):
         return BackendUnavailableError(f"{address!r} lost the statements of a session: {words}; {POOLER_WAY_OUT}")
     if code == _CANCELLED:
         return BackendUnavailableError(f"{address!r} did not finish in {readable(address.timeout)}: {words}")
     if code == _READ_ONLY:
         return BackendUnavailableError(f"{address!r} only reads for now: {words}; 'deeper doctor' says why")
-    is_ours = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError)
-    if is_ours and (not code or code.startswith(_GOING_AWAY)):
+    is_operational = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError)
+    if is_operational and (not code or code.startswith(_GOING_AWAY)):
         return BackendUnavailableError(f"{address!r} is not available: {words}")
     return None
 

@@ -1,4 +1,4 @@
-"""The renewal: when the sessions of a store have had their day, and are replaced by new ones."""
+"""The renewal: decides when all sessions of a store are replaced by new ones."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from deeper_tasks import native
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _QUIET = 60.0
-"""Seconds without a refusal after which the next one is the first again."""
+"""Seconds without a refusal after which the pauses begin again with the shortest."""
 
 
 class Renewal:
     """
-    Decides when all sessions of a process are replaced, because the server refused one for what it is.
+    Decides when all sessions of a process are replaced, after the server refused a call because of its session.
 
-    After a failover, or a change of the settings of a role, a session stays what it was: read-only, say, while a new
-    one could write. A server that refuses the new ones too is not asked for more of them at every call: the pause
+    After a failover, or a change of a role's settings, a session stays as it was: for example read-only, while a new
+    one could write. If the server refuses the new sessions too, it is not asked for more at every call: the pause
     until the next renewal doubles, up to a second. Safe to use from any number of threads.
     """
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.generation = 0
-        """Grows with each renewal. A session that was opened in an earlier one is to be used no more."""
+        """Grows with each renewal. A session of an earlier generation is not used any more."""
         self._monotonic = monotonic
         self._lock = native.allocate_lock()
         self._pause = _SHORTEST_PAUSE
@@ -32,7 +32,7 @@ class Renewal:
         self._listening: dict[object, Callable[[], None]] = {}
 
     def refused(self, generation: int) -> bool:
-        """Note that a session of a generation was refused; returns whether a newer one is to be had now."""
+        """Note a refusal in a session of this generation; return whether a newer session may be opened now."""
         with self._lock:
             now = self._monotonic()
             if now - self._refused_at >= _QUIET:
@@ -51,16 +51,16 @@ class Renewal:
         return True
 
     def listen(self, listener: object, renew: Callable[[], None]) -> None:
-        """Have `renew` called at each renewal, in any thread, until `leave`."""
+        """Call `renew` at each renewal, in any thread, until `leave`."""
         with self._lock:
             self._listening[listener] = renew
 
     def leave(self, listener: object) -> None:
-        """Call the listener no more."""
+        """Stop calling the listener."""
         with self._lock:
             self._listening.pop(listener, None)
 
     def forget_parent(self) -> None:
-        """In the child of a fork: none of the parent's listeners is its own, and the lock may be held for ever."""
+        """Drop the parent's listeners in the child of a fork, and a lock that may never be released."""
         self._lock = native.allocate_lock()
         self._listening = {}

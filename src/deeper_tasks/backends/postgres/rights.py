@@ -1,4 +1,4 @@
-"""The rights: what a user needs in our schema for what it is to do, what it lacks, and the statements that grant it."""
+"""The rights that a user needs in the schema for each use, those that it lacks, and the statements that grant them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import psycopg
 
-from deeper_tasks.backends.postgres.connections import Connection
+from deeper_tasks.backends.postgres.connecting import Connection
 
 SELECT_USER = """
 SELECT current_user::text, has_schema_privilege(%(schema)s, 'USAGE'),
@@ -52,12 +52,12 @@ _SEEN = {
     "job": ("SELECT",),
     _OF_NODE: ("SELECT",),
 }
-"""The name of the worker that runs a job is all that a look at one needs of the workers."""
+"""A look at a job needs only one thing of the workers: the name of the one that runs the job."""
 _NAMED = re.compile(r"([^\s\"«»„“”']+)[\"»“”']?$")
 
 
 class Use(StrEnum):
-    """What a user of the database may do, as messages say it."""
+    """A use of the store that a user of the database may have rights for, as messages name it."""
 
     LOOK = "look"
     ENQUEUE = "enqueue"
@@ -70,7 +70,7 @@ Missing = dict[str, tuple[str, ...]]
 
 
 class Rights:
-    """What a user lacks in our schema."""
+    """The rights that a user lacks in the schema."""
 
     def __init__(
         self, *, user: str, schema: str, owner: str, has_usage: bool, missing: Missing, owners: dict[str, str]
@@ -84,18 +84,18 @@ class Rights:
 
     @property
     def other_owners(self) -> list[str]:
-        """The users beside the schema's owner to whom a part of it belongs."""
+        """The users, other than the schema's owner, that own a part of it."""
         return sorted({*self._owners.values()} - {self.owner})
 
     @property
     def granting(self) -> str:
-        """Who can grant what the schema has, as messages begin."""
+        """The beginning of a message: the user that can grant rights in the schema."""
         if self.other_owners:
             return f"as a superuser (parts of the schema belong to {', '.join(map(repr, self.other_owners))})"
         return f"as the owner {self.owner!r}"
 
     def lacking(self, use: Use) -> list[str]:
-        """Return what is missing for a use, as messages name it; nothing where it is allowed."""
+        """Return the rights that are missing for a use, as messages name them; none if the use is allowed."""
         if not self.has_usage:
             return [f"USAGE of the schema {self.schema}"]
         return [
@@ -105,15 +105,15 @@ class Rights:
             if rights == _EXECUTE or right in _needed(use, name)
         ]
 
-    def meant(self) -> Use:
-        """Return what the user is meant for, to go by the rights that it has; work, if it has none."""
+    def intended(self) -> Use:
+        """Return the use that the user's rights suggest; work, if it has none."""
         job = self._missing.get("job", ())
         if not self.has_usage or "UPDATE" not in job or len(job) == len(_TABLE_RIGHTS):
             return Use.WORK
         return Use.LOOK if "INSERT" in job else Use.ENQUEUE
 
     def of_object(self, name: str) -> str | None:
-        """Return what is missing of the schema, a table or a routine, and what grants it; None where nothing is."""
+        """Return the rights missing on the schema, a table or a routine, and their grant; None if none is missing."""
         user, schema = quoted(self.user), quoted(self.schema)
         if not self.has_usage:
             granting = f"as the owner {self.owner!r}: GRANT USAGE ON SCHEMA {schema} TO {user}"
@@ -131,7 +131,7 @@ class Rights:
 
 
 def grants(use: Use, *, schema: str, user: str) -> str:
-    """Return the statements, for the owner of the schema, that give a user what a use needs."""
+    """Return the statements, for the owner of the schema, that give a user the rights for a use."""
     to, name = quoted(user) if user else "…", quoted(schema)
     statements = [f"GRANT USAGE ON SCHEMA {name} TO {to}"]
     if use is Use.ENQUEUE:
@@ -152,7 +152,7 @@ def grants(use: Use, *, schema: str, user: str) -> str:
 
 
 async def read(connection: Connection, schema: str) -> Rights:
-    """Read what the user of a connection lacks."""
+    """Read the rights that the user of a connection lacks."""
     names = {"schema": schema, "quoted": quoted(schema)}
     [(user, has_usage, owner)] = await (await connection.execute(SELECT_USER, names)).fetchall()
     rows = await (await connection.execute(SELECT_OBJECTS, names)).fetchall()
@@ -167,13 +167,13 @@ async def read(connection: Connection, schema: str) -> Rights:
 
 
 def object_of(error: psycopg.Error) -> str:
-    """Return the table, routine or schema that a user was refused: the server names it last, in every language."""
+    """Return the table, routine or schema that a user may not use: the server names it last, in every language."""
     found = _NAMED.search(error.diag.message_primary or "")
     return found[1] if found else ""
 
 
 def quoted(name: str) -> str:
-    """Return a name as SQL has it."""
+    """Return a name with the quotes of SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 

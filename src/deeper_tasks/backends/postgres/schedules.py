@@ -37,7 +37,7 @@ _ENDED = array(CODES[state] for state in sorted(TERMINAL))
 
 _ENTRY_COLUMNS = "name, document, next_run, last_run, last_job::text, paused_at"
 LOCK_NAME = "SELECT pg_advisory_xact_lock(hashtextextended(%(name)s, 1))"
-"""One at a time with an entry, also with one that is not there yet."""
+"""Locks an entry by its name, even if it does not exist yet."""
 SELECT_NOW = "SELECT coalesce(%(now)s::timestamptz, clock_timestamp())"
 SELECT_ENTRY = f"SELECT {_ENTRY_COLUMNS} FROM schedule WHERE name = %(name)s"
 SELECT_ENTRIES = f"SELECT {_ENTRY_COLUMNS} FROM schedule ORDER BY name"
@@ -81,7 +81,7 @@ SELECT
 FROM unnest(%(due)s::timestamptz[], %(outcomes)s::text[], %(jobs)s::uuid[]) WITH ORDINALITY
     AS run (due_at, outcome, job, place)
 """
-"""Under the entry's lock, so that no two take the same number."""
+"""The entry is locked, so that no two transactions take the same number."""
 TRIM_RUNS = """
 DELETE FROM schedule_run
 WHERE name = %(name)s AND number <= (
@@ -105,7 +105,7 @@ async def put_schedule(transaction: Transaction, schedule: Schedule, *, now: str
     next_run = first_run(schedule, known, now=moment)
     values = {"name": schedule.name, "document": to_json(schedule), "next_run": moment_text(next_run)}
     if known is not None and known.damage:
-        # Nothing of it is kept but that it is paused.
+        # Of a damaged entry only the pause is kept.
         await transaction.execute(REMOVE, values)
     await transaction.execute(FORGET, values)
     await transaction.execute(PUT, values)
@@ -119,7 +119,7 @@ async def put_schedule(transaction: Transaction, schedule: Schedule, *, now: str
 async def pause_schedule(
     transaction: Transaction, name: str, *, is_paused: bool, now: str | None
 ) -> ScheduleEntry | None:
-    """Hold an entry's runs, or let them go on; see `Backend.pause_schedule`."""
+    """Pause or resume an entry; see `Backend.pause_schedule`."""
     moment = await _locked(transaction, name, now=now)
     entry = await _entry(transaction, name)
     if entry is None or entry.damage or (entry.paused_at is not None) == is_paused:
@@ -201,7 +201,7 @@ async def schedule_runs(transaction: Transaction, name: str, *, limit: int) -> l
 
 
 async def _locked(transaction: Transaction, name: str, *, now: str | None) -> datetime:
-    """Be alone with an entry; returns the moment from which that is so."""
+    """Lock an entry; return the moment at which the lock was there."""
     await transaction.rows(LOCK_NAME, {"name": name})
     [(moment,)] = await transaction.rows(SELECT_NOW, {"now": now})
     assert isinstance(moment, datetime)

@@ -1,28 +1,23 @@
 """
 The schema: numbered migrations, applied in order and recorded in the database.
 
-A deploy migrates first and restarts the workers after, one by one: so a
-released migration must suit the release before it, whose workers run on. What
-they have prepared stays good by these rules (docs/decisions/0015):
+A deploy migrates first and then restarts the workers, one by one: so a released migration must suit the workers of the
+release before it, which go on running. These rules see to that (docs/decisions/0015):
 
 - A migration that was released is never edited, renamed or taken away.
-- A function keeps its name, its arguments, its answer and its meaning. What is
-  to be done in another way gets a new name (`claim_2`); the old one goes two
-  releases later, when no worker calls it any more.
+- A function keeps its name, its arguments, its answer and its meaning. A function that works in another way gets a new
+  name (`claim_2`); the old one goes two releases later, when no worker calls it any more.
 - A column is added with a constant default or none, which rewrites no table, and
   never renamed, retyped, narrowed or read by `SELECT *`. It is dropped two
   releases after the last statement that names it.
-- A code, a state or a kind that old workers do not know is written only by what
-  came a release after its reader.
-- All locks are taken within `LOCK_TIMEOUT`, or the migration gives up and leaves
-  nothing: whoever waits for a table holds up all who come after.
-- No migration goes through the rows of `job`: what is to be filled in, the
-  maintainers fill in, a batch at a time.
-- An index on `job` is made CONCURRENTLY, which no transaction may hold: such a
-  step gets the first line `-- alone`, has one statement, is run by itself in
-  autocommit after a `DROP INDEX CONCURRENTLY IF EXISTS` of what an interrupted
-  one left invalid, and is recorded when it is done; the steps before it are
-  committed then. The first that is needed brings that to `migrate` and `script`.
+- A code, a state or a kind that old workers do not know is written only from the release after the one that reads it.
+- All locks are taken within `LOCK_TIMEOUT`, or the migration gives up and leaves nothing: a migration that waits for a
+  table blocks every later statement on it.
+- No migration reads all rows of `job`: the maintainers fill in new columns, a batch at a time.
+- An index on `job` is made CONCURRENTLY, which is not possible in a transaction. Such a step gets the first line
+  `-- alone` and has one statement. It runs by itself in autocommit, after a `DROP INDEX CONCURRENTLY IF EXISTS` of the
+  invalid index that an interrupted run left, and is recorded when it is done; the steps before it are committed first.
+  The first such step brings this to `migrate` and `script`.
 """
 
 from __future__ import annotations
@@ -36,7 +31,7 @@ import psycopg
 from deeper_tasks.backends.migrations import Migration, lacking, migrations_of
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import Row
-from deeper_tasks.backends.postgres.connections import Connection
+from deeper_tasks.backends.postgres.connecting import Connection
 from deeper_tasks.backends.postgres.database import Transaction
 from deeper_tasks.backends.postgres.refusals import NO_SCHEMA
 from deeper_tasks.backends.postgres.rights import quoted
@@ -47,7 +42,7 @@ OLDEST_SERVER = 140_000
 LOCK_TIMEOUT = "5s"
 
 _EVENT_TRIGGER = re.compile(r'[\w."]+\(\)')
-"""In the context of an error: the function of an event trigger takes no arguments, and none of ours is so called."""
+"""In the context of an error: a function without arguments is an event trigger's, as all of this store take some."""
 
 SELECT_VERSION = "SELECT current_setting('server_version_num')::integer"
 SELECT_ENCODING = "SELECT current_setting('server_encoding')"
@@ -71,10 +66,10 @@ def script(address: Address, steps: list[Migration], *, is_new: bool) -> str:
 
 async def script_for(connection: Connection, address: Address) -> str:
     """
-    Return the statements that apply what this database lacks.
+    Return the statements that apply the migrations which this database lacks.
 
     Raises:
-        SchemaError: it is newer than this code.
+        SchemaError: the database is newer than this code.
     """
     is_new = not await _has_ledger(connection, address)
     return script(address, await missing(connection, address), is_new=is_new)
@@ -82,7 +77,7 @@ async def script_for(connection: Connection, address: Address) -> str:
 
 async def migrate(connection: Connection, address: Address) -> tuple[str, ...]:
     """
-    Apply what is missing, in one transaction; returns the names applied. One at a time, whoever else migrates.
+    Apply the missing migrations, in one transaction; return their names. Only one process migrates at a time.
 
     Raises:
         SchemaError: the server is too old, the database's encoding is not UTF8, or the
@@ -106,7 +101,7 @@ async def missing(connection: Connection, address: Address) -> list[Migration]:
     Return the migrations that the database lacks, in order.
 
     Raises:
-        SchemaError: it has some that this code does not know.
+        SchemaError: it has migrations that this code does not know.
     """
     applied: set[str] = set()
     if await _has_ledger(connection, address):
@@ -117,10 +112,10 @@ async def missing(connection: Connection, address: Address) -> list[Migration]:
 
 async def make_ready(connection: Connection, address: Address, *, create: bool) -> bool:
     """
-    Create the schema, where that is wanted, in a database that has none of ours; returns whether it was created.
+    Create the schema, if that is wanted, in a database without one; return whether it was created.
 
     Raises:
-        SchemaError: there is none, and it is not wanted or may not be made; or it is
+        SchemaError: there is no schema, and it is not wanted or may not be made; or the schema is
             older than this code and waits for `migrate`, or newer.
     """
     is_new = not await _has_ledger(connection, address)
@@ -153,7 +148,7 @@ def one_store(rows: Sequence[Row], address: Address) -> str:
     Return the id of the store, from the rows of its table.
 
     Raises:
-        SchemaError: there is none that this user may see, or more than one.
+        SchemaError: there is no row that this user may see, or more than one.
     """
     match rows:
         case [(store,)]:
@@ -185,7 +180,7 @@ async def _check_server(connection: Connection, address: Address) -> None:
 
 @contextmanager
 def _refusals_of_event_triggers(address: Address) -> Iterator[None]:
-    """Name the function of an event trigger that fails: it runs within our statements, by our search path."""
+    """Name the function of an event trigger that fails: it runs within a migration, with its search path."""
     try:
         yield
     except psycopg.Error as error:
@@ -193,7 +188,8 @@ def _refusals_of_event_triggers(address: Address) -> Iterator[None]:
         if function is None:
             raise
         way_out = (
-            f"it looks for its tables by our search path: ALTER FUNCTION {function[0]} SET search_path = public"
+            f"it looks for its tables by the migration's search path: "
+            f"ALTER FUNCTION {function[0]} SET search_path = public"
             if error.sqlstate in NO_SCHEMA
             else "see to it, or have an administrator disable the event trigger for the migration"
         )
@@ -210,7 +206,7 @@ async def _has_ledger(connection: Connection, address: Address) -> bool:
 
 
 def _turn(address: Address) -> str:
-    """Statements after which no other migrates, whoever begins at once. Only for its turn may one wait for long."""
+    """Return statements after which no other process migrates. Only the wait for this turn may take long."""
     return "\n".join(
         [
             "SET LOCAL statement_timeout TO 0;",
@@ -235,7 +231,7 @@ def _noted(step: Migration) -> str:
     return f"INSERT INTO migration (name) VALUES ('{step.name}');"
 
 
-# IF NOT EXISTS would want the right to make one also where it is there.
+# IF NOT EXISTS would need the right to create a schema even if the schema is there.
 _CREATE_SCHEMA = """DO $$
 BEGIN
     IF to_regnamespace('{name}') IS NULL THEN

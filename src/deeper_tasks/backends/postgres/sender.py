@@ -1,4 +1,4 @@
-"""A sender: the hints of one event loop on their way to the database."""
+"""The sender: sends the hints of one event loop to the database."""
 
 from __future__ import annotations
 
@@ -21,52 +21,51 @@ NOTIFY = (
 
 INTERVAL = 0.01
 """
-Seconds between two hints that are the same, in the mean. Each takes a lock of the whole server at its commit and wakes
-every listener, which then sees all that there is: in a burst, one in a while does for all.
+Seconds between two equal hints, on average. Each takes a lock of the whole server at its commit and wakes every
+listener, which then sees all new jobs: in a burst, one hint in this time is enough for all.
 """
 
 AT_ONCE = 10
-"""So many that are the same may leave without a pause, after a time of rest: jobs that come one by one do not wait."""
+"""Equal hints that may leave without a pause after a quiet time: jobs that come one by one do not wait."""
 
 _CREDIT = INTERVAL * (AT_ONCE - 1)
 
 _FAREWELL = 2.0
-"""Seconds for the last hints, when the loop or the store ends."""
+"""Seconds for sending the last hints, when the loop or the store ends."""
 
 
 class Sender:
     """
-    Sends hints in a task of its own, so that nobody waits for the database: belongs to the loop that made it.
+    Sends hints in a task of its own, so that no caller waits for the database. It belongs to the loop that made it.
 
-    A hint leaves at once, unless too many of its like just did; then when an
-    interval has passed, for all that came meanwhile. The rule is that of a leaky
-    bucket (the generic cell rate algorithm of ITU-T I.371). Those that are due
-    leave in one statement. What cannot be sent is dropped: polling alone is correct.
+    A hint leaves at once, unless too many equal ones just did; then it leaves after an interval, once for all that came
+    meanwhile. The rule is that of a leaky bucket (the generic cell rate algorithm of ITU-T I.371). Hints that are due
+    leave in one statement. A hint that cannot be sent is dropped: polling alone is correct.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._loop = asyncio.get_running_loop()
         self._due: dict[str, float] = {}
-        # When each would have been sent, had they kept to the interval.
+        # By hint: the moment until which the hints sent so far would have taken, with an interval after each.
         self._sent_until: dict[str, float] = {}
         self._more = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def put(self, hints: Sequence[str]) -> bool:
-        """Have hints sent; returns whether that takes a task which has yet to begin."""
+        """Send hints soon; return whether that takes a task which has not begun yet."""
         for hint in hints:
             if hint not in self._due:
                 self._due[hint] = self._free_at(hint)
                 self._more.set()
         if self._task is not None or not self._due:
             return False
-        # In a context of its own: the enqueue may be a job's, whose context must not outlive it.
-        self._task = self._loop.create_task(self._run(), name="deeper-wake", context=Context())
+        # In a context of its own: the enqueue may belong to a job, whose context must not outlive it.
+        self._task = self._loop.create_task(self._run(), name="deeper-hints", context=Context())
         return True
 
     def may_leave(self, hints: Sequence[str]) -> bool:
-        """Return whether all of these may be sent now, and none waits for its time; then they count as sent."""
+        """Return whether all of these hints may be sent now, and none waits for its time; then they count as sent."""
         now = self._loop.time()
         if any(hint in self._due or self._free_at(hint) > now for hint in hints):
             return False
@@ -74,14 +73,14 @@ class Sender:
         return True
 
     async def finish(self) -> None:
-        """Send what is left at once, and wait for that within a bound."""
+        """Send the remaining hints at once, and wait for that within a limited time."""
         self._hurry()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=_FAREWELL)
 
     def finish_soon(self) -> None:
-        """Have what is left sent at once; from any thread."""
-        with suppress(RuntimeError):  # its loop has been closed, and what was left went with it
+        """Send the remaining hints at once; from any thread."""
+        with suppress(RuntimeError):  # its loop is closed, and the remaining hints are lost with it
             self._loop.call_soon_threadsafe(self._hurry)
 
     def _hurry(self) -> None:
@@ -96,14 +95,14 @@ class Sender:
                 await self._send(leaving)
                 leaving = []
         except asyncio.CancelledError:
-            # The last hints of a script, whose loop ends right after its enqueue, leave all the same.
+            # A script's loop may end right after its enqueue: the last hints are sent before that.
             await self._send_last(leaving)
             raise
         finally:
             self._task = None
 
     async def _wait(self) -> list[str]:
-        """Return the hints whose time has come, when that is so of any."""
+        """Wait until the time of a hint has come; return all hints for which it has."""
         while not (ready := [hint for hint, due in self._due.items() if due <= self._loop.time()]):
             self._more.clear()
             try:
@@ -130,7 +129,7 @@ class Sender:
         return self._sent_until.get(hint, 0.0) - _CREDIT
 
     async def _send_last(self, leaving: Sequence[str]) -> None:
-        """Send what was interrupted, and what has not had its turn."""
+        """Send the hints whose sending was interrupted, and those that still wait."""
         hints = list(dict.fromkeys([*leaving, *self._due]))
         self._due.clear()
         try:

@@ -1,4 +1,4 @@
-"""The session: what our statements need of its settings, whoever else has a say in them."""
+"""The session: the settings that the store's statements need, wherever other settings come from."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from deeper_tasks.errors import SchemaError
 
 NEEDED = {
     "TimeZone": "UTC",
-    # In what other styles write, the driver reads neither moments nor durations.
+    # The driver cannot read the moments and durations of other styles.
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
-    # With a snapshot of the whole transaction a claim would not see the rescue that it waited for.
+    # With one snapshot for the whole transaction, a claim would not see the rescue for which it waited.
     "default_transaction_isolation": "read committed",
-    # Old: NULL in an array literal would be a word like any other.
+    # When it is off, NULL in an array literal is a word like any other.
     "array_nulls": "on",
 }
-"""What a session has to have; without a pooler we set it when we connect."""
+"""The settings that a session needs; without a pooler they are set when it connects."""
 
 SELECT_SETTINGS = "SELECT name, setting FROM pg_settings WHERE name = ANY (%s)"
 
@@ -33,13 +33,13 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def options(address: Address, given: str) -> str:
-    """Return libpq's `options` for a new session: what may be set otherwise, what was given, and what is needed."""
+    """Return libpq's `options` for a new session: defaults, then the given options, then the needed settings."""
     milliseconds = int(address.timeout.total_seconds() * 1000)
     wanted = {
-        # Behind the deadline, for a statement that no caller waits for any more.
+        # For a statement that no caller waits for any more: the deadline of the call has passed by then.
         "statement_timeout": milliseconds,
         "idle_in_transaction_session_timeout": milliseconds,
-        # Of a user whom a server protects itself from: these sessions are few, wait within the deadline, and are used
+        # A server may limit these for a user. The store's sessions are few, wait only within the deadline, and are used
         # again.
         "lock_timeout": 0,
         "idle_session_timeout": 0,
@@ -48,22 +48,22 @@ def options(address: Address, given: str) -> str:
 
 
 def prepare(connection: AsyncConnection[Any]) -> None:
-    """Make a connection through a pooler, whose time zone is anyone's, give moments in UTC."""
+    """Make a connection give moments in UTC. Behind a pooler its time zone can be any."""
     connection.adapters.register_loader("timestamptz", _UtcLoader)
 
 
 async def check(connection: AsyncConnection[Any], address: Address) -> None:
     """
-    See that a session has what is needed. One that a pooler lends may not, said or not: some ignore what we ask for.
+    Check that a session has the needed settings. A session from a pooler may lack them: some poolers ignore settings.
 
     Raises:
-        SchemaError: a setting of the server, of the database or of the user stands against us.
+        SchemaError: a setting of the server, of the database or of the user is another one.
     """
     rows = await (await connection.execute(SELECT_SETTINGS, [list(_NEEDED_OF_POOLER)])).fetchall()
     wrong = {name: setting for name, setting in rows if setting != NEEDED[name]}
     for name, setting in sorted(wrong.items()):
         raise SchemaError(
-            f"{address!r} opens sessions with {name} = {setting!r}, and through a pooler we cannot change that: "
+            f"{address!r} opens sessions with {name} = {setting!r}, and through a pooler the store cannot change that: "
             f"ALTER ROLE {connection.info.user} SET {name} = '{NEEDED[name]}', and have the pooler reconnect"
         )
 
@@ -82,5 +82,5 @@ class _UtcLoader(Loader):
         try:
             return _EPOCH + timedelta(microseconds=microseconds)
         except OverflowError as error:
-            # What the driver's own loaders raise: then the rows are read tolerantly.
+            # As the driver's own loaders do: then the rows are read tolerantly.
             raise DataError("a moment lies beyond the calendar") from error

@@ -195,8 +195,8 @@ def test_what_lies_beyond_floors_has_every_priority_once():
         "b": [(-100, None, -1), (0, NOW, 0), (1, NOW, 1), (2, None, 100)],
         "c": [(-100, None, 99), (100, NOW, 100)],
     }
-    assert claim_floor.lines(after="") == list(whole.items())
-    assert [queue for queue, _ in claim_floor.lines(after="a")] == ["b", "c", "a"]
+    assert claim_floor.queues(after="") == list(whole.items())
+    assert [queue for queue, _ in claim_floor.queues(after="a")] == ["b", "c", "a"]
 
 
 class Clock:

@@ -136,7 +136,7 @@ async def test_the_doctor_tells_one_who_only_enqueues_once_and_as_no_error_what_
     # Of the server that tests run on.
     assert wrong <= {"durability"}
     assert [each.message for each in findings if "examined" in each.message] == [
-        "what goes on in the store is not examined: the user 'shop_producer' may not look"
+        "the contents of the store are not examined: the user 'shop_producer' may not look"
     ]
 
 

@@ -1,4 +1,4 @@
-"""The diagnosis of a database: its server, who holds it up, the tables of our schema, and who may use them."""
+"""The diagnosis of a database: its server, the sessions that hold it up, the tables of the schema, and their rights."""
 
 from deeper_tasks.backends.postgres.diagnosis.examination import examine
 

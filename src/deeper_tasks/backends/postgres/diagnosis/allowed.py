@@ -1,9 +1,9 @@
-"""What is allowed: for which use of the store this user has the rights, whose it is, and what hides rows."""
+"""The rights: for which uses of the store this user has them, the owners of the schema, and policies that hide rows."""
 
 from __future__ import annotations
 
 from deeper_tasks.backends.postgres import rights
-from deeper_tasks.backends.postgres.connections import Connection
+from deeper_tasks.backends.postgres.connecting import Connection
 from deeper_tasks.backends.postgres.rights import Rights, Use
 from deeper_tasks.backends.protocol import NOT_EXAMINED, RIGHTS
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
@@ -20,7 +20,7 @@ _MOST_NAMED = 5
 
 
 async def examine(connection: Connection, schema: str) -> tuple[list[Finding], bool]:
-    """Return what is found about the rights, and whether this user may look at everything."""
+    """Return the findings about the rights, and whether this user may look at everything."""
     found = await rights.read(connection, schema)
     may_look = not found.lacking(Use.LOOK)
     findings = await _examine(connection, found)
@@ -29,11 +29,11 @@ async def examine(connection: Connection, schema: str) -> tuple[list[Finding], b
 
 async def _examine(connection: Connection, found: Rights) -> list[Finding]:
     schema = found.schema
-    meant = found.meant()
-    lacking = found.lacking(meant)
+    use = found.intended()
+    lacking = found.lacking(use)
     findings = [_of_others(found)] if found.other_owners else []
     if lacking:
-        return [_missing(found, meant, lacking), *findings]
+        return [_missing(found, use, lacking), *findings]
     [(is_own,)] = await (await connection.execute(SELECT_IS_OWN, [schema])).fetchall()
     hiding = await (await connection.execute(SELECT_HIDING, [rights.quoted(schema)])).fetchall()
     findings += [_hidden(schema, name, has_policy=has_policy) for name, has_policy in hiding]
@@ -42,16 +42,16 @@ async def _examine(connection: Connection, found: Rights) -> list[Finding]:
 
 def _allowed(found: Rights, *, is_own: bool) -> Finding:
     may = [use for use in Use if not found.lacking(use)]
-    # A user who sees all jobs sees one.
-    told = [use for use in Use if use is not Use.SEE or Use.LOOK not in may]
-    message = f"the user {found.user!r} may {' and '.join(use for use in told if use in may)}"
+    # A user that may look at all jobs may look at one: that is not worth a word.
+    shown = [use for use in Use if use is not Use.SEE or Use.LOOK not in may]
+    message = f"the user {found.user!r} may {' and '.join(use for use in shown if use in may)}"
     if Use.WORK not in may:
-        message += f", and not {' or '.join(use for use in told if use not in may)}"
+        message += f", and not {' or '.join(use for use in shown if use not in may)}"
     return fine(RIGHTS, message + ("" if is_own else f"; the schema belongs to {found.owner!r}, who migrates it"))
 
 
 def _not_examined(found: Rights) -> Finding:
-    return fine(NOT_EXAMINED, f"what goes on in the store is not examined: the user {found.user!r} may not look")
+    return fine(NOT_EXAMINED, f"the contents of the store are not examined: the user {found.user!r} may not look")
 
 
 def _of_others(found: Rights) -> Finding:
@@ -65,18 +65,18 @@ def _of_others(found: Rights) -> Finding:
     )
 
 
-def _missing(found: Rights, meant: Use, lacking: list[str]) -> Finding:
+def _missing(found: Rights, use: Use, lacking: list[str]) -> Finding:
     more = f" and {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
     return fault(
         RIGHTS,
-        f"to {meant}, the user {found.user!r} lacks {', '.join(lacking[:_MOST_NAMED])}{more}",
-        f"{found.granting}: {rights.grants(meant, schema=found.schema, user=found.user)}",
+        f"to {use}, the user {found.user!r} lacks {', '.join(lacking[:_MOST_NAMED])}{more}",
+        f"{found.granting}: {rights.grants(use, schema=found.schema, user=found.user)}",
     )
 
 
 def _hidden(schema: str, name: str, *, has_policy: bool) -> Finding:
     remedy = f"ALTER TABLE {rights.quoted(schema)}.{name} DISABLE ROW LEVEL SECURITY"
-    told = f"row-level security of {schema}.{name} applies to this user"
+    fact = f"row-level security of {schema}.{name} applies to this user"
     if has_policy:
-        return warning("row-level security", f"{told}: what its policies hide counts as not there", remedy)
-    return fault("row-level security", f"{told} and has no policy: no row is seen, and none can be written", remedy)
+        return warning("row-level security", f"{fact}: what its policies hide counts as not there", remedy)
+    return fault("row-level security", f"{fact} and has no policy: no row is seen, and none can be written", remedy)

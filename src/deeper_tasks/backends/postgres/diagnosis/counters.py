@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deeper_tasks.backends.codes import STATES
-from deeper_tasks.backends.postgres.connections import Connection
+from deeper_tasks.backends.postgres.connecting import Connection
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 
@@ -11,7 +11,7 @@ COUNT_MOVES = """
 SELECT count(*), extract(epoch FROM clock_timestamp() - min(moved_at))::float8
 FROM (SELECT moved_at FROM "{schema}".move LIMIT 100000) AS move
 """
-# One statement: all of it at one moment.
+# One statement, so that all counts are of one moment.
 RECOUNT = """
 SELECT queue, state, sum(counted), sum(there)::bigint
 FROM (
@@ -37,7 +37,7 @@ _MOST_AT_ONCE = 2**31 - 1
 
 
 async def examine(connection: Connection, schema: str, *, deep: bool) -> list[Finding]:
-    """Return what is found about the counters; `deep` counts all jobs."""
+    """Return the findings about the counters; `deep` counts all jobs."""
     [(moves, seconds)] = await (await connection.execute(COUNT_MOVES.format(schema=schema))).fetchall()
     if moves >= MANY_MOVES:
         return [
@@ -66,14 +66,14 @@ async def _recounted(connection: Connection, schema: str) -> Finding:
         wrong = await (await connection.execute(RECOUNT.format(schema=schema))).fetchall()
     if not wrong:
         return fine("counters", "they equal a recount of all jobs")
-    told = [
+    differences = [
         f"{counted:,} {STATES.get(state, f'of the unknown state {state}')} in {queue!r} and there are {there:,}"
         for queue, state, counted, there in wrong
     ]
-    # What is said of `before` touches no count of a day, and the difference stays right while jobs move on.
+    # A move with only `before` touches no count of a day, and the difference stays right while jobs move on.
     values = [(_literal(queue), state, int(counted) - there) for queue, state, counted, there in wrong]
     beyond = [f"({queue}, {state})" for queue, state, difference in values if abs(difference) > _MOST_AT_ONCE]
-    more = f" and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
+    more = f" and {len(differences) - _MOST_NAMED} more" if len(differences) > _MOST_NAMED else ""
     remedy = (
         f'DELETE FROM "{schema}".counter WHERE (queue, state) IN ({", ".join(beyond)}); then look again'
         if beyond
@@ -82,7 +82,7 @@ async def _recounted(connection: Connection, schema: str) -> Finding:
     )
     return fault(
         "counters",
-        f"they count {'; '.join(told[:_MOST_NAMED])}{more}: the tables were changed by hand",
+        f"they count {'; '.join(differences[:_MOST_NAMED])}{more}: the tables were changed by hand",
         remedy,
     )
 

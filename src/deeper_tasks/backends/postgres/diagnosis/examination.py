@@ -1,8 +1,8 @@
-"""The examination: the server first, then, where our schema is, all that is in it."""
+"""The examination: first the server, then everything in the schema, if there is one."""
 
 from __future__ import annotations
 
-from deeper_tasks.backends.postgres.connections import Connection
+from deeper_tasks.backends.postgres.connecting import Connection
 from deeper_tasks.backends.postgres.database import Database
 from deeper_tasks.backends.postgres.diagnosis import allowed, counters, hints, server, snapshots, tables, writing
 from deeper_tasks.backends.protocol import BROKEN_OFF
@@ -10,12 +10,12 @@ from deeper_tasks.domain.finding import Finding, fault
 from deeper_tasks.errors import AccessError, BackendError
 
 _ANSWERED = "FATAL: "
-"""What a server says, in most languages, when it ends a session that has hardly begun."""
+"""The beginning of the server's message, in most languages, when it ends a session that has just begun."""
 SELECT_SCHEMA = "SELECT to_regnamespace(%s) IS NOT NULL"
 
 
 async def examine(database: Database, *, deep: bool) -> list[Finding]:
-    """Return what is found, good and bad. What breaks the examination off is the last finding. Changes nothing."""
+    """Return the findings, good and bad, and change nothing. An error that ends the examination is the last one."""
     findings: list[Finding] = []
     try:
         async with database.alone() as connection:
@@ -43,7 +43,7 @@ def _remedy(error: BackendError) -> str:
 async def _examine_schema(connection: Connection, schema: str, *, deep: bool) -> list[Finding]:
     [(is_there,)] = await (await connection.execute(SELECT_SCHEMA, [f'"{schema}"'])).fetchall()
     if not is_there:
-        return []  # who opens the store says so
+        return []  # opening the store reports that
     findings, may_look = await allowed.examine(connection, schema)
     if not may_look:
         return findings

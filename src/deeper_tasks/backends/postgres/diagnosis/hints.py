@@ -1,18 +1,18 @@
-"""The hints: how full the server's queue of notifications is, and whose session keeps it from being emptied."""
+"""The hints: how full the server's queue of notifications is, and which session keeps it from being emptied."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from deeper_tasks.backends.postgres.codec import Row
-from deeper_tasks.backends.postgres.connections import Connection
+from deeper_tasks.backends.postgres.connecting import Connection
 from deeper_tasks.backends.postgres.diagnosis.snapshots import SEES_ALL
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fine, warning
 
 SELECT_USAGE = "SELECT pg_notification_queue_usage()"
-# The queue is one of the whole server, and it does not tell its listeners' places. One stays behind that has a
-# transaction open, and one whose client takes nothing from the network any more.
+# There is one queue for the whole server, and it does not show how far each listener has read. A listener falls behind
+# if it has a transaction open, or if its client reads nothing from the network any more.
 SELECT_HOLDERS = """
 SELECT pid, usename::text, application_name, datname::text, state, wait_event = 'ClientWrite',
     extract(epoch FROM clock_timestamp() - coalesce(xact_start, state_change))::float8,
@@ -25,15 +25,15 @@ LIMIT 3
 """
 
 _FILLS, _MOST = 0.1, 0.5
-"""Shares of the queue: it is worth a word; from here on no hints are sent (the function `have_hints_room`)."""
+"""Shares of the queue: from the first a warning is given, from the second no hints are sent (`have_hints_room`)."""
 
 
 async def examine(connection: Connection) -> list[Finding]:
-    """Return what is found about the queue of notifications."""
+    """Return the findings about the queue of notifications."""
     [(usage,)] = await (await connection.execute(SELECT_USAGE)).fetchall()
-    told = f"the server's queue of notifications is {100 * usage:.0f} % full"
+    fact = f"the server's queue of notifications is {100 * usage:.0f} % full"
     if usage < _FILLS:
-        return [fine("hints", told)]
+        return [fine("hints", fact)]
     effect = (
         "no hints are sent, so jobs wait for the next poll of a worker"
         if usage >= _MOST
@@ -41,20 +41,20 @@ async def examine(connection: Connection) -> list[Finding]:
     )
     holders = await (await connection.execute(SELECT_HOLDERS)).fetchall()
     [(sees_all,)] = await (await connection.execute(SEES_ALL)).fetchall()
-    return [_held(f"{told}, and {effect}; when it is full, every commit that notifies fails", holders, sees_all)]
+    return [_held(f"{fact}, and {effect}; when it is full, every commit that notifies fails", holders, sees_all)]
 
 
-def _held(told: str, holders: Sequence[Row], sees_all: bool) -> Finding:  # noqa: FBT001 - as the server answers
+def _held(fact: str, holders: Sequence[Row], sees_all: bool) -> Finding:  # noqa: FBT001 - as the server answers
     if not holders:
         return warning(
             "hints",
-            f"{told}; no session is seen that keeps it",
+            f"{fact}; no session is seen that keeps it",
             "look again" if sees_all else "look again as one who sees the sessions of others: GRANT pg_read_all_stats",
         )
     sessions = ", ".join(map(_named, holders))
     return warning(
         "hints",
-        f"{told}; a session that listens keeps it, most likely the first of these: {sessions}",
+        f"{fact}; a session that listens keeps it, most likely the first of these: {sessions}",
         f"commit sooner there, or read what arrives; or end it: SELECT pg_terminate_backend({holders[0][0]}); against "
         f"the next one: idle_in_transaction_session_timeout; joined_hints = false keeps hints out of your transactions",
     )

@@ -1,4 +1,4 @@
-"""The server: its version, how far away it is, its clock, what it promises of a commit, and how full it is."""
+"""The server: its version, distance and clock, how durable its commits are, and how many sessions it has left."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 
-from deeper_tasks.backends.postgres.connections import Connection
+from deeper_tasks.backends.postgres.connecting import Connection
 from deeper_tasks.backends.postgres.schema import OLDEST_SERVER
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 
-# As an exact number: how a moment is written, and how many digits of a float, are settings of the session.
+# As an exact number: the format of a moment and the digits of a float depend on settings of the session.
 SELECT_CLOCK = "SELECT extract(epoch FROM clock_timestamp())"
 SELECT_SETTINGS = """
 SELECT name, setting FROM pg_settings
@@ -27,7 +27,7 @@ _NEARLY_ALL = 0.8
 
 
 async def examine(connection: Connection) -> list[Finding]:
-    """Return what is found about the server."""
+    """Return the findings about the server."""
     settings: dict[str, str] = dict(await (await connection.execute(SELECT_SETTINGS)).fetchall())
     [(sessions,)] = await (await connection.execute(COUNT_SESSIONS)).fetchall()
     round_trip, ahead = await _measure(connection)
@@ -41,7 +41,7 @@ async def examine(connection: Connection) -> list[Finding]:
 
 
 async def _measure(connection: Connection) -> tuple[timedelta, timedelta]:
-    """Return the shortest round trip, and how far the server's clock was ahead of ours in it."""
+    """Return the shortest round trip, and how far the server's clock was ahead of this machine's in it."""
     measured = []
     for _ in range(_ROUND_TRIPS):
         began, start = time.time(), time.monotonic()
@@ -52,13 +52,13 @@ async def _measure(connection: Connection) -> tuple[timedelta, timedelta]:
 
 
 def _version(settings: dict[str, str], round_trip: timedelta) -> Finding:
-    told = f"PostgreSQL {settings['server_version']}, a round trip takes {readable(round_trip)}"
+    fact = f"PostgreSQL {settings['server_version']}, a round trip takes {readable(round_trip)}"
     if int(settings["server_version_num"]) < OLDEST_SERVER:
-        return fault("server", told, "upgrade it: version 14 or later is needed")
+        return fault("server", fact, "upgrade it: version 14 or later is needed")
     if round_trip > _FAR:
         remedy = "have the workers run near the server: each claim, and each end of a job, waits for a round trip"
-        return warning("server", f"{told}: it is far away, or busy", remedy)
-    return fine("server", told)
+        return warning("server", f"{fact}: it is far away, or busy", remedy)
+    return fine("server", fact)
 
 
 def _clock(ahead: timedelta) -> Finding:
@@ -76,8 +76,8 @@ def _durability(settings: dict[str, str]) -> Iterator[Finding]:
     mode = settings["synchronous_commit"]
     off = [name for name in ("fsync", "full_page_writes") if settings[name] == "off"]
     if off:
-        told = f"{' and '.join(off)} off: after a power cut the whole database may be damaged"
-        yield fault("durability", told, f"set {' and '.join(f'{name} = on' for name in off)} and reload the server")
+        fact = f"{' and '.join(off)} off: after a power cut the whole database may be damaged"
+        yield fault("durability", fact, f"set {' and '.join(f'{name} = on' for name in off)} and reload the server")
     elif mode == "off":
         yield warning(
             "durability",
@@ -100,11 +100,11 @@ def _vacuum(settings: dict[str, str]) -> Iterator[Finding]:
 
 def _sessions(settings: dict[str, str], sessions: int) -> Finding:
     most = int(settings["max_connections"]) - int(settings["superuser_reserved_connections"])
-    told = f"{sessions} of {most} are in use"
+    fact = f"{sessions} of {most} are in use"
     if sessions < _NEARLY_ALL * most:
-        return fine("connections", told)
+        return fine("connections", fact)
     return warning(
         "connections",
-        f"{told}: soon workers and enqueues are turned away",
+        f"{fact}: soon workers and enqueues are turned away",
         "raise max_connections, lower pool_size in the store's URL, or put a pooler in between",
     )

@@ -1,16 +1,16 @@
-"""The snapshots: whose transactions keep the dead rows of the whole database from being removed."""
+"""The snapshots: the transactions that keep the dead rows of the whole database from being removed."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 from deeper_tasks.backends.postgres.codec import Row
-from deeper_tasks.backends.postgres.connections import Connection
+from deeper_tasks.backends.postgres.connecting import Connection
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, fine, warning
 
 SEES_ALL = "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"
-# Vacuum minds the transactions of its own database, and only those that look or write.
+# Vacuum considers the transactions of its own database, and of these only those that read or write.
 SELECT_SESSIONS = """
 SELECT pid, usename::text, application_name, state, extract(epoch FROM clock_timestamp() - xact_start)::float8
 FROM pg_stat_activity
@@ -36,13 +36,13 @@ LIMIT 5
 """
 
 LONG = timedelta(minutes=5)
-"""How long a transaction may take before it is worth a word."""
+"""The age of a transaction from which on a warning is given."""
 FAR_BEHIND = 1_000_000
-"""Transactions that a replica may be behind before it is."""
+"""The number of transactions by which a replica may be behind without a warning."""
 
 
 async def examine(connection: Connection) -> list[Finding]:
-    """Return what is found about transactions that have been open for long."""
+    """Return the findings about transactions that have been open for long."""
     sessions = await (await connection.execute(SELECT_SESSIONS, [LONG])).fetchall()
     prepared = await (await connection.execute(SELECT_PREPARED, [LONG])).fetchall()
     slots = await (await connection.execute(SELECT_SLOTS, [FAR_BEHIND])).fetchall()

@@ -1,11 +1,11 @@
-"""The tables: their size, their dead rows and when those were last removed, and whether their indexes are of use."""
+"""The tables: their size, their dead rows and when those were last removed, and the state of their indexes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from deeper_tasks.backends.postgres.codec import Row
-from deeper_tasks.backends.postgres.connections import Connection
+from deeper_tasks.backends.postgres.connecting import Connection
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 
 SELECT_TABLES = """
@@ -29,7 +29,7 @@ JOIN pg_class AS class ON class.oid = index.indexrelid
 WHERE class.relnamespace = to_regnamespace(%(quoted)s)::oid
 ORDER BY class.relname
 """
-# A primary key, an index that was chosen in its place, or the whole row.
+# The identity is a primary key, an index that was chosen in its place, or the whole row.
 SELECT_ODD_TABLES = """
 SELECT class.relname::text, class.relpersistence = 'u',
     NOT CASE class.relreplident
@@ -49,11 +49,11 @@ ORDER BY class.relname
 _MANY_DEAD = 100_000
 _LARGE = 64 * 1024 * 1024
 _ROOMY = 1_000
-"""Bytes of an index for each of its entries, of which none needs more than two hundred."""
+"""Bytes of an index for each of its entries. None needs more than two hundred."""
 
 
 async def examine(connection: Connection, schema: str) -> list[Finding]:
-    """Return what is found about the tables and their indexes."""
+    """Return the findings about the tables and their indexes."""
     names = {"schema": schema, "quoted": f'"{schema}"'}
     tables = await (await connection.execute(SELECT_TABLES, names)).fetchall()
     indexes = await (await connection.execute(SELECT_INDEXES, names)).fetchall()
@@ -68,7 +68,7 @@ async def examine(connection: Connection, schema: str) -> list[Finding]:
 
 
 def _odd(tables: Iterable[Row], schema: str) -> Iterator[Finding]:
-    """What the schema does not make, and a hand or another program may have changed."""
+    """Return findings about properties of tables that only an administrator or another program can have changed."""
     for name, is_unlogged, is_anonymous, is_published in tables:
         if is_unlogged:
             yield fault(

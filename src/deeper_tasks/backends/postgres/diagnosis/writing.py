@@ -1,10 +1,10 @@
-"""Writing: whether new sessions of this user may write, and what keeps them from it."""
+"""Writing: whether new sessions of this user may write, and the settings that prevent it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deeper_tasks.backends.postgres.connections import Connection
+from deeper_tasks.backends.postgres.connecting import Connection
 from deeper_tasks.domain.finding import Finding, fault
 
 SELECT_MODE = """
@@ -27,11 +27,11 @@ _SET_AT = {
         "ALTER SYSTEM SET default_transaction_read_only = off; SELECT pg_reload_conf()",
     ),
 }
-"""By the source of the setting: where it was set, and what takes it back."""
+"""By the source of the setting: where it was set, and the statement that resets it."""
 
 
 async def examine(connection: Connection) -> list[Finding]:
-    """Return what keeps this session from writing; nothing where nothing does."""
+    """Return the findings about settings that keep this session from writing."""
     [mode] = await (await connection.execute(SELECT_MODE)).fetchall()
     return list(_findings(*mode))
 

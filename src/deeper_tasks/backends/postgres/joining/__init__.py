@@ -1,4 +1,4 @@
-"""Joining: an insert of ours becomes a part of the transaction that an application has open on its own connection."""
+"""Joining: an insert becomes a part of the transaction that the application has open on its own connection."""
 
 from deeper_tasks.backends.postgres.joining.insert import insert_joining
 from deeper_tasks.backends.postgres.joining.refusals import OtherDatabaseError

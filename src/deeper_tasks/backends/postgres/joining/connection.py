@@ -1,4 +1,4 @@
-"""A caller's connection: what an insert needs of it, whatever library it is of."""
+"""A caller's connection: the operations that an insert needs, for the connections of all libraries."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ class CallersConnection(Protocol):
     """
     The connection of an application, which may have a transaction open.
 
-    The methods of one that blocks never suspend. Nothing here begins, commits or
-    rolls back what the caller began.
+    The methods of a blocking connection never suspend. Nothing here begins, commits or rolls back a transaction of the
+    caller.
     """
 
     is_async: ClassVar[bool]
     placeholder: ClassVar[str]
-    """A parameter in a statement, by its `name` or its `number` from 1."""
+    """The placeholder of a parameter in a statement, by its `name` or its `number` from 1."""
     how_to_begin: ClassVar[str]
-    """What a caller does that has forgotten to open a transaction."""
+    """Instructions for a caller without an open transaction."""
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
-        """What the library raises."""
+        """The exceptions that the library raises."""
 
     async def enter(self) -> None:
-        """Make the connection ready for statements. Raises InvalidOptionError: it can never be."""
+        """Make the connection ready for statements. Raises InvalidOptionError if that is not possible."""
 
     def has_begun(self) -> bool:
-        """Whether the caller has used it in a transaction; False where the library would begin one for us."""
+        """Return whether the caller has a transaction open; False if the library would begin one now."""
 
     def is_lost(self, error: Exception) -> bool:
-        """Whether the server cannot be reached by it any more; the error is what it was noticed by."""
+        """Return whether the connection is lost; `error` is the error that showed it."""
 
     async def run(self, statement: str) -> None:
         """Run a statement without parameters."""
 
     async def rows(self, statement: str, values: Mapping[str, str | None]) -> list[Row]:
-        """Run a statement with all of its parameters, in their order; returns its rows."""
+        """Run a statement with all of its parameters, in their order; return its rows."""
 
     async def end(self) -> None:
-        """Roll back the transaction that the library has begun for us."""
+        """Roll back the transaction that the library began for the insert."""

@@ -1,4 +1,4 @@
-"""The joining insert: the same function that every insert calls, on the caller's connection and inside a savepoint."""
+"""The joining insert: calls the SQL function of every insert, on the caller's connection and inside a savepoint."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.insert import PARAMETERS, Batch
 from deeper_tasks.backends.postgres.joining.connection import CallersConnection
 from deeper_tasks.backends.postgres.joining.kinds import recognise
-from deeper_tasks.backends.postgres.joining.refusals import has_lost_a_race, in_our_words
+from deeper_tasks.backends.postgres.joining.refusals import has_lost_a_race, translated
 from deeper_tasks.domain.job import Insertion, NewJob
 
 _MOST_TRIES = 3
-"""A deadlock costs the server's `deadlock_timeout` before it is seen, in which the caller waits."""
+"""The server notices a deadlock after its `deadlock_timeout`, for which the caller waits each time."""
 _SAVEPOINT, _UNDO, _RELEASE = (
     "SAVEPOINT deeper_insert",
     "ROLLBACK TO SAVEPOINT deeper_insert",
@@ -29,10 +29,9 @@ async def insert_joining(
     """
     Insert jobs inside the open transaction of a caller's connection; all of the batches or none.
 
-    What it raises undoes what it has done and nothing else. Where the library
-    begins transactions by itself and none is open, one is begun, and ended if
-    that was in vain. Their hints leave with the commit, if they are wanted and the
-    server has room for them.
+    If it raises, its own changes are undone and nothing else. If no transaction is open and the library begins one by
+    itself, that one is rolled back when the insert fails. The hints are sent with the commit, if they are wanted and
+    the server's queue has room for them.
 
     Raises:
         InvalidOptionError: the connection cannot be used for this, or has no transaction.
@@ -45,7 +44,7 @@ async def insert_joining(
     channel = address.channel if address.joined_hints else None
     values = [batch.values(store=store, channel=channel, now=now) for batch in checked]
     if connection.is_async:
-        await _tell_that_this_waits()
+        await _suspend_once()
 
     async def insert() -> list[Insertion]:
         async with _savepoint(connection):
@@ -56,7 +55,7 @@ async def insert_joining(
             for answer in batch.answers((place, str(job_id)) for place, job_id in rows)
         ]
 
-    with in_our_words(connection, address):
+    with translated(connection, address):
         async with _transaction(connection):
             return await _repeated(connection, insert)
 
@@ -90,7 +89,7 @@ async def _savepoint(connection: CallersConnection) -> AsyncIterator[None]:
     try:
         yield
     except BaseException:
-        # Where this fails as well, the connection is lost or the caller has to roll back: what was raised says so.
+        # If this fails too, the connection is lost or the caller has to roll back; the first error says so.
         with suppress(*connection.errors):
             await connection.run(_UNDO)
             await connection.run(_RELEASE)
@@ -98,8 +97,8 @@ async def _savepoint(connection: CallersConnection) -> AsyncIterator[None]:
     await connection.run(_RELEASE)
 
 
-async def _tell_that_this_waits() -> None:
-    """Suspend before anything is done: whoever cannot wait for async code learns it while it is harmless."""
+async def _suspend_once() -> None:
+    """Suspend before anything is done: a caller that cannot await fails here, before any change."""
     await asyncio.sleep(0)
 
 

@@ -1,4 +1,4 @@
-"""The kinds of connections that an insert can join, told by their types: no library is imported to ask."""
+"""The kinds of connections that an insert can join, recognised by their types: no library is imported for that."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KINDS: dict[tuple[str, str], Callable[[Any], CallersConnection]] = {
     ("sqlalchemy", "Connection"): partial(ThroughSQLAlchemy, is_session=False),
     ("sqlalchemy", "AsyncSession"): partial(ThroughAsyncSQLAlchemy, is_session=True),
     ("sqlalchemy", "AsyncConnection"): partial(ThroughAsyncSQLAlchemy, is_session=False),
-    # A scope gives the session of the moment when it is called.
+    # A call of the scope returns its current session.
     ("sqlalchemy", "scoped_session"): lambda scope: ThroughSQLAlchemy(scope(), is_session=True),
     ("sqlalchemy", "async_scoped_session"): lambda scope: ThroughAsyncSQLAlchemy(scope(), is_session=True),
     ("asyncpg", "Connection"): ThroughAsyncpg,
@@ -52,7 +52,7 @@ def recognise(connection: object) -> CallersConnection:
     Return the caller's connection as one that an insert can join.
 
     Raises:
-        InvalidOptionError: it is nothing of the kind.
+        InvalidOptionError: an insert cannot join an object of this type.
     """
     classes = [(kind.__module__.partition(".")[0], kind.__qualname__) for kind in type(connection).__mro__]
     for each in classes:

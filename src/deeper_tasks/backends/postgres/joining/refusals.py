@@ -1,4 +1,4 @@
-"""Refusals: why a caller's connection cannot be used, and what the server or any driver says no with, in our words."""
+"""Refusals: errors for a connection that cannot be used, and this library's errors for those of every driver."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _GOING_AWAY = ("08", "53", "57", "58", "25P03", "25P04")
 
 
 class OtherDatabaseError(InvalidOptionError):
-    """The connection is to a database that has no store, or another than the one that was opened."""
+    """The connection belongs to a database without a store, or with another store than the one that was opened."""
 
 
-def refused(what: str, way_out: str) -> InvalidOptionError:
+def refused(lack: str, way_out: str) -> InvalidOptionError:
     """Return the error for a connection that cannot do or be something."""
-    return InvalidOptionError(f"option 'connection' cannot {what}: {way_out}")
+    return InvalidOptionError(f"option 'connection' cannot {lack}: {way_out}")
 
 
 def closed() -> InvalidOptionError:
@@ -41,13 +41,13 @@ def closed() -> InvalidOptionError:
 
 
 def has_lost_a_race(error: Exception) -> bool:
-    """Whether another transaction was in the way, and may not be the next time."""
+    """Return whether another transaction was in the way, so that a second try may succeed."""
     return _cause(error)[0] in AGAIN
 
 
 @contextmanager
-def in_our_words(connection: CallersConnection, address: Address) -> Iterator[None]:
-    """Let nothing out that a driver raises."""
+def translated(connection: CallersConnection, address: Address) -> Iterator[None]:
+    """Translate every exception that a driver raises."""
     try:
         yield
     except connection.errors as error:
@@ -67,7 +67,7 @@ def _translated(error: Exception, connection: CallersConnection, address: Addres
 
 
 def _cause(error: Exception) -> tuple[str, str]:
-    """Return what the server said, its code and its first line, from below what the libraries put around it."""
+    """Return the code and the first line of the server's error, which the libraries wrap in their own."""
     code, words = "", first_line(error)
     below: Exception | None = error
     while below is not None:

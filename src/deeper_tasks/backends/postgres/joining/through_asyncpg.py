@@ -36,7 +36,7 @@ class ThroughAsyncpg:
         try:
             return bool(self._connection.is_closed())
         except self.errors:
-            # Its pool has it back, and it is nobody's to ask.
+            # The connection is back in its pool, and may not be asked any more.
             return False
 
     async def run(self, statement: str) -> None:
@@ -46,4 +46,4 @@ class ThroughAsyncpg:
         return cast("list[Row]", await self._connection.fetch(statement, *values.values()))
 
     async def end(self) -> None:
-        """Nothing was begun for us."""
+        """Do nothing: asyncpg begins no transaction by itself."""

@@ -11,10 +11,10 @@ from deeper_tasks.backends.postgres.joining.refusals import refused
 
 class ThroughDjango:
     """
-    A connection of Django's to PostgreSQL, in this thread.
+    A connection of Django to PostgreSQL, in this thread.
 
-    The savepoint is plain SQL, so that an insert that is refused does not make
-    Django roll back the caller's `atomic` block with it.
+    The savepoint is plain SQL: with a savepoint of Django's, a refused insert would make Django roll back the caller's
+    `atomic` block too.
     """
 
     is_async: ClassVar[bool] = False
@@ -52,4 +52,4 @@ class ThroughDjango:
             return cast("list[Row]", cursor.fetchall())
 
     async def end(self) -> None:
-        """Nothing was begun for us."""
+        """Do nothing: Django begins no transaction by itself."""

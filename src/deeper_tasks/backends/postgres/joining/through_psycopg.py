@@ -36,7 +36,7 @@ class ThroughPsycopg:
         return self._connection.closed
 
     async def run(self, statement: str) -> None:
-        # Cursors of our own: the caller's factories give other rows, or read other placeholders.
+        # Plain cursors: the caller's factories may return other rows, or read other placeholders.
         with psycopg.Cursor(self._connection) as cursor:
             cursor.execute(statement)
 
@@ -85,7 +85,7 @@ def _check(connection: _Given) -> None:
     if connection.closed:
         raise closed()
     if connection.pgconn.pipeline_status != PipelineStatus.OFF:
-        # An error would undo more than our part: all that the pipeline holds back.
+        # An error would undo more than the insert: everything that is still in the pipeline.
         raise refused("be in pipeline mode", "enqueue before 'connection.pipeline()' or after it")
 
 

@@ -1,11 +1,11 @@
 """
 Through SQLAlchemy: the caller has a Session or a Connection of it, blocking or async, over any driver.
 
-Everything goes by SQLAlchemy's own `execute`. What lies below a connection of its may not be in a transaction yet:
-with asyncpg it is only after the first statement of SQLAlchemy's, and a job inserted before would survive the rollback.
+Every statement goes through SQLAlchemy's own `execute`. The driver's connection below may not be in a transaction yet:
+with asyncpg it is only after SQLAlchemy's first statement, and a job inserted before that would survive the rollback.
 
-The savepoint is plain SQL: `begin_nested` of a Session would flush what the caller has not flushed, and expire what the
-caller holds in memory when it is rolled back.
+The savepoint is plain SQL: `begin_nested` of a Session would flush the caller's pending objects, and on a rollback
+expire the objects that the caller holds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from deeper_tasks.backends.postgres.joining.refusals import closed, refused
 
 _HOW_TO_BEGIN = "leave the isolation level AUTOCOMMIT for this transaction"
 _NO_STREAM = {"stream_results": False, "yield_per": None}
-"""Whatever the caller has set for its connection: a savepoint cannot be streamed."""
+"""Overrides the options of the caller's connection: a savepoint cannot be streamed."""
 
 
 class ThroughSQLAlchemy:
@@ -97,7 +97,7 @@ class ThroughAsyncSQLAlchemy:
 def _errors() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
-    # asyncpg's failures to connect come through as they are.
+    # SQLAlchemy does not wrap asyncpg's failures to connect.
     return (SQLAlchemyError, OSError)
 
 

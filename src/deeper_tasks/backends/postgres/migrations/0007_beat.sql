@@ -1,5 +1,5 @@
 -- Counts a heartbeat of a node, and answers rows of three kinds. 'held': a job that the node runs, with its token and
--- the reason of a requested cancel. 'paused': a paused queue. 'lost', alone: the node is not registered or was declared
+-- the reason of a requested cancel. 'paused': a paused queue. 'lost', alone: the node is not registered or was taken for
 -- dead.
 CREATE FUNCTION beat(_node text, _busy integer, _now timestamptz)
 RETURNS TABLE (kind text, name text, token text, reason text)
