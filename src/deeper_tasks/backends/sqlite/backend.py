@@ -246,15 +246,15 @@ class SQLiteBackend:
 
     async def _give_back(self) -> None:
         for _ in range(_MOST_STEPS_BACK):
-            if not await self._threads.write(free_pages.give_back, is_alone=True):
+            if not await self._threads.write(free_pages.give_back, in_transaction=False):
                 break
             self._is_to_be_shortened = True
         if self._is_to_be_shortened:
             # A reader that still needs the log makes this wait for the next time.
-            self._is_to_be_shortened = not await self._threads.write(free_pages.shorten, is_alone=True)
+            self._is_to_be_shortened = not await self._threads.write(free_pages.shorten, in_transaction=False)
 
     async def compact(self) -> int:
-        return await self._threads.write(free_pages.compact, is_alone=True)
+        return await self._threads.write(free_pages.compact, in_transaction=False)
 
     # schedules
 

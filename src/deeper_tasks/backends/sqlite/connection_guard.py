@@ -55,7 +55,7 @@ class Guard:
         denied, self._denied = self._denied, None
         self._lock.release()
         if denied is not None and isinstance(error, sqlite3.DatabaseError):
-            raise not_yours(denied) from error
+            raise refused_end(denied) from error
 
     def watch(self, cursor: sqlite3.Cursor) -> None:
         """Close a cursor at the end of the transaction."""
@@ -142,7 +142,7 @@ class GuardedCursor(sqlite3.Cursor):
 
     def executescript(self, script: str, /) -> NoReturn:  # noqa: ARG002 - no script may run
         """Raise TransactionError: `sqlite3` commits before a script."""
-        raise not_yours("executescript()", way_out="execute its statements one by one")
+        raise refused_end("executescript()", way_out="execute its statements one by one")
 
     def fetchone(self) -> Any:
         """As in `sqlite3`."""
@@ -172,11 +172,11 @@ class GuardedConnection(sqlite3.Connection):
         self.guard = Guard(self)
 
     def __enter__(self) -> NoReturn:
-        raise not_yours("'with connection:'", way_out="leave it out")
+        raise refused_end("'with connection:'", way_out="leave it out")
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _COMMITTING:
-            raise not_yours(f"setting {name}")
+            raise refused_end(f"setting {name}")
         super().__setattr__(name, value)
 
     def cursor(self, factory: Any = GuardedCursor) -> Any:
@@ -200,18 +200,18 @@ class GuardedConnection(sqlite3.Connection):
 
     def commit(self) -> NoReturn:
         """Raise TransactionError."""
-        raise not_yours("commit()")
+        raise refused_end("commit()")
 
     def rollback(self) -> NoReturn:
         """Raise TransactionError."""
-        raise not_yours("rollback()")
+        raise refused_end("rollback()")
 
     def close(self) -> NoReturn:
         """Raise TransactionError."""
-        raise not_yours("close()")
+        raise refused_end("close()")
 
 
-def not_yours(what: str, *, way_out: str = "leave that to the worker") -> TransactionError:
+def refused_end(what: str, *, way_out: str = "leave that to the worker") -> TransactionError:
     """Return the error about a call that would end the transaction."""
     return TransactionError(
         f"a task cannot end its job's transaction by {what}: it commits when the task returns and rolls back when it "

@@ -28,13 +28,13 @@ _MOST_TOGETHER = 64
 class Request(Generic[T]):
     """An operation on its way to a thread, and the future that its caller awaits."""
 
-    __slots__ = ("answer", "error", "future", "is_alone", "is_durable", "loop", "operation")
+    __slots__ = ("answer", "error", "future", "in_transaction", "is_durable", "loop", "operation")
 
     def __init__(
-        self, operation: Operation[T], loop: asyncio.AbstractEventLoop, *, is_alone: bool, is_durable: bool
+        self, operation: Operation[T], loop: asyncio.AbstractEventLoop, *, in_transaction: bool, is_durable: bool
     ) -> None:
         self.operation = operation
-        self.is_alone = is_alone
+        self.in_transaction = in_transaction
         self.is_durable = is_durable
         self.loop = loop
         self.future: asyncio.Future[T] = loop.create_future()
@@ -78,12 +78,12 @@ class DatabaseThread:
         fork_lock.watch(self)
         self._thread.start()
 
-    async def run(self, operation: Operation[T], *, is_alone: bool = False, is_durable: bool = True) -> T:
+    async def run(self, operation: Operation[T], *, in_transaction: bool = True, is_durable: bool = True) -> T:
         """
         Run an operation in the thread and return its answer.
 
-        With `is_alone` it runs outside of a transaction, within the turn of its process. Without `is_durable` it is
-        answered before the disk has confirmed the commit.
+        Without `in_transaction` it runs outside of a transaction, within the turn of its process. Without `is_durable`
+        it is answered before the disk has confirmed the commit.
 
         Raises:
             BackendUnavailableError: the store is closed.
@@ -91,7 +91,7 @@ class DatabaseThread:
         """
         if self._is_closed:
             raise BackendUnavailableError("the store is closed")
-        request = Request(operation, asyncio.get_running_loop(), is_alone=is_alone, is_durable=is_durable)
+        request = Request(operation, asyncio.get_running_loop(), in_transaction=in_transaction, is_durable=is_durable)
         self._requests.put(request)
         return await request.future
 

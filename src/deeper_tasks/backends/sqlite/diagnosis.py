@@ -17,7 +17,7 @@ from deeper_tasks.backends.sqlite.companion_files import companions
 from deeper_tasks.backends.sqlite.database import OLDEST_SQLITE, Database, StillConnection
 from deeper_tasks.backends.sqlite.driver_errors import translate
 from deeper_tasks.backends.sqlite.mounts import Kind, find_mount
-from deeper_tasks.backends.sqlite.obstacles import Obstacle, give_rights, may_only_look, obstacles
+from deeper_tasks.backends.sqlite.obstacles import Obstacle, give_rights, may_only_read, obstacles
 from deeper_tasks.domain.finding import Finding, fault, fine, warning
 
 _MEBIBYTE = 1024 * 1024
@@ -132,7 +132,7 @@ def _examine_file(database: Database) -> Iterator[Finding]:
 
 def _examine_obstacles(path: Path, found: list[Obstacle]) -> Iterator[Finding]:
     """Report each obstacle to writing as a fault; for a user who may only read, the first one as a warning."""
-    if not may_only_look(path):
+    if not may_only_read(path):
         yield from (fault(each.about, each.message, each.remedy) for each in found)
         return
     yield warning(

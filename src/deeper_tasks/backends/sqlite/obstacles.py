@@ -42,7 +42,7 @@ def can_write(database: Path) -> bool:
     return may(database, os.R_OK | os.W_OK) and may(database.parent, os.W_OK | os.X_OK)
 
 
-def may_only_look(database: Path) -> bool:
+def may_only_read(database: Path) -> bool:
     """Whether this user may read the file and cannot write to it, nor give itself the right."""
     access = Access.of(database)
     is_another = access is not None and access.user != os.geteuid()

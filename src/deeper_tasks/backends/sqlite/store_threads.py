@@ -50,10 +50,10 @@ class StoreThreads:
         """Raise BackendUnavailableError if the threads are not started."""
         self._open_thread(lambda: self._writer)
 
-    async def write(self, operation: Operation[T], *, is_alone: bool = False, is_durable: bool = True) -> T:
+    async def write(self, operation: Operation[T], *, in_transaction: bool = True, is_durable: bool = True) -> T:
         """Run an operation that writes; see `DatabaseThread.run`."""
         writer = self._open_thread(lambda: self._writer)
-        return await writer.run(operation, is_alone=is_alone, is_durable=is_durable)
+        return await writer.run(operation, in_transaction=in_transaction, is_durable=is_durable)
 
     async def read(self, operation: Operation[T]) -> T:
         """Run an operation that reads a few jobs."""

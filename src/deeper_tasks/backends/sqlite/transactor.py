@@ -20,7 +20,7 @@ from deeper_tasks.backends.sqlite.write_lock import WriteLock
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.lasting import lasting
 
-_REST = 0.1
+_PAUSE_SHARE = 0.1
 """
 The part of a transaction's time for which the next one is kept out of the writers' line.
 
@@ -153,7 +153,7 @@ class Transactor:
             with writers.turn():
                 began = time.monotonic()
                 yield
-            time.sleep(_REST * (time.monotonic() - began))
+            time.sleep(_PAUSE_SHARE * (time.monotonic() - began))
 
     def _let_go(self) -> None:
         for write_lock in self._write_locks or ():

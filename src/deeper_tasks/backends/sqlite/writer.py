@@ -43,12 +43,12 @@ class Writer(DatabaseThread):
                 self._write_lock = WriteLock(self._database.real, timeout=self._database.timeout)
             with self._write_lock.turn():
                 connection = self._connected(self._database.connect_to_write)
-                self._transact(connection, [request for request in batch if not request.is_alone])
-                self._run_alone(connection, [request for request in batch if request.is_alone])
+                self._transact(connection, [request for request in batch if request.in_transaction])
+                self._run_without_transaction(connection, [request for request in batch if not request.in_transaction])
         except Exception as error:  # noqa: BLE001 - every error is the callers'
             self._fail_together(batch, error)
 
-    def _run_alone(self, connection: sqlite3.Connection, batch: list[Request[Any]]) -> None:
+    def _run_without_transaction(self, connection: sqlite3.Connection, batch: list[Request[Any]]) -> None:
         for request in batch:
             try:
                 request.answer = request.operation(connection)

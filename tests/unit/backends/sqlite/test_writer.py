@@ -241,7 +241,7 @@ async def test_a_writer_waits_for_another_programs_lock_and_then_says_so(path):
 
 async def test_a_connection_that_can_only_read_is_replaced_for_the_next_write(writer, query):
     # As one that was opened while the file was read-only, which stays so when it is not any more.
-    await writer.run(lambda connection: connection.execute("PRAGMA query_only = ON"), is_alone=True)
+    await writer.run(lambda connection: connection.execute("PRAGMA query_only = ON"), in_transaction=False)
     with pytest.raises(BackendUnavailableError, match="read-only"):
         await writer.run(add("refused"))
     await writer.run(add("written"))
