@@ -157,7 +157,7 @@ class _NativeLoop(asyncio.SelectorEventLoop):
         self._internal_fds += 1
         self._add_reader(self._ssock.fileno(), self._read_from_self)  # type: ignore[attr-defined]
 
-    async def getaddrinfo(
+    async def getaddrinfo(  # noqa: PLR0913 - the signature is asyncio's
         self,
         host: Any,
         port: Any,

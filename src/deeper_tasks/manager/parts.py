@@ -26,13 +26,21 @@ class Parts(Struct, frozen=True, kw_only=True):
     The testing kit exchanges them as a whole, or single ones of them, by `ManagerCore.exchanged`.
     """
 
-    backend: Backend
     store: StoreAccess
-    availability: Availability
     terms: TransactionTerms
     producer: Producer
     recurring: RecurringTasks
     control: JobControl
+
+    @property
+    def backend(self) -> Backend:
+        """The store itself."""
+        return self.store.backend
+
+    @property
+    def availability(self) -> Availability:
+        """Whether the store answers, as far as this process knows."""
+        return self.store.availability
 
 
 def assemble(
@@ -52,26 +60,21 @@ def assemble(
     if backend is None:
         backend = _backend_of(settings)
         store_name = store_name or shown_store(settings.url if settings.enabled else "noop://", backend)
-    availability = Availability(bus=events)
     store = StoreAccess(
         backend,
-        availability=availability,
+        availability=Availability(bus=events),
         on_new_store=partial(_report_new_store, backend, url=settings.url, is_by_url=is_by_url, events=events),
     )
     terms = terms_of(backend, settings, store=store_name or type(backend).__name__)
     producer = Producer(
-        backend=backend,
+        store=store,
         settings=settings,
         bus=events,
         identity=identity,
         check=terms.check,
-        availability=availability,
-        ready=store.ready,
     )
     return Parts(
-        backend=backend,
         store=store,
-        availability=availability,
         terms=terms,
         producer=producer,
         recurring=RecurringTasks(backend=backend, jobs=producer.jobs, bus=events),

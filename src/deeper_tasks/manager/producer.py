@@ -10,9 +10,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.hints import hints_of
-from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, NewJob
@@ -24,6 +22,7 @@ from deeper_tasks.manager.given_ids import GivenIds
 from deeper_tasks.manager.jobs import AnyTask, Check, JobFactory
 from deeper_tasks.manager.patience import insist
 from deeper_tasks.manager.progress import Tally
+from deeper_tasks.manager.store_access import StoreAccess
 from deeper_tasks.manager.transactions import refuse_blocked_write
 from deeper_tasks.tasks import JobRequest, ManagerIdentity, TaskCall, TaskId, joined_connection
 
@@ -40,24 +39,22 @@ class Producer:
     def __init__(
         self,
         *,
-        backend: Backend,
+        store: StoreAccess,
         settings: Settings,
         bus: EventBus,
         identity: ManagerIdentity,
         check: Check,
-        availability: Availability,
-        ready: Callable[[], Awaitable[None]],
     ) -> None:
-        self._backend = backend
-        self._ready = ready
+        self._store = store
+        self._backend = store.backend
+        self._availability = store.availability
         self.patience = timedelta(seconds=settings.enqueue_patience_seconds)
         self._closings = 0
         self._insisting: set[asyncio.Future[None]] = set()
         self._bus = bus
         self._identity = identity
-        self._availability = availability
         self.jobs = JobFactory(settings, check=check)
-        self._commits = CommitWatch(backend)
+        self._commits = CommitWatch(store.backend)
         process_watch.add(self)
 
     def forget_parent(self) -> None:
@@ -200,7 +197,7 @@ class Producer:
         self, jobs: Sequence[NewJob], *, atomic: bool, patience: timedelta, given: Collection[JobId | None]
     ) -> list[Insertion]:
         async def insert() -> list[Insertion]:
-            await self._ready()
+            await self._store.ready()
             return await self._backend.insert(jobs, atomic=atomic)
 
         answers = await self.insist(insert, patience=patience)

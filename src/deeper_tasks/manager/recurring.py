@@ -9,9 +9,11 @@ from typing import Any
 from deeper_tasks.backends.protocol import Backend, Notification, Topic
 from deeper_tasks.domain.cron import parse_recurrence
 from deeper_tasks.domain.damage import described
+from deeper_tasks.domain.job import JobSpec
 from deeper_tasks.domain.queue_patterns import ServedQueues
 from deeper_tasks.domain.schedule import MissedRuns, Overlap, Schedule, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
+from deeper_tasks.domain.unique import Unique
 from deeper_tasks.errors import DamagedError, InvalidOptionError, ScheduleNotFoundError, TaskNotFoundError
 from deeper_tasks.integrations.events import (
     EventBus,
@@ -40,30 +42,21 @@ class RecurringTasks:
         self._jobs = jobs
         self._bus = bus
 
-    async def put(
-        self,
-        name: str,
-        task: AnyTask,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        request: JobRequest,
-        *,
-        cron_expression: str,
-        timezone: str | None,
-        missed_runs: str | None,
-        overlap: str | None,
-    ) -> ScheduleEntry:
-        """Register a recurring task; None means the default."""
+    def spec(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any], request: JobRequest) -> JobSpec:
+        """Return the content of an entry's jobs. Raises InvalidOptionError for an option that is for one job only."""
         _refuse_per_job_options(request)
-        spec = self._jobs.spec(task, args, kwargs, request)
+        return self._jobs.spec(task, args, kwargs, request)
+
+    async def put(self, name: str, spec: JobSpec, *, unique: Unique | None, times: TaskSchedule) -> ScheduleEntry:
+        """Register a recurring task, or update the entry of this name."""
         entry = await self._backend.put_schedule(
             Schedule(
                 name=_checked_name(name),
-                recurrence=parse_recurrence(cron_expression, "UTC" if timezone is None else timezone),
+                recurrence=times.recurrence,
                 spec=spec,
-                unique=to_unique(spec, request),
-                missed_runs=parse_policy(MissedRuns, "missed_runs", missed_runs, default=MissedRuns.ONCE),
-                overlap=parse_policy(Overlap, "overlap", overlap, default=Overlap.ALLOW),
+                unique=unique,
+                missed_runs=times.missed_runs,
+                overlap=times.overlap,
             )
         )
         await self._wake_schedulers()
@@ -169,6 +162,17 @@ class RecurringTasks:
 
     async def _wake_schedulers(self) -> None:
         await self._backend.notify([Notification(topic=Topic.SCHEDULES)])
+
+
+def parse_times(
+    cron_expression: str, *, timezone: str | None, missed_runs: str | None, overlap: str | None
+) -> TaskSchedule:
+    """Return the times of a recurring task; None means the default. Raises InvalidOptionError."""
+    return TaskSchedule(
+        recurrence=parse_recurrence(cron_expression, "UTC" if timezone is None else timezone),
+        missed_runs=parse_policy(MissedRuns, "missed_runs", missed_runs, default=MissedRuns.ONCE),
+        overlap=parse_policy(Overlap, "overlap", overlap, default=Overlap.ALLOW),
+    )
 
 
 def _sound(name: str, entry: ScheduleEntry | None) -> ScheduleEntry:

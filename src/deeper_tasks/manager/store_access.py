@@ -26,8 +26,8 @@ class StoreAccess:
     """
 
     def __init__(self, backend: Backend, *, availability: Availability, on_new_store: OnNewStore) -> None:
-        self._backend = backend
-        self._availability = availability
+        self.backend = backend
+        self.availability = availability
         self._on_new_store = on_new_store
         self._is_open = self._is_joined = False
         self._has_made_store = self._is_worker = False
@@ -44,14 +44,14 @@ class StoreAccess:
 
     async def open(self, *, create: bool = True) -> None:
         """Open the store; one that is not there is made if `create` is True."""
-        is_new = await self._backend.open(create=create)
+        is_new = await self.backend.open(create=create)
         self._is_open = True
         if is_new:
             self._note_new_store()
 
     async def close(self) -> None:
         """Close the store, after the calls that are under way."""
-        await self._backend.close()
+        await self.backend.close()
 
     def mark_closed(self) -> None:
         """Have the next use open the store again."""
@@ -62,12 +62,12 @@ class StoreAccess:
         process_watch.notice()
         if self._is_open:
             return
-        if not will_join or not self._backend.capabilities.has_transactions:
+        if not will_join or not self.backend.capabilities.has_transactions:
             await self.open()
             return
         # Not open yet: the schema that the insert makes in the caller's transaction may be rolled back.
         self._is_joined = True
-        if await self._backend.open(will_join=True):
+        if await self.backend.open(will_join=True):
             self._note_new_store()
 
     async def ready_for_worker(self) -> None:
@@ -86,7 +86,7 @@ class StoreAccess:
             TransactionError: the write would wait for the transaction of the job that asks for it.
         """
         await self.ready()
-        refuse_blocked_write(self._backend)
+        refuse_blocked_write(self.backend)
 
     async def ready_to_read(self) -> None:
         """
@@ -96,7 +96,7 @@ class StoreAccess:
             UnsupportedError: tasks are disabled here, so the store knows of none.
         """
         await self.ready()
-        if not self._backend.capabilities.runs_jobs:
+        if not self.backend.capabilities.runs_jobs:
             raise UnsupportedError(
                 "tasks are disabled here: what is enqueued is accepted, and neither kept nor run, so there is nothing "
                 "to tell or to change; set enabled = true, and a url other than noop://"
@@ -111,7 +111,7 @@ class StoreAccess:
             TransactionError: the change would wait for the transaction of the job that asks for it.
         """
         await self.ready_to_read()
-        refuse_blocked_write(self._backend)
+        refuse_blocked_write(self.backend)
 
     async def id_to_read(self, task_id: str) -> JobId:
         """
@@ -130,13 +130,13 @@ class StoreAccess:
     async def id_to_change(self, task_id: str) -> JobId:
         """Return the id of a job that is to be changed. Raises as `id_to_read` and `ready_to_change` do."""
         job_id = await self.id_to_read(task_id)
-        refuse_blocked_write(self._backend)
+        refuse_blocked_write(self.backend)
         return job_id
 
     async def get(self, task_id: str) -> Job:
         """Return the job with this id. Raises as `id_to_read`, and JobNotFoundError where there is no such job."""
-        job = await self._backend.get(await self.id_to_read(task_id))
-        self._availability.mark_working(by=_NAME)
+        job = await self.backend.get(await self.id_to_read(task_id))
+        self.availability.mark_working(by=_NAME)
         if job is None:
             raise JobNotFoundError(f"no job has the id {task_id!r}; it may have been cleaned up")
         return job

@@ -10,7 +10,9 @@ from deeper_tasks.manager.input_checks import (
     check_runs,
     to_queues,
 )
+from deeper_tasks.manager.jobs import to_unique
 from deeper_tasks.manager.known_tasks import WorkerName
+from deeper_tasks.manager.recurring import parse_times
 from deeper_tasks.manager.views import (
     RecurringRun,
     RecurringTask,
@@ -54,18 +56,11 @@ class RecurringArea(Area):
         """
         task = self._core.tasks.find(worker, function)
         request = parse_options(options, base=task.request)
-        await self._parts.store.ready_to_write()
-        entry = await self._parts.recurring.put(
-            name,
-            task,
-            args,
-            kwargs or {},
-            request,
-            cron_expression=cron_expression,
-            timezone=timezone,
-            missed_runs=missed_runs,
-            overlap=overlap,
-        )
+        parts = self._parts
+        await parts.store.ready_to_write()
+        spec = parts.recurring.spec(task, args, kwargs or {}, request)
+        times = parse_times(cron_expression, timezone=timezone, missed_runs=missed_runs, overlap=overlap)
+        entry = await parts.recurring.put(name, spec, unique=to_unique(spec, request), times=times)
         return to_recurring_task(entry, runs=1)
 
     async def declare_recurring_tasks(self, *, queues: Iterable[str] | None = None) -> list[RecurringTask]:
