@@ -149,4 +149,4 @@ async def _timed(call: Callable[[], Awaitable[object]], repetitions: int) -> flo
 
 def _new_job(ids: IdGenerator, queue: str, *, delay: timedelta = timedelta(0)) -> NewJob:
     spec = JobSpec(task="benchmarks.noop", arguments='[[42,"hello"],{}]', queue=queue, priority=0, max_attempts=5)
-    return NewJob(id=ids.next(time.time_ns()), spec=spec, delay=delay)
+    return NewJob(request_id=ids.next(time.time_ns()), spec=spec, delay=delay)

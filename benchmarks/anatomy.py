@@ -203,7 +203,7 @@ def _fill(connection: Any, jobs: int) -> None:
     node = Node(id=_NODE, name="node", host="host", scope="scope", pid=1, pid_started="1", queues={"default": 10})
     consuming.register(connection, node, tasks=None, now=_now())
     for start in range(0, jobs, _BULK):
-        new = [NewJob(id=ids.next(time.time_ns()), spec=spec) for _ in range(start, start + _BULK)]
+        new = [NewJob(request_id=ids.next(time.time_ns()), spec=spec) for _ in range(start, start + _BULK)]
         insert.insert(connection, new, now=_now())
     connection.execute("COMMIT")
 

@@ -21,7 +21,7 @@ from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.backends.sqlite.database import Synchronous
 from deeper_tasks.backends.sqlite.writer import Writer
 from deeper_tasks.domain.cron import Recurrence
-from deeper_tasks.domain.ids import ClaimToken, IdGenerator, JobId, NodeId
+from deeper_tasks.domain.ids import ClaimToken, IdGenerator, JobId, NodeId, RequestId
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport, JobSpec, NewJob, Progress
 from deeper_tasks.domain.schedule import Schedule, plan_firing
 from deeper_tasks.domain.settlement import End, MovedJob, Report, Settled, Settlement
@@ -168,9 +168,11 @@ class _Workload:
         unique = random.choice(
             (None, None, Unique(key=f"key {random.randint(1, 20)}", period=random.choice((None, _HOUR, _SECOND / 100))))
         )
-        return NewJob(id=self._new_id(), spec=spec, delay=random.choice((0, 0, 0.01, 600)) * _SECOND, unique=unique)
+        return NewJob(
+            request_id=self._new_id(), spec=spec, delay=random.choice((0, 0, 0.01, 600)) * _SECOND, unique=unique
+        )
 
-    def _new_id(self) -> JobId:
+    def _new_id(self) -> RequestId:
         return self._ids.next(_now_ns())
 
     # consume

@@ -86,12 +86,12 @@ class DuplicateJobError(JobError, ValueError):
     A job with this id exists already and has another task or other arguments.
 
     Attributes:
-        job_id: the id.
+        request_id: the id that the job was sent under: `task_id`, where the caller gave one.
     """
 
-    def __init__(self, message: str, *, job_id: str | None = None) -> None:
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
         super().__init__(message)
-        self.job_id = job_id
+        self.request_id = request_id
 
 
 class InvalidTransitionError(JobError):
@@ -127,13 +127,15 @@ class BackendUnavailableError(BackendError):
     The store did not answer in time or not at all. It is safe to try again.
 
     Attributes:
-        job_ids: of an insert, the ids it carried; sending the same ids again
-            never makes a second job. Of a settle, the jobs that could not be
-            written, where all others were; without any, none may be.
+        request_ids: of an insert, the requests it carried, one a job. Sending the same requests again
+            never makes a second job, unless the store says that it cannot repeat an insert.
+        job_ids: of a settle, the jobs that could not be written, where all others were; without
+            any, none may be.
     """
 
-    def __init__(self, message: str, *, job_ids: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, *, request_ids: tuple[str, ...] = (), job_ids: tuple[str, ...] = ()) -> None:
         super().__init__(message)
+        self.request_ids = request_ids
         self.job_ids = job_ids
 
 

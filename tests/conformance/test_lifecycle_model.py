@@ -104,17 +104,17 @@ class Model:
         return None if until is not None and until < self.now else job_id
 
     def insert(self, new: NewJob) -> tuple[JobId, bool]:
-        if new.id in self.jobs:
-            return new.id, False
+        if new.request_id in self.jobs:
+            return new.request_id, False
         if new.unique is not None:
             holder = self.holder(new.unique.key)
             if holder is not None:
                 return holder, False
             until = None if new.unique.period is None else self.now + new.unique.period
-            self.holds[new.unique.key] = (new.id, until)
+            self.holds[new.unique.key] = (new.request_id, until)
         due = max(self.now, self.now + new.delay if new.due is None else new.due)
-        self.jobs[new.id] = Expected(
-            id=new.id,
+        self.jobs[new.request_id] = Expected(
+            id=new.request_id,
             queue=new.spec.queue,
             priority=new.spec.priority,
             due=due,
@@ -124,7 +124,7 @@ class Model:
             expires_at=None if new.spec.expires_in is None else due + new.spec.expires_in,
             key=None if new.unique is None else new.unique.key,
         )
-        return new.id, True
+        return new.request_id, True
 
     def claim(
         self, queue: str, *, limit: int, slots: int, node: NodeId, token: ClaimToken, quarantined: int
@@ -357,10 +357,10 @@ class LifeCycle(RuleBasedStateMachine):
     @rule(which=some)
     def insert_again(self, which):
         known = pick(self.model.jobs.values(), which)
-        [answer] = self.run(self.backend.insert([new_job(job_id=known.id)], now=self.now))
+        [answer] = self.run(self.backend.insert([new_job(request_id=known.id)], now=self.now))
         assert (answer.id, answer.is_new) == (known.id, False)
         with pytest.raises(DuplicateJobError):
-            self.run(self.backend.insert([new_job(), new_job(job_id=known.id, arguments="[[1],{}]")], now=self.now))
+            self.run(self.backend.insert([new_job(), new_job(request_id=known.id, arguments="[[1],{}]")], now=self.now))
 
     # time
 
@@ -534,7 +534,7 @@ class LifeCycle(RuleBasedStateMachine):
         mine = [self.model.jobs.get(job_id) for job_id in self.made[-MAX_KEPT_RUNS:]]
         is_under_way = any(job is not None and job.state not in TERMINAL for job in mine)
         is_held_back = firing.schedule.overlap is Overlap.SKIP and is_under_way
-        made = () if is_held_back else tuple(job.id for job in firing.jobs if self.model.insert(job)[1])
+        made = () if is_held_back else tuple(job.request_id for job in firing.jobs if self.model.insert(job)[1])
         assert fired.jobs == made
         self.made += made
         self.next_run = firing.next_run
@@ -555,12 +555,12 @@ class LifeCycle(RuleBasedStateMachine):
     @precondition(lambda self: self.schedule is not None)
     @rule()
     def run_now(self):
-        job = self.schedule.job(new_job().id)
-        done = self.run(self.backend.run_schedule("report", job_id=job.id, now=self.now))
+        job = self.schedule.job(new_job().request_id)
+        done = self.run(self.backend.run_schedule("report", request_id=job.request_id, now=self.now))
         assert (done.job.id, done.job.is_new) == self.model.insert(job)
-        self.made += [job.id] * done.job.is_new
+        self.made += [job.request_id] * done.job.is_new
         newest = self.run(self.backend.schedule_runs("report", limit=1))[0]
-        assert newest.job == (job.id if done.job.is_new else None)
+        assert newest.job == (job.request_id if done.job.is_new else None)
 
     # control
 

@@ -25,9 +25,9 @@ async def backend():
 
 async def test_every_inserted_job_is_new_and_none_is_kept(backend):
     jobs = [new_job(unique=Unique(key="given:one")) for _ in range(2)]
-    assert await backend.insert(jobs) == [Insertion(id=job.id, is_new=True) for job in jobs]
-    assert await backend.insert(jobs) == [Insertion(id=job.id, is_new=True) for job in jobs]
-    assert await backend.get(jobs[0].id) is None
+    assert await backend.insert(jobs) == [Insertion(id=job.request_id, is_new=True) for job in jobs]
+    assert await backend.insert(jobs) == [Insertion(id=job.request_id, is_new=True) for job in jobs]
+    assert await backend.get(jobs[0].request_id) is None
     assert (await backend.find(JobQuery())).total == 0
     assert (await backend.statistics(now=NOW)).queues == {}
 
@@ -73,7 +73,7 @@ async def test_a_schedule_is_accepted_and_never_fires(backend):
     assert (await backend.schedules(now=NOW)).entries == ()
     assert not await backend.remove_schedule("daily")
     assert await backend.pause_schedule("daily", is_paused=True) is None
-    assert await backend.run_schedule("daily", job_id=new_job().id) is None
+    assert await backend.run_schedule("daily", request_id=new_job().request_id) is None
     assert await backend.schedule_runs("daily") == []
 
 
@@ -83,7 +83,7 @@ async def test_there_is_nothing_to_control(backend):
     assert await backend.queues() == []
     assert await backend.cancel(JobFilter(), reason="enough") == []
     assert await backend.retry(JobFilter()) == []
-    assert await backend.reschedule(new_job().id, due=NOW) is None
+    assert await backend.reschedule(new_job().request_id, due=NOW) is None
     assert await backend.delete(JobFilter()) == []
 
 

@@ -1,4 +1,4 @@
-"""Job ids: UUIDv7, increasing within a process; and ids derived from a recurring entry's due time."""
+"""Ids: of jobs, which are opaque, and of requests, which are UUIDs in the order of time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 JobId = NewType("JobId", str)
-"""A UUID in its canonical text form: 36 characters, lower case."""
+"""
+A job's id as its store writes it: 1 to 64 printable ASCII characters.
+
+It is opaque: only the store that made it knows its form and its order.
+"""
+
+RequestId = NewType("RequestId", JobId)
+"""
+The id of one request to insert a job, made by the manager: a UUID in its canonical form, 36 characters, lower case.
+
+It is the key of a repeat. A store that makes no ids of its own uses it as the job's id, so it is a kind of `JobId`.
+"""
 
 NodeId = NewType("NodeId", str)
 """The name of one start of one worker process. It is never used again."""
@@ -45,7 +56,7 @@ class IdGenerator:
         self._make_lock = make_lock
         self._lock = make_lock()
 
-    def next(self, unix_ns: int) -> JobId:
+    def next(self, unix_ns: int) -> RequestId:
         """Return an id that is greater than all made before; `unix_ns` is the wall clock in nanoseconds."""
         step = unix_ns * _SUB_MILLISECOND_STEPS // 1_000_000
         with self._lock:
@@ -57,9 +68,9 @@ class IdGenerator:
         self._lock = self._make_lock()
 
 
-def derived_id(name: str, due: datetime) -> JobId:
+def derived_id(name: str, due: datetime) -> RequestId:
     """
-    Return the id of the job that the recurring entry `name` fires for `due`.
+    Return the id of the request for the job that the recurring entry `name` fires for `due`.
 
     The same entry and time always give the same id, so a firing that is sent twice makes one job. It is a UUIDv7 of
     the due time, so it sorts with the other ids.
@@ -69,15 +80,15 @@ def derived_id(name: str, due: datetime) -> JobId:
     return _format(step, int.from_bytes(digest[:8], "big"))
 
 
-def parse_id(value: object) -> JobId | None:
+def parse_id(value: object) -> RequestId | None:
     """Return a UUID, given as text or as `uuid.UUID`, in its canonical form; None if the value is no UUID."""
     try:
-        return JobId(str(UUID(str(value))))
+        return RequestId(JobId(str(UUID(str(value)))))
     except ValueError:
         return None
 
 
-def _format(step: int, random: int) -> JobId:
+def _format(step: int, random: int) -> RequestId:
     number = (
         (step // _SUB_MILLISECOND_STEPS) << 80
         | _VERSION_7
@@ -86,4 +97,4 @@ def _format(step: int, random: int) -> JobId:
         | (random & _LOW_62_BITS)
     )
     text = f"{number:032x}"
-    return JobId(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
+    return RequestId(JobId(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"))

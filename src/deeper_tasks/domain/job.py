@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.end_of_time import END_OF_TIME, later
-from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId, RequestId
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.unique import Unique
 from deeper_tasks.domain.view import View
@@ -52,11 +52,14 @@ class NewJob(Struct, frozen=True, kw_only=True):
     """
     A job to insert.
 
+    `request_id` is the key of a repeat: the same request makes one job, however often it is sent. A store that makes
+    no ids of its own uses it as the job's id.
+
     It is due at `due`, or `delay` after the insert, by the store's clock. A time that has passed counts as now, a time
     after the end of time as the end of time. `expires_in` of the spec counts from the due time.
     """
 
-    id: JobId
+    request_id: RequestId
     spec: JobSpec
     due: datetime | None = None
     delay: timedelta = timedelta(0)
@@ -72,7 +75,7 @@ class Insertion(Struct, frozen=True, kw_only=True):
     """
     The store's answer for one inserted job.
 
-    `is_new` is False if the same job was sent before, or if its unique key is held; then `id` is that of the holder.
+    `is_new` is False if the same request was sent before, or if its unique key is held; then `id` is the holder's.
     """
 
     id: JobId

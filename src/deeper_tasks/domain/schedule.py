@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from deeper_tasks.domain.cron import Recurrence
 from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.end_of_time import END_OF_TIME
-from deeper_tasks.domain.ids import JobId, derived_id
+from deeper_tasks.domain.ids import JobId, RequestId, derived_id
 from deeper_tasks.domain.job import Insertion, JobSpec, NewJob
 from deeper_tasks.domain.schedule_run import PlannedRun, RunOutcome, ScheduleRun
 from deeper_tasks.domain.unique import Unique
@@ -57,9 +57,9 @@ class Schedule(Struct, frozen=True, kw_only=True):
     overlap: Overlap = Overlap.ALLOW
     is_declared: bool = False
 
-    def job(self, job_id: JobId, *, due: datetime | None = None) -> NewJob:
+    def job(self, request_id: RequestId, *, due: datetime | None = None) -> NewJob:
         """Return a new job of it, due at a time or at once."""
-        return NewJob(id=job_id, spec=self.spec, due=due, unique=self.unique)
+        return NewJob(request_id=request_id, spec=self.spec, due=due, unique=self.unique)
 
 
 class ScheduleEntry(Struct, frozen=True, kw_only=True):
@@ -124,9 +124,9 @@ class Firing(Struct, frozen=True, kw_only=True):
     def moved_on(self, entry: ScheduleEntry, runs: Sequence[PlannedRun]) -> ScheduleEntry:
         """Return the entry after its runs were written, as `inserted` returns them: with its newest job, if any."""
         made = [run for run in runs if run.job is not None]
-        if not made or made[-1].job is None:
+        if not made:
             return replace(entry, next_run=self.next_run)
-        return replace(entry, next_run=self.next_run, last_run=made[-1].due, last_job=made[-1].job.id)
+        return replace(entry, next_run=self.next_run, last_run=made[-1].due, last_job=made[-1].job_id)
 
     def runs_to_write(self, *, fired_before: Collection[JobId], is_under_way: bool) -> tuple[PlannedRun, ...]:
         """
@@ -135,7 +135,7 @@ class Firing(Struct, frozen=True, kw_only=True):
         A run that fired before, earlier than a clock was set back, is left out. If no two jobs may overlap and one has
         not ended (`is_under_way`), no run fires.
         """
-        fresh = (run for run in self.runs if run.job is None or run.job.id not in fired_before)
+        fresh = (run for run in self.runs if run.job is None or run.job.request_id not in fired_before)
         if self.schedule.overlap is Overlap.SKIP and is_under_way:
             return tuple(run if run.job is None else _held_back(run) for run in fresh)
         return tuple(fresh)

@@ -38,11 +38,16 @@ class RunOutcome(StrEnum):
 
 
 class PlannedRun(Struct, frozen=True, kw_only=True):
-    """A due time, and its planned outcome. It has a job only if it is to fire."""
+    """
+    A due time, and its planned outcome. It has a job only if it is to fire.
+
+    `job_id` is the id of that job, once the store has inserted it.
+    """
 
     due: datetime
     outcome: RunOutcome
     job: NewJob | None = None
+    job_id: JobId | None = None
 
 
 class ScheduleRun(Struct, frozen=True, kw_only=True):
@@ -68,10 +73,7 @@ def inserted(runs: Sequence[PlannedRun], answers: Sequence[Insertion]) -> tuple[
     A run whose job is not new made none: another job holds its unique key.
     """
     remaining = iter(answers)
-    return tuple(
-        run if run.job is None or next(remaining).is_new else replace(run, outcome=RunOutcome.SKIPPED_UNIQUE, job=None)
-        for run in runs
-    )
+    return tuple(run if run.job is None else _inserted(run, next(remaining)) for run in runs)
 
 
 def run_now(job: Insertion, *, now: datetime) -> ScheduleRun:
@@ -83,7 +85,10 @@ def run_now(job: Insertion, *, now: datetime) -> ScheduleRun:
 
 def recorded(runs: Collection[PlannedRun], *, now: datetime) -> tuple[ScheduleRun, ...]:
     """Return runs as the history keeps them."""
-    return tuple(
-        ScheduleRun(due=run.due, fired_at=now, outcome=run.outcome, job=None if run.job is None else run.job.id)
-        for run in runs
-    )
+    return tuple(ScheduleRun(due=run.due, fired_at=now, outcome=run.outcome, job=run.job_id) for run in runs)
+
+
+def _inserted(run: PlannedRun, answer: Insertion) -> PlannedRun:
+    if answer.is_new:
+        return replace(run, job_id=answer.id)
+    return replace(run, outcome=RunOutcome.SKIPPED_UNIQUE, job=None)

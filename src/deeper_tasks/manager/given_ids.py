@@ -15,7 +15,7 @@ class GivenIds:
         self._name = name
         self._first: dict[str, tuple[int, int]] = {}
 
-    def add(self, job_id: str, task: str, arguments: str, *, place: int) -> None:
+    def add(self, request_id: str, task: str, arguments: str, *, place: int) -> None:
         """
         Note what an id stands for.
 
@@ -23,10 +23,10 @@ class GivenIds:
             DuplicateJobError: it stands for another call already.
         """
         content = hash((task, arguments))
-        first, known = self._first.setdefault(job_id, (place, content))
+        first, known = self._first.setdefault(request_id, (place, content))
         if content != known:
             raise DuplicateJobError(
-                f"the id {job_id!r} is that of {self._name(first)} already, "
+                f"the id {request_id!r} is that of {self._name(first)} already, "
                 "which has another task or other arguments; give each call an id of its own",
-                job_id=job_id,
+                request_id=request_id,
             )

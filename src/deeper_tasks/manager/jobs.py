@@ -65,7 +65,7 @@ class JobFactory:
         """Return a job due at `moment`, or after it, or at once."""
         when = request.delay if moment is None else moment
         return NewJob(
-            id=request.task_id or self.ids.next(time.time_ns()),
+            request_id=request.task_id or self.ids.next(time.time_ns()),
             spec=spec,
             due=when if isinstance(when, datetime) else None,
             delay=when if isinstance(when, timedelta) else timedelta(0),

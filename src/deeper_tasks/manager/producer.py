@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from deeper_tasks.backends.hints import hints_of
 from deeper_tasks.config import Settings
-from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.ids import JobId, RequestId
 from deeper_tasks.domain.job import Insertion, NewJob
 from deeper_tasks.errors import BackendUnavailableError, DeeperTasksError, DuplicateJobError, InvalidOptionError
 from deeper_tasks.forks import process_watch
@@ -115,15 +115,15 @@ class Producer:
         Without `patience` that of the most patient call counts.
         """
         jobs: list[NewJob] = []
-        given: set[JobId] = set()
+        given: set[RequestId] = set()
         longest = timedelta(0)
         ids = GivenIds(name="calls[{}]".format)
         for index, call in enumerate(calls):
             try:
                 job = self.job(call)
                 if call.request.task_id is not None:
-                    ids.add(job.id, job.spec.task, job.spec.arguments, place=index)
-                    given.add(job.id)
+                    ids.add(job.request_id, job.spec.task, job.spec.arguments, place=index)
+                    given.add(job.request_id)
                 jobs.append(job)
                 longest = max(longest, self.patience_of(call.request))
             except DeeperTasksError as error:
@@ -144,7 +144,7 @@ class Producer:
                 jobs, size=len(jobs) if atomic else _COUNTED_AT_ONCE, insert=insert, tally=tally
             )
         except DuplicateJobError as error:
-            place = next((index for index, job in enumerate(jobs) if job.id == error.job_id), None)
+            place = next((index for index, job in enumerate(jobs) if job.request_id == error.request_id), None)
             if place is not None:
                 others = "" if atomic else "; calls of other batches may be stored, as atomic=False says"
                 error.args = (f"calls[{place}]: {error}{others}",)
@@ -161,7 +161,7 @@ class Producer:
                 tally.add(len(batch))
         except BackendUnavailableError as error:
             # As without a tally: the ids of all jobs, also of those that are stored already.
-            error.job_ids = tuple(job.id for job in jobs)
+            error.request_ids = tuple(job.request_id for job in jobs)
             raise
         return answers
 
@@ -172,7 +172,7 @@ class Producer:
         atomic: bool,
         connection: object | None,
         patience: timedelta,
-        given: Collection[JobId | None],
+        given: Collection[RequestId | None],
     ) -> list[TaskId]:
         """Insert jobs and report them; `given` are the ids that the caller chose, and may have sent before."""
         if connection is None:
@@ -194,7 +194,7 @@ class Producer:
         return [TaskId(answer.id, is_new=answer.is_new) for answer in answers]
 
     async def _insert_patiently(
-        self, jobs: Sequence[NewJob], *, atomic: bool, patience: timedelta, given: Collection[JobId | None]
+        self, jobs: Sequence[NewJob], *, atomic: bool, patience: timedelta, given: Collection[RequestId | None]
     ) -> list[Insertion]:
         async def insert() -> list[Insertion]:
             await self._store.ready()
@@ -203,7 +203,9 @@ class Producer:
         answers = await self.insist(insert, patience=patience)
         # An id that was made here is new, also where the answer that said so was lost and a later try found it.
         return [
-            answer if answer.is_new or answer.id != job.id or job.id in given else replace(answer, is_new=True)
+            answer
+            if answer.is_new or answer.id != job.request_id or job.request_id in given
+            else replace(answer, is_new=True)
             for job, answer in zip(jobs, answers, strict=True)
         ]
 

@@ -144,8 +144,8 @@ class RecurringTasks:
 
     async def run_now(self, name: str) -> TaskId:
         """Enqueue an entry's job now, apart from its times; returns the job that holds its unique key, if one does."""
-        job_id = self._jobs.ids.next(time.time_ns())
-        done = await self._backend.run_schedule(_known(name), job_id=job_id)
+        request_id = self._jobs.ids.next(time.time_ns())
+        done = await self._backend.run_schedule(_known(name), request_id=request_id)
         if done is None:
             raise _not_found(name)
         spec, job = _sound(name, done.entry).schedule.spec, done.job

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from deeper_tasks.domain.ids import JobId, parse_id
+from deeper_tasks.domain.ids import RequestId, parse_id
 from deeper_tasks.domain.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from deeper_tasks.domain.nesting import nests_too_deep, too_deep
 from deeper_tasks.domain.queue_names import QUEUE_NAME_RULE, is_queue_name
@@ -94,7 +94,7 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] | None = None
     meta: dict[str, Any] | None = None
     expires_in: timedelta | None = None
-    task_id: JobId | None = None
+    task_id: RequestId | None = None
     delay: timedelta | None = None
     patience: timedelta | None = None
     connection: Any = None
@@ -305,7 +305,7 @@ def _meta(option: str, value: object) -> dict[str, Any]:
     return copy
 
 
-def _task_id(option: str, value: object) -> JobId:
+def _task_id(option: str, value: object) -> RequestId:
     task_id = parse_id(value) if isinstance(value, str | UUID) else None
     if task_id is None:
         raise _refused(option, value, "give a UUID, as text or as uuid.UUID")

@@ -257,7 +257,7 @@ def _unavailable(method: str, call: Call, *, is_reply_lost: bool) -> BackendUnav
     jobs = call.args[0] if method == "insert" else ()
     what = "did it, and its answer was lost" if is_reply_lost else "does not answer"
     return BackendUnavailableError(
-        f"the store {what} ({method}): a fault of this test", job_ids=tuple(job.id for job in jobs)
+        f"the store {what} ({method}): a fault of this test", request_ids=tuple(job.request_id for job in jobs)
     )
 
 

@@ -136,7 +136,7 @@ async def test_a_call_that_fails_half_way_leaves_the_file_as_it_was(backend, pat
     job_id = await put(backend)
     before = path.read_bytes()
     with pytest.raises(DuplicateJobError):
-        await backend.insert([new_job(), new_job(job_id=job_id, arguments="[[1],{}]")])
+        await backend.insert([new_job(), new_job(request_id=job_id, arguments="[[1],{}]")])
     assert path.read_bytes() == before
     assert (await backend.find(JobQuery())).total == 1
 
@@ -177,4 +177,4 @@ async def test_without_its_file_the_store_is_unavailable_and_says_which_jobs_to_
     job = new_job()
     with pytest.raises(BackendUnavailableError) as raised:
         await backend.insert([job])
-    assert raised.value.job_ids == (job.id,)
+    assert raised.value.request_ids == (job.request_id,)

@@ -25,9 +25,9 @@ async def test_a_forked_child_leaves_the_watch_to_its_parent(backend):
     jobs = []
 
     async def tell():
-        jobs.append(job.id)
+        jobs.append(job.request_id)
 
-    watch.expect(job.id, tell)
+    watch.expect(job.request_id, tell)
     child = os.fork()
     if child == 0:
         try:
@@ -41,4 +41,4 @@ async def test_a_forked_child_leaves_the_watch_to_its_parent(backend):
     assert any(thread.name == "deeper-commits" for thread in threading.enumerate())
     await backend.insert([job])
     await watch.close()
-    assert jobs == [job.id]
+    assert jobs == [job.request_id]

@@ -335,13 +335,13 @@ async def test_a_store_in_memory_that_was_given_what_cannot_be_read_shows_it_too
         await manager.backend.insert([hurt])
         sound = await manager.enqueue_task(add, args=[1])
         assert {job.id: fields_of(job.damage) for job in (await manager.list_tasks()).entries} == {
-            hurt.id: ["arguments"],
+            hurt.request_id: ["arguments"],
             sound: [],
         }
         async with working(manager):
             assert await manager.result(sound, timeout=30) == 1
             with pytest.raises(JobNotCompletedError, match="arguments"):
-                await manager.result(hurt.id, timeout=30)
+                await manager.result(hurt.request_id, timeout=30)
 
 
 async def has_run(manager, name):

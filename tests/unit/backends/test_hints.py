@@ -30,7 +30,7 @@ def jobs(queue):
 
 
 def new(queue, **fields):
-    return NewJob(id=ID, spec=JobSpec(task="shop.send", arguments="[[],{}]", queue=queue), **fields)
+    return NewJob(request_id=ID, spec=JobSpec(task="shop.send", arguments="[[],{}]", queue=queue), **fields)
 
 
 def test_new_jobs_wake_their_queues_once_and_delayed_ones_the_schedulers():

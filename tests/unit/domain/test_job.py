@@ -66,7 +66,7 @@ HOUR = timedelta(hours=1)
     ],
 )
 def test_a_new_job_is_due_when_it_says_and_never_before_it_is_inserted(fields, due):
-    job = NewJob(id="id", spec=JobSpec(task="shop.send", arguments="[[],{}]", queue="default"), **fields)
+    job = NewJob(request_id="id", spec=JobSpec(task="shop.send", arguments="[[],{}]", queue="default"), **fields)
     assert job.due_at(NOON) == due
 
 

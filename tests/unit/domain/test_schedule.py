@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from deeper_tasks.domain.cron import Recurrence, parse_recurrence
 from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.end_of_time import END_OF_TIME
-from deeper_tasks.domain.ids import derived_id
-from deeper_tasks.domain.job import JobSpec
+from deeper_tasks.domain.ids import JobId, derived_id
+from deeper_tasks.domain.job import Insertion, JobSpec
 from deeper_tasks.domain.schedule import (
     MAX_MISSED_RUNS,
     MissedRuns,
@@ -24,7 +24,7 @@ from deeper_tasks.domain.schedule import (
     to_remember,
     with_pause,
 )
-from deeper_tasks.domain.schedule_run import RunOutcome
+from deeper_tasks.domain.schedule_run import RunOutcome, inserted
 from deeper_tasks.errors import InvalidOptionError
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -90,7 +90,7 @@ def test_a_paused_entry_plans_nothing():
 def test_a_run_on_time_fires_one_job_under_every_policy(policy):
     firing = plan_firing(entry(missed_runs=policy, overlap=Overlap.SKIP), now=NOON + 5 * SECOND)
     [job] = firing.jobs
-    assert (job.id, job.due, job.spec, job.unique) == (derived_id("report", NOON), NOON, SPEC, None)
+    assert (job.request_id, job.due, job.spec, job.unique) == (derived_id("report", NOON), NOON, SPEC, None)
     assert (firing.name, firing.expected, firing.next_run) == ("report", NOON, NOON + HOUR)
     assert (firing.schedule.overlap, firing.is_repair) == (Overlap.SKIP, False)
 
@@ -113,7 +113,7 @@ def test_missed_runs_are_made_up_for_by_the_newest_where_the_policy_says_once():
 def test_all_missed_runs_are_made_up_for_oldest_first():
     firing = plan_firing(entry(missed_runs=MissedRuns.ALL), now=NOON + 5.5 * HOUR)
     assert dues(firing) == [NOON + number * HOUR for number in range(6)]
-    assert [job.id for job in firing.jobs] == sorted(job.id for job in firing.jobs)
+    assert [job.request_id for job in firing.jobs] == sorted(job.request_id for job in firing.jobs)
     assert firing.next_run == NOON + 6 * HOUR
 
 
@@ -344,7 +344,8 @@ def test_a_removed_entry_is_remembered_if_the_code_declares_it_and_that_is_asked
 def test_a_firing_moves_an_entry_on_with_its_newest_job():
     entry = registered(schedule("@hourly"), None, now=NOON)
     firing = plan_firing(entry, now=NOON + HOUR)
-    moved = firing.moved_on(entry, firing.runs)
-    assert (moved.next_run, moved.last_run, moved.last_job) == (NOON + 2 * HOUR, NOON + HOUR, firing.jobs[0].id)
+    made = inserted(firing.runs, [Insertion(id=JobId("7"), is_new=True)])
+    moved = firing.moved_on(entry, made)
+    assert (moved.next_run, moved.last_run, moved.last_job) == (NOON + 2 * HOUR, NOON + HOUR, "7")
     held_back = firing.runs_to_write(fired_before=(), is_under_way=False)[:0]
     assert firing.moved_on(entry, held_back) == replace(entry, next_run=NOON + 2 * HOUR)

@@ -55,26 +55,26 @@ def is_watching():
 async def test_a_job_is_told_of_once_when_it_is_there(backend, watch, told, wait_until):
     jobs = [new_job() for _ in range(5)]
     for job in jobs:
-        watch.expect(job.id, told.of(job.id))
+        watch.expect(job.request_id, told.of(job.request_id))
     await wait_until(lambda: watch._expected and watch._expected[0].pause > 0.01)
     assert told.jobs == []
     for job in reversed(jobs):
         await backend.insert([job])
-        await wait_until(lambda job=job: job.id in told.jobs)
-    assert told.jobs == [job.id for job in reversed(jobs)]
+        await wait_until(lambda job=job: job.request_id in told.jobs)
+    assert told.jobs == [job.request_id for job in reversed(jobs)]
     assert told.threads == {"deeper-commits"}
     assert watch._expected == []
 
 
 async def test_the_pauses_grow_up_to_a_quarter_of_a_second(watch, told, wait_until):
-    watch.expect(new_job().id, told.of("never"))
+    watch.expect(new_job().request_id, told.of("never"))
     await wait_until(lambda: watch._expected and watch._expected[0].pause == 0.25)
 
 
 async def test_a_job_that_does_not_come_is_given_up(backend, told, wait_until):
     watch = CommitWatch(backend, patience=0.01)
     job = new_job()
-    watch.expect(job.id, told.of(job.id))
+    watch.expect(job.request_id, told.of(job.request_id))
     await wait_until(lambda: watch._looking is not None and watch._looking.done() and not watch._expected)
     await backend.insert([job])
     await watch.close()
@@ -84,8 +84,8 @@ async def test_a_job_that_does_not_come_is_given_up(backend, told, wait_until):
 async def test_the_watch_looks_a_last_time_when_it_is_closed(backend, watch, told):
     there, missing = new_job(), new_job()
     for _ in range(3):
-        watch.expect(missing.id, told.of("missing"))
-        watch.expect(there.id, told.of("there"))
+        watch.expect(missing.request_id, told.of("missing"))
+        watch.expect(there.request_id, told.of("there"))
         await backend.insert([there])
         await watch.close()
         assert not is_watching()
@@ -95,10 +95,10 @@ async def test_the_watch_looks_a_last_time_when_it_is_closed(backend, watch, tol
 async def test_any_number_of_jobs_is_told_of(backend, watch, told):
     jobs = [new_job() for _ in range(3_500)]
     for job in jobs:
-        watch.expect(job.id, told.of(job.id))
+        watch.expect(job.request_id, told.of(job.request_id))
     await backend.insert(jobs[:3_000])
     await watch.close()
-    assert sorted(told.jobs) == sorted(job.id for job in jobs[:3_000])
+    assert sorted(told.jobs) == sorted(job.request_id for job in jobs[:3_000])
 
 
 async def test_a_watch_that_was_never_used_has_no_thread(watch):
@@ -117,10 +117,10 @@ async def test_an_expectation_outlives_an_outage_of_the_store(backend, watch, to
     with monkeypatch.context() as outage:
         outage.setattr(backend, "find", fail)
         await backend.insert([job])
-        watch.expect(job.id, told.of(job.id))
+        watch.expect(job.request_id, told.of(job.request_id))
         await wait_until(lambda: len(looks) > 2)
     await wait_until(lambda: told.jobs)
-    assert told.jobs == [job.id]
+    assert told.jobs == [job.request_id]
 
 
 def test_a_loop_ends_without_a_word_while_something_is_expected(told):
@@ -129,7 +129,7 @@ def test_a_loop_ends_without_a_word_while_something_is_expected(told):
     job = new_job()
 
     async def expect():
-        watch.expect(job.id, told.of(job.id))
+        watch.expect(job.request_id, told.of(job.request_id))
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -139,7 +139,7 @@ def test_a_loop_ends_without_a_word_while_something_is_expected(told):
         gc.collect()
     asyncio.run(backend.insert([job]))
     asyncio.run(watch.close())
-    assert told.jobs == [job.id]
+    assert told.jobs == [job.request_id]
 
 
 async def test_a_job_that_cannot_be_told_of_keeps_no_other_from_it(backend, watch, told, caplog):
@@ -148,9 +148,9 @@ async def test_a_job_that_cannot_be_told_of_keeps_no_other_from_it(backend, watc
 
     jobs = [new_job() for _ in range(3)]
     await backend.insert(jobs)
-    watch.expect(jobs[0].id, told.of("first"))
-    watch.expect(jobs[1].id, fail)
-    watch.expect(jobs[2].id, told.of("third"))
+    watch.expect(jobs[0].request_id, told.of("first"))
+    watch.expect(jobs[1].request_id, fail)
+    watch.expect(jobs[2].request_id, told.of("third"))
     await watch.close()
     assert told.jobs == ["first", "third"]
     assert "not now" in caplog.text
@@ -169,7 +169,7 @@ async def test_the_next_look_is_planned_without_going_through_all_that_is_expect
 
     jobs = [new_job() for _ in range(200)]
     for job in jobs:
-        watch.expect(job.id, told.of(job.id))
+        watch.expect(job.request_id, told.of(job.request_id))
     await wait_until(lambda: len(watch._expected) == 200)
     added = threading.Event()
     compared = []
@@ -177,7 +177,7 @@ async def test_the_next_look_is_planned_without_going_through_all_that_is_expect
     def look_on():
         for each in watch._expected:
             each.look_at = Counted(each.look_at)
-        watch._add(new_job().id, told.of("another"))
+        watch._add(new_job().request_id, told.of("another"))
         # Here, before the watch looks again.
         compared.append(Counted.compared)
         added.set()

@@ -490,7 +490,7 @@ async def test_a_store_that_stops_answering_names_all_ids_whatever_is_in_it(send
     seen = []
     with pytest.raises(BackendUnavailableError) as raised:
         await manager.enqueue_many([send.call(n) for n in range(1500)], atomic=False, on_progress=seen.append)
-    assert (len(raised.value.job_ids), seen) == (1500, [1000])
+    assert (len(raised.value.request_ids), seen) == (1500, [1000])
 
 
 @pytest.fixture

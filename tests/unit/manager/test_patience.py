@@ -79,7 +79,7 @@ async def test_one_whose_answer_was_lost_makes_one_job_which_is_new(manager, gre
     task_id = await greet.enqueue("Ada")
     assert task_id.is_new
     assert await jobs_of(manager) == [task_id]
-    assert len({call.args[0][0].id for call in faulty.called("insert")}) == 1
+    assert len({call.args[0][0].request_id for call in faulty.called("insert")}) == 1
 
 
 async def test_one_with_an_id_of_the_callers_is_as_new_as_the_store_says(manager, greet, faulty):
@@ -157,7 +157,7 @@ async def test_at_the_end_the_error_says_how_long_it_was_tried(manager, greet, f
     with pytest.raises(BackendUnavailableError, match=r"; it was tried again for \d+(\.\d+)? m?s") as caught:
         await greet.with_options(enqueue_patience_seconds=patience).enqueue("Ada")
     assert outage.hits >= 2
-    assert len(caught.value.job_ids) == 1
+    assert len(caught.value.request_ids) == 1
     assert not manager.availability._failing
     outage.end()
     assert await jobs_of(manager) == []
@@ -184,7 +184,7 @@ async def test_several_that_a_locked_file_refuses_together_each_tell_of_themselv
             other.execute("BEGIN IMMEDIATE")
             errors = await asyncio.gather(*(briefly.enqueue("Ada") for _ in range(5)), return_exceptions=True)
         assert [str(error).count("it was tried again for") for error in errors] == [1] * 5
-        assert len({error.job_ids for error in errors}) == 5
+        assert len({error.request_ids for error in errors}) == 5
 
 
 async def test_the_option_takes_the_place_of_the_setting(greet, faulty):

@@ -441,7 +441,7 @@ REFUSED = {"task_id", "delay_seconds", "enqueue_patience_seconds", "connection"}
 
 @pytest.mark.parametrize("option", sorted(REFUSED))
 async def test_an_option_that_only_one_job_can_have_is_refused(manager, send, option):
-    value = {"task_id": new_job().id, "connection": object()}.get(option, 5)
+    value = {"task_id": new_job().request_id, "connection": object()}.get(option, 5)
     with pytest.raises(InvalidOptionError, match=option):
         await put(manager, send, **{option: value})
 

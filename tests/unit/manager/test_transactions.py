@@ -219,7 +219,7 @@ async def test_a_callers_lock_is_told_with_the_id_to_send_again(manager, shop):
         with pytest.raises(BackendUnavailableError) as caught:
             await manager.enqueue_task(send, args=[1], connection=mine)
         shop.connection.rollback()
-        (task_id,) = caught.value.job_ids
+        (task_id,) = caught.value.request_ids
         with mine:
             assert await manager.enqueue_task(send, args=[1], task_id=task_id, connection=mine) == task_id
     assert await args_of_all(manager) == [1]

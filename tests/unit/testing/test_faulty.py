@@ -84,7 +84,7 @@ async def test_a_method_fails_before_the_store_has_the_call(faulty):
     with faulty.fail("insert") as fault:
         with pytest.raises(BackendUnavailableError, match=r"does not answer \(insert\)") as raised:
             await faulty.insert([job])
-        assert raised.value.job_ids == (job.id,)
+        assert raised.value.request_ids == (job.request_id,)
         await faulty.expire()
     assert (await jobs_in(faulty), fault.hits) == (0, 1)
     await faulty.insert([job])
@@ -96,7 +96,7 @@ async def test_a_reply_is_lost_after_the_store_did_it(faulty):
     faulty.fail("insert", times=1, is_reply_lost=True)
     with pytest.raises(BackendUnavailableError, match="its answer was lost") as raised:
         await faulty.insert([job])
-    assert raised.value.job_ids == (job.id,)
+    assert raised.value.request_ids == (job.request_id,)
     assert await jobs_in(faulty) == 1
     [again] = await faulty.insert([job])
     assert not again.is_new

@@ -85,7 +85,7 @@ class Shop:
         jobs = [new_job(task=f"shop.{task}", arguments="[[],{}]", **fields) for _ in range(number)]
         await self.backend.insert(jobs)
         await self.backend.notify([Notification(topic=Topic.JOBS, subject=fields.get("queue", "default"))])
-        return [job.id for job in jobs]
+        return [job.request_id for job in jobs]
 
     def start(self):
         self.worker = Worker(

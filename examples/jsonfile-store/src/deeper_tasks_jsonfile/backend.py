@@ -27,7 +27,7 @@ from deeper_tasks.backends.protocol import (
     Retried,
     Service,
 )
-from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId, RequestId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.rescheduling import Rescheduled
@@ -92,7 +92,7 @@ class JsonFileBackend:
         try:
             return await self._change(produce.insert, jobs, now=_moment(now))
         except BackendUnavailableError as error:
-            error.job_ids = tuple(job.id for job in jobs)
+            error.request_ids = tuple(job.request_id for job in jobs)
             raise
 
     # consume
@@ -169,8 +169,8 @@ class JsonFileBackend:
     async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
         return await self._change(schedules.fire, firing, now=_moment(now))
 
-    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> RunNow | None:
-        return await self._change(schedules.run_schedule, name, job_id=job_id, now=_moment(now))
+    async def run_schedule(self, name: str, *, request_id: RequestId, now: datetime | None = None) -> RunNow | None:
+        return await self._change(schedules.run_schedule, name, request_id=request_id, now=_moment(now))
 
     async def schedule_runs(self, name: str, *, limit: int = MAX_KEPT_RUNS) -> list[ScheduleRun]:
         return await self._read(schedules.schedule_runs, name, limit=limit)

@@ -19,24 +19,24 @@ def insert(document: Document, jobs: Sequence[NewJob], *, now: datetime) -> list
 
 
 def _insert(document: Document, new: NewJob, *, now: datetime) -> Insertion:
-    known = document.jobs.get(new.id)
+    known = document.jobs.get(new.request_id)
     if known is not None:
         if (known.job.task, known.job.arguments) != (new.spec.task, new.spec.arguments):
-            message = f"a job with the id {new.id!r} exists, with another task or other arguments"
-            raise DuplicateJobError(message, job_id=new.id)
-        return Insertion(id=new.id, is_new=False)
+            message = f"a job with the id {new.request_id!r} exists, with another task or other arguments"
+            raise DuplicateJobError(message, request_id=new.request_id)
+        return Insertion(id=new.request_id, is_new=False)
     if new.unique is not None:
-        holder: JobId = document.take_key(new.unique, new.id, now=now)
-        if holder != new.id:
+        holder: JobId = document.take_key(new.unique, new.request_id, now=now)
+        if holder != new.request_id:
             return Insertion(id=holder, is_new=False)
-    document.jobs[new.id] = _record(new, now=now)
-    return Insertion(id=new.id, is_new=True)
+    document.jobs[new.request_id] = _record(new, now=now)
+    return Insertion(id=new.request_id, is_new=True)
 
 
 def _record(new: NewJob, *, now: datetime) -> Record:
     spec, due = new.spec, new.due_at(now).astimezone(UTC)
     job = Job(
-        id=new.id,
+        id=new.request_id,
         state=State.SCHEDULED if due > now else State.PENDING,
         task=spec.task,
         arguments=spec.arguments,

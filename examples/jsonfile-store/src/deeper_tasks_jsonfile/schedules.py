@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.ids import JobId, RequestId
 from deeper_tasks.domain.job import Insertion
 from deeper_tasks.domain.schedule import (
     Fired,
@@ -82,21 +82,21 @@ def fire(document: Document, firing: Firing, *, now: datetime) -> Fired | None:
     runs = inserted(runs, insert(document, [run.job for run in runs if run.job is not None], now=now))
     for run in runs:
         if run.job is not None:
-            entry = replace(entry, last_run=run.due, last_job=run.job.id)
+            entry = replace(entry, last_run=run.due, last_job=run.job_id)
     document.entries[firing.name] = replace(entry, next_run=firing.next_run)
     fired = Fired(runs=recorded(runs, now=now))
     _note(document, firing.name, *fired.runs)
     return fired
 
 
-def run_schedule(document: Document, name: str, *, job_id: JobId, now: datetime) -> RunNow | None:
+def run_schedule(document: Document, name: str, *, request_id: RequestId, now: datetime) -> RunNow | None:
     """Insert a job of an entry now, apart from its due times."""
     entry = document.entries.get(name)
     if entry is None:
         return None
-    if entry.damage or job_id in document.jobs:
-        return RunNow(entry=entry, job=Insertion(id=job_id, is_new=False))
-    [answer] = insert(document, [entry.schedule.job(job_id)], now=now)
+    if entry.damage or request_id in document.jobs:
+        return RunNow(entry=entry, job=Insertion(id=request_id, is_new=False))
+    [answer] = insert(document, [entry.schedule.job(request_id)], now=now)
     _note(document, name, run_now(answer, now=now))
     done = RunNow.of(entry, answer)
     document.entries[name] = done.entry

@@ -29,7 +29,7 @@ from deeper_tasks.backends.protocol import (
     Retried,
     Service,
 )
-from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId, RequestId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.rescheduling import Rescheduled
@@ -197,9 +197,9 @@ class MemoryBackend:
         self._listeners.send(hints.after_fire(firing.schedule, fired))
         return fired
 
-    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> RunNow | None:
+    async def run_schedule(self, name: str, *, request_id: RequestId, now: datetime | None = None) -> RunNow | None:
         with self._lock:
-            done = self._tables.schedules.run(name, job_id=job_id, now=self._moment(now))
+            done = self._tables.schedules.run(name, request_id=request_id, now=self._moment(now))
         self._listeners.send(hints.after_run(done))
         return done
 

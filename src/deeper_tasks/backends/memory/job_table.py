@@ -52,27 +52,29 @@ class JobTable:
         """
         specs: dict[JobId, JobSpec] = {}
         for job in jobs:
-            known = self.records.get(job.id)
-            spec = specs.setdefault(job.id, job.spec) if known is None else known.spec
+            known = self.records.get(job.request_id)
+            spec = specs.setdefault(job.request_id, job.spec) if known is None else known.spec
             if (spec.task, spec.arguments) != (job.spec.task, job.spec.arguments):
-                message = f"the id {job.id!r} belongs to a job of {spec.task!r} with another task or other arguments"
-                raise DuplicateJobError(message, job_id=job.id)
+                message = (
+                    f"the id {job.request_id!r} belongs to a job of {spec.task!r} with another task or other arguments"
+                )
+                raise DuplicateJobError(message, request_id=job.request_id)
         return [self.add(job, now=now) for job in jobs]
 
     def add(self, job: NewJob, *, now: datetime) -> Insertion:
         """Take a new job in, unless its id is here or its key is held: then point to that job."""
-        if job.id in self.records:
-            return Insertion(id=job.id, is_new=False)
+        if job.request_id in self.records:
+            return Insertion(id=job.request_id, is_new=False)
         unique = job.unique
         if unique is not None:
             holder = self.unique_keys.holder(unique.key, now=now)
             if holder is not None:
                 return Insertion(id=holder, is_new=False)
-            self.unique_keys.take(unique, job.id, now=now)
+            self.unique_keys.take(unique, job.request_id, now=now)
         due = job.due_at(now)
         expires_in = job.spec.expires_in
         record = Record(
-            id=job.id,
+            id=job.request_id,
             spec=job.spec,
             inserted_at=now,
             scheduled_at=due,
@@ -81,10 +83,10 @@ class JobTable:
             expires_at=None if expires_in is None else later(due, expires_in),
             unique=unique,
         )
-        self.records[job.id] = record
+        self.records[job.request_id] = record
         self._enter(record)
         self.counters.move(record.spec.queue, before=None, after=record.state)
-        return Insertion(id=job.id, is_new=True)
+        return Insertion(id=job.request_id, is_new=True)
 
     def claim(self, record: Record, *, node: NodeId, token: ClaimToken, has_started: bool, now: datetime) -> None:
         """Give a pending job to a node."""

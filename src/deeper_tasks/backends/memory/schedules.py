@@ -9,7 +9,7 @@ from itertools import islice
 from msgspec.structs import replace
 
 from deeper_tasks.backends.memory.job_table import JobTable
-from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.ids import JobId, RequestId
 from deeper_tasks.domain.job import Insertion
 from deeper_tasks.domain.schedule import (
     Fired,
@@ -78,14 +78,14 @@ class Schedules:
         self._runs[firing.name].extend(fired.runs)
         return fired
 
-    def run(self, name: str, *, job_id: JobId, now: datetime) -> RunNow | None:
+    def run(self, name: str, *, request_id: RequestId, now: datetime) -> RunNow | None:
         """Insert a job of an entry now, apart from its due times."""
         entry = self._entries.get(name)
         if entry is None:
             return None
-        if job_id in self._jobs.records:
-            return RunNow(entry=entry, job=Insertion(id=job_id, is_new=False))
-        done = RunNow.of(entry, self._jobs.add(entry.schedule.job(job_id), now=now))
+        if request_id in self._jobs.records:
+            return RunNow(entry=entry, job=Insertion(id=request_id, is_new=False))
+        done = RunNow.of(entry, self._jobs.add(entry.schedule.job(request_id), now=now))
         self._runs[name].append(run_now(done.job, now=now))
         self._entries[name] = done.entry
         return done
@@ -101,7 +101,9 @@ class Schedules:
 
     def _fired_before(self, firing: Firing) -> frozenset[JobId]:
         noted = {run.job for run in self._runs.get(firing.name, ())}
-        return frozenset(job.id for job in firing.jobs if job.id in noted or job.id in self._jobs.records)
+        return frozenset(
+            job.request_id for job in firing.jobs if job.request_id in noted or job.request_id in self._jobs.records
+        )
 
     def _is_under_way(self, entry: ScheduleEntry) -> bool:
         made = (entry.last_job, *(run.job for run in self._runs.get(entry.schedule.name, ())))

@@ -27,7 +27,7 @@ from deeper_tasks.backends.protocol import (
     Retried,
     Service,
 )
-from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId, RequestId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.rescheduling import Rescheduled
@@ -72,7 +72,7 @@ class NoopBackend:
         if atomic and len(jobs) > self.capabilities.max_atomic_insert:
             message = f"at most {self.capabilities.max_atomic_insert} jobs go in at once, not {len(jobs)}"
             raise UnsupportedError(message)
-        return [Insertion(id=job.id, is_new=True) for job in jobs]
+        return [Insertion(id=job.request_id, is_new=True) for job in jobs]
 
     # consume
 
@@ -138,7 +138,7 @@ class NoopBackend:
     async def fire(self, firing: Firing, *, now: datetime | None = None) -> Fired | None:
         return None
 
-    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> RunNow | None:
+    async def run_schedule(self, name: str, *, request_id: RequestId, now: datetime | None = None) -> RunNow | None:
         return None
 
     async def schedule_runs(self, name: str, *, limit: int = MAX_KEPT_RUNS) -> list[ScheduleRun]:

@@ -56,7 +56,7 @@ from deeper_tasks.backends.protocol import (
 )
 from deeper_tasks.backends.steps import each_of
 from deeper_tasks.domain.finding import Finding
-from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId, RequestId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.rescheduling import Rescheduled
@@ -155,7 +155,7 @@ class PostgresBackend:
             for batch in batches:
                 answers += await self._insert(batch, now=moment_text(now))
         except BackendUnavailableError as error:
-            error.job_ids = tuple(job.id for job in jobs)
+            error.request_ids = tuple(job.request_id for job in jobs)
             raise
         return answers
 
@@ -284,10 +284,10 @@ class PostgresBackend:
         await self._hints.notify(hints.after_fire(firing.schedule, fired))
         return fired
 
-    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> RunNow | None:
+    async def run_schedule(self, name: str, *, request_id: RequestId, now: datetime | None = None) -> RunNow | None:
         done = await self._store.run(
             lambda store: self._run(
-                partial(schedules.run_schedule, name=name, job_id=job_id, store=store, now=moment_text(now))
+                partial(schedules.run_schedule, name=name, request_id=request_id, store=store, now=moment_text(now))
             )
         )
         await self._hints.notify(hints.after_run(done))

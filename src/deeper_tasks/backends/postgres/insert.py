@@ -98,10 +98,11 @@ class Batch:
         self._sent = jobs
         first: dict[JobId, NewJob] = {}
         for job in jobs:
-            other = first.setdefault(job.id, job)
+            other = first.setdefault(job.request_id, job)
             if (other.spec.task, other.spec.arguments) != (job.spec.task, job.spec.arguments):
                 raise DuplicateJobError(
-                    f"the id {job.id!r} comes twice, with another task or other arguments", job_id=job.id
+                    f"the id {job.request_id!r} comes twice, with another task or other arguments",
+                    request_id=job.request_id,
                 )
         self.jobs = list(first.values())
 
@@ -113,7 +114,7 @@ class Batch:
             "store": store,
             "channel": channel,
             "now": now,
-            "ids": id_array([job.id for job in jobs]),
+            "ids": id_array([job.request_id for job in jobs]),
             "tasks": text_array(spec.task for spec in specs),
             "arguments": text_array(spec.arguments for spec in specs),
             "queues": text_array(spec.queue for spec in specs),
@@ -137,9 +138,11 @@ class Batch:
         answers: list[Insertion] = []
         is_sent: set[JobId] = set()
         for job in self._sent:
-            held_by = others.get(job.id)
-            answers.append(Insertion(id=held_by or job.id, is_new=held_by is None and job.id not in is_sent))
-            is_sent.add(job.id)
+            held_by = others.get(job.request_id)
+            answers.append(
+                Insertion(id=held_by or job.request_id, is_new=held_by is None and job.request_id not in is_sent)
+            )
+            is_sent.add(job.request_id)
         return answers
 
 

@@ -86,7 +86,7 @@ def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
     code, words = error.sqlstate or "", _words(error)
     if code == OTHER_CONTENT:
         return DuplicateJobError(
-            f"a job with the id {words!r} exists already, with another task or other arguments", job_id=words
+            f"a job with the id {words!r} exists already, with another task or other arguments", request_id=words
         )
     if code == OTHER_STORE:
         return OtherStoreError(

@@ -18,7 +18,7 @@ from deeper_tasks.backends.postgres.codec import (
 from deeper_tasks.backends.postgres.database import Transaction
 from deeper_tasks.backends.postgres.insert import insert_inside
 from deeper_tasks.backends.reading import Reading, read_removed, read_schedule, to_outcome
-from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.ids import JobId, RequestId
 from deeper_tasks.domain.job import Insertion
 from deeper_tasks.domain.schedule import (
     Fired,
@@ -158,7 +158,7 @@ async def fire(transaction: Transaction, firing: Firing, *, store: str, now: str
     entry = await _entry(transaction, firing.name)
     if entry is None or not firing.fits(entry, now=moment):
         return None
-    fired_before = await _known(transaction, firing.name, [job.id for job in firing.jobs])
+    fired_before = await _known(transaction, firing.name, [job.request_id for job in firing.jobs])
     is_under_way = await _is_under_way(transaction, entry)
     runs = firing.runs_to_write(fired_before=fired_before, is_under_way=is_under_way)
     jobs = [run.job for run in runs if run.job is not None]
@@ -177,16 +177,16 @@ async def fire(transaction: Transaction, firing: Firing, *, store: str, now: str
 
 
 async def run_schedule(
-    transaction: Transaction, name: str, *, job_id: JobId, store: str, now: str | None
+    transaction: Transaction, name: str, *, request_id: RequestId, store: str, now: str | None
 ) -> RunNow | None:
     """Insert a job of an entry now; see `Backend.run_schedule`."""
     moment = await _locked(transaction, name, now=now)
     entry = await _entry(transaction, name)
     if entry is None:
         return None
-    if entry.damage or await _known(transaction, name, [job_id]):
-        return RunNow(entry=entry, job=Insertion(id=job_id, is_new=False))
-    job = entry.schedule.job(job_id)
+    if entry.damage or await _known(transaction, name, [request_id]):
+        return RunNow(entry=entry, job=Insertion(id=request_id, is_new=False))
+    job = entry.schedule.job(request_id)
     [answer] = await insert_inside(transaction, [job], store=store, now=moment_text(moment))
     run = run_now(answer, now=moment)
     await _add_runs(transaction, name, [run], now=moment)

@@ -24,9 +24,10 @@ class Jobs(Protocol):
         """
         Insert jobs; the answers are in the order of `jobs`.
 
-        A job that is due becomes `pending`, another `scheduled`. An id that is
-        there already with the same task and arguments gives the existing job;
-        so does, with the holder's id, a unique key that is held.
+        A job that is due becomes `pending`, another `scheduled`. A request that
+        was made already with the same task and arguments gives the existing job;
+        so does, with the holder's id, a unique key that is held. A store that makes its own ids
+        knows a request for 24 hours at least, or says that it `can_repeat_insert` no request.
 
         With `connection`, a caller's own to the same store, all of this happens
         inside its open transaction: jobs and unique keys are there if and only
@@ -35,13 +36,13 @@ class Jobs(Protocol):
         thread and never suspends; it needs no event loop.
 
         Raises:
-            DuplicateJobError: an id, its `job_id`, exists with another task or other arguments;
+            DuplicateJobError: a request, its `request_id`, was made already with another task or other arguments;
                 nothing was inserted.
             UnsupportedError: more jobs than `Capabilities.max_atomic_insert`, and `atomic`; or a
                 `connection`, and the store runs jobs but has no transactions.
             InvalidOptionError: `connection` is of the wrong kind, to another store, of another
                 thread, closed, read-only, or without an open transaction.
-            BackendUnavailableError: carries the ids; send the same jobs again. Without
+            BackendUnavailableError: carries the `request_ids`; send the same jobs again. Without
                 `atomic` some of the batches may be in already.
         """
 

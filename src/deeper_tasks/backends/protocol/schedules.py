@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
-from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.ids import RequestId
 from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 
@@ -53,12 +53,12 @@ class Schedules(Protocol):
         job of the entry has not ended. The history keeps the newest `MAX_KEPT_RUNS`.
         """
 
-    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> RunNow | None:
+    async def run_schedule(self, name: str, *, request_id: RequestId, now: datetime | None = None) -> RunNow | None:
         """
         Insert a job of an entry now and note it in the history; its due times and its pause stay.
 
         Returns the entry and what became of the job, None if there is no such entry. The same
-        id again makes no second job; nor is there one while another job holds the entry's unique key.
+        request again makes no second job; nor is there one while another job holds the entry's unique key.
         """
 
     async def schedule_runs(self, name: str, *, limit: int = MAX_KEPT_RUNS) -> list[ScheduleRun]:

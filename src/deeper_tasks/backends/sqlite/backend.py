@@ -54,7 +54,7 @@ from deeper_tasks.backends.sqlite.store_threads import StoreThreads
 from deeper_tasks.backends.sqlite.transaction import run_inside
 from deeper_tasks.config.working_folder import absolute
 from deeper_tasks.domain.finding import Finding
-from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId, RequestId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.rescheduling import Rescheduled
@@ -147,7 +147,7 @@ class SQLiteBackend:
             for batch in batches:
                 answers += await self._threads.write(partial(insert.insert, jobs=batch, now=_clock(now)))
         except BackendUnavailableError as error:
-            error.job_ids = tuple(job.id for job in jobs)
+            error.request_ids = tuple(job.request_id for job in jobs)
             raise
         new = (job for job, answer in zip(jobs, answers, strict=True) if answer.is_new)
         self._hints.notify(hints.hints_of(new))
@@ -281,8 +281,10 @@ class SQLiteBackend:
         self._hints.notify(hints.after_fire(firing.schedule, fired))
         return fired
 
-    async def run_schedule(self, name: str, *, job_id: JobId, now: datetime | None = None) -> RunNow | None:
-        done = await self._threads.write(partial(schedules.run_schedule, name=name, job_id=job_id, now=_clock(now)))
+    async def run_schedule(self, name: str, *, request_id: RequestId, now: datetime | None = None) -> RunNow | None:
+        done = await self._threads.write(
+            partial(schedules.run_schedule, name=name, request_id=request_id, now=_clock(now))
+        )
         self._hints.notify(hints.after_run(done))
         return done
 

@@ -29,36 +29,37 @@ def insert(connection: Statements, jobs: Sequence[NewJob], *, now: int) -> list[
     entered: Counter[tuple[str, int]] = Counter()
     for job in jobs:
         content = (job.spec.task, job.spec.arguments)
-        existing = known.setdefault(job.id, content)
+        existing = known.setdefault(job.request_id, content)
         if existing is not content:
             answers.append(_existing(job, is_same=existing == content))
             continue
         if job.unique is not None:
-            holder = transitions.take_key(connection, job.unique, job.id, now=now)
-            if holder != job.id:
-                del known[job.id]
+            holder = transitions.take_key(connection, job.unique, job.request_id, now=now)
+            if holder != job.request_id:
+                del known[job.request_id]
                 answers.append(Insertion(id=holder, is_new=False))
                 continue
         due = _due(job, now)
         state = CODES[state_of_new(is_due=due <= now)]
         rows.append(_row(job, state, due, now))
         entered[job.spec.queue, state] += 1
-        answers.append(Insertion(id=job.id, is_new=True))
+        answers.append(Insertion(id=job.request_id, is_new=True))
     transitions.insert(connection, rows, entered=entered, now=now)
     return answers
 
 
 def _known(connection: Statements, jobs: Sequence[NewJob]) -> dict[JobId, tuple[str, str]]:
-    rows = connection.execute(SELECT_KNOWN, (to_json([job.id for job in jobs]),))
+    rows = connection.execute(SELECT_KNOWN, (to_json([job.request_id for job in jobs]),))
     return {JobId(job_id): (task, arguments) for job_id, task, arguments in rows}
 
 
 def _existing(job: NewJob, *, is_same: bool) -> Insertion:
     if not is_same:
         raise DuplicateJobError(
-            f"a job with the id {job.id!r} exists already, with another task or other arguments", job_id=job.id
+            f"a job with the id {job.request_id!r} exists already, with another task or other arguments",
+            request_id=job.request_id,
         )
-    return Insertion(id=job.id, is_new=False)
+    return Insertion(id=job.request_id, is_new=False)
 
 
 def _due(job: NewJob, now: int) -> int:
@@ -70,7 +71,7 @@ def _due(job: NewJob, now: int) -> int:
 def _row(job: NewJob, state: int, due: int, now: int) -> transitions.NewRow:
     spec = job.spec
     return (
-        job.id,
+        job.request_id,
         state,
         spec.task,
         spec.arguments,

@@ -9,7 +9,7 @@ from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.reading import Reading, read_removed, read_schedule, to_outcome
 from deeper_tasks.backends.sqlite import insert
 from deeper_tasks.backends.sqlite.codec import micros, moment, read_moment, read_optional_moment, to_json
-from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.ids import JobId, RequestId
 from deeper_tasks.domain.job import Insertion
 from deeper_tasks.domain.schedule import (
     Fired,
@@ -132,7 +132,7 @@ def fire(connection: sqlite3.Connection, firing: Firing, *, now: int) -> Fired |
     entry = _entry(connection, firing.name)
     if entry is None or not firing.fits(entry, now=moment(now)):
         return None
-    fired_before = _known(connection, firing.name, [job.id for job in firing.jobs])
+    fired_before = _known(connection, firing.name, [job.request_id for job in firing.jobs])
     runs = firing.runs_to_write(fired_before=fired_before, is_under_way=_is_under_way(connection, entry))
     answers = insert.insert(connection, [run.job for run in runs if run.job is not None], now=now)
     runs = inserted(runs, answers)
@@ -146,14 +146,14 @@ def fire(connection: sqlite3.Connection, firing: Firing, *, now: int) -> Fired |
     return fired
 
 
-def run_schedule(connection: sqlite3.Connection, name: str, *, job_id: JobId, now: int) -> RunNow | None:
+def run_schedule(connection: sqlite3.Connection, name: str, *, request_id: RequestId, now: int) -> RunNow | None:
     """Insert a job of an entry now; see `Backend.run_schedule`."""
     entry = _entry(connection, name)
     if entry is None:
         return None
-    if entry.damage or _known(connection, name, [job_id]):
-        return RunNow(entry=entry, job=Insertion(id=job_id, is_new=False))
-    [answer] = insert.insert(connection, [entry.schedule.job(job_id)], now=now)
+    if entry.damage or _known(connection, name, [request_id]):
+        return RunNow(entry=entry, job=Insertion(id=request_id, is_new=False))
+    [answer] = insert.insert(connection, [entry.schedule.job(request_id)], now=now)
     run = run_now(answer, now=moment(now))
     _add_runs(connection, name, [run], now=now)
     unmoved = {"name": name, "next_run": micros(entry.next_run), "last_run": None}

@@ -290,7 +290,7 @@ def _in_lines(error: DeeperTasksError, batch: list[tuple[int, TaskCall]], name: 
     """Return the message about a batch with the line in it, where one line is to blame."""
     if isinstance(error, DuplicateJobError):
         for index, (number, call) in enumerate(batch):
-            if call.request.task_id == error.job_id:
+            if call.request.task_id == error.request_id:
                 return f"{name}:{number}: {str(error).removeprefix(f'calls[{index}]: ')}; mend that line first"
     return str(error)
 

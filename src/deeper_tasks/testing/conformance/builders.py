@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from deeper_tasks.backends.protocol import MAX_BATCH, Backend, JobFilter, JobQuery, Node, NodeRecord
-from deeper_tasks.domain.ids import ClaimToken, IdGenerator, JobId, NodeId
+from deeper_tasks.domain.ids import ClaimToken, IdGenerator, JobId, NodeId, RequestId
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport, Job, JobOptions, JobSpec, NewJob
 from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.settlement import End, MovedJob, Settled, Settlement
@@ -30,7 +30,7 @@ _ids = IdGenerator()
 _starts = count()
 
 
-def new_id() -> JobId:
+def new_id() -> RequestId:
     """Return an id after all before."""
     return _ids.next(int(NOW.timestamp()) * 1_000_000_000)
 
@@ -42,7 +42,7 @@ def new_token() -> ClaimToken:
 
 def new_job(
     *,
-    job_id: JobId | None = None,
+    request_id: RequestId | None = None,
     task: str = "shop.mails.send",
     arguments: str = '[[42],{"loud":true}]',
     queue: str = QUEUE,
@@ -64,7 +64,9 @@ def new_job(
         expires_in=expires_in,
         options=JobOptions() if options is None else options,
     )
-    return NewJob(id=new_id() if job_id is None else job_id, spec=spec, due=due, delay=delay, unique=unique)
+    return NewJob(
+        request_id=new_id() if request_id is None else request_id, spec=spec, due=due, delay=delay, unique=unique
+    )
 
 
 def new_node(name: str = "worker") -> Node:

@@ -75,7 +75,7 @@ class ConcurrencyConformance:
     async def test_jobs_inserted_one_by_one_by_many_are_all_there(self, backend: Backend) -> None:
         jobs = [new_job() for _ in range(200)]
         answers = await asyncio.gather(*(backend.insert([job], now=NOW) for job in jobs))
-        assert [answer.id for [answer] in answers] == [job.id for job in jobs]
+        assert [answer.id for [answer] in answers] == [job.request_id for job in jobs]
         assert (await backend.find(JobQuery())).total == 200
 
     async def test_one_id_inserted_by_many_makes_one_job(self, backend: Backend) -> None:
@@ -89,7 +89,7 @@ class ConcurrencyConformance:
         await backend.insert([job], now=NOW)
         others = [new_job() for _ in range(20)]
         batches = [[other] for other in others]
-        batches.insert(10, [new_job(), new_job(job_id=job.id, arguments="[[],{}]")])
+        batches.insert(10, [new_job(), new_job(request_id=job.request_id, arguments="[[],{}]")])
         answers = await asyncio.gather(*(backend.insert(batch, now=NOW) for batch in batches), return_exceptions=True)
         assert [isinstance(answer, Exception) for answer in answers].count(True) == 1
         assert (await backend.find(JobQuery())).total == 21
@@ -131,8 +131,8 @@ class ConcurrencyConformance:
         spec = JobSpec(task="shop.report", arguments="[[],{}]", queue="default")
         schedule = Schedule(name="daily", recurrence=parse_recurrence("@daily"), spec=spec)
         await backend.put_schedule(schedule, now=NOW)
-        job_id = new_job().id
-        done = await asyncio.gather(*(backend.run_schedule("daily", job_id=job_id, now=NOW) for _ in range(20)))
+        job_id = new_job().request_id
+        done = await asyncio.gather(*(backend.run_schedule("daily", request_id=job_id, now=NOW) for _ in range(20)))
         assert {each.entry.last_job for each in done if each is not None} == {job_id}
         assert [each.job.is_new for each in done if each is not None].count(True) == 1
         assert (await backend.find(JobQuery())).total == 1

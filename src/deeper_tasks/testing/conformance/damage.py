@@ -308,7 +308,7 @@ class DamageConformance:
 async def _is_put_right_by_registering(backend: Backend, schedule: Schedule, *, now: datetime) -> None:
     name, job_id = schedule.name, new_id()
     paused = await backend.pause_schedule(name, is_paused=True, now=now)
-    ran = await backend.run_schedule(name, job_id=job_id, now=now)
+    ran = await backend.run_schedule(name, request_id=job_id, now=now)
     assert paused is not None
     assert ran is not None
     assert fields_of(paused.damage) == fields_of(ran.entry.damage) != []

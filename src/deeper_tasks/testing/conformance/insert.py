@@ -26,7 +26,6 @@ from deeper_tasks.testing.conformance.builders import (
     new_token,
     only,
     put,
-    put_running,
     settle,
     state_of,
     take,
@@ -53,8 +52,8 @@ class InsertConformance:
             options=options,
         )
         await backend.insert([job], now=NOW)
-        assert await backend.get(job.id) == Job(
-            id=job.id,
+        assert await backend.get(job.request_id) == Job(
+            id=job.request_id,
             state=State.PENDING,
             task="shop.mails.Sender.send",
             arguments='[ ["ünï", 1.50], {} ]',
@@ -71,7 +70,7 @@ class InsertConformance:
     async def test_the_answers_are_in_the_order_of_the_jobs(self, backend: Backend) -> None:
         jobs = [new_job() for _ in range(20)]
         jobs.reverse()
-        assert await backend.insert(jobs, now=NOW) == [Insertion(id=job.id, is_new=True) for job in jobs]
+        assert await backend.insert(jobs, now=NOW) == [Insertion(id=job.request_id, is_new=True) for job in jobs]
 
     async def test_inserting_no_jobs_gives_no_answers(self, backend: Backend) -> None:
         assert await backend.insert([], now=NOW) == []
@@ -130,10 +129,10 @@ class InsertConformance:
     async def test_the_same_id_again_gives_the_job_that_is_there(self, backend: Backend) -> None:
         jobs = [new_job(delay=MINUTE), new_job()]
         await backend.insert(jobs, now=NOW)
-        first = await look(backend, jobs[0].id)
+        first = await look(backend, jobs[0].request_id)
         again = await backend.insert(jobs, now=NOW + SECOND)
-        assert again == [Insertion(id=job.id, is_new=False) for job in jobs]
-        assert await look(backend, jobs[0].id) == first
+        assert again == [Insertion(id=job.request_id, is_new=False) for job in jobs]
+        assert await look(backend, jobs[0].request_id) == first
         assert (await backend.find(JobQuery())).total == 2
 
     async def test_the_same_id_again_leaves_a_running_or_ended_job_alone(self, backend: Backend) -> None:
@@ -141,24 +140,24 @@ class InsertConformance:
         await backend.insert([job], now=NOW)
         node = await join(backend)
         claim = await backend.claim("default", limit=1, slots=1, node=node, token=new_token(), now=NOW)
-        assert await backend.insert([job], now=NOW) == [Insertion(id=job.id, is_new=False)]
-        assert await state_of(backend, job.id) is State.RUNNING
+        assert await backend.insert([job], now=NOW) == [Insertion(id=job.request_id, is_new=False)]
+        assert await state_of(backend, job.request_id) is State.RUNNING
         await settle(backend, claim.jobs)
-        assert await backend.insert([job], now=NOW) == [Insertion(id=job.id, is_new=False)]
-        assert await state_of(backend, job.id) is State.COMPLETED
+        assert await backend.insert([job], now=NOW) == [Insertion(id=job.request_id, is_new=False)]
+        assert await state_of(backend, job.request_id) is State.COMPLETED
 
     async def test_the_same_id_in_another_queue_gives_the_job_that_is_there(self, backend: Backend) -> None:
         job = new_job(queue="one")
         await backend.insert([job], now=NOW)
         moved = replace(job, spec=replace(job.spec, queue="two", priority=5))
-        assert await backend.insert([moved], now=NOW) == [Insertion(id=job.id, is_new=False)]
-        assert (await look(backend, job.id)).queue == "one"
+        assert await backend.insert([moved], now=NOW) == [Insertion(id=job.request_id, is_new=False)]
+        assert (await look(backend, job.request_id)).queue == "one"
 
     async def test_the_same_id_twice_in_one_call_makes_one_job(self, backend: Backend) -> None:
         job = new_job()
         answers = await backend.insert([job, new_job(), job], now=NOW)
         assert [answer.is_new for answer in answers] == [True, True, False]
-        assert answers[0].id == answers[2].id == job.id
+        assert answers[0].id == answers[2].id == job.request_id
         assert (await backend.find(JobQuery())).total == 2
 
     @pytest.mark.parametrize("other", [{"task": "shop.other"}, {"arguments": "[[43],{}]"}])
@@ -168,17 +167,17 @@ class InsertConformance:
         job = new_job()
         await backend.insert([job], now=NOW)
         before, after = new_job(), new_job()
-        with pytest.raises(DuplicateJobError, match=job.id) as raised:
-            await backend.insert([before, new_job(job_id=job.id, **other), after], now=NOW)  # type: ignore[arg-type]
-        assert raised.value.job_id == job.id
-        assert await backend.get(before.id) is None
-        assert await backend.get(after.id) is None
+        with pytest.raises(DuplicateJobError, match=job.request_id) as raised:
+            await backend.insert([before, new_job(request_id=job.request_id, **other), after], now=NOW)  # type: ignore[arg-type]
+        assert raised.value.request_id == job.request_id
+        assert await backend.get(before.request_id) is None
+        assert await backend.get(after.request_id) is None
 
     async def test_other_content_under_one_id_in_one_call_is_refused(self, backend: Backend) -> None:
         job = new_job()
         with pytest.raises(DuplicateJobError) as raised:
-            await backend.insert([job, new_job(job_id=job.id, arguments="[[],{}]")], now=NOW)
-        assert raised.value.job_id == job.id
+            await backend.insert([job, new_job(request_id=job.request_id, arguments="[[],{}]")], now=NOW)
+        assert raised.value.request_id == job.request_id
         assert (await backend.find(JobQuery())).total == 0
 
     async def test_more_jobs_than_go_in_at_once_are_refused_whole(self, backend: Backend) -> None:
@@ -190,7 +189,7 @@ class InsertConformance:
     async def test_any_number_of_jobs_goes_in_when_it_need_not_be_at_once(self, backend: Backend) -> None:
         jobs = [new_job() for _ in range(backend.capabilities.max_atomic_insert + 1)]
         answers = await backend.insert(jobs, atomic=False, now=NOW)
-        assert answers == [Insertion(id=job.id, is_new=True) for job in jobs]
+        assert answers == [Insertion(id=job.request_id, is_new=True) for job in jobs]
         assert (await backend.find(JobQuery(limit=1))).total == len(jobs)
 
     async def test_a_batch_that_repeats_some_jobs_inserts_the_others(self, backend: Backend) -> None:
@@ -198,12 +197,14 @@ class InsertConformance:
         await backend.insert(jobs[::2], now=NOW)
         answers = await backend.insert(jobs, now=NOW)
         assert [answer.is_new for answer in answers] == [False, True] * 600
-        assert [answer.id for answer in answers] == [job.id for job in jobs]
+        assert [answer.id for answer in answers] == [job.request_id for job in jobs]
 
     async def test_a_deleted_job_can_be_inserted_again(self, backend: Backend) -> None:
-        node = await join(backend)
-        job = await put_running(backend, node)
-        await settle(backend, [job], End.FAIL)
-        assert await backend.delete(only(job.id)) == [job.id]
-        assert await put(backend, job_id=job.id) == job.id
-        assert (await look(backend, job.id)).attempt == 0
+        job = new_job()
+        [first] = await backend.insert([job], now=NOW)
+        [claimed] = await take(backend, await join(backend))
+        await settle(backend, [claimed], End.FAIL)
+        assert await backend.delete(only(first.id)) == [first.id]
+        [second] = await backend.insert([job], now=NOW)
+        assert second.is_new
+        assert (await look(backend, second.id)).attempt == 0

@@ -150,10 +150,10 @@ class JobTransactionConformance:
         job, following = await put_running(backend, node), new_job()
         transaction = await begin_job()
         answers = await backend.insert([following], connection=transaction.connection, now=NOW)
-        assert answers == [Insertion(id=following.id, is_new=True)]
-        assert await backend.get(following.id) is None
+        assert answers == [Insertion(id=following.request_id, is_new=True)]
+        assert await backend.get(following.request_id) is None
         assert await transaction.complete(settlement(job))
-        assert [each.id for each in await take(backend, node)] == [following.id]
+        assert [each.id for each in await take(backend, node)] == [following.request_id]
 
     async def test_a_job_enqueued_inside_is_rolled_back_with_all_it_held(
         self, backend: Backend, begin_job: BeginJob
@@ -163,20 +163,20 @@ class JobTransactionConformance:
         transaction = await begin_job()
         await backend.insert([following], connection=transaction.connection, now=NOW)
         await transaction.rollback()
-        assert await backend.get(following.id) is None
-        assert await backend.insert([other], now=NOW) == [Insertion(id=other.id, is_new=True)]
+        assert await backend.get(following.request_id) is None
+        assert await backend.insert([other], now=NOW) == [Insertion(id=other.request_id, is_new=True)]
 
     async def test_a_refused_insert_leaves_the_transaction_as_it_was(
         self, backend: Backend, ledger: Ledger, begin_job: BeginJob
     ) -> None:
-        known = await put(backend, queue="other")
+        known = new_job(queue="other")
+        await backend.insert([known], now=NOW)
+        other = new_job(request_id=known.request_id, arguments="[[43],{}]")
         job = await put_running(backend, await join(backend))
         transaction = await begin_job()
         await ledger.write(transaction.connection, "paid")
         with pytest.raises(DuplicateJobError):
-            await backend.insert(
-                [new_job(job_id=known, arguments="[[43],{}]")], connection=transaction.connection, now=NOW
-            )
+            await backend.insert([other], connection=transaction.connection, now=NOW)
         assert await transaction.complete(settlement(job))
         assert await ledger.read() == ["paid"]
 
@@ -189,7 +189,7 @@ class JobTransactionConformance:
         held = await backend.insert([new_job(unique=KEY)], connection=transaction.connection, now=NOW)
         assert held == [Insertion(id=job.id, is_new=False)]
         assert await transaction.complete(settlement(job))
-        assert await backend.insert([following], now=NOW) == [Insertion(id=following.id, is_new=True)]
+        assert await backend.insert([following], now=NOW) == [Insertion(id=following.request_id, is_new=True)]
 
     # refused
 
@@ -207,7 +207,7 @@ class JobTransactionConformance:
         report = Report(id=job.id, token=job.token, lines=("too late",))
         assert await transaction.complete(settlement(job, result="42"), report=report) is None
         assert await ledger.read() == []
-        assert await backend.get(following.id) is None
+        assert await backend.get(following.request_id) is None
         assert await backend.get(job.id) == before
 
     async def test_of_two_attempts_of_a_job_that_was_rescued_one_has_its_effect(

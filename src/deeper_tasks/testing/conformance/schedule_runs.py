@@ -55,7 +55,7 @@ class ScheduleRunsConformance:
     async def test_an_entry_is_run_now_and_its_due_times_stay(self, backend: Backend) -> None:
         before = await backend.put_schedule(HOURLY, now=NOW)
         job_id = new_id()
-        done = await backend.run_schedule(HOURLY.name, job_id=job_id, now=NOW + MINUTE)
+        done = await backend.run_schedule(HOURLY.name, request_id=job_id, now=NOW + MINUTE)
         assert done == RunNow(entry=replace(before, last_job=job_id), job=Insertion(id=job_id, is_new=True))
         assert await entry_of(backend) == done.entry
         job = await look(backend, job_id)
@@ -77,8 +77,8 @@ class ScheduleRunsConformance:
     async def test_running_now_again_with_the_same_id_makes_no_second_job(self, backend: Backend) -> None:
         await backend.put_schedule(HOURLY, now=NOW)
         job_id = new_id()
-        await backend.run_schedule(HOURLY.name, job_id=job_id, now=NOW)
-        again = await backend.run_schedule(HOURLY.name, job_id=job_id, now=NOW + MINUTE)
+        await backend.run_schedule(HOURLY.name, request_id=job_id, now=NOW)
+        again = await backend.run_schedule(HOURLY.name, request_id=job_id, now=NOW + MINUTE)
         assert again == RunNow(entry=await entry_of(backend), job=Insertion(id=job_id, is_new=False))
         assert (await backend.find(JobQuery())).total == 1
         assert len(await backend.schedule_runs(HOURLY.name)) == 1
@@ -86,13 +86,13 @@ class ScheduleRunsConformance:
     async def test_a_paused_entry_is_run_now_and_stays_paused(self, backend: Backend) -> None:
         await backend.put_schedule(HOURLY, now=NOW)
         await backend.pause_schedule(HOURLY.name, is_paused=True, now=NOW)
-        done = await backend.run_schedule(HOURLY.name, job_id=new_id(), now=NOW)
+        done = await backend.run_schedule(HOURLY.name, request_id=new_id(), now=NOW)
         assert done is not None
         assert done.entry.paused_at == NOW
         assert (await backend.find(JobQuery())).total == 1
 
     async def test_an_entry_that_is_not_there_is_not_run(self, backend: Backend) -> None:
-        assert await backend.run_schedule("nobody", job_id=new_id(), now=NOW) is None
+        assert await backend.run_schedule("nobody", request_id=new_id(), now=NOW) is None
         assert (await backend.find(JobQuery())).total == 0
 
     async def test_a_run_is_skipped_while_a_job_run_now_has_not_ended(self, backend: Backend) -> None:
@@ -100,7 +100,7 @@ class ScheduleRunsConformance:
         await backend.put_schedule(NO_OVERLAP, now=NOW)
         await fire(backend, NO_OVERLAP)
         [due] = await take(backend, node, now=DUE)
-        await backend.run_schedule(HOURLY.name, job_id=new_id(), now=DUE)
+        await backend.run_schedule(HOURLY.name, request_id=new_id(), now=DUE)
         [by_hand] = await take(backend, node, now=DUE)
         await settle(backend, [by_hand], now=DUE)
         assert (await fire(backend, NO_OVERLAP, now=DUE + HOUR)).jobs == ()
@@ -247,9 +247,9 @@ class ScheduleRunsConformance:
 
     async def test_an_entry_run_now_gets_the_job_that_holds_its_unique_key(self, backend: Backend) -> None:
         await backend.put_schedule(UNIQUE, now=NOW)
-        first = await backend.run_schedule(UNIQUE.name, job_id=new_id(), now=NOW)
+        first = await backend.run_schedule(UNIQUE.name, request_id=new_id(), now=NOW)
         assert first is not None
-        second = await backend.run_schedule(UNIQUE.name, job_id=new_id(), now=NOW + MINUTE)
+        second = await backend.run_schedule(UNIQUE.name, request_id=new_id(), now=NOW + MINUTE)
         assert second == RunNow(entry=first.entry, job=Insertion(id=first.job.id, is_new=False))
         assert await entry_of(backend) == first.entry
         assert (await backend.find(JobQuery())).total == 1

@@ -148,7 +148,7 @@ class SchedulesConformance:
         book = await backend.schedules(now=NOW)
         assert (book.entries, book.removed) == ((), (other, declared))
         assert not await backend.remove_schedule(declared.name, is_remembered=True)
-        assert await backend.run_schedule(declared.name, job_id=new_id(), now=NOW) is None
+        assert await backend.run_schedule(declared.name, request_id=new_id(), now=NOW) is None
         assert await backend.pause_schedule(declared.name, is_paused=False, now=NOW) is None
         entry = await backend.put_schedule(declared, now=NOW + DAY)
         assert (entry.last_run, entry.next_run) == (None, DUE + DAY)

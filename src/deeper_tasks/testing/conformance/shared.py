@@ -60,8 +60,8 @@ class SharedConformance:
 
     async def test_the_same_id_through_both_makes_one_job(self, backend: Backend, other: Backend) -> None:
         job = new_job()
-        assert await backend.insert([job], now=NOW) == [Insertion(id=job.id, is_new=True)]
-        assert await other.insert([job], now=NOW) == [Insertion(id=job.id, is_new=False)]
+        assert await backend.insert([job], now=NOW) == [Insertion(id=job.request_id, is_new=True)]
+        assert await other.insert([job], now=NOW) == [Insertion(id=job.request_id, is_new=False)]
 
     async def test_a_unique_key_taken_through_one_is_held_against_the_other(
         self, backend: Backend, other: Backend
@@ -134,7 +134,7 @@ class SharedConformance:
         stores = (backend, other) * 5
         fired = await asyncio.gather(*(store.fire(firing, now=NOW + DAY) for store in stores))
         assert [one is None for one in fired].count(False) == 1
-        assert (await look(other, firing.jobs[0].id)).state is State.PENDING
+        assert (await look(other, firing.jobs[0].request_id)).state is State.PENDING
         assert await other.schedule_runs("daily") == await backend.schedule_runs("daily")
 
     async def test_one_that_closes_leaves_the_other_at_work(self, backend: Backend, other: Backend) -> None:

@@ -57,10 +57,10 @@ class TransactionConformance:
         job = new_job(queue="emails", priority=3, expires_in=HOUR)
         async with begin() as transaction:
             answers = await backend.insert([job], connection=transaction.connection, now=NOW)
-            assert answers == [Insertion(id=job.id, is_new=True)]
-            assert await backend.get(job.id) is None
+            assert answers == [Insertion(id=job.request_id, is_new=True)]
+            assert await backend.get(job.request_id) is None
             await transaction.commit()
-        there = await look(backend, job.id)
+        there = await look(backend, job.request_id)
         assert (there.state, there.queue, there.priority) == (State.PENDING, "emails", 3)
         assert (there.inserted_at, there.expires_at) == (NOW, NOW + HOUR)
 
@@ -69,7 +69,7 @@ class TransactionConformance:
         async with begin() as transaction:
             await backend.insert([job], connection=transaction.connection, now=NOW)
             await transaction.rollback()
-        assert await backend.get(job.id) is None
+        assert await backend.get(job.request_id) is None
         assert await take(backend, await join(backend)) == ()
         assert (await backend.statistics(now=NOW)).queues.get("default") is None
 
@@ -77,8 +77,8 @@ class TransactionConformance:
         job = new_job()
         async with begin() as transaction:
             await backend.insert([job], connection=transaction.connection, now=NOW)
-        assert await backend.get(job.id) is None
-        assert await backend.insert([job], now=NOW) == [Insertion(id=job.id, is_new=True)]
+        assert await backend.get(job.request_id) is None
+        assert await backend.insert([job], now=NOW) == [Insertion(id=job.request_id, is_new=True)]
 
     async def test_a_committed_job_is_claimed_as_any_other(self, backend: Backend, begin: Begin) -> None:
         first = await put(backend)
@@ -94,8 +94,8 @@ class TransactionConformance:
             await backend.insert([later, new_job()], connection=transaction.connection, now=NOW)
             assert (await backend.find(JobQuery())).total == 0
             await transaction.commit()
-        assert await state_of(backend, now.id) is State.PENDING
-        assert await state_of(backend, later.id) is State.SCHEDULED
+        assert await state_of(backend, now.request_id) is State.PENDING
+        assert await state_of(backend, later.request_id) is State.SCHEDULED
         assert (await backend.find(JobQuery())).total == 3
 
     async def test_no_jobs_in_a_transaction_give_no_answers(self, backend: Backend, begin: Begin) -> None:
@@ -111,9 +111,9 @@ class TransactionConformance:
             answers = await backend.insert([before, inside], connection=transaction.connection, now=NOW)
             assert [answer.is_new for answer in answers] == [False, True]
             again = await backend.insert([inside], connection=transaction.connection, now=NOW)
-            assert again == [Insertion(id=inside.id, is_new=False)]
+            assert again == [Insertion(id=inside.request_id, is_new=False)]
             await transaction.commit()
-        assert await backend.insert([inside], now=NOW) == [Insertion(id=inside.id, is_new=False)]
+        assert await backend.insert([inside], now=NOW) == [Insertion(id=inside.request_id, is_new=False)]
         assert (await backend.find(JobQuery())).total == 2
 
     async def test_a_unique_key_is_rolled_back_with_its_job(self, backend: Backend, begin: Begin) -> None:
@@ -121,12 +121,12 @@ class TransactionConformance:
         async with begin() as transaction:
             connection = transaction.connection
             assert await backend.insert([first], connection=connection, now=NOW) == [
-                Insertion(id=first.id, is_new=True)
+                Insertion(id=first.request_id, is_new=True)
             ]
             held = await backend.insert([second], connection=connection, now=NOW)
-            assert held == [Insertion(id=first.id, is_new=False)]
+            assert held == [Insertion(id=first.request_id, is_new=False)]
             await transaction.rollback()
-        assert await backend.insert([second], now=NOW) == [Insertion(id=second.id, is_new=True)]
+        assert await backend.insert([second], now=NOW) == [Insertion(id=second.request_id, is_new=True)]
 
     async def test_a_unique_key_is_held_when_its_transaction_has_committed(
         self, backend: Backend, begin: Begin
@@ -135,7 +135,7 @@ class TransactionConformance:
         async with begin() as transaction:
             await backend.insert([first], connection=transaction.connection, now=NOW)
             await transaction.commit()
-        assert await backend.insert([second], now=NOW) == [Insertion(id=first.id, is_new=False)]
+        assert await backend.insert([second], now=NOW) == [Insertion(id=first.request_id, is_new=False)]
 
     async def test_a_unique_key_that_is_held_elsewhere_names_its_holder_in_a_transaction(
         self, backend: Backend, begin: Begin
@@ -156,15 +156,19 @@ class TransactionConformance:
         async with begin() as transaction:
             connection = transaction.connection
             await backend.insert([kept], connection=connection, now=NOW)
-            with pytest.raises(DuplicateJobError, match=known.id):
+            with pytest.raises(DuplicateJobError, match=known.request_id):
                 await backend.insert(
-                    [refused, new_job(job_id=known.id, arguments="[[43],{}]")], connection=connection, now=NOW
+                    [refused, new_job(request_id=known.request_id, arguments="[[43],{}]")],
+                    connection=connection,
+                    now=NOW,
                 )
             answers = await backend.insert([also_kept], connection=connection, now=NOW)
-            assert answers == [Insertion(id=also_kept.id, is_new=True)]
+            assert answers == [Insertion(id=also_kept.request_id, is_new=True)]
             await transaction.commit()
-        assert await backend.get(refused.id) is None
-        assert await state_of(backend, kept.id) is await state_of(backend, also_kept.id) is State.PENDING
+        assert await backend.get(refused.request_id) is None
+        assert (
+            await state_of(backend, kept.request_id) is await state_of(backend, also_kept.request_id) is State.PENDING
+        )
 
     async def test_more_jobs_than_go_in_at_once_leave_the_transaction_usable(
         self, backend: Backend, begin: Begin
@@ -183,7 +187,7 @@ class TransactionConformance:
             connection = transaction.connection
             with pytest.raises(DuplicateJobError):
                 await backend.insert(
-                    [*jobs, new_job(job_id=jobs[0].id, arguments="[[],{}]")],
+                    [*jobs, new_job(request_id=jobs[0].request_id, arguments="[[],{}]")],
                     atomic=False,
                     connection=connection,
                     now=NOW,

@@ -68,14 +68,14 @@ class UniqueConformance:
         holder = await put(backend, unique=unique)
         second = new_job(unique=unique, arguments="[[],{}]")
         assert await backend.insert([second], now=NOW) == [Insertion(id=holder, is_new=False)]
-        assert await backend.get(second.id) is None
+        assert await backend.get(second.request_id) is None
         assert (await look(backend, holder)).unique_key == unique.key
 
     async def test_of_two_in_one_call_the_first_takes_the_key(self, backend: Backend) -> None:
         first, second = new_job(unique=UNTIL_DONE), new_job(unique=UNTIL_DONE)
         assert await backend.insert([first, second], now=NOW) == [
-            Insertion(id=first.id, is_new=True),
-            Insertion(id=first.id, is_new=False),
+            Insertion(id=first.request_id, is_new=True),
+            Insertion(id=first.request_id, is_new=False),
         ]
 
     async def test_different_keys_do_not_meet(self, backend: Backend) -> None:
@@ -86,16 +86,16 @@ class UniqueConformance:
     async def test_the_holder_sent_again_gets_itself(self, backend: Backend) -> None:
         job = new_job(unique=UNTIL_DONE)
         await backend.insert([job], now=NOW)
-        assert await backend.insert([job], now=NOW) == [Insertion(id=job.id, is_new=False)]
+        assert await backend.insert([job], now=NOW) == [Insertion(id=job.request_id, is_new=False)]
 
     async def test_a_held_key_does_not_keep_its_neighbours_out(self, backend: Backend) -> None:
         holder = await put(backend, unique=UNTIL_DONE)
         jobs = [new_job(), new_job(unique=UNTIL_DONE), new_job()]
         answers = await backend.insert(jobs, now=NOW)
         assert [(answer.id, answer.is_new) for answer in answers] == [
-            (jobs[0].id, True),
+            (jobs[0].request_id, True),
             (holder, False),
-            (jobs[2].id, True),
+            (jobs[2].request_id, True),
         ]
 
     @pytest.mark.parametrize("end", [End.COMPLETE, End.FAIL, End.DISCARD, End.CANCEL])

@@ -103,7 +103,7 @@ async def of(backend, check):
 
 
 async def run_now(backend):
-    return await backend.run_schedule(HOURLY.name, job_id=new_id(), now=NOW)
+    return await backend.run_schedule(HOURLY.name, request_id=new_id(), now=NOW)
 
 
 # publications

@@ -58,7 +58,7 @@ CALLS = {
     "remove_schedule": lambda backend: backend.remove_schedule("nothing"),
     "schedules": lambda backend: backend.schedules(),
     "fire": lambda backend: backend.fire(FIRING),
-    "run_schedule": lambda backend: backend.run_schedule("nothing", job_id=new_id()),
+    "run_schedule": lambda backend: backend.run_schedule("nothing", request_id=new_id()),
     "schedule_runs": lambda backend: backend.schedule_runs("nothing"),
     "cancel": lambda backend: backend.cancel(JobFilter(ids=(new_id(),)), reason="no"),
     "retry": lambda backend: backend.retry(JobFilter(ids=(new_id(),))),
@@ -338,9 +338,9 @@ async def test_an_insert_that_happens_after_its_caller_gave_up_is_the_one_that_i
     proxy.hang(*ways)
     with pytest.raises(BackendUnavailableError) as caught:
         await backend.insert(wanted)
-    assert caught.value.job_ids == tuple(each.id for each in wanted)
+    assert caught.value.request_ids == tuple(each.request_id for each in wanted)
     proxy.resume()
-    assert [each.id for each in await backend.insert(wanted)] == [each.id for each in wanted]
+    assert [each.id for each in await backend.insert(wanted)] == [each.request_id for each in wanted]
     await _until_abandoned_are_over(database_url, proxy, backend)
     assert (await backend.statistics()).queues["default"].by_state[State.PENDING] == 3
 

@@ -110,7 +110,7 @@ async def test_a_commit_with_a_job_succeeds_while_the_queue_is_full(kind, url, b
     async with KINDS[kind](url) as caller:
         await backend.insert([job], connection=caller.connection)
         await caller.commit()
-    assert await backend.get(job.id) is not None
+    assert await backend.get(job.request_id) is not None
 
 
 async def test_a_job_without_a_hint_is_found_by_polling(url, sleeper, working, wait_until):
@@ -198,8 +198,8 @@ async def test_an_enqueue_survives_a_queue_that_fills_right_after_the_look_at_it
     with psycopg.connect(url) as owner:
         owner.execute(_OUT_OF_DATE)
     job, other = new_job(), new_job()
-    assert [answer.id for answer in await backend.insert([job, other])] == [job.id, other.id]
-    assert await backend.get(job.id) is not None
+    assert [answer.id for answer in await backend.insert([job, other])] == [job.request_id, other.request_id]
+    assert await backend.get(job.request_id) is not None
 
 
 async def test_doctor_names_the_session_that_holds_the_queue_and_its_remedy_frees_it(url, backend, sleeper):

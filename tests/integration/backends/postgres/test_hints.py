@@ -174,7 +174,7 @@ async def test_the_hint_of_an_insert_comes_when_its_job_is_there(backend, ear, d
         inserting = asyncio.create_task(backend.insert([job]))
         await asyncio.to_thread(ear.hear)
         with psycopg.connect(database_url) as other:
-            assert other.execute("SELECT count(*) FROM deeper.job WHERE id = %s", (job.id,)).fetchone() == (1,)
+            assert other.execute("SELECT count(*) FROM deeper.job WHERE id = %s", (job.request_id,)).fetchone() == (1,)
         await inserting
 
 
@@ -198,7 +198,7 @@ async def test_an_insert_of_what_is_there_already_wakes_nobody(backend, ear, mon
     await backend.insert([job])
     await asyncio.to_thread(ear.hear)
     for again in (job, new_job(unique=Unique(key="one"))):
-        assert await backend.insert([again]) == [Insertion(id=job.id, is_new=False)]
+        assert await backend.insert([again]) == [Insertion(id=job.request_id, is_new=False)]
     await asyncio.gather(backend.insert([job]), backend.insert([job]))
     await backend.close()
     assert len(await asyncio.to_thread(ear.hear_all)) == 1

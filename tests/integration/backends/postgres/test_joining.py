@@ -119,9 +119,9 @@ async def test_a_refused_insert_keeps_what_the_caller_wrote(backend, orders, ope
     await backend.insert([known])
     async with open_kind() as caller:
         await caller.execute("INSERT INTO orders VALUES (1)")
-        with pytest.raises(DuplicateJobError, match=rf"the id '{known.id}' exists already"):
+        with pytest.raises(DuplicateJobError, match=rf"the id '{known.request_id}' exists already"):
             await backend.insert(
-                [new_job(), new_job(job_id=known.id, arguments="[[],{}]")], connection=caller.connection
+                [new_job(), new_job(request_id=known.request_id, arguments="[[],{}]")], connection=caller.connection
             )
         await caller.execute("INSERT INTO orders VALUES (2)")
         await caller.commit()
@@ -141,7 +141,7 @@ async def test_any_text_survives(backend, open_kind):
     async with open_kind() as caller:
         await backend.insert([job], connection=caller.connection)
         await caller.commit()
-    there = await backend.get(job.id)
+    there = await backend.get(job.request_id)
     assert (there.task, there.arguments, there.queue, there.unique_key) == (f"shop.{odd}", document, odd, odd)
     assert (there.options.tags, there.options.meta) == ((odd, "\0"), {"\0": odd})
 
@@ -157,7 +157,7 @@ async def test_the_callers_factories_do_not_matter(backend, database_url, factor
         connection.cursor_factory = factory
         connection.adapters.register_dumper(str, StrBinaryDumper)
         answers = await backend.insert([known, first], connection=connection)
-    assert [(answer.id, answer.is_new) for answer in answers] == [(known.id, False), (first.id, True)]
+    assert [(answer.id, answer.is_new) for answer in answers] == [(known.request_id, False), (first.request_id, True)]
     assert await total(backend) == 2
 
 
@@ -167,7 +167,7 @@ async def test_the_callers_encoding_does_not_matter_where_it_knows_the_character
     await backend.insert([known])
     with psycopg.connect(database_url, client_encoding=encoding) as connection:
         answers = await backend.insert([known, job], connection=connection)
-    assert [answer.id for answer in answers] == [known.id, job.id]
+    assert [answer.id for answer in answers] == [known.request_id, job.request_id]
 
 
 async def test_characters_that_the_connection_cannot_send_are_told_of(backend, database_url):
@@ -186,13 +186,13 @@ async def test_the_callers_settings_do_not_matter(backend, open_kind):
         await caller.execute("SET LOCAL standard_conforming_strings TO off")
         await backend.insert([job := new_job(arguments='[["\\\\"],{}]')], connection=caller.connection)
         await caller.commit()
-    assert (await backend.get(job.id)).arguments == '[["\\\\"],{}]'
+    assert (await backend.get(job.request_id)).arguments == '[["\\\\"],{}]'
 
 
 async def test_a_transaction_that_began_in_vain_is_ended(backend, database_url):
     known = new_job()
     await backend.insert([known])
-    other = new_job(job_id=known.id, arguments="[[],{}]")
+    other = new_job(request_id=known.request_id, arguments="[[],{}]")
     with psycopg.connect(database_url) as connection:
         with pytest.raises(DuplicateJobError):
             await backend.insert([other], connection=connection)
@@ -252,7 +252,7 @@ async def test_an_insert_flushes_nothing_and_expires_nothing_of_a_session(backen
         session.add(bad := Order(after=-1))
         await backend.insert([new_job()], connection=session)
         with pytest.raises(DuplicateJobError):
-            await backend.insert([new_job(job_id=known.id, arguments="[[],{}]")], connection=session)
+            await backend.insert([new_job(request_id=known.request_id, arguments="[[],{}]")], connection=session)
         assert bad in session.new
         assert "id" not in inspect(kept).expired_attributes
         session.expunge(bad)
@@ -494,7 +494,9 @@ async def test_a_refused_insert_does_not_make_django_roll_back_the_block(backend
     with django_database(database_url) as alias:
         with transaction.atomic(using=alias):
             with pytest.raises(DuplicateJobError):
-                await backend.insert([new_job(job_id=known.id, arguments="[[],{}]")], connection=connections[alias])
+                await backend.insert(
+                    [new_job(request_id=known.request_id, arguments="[[],{}]")], connection=connections[alias]
+                )
             connections[alias].cursor().execute("INSERT INTO orders VALUES (1)")
         assert orders() == [1]
 
@@ -628,7 +630,7 @@ async def test_a_connection_that_is_lost_is_told_with_the_ids(backend, open_kind
         postgres.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'doomed'")
         with pytest.raises(BackendUnavailableError) as caught:
             await backend.insert([job], connection=caller.connection)
-        assert caught.value.job_ids == (job.id,)
+        assert caught.value.request_ids == (job.request_id,)
     assert await total(backend) == 0
 
 
@@ -688,8 +690,8 @@ async def test_an_open_transaction_holds_up_no_worker_and_no_other_enqueue(backe
             assert (await backend.statistics()).queues["default"].by_state[State.COMPLETED] == 2
             assert await backend.beat(node)
         await caller.commit()
-    assert await state_of(backend, hidden.id) is State.PENDING
-    assert [job.id for job in await take_all(backend, node)] == [hidden.id]
+    assert await state_of(backend, hidden.request_id) is State.PENDING
+    assert [job.id for job in await take_all(backend, node)] == [hidden.request_id]
 
 
 @pytest.mark.parametrize("commits", [True, False], ids=["committed", "rolled back"])
@@ -702,7 +704,7 @@ async def test_a_rival_for_a_key_waits_and_learns_who_has_it(backend, open_kind,
         assert not rival.done()
         await (caller.commit() if commits else caller.rollback())
     [answer] = await rival
-    assert (answer.id, answer.is_new) == ((held.id, False) if commits else (wanted.id, True))
+    assert (answer.id, answer.is_new) == ((held.request_id, False) if commits else (wanted.request_id, True))
 
 
 @pytest.mark.parametrize("commits", [True, False], ids=["committed", "rolled back"])
@@ -718,7 +720,7 @@ async def test_an_insert_in_a_transaction_waits_for_the_key_of_another(
             first.commit() if commits else first.rollback()
             [answer] = await rival
             await caller.commit()
-    assert (answer.id, answer.is_new) == ((held.id, False) if commits else (wanted.id, True))
+    assert (answer.id, answer.is_new) == ((held.request_id, False) if commits else (wanted.request_id, True))
     assert await total(backend) == 1
 
 
@@ -785,7 +787,7 @@ async def test_an_older_snapshot_cannot_see_who_was_quicker_and_says_so(backend,
         await backend.insert([job])
         with pytest.raises(BackendUnavailableError, match=r"was quicker .*try again as a whole") as caught:
             await backend.insert([job], connection=caller.connection)
-        assert caught.value.job_ids == (job.id,)
+        assert caught.value.request_ids == (job.request_id,)
         await backend.insert([new_job()], connection=caller.connection)
         await caller.rollback()
     assert await total(backend) == 1

@@ -70,7 +70,7 @@ async def test_a_copy_goes_on_with_the_workers_the_jobs_and_the_recurring_tasks_
         await original.put_schedule(HOURLY, now=NOW)
         before = [new_id(), new_id()]
         for each in before:
-            await original.run_schedule(HOURLY.name, job_id=each, now=NOW)
+            await original.run_schedule(HOURLY.name, request_id=each, now=NOW)
     async with opened(database_url) as copy:
         await copy.close()
         copy_rows(store_url, database_url)
@@ -84,7 +84,7 @@ async def test_a_copy_goes_on_with_the_workers_the_jobs_and_the_recurring_tasks_
         assert (await copy.beat(living, busy=1, now=NOW)).held.keys() == {job.id}
         # The next run is the newest of the history, and the first.
         later = new_id()
-        await copy.run_schedule(HOURLY.name, job_id=later, now=NOW + MINUTE)
+        await copy.run_schedule(HOURLY.name, request_id=later, now=NOW + MINUTE)
         assert [run.job for run in await copy.schedule_runs(HOURLY.name)] == [later, *reversed(before)]
 
 

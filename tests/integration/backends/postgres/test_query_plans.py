@@ -248,14 +248,14 @@ class Day:
         yield "statistics", backend.statistics()
         yield "service", backend.service("default", task="shop.send")
         yield "diagnose", backend.diagnose()
-        yield "get", backend.get(known.id)
-        yield "find_ids", backend.find_ids([cut(known.id, digits) for digits in range(13, 25)], limit=2)
-        yield "walk", backend.walk(after=known.id, limit=50)
+        yield "get", backend.get(known.request_id)
+        yield "find_ids", backend.find_ids([cut(known.request_id, digits) for digits in range(13, 25)], limit=2)
+        yield "walk", backend.walk(after=known.request_id, limit=50)
         yield "nodes", backend.nodes()
         yield "queues", backend.queues()
         yield "put_queue", backend.put_queue(QueueSettings(name="slow"))
         yield from self._lists([job.id for job in jobs])
-        yield from self._changes([job.id for job in jobs], [job.id for job in new])
+        yield from self._changes([job.id for job in jobs], [job.request_id for job in new])
         yield from self._schedules()
 
     async def _stand_in_for(self, node):
@@ -304,7 +304,7 @@ class Day:
         yield "schedules", backend.schedules(now=NOW)
         [entry] = self._answer.entries
         yield "fire", backend.fire(plan_firing(entry, now=NOW + HOUR), now=NOW + HOUR)
-        yield "run_schedule", backend.run_schedule(NO_OVERLAP.name, job_id=new_id(), now=NOW + HOUR)
+        yield "run_schedule", backend.run_schedule(NO_OVERLAP.name, request_id=new_id(), now=NOW + HOUR)
         yield "schedule_runs", backend.schedule_runs(NO_OVERLAP.name)
         yield "pause_schedule", backend.pause_schedule(NO_OVERLAP.name, is_paused=True, now=NOW + HOUR)
         yield "remove_schedule", backend.remove_schedule(NO_OVERLAP.name)

@@ -63,8 +63,10 @@ def role(execute):
 async def test_an_id_with_other_content_is_a_duplicate(backend):
     job = new_job()
     await backend.insert([job])
-    with pytest.raises(DuplicateJobError, match=f"a job with the id '{job.id}' exists already, with another task or"):
-        await backend.insert([new_job(job_id=job.id, arguments="[[1],{}]")])
+    with pytest.raises(
+        DuplicateJobError, match=f"a job with the id '{job.request_id}' exists already, with another task or"
+    ):
+        await backend.insert([new_job(request_id=job.request_id, arguments="[[1],{}]")])
 
 
 async def test_a_schema_that_was_dropped_under_an_open_store_is_missed(backend, execute):
@@ -100,7 +102,7 @@ async def test_a_server_that_takes_too_long_is_unavailable(backend, database_url
         holder.execute("LOCK TABLE deeper.move, deeper.job")
         with pytest.raises(BackendUnavailableError, match=r"did not finish in 10 s: .* statement timeout") as raised:
             await hasty.insert([job])
-        assert raised.value.job_ids == (job.id,)
+        assert raised.value.request_ids == (job.request_id,)
     await hasty.close()
 
 

@@ -297,12 +297,12 @@ async def test_each_change_sends_its_hints_itself_after_the_commit(backend, wait
     assert await heard(backend.insert([job], now=NOW)) == []
     assert await heard(backend.promote(now=NOW)) == []
     assert await heard(backend.promote(now=NOW + HOUR)) == [jobs]
-    assert await heard(backend.reschedule(later.id, due=HOUR, now=NOW)) == [schedules]
-    assert await heard(backend.reschedule(later.id, due=None, now=NOW)) == [jobs]
-    assert await heard(backend.cancel(JobFilter(ids=(later.id,)), reason="no", now=NOW)) == []
-    assert await heard(backend.retry(JobFilter(ids=(later.id,)), now=NOW)) == [jobs]
+    assert await heard(backend.reschedule(later.request_id, due=HOUR, now=NOW)) == [schedules]
+    assert await heard(backend.reschedule(later.request_id, due=None, now=NOW)) == [jobs]
+    assert await heard(backend.cancel(JobFilter(ids=(later.request_id,)), reason="no", now=NOW)) == []
+    assert await heard(backend.retry(JobFilter(ids=(later.request_id,)), now=NOW)) == [jobs]
     await backend.claim(QUEUE, limit=2, slots=1, node=node, token=new_token(), now=NOW)
-    assert await heard(backend.cancel(JobFilter(ids=(job.id,)), reason="no", now=NOW)) == [control]
+    assert await heard(backend.cancel(JobFilter(ids=(job.request_id,)), reason="no", now=NOW)) == [control]
     assert await heard(backend.rescue(node, beat=0, now=NOW)) == [jobs]
     assert await heard(backend.put_queue(QueueSettings(name=QUEUE, paused_at=NOW))) == [
         Notification(topic=Topic.CONTROL, subject=QUEUE)
@@ -310,6 +310,6 @@ async def test_each_change_sends_its_hints_itself_after_the_commit(backend, wait
     assert await heard(backend.put_queue(QueueSettings(name=QUEUE))) == [jobs]
     assert await heard(backend.put_schedule(HOURLY, now=NOW)) == [schedules]
     assert await heard(fire(backend)) == [jobs]
-    assert await heard(backend.run_schedule(HOURLY.name, job_id=new_id(), now=NOW)) == [jobs]
+    assert await heard(backend.run_schedule(HOURLY.name, request_id=new_id(), now=NOW)) == [jobs]
     assert await heard(backend.pause_schedule(HOURLY.name, is_paused=True, now=NOW)) == []
     assert await heard(backend.pause_schedule(HOURLY.name, is_paused=False, now=NOW)) == [schedules]

@@ -107,4 +107,4 @@ async def test_a_recurring_entry(store):
     firing = plan_firing(entry, now=NOW + HOUR)
     assert await hints_of(store, store.fire(firing, now=NOW + HOUR)) == [JOBS]
     assert await hints_of(store, store.fire(firing, now=NOW + HOUR)) == []
-    assert await hints_of(store, store.run_schedule("hourly", job_id=new_id(), now=NOW)) == [JOBS]
+    assert await hints_of(store, store.run_schedule("hourly", request_id=new_id(), now=NOW)) == [JOBS]

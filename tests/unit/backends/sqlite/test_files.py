@@ -169,11 +169,11 @@ async def test_a_file_that_was_removed_takes_no_jobs_that_would_be_lost(backend,
     job = new_job()
     with pytest.raises(BackendUnavailableError, match="was removed while it was open") as raised:
         await backend.insert([job])
-    assert raised.value.job_ids == (job.id,)
+    assert raised.value.request_ids == (job.request_id,)
     with pytest.raises(BackendUnavailableError, match="was removed while it was open"):
         await backend.find(JobQuery())
     with pytest.raises(BackendUnavailableError, match="removed or never made"):
-        await backend.get(job.id)
+        await backend.get(job.request_id)
     assert not path.exists()
 
 
@@ -184,8 +184,8 @@ async def test_a_file_that_was_replaced_is_gone_over_to(backend, path, query):
     await opened(path)
     job = new_job()
     await backend.insert([job])
-    assert [found.id for found in (await backend.find(JobQuery())).jobs] == [job.id]
-    assert query("SELECT id FROM deeper_job") == [(job.id,)]
+    assert [found.id for found in (await backend.find(JobQuery())).jobs] == [job.request_id]
+    assert query("SELECT id FROM deeper_job") == [(job.request_id,)]
 
 
 @pytest.mark.parametrize("way", ["dropped", "replaced by another program's"])

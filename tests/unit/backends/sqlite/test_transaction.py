@@ -65,12 +65,12 @@ async def test_the_callers_factories_do_not_matter_and_are_left_as_they_are(back
     orders.row_factory, orders.text_factory = refuse, text_factory
     answers = await backend.insert([known, first, second], connection=orders)
     assert [(answer.id, answer.is_new) for answer in answers] == [
-        (known.id, False),
-        (first.id, True),
-        (first.id, False),
+        (known.request_id, False),
+        (first.request_id, True),
+        (first.request_id, False),
     ]
     with pytest.raises(DuplicateJobError):
-        await backend.insert([new_job(job_id=known.id, arguments="[[],{}]")], connection=orders)
+        await backend.insert([new_job(request_id=known.request_id, arguments="[[],{}]")], connection=orders)
     assert (orders.row_factory, orders.text_factory) == (refuse, text_factory)
     orders.commit()
     assert await total(backend) == 2
@@ -82,7 +82,7 @@ async def test_the_callers_converters_do_not_matter(backend, connect, monkeypatc
     known, first, second = new_job(), new_job(unique=KEY), new_job(unique=KEY)
     await backend.insert([known])
     answers = await backend.insert([known, first, second], connection=connection)
-    assert [answer.id for answer in answers] == [known.id, first.id, first.id]
+    assert [answer.id for answer in answers] == [known.request_id, first.request_id, first.request_id]
 
 
 async def test_the_callers_own_kinds_of_connection_and_cursor_do_not_matter(backend, connect):
@@ -155,7 +155,7 @@ async def test_a_refused_insert_keeps_what_the_caller_wrote(backend, orders):
     await backend.insert([known])
     orders.execute("INSERT INTO orders (id) VALUES (1)")
     with pytest.raises(DuplicateJobError):
-        await backend.insert([new_job(), new_job(job_id=known.id, arguments="[[],{}]")], connection=orders)
+        await backend.insert([new_job(), new_job(request_id=known.request_id, arguments="[[],{}]")], connection=orders)
     orders.execute("INSERT INTO orders (id) VALUES (2)")
     orders.commit()
     assert orders.execute("SELECT id FROM orders").fetchall() == [(1,), (2,)]
@@ -166,7 +166,7 @@ async def test_a_refused_insert_that_began_the_transaction_ends_it(backend, conn
     known, connection = new_job(), connect()
     await backend.insert([known])
     with pytest.raises(DuplicateJobError):
-        await backend.insert([new_job(job_id=known.id, arguments="[[],{}]")], connection=connection)
+        await backend.insert([new_job(request_id=known.request_id, arguments="[[],{}]")], connection=connection)
     assert not connection.in_transaction
     await backend.insert([new_job()])
 
@@ -276,7 +276,7 @@ async def test_a_locked_database_is_told_with_the_ids_and_leaves_the_transaction
     mine.execute("BEGIN")
     with pytest.raises(BackendUnavailableError, match="BEGIN IMMEDIATE") as caught:
         await backend.insert([job], connection=mine)
-    assert caught.value.job_ids == (job.id,)
+    assert caught.value.request_ids == (job.request_id,)
     assert mine.in_transaction
     other.rollback()
     await backend.insert([job], connection=mine)

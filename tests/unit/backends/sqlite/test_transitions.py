@@ -188,11 +188,11 @@ def begun(database, *, is_running):
     spec = JobSpec(
         task="shop.send", arguments="[[],{}]", queue="default", max_attempts=1, expires_in=timedelta(seconds=1)
     )
-    job = NewJob(id=JobId("0"), spec=spec, unique=Unique(key="the one"))
+    job = NewJob(request_id=JobId("0"), spec=spec, unique=Unique(key="the one"))
     insert.insert(database, [job], now=0)
     if is_running:
         claiming.claim(database, "default", limit=1, slots=1, node=NODE, token=TOKEN, now=0)
-    return job.id
+    return job.request_id
 
 
 @pytest.mark.parametrize("way", [*RUNNING, *WAITING])

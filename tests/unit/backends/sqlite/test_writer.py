@@ -280,14 +280,14 @@ async def test_an_insert_that_could_not_be_written_names_its_ids(backend):
     await backend.close()
     with pytest.raises(BackendUnavailableError, match="not open") as raised:
         await backend.insert([job])
-    assert raised.value.job_ids == (job.id,)
+    assert raised.value.request_ids == (job.request_id,)
 
 
 async def test_inserts_that_fail_together_each_have_an_error_with_their_own_ids(backend, path):
     jobs = [new_job() for _ in range(20)]
     path.unlink()
     errors = await asyncio.gather(*(backend.insert([job]) for job in jobs), return_exceptions=True)
-    assert [error.job_ids for error in errors] == [(job.id,) for job in jobs]
+    assert [error.request_ids for error in errors] == [(job.request_id,) for job in jobs]
     assert all("was removed" in str(error) for error in errors)
 
 

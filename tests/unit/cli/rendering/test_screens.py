@@ -61,9 +61,9 @@ def job_id(number):
 
 
 async def put(backend, number, *, ago, options=None, ids=None, **fields):
-    job = new_job(job_id=ids or job_id(number), options=options, **fields)
+    job = new_job(request_id=ids or job_id(number), options=options, **fields)
     await backend.insert([job], now=NOW - ago)
-    return job.id
+    return job.request_id
 
 
 async def run(backend, node, *, ago, end=None, queue="default", after=2 * SECOND, **fields):
@@ -139,14 +139,14 @@ async def fill_crowd(backend):
         beat = (number % 3) * SECOND if number < 28 else hour
         await join(backend, f"web-{number:02}", {"default": 10, "tenant-07": 2, "tenant-08": 2}, ago=hour, beat=beat)
     jobs = [
-        new_job(job_id=job_id(100 * tenant + place), task="shop.sync.pull", queue=f"tenant-{tenant:02}")
+        new_job(request_id=job_id(100 * tenant + place), task="shop.sync.pull", queue=f"tenant-{tenant:02}")
         for tenant in range(1, 58)
         for place in range(1 + tenant * 7 % 23)
     ]
-    jobs += [new_job(job_id=job_id(6000 + place), task="shop.sync.push", queue=LONG) for place in range(25)]
+    jobs += [new_job(request_id=job_id(6000 + place), task="shop.sync.push", queue=LONG) for place in range(25)]
     await backend.insert(jobs, now=NOW - 2 * hour)
-    await backend.insert([new_job(job_id=job_id(7000), task="shop.sync.push", queue="発送")], now=NOW - hour)
-    await backend.insert([new_job(job_id=job_id(7001), task="shop.sync.push")], now=NOW - SECOND)
+    await backend.insert([new_job(request_id=job_id(7000), task="shop.sync.push", queue="発送")], now=NOW - hour)
+    await backend.insert([new_job(request_id=job_id(7001), task="shop.sync.push")], now=NOW - SECOND)
     for tenant in range(1, 6):
         await backend.put_queue(QueueSettings(name=f"tenant-{tenant:02}", paused_at=NOW - hour))
 

@@ -91,7 +91,7 @@ class Crew:
     async def enqueue(self, *names):
         jobs = [new_job(task=name, arguments="[[],{}]", max_attempts=1) for name in names]
         await self.backend.insert(jobs)
-        return [job.id for job in jobs]
+        return [job.request_id for job in jobs]
 
     def start(self):
         self.running = asyncio.create_task(self.worker.run())

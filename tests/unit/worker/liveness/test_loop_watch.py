@@ -79,7 +79,7 @@ async def scene():
 def claimed():
     job = new_job(task="shop.send", arguments="[[],{}]")
     return type(
-        "Claimed", (), {"id": job.id, "task": "shop.send", "queue": "emails", "attempt": 2, "has_started": True}
+        "Claimed", (), {"id": job.request_id, "task": "shop.send", "queue": "emails", "attempt": 2, "has_started": True}
     )()
 
 

@@ -82,7 +82,7 @@ def _duplicate(code: str, words: str) -> DuplicateJobError | None:
     if code != OTHER_CONTENT:
         return None
     return DuplicateJobError(
-        f"a job with the id {words!r} exists already, with another task or other arguments", job_id=words
+        f"a job with the id {words!r} exists already, with another task or other arguments", request_id=words
     )
 
 
