@@ -26,12 +26,13 @@ from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.unawaited import watch_calls
 from deeper_tasks.manager.worker_settings import worker_settings
 from deeper_tasks.tasks import Task, TaskOptions, check_patterns, make_task
-from deeper_tasks.worker.execution.hooks import Hook, check_hook
+from deeper_tasks.worker.collaborators import Collaborators, Declare
+from deeper_tasks.worker.hooks.hooks import Hook, check_hook
 from deeper_tasks.worker.execution.middleware import Middleware
 from deeper_tasks.worker.home import Home, NoHomeError, find_place
-from deeper_tasks.worker.outfit import Outfit
 from deeper_tasks.worker.process.exits import confined_exits
 from deeper_tasks.worker.process.stop_signals import stopped_by_signals, warn_without_init
+from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.worker import Worker
 
 P = ParamSpec("P")
@@ -267,19 +268,8 @@ class BackgroundTaskManager(Facade):
             )
         await self.core.parts.store.ready_for_worker()
         settings = worker_settings(self.settings, queues, name=name, shutdown_grace_seconds=shutdown_grace_seconds)
-        worker = Worker(
-            manager=self.identity,
-            backend=self.backend,
-            registry=self.registry,
-            bus=self.events,
-            settings=settings,
-            middleware=self.core.middleware,
-            hooks=self.core.hooks,
-            home=self._home,
-            redactor=self.redactor,
-            availability=self.availability,
-            declare=lambda: self.declare_recurring_tasks(queues=settings.queues),
-        )
+        collaborators = self._collaborators(lambda: self.declare_recurring_tasks(queues=settings.queues))
+        worker = Worker(collaborators, settings)
         warn_without_init()
         with (
             stopped_by_signals(worker) if handle_signals else nullcontext(),
@@ -307,18 +297,23 @@ class BackgroundTaskManager(Facade):
             raise NoHomeError("its manager is no attribute of a module that another process can import")
         return Home(place=place, url=self.settings.url, listen_url=self.settings.listen_url)
 
-    def _outfit(self, home: Home) -> Outfit:
-        """Return what a child process, which has imported this manager from `home`, needs to run a job."""
-        if (self.settings.url, self.settings.listen_url) != (home.url, home.listen_url):
-            self.use_store(home.url, listen_url=home.listen_url)
-        return Outfit(
-            identity=self.identity,
+    def _collaborators(self, declare: Declare | None = None) -> Collaborators:
+        """Return what a worker of this manager works with."""
+        return Collaborators(
             backend=self.backend,
             registry=self.registry,
             bus=self.events,
-            settings=worker_settings(self.settings),
+            manager=self.identity,
             middleware=tuple(self.core.middleware),
             hooks=self.core.hooks,
+            declare=declare,
+            home=self._home,
             redactor=self.redactor,
-            close=self.close,
+            availability=self.availability,
         )
+
+    def _enter_child(self, home: Home) -> tuple[Collaborators, WorkerSettings]:
+        """Return what a child process, which has imported this manager from `home`, needs to run a job."""
+        if (self.settings.url, self.settings.listen_url) != (home.url, home.listen_url):
+            self.use_store(home.url, listen_url=home.listen_url)
+        return self._collaborators(), worker_settings(self.settings)

@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deeper_tasks.testing.clock import ClockError, ManualClock
+from deeper_tasks.testing.demands import StuckJobError, TooManyRunsError
 from deeper_tasks.testing.faulty import Call, Fault, FaultyBackend
 from deeper_tasks.testing.kit import TaskKit
-from deeper_tasks.testing.solo import StuckJobError, TooManyRunsError
 from deeper_tasks.testing.store import use_memory, use_store
 from deeper_tasks.testing.summary import Run, RunEnd, Summary
 

@@ -15,14 +15,15 @@ from deeper_tasks.manager import BackgroundTaskManager, TaskStatus
 from deeper_tasks.manager.views import to_status
 from deeper_tasks.tasks import Task, WorkerState
 from deeper_tasks.testing.clock import ClockError, ManualClock
+from deeper_tasks.testing.demands import Demands
 from deeper_tasks.testing.expectation import Expectation, Wanted
 from deeper_tasks.testing.failure_message import complain
 from deeper_tasks.testing.faulty import FaultyBackend
-from deeper_tasks.testing.solo import Demands, SoloWorker
+from deeper_tasks.testing.solo import SoloWorker
 from deeper_tasks.testing.summary import Summary
 from deeper_tasks.worker.clock import SystemClock
 from deeper_tasks.worker.execution.base_context import BaseContext
-from deeper_tasks.worker.execution.hooks import HookRun
+from deeper_tasks.worker.hooks.hooks import HookRun
 
 AnyTask = Task[..., Any] | str
 

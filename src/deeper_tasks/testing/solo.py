@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterable
+import dataclasses
 from contextlib import suppress
 from datetime import datetime, timedelta
 from secrets import token_hex
 from typing import Self
 
 import msgspec
-from msgspec import Struct
 
-from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, SortKey
-from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.outcome import Outcome
@@ -25,68 +21,40 @@ from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendError, JobNotCompletedError
 from deeper_tasks.manager import BackgroundTaskManager
 from deeper_tasks.manager.worker_settings import worker_settings
-from deeper_tasks.tasks import CurrentJob, ExecutorKind, WorkerState
-from deeper_tasks.testing.clock import ManualClock, real_sleep
+from deeper_tasks.tasks import CurrentJob, WorkerState
+from deeper_tasks.testing.clock import ManualClock
 from deeper_tasks.testing.clocked import ClockedBackend
+from deeper_tasks.testing.demands import Demands
+from deeper_tasks.testing.solo_attempt import SoloAttempt
 from deeper_tasks.testing.summary import Run, RunEnd, Summary, run_end
 from deeper_tasks.testing.watched_call import WatchingExecutor
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.execution.base_context import BaseContext
-from deeper_tasks.worker.execution.call import CallSettings
-from deeper_tasks.worker.execution.deadlines import Deadlines
-from deeper_tasks.worker.execution.executors.coroutine import CoroutineExecutor
-from deeper_tasks.worker.execution.executors.thread import ThreadExecutor
+from deeper_tasks.worker.execution.executors.assembly import assemble_executors
 from deeper_tasks.worker.execution.middleware import Proceed
-from deeper_tasks.worker.execution.redaction import Redaction
-from deeper_tasks.worker.execution.reporter import Reporter
+from deeper_tasks.worker.execution.parts import assemble_execution
 from deeper_tasks.worker.execution.runner import Runner
 from deeper_tasks.worker.listener import Listener
 from deeper_tasks.worker.liveness.host import describe_node
-from deeper_tasks.worker.maintenance.maintainers import Expirer, Promoter, Pruner
-from deeper_tasks.worker.maintenance.scheduler import Scheduler
-from deeper_tasks.worker.process.exits import confined_exits
+from deeper_tasks.worker.maintenance.maintenance import Maintenance
 from deeper_tasks.worker.role import Role
+from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.settling.attempt_end import AttemptEnd, Stored
 from deeper_tasks.worker.settling.settlement_events import announce
 
-_FOR_EVER = timedelta(days=36_500)
-"""How long a maintainer that has nothing to do says it may rest: by itself it never looks again."""
+_FOREVER = timedelta(days=36_500)
+"""How long a maintainer without work says that it may rest, so that it does not look again by itself."""
 _NAME = "testing kit"
 _FAILURES = frozenset({RunEnd.RETRYABLE, RunEnd.FAILED, RunEnd.DISCARDED})
-
-
-class TooManyRunsError(AssertionError):
-    """One call of the kit ran more attempts than its limit: a chain of jobs that has no end, most likely."""
-
-
-class StuckJobError(AssertionError):
-    """A job took longer in real time than the kit waits."""
-
-
-class Demands(Struct, frozen=True, kw_only=True):
-    """
-    What a call of the kit demands: at most `limit` attempts, each `patience` real seconds at most without an end.
-
-    `raise_errors`: the first exception that fails an attempt is raised, once it is recorded.
-    `until`: what becomes due after this moment is not started, however far a job takes the clock.
-    `recurring`: whether `rest` fires recurring tasks.
-    """
-
-    limit: int
-    patience: float
-    raise_errors: bool = False
-    until: datetime | None = None
-    recurring: bool = True
 
 
 class SoloWorker:
     """
     The parts of a worker that run and maintain, without its loops; made anew for each call of the kit.
 
-    What passes between a claim and its settlement is what happens in
-    production: decoding, middleware, executor, outcome. Two things differ: a
-    task with `executor="process"` runs in a thread, so that a test's fakes
-    reach it, and time passes only by the clock.
+    Between a claim and its settlement the same happens as in production: decoding, middleware, executor, outcome.
+    Two things differ: a task with `executor="process"` runs in a thread, so that a test's fakes reach it, and time
+    passes only by the clock.
     """
 
     def __init__(
@@ -104,65 +72,43 @@ class SoloWorker:
         self._clock = clock
         self._demands = demands
         self._base = base
-        self._bus = manager.events
-        settings = worker_settings(manager.settings, {manager.settings.default_queue: 1})
-        # A test has no other worker, whose code the arguments may fit.
-        self._settings = msgspec.structs.replace(
-            settings, poll_interval=_FOR_EVER, cleanup_interval=_FOR_EVER, deploy_grace=timedelta(0)
-        )
+        self._settings = _settings_of(manager)
         self._node = describe_node(_NAME, {})
-        self._running: dict[JobId, Attempt] = {}
         self._raised: dict[JobId, BaseException] = {}
-        self._redaction = Redaction(manager.redactor)
-        reporter = Reporter(backend=store, clock=clock, token_of=self._token_of, redaction=self._redaction)
-        self._deadlines = Deadlines(running=self._attempts, clock=clock, on_ignored=lambda _: None)
-        coroutines = WatchingExecutor(
-            CoroutineExecutor(now=clock.monotonic), settings=self._call_settings, on_raised=self._note
-        )
-        self._threads = WatchingExecutor(
-            ThreadExecutor(threads=1, now=clock.monotonic), settings=self._call_settings, on_raised=self._note
-        )
-        self._runner = Runner(
-            manager=manager.identity,
+        declare = manager.declare_recurring_tasks if demands.recurring else None
+        collaborators = manager._collaborators(declare)  # noqa: SLF001 - what its own workers get
+        self._collaborators = dataclasses.replace(
+            collaborators,
             backend=store,
-            registry=manager.registry,
-            executors={
-                ExecutorKind.COROUTINE: coroutines,
-                ExecutorKind.THREAD: self._threads,
-                ExecutorKind.PROCESS: self._threads,
-            },
-            call_settings=self._call_settings,
-            middleware=(self._around, *manager.core.middleware),
-            settings=self._settings,
             clock=clock,
-            reporter=reporter,
-            deadlines=self._deadlines,
-            bus=self._bus,
-            state=state,
-            redaction=self._redaction,
+            availability=None,
+            middleware=(self._around, *collaborators.middleware),
         )
-        # A job that takes the clock past the end makes nothing due that was not due by then.
-        due = ClockedBackend(store, now=self._until_now)
-        self._movers: tuple[Role, ...] = (
-            Expirer(backend=due, settings=self._settings, bus=self._bus),
-            Promoter(backend=due, settings=self._settings),
-        )
-        self._planners: tuple[Role, ...] = ()
-        if demands.recurring:
-            self._planners = (
-                Scheduler(backend=due, settings=self._settings, bus=self._bus, declare=manager.declare_recurring_tasks),
-            )
-        self._pruner = Pruner(backend=store, settings=self._settings, clock=clock, bus=self._bus)
+        self._execution = assemble_execution(self._collaborators, self._settings)
+        self._running = self._execution.running.new_group()
+        executors = assemble_executors(self._execution, threads=1)
+        self._executors = {
+            kind: WatchingExecutor(executor, settings=self._execution.call_settings, on_raised=self._note)
+            for kind, executor in executors.items()
+        }
+        self._runner = Runner(self._execution, executors={**self._executors}, state=state)
+        self._assemble_maintenance()
         self._beats: set[asyncio.Task[None]] = set()
         self._listener = Listener(
-            backend=store,
-            availability=Availability(bus=self._bus, monotonic=clock.monotonic),
-            clock=clock,
+            self._execution.store,
             on_jobs=lambda _: None,
             on_control=self._beat_soon,
             on_schedules=lambda: None,
         )
         self._listening: asyncio.Task[None] | None = None
+
+    def _assemble_maintenance(self) -> None:
+        # A job that takes the clock past the end makes nothing due that was not due by then.
+        due = dataclasses.replace(self._collaborators, backend=ClockedBackend(self._store, now=self._until_now))
+        maintenance = Maintenance(due, self._settings)
+        self._movers: tuple[Role, ...] = (maintenance.expirer, maintenance.promoter)
+        self._planners: tuple[Role, ...] = (maintenance.scheduler,) if self._demands.recurring else ()
+        self._pruner = Maintenance(self._collaborators, self._settings).pruner
 
     async def __aenter__(self) -> Self:
         await self._store.open()
@@ -175,12 +121,12 @@ class SoloWorker:
         for helper in helpers:
             helper.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)
-        await self._threads.close()
+        await asyncio.gather(*(executor.close() for executor in self._executors.values()))
         await self._store.deregister(self._node.id)
 
     @property
     def summary(self) -> Summary:
-        """What has run so far."""
+        """The runs so far."""
         return Summary(runs=tuple(self.runs))
 
     async def rest(self) -> timedelta:
@@ -194,7 +140,7 @@ class SoloWorker:
         while True:
             # The clock may have moved by days, and a node as silent as that is pruned.
             await self._beat()
-            while await self._pruner.turn() < _FOR_EVER:
+            while await self._pruner.turn() < _FOREVER:
                 pass
             pause = min([await maintainer.turn() for maintainer in (*self._movers, *self._planners)])
             before = len(self.runs)
@@ -207,7 +153,7 @@ class SoloWorker:
         empty: set[str] = set()
         while (name := await self._next_queue(queue, empty)) is not None:
             if not await self.run_next(name):
-                # What is pending there has expired.
+                # The jobs that are pending there have expired.
                 empty.add(name)
 
     async def promote(self) -> None:
@@ -255,19 +201,19 @@ class SoloWorker:
     async def _run(self, job: ClaimedJob) -> None:
         if len(self.runs) >= self._demands.limit:
             await self._settle(job, Settlement(id=job.id, token=job.token, end=End.RELEASE, reason="not started"))
-            raise TooManyRunsError(self._too_many(job.task))
+            raise self._demands.too_many(self.runs, next_task=job.task)
         started_at = self._clock.now()
         attempt = self._running[job.id] = Attempt(job, claimed=self._clock.monotonic())
         end = await self._attempted(attempt)
         if end is None:
             return
-        settlement = self._redaction.settlement(end if isinstance(end, Settlement) else end.settlement)
+        settlement = self._execution.redaction.settlement(end if isinstance(end, Settlement) else end.settlement)
         if settlement.ran_for is not None:
-            # What the executor measured is real time, which the store's knows nothing of.
+            # The executor measured real time, which has nothing to do with the kit's.
             settlement = msgspec.structs.replace(settlement, ran_for=self._clock.now() - started_at)
         if isinstance(end, Stored):
             state = end.state
-            announce(self._bus, [(job, settlement, state)])
+            announce(self._collaborators.bus, [(job, settlement, state)])
         else:
             state = await self._settle(job, settlement)
         if state is not None:
@@ -276,15 +222,16 @@ class SoloWorker:
     async def _attempted(self, attempt: Attempt) -> AttemptEnd | None:
         job = attempt.job
         self._raised.pop(job.id, None)
-        running = attempt.task = asyncio.Task(self._runner.run(attempt), context=self._base.fresh())
+        solo = SoloAttempt(attempt, clock=self._clock, deadlines=self._execution.deadlines, demands=self._demands)
         try:
-            with confined_exits(asyncio.get_running_loop()):
-                await self._wait_for(running, attempt)
+            return await solo.run(self._runner, base=self._base)
         finally:
-            if not running.done():
-                await self._break_off(running, attempt)
+            if solo.was_broken_off:
+                with suppress(BackendError):
+                    ran_for = None if attempt.context is None else timedelta(0)
+                    released = Settlement(id=job.id, token=job.token, end=End.RELEASE, ran_for=ran_for)
+                    await self._store.settle([released])
             del self._running[job.id]
-        return running.result()
 
     def _record(self, job: ClaimedJob, settlement: Settlement, end: RunEnd, *, started_at: datetime) -> None:
         error = settlement.error
@@ -301,51 +248,10 @@ class SoloWorker:
         if self._demands.raise_errors and end in _FAILURES:
             self._raise(run)
 
-    async def _wait_for(self, running: asyncio.Task[AttemptEnd | None], attempt: Attempt) -> None:
-        """Wait for the end of an attempt; whenever it passes time, move the clock."""
-        loop, has_slept = asyncio.get_running_loop(), asyncio.Event()
-        with self._clock.watched(lambda: loop.call_soon_threadsafe(has_slept.set)):
-            while not running.done():
-                alarm = self._clock.next_alarm()
-                if alarm is not None:
-                    self._pass_time(alarm)
-                    await _let_run()
-                    continue
-                sleeping = asyncio.ensure_future(has_slept.wait())
-                try:
-                    done, _ = await asyncio.wait(
-                        (running, sleeping), timeout=self._demands.patience, return_when=asyncio.FIRST_COMPLETED
-                    )
-                finally:
-                    sleeping.cancel()
-                has_slept.clear()
-                if not done:
-                    raise self._stuck(attempt)
-
-    def _pass_time(self, alarm: datetime) -> None:
-        """Move the clock to when the next sleeper of a job wakes, or to the deadline that comes before."""
-        now, seconds = self._clock.now(), self._deadlines.turn()
-        if seconds is not None:
-            # At least the smallest step: a deadline is kept as a float, which may lie a little after the moment.
-            alarm = min(alarm, now + max(timedelta(seconds=seconds), timedelta.resolution))
-        self._clock.move(max(now, alarm))
-        self._deadlines.turn()
-
-    async def _break_off(self, running: asyncio.Task[AttemptEnd | None], attempt: Attempt) -> None:
-        """Give back a job whose end nobody waits for any more."""
-        attempt.tell_to_stop(Stop.SHUTDOWN)
-        if attempt.interrupt is None:
-            running.cancel()
-        await asyncio.wait((running,), timeout=self._demands.patience)
-        job = attempt.job
-        with suppress(BackendError):
-            ran_for = None if attempt.context is None else timedelta(0)
-            await self._store.settle([Settlement(id=job.id, token=job.token, end=End.RELEASE, ran_for=ran_for)])
-
     async def _settle(self, job: ClaimedJob, settlement: Settlement) -> State | None:
         settled = await self._store.settle([settlement])
         state = settled[0].state if settled else None
-        announce(self._bus, [(job, settlement, state)])
+        announce(self._collaborators.bus, [(job, settlement, state)])
         return state
 
     def _raise(self, run: Run) -> None:
@@ -356,21 +262,6 @@ class SoloWorker:
             raise error
         message = f"attempt {run.attempt} of {run.task} ({run.job_id}) ended as {run.end}: {run.error}"
         raise JobNotCompletedError(message)
-
-    def _too_many(self, next_task: str) -> str:
-        message = f"{self._demands.limit} attempts have run and more are pending ({next_task} is next)"
-        if self.runs:
-            [(task, count)] = Counter(run.task for run in self.runs).most_common(1)
-            message += f", {count} of {task}"
-        leave_out = "leave out recurring tasks with advance(…, recurring=False), or " if self._planners else ""
-        return f"{message}; if jobs do not enqueue each other without end, {leave_out}give a higher limit=…"
-
-    def _stuck(self, attempt: Attempt) -> StuckJobError:
-        return StuckJobError(
-            f"{attempt.job.task} ({attempt.job.id}) has not ended within {readable(self._demands.patience)} "
-            "of real time; "
-            "let what takes long pass its time with kit.sleep(…), or give the kit more patience=…"
-        )
 
     # what the parts ask
 
@@ -390,21 +281,6 @@ class SoloWorker:
         if isinstance(error, Exception):
             self._raised[job_id] = error
 
-    def _attempts(self) -> Iterable[Attempt]:
-        return list(self._running.values())
-
-    def _token_of(self, job_id: JobId) -> ClaimToken | None:
-        attempt = self._running.get(job_id)
-        return None if attempt is None else attempt.job.token
-
-    def _call_settings(self) -> CallSettings:
-        return CallSettings(
-            max_result_bytes=self._settings.max_result_bytes,
-            default_retry_delay=self._settings.default_retry_delay,
-            default_max_retry_delay=self._settings.default_max_retry_delay,
-            random=self._clock.random(),
-        )
-
     def _beat_soon(self) -> None:
         beat = asyncio.get_running_loop().create_task(self._beat())
         self._beats.add(beat)
@@ -419,7 +295,9 @@ class SoloWorker:
                 attempt.tell_to_stop(Stop.CANCEL, reason)
 
 
-async def _let_run() -> None:
-    """Let those who were woken run until they wait again."""
-    for _ in range(20):
-        await real_sleep(0)
+def _settings_of(manager: BackgroundTaskManager) -> WorkerSettings:
+    settings = worker_settings(manager.settings, {manager.settings.default_queue: 1})
+    # No grace for a deploy: a test has no other worker, whose code might fit the arguments.
+    return msgspec.structs.replace(
+        settings, poll_interval=_FOREVER, cleanup_interval=_FOREVER, deploy_grace=timedelta(0)
+    )

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.settlement import Settlement
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.execution.call import Call, CallSettings
 from deeper_tasks.worker.execution.executors import Executor
 

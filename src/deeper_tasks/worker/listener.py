@@ -6,10 +6,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from deeper_tasks.backends.availability import Availability
-from deeper_tasks.backends.protocol import Backend, Notification, Topic
+from deeper_tasks.backends.protocol import Notification, Topic
 from deeper_tasks.errors import BackendUnavailableError
-from deeper_tasks.worker.clock import Clock
+from deeper_tasks.worker.store_access import StoreAccess
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -32,17 +31,15 @@ class Listener:
 
     def __init__(
         self,
+        store: StoreAccess,
         *,
-        backend: Backend,
-        availability: Availability,
-        clock: Clock,
         on_jobs: Callable[[str], None],
         on_control: Callable[[], None],
         on_schedules: Callable[[], None],
     ) -> None:
-        self._backend = backend
-        self._availability = availability
-        self._clock = clock
+        self._backend = store.backend
+        self._availability = store.availability
+        self._clock = store.clock
         self._on_jobs = on_jobs
         self._on_control = on_control
         self._on_schedules = on_schedules

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Protocol
 
-from deeper_tasks.backends.availability import Availability
 from deeper_tasks.errors import BackendUnavailableError, NodeLostError
 from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.failure_log import FailureLog
+from deeper_tasks.worker.store_access import StoreAccess
 
 _SHORTEST_BACKOFF, _LONGEST_BACKOFF = 0.1, 5.0
 _LONGEST_TURN = 10.0
@@ -44,16 +44,15 @@ class RoleLoop:
         self,
         name: str,
         role: Role,
+        store: StoreAccess,
         *,
-        clock: Clock,
-        availability: Availability,
         on_lost: Callable[[], Awaitable[None]],
         always_asks: bool = True,
     ) -> None:
         self.name = name
         self._role = role
-        self._clock = clock
-        self._availability = availability
+        self._clock = store.clock
+        self._availability = store.availability
         self._on_lost = on_lost
         self._always_asks = always_asks
         self._awake = asyncio.Event()

@@ -13,6 +13,7 @@ from deeper_tasks.integrations.events import EventBus, StoreRecovered, StoreUnav
 from deeper_tasks.worker.clock import SystemClock
 from deeper_tasks.worker.listener import Listener
 from deeper_tasks.worker.role import RoleLoop, backoff, keep_running
+from deeper_tasks.worker.store_access import StoreAccess
 
 
 class Script:
@@ -31,7 +32,7 @@ class Script:
 
 
 @pytest.fixture
-async def play(clock):
+async def play(clock, memory):
     clock.chance = 0.0
     running = []
     lost = []
@@ -45,7 +46,7 @@ async def play(clock):
             lost.append(1)
 
         script = Script(*turns)
-        loop = RoleLoop("test", script, clock=clock, availability=availability, on_lost=on_lost)
+        loop = RoleLoop("test", script, StoreAccess(memory, availability, clock), on_lost=on_lost)
         running.append(asyncio.create_task(loop.run()))
         await clock.settle()
         return script, loop
@@ -180,9 +181,7 @@ async def test_the_systems_clock_sleeps_until_the_time_or_the_event():
 async def test_hints_reach_the_part_that_they_concern(flaky, clock):
     heard = []
     listener = Listener(
-        backend=flaky,
-        availability=Availability(bus=EventBus()),
-        clock=clock,
+        StoreAccess(flaky, Availability(bus=EventBus()), clock),
         on_jobs=lambda queue: heard.append(("jobs", queue)),
         on_control=lambda: heard.append(("control",)),
         on_schedules=lambda: heard.append(("schedules",)),
@@ -205,9 +204,7 @@ async def listen(clock, play):
     def listen(store):
         nothing = lambda *_: None  # noqa: E731 - nothing is told
         listener = Listener(
-            backend=store,
-            availability=play.availability,
-            clock=clock,
+            StoreAccess(store, play.availability, clock),
             on_jobs=nothing,
             on_control=nothing,
             on_schedules=nothing,

@@ -33,10 +33,10 @@ from deeper_tasks.integrations.events import (
 )
 from deeper_tasks.tasks import TaskRegistry, make_task
 from deeper_tasks.testing.conformance.builders import NOW, new_job, new_token, node_record, rescue_all
-from deeper_tasks.worker import role
-from deeper_tasks.worker import worker as worker_module
+from deeper_tasks.worker import assembly, role, shutdown
+from deeper_tasks.worker.collaborators import Collaborators
 from deeper_tasks.worker.execution import deadlines
-from deeper_tasks.worker.execution.hooks import Hooks
+from deeper_tasks.worker.hooks.hooks import Hooks
 from deeper_tasks.worker.liveness import heartbeat_watch
 from deeper_tasks.worker.liveness.heartbeat_watch import HeartbeatWatch
 from deeper_tasks.worker.liveness.host import describe_node
@@ -89,7 +89,7 @@ class Shop:
 
     def start(self):
         self.worker = Worker(
-            backend=self.backend, registry=self.registry, bus=self.bus, settings=self.settings, hooks=self.hooks
+            Collaborators(backend=self.backend, registry=self.registry, bus=self.bus, hooks=self.hooks), self.settings
         )
         self.running = asyncio.create_task(self.worker.run())
         return self.worker
@@ -218,7 +218,7 @@ async def test_a_pause_gives_back_what_has_not_started(shop, wait_until, flaky):
     await wait_until(lambda: flaky.called("claim"))
     ids = await shop.enqueue(number=4)
     await wait_until(lambda: len(shop.begun) == 2)
-    consumer = shop.worker._consumers["default"]
+    consumer = shop.worker.parts.consumers["default"]
     held = (await flaky.backend.claim("default", limit=2, slots=0, node=shop.worker.node_id, token=new_token())).jobs
     consumer._held.extend((job, consumer._clock.monotonic()) for job in held)
     await flaky.put_queue(QueueSettings(name="default", paused_at=NOW))
@@ -236,7 +236,7 @@ async def test_a_pause_within_a_pattern_gives_back_what_is_of_that_queue(open_sh
     await shop.enqueue()
     await wait_until(lambda: shop.begun)
     [slow, other] = [(await shop.enqueue(queue=queue))[0] for queue in ("slow", "other")]
-    consumer, node = shop.worker._consumers["*"], shop.worker.node_id
+    consumer, node = shop.worker.parts.consumers["*"], shop.worker.node_id
     pattern = QueuePattern(prefix="")
     held = (await flaky.backend.claim(pattern, limit=2, slots=0, node=node, token=new_token())).jobs
     consumer._held.extend((job, consumer._clock.monotonic()) for job in held)
@@ -339,7 +339,7 @@ async def test_a_job_whose_end_waits_to_be_written_is_not_given_back(shop, wait_
     shop.may_finish.set()
     # Set aside: the row is free at once, the end is tried again later. Meanwhile the store thinks that the job runs.
     await wait_until(lambda: held)
-    worker._give_back_strays((await flaky.beat(worker.node_id)).held)
+    worker.parts.beat_handler.give_back_strays((await flaky.beat(worker.node_id)).held)
     await wait_until(lambda: shop.heard(JobCompleted))
     job = await flaky.get(job_id)
     assert (job.state, job.attempt, shop.begun) == (State.COMPLETED, 1, [job_id])
@@ -417,7 +417,7 @@ async def test_a_job_that_cannot_be_stopped_does_not_keep_a_lost_worker_out(shop
         raise OSError("its process is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker._consumers["default"], "stop_running", fail)
+        patch.setattr(worker.parts.consumers["default"], "stop_running", fail)
         await rescue_all(flaky.backend, before)
         await flaky.notify(CONTROL)
         await wait_until(lambda: worker.node_id != before)
@@ -444,8 +444,8 @@ async def test_a_worker_whose_part_ends_again_and_again_ends_and_says_why(shop, 
     async def turn():
         raise SystemExit(3)
 
-    worker._consumers["default"].turn = turn
-    worker._loops["consumer of default"].wake()
+    worker.parts.consumers["default"].turn = turn
+    worker.parts.loops["consumer of default"].wake()
     await asyncio.wait_for(shop.running, 20)
     reason = "the consumer of default has ended 12 times in a row, by SystemExit"
     assert worker.is_stuck
@@ -500,7 +500,7 @@ async def test_it_can_be_stopped_while_it_waits_for_the_store(shop, wait_until, 
 
 
 async def test_it_stops_although_the_store_is_gone(shop, wait_until, flaky, monkeypatch):
-    monkeypatch.setattr(worker_module, "LAST_WORDS", 0.05)
+    monkeypatch.setattr(shutdown, "LAST_WORDS", 0.05)
     await shop.enqueue()
     shop.start()
     await wait_until(lambda: shop.begun)
@@ -515,8 +515,8 @@ async def test_a_claim_that_was_lost_does_not_hold_up_the_stop(open_shop, wait_u
     shop.start()
     await wait_until(lambda: flaky.called("claim"))
     flaky.fail("claim")
-    shop.worker._consumers["default"].hint()
-    await wait_until(lambda: shop.worker._consumers["default"].claiming is not None)
+    shop.worker.parts.consumers["default"].hint()
+    await wait_until(lambda: shop.worker.parts.consumers["default"].claiming is not None)
     await shop.stop()
 
 
@@ -658,7 +658,7 @@ async def test_a_job_that_was_cancelled_before_the_stop_is_cancelled(open_shop, 
 
 async def test_a_thread_that_ignores_its_timeout_makes_the_worker_drain_and_say_so(shop, wait_until, monkeypatch):
     monkeypatch.setattr(deadlines, "_PATIENCE", 0.02)
-    monkeypatch.setattr(worker_module, "LAST_WORDS", 0.05)
+    monkeypatch.setattr(shutdown, "LAST_WORDS", 0.05)
     shop.settings = msgspec.structs.replace(shop.settings, shutdown_grace=timedelta(milliseconds=20))
     finish = threading.Event()
 
@@ -685,7 +685,7 @@ async def test_a_thread_that_ignores_its_timeout_makes_the_worker_drain_and_say_
 @pytest.fixture
 def deaf(monkeypatch):
     """A plain function that runs on until the test is over, in a worker whose process is its own or not."""
-    monkeypatch.setattr(worker_module, "LAST_WORDS", 0.05)
+    monkeypatch.setattr(shutdown, "LAST_WORDS", 0.05)
     finish = threading.Event()
 
     def deaf():
@@ -709,9 +709,9 @@ async def _stopped_beside(deaf, shop, wait_until, **options):
 async def test_a_thread_that_does_not_look_is_given_back_as_the_last_write_of_its_process(
     shop, wait_until, monkeypatch, caplog, deaf
 ):
-    monkeypatch.setattr(worker_module, "owns_process", lambda _: True)
+    monkeypatch.setattr(assembly, "owns_process", lambda _: True)
     ends = []
-    monkeypatch.setattr(worker_module, "end_within", ends.append)
+    monkeypatch.setattr(shutdown, "end_within", ends.append)
     before = datetime.now(UTC)
     job = await _stopped_beside(deaf, shop, wait_until)
     assert (job.state, job.attempt) == (State.SCHEDULED, 0)
@@ -774,7 +774,7 @@ async def test_a_worker_goes_on_beside_a_thread_that_ignores_its_timeout_and_has
 
 async def test_what_runs_beside_a_stuck_thread_may_end_before_its_worker_does(open_shop, wait_until, monkeypatch):
     monkeypatch.setattr(deadlines, "_PATIENCE", 0.02)
-    monkeypatch.setattr(worker_module, "LAST_WORDS", 0.05)
+    monkeypatch.setattr(shutdown, "LAST_WORDS", 0.05)
     shop = await open_shop(queues={"default": 2}, shutdown_grace=timedelta(hours=1), stuck_slots_limit=1)
     finish, may_begin = threading.Event(), asyncio.Event()
 

@@ -8,10 +8,10 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 
-from deeper_tasks.backends.availability import Availability
-from deeper_tasks.backends.protocol import Backend, Claim
+from deeper_tasks.backends.protocol import Claim
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.queue_patterns import QueuePattern
@@ -19,8 +19,7 @@ from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.worker.claiming.prefetch import Prefetch
-from deeper_tasks.worker.clock import Clock
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.execution.base_context import BaseContext
 from deeper_tasks.worker.execution.solitude import Solitude
 from deeper_tasks.worker.execution.verdict import SHUTTING_DOWN
@@ -28,6 +27,7 @@ from deeper_tasks.worker.liveness.membership import Membership
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.settling.attempt_end import AttemptEnd, PerhapsStored, Stored
 from deeper_tasks.worker.settling.settler import MOST_UNSETTLED, Settler
+from deeper_tasks.worker.store_access import StoreAccess
 
 _MOST_AT_ONCE = 500
 _LONGEST_HELD = 10
@@ -42,56 +42,65 @@ Run = Callable[[Attempt], Awaitable[AttemptEnd | None]]
 Fault = Callable[[Attempt, BaseException], Settlement]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConsumerParts:
+    """
+    The parts that all consumers of a worker share.
+
+    `run` returns the end of an attempt, or None if the worker has lost the job; `fault` returns the settlement of an
+    attempt whose run raised. `quarantine_places` returns how many jobs in quarantine may be claimed now. `on_freed` is
+    called when an attempt that ignored its timeout has ended after all.
+    """
+
+    settings: WorkerSettings
+    store: StoreAccess
+    membership: Membership
+    settler: Settler
+    run: Run
+    fault: Fault
+    base: BaseContext
+    solitude: Solitude
+    quarantine_places: Callable[[], int]
+    on_freed: Callable[[Attempt], None] = lambda _: None
+
+
 class Consumer:
     """
     A role whose turn claims once. Slots are filled from what was claimed ahead, without a turn.
 
-    The queues of a pattern share the slots and are served in turn, over all claims.
-
-    `run` gives the settlement of an attempt, or None where there is nothing to settle; `fault` that of one whose
-    run raised. `on_freed` is called when one that ignored its timeout has ended at last. `quarantine_places` tells
-    how many jobs in quarantine may be claimed now.
+    The queues of a pattern share the slots and are served in turn, over all claims. `running` is the group in which
+    this consumer keeps its attempts. `wake` gives it its next turn.
     """
 
     def __init__(
         self,
         queue: str | QueuePattern,
+        parts: ConsumerParts,
         *,
         slots: int,
-        settings: WorkerSettings,
-        backend: Backend,
-        clock: Clock,
-        availability: Availability,
-        membership: Membership,
-        settler: Settler,
-        run: Run,
-        base: BaseContext,
-        fault: Fault,
-        solitude: Solitude,
-        quarantine_places: Callable[[], int],
+        running: dict[JobId, Attempt],
         wake: Callable[[], None],
-        on_freed: Callable[[Attempt], None] = lambda _: None,
-        name: str = "",
     ) -> None:
+        settings = parts.settings
         self.queue = queue
-        self.name = name or f"consumer of {queue}"
+        self.name = f"consumer of {queue}"
         self.is_draining = False
-        self.running: dict[JobId, Attempt] = {}
+        self.running = running
         self._slots = slots
         self._horizon = settings.prefetch.total_seconds()
         self._poll_interval = settings.poll_interval
-        self._backend = backend
-        self._clock = clock
-        self._availability = availability
-        self._membership = membership
-        self._settler = settler
-        self._run = run
-        self._base = base
-        self._fault = fault
-        self._solitude = solitude
-        self._quarantine_places = quarantine_places
+        self._backend = parts.store.backend
+        self._clock = parts.store.clock
+        self._availability = parts.store.availability
+        self._membership = parts.membership
+        self._settler = parts.settler
+        self._run = parts.run
+        self._base = parts.base
+        self._fault = parts.fault
+        self._solitude = parts.solitude
+        self._quarantine_places = parts.quarantine_places
+        self._on_freed = parts.on_freed
         self._wake = wake
-        self._on_freed = on_freed
         self._pace = Prefetch(slots=slots, horizon=self._horizon)
         self._held: deque[tuple[ClaimedJob, float]] = deque()
         self._unanswered: ClaimToken | None = None

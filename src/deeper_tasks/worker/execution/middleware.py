@@ -10,7 +10,7 @@ from contextlib import suppress
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.tasks import CurrentJob, enter_job
 from deeper_tasks.worker.execution import verdict
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.execution.call import Call
 
 _logger = logging.getLogger("deeper_tasks")

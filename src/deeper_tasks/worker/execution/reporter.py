@@ -11,17 +11,13 @@ from contextlib import suppress
 
 import msgspec
 
-from deeper_tasks.backends.availability import Availability
-from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob, Progress
-from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.domain.settlement import Report
 from deeper_tasks.errors import BackendUnavailableError
-from deeper_tasks.integrations.events import EventBus
-from deeper_tasks.worker.clock import Clock
-from deeper_tasks.worker.execution.redaction import Redaction
+from deeper_tasks.worker.redaction import Redaction
 from deeper_tasks.worker.process.forks import is_copy_of
+from deeper_tasks.worker.store_access import StoreAccess
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -38,18 +34,12 @@ class Reporter:
     """
 
     def __init__(
-        self,
-        *,
-        backend: Backend,
-        clock: Clock,
-        token_of: Callable[[JobId], ClaimToken | None],
-        redaction: Redaction | None = None,
-        availability: Availability | None = None,
+        self, store: StoreAccess, *, token_of: Callable[[JobId], ClaimToken | None], redaction: Redaction
     ) -> None:
-        self._backend = backend
-        self._redaction = redaction or Redaction(Redactor())
-        self._availability = availability or Availability(bus=EventBus(), monotonic=clock.monotonic)
-        self._clock = clock
+        self._backend = store.backend
+        self._redaction = redaction
+        self._availability = store.availability
+        self._clock = store.clock
         self._token_of = token_of
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -72,7 +62,7 @@ class Reporter:
         """Write that a job which waited here starts now; False: it is no longer ours."""
         return bool(await self._backend.report([Report(id=job.id, token=job.token, has_started=True)]))
 
-    def tell_start(self, job: ClaimedJob) -> None:
+    def report_start(self, job: ClaimedJob) -> None:
         """Write with the other news that a job which waited here has started. To be called on the worker's loop."""
         report = self._news.get(job.id) or Report(id=job.id, token=job.token)
         self._news[job.id] = msgspec.structs.replace(report, has_started=True)

@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
 from msgspec import UNSET
 
-from deeper_tasks.backends.protocol import Backend, JobTransaction
+from deeper_tasks.backends.protocol import JobTransaction
 from deeper_tasks.domain.damage import described
 from deeper_tasks.domain.job import EXPIRED, ClaimedJob, ErrorReport
-from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendUnavailableError, HookError, InvalidArgumentsError, TaskNotFoundError
-from deeper_tasks.integrations.events import EventBus, JobStarted
+from deeper_tasks.integrations.events import JobStarted
 from deeper_tasks.tasks import (
     CurrentJob,
     ExecutorKind,
-    ManagerIdentity,
-    TaskRegistry,
     WorkerState,
     onlookers_view,
     running_job,
 )
 from deeper_tasks.tasks.arguments import UnfitArgumentsError
-from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.execution import verdict
-from deeper_tasks.worker.execution.attempt import Attempt
-from deeper_tasks.worker.execution.call import AnyTask, Call, CallSettings, report_error
-from deeper_tasks.worker.execution.deadlines import Deadlines
+from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.execution.call import AnyTask, Call, report_error
 from deeper_tasks.worker.execution.executors import Executor
-from deeper_tasks.worker.execution.executors.process import ProcessDiedError, ProcessExecutor
-from deeper_tasks.worker.execution.middleware import Middleware, MiddlewareChain
+from deeper_tasks.worker.execution.executors.forked_child import ProcessDiedError
+from deeper_tasks.worker.execution.executors.process import ProcessExecutor
+from deeper_tasks.worker.execution.middleware import MiddlewareChain
+from deeper_tasks.worker.execution.parts import ExecutionParts
 from deeper_tasks.worker.execution.quarantine import Apart, Quarantine
-from deeper_tasks.worker.execution.redaction import Redaction
-from deeper_tasks.worker.execution.reporter import Reporter
 from deeper_tasks.worker.execution.rolling_deploy import RollingDeploy
 from deeper_tasks.worker.execution.transactions import Transactions
-from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.settling.attempt_end import AttemptEnd, PerhapsStored, Stored
 
 _logger = logging.getLogger("deeper_tasks")
@@ -55,43 +49,31 @@ class Runner:
 
     def __init__(
         self,
+        parts: ExecutionParts,
         *,
-        backend: Backend,
-        registry: TaskRegistry,
         executors: dict[ExecutorKind, Executor],
-        call_settings: Callable[[], CallSettings],
-        middleware: tuple[Middleware, ...],
-        settings: WorkerSettings,
-        clock: Clock,
-        reporter: Reporter,
-        deadlines: Deadlines,
-        bus: EventBus,
         state: WorkerState | None = None,
         quarantine: Quarantine | None = None,
-        redaction: Redaction | None = None,
-        manager: ManagerIdentity | None = None,
     ) -> None:
-        self._manager = manager
-        self._registry = registry
+        collaborators, settings = parts.collaborators, parts.settings
+        self._manager = collaborators.manager
+        self._registry = collaborators.registry
+        self._middleware = tuple(collaborators.middleware)
+        self._clock = collaborators.clock
+        self._bus = collaborators.bus
+        self._settings = settings
+        self._call_settings = parts.call_settings
+        self._reporter = parts.reporter
+        self._deadlines = parts.deadlines
         self._executors = executors
         self._makes_processes = isinstance(executors.get(_PROCESS), ProcessExecutor)
-        self._call_settings = call_settings
-        self._middleware = middleware
-        self._settings = settings
-        self._clock = clock
-        self._reporter = reporter
-        self._deadlines = deadlines
-        self._bus = bus
         self._state = WorkerState() if state is None else state
         self._quarantine = quarantine
         self._transactions = Transactions(
-            backend=backend,
-            reporter=reporter,
-            lease=settings.lease,
-            redaction=redaction or Redaction(Redactor()),
+            backend=collaborators.backend, reporter=parts.reporter, lease=settings.lease, redaction=parts.redaction
         )
         self._deploy = RollingDeploy(
-            unknown_grace=settings.unknown_task_grace, unfit_grace=settings.deploy_grace, bus=bus
+            unknown_grace=settings.unknown_task_grace, unfit_grace=settings.deploy_grace, bus=self._bus
         )
 
     async def run(self, attempt: Attempt, apart: Apart | None = None) -> AttemptEnd | None:
@@ -115,7 +97,7 @@ class Runner:
         if runs_here and (refusal := self._refusal(call)) is not None:
             return refusal
         starts_later = child is None and not runs_here and self._makes_processes
-        may_start = starts_later or not attempt.must_tell or await self._may_start(attempt)
+        may_start = starts_later or not attempt.must_report_start or await self._may_start(attempt)
         if attempt.forced or not may_start:
             return verdict.unbegun(call, attempt) if may_start and attempt.stop is not Stop.LOST else None
         if task.is_transactional:
@@ -218,7 +200,7 @@ class Runner:
 
     async def _begin(self, attempt: Attempt) -> None:
         """Tell of the start of an attempt whose process is there; where it may not start, it is told to stop."""
-        if attempt.must_tell and not await self._may_start(attempt):
+        if attempt.must_report_start and not await self._may_start(attempt):
             attempt.tell_to_stop(Stop.LOST)
         if not attempt.forced and self._bus.wants(JobStarted):
             self._tell_of_start(attempt)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from deeper_tasks.worker.clock import Clock
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
 
 _logger = logging.getLogger("deeper_tasks")
 

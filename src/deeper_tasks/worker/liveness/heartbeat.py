@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
-from deeper_tasks.backends.availability import Availability
-from deeper_tasks.backends.protocol import Backend, Beat
+from deeper_tasks.backends.protocol import Beat
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.errors import BackendUnavailableError, NodeLostError
 from deeper_tasks.lasting import lasting
@@ -19,9 +19,23 @@ from deeper_tasks.worker.failure_log import FailureLog
 from deeper_tasks.worker.liveness.loop_lag import LoopLag, TellLag
 from deeper_tasks.worker.liveness.membership import Membership
 from deeper_tasks.worker.settings import WorkerSettings
+from deeper_tasks.worker.store_access import StoreAccess
 
 _NAME, _THREAD = "heartbeat", "deeper-heartbeat"
 _AFTER_A_FAULT = 1.0
+
+
+class BeatAnswers(Protocol):
+    """Takes what the store answers to a beat."""
+
+    def busy(self) -> int:
+        """Return how many jobs run here. Safe to call from any thread."""
+
+    def take(self, node: NodeId, beat: Beat) -> None:
+        """Take the store's answer to the beat of this node."""
+
+    def note_lost(self, node: NodeId) -> None:
+        """Note that the store does not know this node any more."""
 
 
 class Heartbeat:
@@ -30,28 +44,17 @@ class Heartbeat:
 
     An exception in its thread, whatever it is, has it begin anew with a beat at once.
 
-    The answers are handed to the worker's loop: `on_beat` with the store's
-    answer, `on_lost` with the node that was taken for dead.
+    The store's answers are handed to `answers` on the worker's loop.
     """
 
     def __init__(
-        self,
-        *,
-        backend: Backend,
-        membership: Membership,
-        settings: WorkerSettings,
-        availability: Availability,
-        busy: Callable[[], int],
-        on_beat: Callable[[NodeId, Beat], None],
-        on_lost: Callable[[NodeId], None],
+        self, store: StoreAccess, *, membership: Membership, settings: WorkerSettings, answers: BeatAnswers
     ) -> None:
-        self._backend = backend
+        self._backend = store.backend
+        self._availability = store.availability
         self._membership = membership
         self._interval = settings.heartbeat.total_seconds()
-        self._availability = availability
-        self._busy = busy
-        self._on_beat = on_beat
-        self._on_lost = on_lost
+        self._answers = answers
         self._worker_loop = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._awake: asyncio.Event | None = None
@@ -124,9 +127,9 @@ class Heartbeat:
         # Before it is sent: whoever is stopped while it is under way does not know how old the answer is.
         at = self._membership.now()
         try:
-            beat = await self._backend.beat(node, busy=self._busy())
+            beat = await self._backend.beat(node, busy=self._answers.busy())
         except NodeLostError:
-            self._tell(self._on_lost, node)
+            self._tell(self._answers.note_lost, node)
         except BackendUnavailableError as error:
             self._availability.mark_failing(error, by=_NAME)
             return True
@@ -138,7 +141,7 @@ class Heartbeat:
             self._membership.confirm(at)
             self._availability.mark_working(by=_NAME)
             self._log.tell_of_recovery()
-            self._tell(self._on_beat, node, beat)
+            self._tell(self._answers.take, node, beat)
         return False
 
     def _tell(self, callback: Callable[..., None], *values: object) -> None:

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Iterable
 
 from deeper_tasks.worker.clock import Clock
-from deeper_tasks.worker.execution.attempt import Attempt
-from deeper_tasks.worker.execution.hooks import STOP_SECONDS
+from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.hooks.hooks import STOP_SECONDS
 from deeper_tasks.worker.settings import WorkerSettings
 
 EXIT_CODE = os.EX_TEMPFAIL
@@ -33,8 +33,16 @@ class LastResort:
     """
 
     def __init__(
-        self, *, settings: WorkerSettings, running: Callable[[], Iterable[Attempt]], clock: Clock, owns_process: bool
+        self,
+        *,
+        settings: WorkerSettings,
+        running: Callable[[], Iterable[Attempt]],
+        clock: Clock,
+        owns_process: bool,
+        end_process: Callable[[int], object] = os._exit,
     ) -> None:
+        self.end_process = end_process
+        """Ends this process with an exit code."""
         self._limit = None if settings.loop_stall_limit is None else settings.loop_stall_limit.total_seconds()
         self._stuck_after = settings.stuck_after.total_seconds()
         self._grace = settings.shutdown_grace.total_seconds()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 import threading
 import time
@@ -19,10 +18,10 @@ from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.integrations.events import EventBus, LoopRecovered, LoopStalled
 from deeper_tasks.lasting import lasting
 from deeper_tasks.run_in_thread import run_in_thread
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.liveness.last_resort import LAST_WORDS, LastResort
 from deeper_tasks.worker.liveness.snapshot import Snapshot, has_nothing_to_do, take_snapshot
-from deeper_tasks.worker.liveness.stalls import Stalls
+from deeper_tasks.worker.attempts.stalls import Stalls
 from deeper_tasks.worker.settings import WorkerSettings
 
 _logger = logging.getLogger("deeper_tasks")
@@ -94,7 +93,6 @@ class LoopWatch:
         bus: EventBus,
         last_resort: LastResort,
         hook: Callable[[], str] = str,
-        end_process: Callable[[int], object] = os._exit,
     ) -> None:
         threshold = _seconds(settings.loop_stall_warning) or _seconds(settings.loop_stall_limit)
         self._is_quiet = threshold is None
@@ -104,7 +102,6 @@ class LoopWatch:
         self._hook = hook
         self._running = running
         self._bus = bus
-        self._end_process = end_process
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._asked = self._answered = 0
@@ -196,7 +193,7 @@ class LoopWatch:
         if verdict is not None and not self._is_answered:
             code, why = verdict
             self._tell(partial(self._say_last_words, why, seen))
-            self._end_process(code)
+            self._last_resort.end_process(code)
 
     def _add(self, counted: float, seen: Snapshot) -> None:
         """Add time to the block that is seen, and tell of it once it is long enough."""

@@ -35,7 +35,7 @@ class Membership:
     ) -> None:
         self._backend = backend
         self._tasks = tasks
-        self._told: frozenset[str] | None = None
+        self._registered: frozenset[str] | None = None
         self._settings = settings
         self._lease = settings.lease.total_seconds()
         self.now = now
@@ -66,16 +66,16 @@ class Membership:
     @property
     def has_new_tasks(self) -> bool:
         """Whether this worker knows other tasks than it told the store."""
-        return self._tasks_to_tell() != self._told
+        return self._tasks_to_register() != self._registered
 
-    async def tell_tasks(self) -> None:
+    async def register_tasks(self) -> None:
         """Tell the store which tasks this worker knows now; one that does not take them is told another time."""
-        tasks = self._tasks_to_tell()
+        tasks = self._tasks_to_register()
         with suppress(BackendError):
             await self._backend.register(self.node, tasks=tasks)
-            self._told = tasks
+            self._registered = tasks
 
-    def _tasks_to_tell(self) -> frozenset[str] | None:
+    def _tasks_to_register(self) -> frozenset[str] | None:
         tasks = self._tasks()
         return None if tasks is None or len(tasks) > MOST_TASKS_TOLD else tasks
 
@@ -92,9 +92,9 @@ class Membership:
 
     async def _join_as(self, node: Node) -> None:
         at = self.now()
-        tasks = self._tasks_to_tell()
+        tasks = self._tasks_to_register()
         await self._backend.register(node, tasks=tasks)
-        self.node, self._told, self._is_lost = node, tasks, False
+        self.node, self._registered, self._is_lost = node, tasks, False
         self.confirm(at)
 
     async def leave(self) -> None:

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.tasks.context import handlers_job_in
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
 
 _WORKER = Path(__file__).parents[1]
 _PLUMBING = tuple(f"{folder}{os.sep}" for folder in (Path(asyncio.__file__).parent, _WORKER))

@@ -12,6 +12,7 @@ from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.settlement import MovedJob
 from deeper_tasks.integrations.events import CleanupRan, EventBus, JobRescued
 from deeper_tasks.worker.clock import Clock
+from deeper_tasks.worker.collaborators import Collaborators
 from deeper_tasks.worker.liveness.host import is_known_dead
 from deeper_tasks.worker.liveness.membership import Membership
 from deeper_tasks.worker.maintenance.capacity_watch import CapacityWatch
@@ -68,24 +69,20 @@ class Rescuer:
     only lets it be read, or a suspended machine makes nobody look dead. A process
     of this machine that has ended is known at once. A node that the store does not
     let go of, because another transaction holds it, has its lease begin anew.
-    `trusted` names the tasks that are not quarantined.
     """
 
     def __init__(
         self,
-        *,
-        backend: Backend,
+        collaborators: Collaborators,
         settings: WorkerSettings,
-        clock: Clock,
-        bus: EventBus,
+        *,
         membership: Membership,
-        trusted: Callable[[], Sequence[str]],
     ) -> None:
-        self._backend = backend
+        self._backend = collaborators.backend
+        self._registry = collaborators.registry
+        self._clock = collaborators.clock
+        self._bus = collaborators.bus
         self._membership = membership
-        self._trusted = trusted
-        self._clock = clock
-        self._bus = bus
         self._lease = settings.lease.total_seconds()
         self._widest_gap = self._lease / 2
         # Between a beat that is due and a lease that ends.
@@ -128,9 +125,9 @@ class Rescuer:
         return now - since >= self._lease or is_known_dead(record.node)
 
     async def _rescue(self, record: NodeRecord) -> None:
-        is_finished = False
+        is_finished, trusted = False, [task.name for task in self._registry if not task.has_quarantine]
         while not is_finished:
-            rescue = await self._backend.rescue(record.node.id, beat=record.beat, trusted=self._trusted())
+            rescue = await self._backend.rescue(record.node.id, beat=record.beat, trusted=trusted)
             self._seen.pop(record.node.id, None)
             is_finished = rescue.is_finished
             for job in rescue.jobs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from deeper_tasks.backends.protocol import Backend
@@ -11,15 +10,13 @@ from deeper_tasks.domain.damage import described
 from deeper_tasks.domain.schedule import Firing, ScheduleEntry, plan_firing
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import EventBus, ScheduleFired, ScheduleRepaired
+from deeper_tasks.worker.collaborators import Declare
 from deeper_tasks.worker.maintenance.maintainers import jobs_in
 from deeper_tasks.worker.settings import WorkerSettings
 
 _logger = logging.getLogger("deeper_tasks")
 
 _AT_ONCE = timedelta(0)
-
-Declare = Callable[[], Awaitable[object]]
-"""Puts the recurring tasks that the application declares into the store."""
 
 
 class Scheduler:

@@ -11,17 +11,15 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from deeper_tasks.backends.availability import Availability
-from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport
 from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.domain.settlement import End, MovedJob, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import BackendUnavailableError
-from deeper_tasks.worker.clock import Clock
-from deeper_tasks.worker.execution.redaction import Redaction
+from deeper_tasks.worker.redaction import Redaction
 from deeper_tasks.worker.settling.attempt_end import Stored
+from deeper_tasks.worker.store_access import StoreAccess
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -55,17 +53,15 @@ class Settler:
 
     def __init__(
         self,
+        store: StoreAccess,
         *,
-        backend: Backend,
-        clock: Clock,
-        availability: Availability,
         on_settled: OnSettled,
         on_stray_ended: OnStrayEnded | None = None,
         redaction: Redaction | None = None,
     ) -> None:
-        self._backend = backend
-        self._clock = clock
-        self._availability = availability
+        self._backend = store.backend
+        self._clock = store.clock
+        self._availability = store.availability
         self._on_settled = on_settled
         self._on_stray_ended = on_stray_ended
         self._redaction = redaction or Redaction(Redactor())

@@ -16,12 +16,13 @@ from deeper_tasks.errors import BackendUnavailableError, NodeLostError
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.tasks import CurrentJob
 from deeper_tasks.testing.conformance.builders import NOW, join, put_many, rescue_all, take
-from deeper_tasks.worker.claiming.consumer import Consumer
+from deeper_tasks.worker.claiming.consumer import Consumer, ConsumerParts
 from deeper_tasks.worker.execution.base_context import BaseContext
 from deeper_tasks.worker.execution.solitude import Solitude
 from deeper_tasks.worker.liveness.membership import Membership
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.settling.settler import MOST_UNSETTLED, Settler
+from deeper_tasks.worker.store_access import StoreAccess
 
 POLL = timedelta(seconds=1)
 AT_ONCE = timedelta(0)
@@ -37,10 +38,9 @@ class Stage:
         self.membership = Membership(backend=backend, settings=self.settings)
         self.told = []
         self.availability = Availability(bus=EventBus(), monotonic=clock.monotonic, random=clock.random)
+        self.store = StoreAccess(backend, self.availability, clock)
         self.settler = Settler(
-            backend=backend,
-            clock=clock,
-            availability=self.availability,
+            self.store,
             on_settled=lambda answered: self.told.extend((job.id, state) for job, _, state in answered),
         )
         self.started = []
@@ -56,18 +56,19 @@ class Stage:
         )
         self.consumer = Consumer(
             queue,
+            ConsumerParts(
+                settings=self.settings,
+                store=self.store,
+                membership=self.membership,
+                settler=self.settler,
+                run=self.run,
+                fault=self.fault,
+                base=BaseContext(),
+                solitude=self.solitude,
+                quarantine_places=lambda: self.places,
+            ),
             slots=slots,
-            settings=self.settings,
-            backend=backend,
-            clock=clock,
-            availability=self.availability,
-            membership=self.membership,
-            settler=self.settler,
-            run=self.run,
-            solitude=self.solitude,
-            quarantine_places=lambda: self.places,
-            base=BaseContext(),
-            fault=self.fault,
+            running={},
             wake=self.wake,
         )
         self.settling = asyncio.create_task(self.settler.run())
@@ -505,14 +506,14 @@ async def test_the_start_of_what_was_claimed_ahead_is_told_first_where_jobs_are_
     ids = await put_many(flaky, 40)
     await stage.consumer.turn()
     await clock.settle()
-    assert {attempt.must_tell for attempt in stage.consumer.running.values()} == {False}
+    assert {attempt.must_report_start for attempt in stage.consumer.running.values()} == {False}
     await stage.end(ids[0])
     await stage.consumer.turn()
     await clock.settle()
     for job_id in ids[1:10]:
         await stage.end(job_id)
     ahead = [attempt for attempt in stage.consumer.running.values() if not attempt.job.has_started]
-    assert {attempt.must_tell for attempt in ahead} == {told}
+    assert {attempt.must_report_start for attempt in ahead} == {told}
 
 
 # A pattern of queues.

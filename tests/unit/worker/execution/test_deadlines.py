@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from deeper_tasks.domain.stop import Stop
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.attempts.stalls import Stalls
 from deeper_tasks.worker.execution.deadlines import _PATIENCE, Deadlines
-from deeper_tasks.worker.liveness.stalls import Stalls
 
 
 class Watch:

@@ -16,7 +16,7 @@ from deeper_tasks.domain.text import LEFT_OUT, searchable
 from deeper_tasks.errors import ConfigError, HookError, JobNotCompletedError
 from deeper_tasks.integrations.events import JobEvent
 from deeper_tasks.worker.execution.call import report_error
-from deeper_tasks.worker.execution.redaction import Redaction
+from deeper_tasks.worker.redaction import Redaction
 
 SECRET = "hunter2"
 

@@ -5,17 +5,27 @@ import threading
 
 import pytest
 
+from deeper_tasks.backends.availability import Availability
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, Progress
+from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.errors import BackendError
+from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.testing.conformance.builders import join, look, put_running, rescue_all
 from deeper_tasks.worker.execution.reporter import Reporter
+from deeper_tasks.worker.redaction import Redaction
+from deeper_tasks.worker.store_access import StoreAccess
+
+
+def make_reporter(backend, clock, *, token_of):
+    store = StoreAccess(backend, Availability(bus=EventBus(), monotonic=clock.monotonic), clock)
+    return Reporter(store, token_of=token_of, redaction=Redaction(Redactor()))
 
 
 class Desk:
     def __init__(self, backend, clock):
         self.backend = backend
         self.tokens = {}
-        self.reporter = Reporter(backend=backend, clock=clock, token_of=self.tokens.get)
+        self.reporter = make_reporter(backend, clock, token_of=self.tokens.get)
         self.running = asyncio.create_task(self.reporter.run())
 
 
@@ -199,4 +209,4 @@ async def test_a_thread_that_outlives_its_worker_s_loop_has_nobody_to_tell_and_i
 
 
 async def _reporter_of(memory, clock):
-    return Reporter(backend=memory, clock=clock, token_of=lambda _: None)
+    return make_reporter(memory, clock, token_of=lambda _: None)

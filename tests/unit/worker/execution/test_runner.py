@@ -27,8 +27,8 @@ from deeper_tasks.errors import InvalidArgumentsError
 from deeper_tasks.integrations.events import ArgumentsUnfit, JobStarted, TaskUnknown
 from deeper_tasks.tasks.context import note_exit
 from deeper_tasks.testing.conformance.builders import SECOND
-from deeper_tasks.worker.execution.attempt import Attempt
-from deeper_tasks.worker.execution.redaction import Redaction
+from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.redaction import Redaction
 
 HALF_A_CHARACTER = "before \ud800 after"
 

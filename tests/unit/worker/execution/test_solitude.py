@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from deeper_tasks.domain.stop import Stop
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.execution.solitude import Solitude
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from deeper_tasks.integrations.events import EventBus, SlotFreed, TaskIgnoresTimeout
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.execution.deadlines import _PATIENCE, Deadlines
 from deeper_tasks.worker.execution.stuck_slots import StuckSlots
 from deeper_tasks.worker.liveness.snapshot import place_in_handler

@@ -10,10 +10,12 @@ from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import JobFilter
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.testing.conformance.builders import node_record, put, rescue_all
+from deeper_tasks.worker.clock import SystemClock
 from deeper_tasks.worker.liveness import heartbeat, loop_lag
 from deeper_tasks.worker.liveness.heartbeat import Heartbeat
 from deeper_tasks.worker.liveness.membership import Membership
 from deeper_tasks.worker.settings import WorkerSettings
+from deeper_tasks.worker.store_access import StoreAccess
 from interruptions import interrupt
 
 
@@ -24,17 +26,23 @@ class Beating:
         self.membership = Membership(backend=backend, settings=settings)
         self.beats = asyncio.Queue()
         self.lost = asyncio.Queue()
-        self.busy = 0
+        self.jobs = 0
         self.availability = Availability(bus=EventBus())
         self.heartbeat = Heartbeat(
-            backend=backend,
+            StoreAccess(backend, self.availability, SystemClock()),
             membership=self.membership,
             settings=settings,
-            availability=self.availability,
-            busy=lambda: self.busy,
-            on_beat=lambda *beat: self.beats.put_nowait(beat),
-            on_lost=self.lost.put_nowait,
+            answers=self,
         )
+
+    def busy(self):
+        return self.jobs
+
+    def take(self, *beat):
+        self.beats.put_nowait(beat)
+
+    def note_lost(self, node):
+        self.lost.put_nowait(node)
 
     async def count(self):
         return (await node_record(self.backend, self.membership.node_id)).beat
@@ -119,7 +127,7 @@ async def test_a_task_that_blocks_the_loop_does_not_stop_it(make_beating, flaky)
 async def test_it_tells_how_many_slots_are_busy(make_beating):
     beating = await make_beating()
     await beating.next()
-    beating.busy = 2
+    beating.jobs = 2
     beating.heartbeat.beat_now()
     await beating.next()
     assert (await node_record(beating.backend, beating.membership.node_id)).busy == 2

@@ -16,6 +16,7 @@ from deeper_tasks.domain.state import State
 from deeper_tasks.integrations.events import EventBus, JobCompleted, JobDiscarded, LoopStalled
 from deeper_tasks.tasks import TaskRegistry, make_task
 from deeper_tasks.testing.conformance.builders import new_job
+from deeper_tasks.worker.collaborators import Collaborators
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.worker import Worker
 from simulated_work import block_for, work_for
@@ -73,9 +74,9 @@ class Crew:
             poll_interval=timedelta(milliseconds=20),
             loop_stall_warning=timedelta(milliseconds=60),
         )
-        self.worker = Worker(backend=backend, registry=self.registry, bus=self.bus, settings=settings)
+        self.worker = Worker(Collaborators(backend=backend, registry=self.registry, bus=self.bus), settings)
         self.looks = []
-        stalls = self.worker._loop_watch.stalls
+        stalls = self.worker.parts.loop_watch.stalls
         note = stalls.note
 
         def noted(turn, job_id, *, after, before):

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.liveness.last_resort import LastResort
 from deeper_tasks.worker.settings import WorkerSettings
 

@@ -10,8 +10,8 @@ import pytest
 from deeper_tasks.integrations.events import EventBus, LoopRecovered, LoopStalled
 from deeper_tasks.tasks import CurrentJob, enter_job, onlookers_view
 from deeper_tasks.testing.conformance.builders import new_job
+from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.clock import SystemClock
-from deeper_tasks.worker.execution.attempt import Attempt
 from deeper_tasks.worker.liveness import last_resort, loop_watch
 from deeper_tasks.worker.liveness.last_resort import LastResort
 from deeper_tasks.worker.liveness.loop_watch import LoopWatch, StallTimer
@@ -40,7 +40,11 @@ class Scene:
         settings = WorkerSettings(queues={}, **{"loop_stall_warning": SHORT, **settings})
         running = lambda: self.attempts  # noqa: E731 - asked by both
         self.last_resort = LastResort(
-            settings=settings, running=running, clock=SystemClock(), owns_process=owns_process
+            settings=settings,
+            running=running,
+            clock=SystemClock(),
+            owns_process=owns_process,
+            end_process=self._end_process,
         )
         self.watch = LoopWatch(
             settings=settings,
@@ -48,7 +52,6 @@ class Scene:
             bus=self.bus,
             last_resort=self.last_resort,
             hook=lambda: self.hook,
-            end_process=self._end_process,
         )
         self.watch.start()
 

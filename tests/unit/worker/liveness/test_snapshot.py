@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from deeper_tasks.tasks import make_task
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.liveness.snapshot import take_snapshot
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deeper_tasks.worker.liveness.stalls import Stalls
+from deeper_tasks.worker.attempts.stalls import Stalls
 
 MINE, OTHERS = "mine", "other's"
 

@@ -24,6 +24,7 @@ from deeper_tasks.integrations.events import (
     QueueNearCapacity,
 )
 from deeper_tasks.integrations.logs import LogSubscriber
+from deeper_tasks.tasks import TaskRegistry, make_task
 from deeper_tasks.testing.conformance.builders import (
     DAY,
     HOUR,
@@ -40,6 +41,7 @@ from deeper_tasks.testing.conformance.builders import (
     state_of,
     take,
 )
+from deeper_tasks.worker.collaborators import Collaborators
 from deeper_tasks.worker.liveness.host import describe_node, is_known_dead
 from deeper_tasks.worker.liveness.membership import Membership
 from deeper_tasks.worker.maintenance.clock_watch import TOLERANCE
@@ -113,14 +115,11 @@ class Rescue:
         self.backend = backend
         self.clock = clock
         self.membership = Membership(backend=backend, settings=settings)
-        self.trusted = []
+        self.registry = TaskRegistry()
         self.rescuer = Rescuer(
-            backend=backend,
-            settings=settings,
-            clock=clock,
-            bus=bus,
+            Collaborators(backend=backend, registry=self.registry, bus=bus, clock=clock),
+            settings,
             membership=self.membership,
-            trusted=lambda: self.trusted,
         )
 
     async def watch(self, seconds, *, every=1.0, is_beating=True):
@@ -183,7 +182,7 @@ async def test_a_job_of_a_trusted_task_is_not_quarantined(rescue, flaky):
     node = await join(flaky)
     await put_running(flaky, node, task="shop.trusted")
     await put_running(flaky, node, task="shop.other")
-    rescue.trusted = ["shop.trusted"]
+    rescue.registry.add(make_task(lambda: None, name="shop.trusted", quarantine=False))
     await rescue.watch(20)
     jobs = await take(flaky, rescue.membership.node_id, limit=2)
     assert {job.task: job.is_quarantined for job in jobs} == {"shop.trusted": False, "shop.other": True}

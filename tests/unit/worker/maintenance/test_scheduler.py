@@ -18,6 +18,7 @@ from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import EventBus, ScheduleFired, ScheduleRepaired
 from deeper_tasks.tasks import TaskRegistry, make_task
 from deeper_tasks.testing.conformance.builders import DAY, HOUR, MINUTE, every_job, new_job
+from deeper_tasks.worker.collaborators import Collaborators
 from deeper_tasks.worker.maintenance.scheduler import Scheduler
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.worker import Worker
@@ -274,7 +275,7 @@ async def test_a_worker_fires_each_due_time_once_whatever_the_clock_does(store, 
     await shifted.put_schedule(schedule)
     # The worker's clock runs ahead of its heartbeat, which is real; and nothing of a wrong year may be cleaned up.
     calm = msgspec.structs.replace(SETTINGS, lease=365 * DAY, retention=Retention(completed=None, failed=None))
-    worker = Worker(backend=shifted, registry=registry, bus=bus, settings=calm, clock=clock)
+    worker = Worker(Collaborators(backend=shifted, registry=registry, bus=bus, clock=clock), calm)
     running = asyncio.create_task(worker.run())
 
     async def is_quiet():

@@ -13,6 +13,7 @@ from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import EventBus, StoreRecovered, StoreUnavailable
 from deeper_tasks.testing.conformance.builders import join, new_token, only, put_many, take
 from deeper_tasks.worker.settling.settler import MOST_TOGETHER, Settler
+from deeper_tasks.worker.store_access import StoreAccess
 
 
 class Ends:
@@ -25,9 +26,7 @@ class Ends:
         bus.subscribe(self.events.append)
         self.availability = Availability(bus=bus, monotonic=clock.monotonic, random=clock.random)
         self.settler = Settler(
-            backend=backend,
-            clock=clock,
-            availability=self.availability,
+            StoreAccess(backend, self.availability, clock),
             on_settled=lambda answered: self.told.extend((job.id, state) for job, _, state in answered),
             on_stray_ended=lambda job: self.told.append((job.id, job.task, job.queue, job.attempt, job.cancel_reason)),
         )

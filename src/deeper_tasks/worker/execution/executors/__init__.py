@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from deeper_tasks.domain.settlement import Settlement
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.execution.call import Call
 
 

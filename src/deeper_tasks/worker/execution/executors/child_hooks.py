@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from deeper_tasks.tasks import WorkerState
 from deeper_tasks.worker.execution.base_context import BaseContext
-from deeper_tasks.worker.execution.hook_names import HookNames
-from deeper_tasks.worker.execution.hooks import (
+from deeper_tasks.worker.hooks.hook_names import HookNames
+from deeper_tasks.worker.hooks.hooks import (
     STOP_SECONDS,
     Ended,
     Hook,

@@ -12,10 +12,10 @@ from datetime import timedelta
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.tasks import enter_job, leave_job
 from deeper_tasks.worker.execution import verdict
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.execution.call import Call
 from deeper_tasks.worker.execution.unfinished_code import abandon
-from deeper_tasks.worker.liveness.stalls import Stalls
+from deeper_tasks.worker.attempts.stalls import Stalls
 from deeper_tasks.worker.process.forks import leave_if_copy, this_process, watch_forks
 
 
@@ -68,48 +68,48 @@ class CoroutineExecutor:
         """Nothing is held."""
 
 
-async def await_in(
-    context: Context,
-    attempt: Attempt,
-    call: Call,
-    value: Awaitable[object],
-    *,
-    ran_for: timedelta,
-    now: Callable[[], float],
-    stalls: Stalls | None,
-) -> Settlement:
-    """Await on this loop, to the call's end, what a handler gave in a thread, in the context that it ran in there."""
-    if attempt.forced:
-        abandon(value)
-        return verdict.raised(call, asyncio.CancelledError(), ran_for, attempt)
-    pid, attempt.stalls, attempt.on_loop_since = os.getpid(), stalls, now()
-    # As if it had gone on here at once: that it stood in line for the loop is no time of its own.
-    attempt.started = attempt.on_loop_since - ran_for.total_seconds()
+class Awaiting:
+    """Awaits on the loop, to the call's end, the awaitable that a handler gave in a thread."""
 
-    async def end() -> Settlement:
+    def __init__(self, *, now: Callable[[], float], stalls: Stalls | None) -> None:
+        self._now = now
+        self._stalls = stalls
+
+    async def run(
+        self, attempt: Attempt, call: Call, value: Awaitable[object], *, ran_for: timedelta, context: Context
+    ) -> Settlement:
+        """Await `value` in the context that the handler ran in; `ran_for` is the time that the thread took."""
+        if attempt.forced:
+            abandon(value)
+            return verdict.raised(call, asyncio.CancelledError(), ran_for, attempt)
+        attempt.stalls, attempt.on_loop_since = self._stalls, self._now()
+        # As if it had gone on here at once: the time in the loop's queue is not the handler's.
+        attempt.started = attempt.on_loop_since - ran_for.total_seconds()
+        # The task factory of the loop is the application's, so it does not make this task.
+        ending = asyncio.Task(self._end(attempt, call, value), loop=asyncio.get_running_loop(), context=context)
+        attempt.interrupt = ending.cancel
+        try:
+            return await ending
+        except asyncio.CancelledError as error:
+            # If `_end` has not begun, nothing has awaited the value.
+            abandon(value)
+            if not attempt.forced:
+                raise
+            return verdict.raised(call, error, ran_for, attempt)
+        finally:
+            attempt.interrupt = None
+
+    async def _end(self, attempt: Attempt, call: Call, value: Awaitable[object]) -> Settlement:
+        pid = os.getpid()
         try:
             result = await value
-        except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
+        except BaseException as error:  # noqa: BLE001 - an exception of a handler ends its attempt only
             leave_if_copy(pid, error)
-            return verdict.raised(call, error, _ran_for(attempt, now()), attempt)
+            return verdict.raised(call, error, _ran_for(attempt, self._now()), attempt)
         leave_if_copy(pid)
         if attempt.forced:
             attempt.mark_seen(attempt.forced)
-        return verdict.returned(call, result, _ran_for(attempt, now()), attempt)
-
-    # Not by the loop's task factory: that is the application's.
-    ending = asyncio.Task(end(), loop=asyncio.get_running_loop(), context=context)
-    attempt.interrupt = ending.cancel
-    try:
-        return await ending
-    except asyncio.CancelledError as error:
-        # Where `end` was not begun, nothing has awaited it.
-        abandon(value)
-        if not attempt.forced:
-            raise
-        return verdict.raised(call, error, ran_for, attempt)
-    finally:
-        attempt.interrupt = None
+        return verdict.returned(call, result, _ran_for(attempt, self._now()), attempt)
 
 
 def _ran_for(attempt: Attempt, now: float) -> timedelta:

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.tasks import ExecutorKind
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.execution.call import Call
 from deeper_tasks.worker.execution.executors import frames
 from deeper_tasks.worker.execution.executors.family import memory_above
+from deeper_tasks.worker.execution.executors.forked_child import ForkedChild, ProcessDiedError
 from deeper_tasks.worker.execution.executors.frames import Declined, Done, GarbledError, Prepare, Prepared
 from deeper_tasks.worker.execution.executors.preparation import Preparation, wait_for_first
-from deeper_tasks.worker.execution.executors.process import ForkedChild, ProcessDiedError, ProcessExecutor
+from deeper_tasks.worker.execution.executors.process import ProcessExecutor
 from deeper_tasks.worker.execution.quarantine import NoChildError
 from deeper_tasks.worker.home import Home, NoHomeError
 
@@ -51,17 +52,17 @@ class Nursery:
         if child is None:
             return None
         made = QuarantineChild(child, processes=self._processes)
-        attempt.interrupt = lambda: self._processes.kill(child)
+        attempt.interrupt = lambda: self._processes.zygote.kill(child)
         try:
             problem = await made.prepare(Prepare(home=home, task=call.job.task, module=call.task.module), call.job)
         except BaseException:
-            self._processes.kill(child)
+            self._processes.zygote.kill(child)
             raise
         finally:
             attempt.interrupt = None
         if problem is None and attempt.stop is None:
             return made
-        self._processes.kill(child)
+        self._processes.zygote.kill(child)
         await made.close()
         if attempt.stop is not None:
             return None
@@ -96,7 +97,7 @@ class QuarantineChild:
             reading.cancel()
         if isinstance(prepared, Prepared):
             return prepared.error
-        error = await self._processes.death(self._child)
+        error = await self._processes.zygote.death(self._child)
         return f"while it was made, {error}"
 
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
@@ -117,5 +118,5 @@ class QuarantineChild:
         self._child.writer.close()
         await asyncio.wait({self._child.exited}, timeout=_LONGEST_FAREWELL)
         if not self._child.exited.done():
-            self._processes.kill(self._child)
+            self._processes.zygote.kill(self._child)
             await self._child.exited

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from operator import attrgetter
@@ -17,20 +18,19 @@ from typing import Any
 
 import msgspec
 
-from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Progress
+from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.integrations.events import Event, EventBus, JobStarted
 from deeper_tasks.integrations.tracebacks import words_of
-from deeper_tasks.tasks import ExecutorKind, WorkerState, enter_job
-from deeper_tasks.worker.clock import Clock, SystemClock
+from deeper_tasks.tasks import WorkerState, enter_job
+from deeper_tasks.worker.collaborators import Collaborators
 from deeper_tasks.worker.execution import verdict
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.execution.base_context import BaseContext
 from deeper_tasks.worker.execution.call import Call
-from deeper_tasks.worker.execution.deadlines import Deadlines
-from deeper_tasks.worker.execution.executors.coroutine import CoroutineExecutor
+from deeper_tasks.worker.execution.executors.assembly import assemble_executors
 from deeper_tasks.worker.execution.executors.frames import (
     Busy,
     Done,
@@ -45,15 +45,15 @@ from deeper_tasks.worker.execution.executors.frames import (
     receive,
 )
 from deeper_tasks.worker.execution.executors.log_sender import take_part
-from deeper_tasks.worker.execution.executors.thread import ThreadExecutor
-from deeper_tasks.worker.execution.hooks import HookRun
+from deeper_tasks.worker.hooks.hooks import HookRun
 from deeper_tasks.worker.execution.job_log_records import JobRecords
+from deeper_tasks.worker.execution.parts import ExecutionParts, assemble_execution
 from deeper_tasks.worker.execution.reporter import Reporter
 from deeper_tasks.worker.execution.runner import Runner
 from deeper_tasks.worker.execution.unfinished_code import is_awaitable
-from deeper_tasks.worker.outfit import Outfit
 from deeper_tasks.worker.process.forks import hang_up_in_copies, is_copy_of, leave_if_copy, watch_forks
 from deeper_tasks.worker.process.worker_loop import run_on_loop
+from deeper_tasks.worker.settings import WorkerSettings
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
@@ -93,86 +93,98 @@ def serve(connection: socket.socket, prepare: Prepare) -> None:
     with suppress(OSError):
         _OOM_SCORE.write_text("1000")
     try:
-        outfit = _equip(prepare, line)
-    except BaseException as error:  # noqa: BLE001 - whatever an import raises is told to the worker
+        manager = _find_manager(prepare, line)
+        collaborators, settings = manager._enter_child(prepare.home)  # noqa: SLF001 - only a manager has them
+        _find_task(prepare, collaborators)
+    except BaseException as error:  # noqa: BLE001 - the worker gets whatever an import raises
         line.send(Prepared(error=_words(error)))
     else:
         take_part()
-        with JobRecords(outfit.redactor):
-            run_on_loop(_work(line, outfit))
+        with JobRecords(collaborators.redactor):
+            run_on_loop(_QuarantinedJob(line, collaborators, settings, close=manager.close).work())
 
 
-def _equip(prepare: Prepare, line: _Line) -> Outfit:
+def _find_manager(prepare: Prepare, line: _Line) -> Any:
     module, _, attribute = prepare.home.place.partition(":")
     line.send(Busy(doing=f"the import of {module}"))
-    manager = attrgetter(attribute)(importlib.import_module(module))
-    outfit: Outfit = manager._outfit(prepare.home)  # noqa: SLF001 - only a manager has one
-    if outfit.registry.resolve_for_run(prepare.task) is None and prepare.module is not None:
-        # Imported by the program that runs the worker, it may be, and not by the manager's module.
+    return attrgetter(attribute)(importlib.import_module(module))
+
+
+def _find_task(prepare: Prepare, collaborators: Collaborators) -> None:
+    registry = collaborators.registry
+    if registry.resolve_for_run(prepare.task) is None and prepare.module is not None:
+        # The program that runs the worker may import the task's module, and the manager's module may not.
         importlib.import_module(prepare.module)
-    if outfit.registry.resolve_for_run(prepare.task) is None:
+    if registry.resolve_for_run(prepare.task) is None:
         raise LookupError(f"{prepare.home.place} does not know the task {prepare.task!r} there")
-    return outfit
 
 
-async def _work(line: _Line, outfit: Outfit) -> None:
-    clock, base = SystemClock(), BaseContext()
-    hooks = HookRun(outfit.hooks, clock=clock)
-    try:
+class _QuarantinedJob:
+    """Runs the start hooks, the job and the stop hooks, as a worker does, and answers the worker."""
+
+    def __init__(
+        self,
+        line: _Line,
+        collaborators: Collaborators,
+        settings: WorkerSettings,
+        *,
+        close: Callable[[], Awaitable[object]],
+    ) -> None:
+        self._line = line
+        self._collaborators = collaborators
+        self._settings = settings
+        self._close = close
+        self._base = BaseContext()
+
+    async def work(self) -> None:
+        hooks = HookRun(self._collaborators.hooks, clock=self._collaborators.clock)
         try:
-            await hooks.start(
-                stopping=asyncio.Event(),
-                context=base.context,
-                tell=lambda doing: line.send(Busy(doing=doing)),
-            )
-        except Exception as error:  # noqa: BLE001 - told to the worker
-            line.send(Prepared(error=_words(error)))
-            return
-        base.freeze()
-        line.send(Prepared())
-        run = await asyncio.to_thread(line.receive)
-        if isinstance(run, Run):
-            job = msgspec.structs.replace(run.job, has_started=True, is_quarantined=False)
-            attempt = Attempt(job, claimed=clock.monotonic())
-            threading.Thread(target=line.hear_stops, args=(attempt,), name="deeper-stops", daemon=True).start()
-            runner = _runner(run, outfit, line=line, clock=clock, state=hooks.state)
-            attempt.task = asyncio.Task(runner.run(attempt), context=base.fresh())
-            end = await attempt.task
-            # Only the worker knows that an attempt is lost, and it runs transactional tasks itself.
-            assert isinstance(end, Settlement)
-            line.send(Done(settlement=end))
-    finally:
-        await hooks.stop()
-        await outfit.close()
+            try:
+                await hooks.start(
+                    stopping=asyncio.Event(),
+                    context=self._base.context,
+                    tell=lambda doing: self._line.send(Busy(doing=doing)),
+                )
+            except Exception as error:  # noqa: BLE001 - the worker gets it
+                self._line.send(Prepared(error=_words(error)))
+                return
+            self._base.freeze()
+            self._line.send(Prepared())
+            run = await asyncio.to_thread(self._line.receive)
+            if isinstance(run, Run):
+                self._line.send(Done(settlement=await self._run(run, hooks.state)))
+        finally:
+            await hooks.stop()
+            await self._close()
 
+    async def _run(self, run: Run, state: WorkerState) -> Settlement:
+        job = msgspec.structs.replace(run.job, has_started=True, is_quarantined=False)
+        attempt = Attempt(job, claimed=self._collaborators.clock.monotonic())
+        stops = threading.Thread(target=self._line.hear_stops, args=(attempt,), name="deeper-stops", daemon=True)
+        stops.start()
+        parts = self._parts(run)
+        runner = Runner(parts, executors=assemble_executors(parts, threads=1, process=_MainThread()), state=state)
+        attempt.task = asyncio.Task(runner.run(attempt), context=self._base.fresh())
+        end = await attempt.task
+        # Only the worker knows that an attempt is lost, and it runs transactional tasks itself.
+        assert isinstance(end, Settlement)
+        return end
 
-def _runner(run: Run, outfit: Outfit, *, line: _Line, clock: Clock, state: WorkerState) -> Runner:
-    return Runner(
-        manager=outfit.identity,
-        backend=outfit.backend,
-        registry=outfit.registry,
-        executors={
-            ExecutorKind.COROUTINE: CoroutineExecutor(),
-            ExecutorKind.THREAD: ThreadExecutor(threads=1),
-            ExecutorKind.PROCESS: _MainThread(),
-        },
-        call_settings=lambda: run.settings,
-        middleware=outfit.middleware,
-        settings=outfit.settings,
-        clock=clock,
-        reporter=_News(outfit.backend, clock=clock, line=line),
-        # The worker keeps the time, and kills this process.
-        deadlines=Deadlines(running=lambda: (), clock=clock, on_ignored=lambda _: None),
-        bus=_QuietBus(outfit.bus),
-        state=state,
-    )
+    def _parts(self, run: Run) -> ExecutionParts:
+        """Return the parts of a worker, but for those by which this process would act in its place."""
+        # The worker takes the secrets out of what it is sent, and announces the start of the attempt.
+        collaborators = dataclasses.replace(
+            self._collaborators, bus=_QuietBus(self._collaborators.bus), redactor=Redactor()
+        )
+        parts = assemble_execution(collaborators, self._settings)
+        return dataclasses.replace(parts, reporter=_News(parts, line=self._line), call_settings=lambda: run.settings)
 
 
 class _News(Reporter):
     """Sends progress and log lines to the worker, at once."""
 
-    def __init__(self, backend: Backend, *, clock: Clock, line: _Line) -> None:
-        super().__init__(backend=backend, clock=clock, token_of=lambda _: None)
+    def __init__(self, parts: ExecutionParts, *, line: _Line) -> None:
+        super().__init__(parts.store, token_of=lambda _: None, redaction=parts.redaction)
         self._line = line
 
     def progress(self, job_id: JobId, progress: Progress) -> None:  # noqa: ARG002 - one job at a time

@@ -17,11 +17,11 @@ from typing import Any
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.tasks import enter_job
 from deeper_tasks.worker.execution import verdict
-from deeper_tasks.worker.execution.attempt import Attempt
+from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.execution.call import Call
-from deeper_tasks.worker.execution.executors.coroutine import await_in
+from deeper_tasks.worker.execution.executors.coroutine import Awaiting
 from deeper_tasks.worker.execution.unfinished_code import is_awaitable
-from deeper_tasks.worker.liveness.stalls import Stalls
+from deeper_tasks.worker.attempts.stalls import Stalls
 from deeper_tasks.worker.process.forks import leave_if_copy, watch_forks
 
 
@@ -37,7 +37,7 @@ class ThreadExecutor:
         self, *, threads: int, now: Callable[[], float] = time.monotonic, stalls: Stalls | None = None
     ) -> None:
         self._now = now
-        self._stalls = stalls
+        self._awaiting = Awaiting(now=now, stalls=stalls)
         self._pid = os.getpid()
         watch_forks()
         self._is_closed = False
@@ -81,7 +81,7 @@ class ThreadExecutor:
         if isinstance(ended, Settlement):
             return ended
         value, ran_for = ended
-        return await await_in(context, attempt, call, value, ran_for=ran_for, now=self._now, stalls=self._stalls)
+        return await self._awaiting.run(attempt, call, value, ran_for=ran_for, context=context)
 
     async def _until_ended(self, running: concurrent.futures.Future[Any]) -> None:
         """Wait for the end of what runs in a thread, however often the waiting task is cancelled, until `close`."""

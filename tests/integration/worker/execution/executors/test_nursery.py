@@ -171,9 +171,7 @@ def application(tmp_path, monkeypatch):
 @pytest.fixture
 async def ward(bench, clock, tmp_path):
     """A bench with a quarantine whose children are real; `ward.home` is where their manager is."""
-    processes = ProcessExecutor(
-        modules=lambda: (), reporter=bench.reporter, settings=bench._call_settings, deadlines=bench.deadlines
-    )
+    processes = ProcessExecutor(bench.parts)
     bench.home, bench.folder, bench.logged = None, tmp_path, {}
     solitude = Solitude(
         running=lambda: list(bench.attempts.values()),

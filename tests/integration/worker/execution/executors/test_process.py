@@ -507,7 +507,7 @@ async def test_a_document_that_is_none_fails_the_job_at_once(bench, tasks):
 
 async def test_a_killed_zygote_fails_what_ran_and_is_replaced(bench, tasks, get_stuck, wait_until):
     _, running, pids = await get_stuck()
-    os.kill(bench.executors[ExecutorKind.PROCESS]._process.pid, signal.SIGKILL)
+    os.kill(bench.executors[ExecutorKind.PROCESS].zygote._process.pid, signal.SIGKILL)
     settlement = await asyncio.wait_for(running, 10)
     assert (settlement.end, settlement.error.kind) == (End.RETRY, "ProcessDiedError")
     await wait_until(lambda: not is_alive(pids[0]))
@@ -661,7 +661,7 @@ async def test_a_start_is_written_when_the_process_is_there(bench, tasks, monkey
     children, write = [], bench.reporter.mark_started
 
     async def mark_started(job):
-        children.append(len(processes._children))
+        children.append(len(processes.zygote._children))
         return is_ours and await write(job)
 
     monkeypatch.setattr(bench.reporter, "mark_started", mark_started)
@@ -752,7 +752,7 @@ async def test_the_timeout_counts_from_when_a_child_has_the_job_and_not_while_th
 ):
     executor, limit = bench.executors[ExecutorKind.PROCESS], timedelta(hours=1)
     attempt, running = bench.start(await bench.claim(slow_task, limit=limit))
-    await wait_until(lambda: executor._control is not None)
+    await wait_until(lambda: executor.zygote._control is not None)
     assert attempt.deadline is None
     released_at = bench.clock.monotonic()
     (tmp_path / "go").touch()
@@ -771,7 +771,7 @@ async def test_an_import_that_does_not_end_is_given_up(bench, slow_task, monkeyp
 async def test_closing_does_not_wait_for_the_application_s_import(bench, slow_task, wait_until):
     executor = bench.executors[ExecutorKind.PROCESS]
     _, running = bench.start(await bench.claim(slow_task))
-    await wait_until(lambda: executor._control is not None)
+    await wait_until(lambda: executor.zygote._control is not None)
     await asyncio.wait_for(executor.close(), 30)
     assert (await asyncio.wait_for(running, 30)).error.kind == "ProcessDiedError"
 
@@ -804,7 +804,7 @@ async def test_a_job_that_is_told_to_stop_before_there_is_a_process_for_it_is_gi
 ):
     executor = bench.executors[ExecutorKind.PROCESS]
     attempt, running = bench.start(await bench.claim(slow_task))
-    await wait_until(lambda: executor._control is not None)
+    await wait_until(lambda: executor.zygote._control is not None)
     attempt.tell_to_stop(Stop.SHUTDOWN, "the worker shuts down")
     assert (await asyncio.wait_for(running, 30)).end is End.RELEASE
     (tmp_path / "go").touch()
@@ -869,7 +869,7 @@ def troubled(bench, application, tmp_path):
 
 async def test_a_fork_that_fails_costs_its_own_job_an_attempt_and_no_other(bench, troubled, tmp_path, wait_until):
     _, waiting = bench.start(await bench.claim(troubled["waits"]))
-    await wait_until(lambda: bench.executors[ExecutorKind.PROCESS]._children)
+    await wait_until(lambda: bench.executors[ExecutorKind.PROCESS].zygote._children)
     (tmp_path / "full").touch()
     settlement = await bench.run(troubled["pid"])
     assert (settlement.end, settlement.error.kind) == (End.RETRY, "ProcessDiedError")
@@ -887,7 +887,7 @@ async def test_a_zygote_that_cannot_be_understood_is_replaced(bench, troubled, t
     (tmp_path / "babble").touch()
     assert (await asyncio.wait_for(waiting, 30)).error.kind == "ProcessDiedError"
     (tmp_path / "babble").unlink()
-    await wait_until(lambda: bench.executors[ExecutorKind.PROCESS]._listening is None)
+    await wait_until(lambda: bench.executors[ExecutorKind.PROCESS].zygote._listening is None)
     assert msgspec.json.decode((await bench.run(troubled["pid"])).result) != before
     assert "another takes its place" in caplog.text
 
@@ -936,7 +936,7 @@ async def test_a_middleware_that_breaks_off_before_there_is_a_process_harms_no_o
     executor = bench.executors[ExecutorKind.PROCESS]
     bench.middleware.append(_hurry)
     _, running = bench.start(await bench.claim(slow_task))
-    await wait_until(lambda: executor._control is not None)
+    await wait_until(lambda: executor.zygote._control is not None)
     hurried.pop().reschedule(0)
     assert (await asyncio.wait_for(running, 30)).error.kind == "TimeoutError"
     (tmp_path / "go").touch()

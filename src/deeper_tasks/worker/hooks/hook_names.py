@@ -11,7 +11,7 @@ from msgspec import Struct
 from deeper_tasks.domain.redactor import Redact, Redactor
 from deeper_tasks.errors import HookError
 from deeper_tasks.tasks.naming import module_of
-from deeper_tasks.worker.execution.hooks import Hook, Hooks, describe
+from deeper_tasks.worker.hooks.hooks import Hook, Hooks, describe
 
 
 class HookName(Struct, frozen=True):

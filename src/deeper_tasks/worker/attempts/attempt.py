@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.stop import Stop, foremost
 from deeper_tasks.tasks import CurrentJob, StopSignals
-from deeper_tasks.worker.liveness.stalls import Stalls
+from deeper_tasks.worker.attempts.stalls import Stalls
 
 
 class Attempt(StopSignals, eq=False):
@@ -49,7 +49,7 @@ class Attempt(StopSignals, eq=False):
     is_among_long: bool = False
 
     @property
-    def must_tell(self) -> bool:
+    def must_report_start(self) -> bool:
         """Whether the store must know that the job starts, before it does."""
         job = self.job
         if job.has_started:
@@ -57,9 +57,9 @@ class Attempt(StopSignals, eq=False):
         return self.is_among_long or job.is_quarantined or job.attempt > 1 or job.is_last_attempt
 
     @property
-    def runs_untold(self) -> bool:
+    def runs_unreported(self) -> bool:
         """Whether its code has been started, and the store was not told so before."""
-        return self.context is not None and not self.must_tell and not self.job.has_started
+        return self.context is not None and not self.must_report_start and not self.job.has_started
 
     @property
     def stop(self) -> Stop | None:
