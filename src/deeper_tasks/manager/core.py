@@ -15,8 +15,8 @@ from deeper_tasks.manager.known_tasks import KnownTasks
 from deeper_tasks.manager.parts import Parts, assemble
 from deeper_tasks.sync import LoopThread
 from deeper_tasks.tasks import Enqueuer, ManagerIdentity, TaskRegistry
+from deeper_tasks.worker.collaborators import Middleware
 from deeper_tasks.worker.hooks.hooks import Hooks
-from deeper_tasks.worker.execution.middleware import Middleware
 
 
 class ManagerCore:

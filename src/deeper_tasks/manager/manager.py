@@ -26,10 +26,9 @@ from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.unawaited import watch_calls
 from deeper_tasks.manager.worker_settings import worker_settings
 from deeper_tasks.tasks import Task, TaskOptions, check_patterns, make_task
-from deeper_tasks.worker.collaborators import Collaborators, Declare
-from deeper_tasks.worker.hooks.hooks import Hook, check_hook
-from deeper_tasks.worker.execution.middleware import Middleware
+from deeper_tasks.worker.collaborators import Collaborators, Declare, Middleware
 from deeper_tasks.worker.home import Home, NoHomeError, find_place
+from deeper_tasks.worker.hooks.hooks import Hook, check_hook
 from deeper_tasks.worker.process.exits import confined_exits
 from deeper_tasks.worker.process.stop_signals import stopped_by_signals, warn_without_init
 from deeper_tasks.worker.settings import WorkerSettings

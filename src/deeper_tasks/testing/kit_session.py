@@ -23,7 +23,7 @@ from deeper_tasks.testing.solo import SoloWorker
 from deeper_tasks.testing.summary import Summary
 from deeper_tasks.worker.clock import SystemClock
 from deeper_tasks.worker.execution.base_context import BaseContext
-from deeper_tasks.worker.hooks.hooks import HookRun
+from deeper_tasks.worker.hooks.hook_run import HookRun
 
 AnyTask = Task[..., Any] | str
 

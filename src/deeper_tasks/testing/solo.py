@@ -29,9 +29,9 @@ from deeper_tasks.testing.solo_attempt import SoloAttempt
 from deeper_tasks.testing.summary import Run, RunEnd, Summary, run_end
 from deeper_tasks.testing.watched_call import WatchingExecutor
 from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.collaborators import Proceed
 from deeper_tasks.worker.execution.base_context import BaseContext
 from deeper_tasks.worker.execution.executors.assembly import assemble_executors
-from deeper_tasks.worker.execution.middleware import Proceed
 from deeper_tasks.worker.execution.parts import assemble_execution
 from deeper_tasks.worker.execution.runner import Runner
 from deeper_tasks.worker.listener import Listener
@@ -57,7 +57,7 @@ class SoloWorker:
     passes only by the clock.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the kit's session keeps each of them from call to call
         self,
         manager: BackgroundTaskManager,
         *,

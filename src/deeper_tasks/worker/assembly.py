@@ -9,6 +9,7 @@ from functools import partial
 from deeper_tasks.integrations.events import NodeLost
 from deeper_tasks.tasks import ExecutorKind
 from deeper_tasks.worker.announcer import Announcer
+from deeper_tasks.worker.attempts.running_attempts import RunningAttempts
 from deeper_tasks.worker.beat_handler import BeatHandler
 from deeper_tasks.worker.claiming.consumer import Consumer, ConsumerParts
 from deeper_tasks.worker.claiming.consumers import Consumers
@@ -19,14 +20,13 @@ from deeper_tasks.worker.execution.executors.application import application_of
 from deeper_tasks.worker.execution.executors.assembly import assemble_executors
 from deeper_tasks.worker.execution.executors.nursery import Nursery
 from deeper_tasks.worker.execution.executors.process import ProcessExecutor
-from deeper_tasks.worker.hooks.hooks import HookRun
 from deeper_tasks.worker.execution.job_log_records import JobRecords
 from deeper_tasks.worker.execution.parts import assemble_execution
 from deeper_tasks.worker.execution.quarantine import Quarantine
 from deeper_tasks.worker.execution.runner import Runner
-from deeper_tasks.worker.attempts.running_attempts import RunningAttempts
 from deeper_tasks.worker.execution.solitude import Solitude
 from deeper_tasks.worker.execution.stuck_slots import StuckSlots
+from deeper_tasks.worker.hooks.hook_run import HookRun
 from deeper_tasks.worker.listener import Listener
 from deeper_tasks.worker.liveness.heartbeat import Heartbeat
 from deeper_tasks.worker.liveness.heartbeat_watch import HeartbeatWatch

@@ -9,13 +9,16 @@ from typing import TypeAlias
 from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.redactor import Redactor
+from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.integrations.events import EventBus
-from deeper_tasks.tasks import ManagerIdentity, TaskRegistry
+from deeper_tasks.tasks import CurrentJob, ManagerIdentity, TaskRegistry
 from deeper_tasks.worker.clock import Clock, SystemClock
-from deeper_tasks.worker.hooks.hooks import Hooks
-from deeper_tasks.worker.execution.middleware import Middleware
 from deeper_tasks.worker.home import Home, no_home
+from deeper_tasks.worker.hooks.hooks import Hooks
 
+Proceed: TypeAlias = Callable[[], Awaitable[Settlement]]
+Middleware: TypeAlias = Callable[[CurrentJob, Proceed], Awaitable[Settlement]]
+"""Code around each attempt: awaits `proceed()` and returns its settlement, or another. An error fails the attempt."""
 Declare: TypeAlias = Callable[[], Awaitable[object]]
 """Puts the recurring tasks that the application declares into the store."""
 

@@ -11,7 +11,7 @@ from deeper_tasks import BackgroundTaskManager, WorkerState, current_job
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import ConfigError, HookError
 from deeper_tasks.integrations.events import WorkerStarted, WorkerStopping
-from deeper_tasks.worker.execution import hooks
+from deeper_tasks.worker.hooks import hook_run
 
 colour = contextvars.ContextVar("colour", default="none")
 
@@ -182,7 +182,7 @@ async def test_a_start_hook_that_blocks_its_thread_does_not_keep_the_worker_from
 
 
 async def test_the_log_names_the_start_hook_that_a_worker_waits_for(manager, caplog, monkeypatch):
-    monkeypatch.setattr(hooks, "_PATIENCE", 0.01)
+    monkeypatch.setattr(hook_run, "_PATIENCE", 0.01)
     workers = []
 
     @manager.on_worker_start
@@ -222,7 +222,7 @@ async def test_a_worker_told_to_stop_waits_for_no_start_hook(manager, told, is_a
 async def test_a_stop_hook_that_hangs_is_logged_and_leaves_the_others_their_time(
     manager, told, working, monkeypatch, caplog
 ):
-    monkeypatch.setattr(hooks, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(hook_run, "STOP_SECONDS", 0.1)
     said, ends = told("stop a"), threading.Event()
     manager.on_worker_stop(asyncio.Event().wait)
     manager.on_worker_stop(partial(ends.wait, 20))

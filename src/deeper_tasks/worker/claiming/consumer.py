@@ -18,8 +18,8 @@ from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendUnavailableError
-from deeper_tasks.worker.claiming.prefetch import Prefetch
 from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.claiming.prefetch import Prefetch
 from deeper_tasks.worker.execution.base_context import BaseContext
 from deeper_tasks.worker.execution.solitude import Solitude
 from deeper_tasks.worker.execution.verdict import SHUTTING_DOWN

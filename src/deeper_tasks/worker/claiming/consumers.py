@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Iterator
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.queue_patterns import QueuePattern, ServedQueues, is_pattern
 from deeper_tasks.domain.stop import Stop
-from deeper_tasks.worker.claiming.consumer import Consumer
 from deeper_tasks.worker.attempts.running_attempts import RunningAttempts
+from deeper_tasks.worker.claiming.consumer import Consumer
 
 
 class Consumers:

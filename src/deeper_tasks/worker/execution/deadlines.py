@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from deeper_tasks.domain.stop import Stop
-from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.clock import Clock
 
 _PATIENCE = 10.0
 """Seconds between two interruptions of code that does not stop."""

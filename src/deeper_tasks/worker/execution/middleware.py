@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from deeper_tasks.domain.settlement import Settlement
-from deeper_tasks.tasks import CurrentJob, enter_job
-from deeper_tasks.worker.execution import verdict
+from deeper_tasks.tasks import enter_job
 from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.collaborators import Middleware, Proceed
+from deeper_tasks.worker.execution import verdict
 from deeper_tasks.worker.execution.call import Call
 
 _logger = logging.getLogger("deeper_tasks")
@@ -21,10 +22,6 @@ Seconds that middleware gets to clean up after a stop, before it is interrupted 
 
 It is shorter than the time that a stopping worker leaves to the attempts that it interrupts.
 """
-
-Proceed = Callable[[], Awaitable[Settlement]]
-Middleware = Callable[[CurrentJob, Proceed], Awaitable[Settlement]]
-"""Code around each attempt: awaits `proceed()` and returns its settlement, or another. An error fails the attempt."""
 
 
 class MiddlewareChain:

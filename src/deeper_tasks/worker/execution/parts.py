@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from deeper_tasks.worker.attempts.running_attempts import RunningAttempts
 from deeper_tasks.worker.collaborators import Collaborators
 from deeper_tasks.worker.execution.call import CallSettings
 from deeper_tasks.worker.execution.deadlines import Deadlines
-from deeper_tasks.worker.redaction import Redaction
 from deeper_tasks.worker.execution.reporter import Reporter
-from deeper_tasks.worker.attempts.running_attempts import RunningAttempts
+from deeper_tasks.worker.redaction import Redaction
 from deeper_tasks.worker.settings import WorkerSettings
 from deeper_tasks.worker.store_access import StoreAccess
 

@@ -16,8 +16,8 @@ from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.integrations.events import EventBus, JobQuarantined
-from deeper_tasks.worker.execution import verdict
 from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.execution import verdict
 from deeper_tasks.worker.execution.call import Call
 from deeper_tasks.worker.execution.executors import Executor
 from deeper_tasks.worker.execution.solitude import Solitude

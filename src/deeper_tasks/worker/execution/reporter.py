@@ -15,8 +15,8 @@ from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob, Progress
 from deeper_tasks.domain.settlement import Report
 from deeper_tasks.errors import BackendUnavailableError
-from deeper_tasks.worker.redaction import Redaction
 from deeper_tasks.worker.process.forks import is_copy_of
+from deeper_tasks.worker.redaction import Redaction
 from deeper_tasks.worker.store_access import StoreAccess
 
 _logger = logging.getLogger("deeper_tasks")

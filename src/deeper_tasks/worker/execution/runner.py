@@ -25,8 +25,8 @@ from deeper_tasks.tasks import (
     running_job,
 )
 from deeper_tasks.tasks.arguments import UnfitArgumentsError
-from deeper_tasks.worker.execution import verdict
 from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.execution import verdict
 from deeper_tasks.worker.execution.call import AnyTask, Call, report_error
 from deeper_tasks.worker.execution.executors import Executor
 from deeper_tasks.worker.execution.executors.forked_child import ProcessDiedError

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.clock import Clock
 
 _logger = logging.getLogger("deeper_tasks")
 

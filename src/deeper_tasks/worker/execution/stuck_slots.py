@@ -10,8 +10,8 @@ from datetime import timedelta
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.queue_patterns import ServedQueues, is_pattern
 from deeper_tasks.integrations.events import EventBus, SlotFreed, TaskIgnoresTimeout
-from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.liveness.snapshot import place_in_handler
 from deeper_tasks.worker.settings import WorkerSettings
 

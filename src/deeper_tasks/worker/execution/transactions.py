@@ -13,11 +13,11 @@ from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.errors import BackendUnavailableError, TransactionError
 from deeper_tasks.tasks import ExecutorKind
-from deeper_tasks.worker.execution import verdict
 from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.execution import verdict
 from deeper_tasks.worker.execution.call import Call
-from deeper_tasks.worker.redaction import Redaction
 from deeper_tasks.worker.execution.reporter import Reporter
+from deeper_tasks.worker.redaction import Redaction
 from deeper_tasks.worker.settling.attempt_end import AttemptEnd, PerhapsStored, Stored
 
 _logger = logging.getLogger("deeper_tasks")

@@ -97,7 +97,7 @@ def unbegun(
     return _blaming(stops.forced, call, None, stops, error, place=place) or call.released("not started")
 
 
-def _blaming(
+def _blaming(  # noqa: PLR0913 - all that decides an end, passed on by the functions of this module
     blamed: frozenset[Stop],
     call: Call,
     ran_for: timedelta | None,
@@ -111,7 +111,7 @@ def _blaming(
     return _stopped_by(foremost(blamed | stops.told), call, ran_for, stops, error, place=place) if blamed else None
 
 
-def _stopped_by(
+def _stopped_by(  # noqa: PLR0913 - the same
     stop: Stop | None,
     call: Call,
     ran_for: timedelta | None,

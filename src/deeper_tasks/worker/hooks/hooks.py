@@ -1,20 +1,15 @@
-"""The hooks: what a manager's workers call at their start and at their end, and how one process runs them."""
+"""The hooks of a manager: the functions that its workers call at their start and at their end."""
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import inspect
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from deeper_tasks.domain.durations import readable
 from deeper_tasks.errors import ConfigError, HookError
-from deeper_tasks.run_in_thread import run_in_thread
 from deeper_tasks.tasks import WorkerState
-from deeper_tasks.worker.clock import Clock
 
 _logger = logging.getLogger("deeper_tasks")
 
@@ -22,8 +17,6 @@ Hook = Callable[..., Any]
 
 STOP_SECONDS = 10.0
 """Seconds that all stop hooks of a process get together."""
-_PATIENCE = 10.0
-"""Seconds until the log says which start hook the worker waits for; it says so again after twice the time."""
 
 
 class Hooks:
@@ -52,101 +45,6 @@ class Hooks:
         """Return the stop hooks to run after so many start hooks succeeded: the last added first."""
         stops = self.stops if started == len(self.starts) else self.stops[:started]
         return stops[::-1]
-
-
-class HookRun:
-    """The hooks' one run in a worker's process, on its event loop, and the state that they share."""
-
-    def __init__(self, hooks: Hooks, *, clock: Clock, state: WorkerState | None = None) -> None:
-        self.state = WorkerState() if state is None else state
-        self._hooks = hooks.copy()
-        self._clock = clock
-        self._started: int | None = None
-        self.calling = ""
-        """Which hook runs now, in words; empty: none does. Safe to read from any thread."""
-
-    async def start(
-        self,
-        *,
-        stopping: asyncio.Event,
-        context: contextvars.Context,
-        tell: Callable[[str], object] | None = None,
-    ) -> None:
-        """
-        Run the start hooks in turn, until one fails or the worker is told to stop.
-
-        `tell` is called before each, with its name in words; without it, the log names one that takes long.
-
-        The context variables that they set are set in `context`. A plain `def` runs in a thread of its own.
-
-        Raises:
-            HookError: a start hook failed; those after it were not called.
-        """
-        self._started = 0
-        for hook in self._hooks.starts:
-            self.calling = f"the start hook {describe(hook)}"
-            calling = asyncio.Task(self._start(hook), context=context)
-            telling = asyncio.create_task(stopping.wait())
-            try:
-                if tell is not None:
-                    tell(f"its start hook {describe(hook)}")
-                await _wait_for_first({calling, telling}, hook=None if tell else hook)
-                if not calling.done():
-                    _logger.warning("the worker stops before the start hook %s has ended", describe(hook))
-                    return
-            finally:
-                self.calling = ""
-                telling.cancel()
-                if not calling.done():
-                    calling.cancel()
-                    # A failure, which is logged there, is no news any more.
-                    calling.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-                    await asyncio.wait({calling}, timeout=STOP_SECONDS)
-            calling.result()
-            if stopping.is_set():
-                return
-
-    async def _start(self, hook: Hook) -> None:
-        try:
-            take(self.state, hook, await _outcome(hook, self.state))
-        except HookError:
-            _logger.exception("the worker does not start")
-            raise
-        self._started = (self._started or 0) + 1
-
-    async def stop(self) -> None:
-        """
-        Run the stop hooks that are due, in turn; what fails or takes too long is logged. Without a start: none.
-
-        Each gets an equal share of the time that is left, so one that hangs leaves the others theirs.
-        """
-        if self._started is None:
-            return
-        deadline = self._clock.monotonic() + STOP_SECONDS
-        due = self._hooks.due_stops(self._started)
-        for number, hook in enumerate(due):
-            share = max(0.0, deadline - self._clock.monotonic()) / (len(due) - number)
-            self.calling = f"the stop hook {describe(hook)}"
-            calling = asyncio.create_task(_outcome(hook, self.state))
-            try:
-                await asyncio.wait({calling}, timeout=share)
-            finally:
-                self.calling = ""
-                is_over = calling.done()
-                calling.cancel()
-            if not is_over:
-                _logger.error("the stop hook %s did not end within %s and is left", describe(hook), readable(share))
-            elif (error := calling.result()[1]) is not None:
-                log_failed_stop(hook, error)
-        self._started = None
-
-
-async def _wait_for_first(waited: set[asyncio.Task[Any]], *, hook: Hook | None) -> None:
-    patience, waits = None if hook is None else _PATIENCE, 0.0
-    while not (await asyncio.wait(waited, timeout=patience, return_when=asyncio.FIRST_COMPLETED))[0]:
-        if hook is not None and patience is not None:
-            waits, patience = waits + patience, patience * 2
-            _logger.warning("the worker has waited %s for its start hook %s", readable(waits), describe(hook))
 
 
 Ended = tuple[object, BaseException | None]
@@ -218,26 +116,6 @@ def describe(hook: Hook) -> str:
     named = hook.func if isinstance(hook, partial) else hook
     module, qualname = getattr(named, "__module__", None), getattr(named, "__qualname__", None)
     return f"{module}.{qualname}" if module and qualname else repr(hook)
-
-
-async def _outcome(hook: Hook, state: WorkerState) -> Ended:
-    """Call a hook to its end. Returned and not raised: a SystemExit would go through the event loop."""
-    this = asyncio.current_task()
-    assert this is not None
-    try:
-        arguments = arguments_of(hook, state)
-        if inspect.iscoroutinefunction(hook):
-            return await hook(*arguments), None
-        # Two threads cannot be in one context: the hook gets a copy, and what it sets there is taken over.
-        copied = contextvars.copy_context()
-        value = await run_in_thread(partial(copied.run, hook, *arguments))
-        for variable in copied:
-            variable.set(copied[variable])
-        return (await value if inspect.isawaitable(value) else value), None
-    except BaseException as error:
-        if isinstance(error, asyncio.CancelledError) and this.cancelling():
-            raise
-        return None, error
 
 
 def _by_name(value: object) -> dict[str, object]:

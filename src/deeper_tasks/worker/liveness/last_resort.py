@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 
-from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.clock import Clock
 from deeper_tasks.worker.hooks.hooks import STOP_SECONDS
 from deeper_tasks.worker.settings import WorkerSettings
 

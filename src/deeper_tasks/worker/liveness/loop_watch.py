@@ -19,9 +19,9 @@ from deeper_tasks.integrations.events import EventBus, LoopRecovered, LoopStalle
 from deeper_tasks.lasting import lasting
 from deeper_tasks.run_in_thread import run_in_thread
 from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.attempts.stalls import Stalls
 from deeper_tasks.worker.liveness.last_resort import LAST_WORDS, LastResort
 from deeper_tasks.worker.liveness.snapshot import Snapshot, has_nothing_to_do, take_snapshot
-from deeper_tasks.worker.attempts.stalls import Stalls
 from deeper_tasks.worker.settings import WorkerSettings
 
 _logger = logging.getLogger("deeper_tasks")

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from typing import Protocol
 
 from deeper_tasks.worker.process.blocked_signals import block_again, unblock_signals
 from deeper_tasks.worker.process.exits import owns_process
@@ -15,15 +16,28 @@ from deeper_tasks.worker.process.fatal_signals import FATAL_SIGNALS, end_if_fata
 from deeper_tasks.worker.process.own_signals import is_of_application
 from deeper_tasks.worker.process.signal_keeper import SignalKeeper
 from deeper_tasks.worker.process.signal_thread import SignalThread
-from deeper_tasks.worker.worker import Worker
 
 _logger = logging.getLogger("deeper_tasks")
 
 _INIT = 1
 
 
+class Stoppable(Protocol):
+    """A worker, as its signals see it."""
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a stop of the worker was requested."""
+
+    def stop(self) -> None:
+        """Stop in order; called again, give back at once. Called in the worker's loop."""
+
+    def note_signal(self) -> None:
+        """Note a signal that requests a stop. Called in another thread."""
+
+
 @contextmanager
-def stopped_by_signals(worker: Worker) -> Iterator[None]:
+def stopped_by_signals(worker: Stoppable) -> Iterator[None]:
     """
     Inside the `with`, in a running loop of the main thread, stop the worker at each of these signals.
 
@@ -62,7 +76,7 @@ def warn_without_init() -> None:
         )
 
 
-def _ear(worker: Worker, numbers: Collection[int]) -> SignalThread:
+def _ear(worker: Stoppable, numbers: Collection[int]) -> SignalThread:
     def hear(number: int) -> None:
         if not end_if_fatal(number):
             worker.note_signal()
@@ -70,7 +84,7 @@ def _ear(worker: Worker, numbers: Collection[int]) -> SignalThread:
     return SignalThread({*numbers, *FATAL_SIGNALS}, on_signal=hear)
 
 
-def _stop(worker: Worker, number: signal.Signals) -> None:
+def _stop(worker: Stoppable, number: signal.Signals) -> None:
     if number is signal.SIGHUP and not worker.is_stopping:
         # The terminal may be gone, and the line with it.
         with suppress(Exception):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from deeper_tasks.tasks import ExecutorKind
+from deeper_tasks.worker.attempts.stalls import Stalls
 from deeper_tasks.worker.execution.executors import Executor
 from deeper_tasks.worker.execution.executors.coroutine import CoroutineExecutor
 from deeper_tasks.worker.execution.executors.thread import ThreadExecutor
 from deeper_tasks.worker.execution.parts import ExecutionParts
-from deeper_tasks.worker.attempts.stalls import Stalls
 
 
 def assemble_executors(

@@ -39,8 +39,8 @@ from deeper_tasks.worker.execution.executors.frames import (
     receive,
 )
 from deeper_tasks.worker.execution.executors.surroundings import Surroundings
-from deeper_tasks.worker.hooks.hook_names import HookNames
 from deeper_tasks.worker.execution.unfinished_code import is_awaitable
+from deeper_tasks.worker.hooks.hook_names import HookNames
 from deeper_tasks.worker.process.forks import hang_up_in_copies, is_copy_of, leave_if_copy, watch_forks
 
 

@@ -11,11 +11,11 @@ from datetime import timedelta
 
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.tasks import enter_job, leave_job
-from deeper_tasks.worker.execution import verdict
 from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.attempts.stalls import Stalls
+from deeper_tasks.worker.execution import verdict
 from deeper_tasks.worker.execution.call import Call
 from deeper_tasks.worker.execution.unfinished_code import abandon
-from deeper_tasks.worker.attempts.stalls import Stalls
 from deeper_tasks.worker.process.forks import leave_if_copy, this_process, watch_forks
 
 

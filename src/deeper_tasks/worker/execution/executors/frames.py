@@ -14,8 +14,8 @@ from deeper_tasks.domain.job import ClaimedJob, ErrorReport, Progress
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.worker.execution.call import CallSettings
-from deeper_tasks.worker.hooks.hook_names import HookNames, RedactorName
 from deeper_tasks.worker.home import Home
+from deeper_tasks.worker.hooks.hook_names import HookNames, RedactorName
 
 _HEADER = struct.Struct("!I")
 _MOST = 64 * 1024 * 1024

@@ -16,8 +16,8 @@ from msgspec import UNSET
 from deeper_tasks.domain.job import Progress
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.tasks.arguments import UnfitArgumentsError
-from deeper_tasks.worker.execution import verdict
 from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.execution import verdict
 from deeper_tasks.worker.execution.call import Call
 from deeper_tasks.worker.execution.executors import frames
 from deeper_tasks.worker.execution.executors.application import Application

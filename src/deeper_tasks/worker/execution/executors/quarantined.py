@@ -25,9 +25,9 @@ from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.integrations.events import Event, EventBus, JobStarted
 from deeper_tasks.integrations.tracebacks import words_of
 from deeper_tasks.tasks import WorkerState, enter_job
+from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.collaborators import Collaborators
 from deeper_tasks.worker.execution import verdict
-from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.execution.base_context import BaseContext
 from deeper_tasks.worker.execution.call import Call
 from deeper_tasks.worker.execution.executors.assembly import assemble_executors
@@ -45,12 +45,12 @@ from deeper_tasks.worker.execution.executors.frames import (
     receive,
 )
 from deeper_tasks.worker.execution.executors.log_sender import take_part
-from deeper_tasks.worker.hooks.hooks import HookRun
 from deeper_tasks.worker.execution.job_log_records import JobRecords
 from deeper_tasks.worker.execution.parts import ExecutionParts, assemble_execution
 from deeper_tasks.worker.execution.reporter import Reporter
 from deeper_tasks.worker.execution.runner import Runner
 from deeper_tasks.worker.execution.unfinished_code import is_awaitable
+from deeper_tasks.worker.hooks.hook_run import HookRun
 from deeper_tasks.worker.process.forks import hang_up_in_copies, is_copy_of, leave_if_copy, watch_forks
 from deeper_tasks.worker.process.worker_loop import run_on_loop
 from deeper_tasks.worker.settings import WorkerSettings

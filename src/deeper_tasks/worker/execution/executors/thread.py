@@ -16,12 +16,12 @@ from typing import Any
 
 from deeper_tasks.domain.settlement import Settlement
 from deeper_tasks.tasks import enter_job
-from deeper_tasks.worker.execution import verdict
 from deeper_tasks.worker.attempts.attempt import Attempt
+from deeper_tasks.worker.attempts.stalls import Stalls
+from deeper_tasks.worker.execution import verdict
 from deeper_tasks.worker.execution.call import Call
 from deeper_tasks.worker.execution.executors.coroutine import Awaiting
 from deeper_tasks.worker.execution.unfinished_code import is_awaitable
-from deeper_tasks.worker.attempts.stalls import Stalls
 from deeper_tasks.worker.process.forks import leave_if_copy, watch_forks
 
 

@@ -43,8 +43,8 @@ from deeper_tasks.worker.execution.executors.frames import (
 )
 from deeper_tasks.worker.execution.executors.log_sender import LogSender
 from deeper_tasks.worker.execution.executors.signals import HeldSignals, reset_signals
-from deeper_tasks.worker.hooks.hook_names import HookNames
 from deeper_tasks.worker.execution.job_log_records import JobRecords
+from deeper_tasks.worker.hooks.hook_names import HookNames
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36

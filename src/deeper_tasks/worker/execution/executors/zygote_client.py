@@ -37,9 +37,9 @@ from deeper_tasks.worker.execution.executors.frames import (
 from deeper_tasks.worker.execution.executors.log_receiver import LogReceiver
 from deeper_tasks.worker.execution.executors.log_sender import levels_here
 from deeper_tasks.worker.execution.executors.preparation import Preparation
+from deeper_tasks.worker.execution.job_log_records import JobRecords
 from deeper_tasks.worker.hooks.hook_names import name_redactor
 from deeper_tasks.worker.hooks.hooks import STOP_SECONDS
-from deeper_tasks.worker.execution.job_log_records import JobRecords
 from deeper_tasks.worker.liveness.host import child_mark
 
 _logger = logging.getLogger("deeper_tasks")
