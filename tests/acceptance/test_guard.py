@@ -50,7 +50,7 @@ async def test_a_loop_blocked_beyond_the_limit_ends_its_process_and_others_take_
     await wait_until(lambda: blocked.process.poll() is not None)
     assert blocked.process.returncode == os.EX_TEMPFAIL
     [critical] = [event for event in blocked.events() if event.get("level") == "critical"]
-    assert "this process ends, its jobs are left to be rescued" in critical["message"]
+    assert "this process ends and leaves its jobs to be rescued" in critical["message"]
     assert blocked.says("by the job workshop.tasks.block_once")
     assert [error.kind for error in (await manager.get_task_status(job)).errors] == ["WorkerLost"]
 

@@ -126,7 +126,7 @@ async def test_a_killer_that_cannot_have_a_process_of_its_own_runs_with_no_other
     # The first jobs here stand in the killer's way; it does not start before they have ended.
     stay = await manager.enqueue_task(perilous.stay, args=[str(done)], priority=-1)
     worker = start_worker(crew) if has_place else crew.worker("default:10", include="workshop.perilous", **SOON)
-    await wait_until(lambda: worker.says("waits to run alone"))
+    await wait_until(lambda: worker.says("job waiting to run alone"))
     done.touch()
     await wait_until(lambda: [entry for entry in crew.journal("start") if entry.attempt == 2])
     assert worker.says("job runs in quarantine after its worker died, with no other job beside it")

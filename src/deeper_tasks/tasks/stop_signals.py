@@ -1,4 +1,4 @@
-"""The stop signals of an attempt: which stops it was told of, and which of them its handler has seen."""
+"""The stop signals of an attempt: which stops were announced to it, and which of them its handler has seen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StopSignals(Struct, kw_only=True, eq=False):
         timeout: how long the handler may run; None without a limit.
         now, started: the clock of where it runs, in seconds, and what that showed at its start.
         held: how much of its time other code than its own has kept it from running, by blocking the loop.
-        told: the stops that are in force, those without an interruption too: a worker that stops
+        announced: the stops that are in force, those without an interruption too: a worker that stops
             says so at once, and interrupts at the end of its grace period.
         forced: those by which the code was interrupted.
         seen: those that the handler's own code has read as true, or caught the cancellation of.
@@ -32,7 +32,7 @@ class StopSignals(Struct, kw_only=True, eq=False):
     now: Callable[[], float] | None = None
     started: float = 0.0
     held: timedelta = timedelta(0)
-    told: frozenset[Stop] = frozenset()
+    announced: frozenset[Stop] = frozenset()
     forced: frozenset[Stop] = frozenset()
     seen: frozenset[Stop] = frozenset()
     reason: str = ""
@@ -41,7 +41,10 @@ class StopSignals(Struct, kw_only=True, eq=False):
     def is_undisturbed(self, ran_for: timedelta) -> bool:
         """Whether nothing but the handler itself decides how it ends after so long: neither a stop nor its timeout."""
         return not (
-            self.told or self.seen or self.exit is not None or (self.timeout is not None and ran_for > self.timeout)
+            self.announced
+            or self.seen
+            or self.exit is not None
+            or (self.timeout is not None and ran_for > self.timeout)
         )
 
     def is_late(self, ran_for: timedelta) -> bool:
@@ -52,20 +55,20 @@ class StopSignals(Struct, kw_only=True, eq=False):
         """
         Return the stops that are in force at this moment.
 
-        Among them is the timeout as soon as it has passed: what keeps the loop from turning is told nothing.
+        Among them is the timeout as soon as it has passed: code that keeps the loop from turning gets no announcement.
         """
-        if self.timeout is None or self.now is None or Stop.TIMEOUT in self.told:
-            return self.told
+        if self.timeout is None or self.now is None or Stop.TIMEOUT in self.announced:
+            return self.announced
         now, most = self.now(), self.timeout.total_seconds()
         is_late = now - self.started > most and now - self.started - self.held_by_others(now) > most
-        return self.told | _TIMEOUT if is_late else self.told
+        return self.announced | _TIMEOUT if is_late else self.announced
 
     def held_by_others(self, until: float) -> float:  # noqa: ARG002 - where the code has a loop for itself, nothing does
         """Return for how many seconds until then other code has kept it from running, by blocking its loop."""
         return 0.0
 
     def refresh(self) -> None:
-        """Take in what was told since; where the worker shares its memory there is nothing to do."""
+        """Take in the stops announced since; where the worker shares its memory there is nothing to do."""
 
     def mark_seen(self, stops: frozenset[Stop]) -> None:
         """Note that the handler knows of these stops."""

@@ -1,4 +1,4 @@
-"""A solo worker: runs jobs one at a time, as a worker would, and only while it is asked to."""
+"""A solo worker: runs jobs one at a time like a worker, and only when a call of the kit asks for it."""
 
 from __future__ import annotations
 
@@ -131,14 +131,14 @@ class SoloWorker:
 
     async def rest(self) -> timedelta:
         """
-        Do all that is due now, until nothing more is; returns how long nothing will be due by itself.
+        Do all work that is due now, and return how long no further work will become due.
 
         Raises:
             TooManyRunsError: more attempts than the limit.
             StuckJobError: one of them did not end.
         """
         while True:
-            # The clock may have moved by days, and a node as silent as that is pruned.
+            # The clock may have moved by days, after which the store would prune a silent node.
             await self._beat()
             while await self._pruner.turn() < _FOREVER:
                 pass
@@ -149,7 +149,7 @@ class SoloWorker:
                 return pause
 
     async def run_pending(self, queue: str | None = None) -> None:
-        """Run what is pending, of one queue or of all, until nothing is that can be."""
+        """Run the pending jobs of one queue, or of all, until none is left that can run."""
         empty: set[str] = set()
         while (name := await self._next_queue(queue, empty)) is not None:
             if not await self.run_next(name):
@@ -157,13 +157,13 @@ class SoloWorker:
                 empty.add(name)
 
     async def promote(self) -> None:
-        """Make pending what is due, and fail what is too late."""
+        """Make due jobs pending, and fail expired jobs."""
         for mover in self._movers:
             while not await mover.turn():
                 pass
 
     async def run_next(self, queue: str) -> bool:
-        """Run the first job of a queue; False: there is none, or the queue is paused."""
+        """Run the first job of a queue; False if there is none, or if the queue is paused."""
         token = ClaimToken(token_hex(8))
         claim = await self._store.claim(queue, limit=1, slots=1, node=self._node.id, token=token)
         for job in claim.jobs:
@@ -171,7 +171,7 @@ class SoloWorker:
         return bool(claim.jobs)
 
     async def _next_queue(self, only: str | None, empty: set[str]) -> str | None:
-        """Return the queue whose turn it is: the one with the job that was due first."""
+        """Return the queue with the job that was due first."""
         counts = (await self._store.statistics()).queues
         names = [
             name
@@ -263,7 +263,7 @@ class SoloWorker:
         message = f"attempt {run.attempt} of {run.task} ({run.job_id}) ended as {run.end}: {run.error}"
         raise JobNotCompletedError(message)
 
-    # what the parts ask
+    # called by the parts
 
     def _until_now(self) -> datetime:
         now, until = self._clock.now(), self._demands.until
@@ -277,7 +277,7 @@ class SoloWorker:
             raise
 
     def _note(self, job_id: JobId, error: BaseException) -> None:
-        # Not a cancellation: that is how a timeout looks from inside.
+        # Not a cancellation, which is what a handler sees of a timeout.
         if isinstance(error, Exception):
             self._raised[job_id] = error
 
@@ -287,11 +287,11 @@ class SoloWorker:
         beat.add_done_callback(self._beats.discard)
 
     async def _beat(self) -> None:
-        """Learn what is to be cancelled, as a worker does."""
+        """Take the store's cancels, like a worker."""
         beat = await self._store.beat(self._node.id, busy=len(self._running))
         for job_id, reason in beat.cancels.items():
             attempt = self._running.get(job_id)
-            if attempt is not None and Stop.CANCEL not in attempt.told:
+            if attempt is not None and Stop.CANCEL not in attempt.announced:
                 attempt.tell_to_stop(Stop.CANCEL, reason)
 
 

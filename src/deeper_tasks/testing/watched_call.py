@@ -1,4 +1,4 @@
-"""A watched call: a call that also tells which exception its handler raised, for a test that wants it."""
+"""A watched call: a call that also reports which exception its handler raised, for a test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OnRaised = Callable[[JobId, BaseException], None]
 
 
 class WatchedCall(Call):
-    """A call whose end in an exception is told before it becomes a settlement, which keeps its text only."""
+    """A call that reports its handler's exception before the settlement is made, which keeps only the text of it."""
 
     __slots__ = ("_on_raised",)
 
@@ -25,13 +25,13 @@ class WatchedCall(Call):
         self._arguments = call._arguments  # noqa: SLF001 - read already
 
     def raised(self, error: BaseException, ran_for: timedelta) -> Settlement:
-        """Tell, and return the settlement of a call that raised."""
+        """Report the exception, and return the settlement of a call that raised."""
         self._on_raised(self.job.id, error)
         return super().raised(error, ran_for)
 
 
 class WatchingExecutor:
-    """Runs calls, watched, with another executor."""
+    """Runs watched calls with another executor."""
 
     def __init__(self, inner: Executor, *, settings: Callable[[], CallSettings], on_raised: OnRaised) -> None:
         self._inner = inner

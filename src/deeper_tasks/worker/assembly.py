@@ -215,7 +215,7 @@ class WorkerParts:
         """Close the executors and the quarantine, beside each other."""
         await asyncio.gather(self.quarantine.close(), *(executor.close() for executor in self.executors.values()))
 
-    # what one part does when another one calls
+    # called by the parts
 
     def _on_lost(self) -> None:
         """Interrupt all that runs: other workers have the jobs now."""

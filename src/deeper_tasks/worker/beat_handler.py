@@ -59,9 +59,9 @@ class BeatHandler:
         """Release the jobs that the store holds for this node and that are not here: a claim's answer was lost."""
         known, unanswered = self._consumers.holds, self._consumers.unanswered
         # A settlement that was set aside could be overtaken by the release, and its job would run again.
-        ending = self._settler.ends
+        unwritten = self._settler.ends
         for job_id, token in held.items():
-            if job_id not in known and token not in unanswered and (job_id, token) not in ending:
+            if job_id not in known and token not in unanswered and (job_id, token) not in unwritten:
                 self._settler.forget(Settlement(id=job_id, token=token, end=End.RELEASE, reason="not started"))
 
     def _report_long_jobs(self) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the worker asks for time and chance."""
+    """Gives a worker its time and its random numbers."""
 
     def monotonic(self) -> float:
         """Return seconds that never step back."""
@@ -25,11 +25,11 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's own clock."""
 
-    # Asked three times for each job: a method around it would cost as much again.
+    # Called three times for each job; a method around it would double the cost.
     monotonic = staticmethod(time.monotonic)
 
     def random(self) -> float:
-        """Return a pseudo-random number; nothing secret hangs on it."""
+        """Return a pseudo-random number, which is not used for secrets."""
         return random.random()  # noqa: S311
 
     async def sleep(self, seconds: float | None, *, until: asyncio.Event) -> None:
@@ -37,7 +37,7 @@ class SystemClock:
         if seconds is None:
             await until.wait()
             return
-        # The event is the caller's. Set here, it would look as if what it stands for had happened.
+        # Not by a timer that sets the event, which would look as if the awaited thing had happened.
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, seconds)):
                 await until.wait()

@@ -1,4 +1,4 @@
-"""The home of a manager: where another process imports it from, to work as a worker of it does."""
+"""The home of a manager: the place from which another process imports it, to run its jobs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from types import ModuleType
 from msgspec import Struct
 
 _PROGRAMS = frozenset({"__main__", "__mp_main__"})
-"""Modules whose import anew would run the program once more."""
+"""Modules whose import would run the program once more."""
 
 
 class NoHomeError(Exception):
-    """A manager cannot be imported by another process; the message says why."""
+    """No other process can import the manager; the message says why."""
 
 
 class Home(Struct, frozen=True, kw_only=True):
@@ -30,9 +30,9 @@ class Home(Struct, frozen=True, kw_only=True):
 
 def find_place(manager: object, *, first: Iterable[str] = ()) -> str | None:
     """
-    Return `module:attribute` of a manager that is an attribute of an imported module; None: it is of none.
+    Return `module:attribute` of a manager that is an attribute of an imported module; None if it is not.
 
-    The modules named in `first` are looked at before all others. The program that runs here does not count.
+    The modules named in `first` are searched before all others. The program that runs here does not count.
     """
     names = dict.fromkeys((*first, *sorted(sys.modules)))
     for name in names:
@@ -46,7 +46,7 @@ def find_place(manager: object, *, first: Iterable[str] = ()) -> str | None:
 
 
 def _attribute_of(module: ModuleType, value: object) -> str | None:
-    # An entry of sys.modules need not be a module, and may import something for each attribute that is read.
+    # An entry of sys.modules need not be a module, and may import modules when an attribute is read.
     held = getattr(module, "__dict__", None)
     if not isinstance(held, dict):
         return None
@@ -54,6 +54,6 @@ def _attribute_of(module: ModuleType, value: object) -> str | None:
 
 
 def no_home() -> Home:
-    """Raise NoHomeError: nothing is known of where the manager is."""
+    """Raise NoHomeError, for a worker that was made without a manager."""
     message = "it is not known where its manager can be imported"
     raise NoHomeError(message)

@@ -1,4 +1,4 @@
-"""The listener: brings the store's hints to the parts of the worker that they concern."""
+"""The listener: passes the store's hints on to the parts of the worker that they concern."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _logger = logging.getLogger("deeper_tasks")
 
 _NAME = "listener"
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 15.0
-"""Seconds before listening again in a store that answers: polling goes on meanwhile."""
+"""Seconds before listening again to a store that answers. Polling goes on meanwhile."""
 _DOUBLINGS = 10
-_TOLD_AT = 2
-"""Failures in a row, in a store that answers, that are worth a warning: a lost connection alone is not."""
+_WARN_AT = 2
+"""The failures in a row, of a store that answers, after which a warning is logged: more than one lost connection."""
 
 
 class Listener:
     """
     Listens as long as the worker runs.
 
-    A store whose hints have ended is asked whether it answers. As long as it does not, this is a part of the worker
-    that waits for it like all others, and listens again as soon as it is back. Where it answers and its hints are not
-    heard, it is listened to again at once, and then after growing pauses.
+    When hints have ended, the listener asks the store whether it answers. If it does not, the listener waits like all
+    other parts, and listens again as soon as the store is back. If it answers, the listener listens again at once,
+    and then after growing pauses.
     """
 
     def __init__(
@@ -51,17 +51,17 @@ class Listener:
             reason = await self._listen()
             self._failures += 1
             await self._until_the_store_answers()
-            if reason is not None and self._failures == _TOLD_AT:
+            if reason is not None and self._failures == _WARN_AT:
                 _logger.warning("hints are not heard: %s; polling goes on, and the next try follows", reason)
             await self._clock.sleep(self._pause(), until=asyncio.Event())
 
     async def _listen(self) -> str | None:
-        """Hear hints until they end; returns why they did, if the store says it."""
+        """Take hints until they end; return the store's reason, if it gives one."""
         try:
             async for notification in self._backend.listen():
                 self._note_hint()
                 self._dispatch(notification)
-        except Exception as error:  # noqa: BLE001 - whatever the store fails with, it is polled meanwhile
+        except Exception as error:  # noqa: BLE001 - after any error the store is polled meanwhile
             _logger.debug("listening ended: %s", error)
             return str(error)
         return None
@@ -76,7 +76,7 @@ class Listener:
                 self._failures = 1
                 self._availability.mark_failing(error, by=_NAME)
                 await self._availability.pause(self._clock.sleep, until=awake)
-            except Exception:  # noqa: BLE001 - it is an answer
+            except Exception:  # noqa: BLE001 - any other error is an answer
                 return
             else:
                 self._availability.mark_working(by=_NAME)
@@ -89,8 +89,8 @@ class Listener:
         return longest * (1 - self._clock.random() / 2)
 
     def _note_hint(self) -> None:
-        if self._failures >= _TOLD_AT:
-            _logger.info("hints are heard again")
+        if self._failures >= _WARN_AT:
+            _logger.info("the listener hears hints again")
         self._failures = 0
         self._availability.mark_working(by=_NAME)
 

@@ -1,4 +1,4 @@
-"""The redaction: what an attempt tells in texts, without its secrets, and cut to what is kept of it."""
+"""The redaction: takes secrets out of the texts of an attempt, and cuts them to the length that is stored."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _BEGINNING = 100
 
 class Redaction:
     """
-    Takes secrets out of what is about to be stored and told.
+    Takes secrets out of texts before they are stored, and before events show them.
 
-    A text is cut after that: half of a secret would not be known as one.
+    A text is cut afterwards, because half of a secret would not be recognized.
     """
 
     def __init__(self, redactor: Redactor) -> None:

@@ -1,4 +1,4 @@
-"""A role: something that a worker does again and again. The loop is written here, once."""
+"""A role: work that a worker does again and again, and the one loop that gives it its turns."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ _SHORTEST_BACKOFF, _LONGEST_BACKOFF = 0.1, 5.0
 _LONGEST_TURN = 10.0
 """Seconds after which a turn without an answer of the store counts as failing."""
 _MOST_ENDS, _WELL = 12, 60.0
-"""The ends in a row after which a part cannot go on, about a minute; the seconds after which it has worked."""
+"""The number of ends in a row after which a part cannot go on, which takes about a minute, and the seconds after
+which it counts as working."""
 
 
 class Role(Protocol):
-    """One thing to do. A turn does it once."""
+    """One kind of work. A turn does it once."""
 
     async def turn(self) -> timedelta:
-        """Do it once; returns how long to sleep before the next turn."""
+        """Do it once, and return how long to sleep before the next turn."""
 
 
 class RoleLoop:
     """
     Gives a role its turns until stopped.
 
-    While the store is away the role waits for its turn to ask, or for an answer to
-    any part of the process. An error of our own is logged, makes growing pauses, and
-    does not end the loop. A role that does not ask the store something in every turn
-    says itself when it was answered.
+    While the store is away the role waits until it may ask, or until the store answers
+    any part of the process. Other errors are logged, make the pauses longer, and
+    do not end the loop. A role that does not ask the store in every turn
+    reports its answers itself.
 
-    The pause after a wake-up, and the first, is cut short by chance: else all roles
-    that were woken together, in all the workers, would ask the store together from
-    then on, and who enqueues at that moment waits for them all.
+    The first pause, and the pause after a wake-up, is shortened by a random part. Otherwise all roles
+    that were woken together, in all workers, would ask the store together from
+    then on, and an enqueue at such a moment would wait for all of them.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class RoleLoop:
 
     @property
     def is_working(self) -> bool:
-        """Whether the last turn succeeded, and none has been under way for too long."""
+        """Whether the last turn succeeded, and no turn has been under way for too long."""
         began = self._turn_began
         return self._is_succeeding and (began is None or self._clock.monotonic() - began < _LONGEST_TURN)
 
@@ -78,7 +79,7 @@ class RoleLoop:
         try:
             await self._give_turns()
         finally:
-            # Whatever ends it, and is begun again, has no turn that succeeded.
+            # If the loop is begun again, it has had no turn that succeeded.
             self._is_succeeding = False
 
     async def _give_turns(self) -> None:
@@ -95,7 +96,7 @@ class RoleLoop:
                     self._availability.mark_idle(by=self.name)
             except NodeLostError:
                 await self._on_lost()
-                # Lost again right after it has joined anew: the store would be asked without end.
+                # A node that is lost again right after it has joined needs a pause before it asks the store again.
                 pause, self._was_lost = self._next_backoff() if self._was_lost else 0.0, True
             except BackendUnavailableError as error:
                 self._availability.mark_failing(error, by=self.name)
@@ -108,7 +109,7 @@ class RoleLoop:
             self._is_in_step |= self._awake.is_set()
 
     async def _rest(self, pause: float | None) -> None:
-        """Sleep until the next turn; None: until the store is worth another try."""
+        """Sleep until the next turn; with None, until the store may be asked again."""
         if pause is None:
             await self._availability.pause(self._clock.sleep, until=self._awake)
         else:
@@ -133,9 +134,9 @@ async def keep_running(
     on_hopeless: Callable[[str], None] = lambda _: None,
 ) -> None:
     """
-    Run a part of the worker until cancelled, and begin it again if anything else ends it: no other would notice.
+    Run a part of the worker until cancelled, and begin it again if anything else ends it.
 
-    `on_hopeless` is called with the reason when it has ended so often in a row that it cannot go on.
+    `on_hopeless` is called with the reason when the part has ended so often in a row that it cannot go on.
     """
     log, ends = FailureLog(name, words="was ended by an unexpected error and begins again"), 0
     while True:
@@ -144,7 +145,7 @@ async def keep_running(
             await run()
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             this = asyncio.current_task()
-            # Else it was raised by what the part called, for a future that was cancelled there.
+            # Otherwise a future on which the part waited was cancelled.
             if isinstance(error, asyncio.CancelledError) and (this is None or this.cancelling()):
                 raise
             log.tell(error)

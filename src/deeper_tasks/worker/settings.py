@@ -11,7 +11,7 @@ from deeper_tasks.backends.protocol import Retention
 
 class WorkerSettings(Struct, frozen=True, kw_only=True):
     """
-    How a worker works. `queues` maps each queue it serves to how many of its jobs run at once; an entry may be a
+    The settings of one worker. `queues` maps each queue to how many of its jobs run at once; an entry may be a
     pattern (`ServedQueues`), whose queues share its slots. `default_queue` has the jobs of tasks that name no queue.
 
     `lease` is how long another worker must see no sign of life before it takes

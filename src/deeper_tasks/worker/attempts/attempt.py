@@ -1,4 +1,4 @@
-"""An attempt: one job in one of this worker's slots, and how it is told to stop."""
+"""An attempt: one job in one of this worker's slots, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from deeper_tasks.worker.attempts.stalls import Stalls
 
 class Attempt(StopSignals, eq=False):
     """
-    A job that runs here, and the stops that it was told of.
+    A job that runs here, and the stops that were announced to it.
 
-    `interrupt` is how its executor stops the code: it is set while the code
-    runs, and may be called more than once. `pass_on` is how a stop reaches
-    code that does not share the worker's memory. `context` is the job as its handler
-    gets it, `onlooker` the same for middleware. `claimed` is the worker's monotonic
-    time when the claim's answer came.
-    `thread` is the id of the thread that runs it, None elsewhere than in a thread. `overdue_since` is the worker's
-    monotonic time at which its timeout passed, once it was interrupted for that, and `ignored` how often that has been
-    in vain since.
-    `stalls` are those of the loop on which its code runs beside other code; None where it runs elsewhere, or has not
-    begun. It runs there `on_loop_since` that time of its clock; 0: since its start. `excused` is by how many seconds
-    its deadline was put off for them.
-    `begin`, where a process has to be made first, is how its executor tells that the handler is about to be called.
-    `is_among_long`: the jobs of its queue take so
-    long that a write more for each does not matter.
+    Attributes:
+        claimed: the worker's monotonic time when the claim's answer came.
+        context: the job as its handler gets it; `onlooker` is the same for middleware.
+        interrupt: stops the code. It is set while the code runs, and may be called more than once.
+        pass_on: brings a stop to code that does not share the worker's memory.
+        begin: is awaited by an executor that makes a process first, when the handler is about to be called.
+        thread: the id of the thread that runs the handler; None if no thread does.
+        overdue_since: the worker's monotonic time at which the timeout passed, set at the first interruption.
+        ignored: how many interruptions have had no effect since then.
+        stalls: the stalls of the loop on which the code runs beside other code; None if it runs elsewhere, or has
+            not begun.
+        on_loop_since: the worker's monotonic time at which the code came to the loop; 0 means at its start.
+        excused: the seconds by which the deadline was put off for stalls.
+        is_among_long: whether the jobs of the queue take so long that one more write for each does not matter.
     """
 
     job: ClaimedJob
@@ -50,7 +50,7 @@ class Attempt(StopSignals, eq=False):
 
     @property
     def must_report_start(self) -> bool:
-        """Whether the store must know that the job starts, before it does."""
+        """Whether the start of the job must be written to the store before the job starts."""
         job = self.job
         if job.has_started:
             return False
@@ -58,31 +58,31 @@ class Attempt(StopSignals, eq=False):
 
     @property
     def runs_unreported(self) -> bool:
-        """Whether its code has been started, and the store was not told so before."""
+        """Whether the code has started, and its start was not written before."""
         return self.context is not None and not self.must_report_start and not self.job.has_started
 
     @property
     def stop(self) -> Stop | None:
-        """The stop by which the code was interrupted; of several the one that decides."""
+        """The stop by which the code was interrupted; of several stops the one that decides."""
         return foremost(self.forced) if self.forced else None
 
     def held_by_others(self, until: float) -> float:
-        """Return for how many seconds until then other code has kept it from running, by blocking its loop."""
+        """Return for how many seconds, until this time, other code has blocked the loop that this code runs on."""
         if self.stalls is None:
             return 0.0
         return self.stalls.held_by_others(self.job.id, self.on_loop_since or self.started, until)
 
     def announce(self, stop: Stop, reason: str = "") -> None:
-        """Let the code know that it should stop; the interruption follows later, or never."""
-        if stop not in self.told:
-            if foremost((*self.told, stop)) is stop:
+        """Announce a stop to the code; the interruption follows later, or never."""
+        if stop not in self.announced:
+            if foremost((*self.announced, stop)) is stop:
                 self.reason = reason
-            self.told |= {stop}
+            self.announced |= {stop}
             if self.pass_on is not None:
                 self.pass_on(stop, reason)
 
     def tell_to_stop(self, stop: Stop, reason: str = "") -> None:
-        """Interrupt the code. Of several reasons the one that comes first by precedence counts."""
+        """Announce a stop and interrupt the code. Of several reasons the one with the highest precedence counts."""
         self.announce(stop, reason)
         self.forced |= {stop}
         if self.interrupt is not None:

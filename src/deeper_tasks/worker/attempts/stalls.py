@@ -20,10 +20,10 @@ class _Stretch:
 
 class Stalls:
     """
-    The latest stalls, by `time.monotonic`. Written by the thread that watches the loop, read in the loop.
+    The latest stalls, by `time.monotonic`. The thread that watches the loop writes them, and the loop reads them.
 
-    Only the time between two looks that saw the same callback, or step of a task, at work is known to be its job's.
-    The rest of a stall, in which any job's code may have run, is charged to no job.
+    Only the time between two looks that saw the same callback, or the same step of a task, is charged to its job.
+    In the rest of a stall the code of any job may have run, so it is charged to no job.
     """
 
     def __init__(self) -> None:
@@ -32,9 +32,9 @@ class Stalls:
 
     def note(self, turn: object, job_id: JobId | None, *, after: float, before: float) -> None:
         """
-        Note that this turn, code of a job or of none, was seen to block the loop between these times.
+        Note that this turn, the code of a job or of none, was seen to block the loop between these times.
 
-        `turn` is that of a `Snapshot`.
+        `turn` is the turn of a `Snapshot`.
         """
         latest = self._latest
         if latest is None or latest.turn is None or latest.turn is not turn or latest.job_id != job_id:
@@ -49,7 +49,7 @@ class Stalls:
         self._latest = None
 
     def held_by_others(self, job_id: JobId, since: float, until: float) -> float:
-        """Return for how many seconds of this time other code than the job's has blocked the loop, at the least."""
+        """Return for how many seconds of this time, at least, code of other jobs has blocked the loop."""
         return sum(
             max(0.0, min(until, stretch.ended) - max(since, stretch.began))
             for stretch in tuple(self._stretches)

@@ -1,4 +1,4 @@
-"""The consumer of a queue, or of a pattern of queues: keeps its slots full, and claims a little ahead of short jobs."""
+"""The consumer of a queue, or of a pattern of queues: keeps its slots full, and claims short jobs a little ahead."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from deeper_tasks.worker.store_access import StoreAccess
 
 _MOST_AT_ONCE = 500
 _LONGEST_HELD = 10
-"""A job that waited here this many horizons goes back to the store: its estimate was wrong."""
+"""After so many horizons a job that waits here is released, because its estimate was wrong."""
 
 _AFTER_A_FAULT, _UNTIL_IT_STOPS = timedelta(seconds=5), timedelta(seconds=1)
 _NO_PAUSE, _SETTLE_PAUSE = timedelta(0), timedelta(milliseconds=5)
@@ -66,7 +66,7 @@ class ConsumerParts:
 
 class Consumer:
     """
-    A role whose turn claims once. Slots are filled from what was claimed ahead, without a turn.
+    A role whose turn claims once. Jobs that were claimed ahead start without a turn.
 
     The queues of a pattern share the slots and are served in turn, over all claims. `running` is the group in which
     this consumer keeps its attempts. `wake` gives it its next turn.
@@ -111,12 +111,12 @@ class Consumer:
 
     @property
     def holds(self) -> set[JobId]:
-        """The jobs in this consumer's hands, running or waiting."""
+        """The jobs that this consumer has claimed, running or waiting."""
         return {*self.running, *(job.id for job, _ in self._held)}
 
     @property
     def is_busy(self) -> bool:
-        """Whether something runs here, its settlement is being made, or a claim is under way."""
+        """Whether an attempt runs here, or a claim is under way."""
         return bool(self.running) or self._is_claiming
 
     @property
@@ -126,11 +126,11 @@ class Consumer:
 
     @property
     def claiming(self) -> ClaimToken | None:
-        """The token of a claim whose answer is not here yet."""
+        """The token of a claim that the store has not answered yet."""
         return self._unanswered
 
     async def turn(self) -> timedelta:
-        """Claim what fits; returns how long to wait for a wake-up."""
+        """Claim as many jobs as there is room for, and return how long to wait for a wake-up."""
         if self.is_draining:
             await self._give_back_unanswered()
             return self._poll_interval
@@ -154,31 +154,31 @@ class Consumer:
         return self._rest() if self._is_dry else _NO_PAUSE
 
     def hint(self) -> None:
-        """Claim again soon: a hint says that there are jobs."""
+        """Claim again soon, after a hint that there are jobs."""
         self._is_dry = False
         self._wake()
 
     def drain(self) -> None:
-        """Claim no more, give back what waits, and let the handlers that run know that they are to stop."""
+        """Claim no more, release the jobs that wait, and announce the stop to the handlers that run."""
         self.is_draining = True
         self.give_back_held()
         for attempt in list(self.running.values()):
             attempt.announce(Stop.SHUTDOWN, SHUTTING_DOWN)
 
     def give_back_held(self) -> None:
-        """Give the jobs that have not started back to the store, attempt and all."""
+        """Release the jobs that have not started; they lose no attempt."""
         held, self._held = tuple(self._held), deque()
         self._give_back([job for job, _ in held])
 
     def give_back_held_of(self, queues: Collection[str]) -> None:
-        """Give the jobs of some queues back that have not started."""
+        """Release the jobs of these queues that have not started."""
         given = [each for each in self._held if each[0].queue in queues]
         if given:
             self._held = deque(each for each in self._held if each[0].queue not in queues)
             self._give_back([job for job, _ in given])
 
     def give_back_held_one(self, job_id: JobId) -> None:
-        """Give one job back that has not started, so that the store can cancel it."""
+        """Release one job if it has not started, so that the store can cancel it."""
         for held in self._held:
             if held[0].id == job_id:
                 self._held.remove(held)
@@ -186,23 +186,23 @@ class Consumer:
                 return
 
     def drop_held(self) -> None:
-        """Forget the jobs that have not started: they belong to others now."""
+        """Forget the jobs that have not started, which other workers have now."""
         self._held.clear()
 
     def stop_running(self, stop: Stop, reason: str = "") -> None:
-        """Tell all that runs to stop."""
+        """Interrupt all running attempts."""
         for attempt in list(self.running.values()):
             attempt.tell_to_stop(stop, reason)
 
     def _wanted(self) -> int:
         room = self._slots + self._pace.ahead - len(self.running) - len(self._held)
-        # Claiming by the handful would cost a transaction each: wait until half of what is held has gone.
+        # A claim of few jobs costs as much as a large one: wait until half of the held jobs have started.
         if self._held and room < self._pace.ahead // 2:
             return 0
         return min(room, _MOST_AT_ONCE)
 
     async def _claim(self, wanted: int, *, slots: int) -> Claim:
-        # After a lost answer the same token is sent again: it gives the same jobs.
+        # After a lost answer the same token is sent again, and gives the same jobs.
         self._unanswered = self._unanswered or ClaimToken(secrets.token_hex(8))
         self._is_claiming = True
         try:
@@ -246,25 +246,25 @@ class Consumer:
     def _fill(self) -> None:
         loop, held, running = asyncio.get_running_loop(), self._held, self.running
         solitude, membership = self._solitude, self._membership
-        # `_is_at_rest`, written out to spare each job a call. Without it a worker that was suspended past its lease
-        # would run jobs that other workers have run since.
+        # The same as `_is_at_rest`, without a call for each job. Without this check a worker that was suspended past
+        # its lease would run jobs that other workers have run since.
         while held and len(running) < self._slots and not (solitude.is_wanted or membership.is_in_doubt):
             job, claimed = held.popleft()
             if job.id in running:
-                # Lost to others and come back, while its code has not stopped here: not beside itself.
+                # Rescued and claimed again while its first run is still stopping here: do not run both.
                 self._give_back([job], delay=_UNTIL_IT_STOPS)
                 continue
             attempt = running[job.id] = Attempt(job, claimed=claimed)
             if not job.has_started and self._pace.is_slow:
                 attempt.is_among_long = True
-            # Not by the loop's task factory: an eager one would run the job inside this loop.
-            # Called at the end of another attempt, in its context, which must not become this one's.
+            # The loop's task factory may be eager, and would run the job at once.
+            # This may run in the context of another attempt, which must not become this attempt's.
             context = self._base.fresh()
-            # Named: a name of its own would have to be made up for each.
+            # With a name, because asyncio would make one up for each task.
             attempt.task = asyncio.Task(self._work(attempt), loop=loop, name=job.task, context=context)
 
     def _is_at_rest(self) -> bool:
-        """Whether nothing may start: this worker may have lost its jobs, or one of them has it for itself."""
+        """Whether no job may start: this worker may have lost its jobs, or one job runs alone."""
         return self._solitude.is_wanted or self._membership.is_in_doubt
 
     async def _work(self, attempt: Attempt) -> None:
@@ -274,16 +274,16 @@ class Consumer:
             end = await self._run(attempt)
         except BaseException as error:
             if isinstance(error, GeneratorExit) and not _is_under_way(attempt):
-                # Its loop has ended, and the attempt is collected.
+                # The loop has ended, and the attempt is being freed.
                 raise
-            # An attempt whose end is not written would be run again without end.
+            # Without a settlement the job would be run again and again.
             end = self._end_of_fault(attempt, error)
         finally:
             del self.running[job.id]
-            # The job's view points back at the attempt: such a ring would wait for the garbage collector.
+            # The job's view refers to the attempt, so the garbage collector would have to free both.
             attempt.context = attempt.onlooker = None
             if attempt.ignored:
-                # This is the context of the attempt, in which no subscriber may run.
+                # A subscriber may not run in the attempt's context, which is the current one.
                 self._base.fresh().run(self._on_freed, attempt)
         if end is not None:
             # Asked first, because nearly all ends are to be written.
@@ -297,7 +297,7 @@ class Consumer:
                 self._pace.observe(settlement.ran_for.total_seconds())
         if self._held:
             self._fill()
-        # A queue found empty is looked at again when a hint comes or the poll interval has passed.
+        # After an empty claim the next one waits for a hint, or for the poll interval.
         if len(self._held) <= self._refill_at and not self._is_dry and not self._is_claiming:
             self._wake()
 
@@ -310,9 +310,9 @@ class Consumer:
 
     def _end_of_fault(self, attempt: Attempt, error: BaseException) -> Settlement | None:
         """
-        Return how an attempt ends that could not be run.
+        Return the settlement of an attempt that could not be run.
 
-        Only the store's absence gives the job back, and only before anything of it was started.
+        The job is released only if the store was away, and only before its handler had started.
         """
         job = attempt.job
         with suppress(BaseException):
@@ -326,7 +326,7 @@ class Consumer:
 
 
 def _is_under_way(attempt: Attempt) -> bool:
-    """Whether the code that asks runs as a step of the attempt, and not while that is thrown away."""
+    """Whether this code runs as a step of the attempt's task, and not while the task is freed."""
     try:
         return asyncio.current_task() is attempt.task
     except RuntimeError:

@@ -92,7 +92,7 @@ class Consumers:
     def cancel(self, job_id: JobId, reason: str) -> None:
         """Interrupt the attempt of a job, or release the job if it has not started, so that the store cancels it."""
         attempt = self.running.get(job_id)
-        if attempt is not None and Stop.CANCEL not in attempt.told:
+        if attempt is not None and Stop.CANCEL not in attempt.announced:
             attempt.tell_to_stop(Stop.CANCEL, reason)
         for consumer in self:
             consumer.give_back_held_one(job_id)

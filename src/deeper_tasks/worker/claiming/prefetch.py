@@ -1,21 +1,21 @@
-"""The prefetch of a queue: how many jobs may be claimed ahead, by how long its jobs took lately."""
+"""The prefetch of a queue: how many jobs may be claimed ahead, by how long the last jobs took."""
 
 from __future__ import annotations
 
 _MOST_AHEAD = 1000
-"""Two claims of the largest size: one is worked off while the next is made."""
+"""Two claims of the largest size, so that one is made while the jobs of the other run."""
 _SHORTEST = 0.00002
 _FORGETTING = 0.1
 _WORTH_A_WRITE = 0.05
-"""Seconds of work from which on a write more for each job does not matter."""
+"""Seconds of a job above which one more write for it does not matter."""
 
 
 class Prefetch:
     """
-    An estimate that follows a longer job at once and shorter ones slowly.
+    Estimates how long a job of a queue takes. A longer job raises the estimate at once, shorter ones lower it slowly.
 
-    So a queue that mixes long and short jobs is taken for a slow one: a job is
-    better left in the store, where an idle worker can have it.
+    So a queue that mixes long and short jobs counts as a slow one, and its jobs are
+    left in the store, where an idle worker can claim them.
     """
 
     def __init__(self, *, slots: int, horizon: float) -> None:
@@ -33,7 +33,7 @@ class Prefetch:
 
     @property
     def ahead(self) -> int:
-        """How many jobs beyond the free slots will start within the horizon; none while nothing is known."""
+        """How many jobs beyond the free slots will start within the horizon; 0 before the first job has ended."""
         if self._seconds is None:
             return 0
         return min(_MOST_AHEAD, int(self._slots * self._horizon / max(self._seconds, _SHORTEST)))

@@ -1,4 +1,4 @@
-"""The base context: what every attempt's context starts from, so that nothing a job sets reaches another."""
+"""The base context: every attempt's context is a copy of it, so that variables of one job do not reach another."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from functools import partial
 
 
 class BaseContext:
-    """The context of this moment's code, kept as a model for the attempts to come."""
+    """The context of the code that makes this object, kept as a model for later attempts."""
 
     def __init__(self) -> None:
         self.context = copy_context()
         self.fresh: Callable[[], Context] = self.context.copy
-        """Return a context of its own for an attempt."""
+        """Return a new context for an attempt."""
         self.freeze()
 
     def freeze(self) -> None:
-        """Take note of what was set in `context` since it was made, by the start hooks."""
-        # A copied context shares its values, and this one is changed in place: getcontext().prec = 50.
+        """Note the variables that the start hooks have set in `context`."""
+        # A copied context shares its values, and a decimal context is changed in place: getcontext().prec = 50.
         held = [value for value in self.context.values() if isinstance(value, decimal.Context)]
         if held:
             self.fresh = partial(_with_own_decimal, self.context, held[0].copy())

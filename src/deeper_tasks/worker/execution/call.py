@@ -1,4 +1,4 @@
-"""The call of a job: its arguments, and what its return or its error means for the job."""
+"""The call of a job: its arguments, and the settlement that follows from its return value or its error."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from deeper_tasks.worker.execution.unfinished_code import give_up, is_unfinished
 AnyTask = Task[..., Any]
 
 _MOST_READ, _MOST_TRACEBACK_READ = 64_000, 256_000
-"""Characters of a text that the worker takes from the code of a job; what is kept of them is less."""
+"""Characters of a text that the worker reads from the code of a job; fewer are stored."""
 _LONGEST_DELAY = timedelta(days=36_500)
-_COMPLETE = End.COMPLETE  # To find a member by its class takes ten times as long, and each job needs it.
+_COMPLETE = End.COMPLETE  # To look a member up by its class takes ten times as long, and each job needs it.
 _PLAIN = frozenset({str, int, float, bool, list, dict, tuple})
 _encoder = msgspec.json.Encoder(enc_hook=as_plain)
 
 
 class CallSettings(Struct, frozen=True, kw_only=True):
-    """What a call needs to know of the worker. `random`, in [0, 1), places the retry within its jitter."""
+    """The settings of the worker that a call needs. `random`, in [0, 1), places the retry within its jitter."""
 
     max_result_bytes: int
     default_retry_delay: timedelta
@@ -41,7 +41,7 @@ class CallSettings(Struct, frozen=True, kw_only=True):
 
 
 class Call:
-    """One run of a job's task. The same rules hold where it runs: on the loop, in a thread or in a process."""
+    """One run of a job's task. The same rules hold on the loop, in a thread and in a process."""
 
     __slots__ = ("_arguments", "_settings", "job", "task")
 
@@ -53,11 +53,11 @@ class Call:
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
         """
-        Return what to call the function with. It is read once, however often it is asked for.
+        Return the arguments for the function. They are read at the first call.
 
         Raises:
-            UnfitArgumentsError: it does not fit the function as it is here.
-            InvalidArgumentsError: it cannot be read at all.
+            UnfitArgumentsError: they do not fit the function of this worker's code.
+            InvalidArgumentsError: they cannot be read at all.
         """
         if self._arguments is None:
             self._arguments = self.task.signature.decode(self.job.arguments)
@@ -67,8 +67,8 @@ class Call:
         """
         Return the settlement of a call that returned. Never raises.
 
-        An exception that was returned counts as raised, and so does the promise of
-        code that has not run. Whatever else it is, the job has completed.
+        A returned exception counts as raised, and so does a value whose code has
+        not run, such as a coroutine. With any other value the job has completed.
         """
         if value is None:
             return Settlement(id=self.job.id, token=self.job.token, end=_COMPLETE, ran_for=ran_for)
@@ -104,9 +104,9 @@ class Call:
 
     def plain(self, fault: BaseException, ran_for: timedelta) -> Settlement:
         """
-        Return the settlement of an attempt whose end the application's code kept from being known. Never raises.
+        Return the settlement of an attempt whose end an error of the application's code hides. Never raises.
 
-        It has failed, by `fault`, and is tried again after the base delay: nothing of the task's own is asked.
+        The attempt has failed by `fault`, and is retried after the base delay; the task's own code is not called.
         """
         return self._retry(self._base_delay(), fault, ran_for)
 
@@ -119,9 +119,9 @@ class Call:
 
     def outcome_in(self, error: BaseException) -> Outcome | None:
         """
-        Return the outcome that decides, where the error is one, or a group with one inside.
+        Return the outcome that decides, if the error is an outcome or a group that contains one.
 
-        What `fail_on` names goes before a `Retry` or `Snooze` beside it.
+        In a group an error that `fail_on` names has precedence over a `Retry` or `Snooze`.
         """
         if not isinstance(error, BaseExceptionGroup):
             return error if isinstance(error, Outcome) else None
@@ -133,23 +133,23 @@ class Call:
 
     def broken_off(self, error: BaseException, ran_for: timedelta) -> Settlement:
         """
-        Return the settlement of a call that did not come to an end of its own: a timeout, its process's death.
+        Return the settlement of a call that did not end by itself, as after a timeout or the death of its process.
 
-        What the task retries on says nothing of these; only what it names in `fail_on` ends the job.
+        It is retried, whatever the task retries on, unless `fail_on` names the error.
         """
         policy = msgspec.structs.replace(self.task.retry, retry_on=(BaseException,))
         return self._retry(self._delay(error, policy), error, ran_for)
 
     def refused(self, kind: str, message: str) -> Settlement:
-        """Return the settlement of a job that cannot be run at all: it fails without a try."""
+        """Return the settlement of a job that fails without an attempt."""
         return self._end(End.FAIL, None, error=ErrorReport(kind=kind, message=_clip(message)))
 
     def unfit(self, reason: str) -> Settlement:
-        """Return the settlement of a job whose arguments do not fit the function as it is here."""
+        """Return the settlement of a job whose arguments do not fit the function of this worker's code."""
         return Settlement(id=self.job.id, token=self.job.token, end=End.RELEASE, reason=_clip(reason), is_unfit=True)
 
     def released(self, reason: str, *, delay: timedelta = timedelta(0), ran_for: timedelta | None = None) -> Settlement:
-        """Return the settlement that gives the job back, attempt and all; `ran_for` if its handler was started."""
+        """Return the settlement that releases the job, which loses no attempt; `ran_for` if its handler was started."""
         settlement = self._end(End.RELEASE, ran_for, delay=delay)
         return msgspec.structs.replace(settlement, reason=reason)
 
@@ -192,7 +192,7 @@ class Call:
                 base=base,
                 longest=self._longest_delay(settings),
             )
-        except BaseException:  # noqa: BLE001 - a delay function that is broken, or exits, must not cost the job
+        except BaseException:  # noqa: BLE001 - an error of a delay function must not end the job
             return base
 
     def _base_delay(self) -> timedelta:
@@ -203,7 +203,7 @@ class Call:
         return self._settings().default_retry_delay if request.retry_delay is None else request.retry_delay
 
     def _longest_delay(self, settings: CallSettings) -> timedelta:
-        """Where the growth of the backoff ends: by the job, or the task, or the settings."""
+        """The longest delay of the backoff: the job's own, or the task's, or the settings'."""
         options, request = self.job.options, self.task.request
         if options is not None and options.max_retry_delay is not None:
             return options.max_retry_delay
@@ -213,9 +213,9 @@ class Call:
         try:
             document = _encoder.encode(value)
             if b"null" in document:
-                # NaN would be kept as null.
+                # NaN would be stored as null.
                 check_json(msgspec.to_builtins(value, str_keys=True, enc_hook=as_plain))
-        except BaseException as error:  # noqa: BLE001 - by the value's own code, and the job is done
+        except BaseException as error:  # noqa: BLE001 - the value's own code raised, and the job has completed
             return None, _clip(f"the result is not JSON: {words_of(error) or class_name(error)}")
         if nests_too_deep(document):
             return None, f"the result is {too_deep()}"
@@ -238,7 +238,7 @@ class Call:
 
 
 def error_in(value: object) -> BaseException | None:
-    """Return what a returned value stands for as if it had been raised, an outcome too; None: it is a result."""
+    """Return the error or outcome that a returned value stands for; None if the value is a result."""
     kind = type(value)
     if kind in _PLAIN:
         return None
@@ -249,7 +249,7 @@ def error_in(value: object) -> BaseException | None:
         # As `raise` does with a class.
         try:
             return value()
-        except BaseException as error:  # noqa: BLE001 - it needs arguments, or exits
+        except BaseException as error:  # noqa: BLE001 - the class needs arguments, or its code exits
             return error
     return give_up(value) if is_unfinished(value) else None
 
@@ -262,10 +262,10 @@ def _unfinished_in(value: object) -> list[object]:
 
 
 def report_error(error: BaseException) -> ErrorReport:
-    """Return what an exception says, with the secrets that are in it, which a `Redaction` takes out. Never raises."""
+    """Return the report of an exception, still with the secrets that a `Redaction` takes out. Never raises."""
     text = format_traceback(error) if _was_raised(error) else None
     if text is not None:
-        # The beginning: in front of the end of a secret stands what tells that it is one.
+        # Cut at the end, because the text before a secret is needed to recognize it.
         text = searchable(text, most=_MOST_TRACEBACK_READ)
     return ErrorReport(kind=_clip(class_name(error)), message=_clip(error), traceback=text)
 
@@ -273,7 +273,7 @@ def report_error(error: BaseException) -> ErrorReport:
 def _was_raised(error: BaseException) -> bool:
     try:
         return error.__traceback__ is not None
-    except BaseException:  # noqa: BLE001 - a class may make a property of it
+    except BaseException:  # noqa: BLE001 - a class may define it as a property
         return False
 
 

@@ -1,4 +1,4 @@
-"""The deadlines: stop the attempts that run longer than they may."""
+"""Deadlines: stop the attempts that run longer than their timeouts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from deeper_tasks.worker.clock import Clock
 _PATIENCE = 10.0
 """Seconds between two interruptions of code that does not stop."""
 _LAG, _TURNS = 0.05, 5
-"""Seconds after which the timer itself is late, and how many turns of the loop others get before it then."""
+"""Seconds after which the timer itself is late, and the number of turns of the loop that it then waits."""
 
 
 class Deadlines:
     """
     Watches the running attempts through one timer, armed for the earliest deadline.
 
-    Looking through all that run costs less than a timer for each: they are as
-    few as the slots, and nearly all end long before their deadline. What does not stop is
-    interrupted again and again, and `on_ignored` is called each time; once also `stuck_after` its deadline.
+    To look through all running attempts costs less than a timer for each: they are as
+    few as the slots, and nearly all end long before their deadline. An attempt that does not stop is
+    interrupted again and again, and `on_ignored` is called each time, and once `stuck_after` its deadline.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class Deadlines:
                 self._awake.set()
 
     def hold(self, attempt: Attempt) -> None:
-        """Let an attempt wait, for what is no fault of its own, until `watch` gives it its deadline anew."""
+        """Suspend the deadline of an attempt that waits for its process, until `watch` gives it a new one."""
         attempt.deadline = None
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
             if self._armed_for < self._clock.monotonic() - _LAG:
-                # The loop was blocked. A handler whose answer is there, and only its turn is not, returns first.
+                # The loop was blocked. A handler that has ended, and waits for its turn of the loop, returns first.
                 for _ in range(_TURNS):
                     await asyncio.sleep(0)
             pause = self.turn()
@@ -65,11 +65,11 @@ class Deadlines:
             await self._clock.sleep(pause, until=self._awake)
 
     def turn(self) -> float | None:
-        """Stop what is overdue; returns the seconds to the next look, None while nothing has a deadline."""
+        """Stop the overdue attempts; return the seconds to the next look, or None if no attempt has a deadline."""
         now = self._clock.monotonic()
         if self._armed_for <= now:
             self._ring(now)
-        # An alarm whose attempt has ended stays: to look in vain once costs less than to move it each time.
+        # The alarm of an ended attempt stays: one look without effect costs less than to move the alarm each time.
         return None if self._armed_for == math.inf else self._armed_for - now
 
     def _ring(self, now: float) -> None:
@@ -80,7 +80,7 @@ class Deadlines:
 
     def _stop(self, attempt: Attempt, now: float) -> None:
         if attempt.overdue_since is None:
-            # A blocked loop may have kept the timer from ringing then.
+            # The deadline and not `now`, because a blocked loop may have delayed the timer.
             attempt.overdue_since = now if attempt.deadline is None else attempt.deadline
         else:
             self._on_ignored(attempt)
@@ -94,7 +94,7 @@ def _is_due(attempt: Attempt, now: float) -> bool:
 
 
 def _is_put_off(attempt: Attempt, now: float) -> bool:
-    """Put a first deadline off by the time in which others have blocked the loop; returns whether it lies ahead now."""
+    """Put a first deadline off by the time in which other jobs blocked the loop; return whether it is still to come."""
     if attempt.overdue_since is None and attempt.deadline is not None:
         held = attempt.held_by_others(now)
         attempt.deadline += held - attempt.excused

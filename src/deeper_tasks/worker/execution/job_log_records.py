@@ -1,4 +1,4 @@
-"""The job records: while a worker runs, what its jobs' code logs names its job, and no record shows a secret."""
+"""The job log records: while a worker runs, records of its jobs' code name the job, and no record shows a secret."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from deeper_tasks.domain.redactor import Redactor
 from deeper_tasks.integrations.tracebacks import format_traceback
 from deeper_tasks.tasks.context import job_fields
 
-_OURS = "deeper_tasks"
+_LIBRARY = "deeper_tasks"
 
 
 class JobRecords(logging.Filter):
     """
     Adds `job_id`, `task`, `queue` and `attempt` to each record that a job's code logs, for every handler.
 
-    Use it as a context manager. Inside, it is a filter of each handler that a record comes to, before the handler's
-    own. That the handlers have it is seen to where a record is made (`logging.setLogRecordFactory`), so a handler that
-    is set up later has it too; where nothing is logged, nothing is done. A field that the record has already, by
-    `extra`, stays; a factory could not see to that, and `extra` with one of these names would raise.
+    Use it as a context manager. Inside, it is a filter of each handler that a record reaches, before the handler's
+    own filters. The factory of records (`logging.setLogRecordFactory`) adds it to the handlers, so a handler that is
+    set up later has it too. A field that the record has already, by `extra`, stays; if the factory set the fields
+    itself, `extra` with one of these names would raise.
 
-    Secrets are taken out of what a job's code logs, and of each traceback and each warning of the library; a record is
-    changed only where it has one.
+    Secrets are taken out of records of a job's code, and out of each traceback and each warning of the library. A
+    record without secrets is not changed.
     """
 
     def __init__(self, redactor: Redactor) -> None:
@@ -49,27 +49,27 @@ class JobRecords(logging.Filter):
         self._is_over = True
         if logging.getLogRecordFactory() == self._make:
             logging.setLogRecordFactory(self._before)
-        # Otherwise the factory of another, made around this one, is in use: it goes on, and adds nothing.
+        # Otherwise another factory wraps this one and stays in use; this one then adds nothing.
         for handler in self._handlers:
             handler.removeFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let a record pass, with the fields of its job and without secrets."""
-        # Several handlers of one logger get it in turn. Not kept: its exception holds all that its frames hold.
+        # Several handlers of one logger get the record in turn. A weak reference, as its exception refers to frames.
         seen = getattr(self._seen, "record", None)
         if seen is None or seen() is not record:
             self._seen.record = ref(record)
-            with suppress(Exception):  # what a record holds is the application's, and it is written all the same
+            with suppress(Exception):  # values of the application may raise; the record is written all the same
                 self._complete(record)
         return True
 
     def _complete(self, record: logging.LogRecord) -> None:
         for name, value in job_fields().items():
             record.__dict__.setdefault(name, value)
-        is_ours = record.name.partition(".")[0] == _OURS
+        is_from_library = record.name.partition(".")[0] == _LIBRARY
         if record.exc_info or record.exc_text:
             self._redact_exception(record)
-        elif not (record.levelno >= logging.WARNING if is_ours else "job_id" in record.__dict__):
+        elif not (record.levelno >= logging.WARNING if is_from_library else "job_id" in record.__dict__):
             return
         message = record.getMessage()
         if (redacted := self._redactor(message)) != message:
@@ -79,7 +79,7 @@ class JobRecords(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         text = record.exc_text if error is None else format_traceback(error).rstrip("\n")
         if text and (redacted := self._redactor(text)) != text:
-            # Whatever writes the record would show the exception itself.
+            # Otherwise a handler would show the exception itself.
             record.exc_text, record.exc_info = redacted, None
 
     def _make(self, name: str | None, level: int, *args: Any, **kwargs: Any) -> logging.LogRecord:
@@ -96,6 +96,6 @@ class JobRecords(logging.Filter):
             logger = logger.parent if logger.propagate else None
         for handler in handlers or ([logging.lastResort] if logging.lastResort is not None else []):
             if self not in handler.filters:
-                # First: the application's own filters see the fields too.
+                # First, so that the application's own filters see the fields too.
                 handler.filters.insert(0, self)
                 self._handlers.add(handler)

@@ -1,4 +1,4 @@
-"""The middleware around a handler, which a stop interrupts as it does the handler."""
+"""The middleware around a handler. A stop interrupts it as it interrupts the handler."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class MiddlewareChain:
     """
     Runs one attempt within the middleware; `execute` runs the handler.
 
-    A stop cancels the middleware wherever it awaits. Before the handler has begun the attempt ends as the stop says;
-    once the handler has come to an end, that end counts. While the handler runs, the stop is its
-    executor's business, and middleware has `_PATIENCE` afterwards. Nothing returns before the handler has stopped,
-    even where middleware has left it running.
+    A stop cancels the middleware where it awaits. Before the handler has begun, the attempt ends as the stop says;
+    after the handler has ended, that end counts. While the handler runs, its executor interrupts it, and the
+    middleware has `_PATIENCE` afterwards. `run` never returns before the handler has stopped,
+    even if middleware has left it running.
     """
 
     def __init__(self, attempt: Attempt, call: Call, middleware: Sequence[Middleware], execute: Proceed) -> None:
@@ -39,7 +39,7 @@ class MiddlewareChain:
         self._call = call
         self._middleware = middleware
         self._execute = execute
-        # It breaks off the statement of a transaction's thread, which is for the handler alone.
+        # It interrupts a statement of the transaction, which only the handler's thread may run.
         self._interrupt_handler = attempt.interrupt
         self._innermost: Middleware | None = None
         self._interrupted: Middleware | None = None
@@ -50,9 +50,9 @@ class MiddlewareChain:
         self._has_stopped: asyncio.Event | None = None
 
     async def run(self) -> Settlement:
-        """Run the attempt to its end. What the middleware raises by itself is raised."""
+        """Run the attempt to its end. Errors of the middleware itself are raised."""
         assert self._attempt.onlooker is not None
-        # The attempt's task has a context of its own, which ends with it.
+        # Not left again: the attempt's task has a context of its own.
         enter_job(self._attempt.onlooker)
         around: Proceed = self._proceed
         for middleware in reversed(self._middleware):
@@ -60,7 +60,7 @@ class MiddlewareChain:
         self._attempt.interrupt = self._interrupt
         try:
             settlement = await around()
-        except BaseException as error:  # noqa: BLE001 - what middleware raises by itself is raised again
+        except BaseException as error:  # noqa: BLE001 - errors of the middleware itself are raised again
             await self._until_handler_stopped()
             settlement = self._interrupted_by(error)
         else:
@@ -76,7 +76,7 @@ class MiddlewareChain:
     async def _proceed(self) -> Settlement:
         attempt = self._attempt
         if attempt.forced:
-            # Told to stop while the middleware took its time: the code is not begun.
+            # Stopped while the middleware ran: the handler is not begun.
             return verdict.unbegun(self._call, attempt, place=self._place)
         attempt.interrupt = self._interrupt_handler
         self._has_begun = True
@@ -118,7 +118,7 @@ class MiddlewareChain:
         self._interrupt_later()
 
     def _interrupt_later(self) -> None:
-        """Interrupt the middleware once more if it does not end by itself: it may tidy up, or hang in that."""
+        """Interrupt the middleware once more if it does not end by itself, as when its clean-up hangs."""
         if self._again is not None:
             self._again.cancel()
         self._again = asyncio.get_running_loop().call_later(_PATIENCE, self._interrupt_again)
@@ -129,7 +129,7 @@ class MiddlewareChain:
             self._interrupt()
 
     async def _until_handler_stopped(self) -> None:
-        """Stop a handler that middleware has left running, in a task of its own or at a timeout of its own."""
+        """Stop a handler that middleware has left running, in another task or after a timeout of the middleware."""
         while self._under_way:
             self._has_stopped = asyncio.Event()
             if self._attempt.interrupt is not None:
@@ -139,7 +139,7 @@ class MiddlewareChain:
                     await self._has_stopped.wait()
 
     def _interrupted_by(self, error: BaseException) -> Settlement:
-        """Return how an attempt ends whose middleware was interrupted; where it was not, its error is raised again."""
+        """Return the settlement of an attempt whose middleware was interrupted. Raises the error if it was not."""
         if not self._is_interrupted:
             raise error
         if not self._has_begun:
@@ -160,7 +160,7 @@ class MiddlewareChain:
 
     @property
     def _place(self) -> str | None:
-        """The middleware that was interrupted, and where it stands; None: it was not."""
+        """The interrupted middleware with its file and line; None if none was interrupted."""
         function = self._interrupted
         if function is None:
             return None

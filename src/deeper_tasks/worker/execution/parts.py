@@ -17,7 +17,7 @@ from deeper_tasks.worker.store_access import StoreAccess
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionParts:
-    """What the runner and the executors of one process share. `call_settings` is asked anew for each call."""
+    """The parts that the runner and the executors of one process share. `call_settings` is asked anew for each call."""
 
     collaborators: Collaborators
     settings: WorkerSettings

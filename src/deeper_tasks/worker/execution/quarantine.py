@@ -1,4 +1,4 @@
-"""The quarantine: runs the attempt after a lost one apart, so that a job that kills its process dies alone."""
+"""The quarantine: runs the attempt after a lost one apart, so that a job that kills its process ends no other job."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class NoChildError(Exception):
 
 class Child(Executor, Protocol):
     """
-    A process that runs one attempt, as the executor of it.
+    A process that runs one attempt, as its executor.
 
-    `is_lost`: the process ended, or was killed, before the handler did.
+    `is_lost` says that the process ended, or was killed, before the handler had ended.
     """
 
     is_lost: bool
@@ -47,10 +47,10 @@ class Nursery(Protocol):
 
     async def make(self, attempt: Attempt, call: Call) -> Child | None:
         """
-        Return a child, ready to run this attempt; None: it was told to stop meanwhile.
+        Return a child that is ready to run this attempt; None if the attempt was stopped meanwhile.
 
         Raises:
-            NoChildError: there can be none.
+            NoChildError: no child can be made.
         """
 
     async def close(self) -> None:
@@ -58,7 +58,7 @@ class Nursery(Protocol):
 
 
 class Apart(Struct, frozen=True, kw_only=True):
-    """Where a quarantined attempt runs: in `child`; None: as all of its task do, with no other attempt beside it."""
+    """The place of a quarantined attempt: `child`; None means in the worker, with no other attempt beside it."""
 
     child: Child | None = None
 
@@ -71,9 +71,9 @@ class Quarantine:
     """
     Has up to `slots` attempts at a time run apart, each in a child process of its own.
 
-    A transactional task, and one for which no child can be made, runs in the worker with no other beside it.
-    Further jobs wait in the store, where a worker whose quarantine is free finds them. `on_free` is called when
-    this one has become free for another.
+    A transactional task, and a task for which no child can be made, runs in the worker with no other beside it.
+    Further jobs wait in the store for a worker whose quarantine has a free place. `on_free` is called when
+    a place of this one has become free.
     """
 
     def __init__(
@@ -89,13 +89,13 @@ class Quarantine:
 
     @property
     def free(self) -> int:
-        """How many more attempts may run apart now: the worker claims no more jobs for them."""
+        """How many more attempts may run apart now; the worker claims no more quarantined jobs than that."""
         return 0 if self._solitude.is_wanted else max(0, self._slots - self._taken)
 
     async def run(self, attempt: Attempt, call: Call, proceed: Proceed) -> AttemptEnd | None:
-        """Run an attempt apart; where there is no place for it, give its job back."""
+        """Run an attempt apart; if there is no place for it, release its job."""
         if not self.free:
-            # Claimed beside another, for a second queue or ahead.
+            # Claimed together with another quarantined job, ahead or from another queue.
             return call.released("there is no free place in quarantine")
         self._taken += 1
         child: Child | None = None
@@ -120,7 +120,7 @@ class Quarantine:
                 self._let_go(child)
 
     async def close(self) -> None:
-        """Wait for children whose attempts have ended, and kill what is left."""
+        """Wait for the children whose attempts have ended, and kill the others."""
         if self._leaving:
             await asyncio.wait(self._leaving)
         await self._nursery.close()
@@ -128,10 +128,10 @@ class Quarantine:
     async def _in_child(self, child: Child | None, attempt: Attempt, call: Call, proceed: Proceed) -> AttemptEnd | None:
         if child is None:
             return _not_begun(attempt, call)
-        self._tell(call.job, is_alone=False)
+        self._announce(call.job, is_alone=False)
         end = await proceed(Apart(child=child))
         if isinstance(end, Settlement) and child.is_lost:
-            # The handler did not come to its end by itself, so what it would have done to its worker is not known.
+            # The handler did not end by itself, so it may still be one that kills its worker.
             end = msgspec.structs.replace(end, is_process_lost=True)
         return end
 
@@ -142,14 +142,14 @@ class Quarantine:
             delay = _WHILE_OBSTRUCTED if self._solitude.is_obstructed else _NO_DELAY
             return call.released("it cannot run alone in its worker", delay=delay)
         try:
-            self._tell(call.job, is_alone=True)
+            self._announce(call.job, is_alone=True)
             return await proceed(Apart())
         finally:
             self._solitude.end()
 
     def _let_go(self, child: Child) -> None:
         """Close a child; its place is free when its process has ended."""
-        # It outlives the attempt: in a context of its own.
+        # In a context of its own, because it outlives the attempt.
         leaving = asyncio.create_task(child.close(), context=Context())
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leave)
@@ -160,7 +160,7 @@ class Quarantine:
         self._taken -= 1
         self._on_free()
 
-    def _tell(self, job: ClaimedJob, *, is_alone: bool) -> None:
+    def _announce(self, job: ClaimedJob, *, is_alone: bool) -> None:
         if self._bus.wants(JobQuarantined):
             self._bus.emit(
                 JobQuarantined(job_id=job.id, task=job.task, queue=job.queue, attempt=job.attempt, is_alone=is_alone)
@@ -168,5 +168,5 @@ class Quarantine:
 
 
 def _not_begun(attempt: Attempt, call: Call) -> Settlement | None:
-    """Return the settlement of an attempt that was told to stop before it began; a lost one has none."""
+    """Return the settlement of an attempt that was stopped before it began; None if its job is lost."""
     return None if attempt.stop is Stop.LOST else verdict.unbegun(call, attempt)

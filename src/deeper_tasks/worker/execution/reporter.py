@@ -1,4 +1,4 @@
-"""The reporter: gathers the news of running jobs and writes it in batches."""
+"""The reporter: gathers progress and log lines of running jobs, and writes them in batches."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _logger = logging.getLogger("deeper_tasks")
 
 _NAME = "reporter"
 _PAUSE = 0.1
-"""Seconds between writes of progress: often enough to watch, seldom enough to cost nothing."""
+"""Seconds between two writes of progress."""
 
 
 class Reporter:
     """
-    Takes progress and log lines from any thread; the newest progress of a job is what is written.
+    Takes progress and log lines, the news of a job, from any thread. Only the newest progress is written.
 
-    News are a courtesy: what cannot be written is dropped, and a job is never held up by it.
+    News that cannot be written is dropped, and never holds up a job.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Reporter:
         self._awake = asyncio.Event()
 
     def progress(self, job_id: JobId, progress: Progress) -> None:
-        """Take note of how far a job is. Safe to call from any thread."""
+        """Note the progress of a job. Safe to call from any thread."""
         self._take(job_id, self._redaction.progress(progress), None)
 
     def log(self, job_id: JobId, line: str) -> None:
@@ -59,7 +59,7 @@ class Reporter:
         self._take(job_id, None, self._redaction.line(line))
 
     async def mark_started(self, job: ClaimedJob) -> bool:
-        """Write that a job which waited here starts now; False: it is no longer ours."""
+        """Write that a job which waited here starts now; False if the worker has lost the job."""
         return bool(await self._backend.report([Report(id=job.id, token=job.token, has_started=True)]))
 
     def report_start(self, job: ClaimedJob) -> None:
@@ -77,13 +77,13 @@ class Reporter:
         self._kept.discard(job_id)
 
     def take(self, job_id: JobId) -> Report | None:
-        """Return what is known of a job and not written, for the caller to write."""
+        """Return the news of a job that is not written, for the caller to write."""
         return self._news.pop(job_id, None)
 
     async def flush(self, job_id: JobId) -> None:
-        """Write what is known of one job before it is settled, so that its last words are not lost."""
+        """Write the news of one job before it is settled, so that its last news is not lost."""
         if job_id in self._under_way:
-            # The settlement goes by another connection, and would overtake it.
+            # The settlement goes by another connection, and would overtake the news.
             await self._written.wait()
         report = self._news.pop(job_id, None)
         if report is not None:
@@ -95,7 +95,7 @@ class Reporter:
             await self._awake.wait()
             self._awake.clear()
             if self._availability.is_away:
-                # They gather meanwhile: a job that reports all the time does not ask the store as often.
+                # News gathers meanwhile, so that a job that reports all the time does not ask the store as often.
                 await self._availability.pause(self._clock.sleep, until=asyncio.Event())
             news, self._news = self._news, {}
             for job_id in self._kept & news.keys():
@@ -105,7 +105,7 @@ class Reporter:
             await self._clock.sleep(_PAUSE, until=asyncio.Event())
 
     def has_news(self, job_id: JobId) -> bool:
-        """Whether something about this job waits to be written, or is being written."""
+        """Whether news of this job waits to be written, or is being written."""
         return job_id in self._news or job_id in self._under_way
 
     async def _write_all(self, news: dict[JobId, Report]) -> None:
@@ -123,11 +123,11 @@ class Reporter:
             self._availability.mark_working(by=_NAME)
         except BackendUnavailableError as error:
             self._availability.mark_failing(error, by=_NAME)
-            # The next ones may never come.
+            # There may be no further news, so this part must not count as failing.
             self._availability.mark_idle(by=_NAME)
             with suppress(BaseException):
-                _logger.debug("news of %d jobs were not written: %s", len(reports), error)
-        except Exception as error:  # noqa: BLE001 - whatever the store refuses, the others' news must go through
+                _logger.debug("news of %d jobs was not written: %s", len(reports), error)
+        except Exception as error:  # noqa: BLE001 - the news of the other jobs must be written
             await self._write_apart(reports, error)
 
     async def _write_apart(self, reports: list[Report], error: Exception) -> None:
@@ -138,18 +138,18 @@ class Reporter:
         job_id = reports[0].id
         with suppress(BaseException):
             _logger.warning(
-                "news of the job %s could not be stored and are dropped: %r", job_id, error, extra={"job_id": job_id}
+                "news of the job %s could not be stored and is dropped: %r", job_id, error, extra={"job_id": job_id}
             )
 
     def _take(self, job_id: JobId, progress: Progress | None, line: str | None) -> None:
         if is_copy_of(self._pid):
-            # A copy of this process that the job has forked: its loop is not there.
+            # In a copy of this process that the job has forked, the loop does not run.
             return
-        # On the loop itself at once: a handler's last words must be here before its attempt is settled.
+        # On the loop itself at once, so that a handler's last news is here before its attempt is settled.
         if threading.get_ident() == self._thread:
             self._gather(job_id, progress, line)
         else:
-            # A thread that runs on after its worker has ended has no reporter to tell.
+            # The loop may be closed if a thread runs on after its worker has ended.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._gather, job_id, progress, line)
 

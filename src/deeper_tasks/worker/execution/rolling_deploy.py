@@ -1,4 +1,4 @@
-"""The rolling deploy: what becomes of a job that only other code than this worker's can run."""
+"""The rolling deploy: releases jobs that only other code than this worker's can run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LONGEST_REASON = 1_500
 
 class RollingDeploy:
     """
-    Gives such a job back without an attempt, for ever longer, until its grace has passed; then it fails.
+    Releases such a job without an attempt, each time with a longer delay, and fails it after a grace period.
 
-    The grace counts from the first time that any worker gave the job back for the same reason, by
-    the store's clock. A grace of zero fails the job at once.
+    The period begins when the first worker releases the job for the same reason, by
+    the store's clock. A period of zero fails the job at once.
     """
 
     def __init__(self, *, unknown_grace: timedelta, unfit_grace: timedelta, bus: EventBus) -> None:
@@ -29,7 +29,7 @@ class RollingDeploy:
         self._bus = bus
 
     def unknown(self, job: ClaimedJob) -> Settlement:
-        """Return how a job is settled whose task this worker does not know."""
+        """Return the settlement of a job whose task this worker does not know."""
         waited = _since(job.unknown_since, job)
         if waited >= self._unknown_grace:
             grace = self._unknown_grace
@@ -41,7 +41,7 @@ class RollingDeploy:
         return Settlement(id=job.id, token=job.token, end=End.RELEASE, delay=delay, is_task_unknown=True)
 
     def unfit(self, job: ClaimedJob, reason: str) -> Settlement:
-        """Return how a job is settled whose arguments do not fit this worker's code, for a reason without values."""
+        """Return the settlement of a job whose arguments do not fit this worker's code; `reason` shows no values."""
         waited = _since(job.unfit_since, job)
         reason = reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"
         if waited >= self._unfit_grace:

@@ -40,7 +40,7 @@ from deeper_tasks.worker.settling.attempt_end import AttemptEnd, PerhapsStored, 
 
 _logger = logging.getLogger("deeper_tasks")
 
-# Each job asks for it, and to find a member by its class takes ten times as long.
+# A constant, because to look a member up by its class takes ten times as long.
 _PROCESS = ExecutorKind.PROCESS
 
 
@@ -93,7 +93,7 @@ class Runner:
             return await self._quarantine.run(attempt, call, partial(self.run, attempt))
         child = None if apart is None else apart.child
         runs_here = child is None and task.executor is not _PROCESS
-        # Elsewhere the arguments are read in the process where it runs, once.
+        # A process reads the arguments itself.
         if runs_here and (refusal := self._refusal(call)) is not None:
             return refusal
         starts_later = child is None and not runs_here and self._makes_processes
@@ -106,7 +106,7 @@ class Runner:
             self._start(attempt, task, starts_later=starts_later)
             try:
                 end = await self._execution(attempt, call, child)
-            except BaseException as error:  # noqa: BLE001 - the middleware's: it fails the attempt
+            except BaseException as error:  # noqa: BLE001 - an error of the middleware fails the attempt
                 end = self._ended_by(error, attempt, call)
         if self._reporter.has_news(job.id):
             await self._reporter.flush(job.id)
@@ -114,12 +114,12 @@ class Runner:
 
     def fault(self, attempt: Attempt, error: BaseException) -> Settlement:
         """
-        Return the settlement of an attempt that could not be run, by a fault outside its handler: it has failed.
+        Return the settlement of an attempt that failed by an error outside its handler.
 
         Never raises.
         """
         job = attempt.job
-        with suppress(BaseException):  # this may be what failed
+        with suppress(BaseException):  # the lookup itself may have failed
             task = self._registry.resolve_for_run(job.task)
             if task is not None:
                 return Call(job, task, self._call_settings).broken_off(error, timedelta(0))
@@ -128,14 +128,14 @@ class Runner:
         return Settlement(id=job.id, token=job.token, end=end, delay=delay, error=report_error(error))
 
     def _refusal(self, call: Call) -> Settlement | None:
-        """Return the settlement of a job whose arguments cannot be used, before anything is started."""
+        """Return the settlement of a job whose arguments cannot be used; None if they can."""
         try:
             call.arguments()
         except UnfitArgumentsError as error:
             return self._deploy.unfit(call.job, str(error))
         except InvalidArgumentsError as error:
             return call.refused(InvalidArgumentsError.__name__, str(error))
-        except BaseException as error:  # noqa: BLE001 - a validator's: it fails the attempt like the handler's own
+        except BaseException as error:  # noqa: BLE001 - an error of a validator fails the attempt
             return call.raised(error, timedelta(0))
         return None
 
@@ -143,12 +143,12 @@ class Runner:
         try:
             return self._registry.resolve_for_run(name)
         except TaskNotFoundError as error:
-            # An allowed module that cannot be imported: to this worker its tasks are unknown.
+            # An allowed module cannot be imported, so its tasks are unknown to this worker.
             _logger.warning("the task %r is not known here: %s", name, error)
             return None
 
     def _is_past(self, moment: datetime, attempt: Attempt) -> bool:
-        # The store's clock at the claim, carried on by ours: the two need not agree.
+        # The store's clock at the claim, and the worker's clock since then, because the two need not agree.
         waited = timedelta(seconds=self._clock.monotonic() - attempt.claimed)
         return attempt.job.claimed_at + waited >= moment
 
@@ -156,37 +156,37 @@ class Runner:
         """
         Whether the job may start now.
 
-        Where this process is killed, a job that the store knows to have started goes into quarantine, or is discarded
-        if that was its last attempt. So the start of one that waited here is written first; only the first attempts
-        of short jobs are spared that, which are nearly all.
+        If this process is killed, a job that has started by the store's records goes into quarantine, or is discarded
+        after its last attempt. So the start of a job that waited here is written first, except for the first attempts
+        of short jobs, which are nearly all.
         """
         try:
             return await self._reporter.mark_started(attempt.job)
         except BackendUnavailableError:
-            # Not started: the next beat finds that this worker does not run it, and gives it back.
+            # Not started. The next beat finds that this worker does not run the job, and releases it.
             return False
 
     async def _inside(self, attempt: Attempt, call: Call, transaction: JobTransaction) -> Settlement:
-        """Start and execute an attempt inside its job's transaction, for which it may have waited long."""
+        """Start and execute an attempt inside its job's transaction."""
         if attempt.job.expires_at is not None and self._is_past(attempt.job.expires_at, attempt):
             return call.refused(EXPIRED.kind, EXPIRED.message)
         self._start(attempt, call.task, transaction=transaction)
         assert attempt.onlooker is not None
-        # What the middleware enqueues joins as well.
+        # Jobs that the middleware enqueues join the transaction as well.
         with running_job(attempt.onlooker):
             try:
                 return await self._execution(attempt, call, None)
-            except BaseException as error:  # noqa: BLE001 - the middleware's: it fails the attempt
+            except BaseException as error:  # noqa: BLE001 - an error of the middleware fails the attempt
                 return self._ended_by(error, attempt, call)
 
     def _start(
         self, attempt: Attempt, task: AnyTask, *, starts_later: bool = False, transaction: JobTransaction | None = None
     ) -> None:
-        """Start the attempt's time, and tell of it; `starts_later`: its process tells when it is there."""
+        """Start the attempt's time and announce its start; with `starts_later` the executor announces it."""
         job = attempt.job
         timeout = self._timeout(job, task)
         attempt.timeout = timeout
-        # By position, for by name it takes twice as long.
+        # By position, because by name it takes twice as long.
         attempt.context = attempt.onlooker = CurrentJob(
             job, timeout, self._reporter, transaction, self._manager, self._state, attempt
         )
@@ -196,16 +196,16 @@ class Runner:
         if starts_later:
             attempt.begin = partial(self._begin, attempt)
         elif self._bus.wants(JobStarted):
-            self._tell_of_start(attempt)
+            self._announce_start(attempt)
 
     async def _begin(self, attempt: Attempt) -> None:
-        """Tell of the start of an attempt whose process is there; where it may not start, it is told to stop."""
+        """Announce the start of an attempt whose process is ready; stop the attempt if it may not start."""
         if attempt.must_report_start and not await self._may_start(attempt):
             attempt.tell_to_stop(Stop.LOST)
         if not attempt.forced and self._bus.wants(JobStarted):
-            self._tell_of_start(attempt)
+            self._announce_start(attempt)
 
-    def _tell_of_start(self, attempt: Attempt) -> None:
+    def _announce_start(self, attempt: Attempt) -> None:
         job = attempt.job
         waited = timedelta(seconds=self._clock.monotonic() - attempt.claimed)
         self._bus.emit(
@@ -235,16 +235,16 @@ class Runner:
         return longest if timeout is None else min(timeout, longest)
 
     def _execution(self, attempt: Attempt, call: Call, child: Executor | None) -> Awaitable[Settlement]:
-        """Return the run of the handler, within the middleware; it may raise, see `_ended_by`."""
+        """Return the run of the handler within the middleware. For its errors see `_ended_by`."""
         executor = self._executors[call.task.executor] if child is None else child
-        # A child has the middleware with it.
+        # A child runs the middleware itself.
         if not self._middleware or child is not None:
             return executor.run(attempt, call)
         execute = partial(self._fitting, executor, attempt, call)
         return MiddlewareChain(attempt, call, self._middleware, execute).run()
 
     def _ended_by(self, error: BaseException, attempt: Attempt, call: Call) -> Settlement:
-        """Return how an attempt ends whose execution raised: its child did, or its middleware, which counts as it."""
+        """Return the settlement of an attempt whose execution raised, by its child or its middleware."""
         if isinstance(error, UnfitArgumentsError):
             return self._deploy.unfit(call.job, str(error))
         ran_for = timedelta(0)
@@ -273,6 +273,6 @@ def _after_stop(end: AttemptEnd, attempt: Attempt, call: Call) -> AttemptEnd | N
 
 
 def _unreadable(job: ClaimedJob) -> Settlement:
-    """Fail a job whose row is damaged: no attempt can mend that, and it must not hold up its queue."""
+    """Fail a job whose row is damaged, which no attempt can mend."""
     error = ErrorReport(kind="DamagedError", message=f"its row in the store cannot be read: {described(job.damage)}")
     return Settlement(id=job.id, token=job.token, end=End.FAIL, error=error)

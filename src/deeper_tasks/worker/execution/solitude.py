@@ -16,9 +16,9 @@ _LOOK = 0.05
 
 class Solitude:
     """
-    Gives the worker to one attempt at a time: no job is claimed or started, and those that run end first.
+    Gives the worker to one attempt at a time: no job is claimed or started, and running jobs end first.
 
-    `on_change` is called when `is_wanted` has changed: the consumers give back what they hold, or go on.
+    `on_change` is called when `is_wanted` has changed: the consumers then release their jobs, or claim again.
     """
 
     def __init__(
@@ -30,9 +30,9 @@ class Solitude:
         on_change: Callable[[], None],
     ) -> None:
         self.is_wanted = False
-        """Whether an attempt waits for the worker, or has it: no other may start."""
+        """Whether an attempt waits for the worker, or has it. No other attempt may start then."""
         self.is_obstructed = False
-        """Whether the last attempt gave up, because one that runs here ignores its timeout."""
+        """Whether the last attempt gave up because another one ignores its timeout."""
         self._running = running
         self._clock = clock
         self._is_stopping = is_stopping
@@ -40,10 +40,10 @@ class Solitude:
 
     async def begin(self, attempt: Attempt) -> bool:
         """
-        Wait until nothing else runs here; True: until `end` nothing else will.
+        Wait until no other attempt runs here; True if none will run until `end`.
 
-        False: another attempt has the worker or waits for it, this one or the worker was told to stop, or it
-        is obstructed.
+        False: another attempt has the worker or waits for it, a stop of this attempt or of the worker was requested, or
+        an attempt that ignores its timeout obstructs it.
         """
         if self.is_wanted or (self.is_obstructed and self._is_beside_a_stuck_one(attempt)):
             return False
@@ -57,26 +57,26 @@ class Solitude:
         return is_alone
 
     def end(self) -> None:
-        """Let others start again."""
+        """Let other attempts start again."""
         self._change(is_wanted=False)
 
     async def _wait(self, attempt: Attempt) -> bool:
         count = len(self._others(attempt))
         if count:
             _logger.info(
-                "the job %s waits to run alone: none is started until the %d that run here have ended",
+                "job waiting to run alone: %s; no job starts until the %d running ones have ended",
                 attempt.job.id,
                 count,
                 extra={"job_id": attempt.job.id},
             )
-        while self._others(attempt) and not self._is_told_to_stop(attempt):
+        while self._others(attempt) and not self._should_stop(attempt):
             if self._is_beside_a_stuck_one(attempt):
                 self.is_obstructed = True
                 return False
             await self._clock.sleep(_LOOK, until=asyncio.Event())
-        return not self._is_told_to_stop(attempt)
+        return not self._should_stop(attempt)
 
-    def _is_told_to_stop(self, attempt: Attempt) -> bool:
+    def _should_stop(self, attempt: Attempt) -> bool:
         return attempt.stop is not None or self._is_stopping()
 
     def _others(self, attempt: Attempt) -> list[Attempt]:

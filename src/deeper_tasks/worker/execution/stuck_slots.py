@@ -1,4 +1,4 @@
-"""The stuck slots: those whose job runs on after its timeout, and when they are too many for a worker to go on."""
+"""The stuck slots: slots whose job runs on after its timeout. If they are too many, the worker stops."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from deeper_tasks.worker.liveness.snapshot import place_in_handler
 from deeper_tasks.worker.settings import WorkerSettings
 
 _MOST_INTERRUPTIONS = 3
-"""Vain ones after which a coroutine's slot is lost too: one that is slow to stop ends at the next."""
+"""Interruptions without effect after which a coroutine's slot counts as lost; a slow one ends at the next."""
 
 
 class StuckSlots:
     """
     Counts the slots that are lost to jobs which ignore their timeouts.
 
-    A thread cannot be made to end, so its slot is lost until it does by itself. `on_stuck` is
-    called with the reason when half of all slots are lost, or all of one queue, or as many as
-    `stuck_slots_limit` says; and when one job has run on for `stuck_after`, wherever it runs.
+    A thread cannot be stopped, so its slot is lost until the thread ends by itself. `on_stuck` is
+    called with the reason when half of all slots are lost, or all slots of one queue, or as many as
+    `stuck_slots_limit` says, and when one job has run on for `stuck_after` after its timeout.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class StuckSlots:
         return self._lost().total()
 
     def note_ignored(self, attempt: Attempt) -> None:
-        """Note that an attempt was interrupted again, in vain so far."""
+        """Note that an attempt was interrupted again, and has not ended so far."""
         attempt.ignored += 1
         job = attempt.job
         if attempt.ignored == 1:
@@ -74,9 +74,9 @@ class StuckSlots:
 
     def note_end(self, attempt: Attempt) -> None:
         """
-        Note that an attempt which ignored its timeout is no longer among those that run.
+        Note that an attempt which ignored its timeout does not run here any more.
 
-        Where its worker has gone away from a thread that runs on, its slot is not free.
+        Its slot is not free if the worker has left a thread that runs on.
         """
         if attempt.thread is not None:
             return
@@ -98,7 +98,7 @@ class StuckSlots:
         return sum(self._queues.values())
 
     def _lost(self) -> Counter[str]:
-        """Return by the entry of the worker's queues how many of its slots are lost."""
+        """Return how many slots are lost, by the entry of the worker's queues."""
         lost = (attempt.job.queue for attempt in self._running() if _is_lost(attempt))
         return Counter(self._served.entry_for(queue) or queue for queue in lost)
 

@@ -1,4 +1,4 @@
-"""The transactions: run an attempt inside the transaction that also completes its job."""
+"""Transactions: run an attempt inside the transaction that also completes its job."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _AFTER_A_FAULT = timedelta(seconds=5)
 _OF_A_LEASE = 4
 
 Execute = Callable[[JobTransaction], Awaitable[Settlement]]
-"""The rest of the attempt: what it returns is not stored yet."""
+"""Runs the rest of the attempt, and returns a settlement that is not stored yet."""
 
 
 def longest_transaction(capabilities: Capabilities, *, lease: timedelta) -> timedelta | None:
     """
-    Return how long a job's transaction may take; None: as long as its job.
+    Return how long a job's transaction may take; None if it may take as long as its job.
 
-    Where all other writes wait for its end the heartbeats do too: several of
-    them must still go through within a lease.
+    If all other writes wait for its end, heartbeats wait too, and several of
+    them must still succeed within a lease.
     """
     longest = capabilities.longest_job_transaction
     return None if longest is None else min(longest, lease / _OF_A_LEASE)
@@ -44,7 +44,7 @@ class Transactions:
     """
     Begins a job's transaction, has the attempt run inside it, and completes the job in it.
 
-    Whatever else ends the attempt rolls the transaction back, before that end is settled as any other.
+    Any other end of the attempt rolls the transaction back, and is settled afterwards like all ends.
     """
 
     def __init__(self, *, backend: Backend, reporter: Reporter, lease: timedelta, redaction: Redaction) -> None:
@@ -61,12 +61,12 @@ class Transactions:
             transaction = await self._begin(self._backend, attempt, call)
         except BackendUnavailableError as error:
             _logger.warning(
-                "the transaction of the job %s could not be begun; the job is given back: %s",
+                "job released (no transaction could be begun): %s: %s",
                 call.job.id,
                 error,
                 extra={"job_id": call.job.id},
             )
-            # Of a store that is away the job is given back when that is over, and may start at once.
+            # If the store is away, the release is written when it is back, and the job may start at once.
             delay = _AFTER_A_FAULT if await self._answers() else timedelta(0)
             return call.released("no transaction could be begun", delay=delay)
         if transaction is None:
@@ -79,7 +79,7 @@ class Transactions:
             self._reporter.go_on(call.job.id)
 
     async def _answers(self) -> bool:
-        """Whether the store answers, though it begins no transaction."""
+        """Whether the store answers, although it began no transaction."""
         try:
             await self._backend.queues()
         except BackendUnavailableError:
@@ -87,7 +87,7 @@ class Transactions:
         return True
 
     async def _begin(self, backend: Transacting, attempt: Attempt, call: Call) -> JobTransaction | None:
-        """Wait for the transaction; None: the attempt was told to stop meanwhile."""
+        """Wait for the transaction; None if the attempt was stopped meanwhile."""
         is_async = call.task.executor is ExecutorKind.COROUTINE
         beginning = asyncio.ensure_future(backend.begin(is_async=is_async, limit=self.longest))
         attempt.interrupt = beginning.cancel
@@ -100,7 +100,7 @@ class Transactions:
 
     async def _inside(self, transaction: JobTransaction, attempt: Attempt, call: Call, execute: Execute) -> AttemptEnd:
         if self.longest is not None:
-            # They could be written only after its end, and then the job is not running any more.
+            # News could be written only after the transaction, when the job does not run any more.
             self._reporter.hold(call.job.id)
         if call.task.executor is ExecutorKind.THREAD:
             attempt.interrupt = transaction.interrupt

@@ -1,4 +1,4 @@
-"""Unfinished code: what a handler may return that only promises to run code, such as a coroutine or a generator."""
+"""Unfinished code: return values whose code has not run, such as a coroutine or a generator."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _UNFINISHED = (*_AWAITED, Generator, AsyncGenerator, map, filter, starmap)
 
 
 def is_unfinished(value: object) -> bool:
-    """Whether code that belongs to the value has yet to run. It asks the type, as the value itself may be odd."""
+    """Whether the value is code that has not run. The type is asked, because the value itself may raise."""
     return issubclass(type(value), _UNFINISHED)
 
 
 def unfinished_in(value: object) -> list[object]:
-    """Return the unfinished among the items of a collection."""
+    """Return the unfinished values among the items of a collection."""
     items: object = value.values() if isinstance(value, dict) else value
     if not isinstance(items, Collection) or isinstance(items, str | bytes):
         return []
@@ -33,7 +33,7 @@ def is_awaitable(value: object) -> bool:
 
 
 def give_up(value: object) -> TypeError:
-    """Return the error that names an unfinished value, which is not going to run any more, and leaves no warning."""
+    """Close an unfinished value without a warning, and return the error that names it."""
     kind = type(value)
     words = f"{_article(kind)} ({_name(value)})"
     way_out = "await it, in an async def," if issubclass(kind, _AWAITED) else "use all that it yields, as list(…) does,"
@@ -55,12 +55,12 @@ def _name(value: object) -> str:
 
 
 def abandon(value: object) -> None:
-    """End an unfinished value: it does not run, and leaves no warning that it did not. Never raises."""
+    """Close an unfinished value, without a warning that it did not run. Never raises."""
     with suppress(BaseException):
         if isinstance(value, Coroutine | Generator):
             value.close()
         elif isinstance(value, asyncio.Future):
-            # This may be a thread, and not the one of its loop.
+            # This may be another thread than the one of its loop.
             value.get_loop().call_soon_threadsafe(value.cancel)
         elif isinstance(value, concurrent.futures.Future):
             value.cancel()

@@ -1,4 +1,4 @@
-"""The verdict: how an attempt ends whose handler was told to stop, or ran longer than its timeout."""
+"""The verdict: decides how an attempt ends whose handler was stopped, or ran longer than its timeout."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def returned(call: Call, value: object, ran_for: timedelta, stops: StopSignals) 
     """
     Return the settlement of a handler that returned `value` after it ran for `ran_for`.
 
-    One that has seen a stop, or ran longer than its timeout, has not completed; nor has one
-    a part of which tried to end the program. Never raises.
+    A handler that has seen a stop, or ran longer than its timeout, has not completed; nor has a handler
+    that started a task which tried to end the program. Never raises.
     """
     try:
         return _returned(call, value, ran_for, stops)
@@ -37,7 +37,7 @@ def _returned(call: Call, value: object, ran_for: timedelta, stops: StopSignals)
     if stops.is_undisturbed(ran_for):
         return call.returned(value, ran_for)
     is_late = stops.is_late(ran_for)
-    if not (is_late or stops.told or stops.seen or stops.exit):
+    if not (is_late or stops.announced or stops.seen or stops.exit):
         return call.returned(value, ran_for)
     error = error_in(value)
     if error is not None and not isinstance(error, Done):
@@ -46,20 +46,20 @@ def _returned(call: Call, value: object, ran_for: timedelta, stops: StopSignals)
         return raised(call, stops.exit, ran_for, stops)
     seen = stops.seen | _TIMEOUT if is_late else stops.seen
     if error is not None:
-        # It knew of what it saw. A timeout that it did not see it cannot have meant.
+        # The handler raised knowing the stops that it saw. It cannot have known of a timeout that it did not see.
         seen -= stops.seen
-    told = stops.told
+    announced = stops.announced
     if call.task.accepts_late_result:
-        seen, told = seen - _TIMEOUT, told - _TIMEOUT
-    return _stopped_by(foremost(seen | told), call, ran_for, stops) if seen else call.returned(value, ran_for)
+        seen, announced = seen - _TIMEOUT, announced - _TIMEOUT
+    return _stopped_by(foremost(seen | announced), call, ran_for, stops) if seen else call.returned(value, ran_for)
 
 
 def raised(call: Call, error: BaseException, ran_for: timedelta, stops: StopSignals) -> Settlement:
     """
     Return the settlement of a handler that raised `error`, or returned it.
 
-    After a stop that it has seen, or by which it was interrupted, an error is what the stop brought
-    about; what the handler decides itself counts, unless its job was cancelled. Never raises.
+    After a stop that the handler has seen, or that interrupted it, an error counts as an effect of the stop.
+    An outcome that the handler raises counts itself, unless its job was cancelled. Never raises.
     """
     try:
         return _raised(call, error, ran_for, stops)
@@ -69,15 +69,15 @@ def raised(call: Call, error: BaseException, ran_for: timedelta, stops: StopSign
 
 def _raised(call: Call, error: BaseException, ran_for: timedelta, stops: StopSignals) -> Settlement:
     if stops.exit is not None and not isinstance(error, Exception):
-        # Told by what the part raised, not by what that became on its way here.
+        # The error that the part raised counts, not the error that it became on its way here.
         error = stops.exit
     is_late = stops.is_late(ran_for)
-    if not (is_late or stops.told or stops.seen):
+    if not (is_late or stops.announced or stops.seen):
         return call.raised(error, ran_for)
     if isinstance(error, Done):
         return returned(call, error, ran_for, stops)
     if call.outcome_in(error) is not None:
-        if Stop.CANCEL in stops.told:
+        if Stop.CANCEL in stops.announced:
             return call.cancelled(stops.reason, ran_for)
         return call.raised(error, ran_for)
     blamed = stops.seen | stops.forced
@@ -86,14 +86,14 @@ def _raised(call: Call, error: BaseException, ran_for: timedelta, stops: StopSig
 
 
 def broken_off(call: Call, error: BaseException | None, ran_for: timedelta, stops: StopSignals) -> Settlement | None:
-    """Return the settlement of code that did not come to an end of its own; None: no stop is to blame for that."""
+    """Return the settlement of code that did not end by itself; None if no stop is to blame for that."""
     return _blaming(stops.seen | stops.forced, call, ran_for, stops, error)
 
 
 def unbegun(
     call: Call, stops: StopSignals, error: BaseException | None = None, *, place: str | None = None
 ) -> Settlement:
-    """Return the settlement of an attempt that was told to stop before its handler began, while it was at `place`."""
+    """Return the settlement of an attempt that was stopped before its handler began, while it was at `place`."""
     return _blaming(stops.forced, call, None, stops, error, place=place) or call.released("not started")
 
 
@@ -106,9 +106,9 @@ def _blaming(  # noqa: PLR0913 - all that decides an end, passed on by the funct
     *,
     place: str | None = None,
 ) -> Settlement | None:
-    if Stop.CANCEL in stops.told:
+    if Stop.CANCEL in stops.announced:
         return call.cancelled(stops.reason, ran_for)
-    return _stopped_by(foremost(blamed | stops.told), call, ran_for, stops, error, place=place) if blamed else None
+    return _stopped_by(foremost(blamed | stops.announced), call, ran_for, stops, error, place=place) if blamed else None
 
 
 def _stopped_by(  # noqa: PLR0913 - the same
@@ -126,7 +126,7 @@ def _stopped_by(  # noqa: PLR0913 - the same
         case Stop.TIMEOUT:
             ran_for = ran_for or timedelta(0)
             late = TimeoutError(_how_late(place or place_of(call), ran_for, stops))
-            # Where the code was when its time was over.
+            # With the traceback of the place where the code was interrupted.
             return call.broken_off(late if error is None else late.with_traceback(error.__traceback__), ran_for)
     return call.released(SHUTTING_DOWN, ran_for=ran_for)
 
@@ -140,14 +140,14 @@ def _how_late(place: str, ran_for: timedelta, stops: StopSignals) -> str:
 
 
 def place_of(call: Call) -> str:
-    """Return the file and line at which a call's handler stands."""
+    """Return the file and line of a call's handler."""
     return place_of_function(call.task.function)
 
 
 def place_of_function(function: object) -> str:
-    """Return the file and line at which a function stands; of what has none, its class. Never raises."""
+    """Return the file and line of a function, or the class of an object without them. Never raises."""
     try:
         code = getattr(inspect.unwrap(function), "__code__", None) or function.__code__  # type: ignore[arg-type, attr-defined]
         return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
-    except BaseException:  # noqa: BLE001 - a wrapper may make anything of its attributes
+    except BaseException:  # noqa: BLE001 - a wrapper's attributes may run any code
         return class_name(function)

@@ -1,4 +1,4 @@
-"""The names of hooks: how a process for jobs, which shares no memory with its worker, finds the hooks to run."""
+"""The names of hooks: by them a process for jobs, which shares no memory with its worker, imports the hooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deeper_tasks.worker.hooks.hooks import Hook, Hooks, describe
 
 
 class HookName(Struct, frozen=True):
-    """Where a hook is imported from, as a task is; without a module it cannot be."""
+    """The place that a hook is imported from, as a task is. Without a module it cannot be imported."""
 
     module: str | None
     qualname: str
@@ -45,14 +45,14 @@ class HookNames(Struct, frozen=True, kw_only=True):
 
 
 class RedactorName(Struct, frozen=True, kw_only=True):
-    """A redactor by what it was made of; its functions by their names."""
+    """The arguments that a redactor was made with; its functions by their names."""
 
     names: tuple[str, ...]
     patterns: tuple[str, ...]
     functions: list[HookName]
 
     def find(self) -> Redactor:
-        """Make the redactor again. Where a function of it cannot be found, it withholds all."""
+        """Make the redactor again. If one of its functions cannot be found, it withholds every text."""
         redactor = Redactor(names=self.names, patterns=self.patterns)
         redactor.functions += [_redact_by(name) for name in self.functions]
         return redactor
@@ -87,7 +87,7 @@ def _name_of(hook: Hook) -> HookName:
         module = module_of(hook)
     except (AttributeError, KeyError):
         here = module = None
-    # A method of an object, or a function inside another, would be found as something else, or not at all.
+    # A method of an object, or a function inside another one, cannot be imported by its name.
     if module is None or (here is not hook and getattr(here, "__wrapped__", None) is not hook):
         return HookName(None, describe(hook))
     return HookName(module, hook.__qualname__)

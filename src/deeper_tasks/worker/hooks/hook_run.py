@@ -33,7 +33,7 @@ _PATIENCE = 10.0
 
 
 class HookRun:
-    """The hooks' one run in a worker's process, on its event loop, and the state that they share."""
+    """Runs the hooks once in a worker's process, and keeps the state that they share."""
 
     def __init__(self, hooks: Hooks, *, clock: Clock, state: WorkerState | None = None) -> None:
         self.state = WorkerState() if state is None else state
@@ -41,7 +41,7 @@ class HookRun:
         self._clock = clock
         self._started: int | None = None
         self.calling = ""
-        """Which hook runs now, in words; empty: none does. Safe to read from any thread."""
+        """The hook that runs now, in words; empty if none does. Safe to read from any thread."""
 
     async def start(
         self,
@@ -51,14 +51,14 @@ class HookRun:
         tell: Callable[[str], object] | None = None,
     ) -> None:
         """
-        Run the start hooks in turn, until one fails or the worker is told to stop.
+        Run the start hooks in turn, until one fails or a stop of the worker is requested.
 
-        `tell` is called before each, with its name in words; without it, the log names one that takes long.
+        `tell` is called before each hook with its name in words; without `tell`, the log names a hook that takes long.
 
-        The context variables that they set are set in `context`. A plain `def` runs in a thread of its own.
+        Context variables that the hooks set are set in `context`. A plain `def` runs in a thread of its own.
 
         Raises:
-            HookError: a start hook failed; those after it were not called.
+            HookError: a start hook failed; the hooks after it were not called.
         """
         self._started = 0
         for hook in self._hooks.starts:
@@ -77,7 +77,7 @@ class HookRun:
                 telling.cancel()
                 if not calling.done():
                     calling.cancel()
-                    # A failure, which is logged there, is no news any more.
+                    # `_start` has logged a failure already.
                     calling.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
                     await asyncio.wait({calling}, timeout=STOP_SECONDS)
             calling.result()
@@ -94,9 +94,9 @@ class HookRun:
 
     async def stop(self) -> None:
         """
-        Run the stop hooks that are due, in turn; what fails or takes too long is logged. Without a start: none.
+        Run the stop hooks that are due, in turn, and log those that fail or take too long. Without `start` none is due.
 
-        Each gets an equal share of the time that is left, so one that hangs leaves the others theirs.
+        Each hook gets an equal share of the time that is left, so a hook that hangs does not use up the others' time.
         """
         if self._started is None:
             return
@@ -128,14 +128,14 @@ async def _wait_for_first(waited: set[asyncio.Task[Any]], *, hook: Hook | None) 
 
 
 async def _outcome(hook: Hook, state: WorkerState) -> Ended:
-    """Call a hook to its end. Returned and not raised: a SystemExit would go through the event loop."""
+    """Call a hook to its end. Its error is returned, because a raised SystemExit would end the event loop."""
     this = asyncio.current_task()
     assert this is not None
     try:
         arguments = arguments_of(hook, state)
         if inspect.iscoroutinefunction(hook):
             return await hook(*arguments), None
-        # Two threads cannot be in one context: the hook gets a copy, and what it sets there is taken over.
+        # Two threads cannot be in one context. The hook gets a copy, and the variables that it sets are taken over.
         copied = contextvars.copy_context()
         value = await run_in_thread(partial(copied.run, hook, *arguments))
         for variable in copied:

@@ -23,7 +23,7 @@ class Hooks:
     """
     The hooks of a manager, in the order in which they were added.
 
-    A hook that needs one positional argument gets the state, and one that needs none nothing. The first
+    A hook that needs one positional argument gets the state. The first
     stop hook belongs to the first start hook, the second to the second, and so
     on: where a start hook fails, only the stop hooks of those before it run.
     """
@@ -70,9 +70,9 @@ def arguments_of(hook: Hook, state: WorkerState | None) -> tuple[Any, ...]:
     try:
         signature = inspect.signature(hook)
     except (TypeError, ValueError):
-        # Made of C, and silent about what it takes.
+        # A function made in C need not have a signature.
         return ()
-    # A parameter with a default, such as a pool's size, is the hook's own affair.
+    # Parameters with a default, such as a pool's size, are left to the hook.
     for arguments in ((), (state,)):
         try:
             signature.bind(*arguments)
@@ -112,7 +112,7 @@ def log_failed_stop(hook: Hook, error: BaseException) -> None:
 
 
 def describe(hook: Hook) -> str:
-    """Return where a hook stands: `module.qualname`."""
+    """Return the name of a hook as `module.qualname`."""
     named = hook.func if isinstance(hook, partial) else hook
     module, qualname = getattr(named, "__module__", None), getattr(named, "__qualname__", None)
     return f"{module}.{qualname}" if module and qualname else repr(hook)

@@ -7,10 +7,10 @@ import signal
 
 def end_within(seconds: float) -> None:
     """
-    End this process in so many seconds, unless it has ended by then. Nothing takes that back.
+    End this process in so many seconds, unless it has ended by then. This cannot be taken back.
 
-    The kernel does it, by SIGALRM: code that lets no other thread run cannot keep it from that, and a process that
-    was stopped meanwhile ends before it goes on.
+    The kernel does it by SIGALRM, so code that lets no other thread run cannot prevent it, and a process that
+    was suspended meanwhile ends before it goes on.
 
     Raises:
         ValueError: this is not the main thread.

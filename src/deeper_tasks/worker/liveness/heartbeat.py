@@ -1,4 +1,4 @@
-"""The heartbeat: signs of life from a thread of its own, so that a task that blocks the loop kills nobody."""
+"""The heartbeat: signs of life from a thread of its own, so that a worker whose loop is blocked does not look dead."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class BeatAnswers(Protocol):
 
 class Heartbeat:
     """
-    Beats every `heartbeat`, at once when asked to and when the store is back, in an event loop of its own.
+    Beats every `heartbeat`, and at once when asked to or when the store is back, in an event loop of its own.
 
-    An exception in its thread, whatever it is, has it begin anew with a beat at once.
+    After any exception in its thread it begins anew, with a beat at once.
 
     The store's answers are handed to `answers` on the worker's loop.
     """
@@ -62,9 +62,9 @@ class Heartbeat:
         self._is_stopping = False
         self._log = FailureLog(_NAME)
         self.tell_pulse: TellLag = lambda _: None
-        """Called every second from this thread as long as it lives, with the seconds for which the loop is blocked."""
+        """Called every second from this thread with the seconds for which the worker's loop is blocked."""
         self.signs = 0
-        """Goes up every second as long as the thread is at work, whatever the store does."""
+        """Goes up every second while the thread works, whatever the store does."""
         self._clock: Clock = SystemClock()
         self._thread = threading.Thread(target=lasting(self._run, name=_THREAD), name=_THREAD, daemon=True)
 
@@ -73,7 +73,7 @@ class Heartbeat:
         self._thread.start()
 
     def beat_now(self) -> None:
-        """Have a beat at once: something was asked of this worker. Safe to call from any thread."""
+        """Beat at once, to learn what the store asks of this worker. Safe to call from any thread."""
         loop, awake = self._loop, self._awake
         if loop is not None and awake is not None:
             with suppress(RuntimeError):
@@ -90,11 +90,11 @@ class Heartbeat:
             loop, beating = runner.get_loop(), None
             while not (self._is_stopping and (beating is None or beating.done())):
                 try:
-                    # One that an exception left behind under way, as that of a selector, goes on.
+                    # A task that is still under way after an exception, such as one of the selector, goes on.
                     if beating is None or beating.done():
                         beating = loop.create_task(self._beat_until_stopped())
                     loop.run_until_complete(beating)
-                except BaseException as error:  # noqa: BLE001 - it is logged; nothing else begins to beat again
+                except BaseException as error:  # noqa: BLE001 - it is logged; no other code restarts the beats
                     self._log.tell(error)
                     time.sleep(_AFTER_A_FAULT)
 
@@ -114,8 +114,8 @@ class Heartbeat:
     def _keep_pulse(self) -> None:
         # An exception may have ended it. The task is kept here: one without a reference may be collected.
         if self._pulsing is None or self._pulsing.done():
-            pulse = LoopLag(worker_loop=self._worker_loop, tell=self._give_sign)
-            self._pulsing = asyncio.create_task(pulse.run())
+            loop_lag = LoopLag(worker_loop=self._worker_loop, tell=self._give_sign)
+            self._pulsing = asyncio.create_task(loop_lag.run())
 
     def _give_sign(self, lag: float) -> None:
         self.signs += 1
@@ -124,7 +124,7 @@ class Heartbeat:
     async def _beat(self) -> bool:
         """Give a sign of life; returns whether the store is away."""
         node = self._membership.node_id
-        # Before it is sent: whoever is stopped while it is under way does not know how old the answer is.
+        # Before it is sent: a process that is suspended meanwhile cannot know how old the answer is.
         at = self._membership.now()
         try:
             beat = await self._backend.beat(node, busy=self._answers.busy())
@@ -135,7 +135,7 @@ class Heartbeat:
             return True
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is logged
             # Without a beat this worker would be taken for dead while it runs jobs. Nothing cancels this thread's
-            # task: a cancellation is of something that the store waited for.
+            # task, so a cancellation is that of a future on which the store waited.
             self._log.tell(error)
         else:
             self._membership.confirm(at)

@@ -12,9 +12,9 @@ _LEAST_LOOKS = 3
 
 class HeartbeatWatch:
     """
-    Looks at the signs of the heartbeat once a second; calls `on_silence`, once, when none came for half a lease.
+    Looks for signs of the heartbeat once a second, and calls `on_silence` once if none came for half a lease.
 
-    It counts looks and not the time: while the process or the machine is suspended, the watch is as well.
+    It counts looks and not seconds, because a suspended process or machine suspends the watch as well.
     """
 
     def __init__(self, *, signs: Callable[[], int], lease: timedelta, on_silence: Callable[[], object]) -> None:
@@ -26,7 +26,7 @@ class HeartbeatWatch:
 
     async def run(self) -> None:
         """Look until cancelled, or until the heartbeat is silent."""
-        while not self.is_silent():  # noqa: ASYNC110 - nothing tells of a silence
+        while not self.is_silent():  # noqa: ASYNC110 - a silence sets no event
             await asyncio.sleep(_INTERVAL)
         self._on_silence()
         await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""The host: who this process is, and whether another process of this machine still lives."""
+"""The host: describes this process as a node, and judges whether other processes of the machine still live."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def describe_node(
     name: str, queues: dict[str, int], *, queue_capacity: int | None = None, may_be_judged: bool = True
 ) -> Node:
     """
-    Return a new node for this process; its id is never used twice.
+    Return a new node for this process. Its id is never used twice.
 
-    With `may_be_judged` False other workers go by its beats alone, and never by its process.
+    If `may_be_judged` is False, other workers judge the node by its beats alone, and never by its process.
     """
     return Node(
         id=NodeId(f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"),
@@ -43,20 +43,20 @@ def is_known_dead(node: Node) -> bool:
     """
     Whether the node's process is certain to have ended.
 
-    Only a process of this machine and this process's scope can be judged. While
-    processes that it started still end, and may run its jobs, it is not dead.
+    Only a process of this machine and of this process's scope can be judged. While
+    processes that it started still run, and may run its jobs, it does not count as dead.
     """
     if not node.scope or node.host != socket.gethostname() or not has_certainly_ended(node.pid, node.pid_started):
         return False
-    # Asked last: it costs ten times as much, and nearly all nodes live.
+    # Asked last, because it costs ten times as much and nearly all nodes live.
     return node.scope == scope_of_this_process() and not _has_children_left(node.pid, node.pid_started)
 
 
 def is_alive(record: NodeRecord, *, now: datetime, lease: timedelta) -> bool:
     """
-    Whether a node may still work: its beat is no older than a lease at `now`, by the store's clock.
+    Whether a node may still work: at `now`, by the store's clock, its beat is no older than a lease.
 
-    Not so if it was taken for dead, or if its process is certain to have ended.
+    It does not if it was taken for dead, or if its process is certain to have ended.
     """
     return not record.is_lost and now - record.beat_at <= lease and not is_known_dead(record.node)
 
@@ -67,11 +67,11 @@ def _clock_since_boot() -> Callable[[], float]:
 
 
 since_boot = _clock_since_boot()
-"""Return seconds that never step back, and pass while the machine is suspended too where it can tell."""
+"""Return seconds that never step back. They pass while the machine is suspended too, if the system has such a clock."""
 
 
 def child_mark() -> dict[str, str]:
-    """Return what goes into the environment of the processes that this one starts, so that others can tell."""
+    """Return the environment variable by which other workers recognize the processes that this one starts."""
     return {_CHILD_OF: _mark(os.getpid(), _own_start())}
 
 
@@ -82,7 +82,7 @@ def _mark(pid: int, started: str) -> str:
 def _has_children_left(pid: int, started: str) -> bool:
     wanted = f"{_CHILD_OF}={_mark(pid, started)}".encode()
     for process in Path("/proc").glob("[0-9]*"):
-        # One that ended meanwhile, or another user's.
+        # The process may have ended meanwhile, or belong to another user.
         with suppress(OSError):
             if wanted in (process / "environ").read_bytes().split(b"\0"):
                 return True
@@ -90,7 +90,7 @@ def _has_children_left(pid: int, started: str) -> bool:
 
 
 def _own_start() -> str:
-    """Return when this process started; empty where /proc does not tell."""
+    """Return when this process started; empty if /proc does not say."""
     with suppress(OSError):
         return start_time(os.getpid())
     return ""

@@ -1,4 +1,4 @@
-"""The joining of a worker: how its store comes to know it, and to know it again after it was taken for dead."""
+"""The joining of a worker: registers it in the store, and again after it was taken for dead."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _NAME = "membership"
 
 class Joining:
     """
-    Has a worker join, at its start, and join anew whenever the store has lost its node.
+    Has a worker join at its start, and join anew whenever the store has lost its node.
 
-    A store that is away is waited for. Any other error ends the first joining. Joining anew is tried again after every
-    error, until it succeeds or `stop`: until then the membership is in doubt, and the worker neither claims nor is
-    ready. `on_lost` is called before the first try, `on_joined` after the last.
+    While the store is away, joining waits. Any other error ends the first joining. Joining anew is tried again after
+    every error until it succeeds, or until `stop`. Until then the membership is in doubt, and the worker neither
+    claims nor is ready. `on_lost` is called before the first try to join anew, and `on_joined` after the last.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class Joining:
         self._rejoining: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
-        """Try no more."""
+        """End all tries."""
         self._is_stopping = True
         self._awake.set()
 
     async def join(self) -> None:
         """Return when the store knows this worker, or after `stop`."""
         while not self._is_stopping:
-            # Before the try: a `stop` that comes during it ends the pause that follows.
+            # Cleared before the try, so that a `stop` during the try ends the pause that follows.
             self._awake.clear()
             try:
                 await self._membership.join()
@@ -66,17 +66,17 @@ class Joining:
                 return
 
     def note_lost(self, node: NodeId) -> None:
-        """Join anew, if this is the node that the worker is now, and it does not do so already."""
+        """Join anew, if this is the node that the worker is now, and if joining is not under way."""
         if node == self._membership.node_id and self._rejoining is None:
             self._rejoining = asyncio.get_running_loop().create_task(self._rejoin())
-            # Whatever ends it, the next sign that the node is lost begins another.
+            # After an error, the next sign that the node is lost begins anew.
             self._rejoining.add_done_callback(self._note_end)
 
     async def rejoin(self) -> None:
-        """Return when this worker has joined anew, or after `stop`. What a try met is not raised here."""
+        """Return when this worker has joined anew, or after `stop`. Errors of the tries are not raised here."""
         self.note_lost(self._membership.node_id)
         if self._rejoining is not None:
-            # Not awaited itself: several roles wait for it, and its error would end each of them.
+            # Several roles wait for this task. To await it would raise its error in each of them.
             await asyncio.wait([self._rejoining])
 
     def _note_end(self, ended: asyncio.Task[None]) -> None:
@@ -88,7 +88,7 @@ class Joining:
         self._membership.lose()
         try:
             self._on_lost()
-        except Exception as error:  # noqa: BLE001 - it is logged; a job that cannot be stopped must not keep it out
+        except Exception as error:  # noqa: BLE001 - it is logged; the worker joins all the same
             self._log.tell(error)
         failures = 0
         while not self._is_stopping:

@@ -1,4 +1,4 @@
-"""The last resort: when a process must end because its event loop is blocked, and nothing else can end it."""
+"""The last resort: decides when a process ends because its event loop is blocked and nothing else can end it."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from deeper_tasks.worker.hooks.hooks import STOP_SECONDS
 from deeper_tasks.worker.settings import WorkerSettings
 
 EXIT_CODE = os.EX_TEMPFAIL
-"""With which a process ends whose loop was blocked too long: start it again."""
+"""The exit code of a process whose loop was blocked too long. A supervisor starts it again."""
 STOP_FAILED = 1
-"""With which one ends that was told to stop, and whose blocked loop keeps it from that."""
+"""The exit code of a process that should have stopped, and whose blocked loop kept it from that."""
 
 LAST_WORDS = 5.0
-"""Seconds that code told to stop, and the last settles, get at the end."""
+"""Seconds that interrupted code gets to end, and the last settlements to be written."""
 
 Verdict = tuple[int, str]
-"""The exit code, and what was exceeded."""
+"""The exit code, and the reason in words."""
 
 
 class LastResort:
     """
     Decides for how long a loop may be blocked. Safe to use from any thread.
 
-    `loop_stall_limit` holds for every process. The rest holds only for one that the worker has to itself: a loop that
-    has been blocked for `stuck_after`, while a job that runs there is that long past its timeout; and one that has
-    been blocked for five seconds, when the worker should have stopped: five seconds after its grace period, at once
-    after a second stop, ten seconds after the stop hooks began.
+    `loop_stall_limit` holds for every process. Two more limits hold for a process that the worker has to itself. One is
+    `stuck_after`, if a job that runs on the loop is also that long past its timeout. The other one is five seconds, if
+    the worker should have stopped: from five seconds after its grace period, at once after a second request to stop,
+    and from ten seconds after the stop hooks began.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LastResort:
         return self._owns_process or self._limit is not None
 
     def note_stop(self, times: int) -> None:
-        """Note that the worker was told to stop, for so many times by now."""
+        """Note that a stop of the worker was requested, for so many times by now."""
         if times > self._stops:
             self._stops = times
             now = self._clock.monotonic()
@@ -69,14 +69,14 @@ class LastResort:
         self._stop_by = self._clock.monotonic() + STOP_SECONDS
 
     def verdict(self, blocked: float) -> Verdict | None:
-        """Return how the process must end whose loop has been blocked for so many seconds; None: not yet."""
+        """Return how a process with a loop blocked for so many seconds must end; None if it goes on."""
         if self._limit is not None and blocked >= self._limit:
             return EXIT_CODE, "longer than loop_stall_limit_seconds allows"
         if not self._owns_process:
             return None
         now = self._clock.monotonic()
         if self._stop_by is not None and now >= self._stop_by and blocked >= LAST_WORDS:
-            return STOP_FAILED, "and keeps the worker from stopping, which it was told to"
+            return STOP_FAILED, "and keeps the worker from stopping, although a stop was requested"
         if blocked >= self._stuck_after and any(self._is_stuck(attempt, now) for attempt in self._running()):
             return EXIT_CODE, "and a job there has run on for stuck_seconds after its timeout"
         return None

@@ -18,9 +18,9 @@ TellLag = Callable[[float], None]
 
 class LoopLag:
     """
-    Asks the worker's loop for an answer once a second, and tells how long one is owed.
+    Asks the worker's loop for an answer once a second, and reports for how long the loop has not answered.
 
-    It has nothing to do with the store: a store that is gone does not stop it.
+    It does not use the store, so an outage does not stop it.
     """
 
     def __init__(self, *, worker_loop: asyncio.AbstractEventLoop, tell: TellLag) -> None:
@@ -29,18 +29,18 @@ class LoopLag:
         self._asked_at: float | None = None
 
     async def run(self) -> None:
-        """Tell until cancelled."""
+        """Report until cancelled."""
         while True:
             try:
                 self._tell(self._lag())
             except Exception:
-                # The log may be what fails.
+                # The log itself may have failed.
                 with suppress(BaseException):
-                    _logger.exception("a sign of life could not be given; the next one follows")
+                    _logger.exception("the loop lag could not be reported; the next report follows")
             await asyncio.sleep(_INTERVAL)
 
     def _lag(self) -> float:
-        # The loop's thread may answer at any moment.
+        # Read once, because the loop's thread may answer at any moment.
         asked_at = self._asked_at
         if asked_at is not None:
             return time.monotonic() - asked_at

@@ -1,4 +1,4 @@
-"""The loop watch: a thread that notices when the worker's event loop is blocked, and says by what."""
+"""The loop watch: a thread that notices when the worker's event loop is blocked, and reports which code blocks it."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ LOOK_INTERVAL = 0.02
 """Seconds between two looks at a loop that owes an answer."""
 _WIDEST_GAP = 2.0
 _LAST_WORDS = 2.0
-"""Seconds that a message may take: what blocks the loop may hold the lock of a log handler."""
+"""Seconds that a message may take, because the code that blocks the loop may hold the lock of a log handler."""
 
 
 class StallTimer:
     """
     Adds up how long something did not happen, by looks that follow each other closely.
 
-    After a gap between two looks only the processor time that this process used in it counts: a machine that
-    was suspended, or a stopped process, was not blocked; code that let no other thread run was.
+    After a gap between two looks only the processor time that this process used in the gap counts. A suspended machine
+    or a stopped process used none, and was not blocked; code that let no other thread run was.
     """
 
     def __init__(self, *, widest_gap: float, now: float, cpu: float) -> None:
@@ -51,7 +51,7 @@ class StallTimer:
         self.seconds = 0.0
 
     def look(self, now: float, cpu: float) -> float:
-        """Add what counts of the time since the last look, and return it; `cpu` is the process's own time on it."""
+        """Return the time since the last look, as far as it counts, and add it; `cpu` is the processor time so far."""
         gap = now - self._looked_at
         counted = gap if gap <= self._widest_gap else min(gap, cpu - self._cpu)
         self.seconds += counted
@@ -64,12 +64,12 @@ class StallTimer:
 
 
 class _Block:
-    """The share of one job's code, or of code of no job, in a stall."""
+    """The part of a stall in which the code of one job, or of none, blocked the loop."""
 
     def __init__(self, job: ClaimedJob | None) -> None:
         self.job = job
         self.seconds = 0.0
-        self.is_told = False
+        self.is_reported = False
 
     def is_by(self, job: ClaimedJob | None) -> bool:
         return self.job is job or (self.job is not None and job is not None and self.job.id == job.id)
@@ -77,12 +77,12 @@ class _Block:
 
 class LoopWatch:
     """
-    Asks a loop that is not at rest for a sign ten times a second, and looks every `LOOK_INTERVAL` while it owes one.
+    Asks a loop that is not at rest for an answer ten times a second, and looks every `LOOK_INTERVAL` until it answers.
 
-    Code that blocks it for `loop_stall_warning` is reported once, and so is its end; the code of another job is another
-    block. Where many together block it so long, the one that does then is told of. A loop blocked for too long, by the
-    `last_resort`, ends the process: others rescue what it ran. `hook` gives the name of the hook that runs, if any. To
-    be made in the loop.
+    Code that blocks the loop for `loop_stall_warning` is reported once, and so is the end of the block; the code of
+    another job is another block. If several jobs together block the loop so long, the job that blocks it at that
+    moment is reported. `last_resort` decides when a blocked loop ends the process; other workers then rescue its jobs.
+    `hook` returns the name of the hook that runs, if any. To be made in the loop.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class LoopWatch:
         self._asked = self._answered = 0
         self._was_asked = False
         self._block: _Block | None = None
-        self._told: list[_Block] = []
+        self._reported: list[_Block] = []
         self.stalls = Stalls()
         self._stopping = threading.Event()
         widest_gap = min(max(self._threshold, 2 * self._pause), _WIDEST_GAP)
@@ -148,7 +148,7 @@ class LoopWatch:
     def _look(self) -> float:
         """Look once; returns the seconds to the next look."""
         counted = self._timer.look(time.monotonic(), time.process_time())
-        # Where no thread could run, this one neither, the loop has answered before: now is the moment to see why.
+        # After a time in which no thread could run the loop may have answered first; only now can the cause be seen.
         if self._is_answered and counted <= self._threshold:
             return self._note_turn(counted)
         self._note_stall(counted)
@@ -160,11 +160,11 @@ class LoopWatch:
         if block is not None:
             block.seconds += counted
         self.stalls.end()
-        told, self._told = self._told, []
-        for each in told:
+        reported, self._reported = self._reported, []
+        for each in reported:
             self._tell(partial(self._emit, LoopRecovered(after=_duration(each.seconds), **_about(each.job))))
         self._timer.reset()
-        # The next callback after a block may block the loop as well. A loop at rest is not woken.
+        # A loop at rest is not woken. After a block the loop is asked, because the next callback may block it as well.
         if block is None and (was_asked or has_nothing_to_do(self._loop_thread)):
             return self._pause
         self._ask()
@@ -179,10 +179,10 @@ class LoopWatch:
         if self._is_answered:
             self._ask()
         if has_gone_on or self._stopping.is_set():
-            # It went on while it was looked at: what was seen need not be what blocked it.
+            # The loop went on during the look, so the code that was seen need not be the code that blocked it.
             return
         if seen.is_waiting:
-            # The loop is not blocked: the machine is so busy that no thread of this process gets its turn.
+            # The loop is not blocked: on a busy machine no thread of this process got its turn.
             self._timer.reset()
             self._block = None
             return
@@ -196,14 +196,16 @@ class LoopWatch:
             self._last_resort.end_process(code)
 
     def _add(self, counted: float, seen: Snapshot) -> None:
-        """Add time to the block that is seen, and tell of it once it is long enough."""
+        """Add time to the current block, and report the block once it is long enough."""
         block, threshold = self._block, self._threshold
         if block is None or not block.is_by(seen.job):
             block = self._block = _Block(seen.job)
         block.seconds += counted
-        if not block.is_told and (block.seconds >= threshold or (not self._told and self._timer.seconds >= threshold)):
-            block.is_told = True
-            self._told.append(block)
+        if not block.is_reported and (
+            block.seconds >= threshold or (not self._reported and self._timer.seconds >= threshold)
+        ):
+            block.is_reported = True
+            self._reported.append(block)
             self._tell(partial(self._tell_of, block, seen))
 
     def _tell_of(self, block: _Block, seen: Snapshot) -> None:
@@ -217,7 +219,7 @@ class LoopWatch:
     def _say_last_words(self, why: str, seen: Snapshot) -> None:
         _logger.critical(
             "the event loop was blocked for %s by %s, %s; "
-            "this process ends, its jobs are left to be rescued: start the worker again where it is wanted",
+            "this process ends and leaves its jobs to be rescued; start the worker again if it is still wanted",
             readable(self._timer.seconds),
             self._culprit(seen),
             why,

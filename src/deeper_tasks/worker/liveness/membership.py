@@ -17,12 +17,11 @@ class Membership:
     """
     The node that this worker is now.
 
-    Its beats go by the machine's own clock, `now`, whatever time the worker has been
-    given: one that goes on while the machine is suspended, for then the leases of
-    other machines' workers do.
+    The age of its beats is measured by `now`, the machine's own clock, whatever clock the worker has been
+    given. That clock goes on while the machine is suspended, as the leases do that other machines grant.
 
-    A worker that was taken for dead though its beats were answered was misjudged by its
-    process: its nodes are judged by their beats alone from then on.
+    If a worker is taken for dead although its beats were answered, another one has misjudged its
+    process: from then on its nodes are judged by their beats alone.
     """
 
     def __init__(
@@ -51,25 +50,25 @@ class Membership:
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether the store has given this node's jobs to others, or may have: no beat was answered for a lease."""
+        """Whether other workers have this node's jobs, or may have: no beat was answered for a lease."""
         return self.now() - self._known_at >= self._lease
 
     def confirm(self, at: float) -> None:
-        """Note that the store knew this node when it was `at` by `now`. Safe to call from any thread."""
+        """Note that the store knew this node at this time of `now`. Safe to call from any thread."""
         if not self._is_lost:
             self._known_at = at
 
     async def join(self) -> None:
-        """Make this worker known to the store, with the tasks that it knows, unless they are too many."""
+        """Register this worker in the store, with the tasks that it knows unless they are too many."""
         await self._join_as(self.node)
 
     @property
     def has_new_tasks(self) -> bool:
-        """Whether this worker knows other tasks than it told the store."""
+        """Whether this worker knows other tasks than the store has registered for it."""
         return self._tasks_to_register() != self._registered
 
     async def register_tasks(self) -> None:
-        """Tell the store which tasks this worker knows now; one that does not take them is told another time."""
+        """Register the tasks that this worker knows now; if the store fails, a later call does it."""
         tasks = self._tasks_to_register()
         with suppress(BackendError):
             await self._backend.register(self.node, tasks=tasks)
@@ -80,13 +79,13 @@ class Membership:
         return None if tasks is None or len(tasks) > MOST_TASKS_TOLD else tasks
 
     def lose(self) -> None:
-        """Note that the store has lost this node: it is in doubt until it joins anew, whatever is answered."""
+        """Note that the store has lost this node, which is in doubt until it joins anew, whatever is answered."""
         if not self._is_lost:
             self._may_be_judged = self._may_be_judged and self.is_in_doubt
             self._is_lost, self._known_at = True, -math.inf
 
     async def join_anew(self) -> None:
-        """Become another node, when the store knows it: the old one's jobs belong to others."""
+        """Register as another node: other workers have the jobs of the old one."""
         self.lose()
         await self._join_as(self._new_node())
 
@@ -98,7 +97,7 @@ class Membership:
         self.confirm(at)
 
     async def leave(self) -> None:
-        """Tell the store that this worker stopped in order."""
+        """Remove this worker from the store, after it has stopped in order."""
         await self._backend.deregister(self.node_id)
 
     def _new_node(self) -> Node:

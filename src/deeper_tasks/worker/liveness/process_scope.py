@@ -1,4 +1,4 @@
-"""The scope of a process: the processes that it can judge, and whether one of them has certainly ended."""
+"""The scope of a process: which processes it can judge, and whether one of them has certainly ended."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SELF = Path("/proc/self")
 _NAMESPACES = ("pid", "user", "time")
-"""Those that change which process a number means, which processes are visible, and when they started."""
+"""The namespaces that decide which process a number means, which processes are visible, and when they started."""
 _START_TIME_FIELD = 22
 _ENDED = frozenset("ZXx")
 
 
 def scope_of_this_process() -> str:
     """
-    Return what all processes have in common that can judge one another; empty where this one can judge none.
+    Return a text that all processes share that can judge one another; empty if this process can judge none.
 
-    It is the run of the machine, the namespaces and the user. The processes of another user can be
-    invisible (`hidepid`), and what a worker of that user has started always is.
+    It names the boot of the machine, the namespaces and the user. The processes of another user can be
+    invisible (`hidepid`), and the processes that a worker of that user has started always are.
     """
     with suppress(OSError, ValueError):
         if _is_proc_trusted():
@@ -30,7 +30,7 @@ def scope_of_this_process() -> str:
 
 def start_time(pid: int) -> str:
     """
-    Return when a process started, in the kernel's ticks; empty if it has ended, though not waited for.
+    Return when a process started, in the kernel's ticks; empty if it has ended and its parent has not waited for it.
 
     Raises:
         OSError: there is no such process, or this one may not look at it.
@@ -43,9 +43,9 @@ def start_time(pid: int) -> str:
 
 def has_certainly_ended(pid: int, started: str) -> bool:
     """
-    Whether a process, if it is of this process's scope, has ended: its number is free, or another process has it.
+    Whether a process of this process's scope has ended: its number is free, or another process has it.
 
-    A zombie has ended: it runs nothing any more. A process that cannot be looked at has not.
+    A zombie has ended, because it runs nothing any more. A process that cannot be read counts as running.
     """
     if pid <= 0:
         return False
@@ -56,7 +56,7 @@ def has_certainly_ended(pid: int, started: str) -> bool:
     except OverflowError:
         return False
     except OSError:
-        # It is there, and not ours to signal: another user's process may have the number now.
+        # The number is in use, perhaps now by a process of another user, which this one may not signal.
         pass
     try:
         return start_time(pid) != started
@@ -66,10 +66,10 @@ def has_certainly_ended(pid: int, started: str) -> bool:
 
 def _is_proc_trusted() -> bool:
     """
-    Whether /proc shows the processes under the numbers by which this one knows them, and lets it look.
+    Whether /proc shows the processes under the numbers by which this process knows them, and may be read.
 
-    It may be of an outer pid namespace: then it knows this process by more than one number. The
-    processes of a program that may not be looked at belong to root there.
+    A /proc of an outer pid namespace knows this process by more than one number. The
+    processes of a program that may not be read belong to root there.
     """
     for line in (_SELF / "status").read_text().splitlines():
         name, _, numbers = line.partition(":")
@@ -79,7 +79,7 @@ def _is_proc_trusted() -> bool:
 
 
 def _namespace(kind: str) -> str:
-    """Return the identity of a namespace of this process; empty where the kernel has none of that kind."""
+    """Return the identity of a namespace of this process; empty if the kernel has none of that kind."""
     try:
         return str((_SELF / "ns" / kind).readlink())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A snapshot: what the thread of an event loop runs at this moment, seen from another thread."""
+"""A snapshot: the code that the thread of an event loop runs at this moment, seen from another thread."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ from deeper_tasks.worker.attempts.attempt import Attempt
 
 _WORKER = Path(__file__).parents[1]
 _PLUMBING = tuple(f"{folder}{os.sep}" for folder in (Path(asyncio.__file__).parent, _WORKER))
-"""Where the frames between the loop and the user's code come from."""
+"""The folders of the frames between the loop and the user's code."""
 
 _LIBRARY, _INSTALLED = (f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "purelib"))
-"""Where the frames that start a thread come from, and where an application's may."""
+"""The folders of the frames that start a thread, and of installed packages, which may be the application's."""
 
 _MOST_FRAMES = 30
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
     """
-    What a loop runs. `job` is None where it is no job's code; `places` is its part of the stack, innermost last.
+    The code that a loop runs. `job` is None if it is the code of no job; `places` is its part of the stack, innermost
+    last.
 
-    `is_waiting`: the loop runs nothing and waits for something to do. `turn` stands for the one callback, or step of a
-    task, that the loop has called: two snapshots have the same object only if it called nothing else between them.
-    None: that, or whose code it is, cannot be seen.
+    `is_waiting` says that the loop runs nothing and waits in its selector. `turn` stands for the one callback, or step
+    of a task, that the loop has called: two snapshots have the same object only if the loop called nothing else between
+    them. It is None if the callback, or its job, cannot be seen.
     """
 
     is_waiting: bool
@@ -47,22 +48,22 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
     @property
     def stack(self) -> str:
-        """The places as a traceback shows them. Reads the sources."""
+        """The places as a traceback shows them. This reads the source files."""
         return "".join(StackSummary.from_list(self.places).format()).rstrip()
 
     @property
     def innermost(self) -> str:
-        """The file and line where it is; empty if nothing was seen."""
+        """The innermost file and line; empty if nothing was seen."""
         return f"{Path(self.places[-1].filename).name}:{self.places[-1].lineno}" if self.places else ""
 
 
 def take_snapshot(loop: asyncio.AbstractEventLoop, thread: int, running: Iterable[Attempt]) -> Snapshot:
     """
-    Return what `loop`, which runs in the thread of this id, does now; `running` are the attempts that may do it.
+    Return the code that `loop` runs now in the thread of this id; `running` are the attempts that it may belong to.
 
-    It never waits, not for a file either, so that thread gets no further meanwhile: it would need the interpreter.
+    It never waits, not even for a file, so the interpreter does not switch to that thread meanwhile.
     """
-    innermost = sys._current_frames().get(thread)  # noqa: SLF001 - there is no other way to see a thread's stack
+    innermost = sys._current_frames().get(thread)  # noqa: SLF001 - nothing else shows a thread's stack
     frames = [*_outwards(innermost)]
     turn, job = _turn(frames) or _step(asyncio.current_task(loop), running)
     return Snapshot(
@@ -74,15 +75,15 @@ def take_snapshot(loop: asyncio.AbstractEventLoop, thread: int, running: Iterabl
 
 
 def has_nothing_to_do(thread: int) -> bool:
-    """Return whether the loop in the thread of this id waits for something to do; False where that cannot be seen."""
+    """Return whether the loop in the thread of this id waits in its selector; False if that cannot be seen."""
     return _is_waiting(sys._current_frames().get(thread))  # noqa: SLF001 - as above
 
 
 def place_in_handler(attempt: Attempt) -> str:
     """
-    Return the file and line at which the handler of an attempt is; empty where that cannot be seen, as in a process.
+    Return the file and line at which the handler of an attempt is; empty if that cannot be seen, as in a process.
 
-    To be called in the loop: a coroutine is looked at while it waits.
+    To be called in the loop, where no coroutine but the caller's runs.
     """
     if attempt.thread is not None:
         frames = reversed([*_outwards(sys._current_frames().get(attempt.thread))])  # noqa: SLF001 - as above
@@ -117,7 +118,7 @@ def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _turn(frames: Iterable[FrameType]) -> tuple[FrameType | None, ClaimedJob | None] | None:
-    """Return the loop's call, which is another frame each time, and its job; None where the loop shows no calls."""
+    """Return the loop's current call, another frame each time, and its job; None if the loop shows no calls."""
     call = next((frame for frame in frames if frame.f_code is Handle._run.__code__), None)  # noqa: SLF001 - where the loop calls out
     if call is None:
         return None
@@ -143,7 +144,7 @@ def _places(frames: list[FrameType]) -> list[FrameSummary]:
 
 
 def _without_plumbing(frames: list[FrameType]) -> list[FrameType]:
-    """Leave out what leads from the program's start through the loop and the worker to the user's code."""
+    """Return the frames without those that lead from the program's start to the user's code."""
     of_the_loop = (place for place, frame in enumerate(frames) if frame.f_code is Handle._run.__code__)  # noqa: SLF001 - where the loop calls out
     own = frames[: next(of_the_loop, len(frames))]
     while own and own[-1].f_code.co_filename.startswith(_PLUMBING):

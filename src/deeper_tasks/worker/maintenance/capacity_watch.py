@@ -1,4 +1,4 @@
-"""The capacity watch: warns of queues that come near their capacity, by one worker of the fleet."""
+"""The capacity watch: has one worker of the fleet warn of queues that come near their capacity."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from deeper_tasks.integrations.events import EventBus, QueueNearCapacity
 from deeper_tasks.worker.liveness.host import is_alive
 
 _NEAR, _EASED = 0.8, 0.7
-"""The shares of the capacity from which a queue is near it, and down to which it must fall before it can be again."""
+"""The share of the capacity from which a queue is near it, and the share it must fall to before it counts anew."""
 _BEATS = 2
-"""After so many beats a worker has looked at the queues itself."""
+"""The number of beats after which a worker has looked at the queues itself."""
 
 
 class CapacityWatch:
     """
-    Tells once when a queue comes near its capacity, and again after it has fallen.
+    Announces once that a queue comes near its capacity, and again after the queue has fallen.
 
-    All workers look, and the oldest living one of those with the same capacity tells. The others take it as told when
-    that worker has beaten twice since; if it dies before, the next oldest one tells.
+    All workers look at the queues, and of those with the same capacity the oldest living one announces. The others
+    take that as done when that worker has beaten twice since; if it dies before, the next oldest one announces.
     """
 
     def __init__(self, *, capacity: int, lease: timedelta, node_id: Callable[[], NodeId | None], bus: EventBus) -> None:
@@ -32,32 +32,32 @@ class CapacityWatch:
         self._node_id = node_id
         self._bus = bus
         self._near: set[str] = set()
-        self._untold: dict[str, tuple[NodeId, int] | None] = {}
-        """The queues that this worker has not told of, each with the worker that should, and its beat then."""
+        self._unannounced: dict[str, tuple[NodeId, int] | None] = {}
+        """The queues still to be announced, each with the worker that should do it, and that worker's beat then."""
 
     def look(self, counts: Counts) -> None:
         """Look at the pending jobs of all queues."""
         pending = {name: queue.by_state.get(State.PENDING, 0) for name, queue in counts.queues.items()}
         eased = {name for name in self._near if pending.get(name, 0) <= math.floor(_EASED * self._capacity)}
         self._near -= eased
-        for name in eased & self._untold.keys():
-            del self._untold[name]
+        for name in eased & self._unannounced.keys():
+            del self._unannounced[name]
         for name, count in pending.items():
             if count >= math.ceil(_NEAR * self._capacity) and name not in self._near:
                 self._near.add(name)
-                self._untold[name] = None
-        if self._untold:
-            self._tell(pending, self._speaker(counts))
+                self._unannounced[name] = None
+        if self._unannounced:
+            self._announce(pending, self._speaker(counts))
 
-    def _tell(self, pending: dict[str, int], speaker: NodeRecord | None) -> None:
-        for name, deferred in sorted(self._untold.items()):
+    def _announce(self, pending: dict[str, int], speaker: NodeRecord | None) -> None:
+        for name, deferred in sorted(self._unannounced.items()):
             if speaker is None or speaker.node.id == self._node_id():
-                del self._untold[name]
+                del self._unannounced[name]
                 self._bus.emit(QueueNearCapacity(queue=name, pending=pending.get(name, 0), capacity=self._capacity))
             elif deferred is None or deferred[0] != speaker.node.id:
-                self._untold[name] = (speaker.node.id, speaker.beat)
+                self._unannounced[name] = (speaker.node.id, speaker.beat)
             elif speaker.beat >= deferred[1] + _BEATS:
-                del self._untold[name]
+                del self._unannounced[name]
 
     def _speaker(self, counts: Counts) -> NodeRecord | None:
         fleet = [

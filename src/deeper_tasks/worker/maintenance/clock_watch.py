@@ -1,4 +1,4 @@
-"""The clock watch: whether the store's wall clock can be believed, judged by this machine's monotonic one."""
+"""The clock watch: judges by this machine's monotonic clock whether the store's wall clock can be believed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from deeper_tasks.domain.durations import readable
 _logger = logging.getLogger("deeper_tasks")
 
 TOLERANCE = timedelta(days=1)
-"""A step of the wall clock that is put up with: a wrong zone, a clock set by hand, a night that a machine slept."""
+"""The largest step of the wall clock that is accepted: a wrong zone, a clock set by hand, a machine that slept."""
 PATIENCE = timedelta(hours=6)
-"""How long a clock that has stepped further must go on steadily before it is believed."""
+"""How long a clock that has stepped further must go on without another step before it is believed."""
 
 
 class ClockWatch:
     """
-    Notices when the store's clock steps, because what is deleted by a wrong clock does not come back.
+    Notices when the store's clock steps, because jobs that a wrong clock has deleted do not come back.
 
-    A clock that returns to where it was is believed again at once; one that
-    stays where it stepped to after `PATIENCE`: then it was wrong before.
+    A clock that returns to where it was is believed again at once. A clock that stays where it stepped to is
+    believed after `PATIENCE`: then it was wrong before the step.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class ClockWatch:
         self._is_warned = False
 
     def believes(self, store_now: datetime, *, monotonic: float) -> bool:
-        """Whether this is the time, as far as can be told. The first time is believed; a doubt is logged, once."""
+        """Whether this time can be believed. The first time is always believed; a doubt is logged once."""
         step = self._step(store_now, monotonic)
         if step is not None and not self._is_warned:
             _logger.warning(

@@ -1,4 +1,4 @@
-"""The maintainers: the roles that keep the store in order. Every worker has them; there is no leader."""
+"""The maintainers: roles that keep the store in order. Every worker has them, and there is no leader."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Promoter:
 
 
 class Folder:
-    """Adds to the counters what they are behind, in stores where that is for the workers to do."""
+    """Brings the counters up to date, in stores that leave that to the workers."""
 
     def __init__(self, *, backend: Folding, settings: WorkerSettings) -> None:
         self._backend = backend
@@ -65,10 +65,10 @@ class Rescuer:
 
     A node is dead when its beat stayed the same through a whole lease on this
     worker's own clock, seen by reads without a gap, while this worker's own beats
-    were written; so an outage of the store, a long transaction of somebody's that
-    only lets it be read, or a suspended machine makes nobody look dead. A process
-    of this machine that has ended is known at once. A node that the store does not
-    let go of, because another transaction holds it, has its lease begin anew.
+    were written. So an outage of the store, a long transaction of another client that
+    lets the store only be read, or a suspended machine makes no node look dead. A process
+    of this machine that has ended is known at once. If another transaction holds a node's
+    row, the node's lease begins anew.
     """
 
     def __init__(
@@ -85,9 +85,9 @@ class Rescuer:
         self._membership = membership
         self._lease = settings.lease.total_seconds()
         self._widest_gap = self._lease / 2
-        # Between a beat that is due and a lease that ends.
+        # Between the time when a beat is due and the end of the lease.
         self._longest_silence = (self._lease + settings.heartbeat.total_seconds()) / 2
-        # Well under the widest gap, also where the lease is short: otherwise nobody would ever look dead.
+        # Well under the widest gap, also for a short lease: otherwise no node would ever look dead.
         self._pause = min(_LOOK_AT_NODES, settings.lease / _LOOKS_A_LEASE)
         self._looked_at = -self._lease
         self._seen: dict[NodeId, tuple[int, float]] = {}
@@ -110,7 +110,7 @@ class Rescuer:
         return seen if seen is not None and seen[0] == record.beat else (record.beat, now)
 
     def _overlook_silence(self, now: float) -> None:
-        """Let all leases begin anew while this worker's own beats come to nothing: perhaps no beat is written."""
+        """Let all leases begin anew while this worker's own beats fail: perhaps no worker's beat is written."""
         own = self._seen.get(self._membership.node_id)
         if own is None or now - own[1] > self._longest_silence:
             self._seen = {node: (beat, now) for node, (beat, _) in self._seen.items()}
@@ -119,7 +119,7 @@ class Rescuer:
 
     def _is_dead(self, record: NodeRecord, now: float) -> bool:
         if record.node.id == self._membership.node_id:
-            # Others judge it.
+            # Other workers judge this one.
             return False
         _, since = self._seen[record.node.id]
         return now - since >= self._lease or is_known_dead(record.node)
@@ -143,7 +143,7 @@ class Rescuer:
 
 
 class Expirer:
-    """Fails the jobs that were not started in time, and warns of queues near their capacity."""
+    """Fails the jobs that did not start in time, and warns of queues near their capacity."""
 
     def __init__(
         self,
@@ -185,8 +185,8 @@ class Pruner:
     """
     Deletes ended jobs past their retention, a small batch at a time.
 
-    Not by a clock that has just stepped by more than a day: one that is a year
-    ahead for a minute would delete them all.
+    It deletes nothing while the store's clock has just stepped by more than a day: a clock that is a year
+    ahead for a minute would have all ended jobs deleted.
     """
 
     def __init__(self, *, backend: Backend, settings: WorkerSettings, clock: Clock, bus: EventBus) -> None:
@@ -202,10 +202,10 @@ class Pruner:
         now = (await self._backend.schedules()).now
         if not self._watch.believes(now, monotonic=started):
             return self._settings.cleanup_interval
-        # By the store's time that was just found good: its clock may step before this call is carried out.
+        # By the time that was just judged: the store's clock may step before this call is carried out.
         deleted = await self._backend.prune(self._settings.retention, now=now)
         if deleted:
             took = timedelta(seconds=self._clock.monotonic() - started)
             self._bus.emit(CleanupRan(deleted=deleted, took=took))
-        # Not at once: between two batches the others get their turn.
+        # Not at once, so that other writes come between two batches.
         return timedelta(milliseconds=50) if deleted == MAX_BATCH else self._settings.cleanup_interval

@@ -21,9 +21,9 @@ _AT_ONCE = timedelta(0)
 
 class Scheduler:
     """
-    Fires the recurring tasks that are due. Before its first look it has the declared ones registered, once.
+    Fires the recurring tasks that are due, after it has had the declared ones registered once.
 
-    An entry that cannot be fired here is told once, until it can be, and does not hold up the others.
+    An entry that cannot be fired here is logged once until it can be fired, and does not hold up the others.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class Scheduler:
 
     def expect_new_store(self) -> None:
         """
-        Have the declared entries registered once more if the store has none: it may have been made anew.
+        Have the declared entries registered once more if the store has none, because it may have been made anew.
 
-        One that has some is left as it is: a newer version of the application may have declared them in another way.
+        A store with entries is left as it is: a newer version of the application may have declared them differently.
         """
         self._may_be_new = True
 
@@ -66,7 +66,7 @@ class Scheduler:
         except BackendUnavailableError:
             raise
         except Exception:
-            _logger.exception("the recurring tasks that the code declares cannot be registered; the others go on")
+            _logger.exception("recurring tasks of the application could not be registered; the others go on")
         self._is_to_declare = False
 
     async def _attend(self, entry: ScheduleEntry, *, now: datetime) -> timedelta:
@@ -89,7 +89,7 @@ class Scheduler:
         except BackendUnavailableError:
             raise
         except Exception:
-            # A zone that this machine does not know, for example.
+            # For example, this machine may not know the time zone.
             if name not in self._failing:
                 _logger.exception("the recurring task %r cannot be fired here; the others go on", name)
             self._failing.add(name)
@@ -108,7 +108,7 @@ class Scheduler:
         if firing.is_repair:
             self._bus.emit(ScheduleRepaired(name=firing.name, was=firing.expected, next_run=firing.next_run))
         elif fired.runs:
-            # Each reason once, in the order of the runs.
+            # Each outcome once, in the order of the runs.
             held_back = tuple(dict.fromkeys(run.outcome for run in fired.runs if run.job is None))
             self._bus.emit(
                 ScheduleFired(name=firing.name, jobs=fired.jobs, next_run=firing.next_run, held_back=held_back)

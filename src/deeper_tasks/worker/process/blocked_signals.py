@@ -11,22 +11,22 @@ _logger = logging.getLogger("deeper_tasks")
 
 def unblock_signals(numbers: Collection[int]) -> set[int]:
     """
-    Unblock these signals in this thread, and so in each thread and program that it starts from now on.
+    Unblock these signals in this thread, and in each thread and program that it starts from now on.
 
     A program that a job starts inherits the mask: with SIGTERM blocked it could not be terminated.
 
     Returns:
-        Those that were blocked.
+        The signals that were blocked.
     """
     blocked = {*numbers} & signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
-    # SIGHUP the command `deeper` itself holds back while it starts.
-    if told := sorted(blocked - {signal.SIGHUP}):
-        _logger.info("signals were blocked where this worker started, and are unblocked: %s", _names(told))
+    # The command `deeper` itself blocks SIGHUP while it starts.
+    if noteworthy := sorted(blocked - {signal.SIGHUP}):
+        _logger.info("signals were blocked where this worker started, and are unblocked: %s", _names(noteworthy))
     return blocked
 
 
 def block_again(numbers: Collection[int]) -> None:
-    """Block in this thread what `unblock_signals` has unblocked."""
+    """Block in this thread the signals that `unblock_signals` has unblocked."""
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
 

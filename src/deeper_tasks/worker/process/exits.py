@@ -1,4 +1,4 @@
-"""Exits: a SystemExit or KeyboardInterrupt in a task of a job's ends that job's attempt, and not the loop."""
+"""Exits: a SystemExit or KeyboardInterrupt in a task that a job started ends the job's attempt, and not the loop."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _workers: WeakKeyDictionary[AbstractEventLoop, int] = WeakKeyDictionary()
 
 
 class PartExited(BaseException):
-    """A part of a handler, a task that it started, has tried to end the program."""
+    """A task that a handler started has tried to end the program."""
 
 
 def mark_robust(loop: AbstractEventLoop) -> None:
-    """Say of a loop that it goes on by itself after a SystemExit, and that its process is there for it alone."""
+    """Mark a loop that goes on after a SystemExit, and whose process runs nothing else."""
     _robust.add(loop)
 
 
 def owns_process(loop: AbstractEventLoop) -> bool:
-    """Whether a process is there for the worker on this loop, as under `deeper worker`, and ends with it."""
+    """Whether the process runs nothing but the worker on this loop, as under `deeper worker`, and ends with it."""
     return loop in _robust
 
 
 @contextmanager
 def confined_exits(loop: AbstractEventLoop) -> Iterator[None]:
     """
-    Inside the `with`, let no SystemExit or KeyboardInterrupt of a task that a job's code starts reach the loop.
+    Inside the `with`, keep a SystemExit or KeyboardInterrupt of a task that a job's code starts away from the loop.
 
     asyncio would let it through, out of a loop that belongs to the application. The task
-    ends by `PartExited` instead. Callbacks are not held back: a loop has no hook for them.
+    ends by `PartExited` instead. Exits in callbacks still reach the loop, which has no hook for them.
     """
     if loop in _robust:
         yield
@@ -55,7 +55,7 @@ def confined_exits(loop: AbstractEventLoop) -> Iterator[None]:
 
 
 class _Confining:
-    """A task factory that holds back the exits of jobs' tasks, and makes all others as the one before it does."""
+    """A task factory that holds back the exits of jobs' tasks, and passes all other tasks to the factory before it."""
 
     def __init__(self, before: Any) -> None:
         self.before = before
@@ -72,13 +72,13 @@ class _Confining:
 
 
 class _Part(Coroutine[Any, Any, Any]):
-    """A coroutine that raises `PartExited` where its own code exits."""
+    """A coroutine that raises `PartExited` when its own code exits."""
 
     def __init__(self, inner: Coroutine[Any, Any, Any]) -> None:
         self._inner = inner
 
     def __getattr__(self, name: str) -> Any:
-        # Its name, its code and its frame, by which tasks are shown.
+        # asyncio shows a task by the name, the code and the frame of its coroutine.
         return getattr(self._inner, name)
 
     def __await__(self) -> Generator[Any, Any, Any]:
@@ -102,4 +102,4 @@ def _held_back(step: Callable[..., Any], *values: Any) -> Any:
         return step(*values)
     except (SystemExit, KeyboardInterrupt) as error:
         note_exit(copy_context(), error)
-        raise PartExited(f"{type(error).__name__} in a task of the job's") from error
+        raise PartExited(f"{type(error).__name__} in a task of the job") from error

@@ -1,4 +1,4 @@
-"""Fatal signals: those that end a process which does not handle them. The process of a worker names them at its end."""
+"""Fatal signals end a process that does not handle them. The process of a worker names the signal in its last line."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _NAMES = (
     "SIGSTKFLT",
 )
 FATAL_SIGNALS = frozenset(signal.Signals[name] for name in _NAMES if name in signal.Signals.__members__)
-"""Without the signals to stop, and without SIGSEGV and its like, which no code of Python can handle."""
+"""Without the stop signals, and without SIGSEGV and its like, which no Python code can handle."""
 _LAST_WORDS = 2.0
-"""Seconds that the line may take: another thread may hold the lock of a log handler."""
+"""Seconds that the line may take, because another thread may hold the lock of a log handler."""
 
 _PAUSE = 0.2
-"""Seconds for which the thread that takes the signal waits for its end."""
+"""Seconds for which the thread that takes the signal waits for the line."""
 
 _ending = threading.Lock()
 
@@ -42,7 +42,7 @@ def name_fatal_signals() -> None:
     """
     Have this process name a fatal signal in its last line, before the signal ends it as always.
 
-    To be called in the main thread, before the application is imported: its own handlers take the place of these.
+    To be called in the main thread before the application is imported, so that its own handlers replace these.
     """
     for number in FATAL_SIGNALS:
         if signal.getsignal(number) is signal.SIG_DFL:
@@ -59,10 +59,10 @@ def end_if_fatal(number: int) -> bool:
 
 def _end(number: int, _frame: FrameType | None) -> None:
     if _ending.acquire(blocking=False):
-        ending = threading.Thread(target=_end_process, args=(number,), name="deeper-last-words", daemon=True)
-        ending.start()
-        # This thread may hold the lock of a log handler: then it goes on for a moment.
-        ending.join(_PAUSE)
+        speaker = threading.Thread(target=_end_process, args=(number,), name="deeper-last-words", daemon=True)
+        speaker.start()
+        # If this thread holds the lock of a log handler, it must go on for the line to be written.
+        speaker.join(_PAUSE)
 
 
 def _end_process(number: int) -> None:
@@ -74,6 +74,6 @@ def _end_process(number: int) -> None:
         # There may be no stderr.
         with suppress(Exception):
             os.write(sys.stderr.fileno(), f"{words}\n".encode())
-    # Not by the `signal` module, which refuses it in other threads than the main one.
+    # The `signal` module refuses it in threads other than the main one.
     ctypes.CDLL(None).signal(number, None)
     os.kill(os.getpid(), number)

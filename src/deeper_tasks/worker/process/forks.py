@@ -1,4 +1,4 @@
-"""Forks: a copy of this process that a job's code made runs that code to its end, and then ends itself."""
+"""Forks: a copy of this process, made by a job's code, runs that code to its end and then ends itself."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Fork(threading.local):
 
 
 class _Process:
-    """What this process knows of itself: `is_copy` if it was forked after `watch_forks`, by a job or by other code."""
+    """The state of this process: `is_copy` says that it was forked after `watch_forks`, by a job or by other code."""
 
     is_copy = False
 
@@ -42,10 +42,10 @@ this_process = _Process()
 @cache
 def watch_forks() -> None:
     """
-    See to it, from now on, that copies of this process which a job forks stay out of what is the original's.
+    Keep copies of this process that a job forks, from now on, away from the original's loop, threads and signals.
 
-    A copy that goes back to the event loop it shares with the original ends there, and so does one that goes back to
-    a pool of threads. Its signals are its own.
+    A copy ends when its code returns to the event loop that it shares with the original, or to a pool of threads.
+    It handles signals for itself.
     """
     keep_signals_from_copies()
     os.register_at_fork(before=_before, after_in_child=_after_in_copy)
@@ -57,16 +57,16 @@ def hang_up_in_copies(connection: socket.socket) -> None:
 
 
 def is_copy_of(pid: int) -> bool:
-    """Whether this process was forked from `pid`, which has called `watch_forks` before."""
-    # Each job asks this, and a system call would be dear to it: only a copy makes one.
+    """Whether this process was forked from `pid` after that process had called `watch_forks`."""
+    # Each job asks this, so only a copy makes the system call.
     return this_process.is_copy and os.getpid() != pid
 
 
 def leave_if_copy(pid: int, error: BaseException | None = None) -> None:
     """
-    End this process if it was forked from `pid`, where the attempt began: its handler has returned or raised `error`.
+    End this process if it was forked from `pid`, in which the attempt began. The handler returned, or raised `error`.
 
-    The worker takes no result from a copy, whose stack would lead on into what the original does.
+    The worker takes no result from a copy, whose code would otherwise go on with the work of the original.
     """
     if this_process.is_copy and os.getpid() != pid:
         _leave(error)
@@ -77,13 +77,13 @@ def _before() -> None:
     if job_in(copy_context()) is not None:
         with suppress(RuntimeError):
             _fork.loop = asyncio.get_running_loop()
-    # The copy would write too what is not written yet.
+    # Otherwise the copy would write buffered output a second time.
     _flush_output()
 
 
 def _after_in_copy() -> None:
     this_process.is_copy = True
-    # The interpreter would wait for threads of pools, which the copy does not have, at its end.
+    # At its end the interpreter would wait for the threads of pools, which the copy does not have.
     _threads_queues.clear()  # type: ignore[attr-defined]
     if _fork.loop is not None:
         _end_before_anything_else(_fork.loop)
@@ -94,18 +94,18 @@ def _after_in_copy() -> None:
 def _end_before_anything_else(loop: asyncio.AbstractEventLoop) -> None:
     ready = getattr(loop, "_ready", None)
     if isinstance(ready, deque):
-        # Before all that waits for its turn there: the roles of a worker, the other jobs.
+        # Before all other callbacks of the loop: those of the worker's roles and of other jobs.
         ready.appendleft(asyncio.Handle(_refuse_to_wait, (), loop))
     else:
         loop.call_soon(_refuse_to_wait)
 
 
 def _end_instead_of_waiting_for_calls() -> None:
-    """Where a thread of a pool made the copy, as `asyncio.to_thread` has one: end when its call is over."""
+    """End the copy after the current call, if a thread of a pool made it, as under `asyncio.to_thread`."""
     frame: FrameType | None = inspect.currentframe()
     while frame is not None:
         if frame.f_code is _WorkItem.run.__code__:
-            # In the copy no code has a call for that thread, or waits for its result.
+            # In the copy no code gives that thread another call, or waits for its result.
             frame.f_locals["self"].future = _EndOfCopy()
         frame = frame.f_back
 
@@ -139,13 +139,13 @@ def _leave(error: BaseException | None) -> NoReturn:
 
 def _flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
-        # Closed, or never there, or one of the application's own, which may raise anything.
+        # A stream may be closed or missing, or be an object of the application, which may raise anything.
         with suppress(Exception):
             stream.flush()
 
 
 def _exit_code(error: SystemExit) -> int:
-    """Return what the interpreter would make of it."""
+    """Return the exit code that the interpreter would use."""
     if error.code is None or isinstance(error.code, int):
         return (error.code or 0) & 0xFF
     sys.stderr.write(f"{error.code}\n")

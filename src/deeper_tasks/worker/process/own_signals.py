@@ -1,4 +1,4 @@
-"""Signals that this process handles for itself: what it forks, in whatever thread, gets a clean state of signals."""
+"""Signals that this process handles for itself: the processes that it forks, in any thread, get a clean state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 _RESETTABLE = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _OF_A_LOOP = getattr(unix_events, "_sighandler_noop", None)
-"""What asyncio sets for a signal that a loop takes by the wake-up descriptor."""
+"""The handler that asyncio sets for a signal that a loop takes by the wake-up descriptor."""
 
 
 class _Fork(threading.local):
@@ -29,10 +29,10 @@ _own: dict[int, tuple[Any, Any]] = {}
 
 def handle_alone(number: int, handler: Any) -> Any:
     """
-    Set a handler for this process alone: what it forks has the handler from before.
+    Set a handler for this process alone; the processes that it forks have the handler from before.
 
     Returns:
-        That handler, as `signal.signal` does.
+        The handler from before, as `signal.signal` does.
     """
     keep_signals_from_copies()
     now = signal.getsignal(number)
@@ -54,11 +54,11 @@ def is_of_application(number: int) -> bool:
 @cache
 def keep_signals_from_copies() -> None:
     """
-    From now on, have no copy that is forked from this process take signals by what is the original's.
+    From now on, have each copy that is forked from this process give up the original's handling of signals.
 
-    A copy shares the original's wake-up descriptor: a signal to the copy would be told to the original's event loop,
-    and not end the copy. It gives up that descriptor, the handlers of event loops, which are the default's then, and
-    those of `handle_alone`. Handlers of the application's own stay, and so do blocked and ignored signals.
+    A copy shares the original's wake-up descriptor: a signal to the copy would reach the original's event loop,
+    and not end the copy. A copy gives up that descriptor, the handlers of event loops, which become the default ones,
+    and those of `handle_alone`. Handlers of the application stay, and so do blocked and ignored signals.
     """
     os.register_at_fork(before=_before, after_in_parent=_unblock, after_in_child=_after_in_copy)
 
@@ -92,5 +92,5 @@ def _after_in_copy() -> None:
 def _is_of_a_loop(handler: object) -> bool:
     if handler is None or isinstance(handler, int):
         return False
-    # Other loops than asyncio's set a method of theirs.
+    # Loops of other libraries set one of their methods.
     return handler is _OF_A_LOOP or isinstance(getattr(handler, "__self__", None), asyncio.AbstractEventLoop)

@@ -1,4 +1,4 @@
-"""The signal keeper: sees that a worker still hears its signals, whatever the code of its jobs did to them."""
+"""The signal keeper: lets a worker take its signals again if the code of its jobs has changed their handlers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class SignalKeeper:
     """
     Inside the `with`, looks once a second, in the loop of the main thread.
 
-    One of the signals that is ignored, or has its default handler, is handed to `take` again. A wake-up descriptor that
-    was removed, without which the loop is told of no signal, is set again. A handler that is a function of the
-    application's, and a descriptor of its own, stay.
+    A signal that is ignored, or has its default handler, is handed to `take` again. A wake-up descriptor that was
+    removed is set again, because without it no signal reaches the loop. Handlers that are functions of the
+    application, and a descriptor of its own, stay.
     """
 
     def __init__(self, numbers: Collection[signal.Signals], *, take: Callable[[signal.Signals], object]) -> None:
@@ -43,8 +43,8 @@ class SignalKeeper:
         self.look()
 
     def look(self) -> None:
-        """Set again what is not the worker's any more, and say so."""
-        # Before the signals: to take one sets the loop's own descriptor, which the ear does not hear.
+        """Set again the handlers and the descriptor that are not the worker's any more, and log it."""
+        # Before the signals: to take one sets the loop's own descriptor, which the signal thread does not read.
         found = self._set_descriptor()
         if found not in (-1, self._descriptor):
             signal.set_wakeup_fd(found, warn_on_full_buffer=False)
@@ -57,7 +57,7 @@ class SignalKeeper:
                 _warn(f"had {number.name} ignored, or set its default handler")
 
     def _set_descriptor(self) -> int:
-        """Set the descriptor by which the loop is told of signals; returns the one before."""
+        """Set the descriptor by which signals reach the loop, and return the one before."""
         # The code of a job may have closed it.
         with suppress(OSError, ValueError):
             return signal.set_wakeup_fd(self._descriptor, warn_on_full_buffer=False)
@@ -65,7 +65,7 @@ class SignalKeeper:
 
 
 def _is_unheard(number: int) -> bool:
-    # Not by the `signal` module, which makes the repr of what a job may have set. SIG_DFL and SIG_IGN are numbers.
+    # The `signal` module would make the repr of a handler that a job has set. SIG_DFL and SIG_IGN are numbers.
     handler = _signal.getsignal(number)
     return isinstance(handler, int) or handler is signal.default_int_handler
 

@@ -1,4 +1,4 @@
-"""The signal thread: hears the signals of this process, also while its event loop is blocked."""
+"""The signal thread: takes the signals of this process, also while its event loop is blocked."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Self
 
 from deeper_tasks.lasting import lasting
 
-_NAME = "deeper-signal-ear"
+_NAME = "deeper-signal-thread"
 
 
 class SignalThread:
     """
     Inside the `with`, calls `on_signal` with its number in a thread of its own for each of these signals.
 
-    The loop, which takes its signals from the same place, is told as before. To be used in the main thread, by which
-    the signals are handled already.
+    The loop, which takes its signals from the same place, gets them as before. To be used in the main thread, which
+    must handle the signals already.
     """
 
     def __init__(self, numbers: Collection[int], *, on_signal: Callable[[int], object]) -> None:
@@ -39,7 +39,7 @@ class SignalThread:
     def __exit__(self, *_: object) -> None:
         now = signal.set_wakeup_fd(self._before)
         if now != self._writing.fileno():
-            # The loop, or the application, has taken them over since.
+            # The loop, or the application, has set another descriptor since.
             signal.set_wakeup_fd(now)
         self._writing.close()
         self._thread.join()
@@ -48,14 +48,14 @@ class SignalThread:
     def _run(self) -> None:
         # Other code may have closed the socket.
         with suppress(OSError):
-            # Taken only when it has been passed on: an exception in this thread loses no signal.
+            # A signal is removed only after it was passed on, so that an exception in this thread loses none.
             while heard := self._reading.recv(4096, socket.MSG_PEEK):
                 self._pass_on(heard)
                 self._reading.recv(len(heard))
 
     def _pass_on(self, heard: bytes) -> None:
         if self._before != -1:
-            # As the interpreter does, without waiting where there is no room.
+            # Like the interpreter, it does not wait if there is no room.
             with suppress(OSError):
                 os.write(self._before, heard)
         for number in heard:

@@ -1,4 +1,4 @@
-"""Stop signals: SIGTERM, SIGINT and SIGHUP tell a worker to stop while it runs."""
+"""Stop signals: SIGTERM, SIGINT and SIGHUP stop a worker while it runs."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def stopped_by_signals(worker: Stoppable) -> Iterator[None]:
     """
     Inside the `with`, in a running loop of the main thread, stop the worker at each of these signals.
 
-    SIGHUP is left alone where it is ignored, as by `nohup`, or where the application handles it. A worker that has its
-    process to itself hears them, and fatal signals, also while its loop is blocked, and where a job's code has had
-    them ignored it takes them again. Where they were blocked, they are blocked again afterwards.
+    SIGHUP is left alone if it is ignored, as by `nohup`, or if the application handles it. A worker that has its
+    process to itself gets these signals, and fatal signals, also while its loop is blocked; if the code of a job has
+    had them ignored, the worker takes them again. Signals that were blocked are blocked again afterwards.
     """
     loop, numbers = asyncio.get_running_loop(), [signal.SIGTERM, signal.SIGINT]
     if not is_of_application(signal.SIGHUP):
@@ -57,7 +57,10 @@ def stopped_by_signals(worker: Stoppable) -> Iterator[None]:
     blocked = unblock_signals(numbers)
     owns = owns_process(loop)
     try:
-        with _ear(worker, numbers) if owns else nullcontext(), SignalKeeper(numbers if owns else (), take=take):
+        with (
+            _signal_thread(worker, numbers) if owns else nullcontext(),
+            SignalKeeper(numbers if owns else (), take=take),
+        ):
             yield
     finally:
         block_again(blocked)
@@ -67,7 +70,7 @@ def stopped_by_signals(worker: Stoppable) -> Iterator[None]:
 
 
 def warn_without_init() -> None:
-    """Tell what is missing where this process, which runs the code of jobs, is process 1 of its container."""
+    """Log that an init is missing, if this process, which runs the code of jobs, is process 1 of its container."""
     if os.getpid() == _INIT:
         _logger.warning(
             "this program is process 1 of its container, so processes that jobs leave behind are never reaped and pile "
@@ -76,17 +79,17 @@ def warn_without_init() -> None:
         )
 
 
-def _ear(worker: Stoppable, numbers: Collection[int]) -> SignalThread:
-    def hear(number: int) -> None:
+def _signal_thread(worker: Stoppable, numbers: Collection[int]) -> SignalThread:
+    def pass_on(number: int) -> None:
         if not end_if_fatal(number):
             worker.note_signal()
 
-    return SignalThread({*numbers, *FATAL_SIGNALS}, on_signal=hear)
+    return SignalThread({*numbers, *FATAL_SIGNALS}, on_signal=pass_on)
 
 
 def _stop(worker: Stoppable, number: signal.Signals) -> None:
     if number is signal.SIGHUP and not worker.is_stopping:
-        # The terminal may be gone, and the line with it.
+        # The terminal to which the line goes may be gone.
         with suppress(Exception):
-            _logger.warning("SIGHUP came, as when a terminal is closed: the worker stops in order")
+            _logger.warning("worker stopping: SIGHUP arrived, as when a terminal is closed")
     worker.stop()

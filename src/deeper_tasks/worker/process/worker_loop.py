@@ -1,4 +1,4 @@
-"""The loop of a worker process, which goes on where a job's code tries to end it."""
+"""The loop of a worker process, which goes on when the code of a job tries to end it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ R = TypeVar("R")
 _logger = logging.getLogger("deeper_tasks")
 
 _MOST_ERRORS = 100
-"""Errors that may come out of a loop before it turns, which takes one more turn for each."""
+"""Errors in a row that may come out of a loop that does not turn in between."""
 
 
 def run_on_loop(main: Coroutine[Any, Any, R]) -> R:
@@ -30,10 +30,9 @@ def run_on_loop(main: Coroutine[Any, Any, R]) -> R:
     Run `main` to its end as `asyncio.run` does, on a loop that only `main` ends.
 
     asyncio lets a SystemExit or KeyboardInterrupt of any of its tasks and
-    callbacks through, out of the loop. Here the loop goes on, the task of which it
-    was has ended by it, and so has the attempt of the job that this belonged to. It
-    goes on as well after any other error that comes out of it, as in debug mode from the
-    repr of a task, unless it does not turn any more.
+    callbacks through, out of the loop. Here only the task ends by it, and the attempt of
+    the job that the task belonged to, and the loop goes on. The loop also goes on after any other
+    error that comes out of it, as in debug mode from the repr of a task, unless it does not turn any more.
     """
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
@@ -66,7 +65,7 @@ class _Turns:
         self._errors = 0
 
     def are_over(self) -> bool:
-        """Count an error; returns whether the loop is broken for good, as one without its selector."""
+        """Count an error, and return whether the loop is broken for good, like a loop without its selector."""
         if not self._errors and not self._loop.is_closed():
             self._loop.call_soon(self._turned)
         self._errors += 1
@@ -78,10 +77,10 @@ class _Turns:
 
 class _Interrupts:
     """
-    Ctrl-C before the worker's loop hears it: the first cancels the task, the second raises KeyboardInterrupt.
+    Ctrl-C before the worker's loop takes it: the first cancels the task, the second raises KeyboardInterrupt.
 
-    As `asyncio.run` has it, in the main thread, and unless the application handles SIGINT by itself. The handler is
-    read without the `signal` module, which makes the repr of what a job may have set.
+    This is what `asyncio.run` does, in the main thread, unless the application handles SIGINT itself. The handler is
+    read without the `signal` module, which makes the repr of a handler that a job may have set.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, working: asyncio.Task[Any]) -> None:
@@ -107,18 +106,18 @@ class _Interrupts:
         if self.count > 1:
             raise KeyboardInterrupt
         self._working.cancel()
-        # A loop that waits for something to happen would not notice.
+        # A loop that waits in its selector would not notice.
         self._loop.call_soon_threadsafe(lambda: None)
 
     def may_have_raised(self, error: BaseException) -> bool:
-        """Whether it may be a Ctrl-C: while the worker is up its loop hears the signal, and nothing is raised."""
+        """Whether an error may be from a Ctrl-C. While the worker runs, its loop takes the signal, without an error."""
         handler = _signal.getsignal(signal.SIGINT)
-        is_ours = self.count > 1 and handler is self
-        return isinstance(error, KeyboardInterrupt) and (is_ours or handler is signal.default_int_handler)
+        is_handled_here = self.count > 1 and handler is self
+        return isinstance(error, KeyboardInterrupt) and (is_handled_here or handler is signal.default_int_handler)
 
 
 def _blame(error: BaseException) -> None:
-    """Fail the attempt whose code raised this in a task or a callback of its own, and say so."""
+    """Fail the attempt whose code raised this in one of its tasks or callbacks, and log it."""
     context = _context_of(error.__traceback__)
     job = None if context is None else note_exit(context, error)
     kind = type(error).__name__
@@ -141,7 +140,7 @@ def _context_of(trace: TracebackType | None) -> Context | None:
     """Return the context of the task step, or the callback, in which an exception was raised."""
     while trace is not None:
         frame = trace.tb_frame
-        if frame.f_code is Handle._run.__code__:  # noqa: SLF001 - the only place that knows it
+        if frame.f_code is Handle._run.__code__:  # noqa: SLF001 - no other place knows it
             context: Context = frame.f_locals["self"]._context  # noqa: SLF001 - the same
             return context
         trace = trace.tb_next

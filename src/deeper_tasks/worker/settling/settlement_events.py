@@ -1,4 +1,4 @@
-"""Settlement events: what became of each attempt, and of jobs moved for others, emitted once the store has it."""
+"""Settlement events: emitted for each attempt, and for jobs that other workers held, once the store has the end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from deeper_tasks.integrations.events import (
 
 
 class _About(TypedDict):
-    """What every event of a job tells."""
+    """The fields that every event of a job has."""
 
     job_id: JobId
     task: str
@@ -49,10 +49,10 @@ _KINDS: dict[State, type[JobEvent]] = {
 def announce(bus: EventBus, answered: Iterable[tuple[ClaimedJob, Settlement, State | None]]) -> None:
     """Emit the events of settlements, each of which the store accepted with a state, or refused (None)."""
     wanted: dict[type[JobEvent], bool] = {JobCompleted: bus.wants(JobCompleted)}
-    tells_completed = wanted[JobCompleted]
+    wants_completed = wanted[JobCompleted]
     for job, settlement, state in answered:
-        # Nearly all: where the log does not want them, they cost no call.
-        if state is _COMPLETED and settlement.result_omitted is None and not tells_completed:
+        # Nearly all settlements. If no subscriber wants their event, they cost no call.
+        if state is _COMPLETED and settlement.result_omitted is None and not wants_completed:
             continue
         if settlement.result_omitted is not None:
             bus.emit(ResultOmitted(**_job(job), reason=settlement.result_omitted))
@@ -64,7 +64,7 @@ def announce(bus: EventBus, answered: Iterable[tuple[ClaimedJob, Settlement, Sta
 
 
 def announce_end(bus: EventBus, job: MovedJob) -> None:
-    """Emit the event of a job that ended without its worker; none of one that goes on."""
+    """Emit the event of a job that ended without its worker; a job that goes on has none."""
     about: _About = {"job_id": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt}
     error = job.error or _NO_ERROR
     if job.state is State.FAILED:
@@ -79,7 +79,7 @@ def _kind(settlement: Settlement, state: State | None) -> type[JobEvent]:
     if state is None:
         return SettlementRefused
     if state in _KINDS:
-        # A job that expired in the worker's hands.
+        # The job may have expired after the worker had claimed it.
         is_expired = state is State.FAILED and settlement.ran_for is None and settlement.error == EXPIRED
         return JobExpired if is_expired else _KINDS[state]
     return JobSnoozed if settlement.end is End.SNOOZE else JobReleased

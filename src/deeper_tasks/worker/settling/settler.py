@@ -1,4 +1,4 @@
-"""The settler: writes the ends of attempts back, in batches as big as what gathered during the last write."""
+"""The settler: writes the ends of attempts to the store, in batches of all that gathered during the last write."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ _logger = logging.getLogger("deeper_tasks")
 
 MOST_TOGETHER = 500
 _NAME = "settler"
-_ASIDE = 2.0
+_LOCKED_DELAY = 2.0
 """Delay in seconds before a settlement is tried again whose row another transaction has locked."""
-_NOT_STORED = "what this attempt ended with could not be stored"
+_NOT_STORED = "the result or the error of this attempt could not be stored"
 MOST_UNSETTLED = 5_000
-"""Above this the worker claims no more: the store cannot keep up, or is gone."""
+"""The number of waiting settlements above which the worker claims no more: the store is slow, or away."""
 
 Answered = tuple[ClaimedJob, Settlement, State | None]
-"""What became of a settlement: the job's state now, or None when it was refused."""
+"""A settlement that the store has answered: with the job's state now, or None if it was refused."""
 OnSettled = Callable[[Sequence[Answered]], None]
 OnStrayEnded = Callable[[MovedJob], None]
-"""Called with a job that this worker does not hold, was to give back, and has ended by that."""
+"""Called with a job that this worker released without holding it, and that ended by the release."""
 
 _Item = tuple[ClaimedJob | None, Settlement]
-"""An end, and the job that it is of; None where this worker does not hold it."""
+"""A settlement and its job; the job is None if this worker does not hold it."""
 _Attempt = tuple[JobId, ClaimToken]
 
 
 class Settler:
     """
-    Takes settlements and writes them; what the store could not take is kept and written when it is back.
+    Takes settlements and writes them. While the store is away they are kept.
 
-    A settlement counts as unsettled until the store answered, so a shutdown can wait for the last. What became of
-    one that the store leaves out is unknown if it was sent before, and the answer was lost: it may have been
-    written, and its job claimed again or deleted since. No event tells of it.
+    A settlement counts as unsettled until the store has answered, so a shutdown can wait for the last one. If the
+    store leaves a settlement out of its answer that was sent before, and whose first answer was lost, its result is
+    unknown: it may have been written, and its job claimed again or deleted since. No event is emitted for it.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Settler:
         self._on_stray_ended = on_stray_ended
         self._redaction = redaction or Redaction(Redactor())
         self._waiting: deque[_Item] = deque()
-        self._aside: deque[tuple[float, _Item]] = deque()
+        self._delayed: deque[tuple[float, _Item]] = deque()
         self._repeats: set[_Attempt] = set()
         self._awake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -76,16 +76,16 @@ class Settler:
     @property
     def unsettled(self) -> int:
         """How many settlements wait to be written."""
-        return len(self._waiting) + len(self._aside)
+        return len(self._waiting) + len(self._delayed)
 
     @property
     def ends(self) -> set[_Attempt]:
-        """The attempts whose ends wait here to be written."""
-        items = (*self._waiting, *(item for _, item in self._aside))
+        """The attempts whose settlements wait here."""
+        items = (*self._waiting, *(item for _, item in self._delayed))
         return _attempts(items)
 
     def put(self, job: ClaimedJob, settlement: Settlement, *, is_repeat: bool = False) -> None:
-        """Have the end of an attempt written soon. `is_repeat`: the store may have an end of it already."""
+        """Have the settlement of an attempt written soon. `is_repeat` says that the store may have one already."""
         if is_repeat:
             self._repeats.add((settlement.id, settlement.token))
         if settlement.error is not None or settlement.result_omitted is not None or settlement.reason:
@@ -99,13 +99,13 @@ class Settler:
         self._answer([(job, end.settlement, end.state)])
 
     def forget(self, settlement: Settlement) -> None:
-        """Have a job given back that this worker does not hold; only its end is told, if a cancel was requested."""
+        """Have a job released that this worker does not hold. An event follows only if a cancel then ends the job."""
         if not self._waiting:
             self._begin()
         self._waiting.append((None, settlement))
 
     async def wait_until_idle(self) -> None:
-        """Return when everything put so far is written."""
+        """Return when all settlements that were put so far are written."""
         await self._idle.wait()
 
     async def run(self) -> None:
@@ -116,9 +116,9 @@ class Settler:
                 await self._write(batch)
                 self._availability.mark_working(by=_NAME)
             except BackendUnavailableError as error:
-                # Written perhaps; where the error names jobs, all the others were.
+                # They may be written. If the error names jobs, all other settlements were written.
                 self._repeats |= _attempts(item for item in batch if item[1].id not in error.job_ids)
-                if self._set_aside(frozenset(error.job_ids)):
+                if self._delay(frozenset(error.job_ids)):
                     continue
                 self._availability.mark_failing(error, by=_NAME)
                 self._back.clear()
@@ -129,7 +129,7 @@ class Settler:
                 await self._write_one_by_one(len(batch))
 
     async def _next_batch(self) -> list[_Item]:
-        """Return what is to be written together, once there is something: the first of those that wait."""
+        """Wait for settlements, and return the first ones, which are to be written together."""
         while True:
             again = self._due_again()
             if again:
@@ -137,31 +137,31 @@ class Settler:
                 return _each_job_once(again)
             if self._waiting:
                 return _each_job_once(list(islice(self._waiting, MOST_TOGETHER)))
-            if not self._aside:
+            if not self._delayed:
                 self._idle.set()
             self._awake.clear()
-            pause = self._aside[0][0] - self._clock.monotonic() if self._aside else None
+            pause = self._delayed[0][0] - self._clock.monotonic() if self._delayed else None
             await self._clock.sleep(pause, until=self._awake)
 
     def _due_again(self) -> list[_Item]:
-        """Take what was set aside for long enough. By itself: it may hold up once more whatever is sent with it."""
+        """Take the settlements that were set aside for long enough. They may hold up others, so they are sent alone."""
         due: list[_Item] = []
-        while self._aside and self._aside[0][0] <= self._clock.monotonic() and len(due) < MOST_TOGETHER:
-            due.append(self._aside.popleft()[1])
+        while self._delayed and self._delayed[0][0] <= self._clock.monotonic() and len(due) < MOST_TOGETHER:
+            due.append(self._delayed.popleft()[1])
         return due
 
-    def _set_aside(self, ids: frozenset[str]) -> bool:
-        """Have the ends of these jobs wait apart. All others were written; sent once more they are answered."""
+    def _delay(self, ids: frozenset[str]) -> bool:
+        """Set the settlements of these jobs aside. All others were written, and sent again they are answered."""
         held = [item for item in self._waiting if item[1].id in ids]
         if held:
-            _logger.warning("another transaction holds the rows of %d jobs; their ends are tried again", len(held))
+            _logger.warning("settlements of %d jobs wait: another transaction has locked their rows", len(held))
             self._waiting = deque(item for item in self._waiting if item[1].id not in ids)
-            again = self._clock.monotonic() + _ASIDE
-            self._aside.extend((again, item) for item in held)
+            again = self._clock.monotonic() + _LOCKED_DELAY
+            self._delayed.extend((again, item) for item in held)
         return bool(held)
 
     def _begin(self) -> None:
-        """Have the loop write what is about to wait."""
+        """Wake the loop for a settlement that is about to wait."""
         self._idle.clear()
         self._awake.set()
 
@@ -172,16 +172,16 @@ class Settler:
             self._waiting.popleft()
         if self._repeats:
             batch = self._without_unknown(batch, states)
-        told = [(job, settlement, states.get(job.id)) for job, settlement in batch if job is not None]
-        self._answer(told)
-        if len(told) < len(batch):
-            await self._tell_of_strays([one.id for job, one in batch if job is None], states)
+        answered = [(job, settlement, states.get(job.id)) for job, settlement in batch if job is not None]
+        self._answer(answered)
+        if len(answered) < len(batch):
+            await self._announce_strays([one.id for job, one in batch if job is None], states)
 
-    async def _tell_of_strays(self, ids: Sequence[JobId], states: dict[JobId, State]) -> None:
+    async def _announce_strays(self, ids: Sequence[JobId], states: dict[JobId, State]) -> None:
         for job_id in ids:
             if self._on_stray_ended is None or job_id not in states or not states[job_id].is_terminal:
                 continue
-            # It is written, whatever goes wrong with telling of it.
+            # The release is written, so an error here only costs the event.
             with suppress(Exception):
                 job = await self._backend.get(job_id)
                 if job is not None and job.state.is_terminal:
@@ -193,7 +193,7 @@ class Settler:
         return [item for item in batch if item[1].id in states or (item[1].id, item[1].token) not in repeats]
 
     def _answer(self, answered: Sequence[Answered]) -> None:
-        """Publish what is written. It stays written, whatever goes wrong in a subscriber."""
+        """Announce settlements that are written. An error of a subscriber does not change that they are."""
         try:
             self._on_settled(answered)
         except BaseException:
@@ -201,7 +201,7 @@ class Settler:
                 _logger.exception("the stored ends of %d attempts could not be reported", len(answered))
 
     async def _write_one_by_one(self, count: int) -> None:
-        """Write the first `count` so that one which the store cannot take keeps none back: a plainer one is written."""
+        """Write the first `count` one by one; if the store cannot take one, write a plainer form of it."""
         for _ in range(count):
             job, settlement = self._waiting[0]
             for form in (settlement, *_plainer(settlement)):
@@ -214,12 +214,12 @@ class Settler:
                 except Exception:
                     with suppress(BaseException):
                         _logger.exception(
-                            "the end of an attempt of %s could not be stored", form.id, extra={"job_id": form.id}
+                            "the settlement of the job %s could not be stored", form.id, extra={"job_id": form.id}
                         )
                 else:
                     break
             else:
-                # Refused however little it says: the beat will find the job in no worker's hands, and give it back.
+                # Even the plainest form was refused. The next beat finds that no worker runs the job, and releases it.
                 self._waiting.popleft()
                 self._repeats.discard((settlement.id, settlement.token))
 
@@ -229,7 +229,7 @@ def _attempts(items: Iterable[_Item]) -> set[_Attempt]:
 
 
 def _each_job_once(batch: list[_Item]) -> list[_Item]:
-    """Return what comes before the second end of a job: the store's answers name jobs, not attempts."""
+    """Return the settlements before the second one of a job, because the store's answers name jobs, not attempts."""
     if len({settlement.id for _, settlement in batch}) == len(batch):
         return batch
     seen: set[JobId] = set()
@@ -241,14 +241,14 @@ def _each_job_once(batch: list[_Item]) -> list[_Item]:
 
 
 def _plainer(settlement: Settlement) -> Iterator[Settlement]:
-    """Yield what may be stored instead of a settlement that was refused, each with less in it than the one before."""
+    """Yield settlements to store instead of a refused one, each with less content than the one before."""
     if settlement.end is End.COMPLETE:
         yield replace(settlement, result=None, result_omitted=_NOT_STORED)
         yield Settlement(id=settlement.id, token=settlement.token, end=End.COMPLETE)
         return
     report = None if settlement.error is None else ErrorReport(kind="NotStored", message=_NOT_STORED)
-    # As long as it can be: what it says of a run, or marks, counts for the attempts to come.
+    # Tried first, because its other fields count for later attempts.
     yield replace(settlement, error=report)
-    # A delay that cannot be stored, or errors of before that cannot be added to.
+    # The delay could not be stored, or the error could not be added to earlier ones.
     yield Settlement(id=settlement.id, token=settlement.token, end=End.FAIL, error=report)
     yield Settlement(id=settlement.id, token=settlement.token, end=End.FAIL)

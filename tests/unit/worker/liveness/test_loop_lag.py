@@ -64,7 +64,7 @@ async def test_a_sign_that_cannot_be_given_is_logged_and_the_next_follows(pulsin
 
     pulsing(tell)
     await wait_until(lambda: len(given) > 5)
-    assert caplog.text.count("a sign of life could not be given") == 2
+    assert caplog.text.count("the loop lag could not be reported") == 2
 
 
 async def test_an_answer_that_comes_while_the_lag_is_taken_is_no_error(monkeypatch):

@@ -264,7 +264,7 @@ async def test_a_loop_blocked_beyond_the_limit_ends_the_process_after_a_critical
     await scene.watch.stop()
     assert scene.end_codes[0] == 75
     [first, *_] = [record for record in caplog.records if record.levelno == logging.CRITICAL]
-    assert "this process ends, its jobs are left to be rescued" in first.getMessage()
+    assert "this process ends and leaves its jobs to be rescued" in first.getMessage()
     assert "this process ends" in flushed[0]
     # It has said first what blocked it.
     assert isinstance(scene.events[0], LoopStalled)

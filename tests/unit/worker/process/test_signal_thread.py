@@ -56,7 +56,7 @@ async def test_an_exception_in_its_thread_loses_no_signal(kind):
     loop.add_signal_handler(signal.SIGUSR1, in_the_loop.set)
     try:
         with SignalThread([signal.SIGUSR1], on_signal=lambda _: aside.set()):
-            interrupt("deeper-signal-ear", kind)
+            interrupt("deeper-signal-thread", kind)
             os.kill(os.getpid(), signal.SIGUSR1)
             await asyncio.wait_for(in_the_loop.wait(), PATIENCE)
             assert aside.wait(PATIENCE)

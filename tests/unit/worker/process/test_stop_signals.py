@@ -42,7 +42,7 @@ async def test_sighup_stops_a_worker_in_order_and_is_told(manager, caplog):
     worker = await working
     assert worker.is_stopping
     assert len(stopped) == 1
-    assert "SIGHUP came" in caplog.text
+    assert "worker stopping: SIGHUP arrived" in caplog.text
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
 
 

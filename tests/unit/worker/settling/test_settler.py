@@ -253,7 +253,7 @@ async def test_a_result_that_the_store_refuses_is_left_out_with_the_reason_and_k
     assert ends.told == [(job.id, State.COMPLETED) for job in jobs]
     stored = [await flaky.get(job.id) for job in jobs]
     assert [job.result for job in stored] == ['"good"', None, '"good"']
-    assert stored[1].result_omitted == "what this attempt ended with could not be stored"
+    assert stored[1].result_omitted == "the result or the error of this attempt could not be stored"
     assert "could not be stored" in caplog.text
 
 
@@ -277,7 +277,7 @@ async def test_an_error_that_the_store_refuses_is_replaced_by_a_plain_one_of_the
     assert ends.told == [(job.id, state) for job in jobs]
     stored = await flaky.get(jobs[2].id)
     assert [(error.kind, error.message) for error in stored.errors] == [
-        ("NotStored", "what this attempt ended with could not be stored")
+        ("NotStored", "the result or the error of this attempt could not be stored")
     ]
     [plain] = flaky.called("settle")[-1].args[0]
     assert (plain.delay, plain.ran_for) == (timedelta(minutes=5), timedelta(seconds=1))

@@ -1,4 +1,4 @@
-"""The executors: where a task's code runs, and how it is stopped there."""
+"""Executors: run a task's code on the loop, in a thread or in a process, and stop it there."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Executor(Protocol):
     """
     Runs calls. While the code runs, `attempt.interrupt` stops it.
 
-    `run` returns only after the code has stopped, whatever happened to it.
+    `run` returns only after the code has stopped, however it ended.
     """
 
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
         """Run a call to its end. Raises UnfitArgumentsError before anything ran."""
 
     async def close(self) -> None:
-        """Give back what the executor holds. Code that still runs is abandoned, or killed where it can be."""
+        """Release the executor's threads and processes. Code that still runs is killed if possible, or left."""

@@ -1,4 +1,4 @@
-"""The child: a forked process that runs one job after the other, with nothing of the worker but a socket."""
+"""The child: a forked process that runs one job after the other, and shares only a socket with the worker."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from deeper_tasks.worker.execution.executors.frames import (
     ProgressMade,
     Run,
     Started,
-    Told,
+    StopNotice,
     encode,
     receive,
 )
@@ -60,14 +60,14 @@ class _News:
 
     def send(self, data: bytes) -> None:
         if is_copy_of(self._pid):
-            # A copy that the job has forked: it would talk into what this process says.
+            # A copy that the job has forked must not write into the messages of this process.
             return
         with self._lock:
             self._connection.sendall(data)
 
 
 def serve(connection: socket.socket, names: HookNames | None = None) -> None:
-    """Run jobs until the worker closes the socket, or is gone: then there is nobody to tell."""
+    """Run jobs until the worker closes the socket, or is gone."""
     news, hooks = _News(connection), ChildHooks(names)
     watch_forks()
     hang_up_in_copies(connection)
@@ -80,7 +80,7 @@ def serve(connection: socket.socket, names: HookNames | None = None) -> None:
 
 
 def _start(hooks: ChildHooks, news: _News, *, are_there: bool) -> bool:
-    """Run the start hooks, and tell the worker how that ended."""
+    """Run the start hooks, and report to the worker how they ended."""
     try:
         hooks.start(lambda doing: news.send(encode(Busy(doing=doing))))
     except HookError as error:
@@ -95,11 +95,11 @@ def _serve(connection: socket.socket, news: _News, hooks: ChildHooks) -> None:
     surroundings = Surroundings(hooks.loop)
     while True:
         frame, _ = receive(connection)
-        if isinstance(frame, Told):
-            # Of a job that has ended without having asked.
+        if isinstance(frame, StopNotice):
+            # A stop of an earlier job, whose handler has not asked for it.
             continue
         if isinstance(frame, Prepare):
-            # Not imported where no job is in quarantine.
+            # Imported only when a job is in quarantine.
             from deeper_tasks.worker.execution.executors import quarantined
 
             quarantined.serve(connection, frame)
@@ -108,7 +108,7 @@ def _serve(connection: socket.socket, news: _News, hooks: ChildHooks) -> None:
             return
         stops = ChildStops(connection)
         try:
-            # The changes that a handler makes in its context end with it, as on the loop and in threads.
+            # In a copy of the context, so that variables of one job do not reach the next.
             settlement = hooks.base.fresh().run(_run, frame, news, stops, hooks)
         except BaseException as error:
             if stops.has_begun:
@@ -124,7 +124,7 @@ def _run(frame: Run, news: _News, stops: ChildStops, hooks: ChildHooks) -> Settl
     stops.timeout = frame.timeout
     try:
         task = _find(frame.module, frame.qualname)
-    except BaseException as error:  # noqa: BLE001 - whatever an import raises; the process is as good as before
+    except BaseException as error:  # noqa: BLE001 - an import may raise anything; the process can go on
         return Call(frame.job, make_task(_absent), lambda: frame.settings).raised(error, timedelta(0))
     call = Call(frame.job, task, lambda: frame.settings)
     try:
@@ -133,7 +133,7 @@ def _run(frame: Run, news: _News, stops: ChildStops, hooks: ChildHooks) -> Settl
         return call.unfit(str(error))
     except InvalidArgumentsError as error:
         return call.refused(type(error).__name__, str(error))
-    except BaseException as error:  # noqa: BLE001 - by a class of the application, which the arguments are made of
+    except BaseException as error:  # noqa: BLE001 - a class of the application raised while the arguments were made
         return call.raised(error, timedelta(0))
     current = CurrentJob(frame.job, frame.timeout, news, state=hooks.state, _stops=stops)
     pid = os.getpid()
@@ -143,7 +143,7 @@ def _run(frame: Run, news: _News, stops: ChildStops, hooks: ChildHooks) -> Settl
             value = _call(task, args, kwargs, loop)
     except BaseException as error:
         if not stops.has_begun:
-            # There is no loop for it, for example. Another process may have one.
+            # For example, no loop can be made here. Another process may be able to.
             raise
         leave_if_copy(pid, error)
         stops.refresh()
@@ -165,10 +165,10 @@ async def _await(value: Any) -> object:
 
 
 def _flush_output() -> None:
-    """Write what the job printed: this process may be killed at any time, and the next job may be long."""
+    """Write the output of the job, because this process may be killed at any time, and the next job may be long."""
     for stream in (sys.stdout, sys.stderr):
-        # Closed, or never there: a service may be started without.
-        # A stream of the application's own may do anything: the job has ended, and its end is not told yet.
+        # A stream may be closed, or missing in a service.
+        # A stream of the application may raise anything, and the worker does not know the job's end yet.
         with suppress(BaseException):
             stream.flush()
 
@@ -177,13 +177,13 @@ def _is_worn() -> bool:
     """
     Whether this process should not run another job.
 
-    What a job left running comes to this process when its parent ends, so it must end with it: nobody waits for
-    those that end, and waiting for all would take what a handler wants to wait for itself.
+    Processes that a job left running become children of this process when their parents end, and must end with it:
+    no code waits for them, and to wait for all children would also take those that a handler wants to wait for.
     """
     try:
         return sys.platform == "linux" and any(map(has_ended, children_of(os.getpid())))
     except OSError:
-        # Out of file descriptors, most likely: the next job would have none either.
+        # Most likely no file descriptor is left, and the next job would have none either.
         return True
 
 

@@ -34,9 +34,9 @@ R = TypeVar("R")
 
 class ChildHooks:
     """
-    Runs hooks in the main thread, where jobs run too, and async ones on an event loop that the jobs then share.
+    Runs hooks in the main thread, like jobs, and async hooks on an event loop that the jobs then share.
 
-    Without hooks each async job has a loop of its own.
+    Without hooks each async job has its own loop.
     """
 
     def __init__(self, names: HookNames | None) -> None:
@@ -50,10 +50,10 @@ class ChildHooks:
 
     def start(self, tell: Callable[[str], object]) -> None:
         """
-        Find the hooks and run the start hooks, each told in words before.
+        Find the hooks and run the start hooks; `tell` is called before each with its name in words.
 
         Raises:
-            HookError: one is not found, or failed.
+            HookError: a hook is not found, or failed.
         """
         if self._names is None:
             return
@@ -67,12 +67,12 @@ class ChildHooks:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop that the jobs share; None: each has its own."""
+        """The event loop that the jobs share; None if each has its own."""
         return None if self._runner is None else self._runner.get_loop()
 
     @contextmanager
     def jobs_loop(self) -> Iterator[asyncio.AbstractEventLoop]:
-        """Give a loop for the coroutine of a job. What the job leaves running there is cancelled."""
+        """Give a loop for the coroutine of a job. Tasks that the job leaves running there are cancelled."""
         if self._runner is None:
             with asyncio.Runner() as runner:
                 yield runner.get_loop()
@@ -86,7 +86,7 @@ class ChildHooks:
             loop.run_until_complete(_cancel(asyncio.all_tasks(loop) - kept))
 
     def stop(self) -> None:
-        """Run the stop hooks that are due; what fails is logged. What takes too long ends this process."""
+        """Run the stop hooks that are due, and log those that fail. If they take too long, this process ends."""
         if self._names is None or self._runner is None:
             return
         watchdog = threading.Timer(STOP_SECONDS, self._give_up)
@@ -115,7 +115,7 @@ class ChildHooks:
             if inspect.isawaitable(value):
                 loop = self._runner.get_loop()
                 value = loop.run_until_complete(loop.create_task(_awaited(value), context=self.base.context))
-        except BaseException as error:  # noqa: BLE001 - whatever a hook raises is told to the worker
+        except BaseException as error:  # noqa: BLE001 - the worker gets whatever a hook raises
             return None, error
         return value, None
 
@@ -124,8 +124,8 @@ def run_to_its_end(coroutine: Coroutine[Any, Any, R], loop: asyncio.AbstractEven
     """
     Run a job's coroutine in this context.
 
-    Not by an `asyncio.Runner`: for Ctrl-C, which no child hears, that leaves a handler behind which holds the job's
-    task and makes an error of its own where the repr of an exception there raises.
+    An `asyncio.Runner` would leave a handler for Ctrl-C behind, which keeps the job's task alive, and which raises if
+    the repr of an exception there raises. Children do not get Ctrl-C.
     """
     context = contextvars.copy_context()
     return loop.run_until_complete(loop.create_task(_to_its_end(coroutine), context=context))

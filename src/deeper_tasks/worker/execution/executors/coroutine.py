@@ -32,7 +32,7 @@ class CoroutineExecutor:
         """Await the handler."""
         args, kwargs = call.arguments()
         context, now = attempt.context, self._now
-        # Middleware may await it in a task of its own.
+        # Middleware may await the handler in another task.
         this = attempt.task if attempt.onlooker is context else asyncio.current_task()
         assert this is not None
         assert context is not None
@@ -41,7 +41,7 @@ class CoroutineExecutor:
         attempt.now, attempt.stalls, attempt.started = now, self._stalls, now()
         try:
             value = await call.task.function(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 - what a handler raises, SystemExit too, ends its attempt only
+        except BaseException as error:  # noqa: BLE001 - an exception of a handler, SystemExit too, ends its attempt only
             leave_if_copy(self._pid, error)
             ran_for = _ran_for(attempt, self._now())
             return verdict.raised(call, error, ran_for, attempt)
@@ -49,13 +49,13 @@ class CoroutineExecutor:
             ended = now()
             if this_process.is_copy:
                 leave_if_copy(self._pid)
-            # By position, as each job needs it: by name it takes twice as long.
+            # By position, because by name it takes twice as long.
             ran_for = timedelta(0, ended - attempt.started)
             if attempt.is_undisturbed(ran_for):
                 return call.returned(value, ran_for)
             ran_for = _ran_for(attempt, ended)
             if attempt.forced:
-                # It caught the cancellation.
+                # The handler caught the cancellation.
                 attempt.mark_seen(attempt.forced)
             return verdict.returned(call, value, ran_for, attempt)
         finally:
@@ -65,7 +65,7 @@ class CoroutineExecutor:
                 this.uncancel()
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing is to be closed."""
 
 
 class Awaiting:
@@ -86,10 +86,10 @@ class Awaiting:
         # As if it had gone on here at once: the time in the loop's queue is not the handler's.
         attempt.started = attempt.on_loop_since - ran_for.total_seconds()
         # The task factory of the loop is the application's, so it does not make this task.
-        ending = asyncio.Task(self._end(attempt, call, value), loop=asyncio.get_running_loop(), context=context)
-        attempt.interrupt = ending.cancel
+        awaiting = asyncio.Task(self._end(attempt, call, value), loop=asyncio.get_running_loop(), context=context)
+        attempt.interrupt = awaiting.cancel
         try:
-            return await ending
+            return await awaiting
         except asyncio.CancelledError as error:
             # If `_end` has not begun, nothing has awaited the value.
             abandon(value)
@@ -115,6 +115,6 @@ class Awaiting:
 def _ran_for(attempt: Attempt, now: float) -> timedelta:
     ran_for = timedelta(seconds=now - attempt.started)
     if attempt.is_late(ran_for):
-        # Not late if it only stood in line behind others.
+        # The handler is not late if other code held up the loop.
         attempt.held = timedelta(seconds=attempt.held_by_others(now))
     return ran_for

@@ -1,4 +1,4 @@
-"""The family of a process: what it has started, and the memory they use together, as /proc tells it."""
+"""The family of a process: the processes that it has started, and the memory that they use together, by /proc."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from contextlib import suppress
 from pathlib import Path
 
 _PROC = Path("/proc")
-_NOT_TOLD = (FileNotFoundError, ProcessLookupError, PermissionError)
-"""A process, or one thread of it, may end while it is looked at; and not all are ours to look at."""
+_UNREADABLE = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""A process, or a thread of it, may end during the look, and other users' processes may not be read."""
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def children_of(pid: int) -> set[int]:
-    """Return the processes whose parent this one is now, ended ones that nobody waited for too."""
+    """Return the current children of a process, with the ended ones that it has not waited for."""
     children: set[int] = set()
     threads = f"/proc/{pid}/task"
-    with suppress(*_NOT_TOLD):
+    with suppress(*_UNREADABLE):
         for thread in os.listdir(threads):  # noqa: PTH208 - asked after every job, and pathlib takes ten times as long
-            with suppress(*_NOT_TOLD), open(f"{threads}/{thread}/children", "rb") as file:  # noqa: PTH123 - the same
+            with suppress(*_UNREADABLE), open(f"{threads}/{thread}/children", "rb") as file:  # noqa: PTH123 - the same
                 children.update(map(int, file.read().split()))
     return children
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a process runs no more, though its parent may not have waited for it."""
+    """Whether a process has ended, although its parent may not have waited for it."""
     try:
         status = (_PROC / str(pid) / "stat").read_text()
     except OSError:
@@ -39,8 +39,8 @@ def memory_above(pid: int, limit: int) -> int | None:
     """
     Return how many bytes of memory a process and all it started use, if that is more than `limit`.
 
-    Each counts with what it has for itself and its share of what it shares with others. As this is costly to ask
-    of the kernel, what is resident is asked first: together they cannot use more.
+    Each counts with its own memory and its share of shared memory. As this is costly to read from the
+    kernel, the resident memory is read first, which is never less.
     """
     family = [*_family(pid)]
     if sum(map(_resident, family)) <= limit:
@@ -49,8 +49,8 @@ def memory_above(pid: int, limit: int) -> int | None:
     return used if used > limit else None
 
 
-def is_told() -> bool:
-    """Whether this system has a /proc that tells the memory of a process."""
+def is_memory_known() -> bool:
+    """Whether this system has a /proc that shows the memory of a process."""
     return (_PROC / "self" / "statm").exists()
 
 
@@ -72,5 +72,5 @@ def _share(pid: int) -> int:
         lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
         return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
     except OSError:
-        # Not ours to look into, as a program with other rights.
+        # The process may not be read, as a program with other rights.
         return _resident(pid)

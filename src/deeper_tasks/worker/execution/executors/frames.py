@@ -1,4 +1,4 @@
-"""Frames: what a worker and its child processes say to each other, as JSON with its length in front."""
+"""Frames: the messages between a worker and its child processes, as JSON with its length in front."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ _MOST = 64 * 1024 * 1024
 
 
 class GarbledError(Exception):
-    """The other side sent what is no frame: something else wrote to the socket."""
+    """The other side sent no valid frame, because other code wrote to the socket."""
 
 
 class Setup(Struct, frozen=True, kw_only=True, tag=True):
     """
     Worker to zygote, first of all: where modules are found, which to import, and the hooks that each child runs.
 
-    `redactor` takes secrets out of what children log to handlers of their own; None: their worker's does it, or theirs.
-    `log_levels` are those of the worker's loggers, and `logs_disabled` what `logging.disable` was told there.
+    `redactor` takes secrets out of records that children log to their own handlers; None if the worker does it, or the
+    manager that they import.
+    `log_levels` are the levels of the worker's loggers, and `logs_disabled` is its level of `logging.disable`.
     `logs_warnings` says whether warnings are logged there.
     """
 
@@ -61,7 +62,7 @@ class Watch(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Unwatch(Struct, frozen=True, kw_only=True, tag=True):
-    """Worker to zygote: the child may use what it likes again."""
+    """Worker to zygote: the child has no limit of memory any more."""
 
     pid: int
 
@@ -85,7 +86,7 @@ class Forked(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Unforked(Struct, frozen=True, kw_only=True, tag=True):
-    """Zygote to worker: why there is no child for the oldest unanswered `Fork`."""
+    """Zygote to worker: there is no child for the oldest unanswered `Fork`, and why."""
 
     error: str
 
@@ -94,7 +95,7 @@ class Exited(Struct, frozen=True, kw_only=True, tag=True):
     """
     Zygote to worker: a child has ended, with this exit code, or by a signal where negative.
 
-    `is_over_limit`: it was killed because it used too much memory.
+    `is_over_limit` says that it was killed because it used too much memory.
     """
 
     pid: int
@@ -103,7 +104,7 @@ class Exited(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Busy(Struct, frozen=True, kw_only=True, tag=True):
-    """Zygote or child to worker, before it is ready: what it does now, in words."""
+    """Zygote or child to worker, before it is ready: its current work, in words."""
 
     doing: str
 
@@ -124,7 +125,7 @@ class Run(Struct, frozen=True, kw_only=True, tag=True):
     settings: CallSettings
 
 
-class Told(Struct, frozen=True, kw_only=True, tag=True):
+class StopNotice(Struct, frozen=True, kw_only=True, tag=True):
     """Worker to child: the job that it runs should stop, and why. The child reads it when the handler asks."""
 
     stop: Stop
@@ -132,7 +133,7 @@ class Told(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Prepare(Struct, frozen=True, kw_only=True, tag=True):
-    """Worker to child, first of all: be a worker of the manager that is at home there, for a job of this task."""
+    """Worker to child, first of all: get ready like a worker of the manager at this home, for a job of this task."""
 
     home: Home
     task: str
@@ -140,13 +141,13 @@ class Prepare(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Prepared(Struct, frozen=True, kw_only=True, tag=True):
-    """Child to worker: it is ready to run the job, or why it cannot be."""
+    """Child to worker: it is ready to run the job, or why it is not."""
 
     error: str | None = None
 
 
 class ProgressMade(Struct, frozen=True, kw_only=True, tag=True):
-    """Child to worker: how far the job is."""
+    """Child to worker: the progress of the job."""
 
     progress: Progress
 
@@ -158,14 +159,14 @@ class Logged(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Done(Struct, frozen=True, kw_only=True, tag=True):
-    """Child to worker: how the attempt ended. `is_worn`: the child is not fit for another."""
+    """Child to worker: the end of the attempt. `is_worn` says that the child must not run another one."""
 
     settlement: Settlement
     is_worn: bool = False
 
 
 class Declined(Struct, frozen=True, kw_only=True, tag=True):
-    """Child to worker: why it cannot run the job, whose handler it has not called; then the child ends."""
+    """Child to worker: it cannot run the job, and why; it has not called the handler, and ends."""
 
     reason: str
 
@@ -184,7 +185,7 @@ Frame = (
     | Busy
     | Started
     | Run
-    | Told
+    | StopNotice
     | Prepare
     | Prepared
     | ProgressMade
@@ -208,7 +209,7 @@ async def read(stream: asyncio.StreamReader, *, most: int = _MOST) -> Frame | No
     Return the next frame; None when the other side has closed.
 
     Raises:
-        GarbledError: what came is no frame, or one of more than `most` bytes.
+        GarbledError: the data is no frame, or a frame of more than `most` bytes.
     """
     try:
         (length,) = _HEADER.unpack(await stream.readexactly(_HEADER.size))
@@ -233,7 +234,7 @@ def receive(connection: socket.socket) -> tuple[Frame | None, list[int]]:
         (length,) = _HEADER.unpack(header)
         body = _exactly(connection, length)
     except ConnectionResetError:
-        # Closed with something of ours unread.
+        # Closed before it has read all that was sent.
         return None, descriptors
     return (_decoder.decode(body) if len(body) == length else None), descriptors
 

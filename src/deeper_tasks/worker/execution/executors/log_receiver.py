@@ -1,4 +1,4 @@
-"""The log receiver: writes what is logged in the processes for jobs with the handlers of their worker."""
+"""The log receiver: writes the log records of the processes for jobs with the handlers of their worker."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ _MOST = 1 << 20
 _NAME = "deeper-process-logs"
 _END = b""
 _PATIENCE = 2.0
-"""Seconds that the last records get, and a handler that hangs."""
+"""Seconds for the last records to be written, also if a handler hangs."""
 
 
 class LogReceiver:
-    """Takes records in a thread of its own, so that a blocked event loop holds up no job that logs."""
+    """Takes records in its own thread, so that a blocked event loop does not hold up a job that logs."""
 
     def __init__(self, records: JobRecords | None = None) -> None:
         self._records = records
-        self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._receiving, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._thread = threading.Thread(target=lasting(self._run, name=_NAME), name=_NAME, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Write what was sent so far, and end the thread. To be called when the senders are gone."""
+        """Write the records that were sent so far, and end the thread. To be called when the senders are gone."""
         self.theirs.settimeout(_PATIENCE)
         with suppress(OSError):
             self.theirs.send(_END)
             self._thread.join(_PATIENCE)
         self.theirs.close()
         if not self._thread.is_alive():
-            self._ours.close()
+            self._receiving.close()
 
     def _run(self) -> None:
         with suppress(OSError):
-            while (data := self._ours.recv(_MOST)) != _END:
+            while (data := self._receiving.recv(_MOST)) != _END:
                 self._take(data)
 
     def _take(self, data: bytes) -> None:
@@ -64,7 +64,7 @@ class LogReceiver:
 
 
 def _write(record: logging.LogRecord, handled_by: HandledBy) -> None:
-    """Do what `Logger.handle` does, with the handlers that the other process does not have too."""
+    """Handle a record like `Logger.handle`, but with those handlers only that the other process does not have."""
     logger: logging.Logger | None = logging.getLogger(record.name)
     assert logger is not None
     if logger.disabled or not logger.isEnabledFor(record.levelno) or not logger.filter(record):

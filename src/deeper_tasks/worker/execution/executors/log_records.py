@@ -1,4 +1,4 @@
-"""Log records between processes: written down in a process for jobs, and made anew in its worker."""
+"""Log records between processes: encoded in a process for jobs, and made anew in its worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deeper_tasks.integrations.log_formatters import TotalFormatter
 _formatter = TotalFormatter()
 _OF_THE_CALL = frozenset({"args", "exc_info", "exc_text", "message", "asctime"})
 _MOST_TEXT = 16_000
-"""Characters that are kept of each text where the whole record is too long to be sent."""
+"""Characters that are kept of each text if the whole record is too long to be sent."""
 
 
 HandledBy = dict[str, list[str]]
@@ -24,7 +24,7 @@ class SentRecord(Struct, frozen=True, kw_only=True):
     """
     A record as its fields, with its message and its traceback as text.
 
-    `handled_by` has the kinds of the handlers that have had it where it was made, by the names of their loggers.
+    `handled_by` has the kinds of the handlers that have handled it in its own process, by the names of their loggers.
     """
 
     fields: dict[str, Any]
@@ -32,7 +32,7 @@ class SentRecord(Struct, frozen=True, kw_only=True):
 
 
 def encode_record(record: logging.LogRecord, *, handled_by: HandledBy) -> bytes:
-    """Return a record as bytes; what is not JSON appears as its text."""
+    """Return a record as bytes; values that are not JSON appear as their text."""
     written = {name: value for name, value in vars(record).items() if name not in _OF_THE_CALL}
     written["msg"] = record.getMessage()
     written["exc_text"] = _formatter.formatException(record.exc_info) if record.exc_info else record.exc_text
@@ -44,7 +44,7 @@ def encode_record(record: logging.LogRecord, *, handled_by: HandledBy) -> bytes:
 
 
 def shortened(data: bytes) -> bytes:
-    """Return what was encoded with only the beginning of each long text."""
+    """Return the encoded record with only the beginning of each long text."""
     sent = _decoder.decode(data)
     fields = {name: value for name, value in sent.fields.items() if isinstance(value, str | int | float | None)}
     keeps = {
@@ -54,13 +54,13 @@ def shortened(data: bytes) -> bytes:
 
 
 def decode_record(data: bytes) -> tuple[logging.LogRecord, HandledBy]:
-    """Return a record and what has handled it. Raises msgspec.MsgspecError."""
+    """Return a record and the kinds of the handlers that have handled it. Raises msgspec.MsgspecError."""
     sent = _decoder.decode(data)
     return logging.makeLogRecord(sent.fields), sent.handled_by
 
 
 def kind_of(handler: logging.Handler) -> str:
-    """Return what tells handlers of two processes that the same code has set up from others."""
+    """Return a key that two handlers share if the same code has set them up in two processes."""
     return f"{type(handler).__module__}.{type(handler).__qualname__}"
 
 

@@ -1,4 +1,4 @@
-"""The log sender: gives what is logged in a process for jobs to its worker, which writes it as its own."""
+"""The log sender: sends the log records of a process for jobs to its worker, which writes them like its own."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import socket
 from deeper_tasks.worker.execution.executors.log_records import HandledBy, encode_record, kind_of, shortened
 
 _PATIENCE = 5.0
-"""Seconds that a record waits where the worker takes none, before it is left out."""
+"""Seconds that a record waits while the worker takes none, before it is dropped."""
 
 
 class LogSender(logging.Handler):
     """
     A handler of the root logger, set up before the application is imported.
 
-    Each record is one datagram, so that a child, its threads and what it forks may send at the same time.
+    Each record is one datagram, so that a child, its threads and its forks may send at the same time.
     """
 
     def __init__(self, connection: socket.socket, *, levels: dict[str, int], disabled: int) -> None:
@@ -28,7 +28,7 @@ class LogSender(logging.Handler):
         self._handled_by: HandledBy = {}
 
     def take_part(self) -> None:
-        """Log from here on as the worker does: with its levels, and once where the application has its own handlers."""
+        """Log from now on with the worker's levels, and only once if the application has its own handlers."""
         root = logging.getLogger()
         for name, level in self._levels.items():
             logging.getLogger(name).setLevel(level)
@@ -42,7 +42,7 @@ class LogSender(logging.Handler):
         self._handled_by = {name: kinds for name, kinds in own.items() if kinds}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record; to a worker that is gone it is of no use, and what else fails is told on stderr."""
+        """Send a record. If the worker is gone the record is dropped; other errors go to stderr."""
         try:
             data = encode_record(record, handled_by=self._handled_by)
             try:
@@ -58,7 +58,7 @@ class LogSender(logging.Handler):
 
 
 def take_part() -> None:
-    """Have the log sender of this process, if there is one, look anew at how the application has arranged its logs."""
+    """Let the log sender of this process, if there is one, follow the handlers that the application has set up."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, LogSender):
             handler.take_part()

@@ -1,4 +1,4 @@
-"""The nursery: child processes that start as a worker does and run one attempt each, for the quarantine."""
+"""The nursery: makes child processes that start like a worker and run one attempt each, for the quarantine."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Nursery:
     """
     Forks children that have imported nothing of the application, and has each import the manager's module.
 
-    `processes` is an executor of their own, whose zygote imports no module: what the application starts when it is
-    imported, such as threads, is so never forked. `home` tells where the manager is, or raises
-    NoHomeError. The children are killed as those for tasks with `executor="process"` are, with all they started.
+    `processes` is a separate executor, whose zygote imports no module, so that threads which the application starts
+    at its import are never forked. `home` returns where the manager is imported from, or raises
+    NoHomeError. A child is killed with all it started, like the children for tasks with `executor="process"`.
     """
 
     def __init__(self, *, processes: ProcessExecutor, home: Callable[[], Home]) -> None:
@@ -38,16 +38,16 @@ class Nursery:
 
     async def make(self, attempt: Attempt, call: Call) -> QuarantineChild | None:
         """
-        Return a child that has imported the application and run its start hooks; None: told to stop meanwhile.
+        Return a child that has imported the application and run its start hooks; None if the attempt was stopped.
 
         Raises:
-            NoChildError: there can be none.
+            NoChildError: no child can be made.
         """
         try:
             home = self._home()
             child = await self._processes.obtain(attempt)
         except (NoHomeError, ProcessDiedError, OSError) as error:
-            # The system's own: no process, no memory or no file descriptor to be had.
+            # The system has no process, memory or file descriptor to give.
             raise NoChildError(str(error)) from error
         if child is None:
             return None
@@ -82,7 +82,7 @@ class QuarantineChild:
         self._processes = processes
 
     async def prepare(self, prepare: Prepare, job: ClaimedJob) -> str | None:
-        """Have the child get ready; returns what went wrong."""
+        """Have the child get ready; return the problem in words, or None."""
         self._child.writer.write(frames.encode(prepare))
         preparation = Preparation()
         reading = asyncio.ensure_future(preparation.read(self._child.reader))
@@ -103,7 +103,7 @@ class QuarantineChild:
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
         """Run the attempt, with the middleware around it, and wait until it ended or the process is gone."""
         limit = self._processes.memory_limit(call) if call.task.executor is ExecutorKind.PROCESS else None
-        # The application is this process's alone here. Its import does not count, as it is shared where others run.
+        # The memory of the import does not count, because children of the other zygote share it.
         at_start = 0 if limit is None else memory_above(self._child.pid, 0) or 0
         end = await self._processes.run_in(self._child, attempt, call, limit=limit, at_start=at_start)
         if isinstance(end, Done):

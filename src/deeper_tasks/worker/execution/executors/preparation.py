@@ -1,4 +1,4 @@
-"""The preparation: what a process does before it can run a job, and the worker's patience with it."""
+"""The preparation: the time before a process can run a job, and how long the worker waits for it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _logger = logging.getLogger("deeper_tasks")
 LONGEST = 600.0
 """Seconds that the import of the application may take in a process, and then the start hooks."""
 _PATIENCE = 10.0
-"""Seconds until the log says what a job waits for; it says so again after twice the time."""
+"""Seconds until the log says what a job waits for, and again after twice the time."""
 
 
 class Preparation:
-    """The preparation of one process. `doing` is what it is busy with, as it told."""
+    """The preparation of one process. `doing` says what it is busy with, in its own words."""
 
     def __init__(self) -> None:
         self.doing = "its start"
 
     async def read(self, reader: asyncio.StreamReader) -> Frame | None:
         """
-        Return what the process says when it is ready; None: it has closed.
+        Return the frame that the process sends when it is ready; None if it has closed the connection.
 
         Raises:
-            GarbledError: that was no frame.
-            TimeoutError: it took too long; the message says what did.
+            GarbledError: it sent no frame.
+            TimeoutError: it took too long; the message says what it was busy with.
         """
         try:
             async with asyncio.timeout(LONGEST):
@@ -45,7 +45,7 @@ class Preparation:
 
 
 async def wait_for_first(waited: Iterable[asyncio.Future[Any]], *, job: ClaimedJob, doing: Callable[[], str]) -> None:
-    """Wait until one of these is done; where that takes long, the log says what the job's process is busy with."""
+    """Wait until one of these is done; after a long wait, log what the job's process is busy with."""
     futures, patience, began = set(waited), _PATIENCE, time.monotonic()
     while not (await asyncio.wait(futures, timeout=patience, return_when=asyncio.FIRST_COMPLETED))[0]:
         _logger.warning(

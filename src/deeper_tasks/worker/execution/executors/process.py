@@ -21,9 +21,16 @@ from deeper_tasks.worker.execution import verdict
 from deeper_tasks.worker.execution.call import Call
 from deeper_tasks.worker.execution.executors import frames
 from deeper_tasks.worker.execution.executors.application import Application
-from deeper_tasks.worker.execution.executors.family import is_told, memory_above
+from deeper_tasks.worker.execution.executors.family import is_memory_known, memory_above
 from deeper_tasks.worker.execution.executors.forked_child import ForkedChild, ProcessDiedError
-from deeper_tasks.worker.execution.executors.frames import Declined, Done, GarbledError, Logged, ProgressMade, Told
+from deeper_tasks.worker.execution.executors.frames import (
+    Declined,
+    Done,
+    GarbledError,
+    Logged,
+    ProgressMade,
+    StopNotice,
+)
 from deeper_tasks.worker.execution.executors.preparation import Preparation, wait_for_first
 from deeper_tasks.worker.execution.executors.zygote_client import ZygoteClient
 from deeper_tasks.worker.execution.job_log_records import JobRecords
@@ -33,17 +40,16 @@ _logger = logging.getLogger("deeper_tasks")
 
 _MEGABYTE = 1024 * 1024
 _MOST_NEWS, _LONGEST_ESCAPE = 64 * _MEGABYTE, 6
-"""Bytes of a frame beside its result, and of a character there that JSON has to escape."""
+"""Bytes of a frame without its result, and bytes of one escaped character of the result."""
 
 
 class ProcessExecutor:
     """
-    Keeps a zygote, which has imported the application, and the children forked from it.
+    Runs calls in children of a zygote, which has imported the application.
 
-    Children are used again and again; one that was killed or died is replaced.
-    A killed child, one that died and the end of the worker take all with them that was
-    started there; on Linux also what has gone into a session of its own.
-    When the worker ends in whatever way, the zygote kills them all.
+    Children are used again and again; a child that was killed or died is replaced.
+    With a child, and at the end of the worker, all processes end that were started there,
+    on Linux also those in a session of their own.
     """
 
     def __init__(
@@ -65,7 +71,7 @@ class ProcessExecutor:
     async def run(self, attempt: Attempt, call: Call) -> Settlement:
         """Run a call in a child and wait until it answered or its process is gone."""
         limit = self.memory_limit(call)
-        # The application's import is not the job's time.
+        # The application's import does not count as the job's time.
         self._deadlines.hold(attempt)
         child = await self.obtain(attempt, limit=limit)
         if child is None:
@@ -76,7 +82,7 @@ class ProcessExecutor:
         self._deadlines.watch(attempt, attempt.context.timeout)
         end = await self.run_in(child, attempt, call, limit=limit)
         if isinstance(end, Declined):
-            # By what an earlier job has left there, most likely.
+            # Most likely because of an earlier job in that process.
             _logger.warning("a process for jobs could not run another job, which a new one runs now: %s", end.reason)
             child = await self._fork_for(attempt)
             if child is None:
@@ -87,19 +93,19 @@ class ProcessExecutor:
         if isinstance(end, Settlement):
             return end
         if attempt.forced or end.is_worn:
-            # Told to stop, an order to kill it may still be under way, and would hit the next job.
+            # After a stop an order to kill the child may still be under way, and would hit the next job.
             child.writer.close()
         elif limit is None:
             self._idle.append(child)
         else:
-            # Idle only when the zygote has let go of it: its limit is not the next job's.
+            # Idle only when the zygote has ended the watch, because the limit is not the next job's.
             self.zygote.unwatch(child)
         if end.settlement.is_unfit:
             raise UnfitArgumentsError(end.settlement.reason)
         return end.settlement
 
     async def _begins(self, attempt: Attempt, child: ForkedChild) -> bool:
-        """Tell that the handler is about to be called; False: the attempt was told to stop, and the child is free."""
+        """Announce that the handler is about to be called; False if the attempt was stopped, and the child is free."""
         if attempt.begin is None:
             return True
         is_begun = False
@@ -113,7 +119,7 @@ class ProcessExecutor:
 
     async def obtain(self, attempt: Attempt, *, limit: int | None = None) -> ForkedChild | None:
         """
-        Return a child for a job that may use so many bytes of memory; None: its attempt was told to stop meanwhile.
+        Return a child for a job that may use so many bytes of memory; None if the attempt was stopped meanwhile.
 
         Raises:
             ProcessDiedError: none can be forked.
@@ -126,8 +132,7 @@ class ProcessExecutor:
         """
         Run a call in this child, which may use so many bytes of memory beyond those that it used `at_start`.
 
-        Returns what the child said at the end, or, when its process is gone, the settlement of that. Where it has
-        declined, the child ends.
+        Returns the child's last frame, or a settlement if its process is gone. A child that has declined ends.
         """
         if limit is not None:
             self.zygote.watch(child, limit + at_start)
@@ -138,7 +143,7 @@ class ProcessExecutor:
         try:
             done = await self._converse(child, attempt, call)
         except asyncio.CancelledError:
-            # By the middleware, at a timeout of its own: its code must not go on with nobody to listen.
+            # By the middleware, as at its own timeout: the child must not go on, because no task reads its frames.
             self.zygote.kill(child)
             await child.until_exited()
             child.writer.close()
@@ -153,7 +158,7 @@ class ProcessExecutor:
         ran_for = timedelta(seconds=time.monotonic() - started)
         settlement = verdict.broken_off(call, error, ran_for, attempt) or call.broken_off(error, ran_for)
         if child.is_orphaned and call.task.has_quarantine:
-            # One of them may have killed the zygote, and would do so again.
+            # Its job may be the one that killed the zygote, and would do so again.
             settlement = msgspec.structs.replace(settlement, is_process_lost=True)
         return settlement
 
@@ -162,16 +167,16 @@ class ProcessExecutor:
         await self.zygote.close()
 
     def memory_limit(self, call: Call) -> int | None:
-        """Return how many bytes of memory a job in a process may use; None: as many as it likes."""
+        """Return how many bytes of memory a job in a process may use; None if there is no limit."""
         own = call.task.memory_limit_mb
         limit = self._memory_limit_mb if own is UNSET else own
-        if limit is not None and not self._has_warned and not is_told():
+        if limit is not None and not self._has_warned and not is_memory_known():
             self._has_warned = True
-            _logger.warning("this system does not tell what memory a process uses: limits of memory are not kept")
+            _logger.warning("limits of memory are not kept: this system does not show the memory of processes")
         return None if limit is None else limit * _MEGABYTE
 
     async def _converse(self, child: ForkedChild, attempt: Attempt, call: Call) -> Done | Declined | None:
-        """Hand the job over and listen until its end; None when there is nobody to hear from any more."""
+        """Hand the job over and read frames until its end; None if the connection has ended."""
         assert attempt.context is not None
         child.writer.write(
             frames.encode(
@@ -184,8 +189,8 @@ class ProcessExecutor:
                 )
             )
         )
-        attempt.pass_on = lambda stop, reason: child.writer.write(frames.encode(Told(stop=stop, reason=reason)))
-        for stop in attempt.told:
+        attempt.pass_on = lambda stop, reason: child.writer.write(frames.encode(StopNotice(stop=stop, reason=reason)))
+        for stop in attempt.announced:
             attempt.pass_on(stop, attempt.reason)
         most = _MOST_NEWS + _LONGEST_ESCAPE * self._settings().max_result_bytes
         try:
@@ -212,31 +217,31 @@ class ProcessExecutor:
         return None
 
     async def _fork_for(self, attempt: Attempt) -> ForkedChild | None:
-        """Return a new child; None when the attempt was told to stop before there was one, as during the import."""
-        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Return a new child; None if the attempt was stopped before there was one, as during the import."""
+        stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         preparation = Preparation()
         forking = asyncio.create_task(self.zygote.fork(preparation), context=Context())
-        attempt.interrupt = lambda: None if told.done() else told.set_result(None)
+        attempt.interrupt = lambda: None if stopped.done() else stopped.set_result(None)
         try:
-            either: set[asyncio.Future[Any]] = {forking, told}
+            either: set[asyncio.Future[Any]] = {forking, stopped}
             await wait_for_first(either, job=attempt.job, doing=lambda: self.zygote.busy_with(preparation))
         finally:
             attempt.interrupt = None
             if not forking.done():
-                forking.add_done_callback(self._put_aside)
+                forking.add_done_callback(self._keep)
         return forking.result() if forking.done() else None
 
     def _put_back(self, child: ForkedChild) -> None:
         self._idle.append(child)
 
-    def _put_aside(self, forking: asyncio.Task[ForkedChild]) -> None:
+    def _keep(self, forking: asyncio.Task[ForkedChild]) -> None:
         """Keep a child that came too late for the attempt that wanted it."""
         if not forking.cancelled() and forking.exception() is None:
             self._idle.append(forking.result())
 
 
 def _is_too_big(child: ForkedChild, limit: int | None) -> bool:
-    """Whether earlier jobs have left a child so big that the next might be killed for it."""
+    """Whether a child uses so much memory after earlier jobs that the next job might be killed for it."""
     return limit is not None and memory_above(child.pid, limit // 2) is not None
 
 

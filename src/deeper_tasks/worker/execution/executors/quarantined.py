@@ -1,4 +1,4 @@
-"""The quarantined: a child process that starts as a worker does, runs one attempt, and ends."""
+"""The quarantined child: a process that starts like a worker, runs one attempt, and ends."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from deeper_tasks.worker.execution.executors.frames import (
     Prepared,
     ProgressMade,
     Run,
-    Told,
+    StopNotice,
     encode,
     receive,
 )
@@ -68,10 +68,10 @@ class _Line:
 
     def send(self, frame: Frame) -> None:
         if is_copy_of(self._pid):
-            # A copy that the job has forked: it would talk into what this process says.
+            # A copy that the job has forked must not write into the messages of this process.
             return
         data = encode(frame)
-        # A worker that is gone kills this process, or has it killed.
+        # If the worker is gone, this process is killed soon.
         with self._lock, suppress(BrokenPipeError, ConnectionResetError):
             self._connection.sendall(data)
 
@@ -79,9 +79,9 @@ class _Line:
         return receive(self._connection)[0]
 
     def hear_stops(self, attempt: Attempt) -> None:
-        """Tell the attempt of the stops that the worker tells of, until the connection is closed."""
-        while isinstance(told := self.receive(), Told):
-            attempt.announce(told.stop, told.reason)
+        """Announce the stops that the worker sends to the attempt, until the connection is closed."""
+        while isinstance(notice := self.receive(), StopNotice):
+            attempt.announce(notice.stop, notice.reason)
 
 
 def serve(connection: socket.socket, prepare: Prepare) -> None:
@@ -89,7 +89,7 @@ def serve(connection: socket.socket, prepare: Prepare) -> None:
     line = _Line(connection)
     watch_forks()
     hang_up_in_copies(connection)
-    # Where memory runs out, the kernel kills this process and what it starts, and not the worker beside it.
+    # If memory runs out, the kernel kills this process and its children first, and not the worker.
     with suppress(OSError):
         _OOM_SCORE.write_text("1000")
     try:
@@ -195,7 +195,7 @@ class _News(Reporter):
 
 
 class _QuietBus(EventBus):
-    """The bus of the application here, without the start of the attempt: the worker tells of it."""
+    """The application's bus in this process, without the start of the attempt, which the worker announces."""
 
     def __init__(self, bus: EventBus) -> None:
         super().__init__()
@@ -209,7 +209,7 @@ class _QuietBus(EventBus):
 
 
 class _MainThread:
-    """Runs a task with `executor="process"` where it runs in its own processes: in the main thread."""
+    """Runs a task with `executor="process"` in the main thread, as in the processes for jobs."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
@@ -225,21 +225,21 @@ class _MainThread:
             if call.task.leads_to_coroutine and is_awaitable(value):
                 value = await value
             leave_if_copy(self._pid)
-        except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
+        except BaseException as error:  # noqa: BLE001 - an exception of a handler ends its attempt only
             leave_if_copy(self._pid, error)
             return verdict.raised(call, error, timedelta(seconds=time.monotonic() - started), attempt)
         return verdict.returned(call, value, timedelta(seconds=time.monotonic() - started), attempt)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing is to be closed."""
 
 
 @contextmanager
 def _loop_at_rest() -> Iterator[None]:
-    """Inside the `with`, have no running loop in this thread: in a process for jobs a `def` may run one of its own."""
+    """Inside the `with`, let no loop run in this thread, because a `def` in a process for jobs may run its own."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    asyncio.tasks._leave_task(loop, task)  # noqa: SLF001 - as a loop does it between two steps of tasks
+    asyncio.tasks._leave_task(loop, task)  # noqa: SLF001 - like a loop between two steps of tasks
     asyncio._set_running_loop(None)  # noqa: SLF001 - the same
     try:
         yield

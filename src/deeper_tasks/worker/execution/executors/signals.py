@@ -1,4 +1,4 @@
-"""Signals of the processes for jobs: as a fresh interpreter has them, whatever the worker was started with."""
+"""Signals of the processes for jobs: the same as in a fresh interpreter, however the worker was started."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import FrameType
 from deeper_tasks.worker.process.own_signals import handle_alone
 
 _OF_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
-"""Ignored by every interpreter, which gives the programs that `subprocess` starts the default back."""
+"""Signals that every interpreter ignores, and that `subprocess` sets back to the default in its programs."""
 _OF_THE_SYSTEM = frozenset({signal.SIGKILL, signal.SIGSTOP})
 
 
@@ -24,9 +24,9 @@ def reset_signals() -> None:
 
 class HeldSignals:
     """
-    Signals whose arrival has no effect on this process. What it forks takes them as before.
+    Signals whose arrival has no effect on this process. The processes that it forks handle them as before.
 
-    They have a handler that does nothing. An ignored signal would stay ignored in every program that is started.
+    They have a handler that does nothing, because an ignored signal would stay ignored in every started program.
     """
 
     def __init__(self, *numbers: int) -> None:
@@ -34,7 +34,7 @@ class HeldSignals:
         self.hold(*numbers)
 
     def hold(self, *numbers: int) -> None:
-        """Hold these signals too, and again those for which the application has set handlers since."""
+        """Hold these signals too, and those again for which the application has set handlers since."""
         self._numbers.update(numbers)
         for number in self._numbers:
             if signal.getsignal(number) is not _pass_over:

@@ -1,4 +1,4 @@
-"""The surroundings of the jobs in a child: what the system and the interpreter hold once for the whole process."""
+"""The surroundings of the jobs in a child: the settings that the system and the interpreter have once a process."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class _Setting(NamedTuple):
 
 class Surroundings:
     """
-    The surroundings of a job in its process, as they were when this was made, in the main thread after the start hooks.
+    The surroundings as they were when this was made, in the main thread after the start hooks.
 
-    `loop` is the event loop that the jobs share, if they do. Not here is what code may set once for all jobs that
-    follow, such as when it imports a library: globals of modules, environment variables, filters of warnings, threads,
-    what is told of errors.
+    `loop` is the event loop that the jobs share, if they share one. Settings that code may change once for all later
+    jobs, as at an import, are not included: globals of modules, environment variables, filters of warnings, threads,
+    handlers of errors.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -46,9 +46,9 @@ class Surroundings:
 
     def restore(self) -> bool:
         """
-        Put back what a job has changed. Never raises.
+        Put back the settings that a job has changed. Never raises.
 
-        Returns whether all is as it was: if not, no other job should run in this process.
+        Returns whether all settings are as before; if not, no other job should run in this process.
         """
         try:
             for timer in self._timers:
@@ -60,7 +60,7 @@ class Surroundings:
                 if now is not before and now != before:
                     write(before)
             self._restore_loop()
-        except BaseException:  # noqa: BLE001 - by the system, or the code of an object that the job has left
+        except BaseException:  # noqa: BLE001 - the system refused, or an object that the job has left raised
             return False
         return self._loop is None or not self._loop.is_closed()
 
@@ -70,8 +70,8 @@ class Surroundings:
             return
         policy = _policy()
         if (local := getattr(policy, "_local", None)) is not None:
-            # As if this process had never had a loop: the first that a job asks for is made.
-            policy._local = type(local)()  # noqa: SLF001 - to set none is to forbid that
+            # As if this process had never had a loop, so that a loop is made when a job asks for it.
+            policy._local = type(local)()  # noqa: SLF001 - to set None would forbid that
 
 
 def _settings(loop: asyncio.AbstractEventLoop | None) -> Iterator[_Setting]:
@@ -102,7 +102,7 @@ def _settings(loop: asyncio.AbstractEventLoop | None) -> Iterator[_Setting]:
 
 
 def _handlers() -> list[Any]:
-    # Not by the `signal` module: on its way to an enum it makes the repr of each handler that is a function.
+    # The `signal` module would make the repr of each handler that is a function.
     return [*map(_signal.getsignal, _SIGNALS)]
 
 
@@ -129,7 +129,7 @@ def _folder() -> str | None:
     try:
         return os.getcwd()  # noqa: PTH109 - as text, which is compared after each job
     except OSError:
-        # It has been removed.
+        # The folder has been removed.
         return None
 
 
@@ -139,7 +139,7 @@ def _is_open(name: str) -> bool:
 
 
 def _place(descriptor: int) -> tuple[int, int] | None:
-    """Where a descriptor leads to; None: it is closed."""
+    """Return the device and inode of a descriptor; None if it is closed."""
     try:
         status = os.fstat(descriptor)
     except OSError:
@@ -148,11 +148,11 @@ def _place(descriptor: int) -> tuple[int, int] | None:
 
 
 def _lost(_: object) -> None:
-    raise OSError("what the job has closed, or given away, cannot be had again")
+    raise OSError("the job has closed it, or changed it for good")
 
 
 def _policy() -> Any:
     with warnings.catch_warnings():
-        # Python is about to do without them.
+        # Python has deprecated event loop policies.
         warnings.simplefilter("ignore", DeprecationWarning)
         return asyncio.get_event_loop_policy()

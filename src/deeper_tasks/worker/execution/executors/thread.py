@@ -1,4 +1,4 @@
-"""The thread executor: runs a plain `def` in a thread, which can be told to stop but not made to."""
+"""The thread executor: runs a plain `def` in a thread, to which a stop can only be announced."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from deeper_tasks.worker.process.forks import leave_if_copy, watch_forks
 
 class ThreadExecutor:
     """
-    Holds as many threads as the worker has slots. What a wrapper of an `async def` gives is awaited on the loop.
+    Holds as many threads as the worker has slots. A coroutine from a wrapper of an `async def` is awaited on the loop.
 
-    An interruption turns what `current_job()` tells of stops true, nothing more: a thread that does not look keeps
+    An interruption only sets the stops that `current_job()` shows. A thread that does not look at them keeps
     its slot.
     """
 
@@ -62,7 +62,7 @@ class ThreadExecutor:
             try:
                 value: Any = context.run(call.task.function, *args, **kwargs)
                 leave_if_copy(self._pid)
-            except BaseException as error:  # noqa: BLE001 - what a handler raises ends its attempt only
+            except BaseException as error:  # noqa: BLE001 - an exception of a handler ends its attempt only
                 leave_if_copy(self._pid, error)
                 ran_for = timedelta(seconds=self._now() - attempt.started)
                 return verdict.raised(call, error, ran_for, attempt)
@@ -75,7 +75,7 @@ class ThreadExecutor:
         try:
             ended = await asyncio.wrap_future(running)
         except asyncio.CancelledError:
-            # By the middleware, at a timeout of its own: its thread cannot be stopped, and must not go on unnoticed.
+            # By the middleware, as at its own timeout: the thread cannot be stopped, so its end is awaited.
             await self._until_ended(running)
             raise
         if isinstance(ended, Settlement):
@@ -84,13 +84,13 @@ class ThreadExecutor:
         return await self._awaiting.run(attempt, call, value, ran_for=ran_for, context=context)
 
     async def _until_ended(self, running: concurrent.futures.Future[Any]) -> None:
-        """Wait for the end of what runs in a thread, however often the waiting task is cancelled, until `close`."""
+        """Wait until the thread has ended its call, or until `close`, however often the waiting task is cancelled."""
         while not (running.done() or self._is_closed):
             with suppress(BaseException):
-                # Its end is no news any more. That `wrap_future` passes a cancellation on comes too late.
+                # Its result is not needed. A cancellation that `wrap_future` passes on comes too late.
                 await asyncio.wrap_future(running)
 
     async def close(self) -> None:
-        """Let go of the threads; one that still runs its handler is left to it."""
+        """Release the threads; a thread that still runs a handler goes on."""
         self._is_closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)

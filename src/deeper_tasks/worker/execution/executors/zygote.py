@@ -58,7 +58,7 @@ class Zygote:
     """Serves one worker, the process of this id, through its control socket."""
 
     def __init__(self, control: socket.socket, *, worker: int, logs: socket.socket) -> None:
-        # What the application starts must not look like this process to the worker.
+        # Programs that the application starts must not look like this process to the worker.
         control.set_inheritable(False)
         logs.set_inheritable(False)
         self._logs = logs
@@ -75,7 +75,7 @@ class Zygote:
     def run(self) -> None:
         """Serve until the worker is gone."""
         reset_signals()
-        # The worker alone decides when this ends, though a service manager may signal all processes of a service.
+        # Only the worker decides when this process ends; a service manager may signal all processes of a service.
         self._signals = HeldSignals(signal.SIGINT, signal.SIGTERM)
         _hear_of_parent()
         setup, _ = receive(self._control)
@@ -92,16 +92,16 @@ class Zygote:
             self._hooks = setup.hooks
             sender = LogSender(self._logs, levels=setup.log_levels, disabled=setup.logs_disabled)
             logging.getLogger().addHandler(sender)
-            # What is sent is written where the worker's own logger is enabled.
+            # The worker writes the records that are sent, if its own logger is enabled.
             keep_enabled()
             if setup.logs_warnings:
                 log_warnings()
             error = self._import(setup)
             sender.take_part()
             if setup.redactor is not None:
-                # After the import: the application may have set a factory of records of its own.
+                # After the import, because the application may have set its own factory of records.
                 self._records = JobRecords(setup.redactor.find()).__enter__()
-            # What the application's import started is its own, and no job's.
+            # Processes that the application's import started belong to the application, not to a job.
             self._helpers = children_of(os.getpid())
             _adopt_orphans()
             self._send(Ready(error=error))
@@ -161,7 +161,7 @@ class Zygote:
         try:
             pid = os.fork()
         except OSError as error:
-            # No more processes or no memory now: no reason to end those that run.
+            # The system has no process or no memory to give; the running children go on.
             os.close(descriptor)
             self._send(Unforked(error=str(error)))
             return
@@ -181,7 +181,7 @@ class Zygote:
             self._control.close()
             os.close(self._wake_reader)
             os.close(self._wake_writer)
-            # A descriptor that came through a socket is inherited by what a job starts.
+            # Without this, programs that a job starts would inherit a descriptor that came through a socket.
             os.set_inheritable(descriptor, False)
             with socket.socket(fileno=descriptor) as connection:
                 child.serve(connection, self._hooks)
@@ -210,14 +210,14 @@ class Zygote:
             self._send(Exited(pid=pid, code=os.waitstatus_to_exitcode(raw), is_over_limit=is_over_limit))
 
     def _kill_orphans(self) -> None:
-        """Kill what children that have ended left behind, in whatever group or session: the kernel made it ours."""
+        """Kill processes that ended children left behind, in any group or session; this is their parent now."""
         for _ in range(_ORPHAN_ROUNDS):
             orphans = children_of(os.getpid()) - self._children - self._helpers
             if not orphans:
                 return
             for pid in orphans:
                 _kill(pid)
-            # One that has ended hands its own children on to us: look again.
+            # The children of an ended process become this one's, so look again.
             time.sleep(_ORPHAN_PAUSE)
 
     def _send(self, frame: Busy | Ready | Forked | Unforked | Exited | Unwatched) -> None:
@@ -243,25 +243,25 @@ def _kill(pid: int) -> None:
 
 
 def _adopt_orphans() -> None:
-    """On Linux, become the parent of what this process started, directly or not, and that lost its own parent."""
+    """On Linux, become the parent of processes started from here, directly or not, that have lost their own parent."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _hear_of_parent() -> None:
-    """On Linux, be woken when the worker ends, or the thread of it that started this process."""
+    """On Linux, get a signal when the worker ends, or its thread that started this process."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCHLD)
 
 
 def _end_with_parent() -> None:
-    """On Linux, have the kernel kill this process when the zygote ends in whatever way."""
+    """On Linux, have the kernel kill this process when the zygote ends, for any reason."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    # A crash of a job's code says in which line it was, where there is a stderr.
+    # After a crash of a job's code, stderr then shows the line.
     with suppress(Exception):
         faulthandler.enable()
     with socket.socket(fileno=int(sys.argv[1])) as control, socket.socket(fileno=int(sys.argv[3])) as logs:

@@ -45,7 +45,7 @@ from deeper_tasks.worker.liveness.host import child_mark
 _logger = logging.getLogger("deeper_tasks")
 
 _LAST_WORDS = 1.0
-"""Seconds between a child's end and the end of what may still be heard of it."""
+"""Seconds after a child's end in which its last frames may still arrive."""
 
 
 class ZygoteClient:
@@ -94,7 +94,7 @@ class ZygoteClient:
             self._starting = asyncio.create_task(self._start(), context=Context())
             # An error reaches the tasks that wait; without any, asyncio must not log it as never retrieved.
             self._starting.add_done_callback(lambda starting: starting.cancelled() or starting.exception())
-        # Several wait for it, and one of them may be told to stop; each has an error of its own.
+        # Several tasks wait for it, and one of them may be cancelled. Each gets its own error.
         try:
             await asyncio.shield(self._starting)
         except ProcessDiedError as error:
@@ -110,7 +110,7 @@ class ZygoteClient:
         """
         await self.start()
         assert self._control is not None
-        ours, theirs = socket.socketpair()
+        here, theirs = socket.socketpair()
         try:
             with theirs:
                 control = self._control.get_extra_info("socket").fileno()
@@ -119,12 +119,12 @@ class ZygoteClient:
                 self._forks.append(forked)
                 pid = await forked
         except OSError as error:
-            ours.close()
+            here.close()
             raise ProcessDiedError(f"the process that forks the others has died: {error}") from error
         except BaseException:
-            ours.close()
+            here.close()
             raise
-        reader, writer = await asyncio.open_connection(sock=ours)
+        reader, writer = await asyncio.open_connection(sock=here)
         child = self._children[pid] = ForkedChild(pid, reader, writer)
         if (exited := self._early_exits.pop(pid, None)) is not None:
             self._note_exit(exited)
@@ -134,7 +134,7 @@ class ZygoteClient:
         return child
 
     async def _until_started(self, child: ForkedChild, preparation: Preparation) -> None:
-        """Wait until a child's start hooks have run. Raises HookError where they failed."""
+        """Wait until a child's start hooks have run. Raises HookError if they failed."""
         try:
             frame = await preparation.read(child.reader)
         except TimeoutError as error:
@@ -154,7 +154,7 @@ class ZygoteClient:
         raise HookError(frame.error.message)
 
     def kill(self, child: ForkedChild) -> None:
-        """Have a child killed with all it started; that it is done shows in its `exited`."""
+        """Have a child killed with all it started; its `exited` is done afterwards."""
         self._send(Kill(pid=child.pid))
 
     def watch(self, child: ForkedChild, memory_limit: int) -> None:
@@ -195,7 +195,7 @@ class ZygoteClient:
             if not child.is_started:
                 self.kill(child)
         if self._application.hooks is not None and self._children:
-            # Their stop hooks run now, and the zygote kills what is left when its socket is closed.
+            # Their stop hooks run now. The zygote kills children that are left when its socket is closed.
             await asyncio.wait({child.exited for child in self._children.values()}, timeout=STOP_SECONDS)
         if self._control is not None:
             self._control.close()
@@ -209,15 +209,15 @@ class ZygoteClient:
             await asyncio.wait({self._starting})
 
     async def _start(self) -> None:
-        ours, theirs = socket.socketpair()
+        here, theirs = socket.socketpair()
         try:
             with theirs:
                 self._logs = self._logs or LogReceiver(self._records)
                 process = self._process = _start_process(theirs.fileno(), logs=self._logs.theirs.fileno())
         except OSError as error:
-            ours.close()
+            here.close()
             raise ProcessDiedError(f"no process can be started now: {error}") from error
-        reader, control = await asyncio.open_connection(sock=ours)
+        reader, control = await asyncio.open_connection(sock=here)
         self._control = control
         self._send(self._setup())
         self._importing = Preparation()
@@ -247,7 +247,7 @@ class ZygoteClient:
             while (frame := await frames.read(reader)) is not None:
                 self._obey(frame)
         except GarbledError:
-            _logger.exception("the process that forks the others sent what is no message; another takes its place")
+            _logger.exception("the process that forks the others sent no valid message; another one takes its place")
         # It has ended with all its children, or what it sends cannot be read any more.
         process.kill()
         await run_in_thread(process.wait)

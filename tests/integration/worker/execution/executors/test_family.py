@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from deeper_tasks.worker.execution.executors.family import children_of, has_ended, is_told, memory_above
+from deeper_tasks.worker.execution.executors.family import children_of, has_ended, is_memory_known, memory_above
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
@@ -61,7 +61,7 @@ def test_a_child_belongs_to_its_parent_until_it_is_waited_for(start):
 
 
 def test_memory_is_told_above_the_limit_only(start):
-    assert is_told()
+    assert is_memory_known()
     process = start(100)
     assert not has_ended(process.pid)
     assert memory_above(process.pid, 400 * MEGABYTE) is None

@@ -16,7 +16,7 @@ from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.stop import Stop
 from deeper_tasks.integrations.events import JobStarted
 from deeper_tasks.worker.clock import SystemClock
-from deeper_tasks.worker.execution.executors import nursery, preparation, process
+from deeper_tasks.worker.execution.executors import nursery, preparation, zygote_client
 from deeper_tasks.worker.execution.executors.nursery import Nursery
 from deeper_tasks.worker.execution.executors.process import ProcessExecutor
 from deeper_tasks.worker.execution.quarantine import Quarantine
@@ -398,7 +398,7 @@ async def test_where_the_system_has_no_process_to_give_the_job_runs_in_the_worke
     def start(*arguments, **options):
         raise BlockingIOError(errno.EAGAIN, "no more processes")
 
-    monkeypatch.setattr(process, "_start_zygote", start)
+    monkeypatch.setattr(zygote_client, "_start_process", start)
 
     @ward.task
     async def here():

@@ -20,7 +20,7 @@ from deeper_tasks.domain.stop import Stop
 from deeper_tasks.integrations.events import ArgumentsUnfit, JobStarted
 from deeper_tasks.tasks import ExecutorKind, TaskRegistry
 from deeper_tasks.worker.clock import SystemClock
-from deeper_tasks.worker.execution.executors import preparation, process
+from deeper_tasks.worker.execution.executors import preparation, process, zygote_client
 
 TASKS = """
     import asyncio, contextvars, ctypes, decimal, functools, math, os, re, resource, signal, subprocess, sys, threading
@@ -452,14 +452,14 @@ async def test_a_child_that_was_told_to_stop_and_still_finished_runs_no_other_jo
     attempt, running = bench.start(await bench.claim(tasks["waits"], str(tmp_path)))
     await wait_until(lambda: attempt.pass_on)
     orders = []
-    monkeypatch.setattr(executor, "_send", orders.append)
+    monkeypatch.setattr(executor.zygote, "_send", orders.append)
     attempt.tell_to_stop(Stop.CANCEL, "not wanted")
     (tmp_path / "go").touch()
     settlement = await running
     assert settlement.end is End.COMPLETE
     monkeypatch.undo()
     # The order arrives late.
-    executor._send(orders[0])
+    executor.zygote._send(orders[0])
     assert await pid_of(bench, tasks) != msgspec.json.decode(settlement.result)
 
 
@@ -544,9 +544,9 @@ async def test_jobs_that_wait_for_the_same_process_in_vain_each_have_an_error_of
     def refuse(*_, **__):
         raise BlockingIOError("Resource temporarily unavailable")
 
-    monkeypatch.setattr(process, "_start_zygote", refuse)
+    monkeypatch.setattr(zygote_client, "_start_process", refuse)
     executor = bench.executors[ExecutorKind.PROCESS]
-    one, other = await asyncio.gather(*(executor._ensure_zygote() for _ in range(2)), return_exceptions=True)
+    one, other = await asyncio.gather(*(executor.zygote.start() for _ in range(2)), return_exceptions=True)
     assert str(one) == str(other) == "no process can be started now: Resource temporarily unavailable"
     assert one is not other
 
@@ -717,7 +717,7 @@ async def test_fail_on_takes_the_limit_for_the_memory_error_it_is(bench, tasks):
 
 
 async def test_a_system_that_does_not_tell_memory_is_said_to_keep_no_limits(bench, tasks, caplog, monkeypatch):
-    monkeypatch.setattr(process, "is_told", lambda: False)
+    monkeypatch.setattr(process, "is_memory_known", lambda: False)
     for _ in range(2):
         assert (await bench.run(tasks["grows"], 1)).end is End.COMPLETE
     assert caplog.text.count("limits of memory are not kept") == 1
@@ -948,7 +948,7 @@ async def test_where_no_process_can_be_started_the_attempt_fails_and_the_next_ma
         raise BlockingIOError("no more processes")
 
     with monkeypatch.context() as patch:
-        patch.setattr(process, "_start_zygote", start)
+        patch.setattr(zygote_client, "_start_process", start)
         settlement = await bench.run(tasks["pid"])
     assert (settlement.end, settlement.error.kind) == (End.RETRY, "ProcessDiedError")
     assert settlement.error.message == "no process can be started now: no more processes"
