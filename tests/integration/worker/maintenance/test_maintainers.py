@@ -10,6 +10,8 @@ import pytest
 
 from deeper_tasks.integrations.events import EventBus, JobRescued
 from deeper_tasks.testing.conformance.builders import put_running
+from deeper_tasks.tasks import TaskRegistry
+from deeper_tasks.worker.collaborators import Collaborators
 from deeper_tasks.worker.liveness import process_scope
 from deeper_tasks.worker.liveness.host import describe_node, is_known_dead
 from deeper_tasks.worker.liveness.membership import Membership
@@ -37,7 +39,8 @@ async def test_a_process_of_this_machine_that_has_ended_is_known_at_once(memory,
     bus.subscribe(heard.append)
     membership = Membership(backend=memory, settings=SETTINGS)
     await membership.join()
-    rescuer = Rescuer(backend=memory, settings=SETTINGS, clock=clock, bus=bus, membership=membership, trusted=list)
+    collaborators = Collaborators(backend=memory, registry=TaskRegistry(), bus=bus, clock=clock)
+    rescuer = Rescuer(collaborators, SETTINGS, membership=membership)
     here = describe_node("worker", {"default": 1})
     node = msgspec.structs.replace(here, pid=process.pid, pid_started=process_scope.start_time(process.pid))
     await memory.register(node)

@@ -120,7 +120,7 @@ async def test_one_that_cannot_be_begun_gives_the_job_back_and_says_so(bench, ca
     bench.backend.fail("begin")
     settlement = await bench.run(task)
     assert (settlement.end, settlement.delay) == (End.RELEASE, timedelta(seconds=5))
-    assert "could not be begun" in caplog.text
+    assert "no transaction could be begun" in caplog.text
     assert not bench.of_kind(JobStarted)
 
 

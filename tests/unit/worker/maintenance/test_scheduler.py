@@ -236,7 +236,7 @@ async def test_a_declaration_that_cannot_be_registered_is_told_and_does_not_stop
     await scheduler.turn()
     await scheduler.turn()
     assert [event.name for event in bus.heard] == ["nightly"]
-    assert caplog.text.count("cannot be registered") == 1
+    assert caplog.text.count("could not be registered") == 1
 
 
 # Clocks.
