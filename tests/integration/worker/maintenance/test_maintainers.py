@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from deeper_tasks.integrations.events import EventBus, JobRescued
-from deeper_tasks.testing.conformance.builders import put_running
 from deeper_tasks.tasks import TaskRegistry
+from deeper_tasks.testing.conformance.builders import put_running
 from deeper_tasks.worker.collaborators import Collaborators
 from deeper_tasks.worker.liveness import process_scope
 from deeper_tasks.worker.liveness.host import describe_node, is_known_dead
