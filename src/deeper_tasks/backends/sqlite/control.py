@@ -16,7 +16,7 @@ from deeper_tasks.backends.sqlite.codec import micros, moment, read_moment, to_j
 from deeper_tasks.backends.sqlite.filters import IS_NAMED, where, where_content
 from deeper_tasks.backends.sqlite.index_ranges import counts_of, ranges_of
 from deeper_tasks.domain.ids import JobId
-from deeper_tasks.domain.rescheduling import Rescheduled, due_moment, moved_expiry, state_when_due
+from deeper_tasks.domain.rescheduling import Rescheduled, new_due
 from deeper_tasks.domain.settlement import MovedJob
 from deeper_tasks.domain.state import MAY_BE_RESCHEDULED, MAY_RUN_AGAIN, TERMINAL, State
 
@@ -97,13 +97,14 @@ def reschedule(
     row = connection.execute(SELECT_WAITING, (job_id,)).fetchone()
     if row is None:
         return None
-    before, scheduled_at = STATES[row["state"]], row["scheduled_at"]
-    state = before
-    if due is not None or before is not State.PENDING:
-        was, scheduled_at, expires_at = scheduled_at, micros(due_moment(due, now=moment(now))), row["expires_at"]
-        if due is not None and expires_at is not None:
-            expires_at = _moved_expiry(expires_at, was=was, due=scheduled_at)
-        state = state_when_due(before, is_due=scheduled_at <= now)
+    before = state = STATES[row["state"]]
+    scheduled_at, expires_at = row["scheduled_at"], row["expires_at"]
+    was, expiry = _readable(scheduled_at), None if expires_at is None else _readable(expires_at)
+    new = new_due(before, due=due, scheduled_at=was, expires_at=expiry, now=moment(now))
+    if new is not None:
+        state, scheduled_at = new.state, micros(new.scheduled_at)
+        # A damaged expiry stays as it is.
+        expires_at = expires_at if new.expires_at is None else micros(new.expires_at)
         transitions.reschedule(
             connection, row, state=CODES[state], scheduled_at=scheduled_at, expires_at=expires_at, now=now
         )
@@ -118,12 +119,11 @@ def reschedule(
     )
 
 
-def _moved_expiry(expires_at: int, *, was: int, due: int) -> int:
+def _readable(at: int) -> datetime | None:
     try:
-        return micros(moved_expiry(moment(expires_at), was=moment(was), due=moment(due)))
+        return moment(at)
     except OverflowError:
-        # One of the moments is damaged: the time for which the job was good is unknown.
-        return expires_at
+        return None
 
 
 def delete(connection: sqlite3.Connection, target: JobFilter, *, now: int) -> list[JobId]:

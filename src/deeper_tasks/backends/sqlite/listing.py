@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -36,12 +36,9 @@ from deeper_tasks.backends.sqlite.index_scan import (
 )
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job
+from deeper_tasks.domain.paging import MOST_COUNTED, MOST_LOOKED_AT, Total, counted, cut, reconciled
 from deeper_tasks.domain.state import AWAITS_ITS_TIME
 from deeper_tasks.errors import InvalidOptionError
-
-MOST_COUNTED = 10_000
-MOST_LOOKED_AT = 50_000
-"""The most jobs that are read to count those of a task, module or tag."""
 
 SELECT_JOBS = f"SELECT rowid, {JOB_COLUMNS} FROM deeper_job WHERE rowid IN (SELECT value FROM json_each(:rowids))"
 COUNT = """
@@ -66,19 +63,19 @@ _HOP = 10_000
 def find(connection: sqlite3.Connection, query: JobQuery) -> JobList:
     """Return a page of jobs; see `Backend.find`."""
     search = _Search(connection, query)
-    total, is_exact = search.total()
-    positions = search.page(total if is_exact else None)
-    jobs = _read(connection, positions[: query.limit])
-    following = positions[query.limit - 1] if len(positions) > query.limit else None
+    total = search.total()
+    page = cut(search.positions(total.number if total.is_exact else None), limit=query.limit)
+    jobs = _read(connection, page.items)
+    total = reconciled(total, offset=query.offset, on_page=len(jobs))
     return JobList(
         jobs=jobs,
-        total=max(total, query.offset + len(jobs)) if jobs and not is_exact else total,
-        total_is_exact=is_exact,
-        next=None if following is None else _cursor_of(following),
+        total=total.number,
+        total_is_exact=total.is_exact,
+        next=None if page.end is None else _cursor_of(page.end),
     )
 
 
-def _read(connection: sqlite3.Connection, positions: list[Position]) -> tuple[Job, ...]:
+def _read(connection: sqlite3.Connection, positions: Sequence[Position]) -> tuple[Job, ...]:
     rows = connection.execute(SELECT_JOBS, {"rowids": to_json([rowid for _, _, rowid in positions])})
     jobs = {row["rowid"]: to_job(row) for row in rows}
     return tuple(jobs[rowid] for _, _, rowid in positions)
@@ -100,32 +97,33 @@ class _Search:
 
     # how many
 
-    def total(self) -> tuple[int, bool]:
-        """Return the number of jobs that match, and whether it is exact."""
+    def total(self) -> Total:
+        """Return the number of jobs that match."""
         if self._filter.ids is not None:
             condition, values = where(msgspec.structs.replace(self._filter, ids=None))
             values["ids"] = to_json(self._filter.ids)
-            return self._connection.execute(COUNT_NAMED.format(condition=condition), values).fetchone()[0], True
+            number = self._connection.execute(COUNT_NAMED.format(condition=condition), values).fetchone()[0]
+            return Total(number, is_exact=True)
         if self._content.condition == "TRUE":
-            return sum(index_range.count for index_range in self._ranges(self._states)), True
+            return Total(sum(index_range.count for index_range in self._ranges(self._states)), is_exact=True)
         return self._count_content()
 
-    def _count_content(self) -> tuple[int, bool]:
-        counted, left = 0, MOST_LOOKED_AT
+    def _count_content(self) -> Total:
+        number, left = 0, MOST_LOOKED_AT
         for index_range in self._ranges(self._states):
-            if left <= 0 or counted > MOST_COUNTED:
-                return min(counted, MOST_COUNTED), False
+            if left <= 0 or number > MOST_COUNTED:
+                return counted(number, was_all_seen=False)
             statement = COUNT.format(
                 index=index_range.index, scope=index_range.scope, condition=self._content.condition
             )
-            values = {**self._content.values, **index_range.values, "most": left, "counted": MOST_COUNTED + 1 - counted}
-            counted += self._connection.execute(statement, values).fetchone()[0]
+            values = {**self._content.values, **index_range.values, "most": left, "counted": MOST_COUNTED + 1 - number}
+            number += self._connection.execute(statement, values).fetchone()[0]
             left -= index_range.count
-        return min(counted, MOST_COUNTED), counted <= MOST_COUNTED and left >= 0
+        return counted(number, was_all_seen=left >= 0)
 
     # which jobs
 
-    def page(self, total: int | None) -> list[Position]:
+    def positions(self, total: int | None) -> list[Position]:
         """Return the positions of the page, and one more if there is another page."""
         query, after, skipped = self._query, _position_of(self._query.after), 0
         if total is not None and query.offset >= total:
