@@ -8,7 +8,7 @@ jobs, and in an order by `finished_at` the jobs that have not ended, are all rea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -43,10 +43,7 @@ from deeper_tasks.backends.protocol import Cursor, JobList, JobQuery, SortKey
 from deeper_tasks.backends.reading import Reading
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job
-
-MOST_COUNTED = 10_000
-MOST_LOOKED_AT = 50_000
-"""Jobs that are read to count those that match a task, a module or a tag."""
+from deeper_tasks.domain.paging import MOST_COUNTED, MOST_LOOKED_AT, Total, counted, cut, reconciled
 
 WALK = """
 SELECT found.key, found.id FROM {lines} CROSS JOIN LATERAL (
@@ -133,17 +130,18 @@ async def find(transaction: Transaction, query: JobQuery) -> JobList:
     """Return a page of jobs; see `Backend.find`."""
     search = _Search(transaction, query)
     counts = {} if query.filter.ids is not None else _matching(await counts_of(transaction), query)
-    total, is_exact = await search.total(counts)
+    total = await search.total(counts)
     places: list[_Place] = []
-    if not is_exact or query.offset < total:
+    if not total.is_exact or query.offset < total.number:
         places = await search.named() if query.filter.ids is not None else await search.page(counts)
-    jobs = await _read(transaction, places[: query.limit])
-    following = places[query.limit - 1] if len(places) > query.limit else None
+    page = cut(places, limit=query.limit)
+    jobs = await _read(transaction, page.items)
+    total = reconciled(total, offset=query.offset, on_page=len(jobs))
     return JobList(
         jobs=jobs,
-        total=max(total, query.offset + len(jobs)) if jobs and not is_exact else total,
-        total_is_exact=is_exact,
-        next=None if following is None else _cursor_of(*following),
+        total=total.number,
+        total_is_exact=total.is_exact,
+        next=None if page.end is None else _cursor_of(*page.end),
     )
 
 
@@ -159,7 +157,7 @@ def _matching(counts: Counts, query: JobQuery) -> Counts:
     return {line: count for line, count in matching.items() if query.filter.queue in {None, line[0]}}
 
 
-async def _read(transaction: Transaction, places: list[_Place]) -> tuple[Job, ...]:
+async def _read(transaction: Transaction, places: Sequence[_Place]) -> tuple[Job, ...]:
     if not places:
         return ()
     rows = await transaction.rows(SELECT_JOBS, {"ids": array(job_id for _, job_id in places)})
@@ -185,15 +183,15 @@ class _Search:
             "wanted": query.offset + query.limit + 1,
         }
 
-    async def total(self, counts: Counts) -> tuple[int, bool]:
-        """Return the number of jobs that match, and whether it is exact."""
+    async def total(self, counts: Counts) -> Total:
+        """Return the number of jobs that match."""
         if self._query.filter.ids is not None:
             condition, values = where(self._query.filter)
             [(total,)] = await self._transaction.rows(COUNT_NAMED.format(condition=condition), values)
-            return total, True
+            return Total(total, is_exact=True)
         size = sum(counts.values())
         if self._condition == "TRUE" or not size:
-            return size, True
+            return Total(size, is_exact=True)
         ways = [
             LOOK_AT.format(lines=way.lines, scope=way.scope.condition, order=way.scope.order)
             for way in BY_LINE
@@ -201,8 +199,8 @@ class _Search:
         ]
         statement = COUNT.format(ways=" UNION ALL ".join(ways), condition=self._condition)
         most = {"most": MOST_LOOKED_AT, "counted": MOST_COUNTED + 1}
-        [(counted,)] = await self._transaction.rows(statement, {**self._values, **values_of(counts), **most})
-        return min(counted, MOST_COUNTED), counted <= MOST_COUNTED and size <= MOST_LOOKED_AT
+        [(number,)] = await self._transaction.rows(statement, {**self._values, **values_of(counts), **most})
+        return counted(number, was_all_seen=size <= MOST_LOOKED_AT)
 
     async def named(self) -> list[_Place]:
         """Return the places of the page of the jobs that the filter names, and one more if there is another page."""

@@ -27,8 +27,9 @@ from deeper_tasks.domain.schedule import (
     Schedule,
     ScheduleBook,
     ScheduleEntry,
-    first_run,
-    resumed_run,
+    registered,
+    to_remember,
+    with_pause,
 )
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun, inserted, recorded, run_now
 from deeper_tasks.domain.state import TERMINAL
@@ -41,9 +42,18 @@ LOCK_NAME = "SELECT pg_advisory_xact_lock(hashtextextended(%(name)s, 1))"
 SELECT_NOW = "SELECT coalesce(%(now)s::timestamptz, clock_timestamp())"
 SELECT_ENTRY = f"SELECT {_ENTRY_COLUMNS} FROM schedule WHERE name = %(name)s"
 SELECT_ENTRIES = f"SELECT {_ENTRY_COLUMNS} FROM schedule ORDER BY name"
-PUT = """
-INSERT INTO schedule (name, document, next_run) VALUES (%(name)s, %(document)s, %(next_run)s::timestamptz)
-ON CONFLICT (name) DO UPDATE SET document = excluded.document, next_run = excluded.next_run
+WRITE = """
+INSERT INTO schedule (name, document, next_run, last_run, last_job, paused_at)
+VALUES (
+    %(name)s, %(document)s, %(next_run)s::timestamptz, %(last_run)s::timestamptz, %(last_job)s::uuid,
+    %(paused_at)s::timestamptz
+)
+ON CONFLICT (name) DO UPDATE SET
+    document = excluded.document,
+    next_run = excluded.next_run,
+    last_run = excluded.last_run,
+    last_job = excluded.last_job,
+    paused_at = excluded.paused_at
 """
 REMOVE = "DELETE FROM schedule WHERE name = %(name)s"
 REMEMBER = """
@@ -52,9 +62,6 @@ ON CONFLICT (name) DO UPDATE SET document = excluded.document
 """
 FORGET = "DELETE FROM removed_schedule WHERE name = %(name)s"
 SELECT_REMOVED = "SELECT name, document FROM removed_schedule ORDER BY name"
-PAUSE = """
-UPDATE schedule SET paused_at = %(paused_at)s::timestamptz, next_run = %(next_run)s::timestamptz WHERE name = %(name)s
-"""
 SELECT_KNOWN_JOBS = """
 SELECT id::text FROM job WHERE id = ANY (%(jobs)s::uuid[])
 UNION ALL
@@ -65,13 +72,6 @@ SELECT 1 FROM job
 WHERE id = ANY (ARRAY (SELECT job FROM schedule_run WHERE name = %(name)s UNION ALL SELECT %(last_job)s::uuid))
     AND job.state + 0 <> ALL (%(ended)s::smallint[])
 LIMIT 1
-"""
-MOVE_ON = """
-UPDATE schedule SET
-    next_run = %(next_run)s::timestamptz,
-    last_run = coalesce(%(last_run)s::timestamptz, last_run),
-    last_job = coalesce(%(last_job)s::uuid, last_job)
-WHERE name = %(name)s
 """
 ADD_RUNS = """
 INSERT INTO schedule_run (name, number, fired_at, due_at, outcome, job)
@@ -101,18 +101,9 @@ LIMIT %(limit)s
 async def put_schedule(transaction: Transaction, schedule: Schedule, *, now: str | None) -> ScheduleEntry:
     """Register or change an entry; see `Backend.put_schedule`."""
     moment = await _locked(transaction, schedule.name, now=now)
-    known = await _entry(transaction, schedule.name)
-    next_run = first_run(schedule, known, now=moment)
-    values = {"name": schedule.name, "document": to_json(schedule), "next_run": moment_text(next_run)}
-    if known is not None and known.damage:
-        # Of a damaged entry only the pause is kept.
-        await transaction.execute(REMOVE, values)
-    await transaction.execute(FORGET, values)
-    await transaction.execute(PUT, values)
-    if known is not None and known.damage and known.paused_at is not None:
-        await transaction.execute(PAUSE, {**values, "paused_at": moment_text(moment)})
-    entry = await _entry(transaction, schedule.name)
-    assert entry is not None
+    entry = registered(schedule, await _entry(transaction, schedule.name), now=moment)
+    await transaction.execute(FORGET, {"name": schedule.name})
+    await _write(transaction, entry)
     return entry
 
 
@@ -122,12 +113,12 @@ async def pause_schedule(
     """Pause or resume an entry; see `Backend.pause_schedule`."""
     moment = await _locked(transaction, name, now=now)
     entry = await _entry(transaction, name)
-    if entry is None or entry.damage or (entry.paused_at is not None) == is_paused:
-        return entry
-    next_run = entry.next_run if is_paused else resumed_run(entry, now=moment)
-    paused_at = moment_text(moment) if is_paused else None
-    await transaction.execute(PAUSE, {"name": name, "paused_at": paused_at, "next_run": moment_text(next_run)})
-    return await _entry(transaction, name)
+    if entry is None:
+        return None
+    changed = with_pause(entry, is_paused=is_paused, now=moment)
+    if changed is not entry:
+        await _write(transaction, changed)
+    return changed
 
 
 async def remove_schedule(transaction: Transaction, name: str, *, is_remembered: bool) -> bool:
@@ -136,8 +127,8 @@ async def remove_schedule(transaction: Transaction, name: str, *, is_remembered:
     entry = await _entry(transaction, name)
     if not is_remembered:
         await transaction.execute(FORGET, {"name": name})
-    elif entry is not None and entry.schedule.is_declared:
-        await transaction.execute(REMEMBER, {"name": name, "document": to_json(entry.schedule)})
+    if (schedule := to_remember(entry, is_remembered=is_remembered)) is not None:
+        await transaction.execute(REMEMBER, {"name": name, "document": to_json(schedule)})
     await transaction.execute(DROP_RUNS, {"name": name})
     return await transaction.execute(REMOVE, {"name": name}) > 0
 
@@ -163,16 +154,9 @@ async def fire(transaction: Transaction, firing: Firing, *, store: str, now: str
     runs = firing.runs_to_write(fired_before=fired_before, is_under_way=is_under_way)
     jobs = [run.job for run in runs if run.job is not None]
     runs = inserted(runs, await insert_inside(transaction, jobs, store=store, now=moment_text(moment)))
-    made = [run for run in runs if run.job is not None]
     fired = Fired(runs=recorded(runs, now=moment))
     await _add_runs(transaction, firing.name, fired.runs, now=moment)
-    values = {
-        "name": firing.name,
-        "next_run": moment_text(firing.next_run),
-        "last_run": moment_text(made[-1].due) if made else None,
-        "last_job": fired.jobs[-1] if made else None,
-    }
-    await transaction.execute(MOVE_ON, values)
+    await _write(transaction, firing.moved_on(entry, runs))
     return fired
 
 
@@ -190,9 +174,9 @@ async def run_schedule(
     [answer] = await insert_inside(transaction, [job], store=store, now=moment_text(moment))
     run = run_now(answer, now=moment)
     await _add_runs(transaction, name, [run], now=moment)
-    unmoved = {"name": name, "next_run": moment_text(entry.next_run), "last_run": None}
-    await transaction.execute(MOVE_ON, {**unmoved, "last_job": run.job})
-    return RunNow.of(entry, answer)
+    done = RunNow.of(entry, answer)
+    await _write(transaction, done.entry)
+    return done
 
 
 async def schedule_runs(transaction: Transaction, name: str, *, limit: int) -> list[ScheduleRun]:
@@ -206,6 +190,18 @@ async def _locked(transaction: Transaction, name: str, *, now: str | None) -> da
     [(moment,)] = await transaction.rows(SELECT_NOW, {"now": now})
     assert isinstance(moment, datetime)
     return moment
+
+
+async def _write(transaction: Transaction, entry: ScheduleEntry) -> None:
+    values = {
+        "name": entry.schedule.name,
+        "document": to_json(entry.schedule),
+        "next_run": moment_text(entry.next_run),
+        "last_run": moment_text(entry.last_run),
+        "last_job": entry.last_job,
+        "paused_at": moment_text(entry.paused_at),
+    }
+    await transaction.execute(WRITE, values)
 
 
 async def _entry(transaction: Transaction, name: str) -> ScheduleEntry | None:

@@ -18,8 +18,9 @@ from deeper_tasks.domain.schedule import (
     Schedule,
     ScheduleBook,
     ScheduleEntry,
-    first_run,
-    resumed_run,
+    registered,
+    to_remember,
+    with_pause,
 )
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, RunOutcome, ScheduleRun, inserted, recorded, run_now
 from deeper_tasks.domain.state import TERMINAL
@@ -29,9 +30,15 @@ _ENDED = ", ".join(str(CODES[state]) for state in sorted(TERMINAL))
 _ENTRY_COLUMNS = "name, document, next_run, last_run, last_job, paused_at"
 SELECT_ENTRY = f"SELECT {_ENTRY_COLUMNS} FROM deeper_schedule WHERE name = ?"
 SELECT_ENTRIES = f"SELECT {_ENTRY_COLUMNS} FROM deeper_schedule ORDER BY name"
-PUT = """
-INSERT INTO deeper_schedule (name, document, next_run) VALUES (?, ?, ?)
-ON CONFLICT (name) DO UPDATE SET document = excluded.document, next_run = excluded.next_run
+WRITE = """
+INSERT INTO deeper_schedule (name, document, next_run, last_run, last_job, paused_at)
+VALUES (:name, :document, :next_run, :last_run, :last_job, :paused_at)
+ON CONFLICT (name) DO UPDATE SET
+    document = excluded.document,
+    next_run = excluded.next_run,
+    last_run = excluded.last_run,
+    last_job = excluded.last_job,
+    paused_at = excluded.paused_at
 """
 REMOVE = "DELETE FROM deeper_schedule WHERE name = ?"
 REMEMBER = """
@@ -40,7 +47,6 @@ ON CONFLICT (name) DO UPDATE SET document = excluded.document
 """
 FORGET = "DELETE FROM deeper_removed_schedule WHERE name = ?"
 SELECT_REMOVED = "SELECT name, document FROM deeper_removed_schedule ORDER BY name"
-PAUSE = "UPDATE deeper_schedule SET paused_at = :paused_at, next_run = :next_run WHERE name = :name"
 SELECT_KNOWN_JOBS = """
 SELECT id FROM deeper_job WHERE id IN (SELECT value FROM json_each(:jobs))
 UNION ALL
@@ -51,13 +57,6 @@ SELECT 1 FROM deeper_job
 WHERE id IN (SELECT job FROM deeper_schedule_run WHERE name = :name UNION ALL SELECT :last_job)
     AND state NOT IN ({_ENDED})
 LIMIT 1
-"""
-MOVE_ON = """
-UPDATE deeper_schedule SET
-    next_run = :next_run,
-    last_run = coalesce(:last_run, last_run),
-    last_job = coalesce(:last_job, last_job)
-WHERE name = :name
 """
 ADD_RUNS = """
 INSERT INTO deeper_schedule_run (name, fired_at, due_at, outcome, job)
@@ -83,28 +82,21 @@ LIMIT :limit
 
 def put_schedule(connection: sqlite3.Connection, schedule: Schedule, *, now: int) -> ScheduleEntry:
     """Register or change an entry; see `Backend.put_schedule`."""
-    known = _entry(connection, schedule.name)
-    next_run = first_run(schedule, known, now=moment(now))
-    if known is not None and known.damage:
-        # A damaged entry is replaced; only its pause is kept.
-        connection.execute(REMOVE, (schedule.name,))
+    entry = registered(schedule, _entry(connection, schedule.name), now=moment(now))
     connection.execute(FORGET, (schedule.name,))
-    connection.execute(PUT, (schedule.name, to_json(schedule), micros(next_run)))
-    if known is not None and known.damage and known.paused_at is not None:
-        connection.execute(PAUSE, {"name": schedule.name, "paused_at": now, "next_run": micros(next_run)})
-    entry = _entry(connection, schedule.name)
-    assert entry is not None
+    _write(connection, entry)
     return entry
 
 
 def pause_schedule(connection: sqlite3.Connection, name: str, *, is_paused: bool, now: int) -> ScheduleEntry | None:
     """Pause or resume the runs of an entry; see `Backend.pause_schedule`."""
     entry = _entry(connection, name)
-    if entry is None or entry.damage or (entry.paused_at is not None) == is_paused:
-        return entry
-    next_run = entry.next_run if is_paused else resumed_run(entry, now=moment(now))
-    connection.execute(PAUSE, {"name": name, "paused_at": now if is_paused else None, "next_run": micros(next_run)})
-    return _entry(connection, name)
+    if entry is None:
+        return None
+    changed = with_pause(entry, is_paused=is_paused, now=moment(now))
+    if changed is not entry:
+        _write(connection, changed)
+    return changed
 
 
 def remove_schedule(connection: sqlite3.Connection, name: str, *, is_remembered: bool) -> bool:
@@ -112,8 +104,8 @@ def remove_schedule(connection: sqlite3.Connection, name: str, *, is_remembered:
     entry = _entry(connection, name)
     if not is_remembered:
         connection.execute(FORGET, (name,))
-    elif entry is not None and entry.schedule.is_declared:
-        connection.execute(REMEMBER, (name, to_json(entry.schedule)))
+    if (schedule := to_remember(entry, is_remembered=is_remembered)) is not None:
+        connection.execute(REMEMBER, (name, to_json(schedule)))
     connection.execute(DROP_RUNS, {"name": name})
     return connection.execute(REMOVE, (name,)).rowcount > 0
 
@@ -136,13 +128,9 @@ def fire(connection: sqlite3.Connection, firing: Firing, *, now: int) -> Fired |
     runs = firing.runs_to_write(fired_before=fired_before, is_under_way=_is_under_way(connection, entry))
     answers = insert.insert(connection, [run.job for run in runs if run.job is not None], now=now)
     runs = inserted(runs, answers)
-    made = [run for run in runs if run.job is not None]
     fired = Fired(runs=recorded(runs, now=moment(now)))
     _add_runs(connection, firing.name, fired.runs, now=now)
-    last_run = micros(made[-1].due) if made else None
-    last_job = fired.jobs[-1] if made else None
-    next_run = micros(firing.next_run)
-    connection.execute(MOVE_ON, {"name": firing.name, "next_run": next_run, "last_run": last_run, "last_job": last_job})
+    _write(connection, firing.moved_on(entry, runs))
     return fired
 
 
@@ -156,14 +144,26 @@ def run_schedule(connection: sqlite3.Connection, name: str, *, request_id: Reque
     [answer] = insert.insert(connection, [entry.schedule.job(request_id)], now=now)
     run = run_now(answer, now=moment(now))
     _add_runs(connection, name, [run], now=now)
-    unmoved = {"name": name, "next_run": micros(entry.next_run), "last_run": None}
-    connection.execute(MOVE_ON, {**unmoved, "last_job": run.job})
-    return RunNow.of(entry, answer)
+    done = RunNow.of(entry, answer)
+    _write(connection, done.entry)
+    return done
 
 
 def schedule_runs(connection: sqlite3.Connection, name: str, *, limit: int) -> list[ScheduleRun]:
     """Return the newest runs of an entry; see `Backend.schedule_runs`."""
     return list(map(_to_run, connection.execute(SELECT_RUNS, {"name": name, "limit": limit})))
+
+
+def _write(connection: sqlite3.Connection, entry: ScheduleEntry) -> None:
+    values = {
+        "name": entry.schedule.name,
+        "document": to_json(entry.schedule),
+        "next_run": micros(entry.next_run),
+        "last_run": None if entry.last_run is None else micros(entry.last_run),
+        "last_job": entry.last_job,
+        "paused_at": None if entry.paused_at is None else micros(entry.paused_at),
+    }
+    connection.execute(WRITE, values)
 
 
 def _entry(connection: sqlite3.Connection, name: str) -> ScheduleEntry | None:
