@@ -87,7 +87,7 @@ class PostgresBackend:
         self._claim_floors: defaultdict[str, ClaimFloor] = defaultdict(ClaimFloor)
         self._pattern_claim_floors: defaultdict[QueuePattern, PatternClaimFloor] = defaultdict(PatternClaimFloor)
 
-    # life
+    # opening and closing
 
     async def open(self, *, create: bool = True, will_join: bool = False) -> bool:  # noqa: ARG002 - no writer waits
         if self._store.is_known:
@@ -98,7 +98,7 @@ class PostgresBackend:
             address = self._database.address
             await self._database.ask(partial(session.check, address=address))
             if await self._database.ask(partial(schema.missing, address=address)):
-                async with self._database.alone() as connection:
+                async with self._database.lend_without_deadline() as connection:
                     is_new = await schema.make_ready(connection, address, create=create)
             await self._store.read()
             self._hints.open()
@@ -116,7 +116,7 @@ class PostgresBackend:
     async def migrate(self) -> tuple[str, ...]:
         self._database.connections.reopen()
         try:
-            async with self._database.alone() as connection:
+            async with self._database.lend_without_deadline() as connection:
                 return await schema.migrate(connection, self._database.address)
         finally:
             if not self._store.is_known:
@@ -128,13 +128,13 @@ class PostgresBackend:
             return schema.script(address, schema.known_migrations(), is_new=True)
         self._database.connections.reopen()
         try:
-            async with self._database.alone() as connection:
+            async with self._database.lend_without_deadline() as connection:
                 return await schema.script_for(connection, address)
         finally:
             if not self._store.is_known:
                 await self.close()
 
-    # produce
+    # inserting
 
     async def insert(
         self,
@@ -161,7 +161,7 @@ class PostgresBackend:
 
     async def _insert(self, batch: Sequence[NewJob], *, now: str | None) -> list[Insertion]:
         return await self._store.run(
-            lambda store: insert.insert(self._open, batch, store=store, now=now, hints=self._hints)
+            lambda store: insert.insert(self._opened, batch, store=store, now=now, hints=self._hints)
         )
 
     async def _insert_joining(
@@ -175,7 +175,7 @@ class PostgresBackend:
                 raise
             return await insert_joining(connection, batches, address=address, store=self._store.id, now=now)
 
-    # consume
+    # consuming
 
     async def register(self, node: Node, *, tasks: frozenset[str] | None = None, now: datetime | None = None) -> None:
         await self._run(partial(nodes.register, node=node, tasks=tasks, now=moment_text(now)))
@@ -196,38 +196,38 @@ class PostgresBackend:
         now: datetime | None = None,
     ) -> Claim:
         claim = (
-            partial(claiming.claim_in_turn, self._open, self._pattern_claim_floors[queue], queue, after=after)
+            partial(claiming.claim_in_turn, self._opened, self._pattern_claim_floors[queue], queue, after=after)
             if isinstance(queue, QueuePattern)
-            else partial(claiming.claim, self._open, self._claim_floors[queue], queue)
+            else partial(claiming.claim, self._opened, self._claim_floors[queue], queue)
         )
         return await claim(
             limit=limit, slots=slots, node=node, token=token, quarantined=quarantined, now=moment_text(now)
         )
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
-        return await settling.settle(self._open, settlements, now=moment_text(now))
+        return await settling.settle(self._opened, settlements, now=moment_text(now))
 
     async def report(self, reports: Sequence[Report], *, now: datetime | None = None) -> list[JobId]:
-        return await reporting.report(self._open, reports, now=moment_text(now))
+        return await reporting.report(self._opened, reports, now=moment_text(now))
 
     async def beat(self, node: NodeId, *, busy: int = 0, now: datetime | None = None) -> Beat:
-        return await nodes.beat(self._open, node, busy=busy, now=moment_text(now))
+        return await nodes.beat(self._opened, node, busy=busy, now=moment_text(now))
 
     async def begin(
         self, *, is_async: bool, limit: timedelta | None = None, now: datetime | None = None
     ) -> PostgresJobTransaction:
-        _ = self._open
+        _ = self._opened
         return await self._transactor.begin(is_async=is_async, limit=limit, now=moment_text(now))
 
-    # maintain
+    # maintenance
 
     async def promote(self, *, now: datetime | None = None) -> Promotion:
-        promotion = await maintenance.promote(self._open, now=moment_text(now))
+        promotion = await maintenance.promote(self._opened, now=moment_text(now))
         await self._hints.notify(hints.jobs_in(promotion.queues))
         return promotion
 
     async def fold(self) -> bool:
-        return await maintenance.fold(self._open)
+        return await maintenance.fold(self._opened)
 
     async def rescue(
         self, node: NodeId, *, beat: int, trusted: Collection[str] = (), now: datetime | None = None
@@ -322,13 +322,13 @@ class PostgresBackend:
         await self._run(partial(control.put_queue, settings=settings))
         await self._hints.notify(hints.after_put_queue(settings))
 
-    # look
+    # reading
 
     async def get(self, job_id: JobId) -> Job | None:
         return await self._run(partial(reads.get, job_id=job_id))
 
     async def find(self, query: JobQuery) -> JobList:
-        return await self._open.survey(partial(listing.find, query=query))
+        return await self._opened.run_at_one_moment(partial(listing.find, query=query))
 
     async def find_ids(self, beginnings: Sequence[str], *, limit: int) -> list[list[JobId]]:
         return await self._run(partial(reads.find_ids, beginnings=beginnings, limit=limit))
@@ -348,7 +348,7 @@ class PostgresBackend:
     # diagnosis
 
     async def walk(self, *, after: JobId | None, limit: int) -> list[Job]:
-        return await self._open.survey(partial(reads.walk, after=after, limit=limit))
+        return await self._opened.run_at_one_moment(partial(reads.walk, after=after, limit=limit))
 
     async def diagnose(self, *, deep: bool = False) -> list[Finding]:
         self._database.connections.reopen()
@@ -358,7 +358,7 @@ class PostgresBackend:
             if not self._store.is_known:
                 await self.close()
 
-    # wake
+    # hints
 
     async def notify(self, notifications: Sequence[Notification]) -> None:
         await self._hints.notify(notifications)
@@ -369,13 +369,13 @@ class PostgresBackend:
     # the database
 
     @property
-    def _open(self) -> Database:
+    def _opened(self) -> Database:
         """The database, of a store that is open."""
         _ = self._store.id
         return self._database
 
     async def _run(self, operation: Operation[T]) -> T:
-        return await self._open.run(operation)
+        return await self._opened.run(operation)
 
     def _forget_claims(self) -> None:
         """Forget how far the jobs of the store before were claimed."""

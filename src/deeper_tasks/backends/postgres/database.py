@@ -121,7 +121,7 @@ class Database:
         """Run an operation in a transaction of its own, in which the tables are found by their bare names."""
         return await self._run(operation, self._begin)
 
-    async def survey(self, operation: Operation[T]) -> T:
+    async def run_at_one_moment(self, operation: Operation[T]) -> T:
         """Run an operation that only reads: all of its statements see the store as it is at one moment."""
         return await self._run(operation, self._begin_survey)
 
@@ -140,7 +140,7 @@ class Database:
         return await self._repeated(question)
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[Connection]:
+    async def lend_without_deadline(self) -> AsyncIterator[Connection]:
         """
         Lend a connection for as long as the server answers: a migration may take longer than the timeout.
 

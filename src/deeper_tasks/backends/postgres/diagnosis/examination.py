@@ -18,7 +18,7 @@ async def examine(database: Database, *, deep: bool) -> list[Finding]:
     """Return the findings, good and bad, and change nothing. An error that ends the examination is the last one."""
     findings: list[Finding] = []
     try:
-        async with database.alone() as connection:
+        async with database.lend_without_deadline() as connection:
             findings += await server.examine(connection)
             findings += await writing.examine(connection)
             findings += await snapshots.examine(connection)
