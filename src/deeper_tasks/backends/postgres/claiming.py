@@ -121,21 +121,22 @@ def _floor_text(floor: datetime | None) -> str | None:
 
 
 def _claimed_jobs(rows: list[Row], queue: str | None, token: ClaimToken) -> tuple[ClaimedJob, ...]:
+    claimed_at = rows[0][9]
     if not isinstance(rows, DamagedRows):
         with suppress(*UNREADABLE):
-            return tuple([_claimed(row, queue, token) for row in rows])
+            return tuple([_claimed(row, queue, token, claimed_at) for row in rows])
     # One of the rows cannot be read: each is read by itself, so that the others are not affected.
-    return tuple([_claimed_alone(row, queue, token) for row in rows])
+    return tuple([_claimed_alone(row, queue, token, claimed_at) for row in rows])
 
 
-def _claimed_alone(row: Row, queue: str | None, token: ClaimToken) -> ClaimedJob:
+def _claimed_alone(row: Row, queue: str | None, token: ClaimToken, claimed_at: datetime) -> ClaimedJob:
     """Return the job of a row that may be damaged."""
     *most, earlier_attempts, options, _, _ = row
-    job = _claimed((*most, earlier_attempts or 0, None, None, None), queue, token)
+    job = _claimed((*most, earlier_attempts or 0, None, None, None), queue, token, claimed_at)
     return to_damaged_claim(job, options, are_attempts_known=earlier_attempts is not None)
 
 
-def _claimed(row: Row, queue: str | None, token: ClaimToken) -> ClaimedJob:
+def _claimed(row: Row, queue: str | None, token: ClaimToken, claimed_at: datetime) -> ClaimedJob:
     (
         job_id,
         own_queue,
@@ -146,7 +147,7 @@ def _claimed(row: Row, queue: str | None, token: ClaimToken) -> ClaimedJob:
         max_attempts,
         inserted_at,
         scheduled_at,
-        claimed_at,
+        _,
         expires_at,
         has_started,
         unknown_since,
@@ -169,7 +170,7 @@ def _claimed(row: Row, queue: str | None, token: ClaimToken) -> ClaimedJob:
         attempt=attempt,
         max_attempts=max_attempts,
         inserted_at=inserted_at,
-        scheduled_at=scheduled_at,
+        scheduled_at=inserted_at if scheduled_at is None else scheduled_at,
         claimed_at=claimed_at,
         expires_at=expires_at,
         has_started=has_started,

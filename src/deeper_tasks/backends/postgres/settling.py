@@ -51,30 +51,23 @@ async def settle(database: Database, settlements: Sequence[Settlement], *, now: 
     Raises:
         BackendUnavailableError: another transaction has locked a job's row; all other jobs are settled.
     """
-    first: dict[_Key, Settlement] = {}
-    for settlement in settlements:
-        first.setdefault((settlement.id, settlement.token), settlement)
+    keys = [(settlement.id, settlement.token) for settlement in settlements]
+    # Of settlements by the same token the first counts.
+    first = dict(zip(reversed(keys), reversed(settlements), strict=True))
     # Sorted: every transaction that changes several jobs locks them in the order of their ids.
-    sent = [first[key] for key in sorted(first)]
-    states = await _settle(database, sent, now=now)
-    return [
-        Settled(id=settlement.id, state=STATES[states[settlement.id, settlement.token]])
-        for settlement in settlements
-        if states.get((settlement.id, settlement.token)) in STATES
-    ]
+    states = await _settle(database, [first[key] for key in sorted(first)], now=now)
+    return [Settled(id=key[0], state=state) for key in keys if (state := STATES.get(states.get(key, 0))) is not None]
 
 
 async def _settle(database: Database, sent: Sequence[Settlement], *, now: str | None) -> dict[_Key, int]:
+    """Write the settlements, sorted by id and one for each token; return the codes of the states that they led to."""
     if not sent:
         return {}
     try:
         rows = await database.call(SETTLE, values_of(sent, now=now), is_urgent=True)
     except RowLockedError as error:
         return await _settle_around(database, sent, error, now=now)
-    states: dict[_Key, int] = {}
-    for place, state in rows:
-        states.setdefault((sent[place - 1].id, sent[place - 1].token), state)
-    return states
+    return {(sent[place - 1].id, sent[place - 1].token): code for place, code in rows}
 
 
 async def _settle_around(

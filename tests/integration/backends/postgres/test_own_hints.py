@@ -83,5 +83,5 @@ async def test_a_retry_and_a_recurring_entry_send_their_hints(backend, monkeypat
     sent.clear()
     await backend.fire(firing, now=NOW + HOUR)
     await backend.fire(firing, now=NOW + HOUR)
-    await backend.run_schedule(HOURLY.name, job_id=new_id(), now=NOW)
+    await backend.run_schedule(HOURLY.name, request_id=new_id(), now=NOW)
     assert [hint.topic for hint in sent] == [Topic.JOBS, Topic.JOBS]

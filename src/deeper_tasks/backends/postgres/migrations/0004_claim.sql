@@ -24,6 +24,9 @@ $$;
 -- Of the quarantined jobs only the first _quarantined are taken: when the search found more, it is made once more and
 -- skips the others.
 --
+-- To read a moment costs a client more than most values: scheduled_at is NULL if it equals inserted_at, and claimed_at
+-- is in the first row only, as is passed_by.
+--
 -- Every answer has a row. A row without an id says why there are no jobs: 'lost', 'paused', or NULL when none is
 -- pending. passed_by: how many entries of the index the search read in vain. It is a count, because a duration would
 -- blame dead rows for the delays of a busy machine.
@@ -94,7 +97,8 @@ BEGIN
         RETURN QUERY
         SELECT
             job.id::text, CASE WHEN _queue IS NULL THEN job.queue END, job.task, job.arguments, job.priority,
-            job.attempt, job.max_attempts, job.inserted_at, job.scheduled_at, _moment, job.expires_at,
+            job.attempt, job.max_attempts, job.inserted_at, nullif(job.scheduled_at, job.inserted_at), _moment,
+            job.expires_at,
             job.attempted_at IS NOT NULL, job.unknown_since, job.unfit_since, job.is_quarantined IS NOT NULL,
             earlier_attempts(job.attempt, job.max_attempts, job.original_max_attempts), job.options, NULL::text,
             0::bigint
@@ -201,12 +205,13 @@ BEGIN
     )
     SELECT
         claimed.id, CASE WHEN _queue IS NULL THEN claimed.queue END, claimed.task, claimed.arguments,
-        claimed.priority, claimed.attempt, claimed.max_attempts, claimed.inserted_at, claimed.scheduled_at, _moment,
+        claimed.priority, claimed.attempt, claimed.max_attempts, claimed.inserted_at,
+        nullif(claimed.scheduled_at, claimed.inserted_at), CASE WHEN claimed.place = 1 THEN _moment END,
         claimed.expires_at,
         claimed.place <= _slots AND claimed.is_quarantined IS NULL, claimed.unknown_since, claimed.unfit_since,
         claimed.is_quarantined IS NOT NULL,
         earlier_attempts(claimed.attempt, claimed.max_attempts, claimed.original_max_attempts), claimed.options,
-        NULL::text, _passed_by
+        NULL::text, CASE WHEN claimed.place = 1 THEN _passed_by END
     FROM claimed
     ORDER BY claimed.place;
 END;
