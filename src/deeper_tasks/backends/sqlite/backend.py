@@ -44,6 +44,7 @@ from deeper_tasks.backends.sqlite import (
     reads,
     schedules,
 )
+from deeper_tasks.backends.sqlite.caller_transaction import run_inside
 from deeper_tasks.backends.sqlite.codec import micros
 from deeper_tasks.backends.sqlite.database import Database, Synchronous
 from deeper_tasks.backends.sqlite.driver_errors import translate
@@ -51,7 +52,6 @@ from deeper_tasks.backends.sqlite.hints import Hints
 from deeper_tasks.backends.sqlite.job_transaction import SQLiteJobTransaction
 from deeper_tasks.backends.sqlite.readiness import Readiness
 from deeper_tasks.backends.sqlite.store_threads import StoreThreads
-from deeper_tasks.backends.sqlite.transaction import run_inside
 from deeper_tasks.config.working_folder import absolute
 from deeper_tasks.domain.finding import Finding
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId, RequestId

@@ -12,10 +12,10 @@ from contextlib import suppress
 from functools import partial
 
 from deeper_tasks.backends.sqlite import consuming
+from deeper_tasks.backends.sqlite.caller_transaction import own_cursor
 from deeper_tasks.backends.sqlite.connection_guard import GuardedConnection
 from deeper_tasks.backends.sqlite.database import Database
 from deeper_tasks.backends.sqlite.driver_errors import translate
-from deeper_tasks.backends.sqlite.transaction import own_cursor
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
 from deeper_tasks.errors import BackendUnavailableError, TransactionError
