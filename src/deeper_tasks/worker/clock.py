@@ -19,7 +19,7 @@ class Clock(Protocol):
         """Return a number in [0, 1)."""
 
     async def sleep(self, seconds: float | None, *, until: asyncio.Event) -> None:
-        """Return after `seconds`, or earlier when the event is set; None: when the event is set."""
+        """Return after `seconds`, or earlier when the event is set; with None, only when the event is set."""
 
 
 class SystemClock:
@@ -37,7 +37,7 @@ class SystemClock:
         if seconds is None:
             await until.wait()
             return
-        # Not by a timer that sets the event, which would look as if the awaited thing had happened.
+        # A timer must not set the event, because the caller would take that for the thing it waits for.
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, seconds)):
                 await until.wait()

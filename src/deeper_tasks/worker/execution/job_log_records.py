@@ -59,7 +59,7 @@ class JobRecords(logging.Filter):
         seen = getattr(self._seen, "record", None)
         if seen is None or seen() is not record:
             self._seen.record = ref(record)
-            with suppress(Exception):  # values of the application may raise; the record is written all the same
+            with suppress(Exception):  # values of the application may raise; the record must be written nevertheless
                 self._complete(record)
         return True
 

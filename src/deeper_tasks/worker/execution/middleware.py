@@ -52,7 +52,7 @@ class MiddlewareChain:
     async def run(self) -> Settlement:
         """Run the attempt to its end. Errors of the middleware itself are raised."""
         assert self._attempt.onlooker is not None
-        # Not left again: the attempt's task has a context of its own.
+        # No `leave_job` follows, because the context ends with the attempt's task.
         enter_job(self._attempt.onlooker)
         around: Proceed = self._proceed
         for middleware in reversed(self._middleware):

@@ -88,7 +88,7 @@ class Joining:
         self._membership.lose()
         try:
             self._on_lost()
-        except Exception as error:  # noqa: BLE001 - it is logged; the worker joins all the same
+        except Exception as error:  # noqa: BLE001 - it is logged; the worker must join nevertheless
             self._log.tell(error)
         failures = 0
         while not self._is_stopping:

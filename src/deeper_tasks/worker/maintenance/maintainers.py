@@ -202,7 +202,7 @@ class Pruner:
         now = (await self._backend.schedules()).now
         if not self._watch.believes(now, monotonic=started):
             return self._settings.cleanup_interval
-        # By the time that was just judged: the store's clock may step before this call is carried out.
+        # With the time that was just judged, because the store's clock may step before this call is carried out.
         deleted = await self._backend.prune(self._settings.retention, now=now)
         if deleted:
             took = timedelta(seconds=self._clock.monotonic() - started)

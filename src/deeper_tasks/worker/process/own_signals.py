@@ -77,7 +77,7 @@ def _unblock() -> None:
 def _after_in_copy() -> None:
     signal.set_wakeup_fd(-1)
     for number in _RESETTABLE:
-        # Not by the `signal` module, which makes the repr of each handler that is a function.
+        # The `signal` module would make the repr of each handler that is a function.
         handler = _signal.getsignal(number)
         own, before = _own.get(number, (None, None))
         if own is not None and handler == own:

@@ -83,7 +83,7 @@ class Awaiting:
             abandon(value)
             return verdict.raised(call, asyncio.CancelledError(), ran_for, attempt)
         attempt.stalls, attempt.on_loop_since = self._stalls, self._now()
-        # As if it had gone on here at once: the time in the loop's queue is not the handler's.
+        # The time in the loop's queue does not count as the handler's time.
         attempt.started = attempt.on_loop_since - ran_for.total_seconds()
         # The task factory of the loop is the application's, so it does not make this task.
         awaiting = asyncio.Task(self._end(attempt, call, value), loop=asyncio.get_running_loop(), context=context)

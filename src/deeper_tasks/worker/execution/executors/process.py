@@ -143,7 +143,7 @@ class ProcessExecutor:
         try:
             done = await self._converse(child, attempt, call)
         except asyncio.CancelledError:
-            # By the middleware, as at its own timeout: the child must not go on, because no task reads its frames.
+            # The middleware cancels, as at its own timeout. The child must not go on, because no task reads its frames.
             self.zygote.kill(child)
             await child.until_exited()
             child.writer.close()

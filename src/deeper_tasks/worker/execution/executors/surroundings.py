@@ -70,7 +70,7 @@ class Surroundings:
             return
         policy = _policy()
         if (local := getattr(policy, "_local", None)) is not None:
-            # As if this process had never had a loop, so that a loop is made when a job asks for it.
+            # A fresh policy has had no loop, so it makes one when a job asks for it.
             policy._local = type(local)()  # noqa: SLF001 - to set None would forbid that
 
 

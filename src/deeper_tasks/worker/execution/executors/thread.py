@@ -75,7 +75,7 @@ class ThreadExecutor:
         try:
             ended = await asyncio.wrap_future(running)
         except asyncio.CancelledError:
-            # By the middleware, as at its own timeout: the thread cannot be stopped, so its end is awaited.
+            # The middleware cancels, as at its own timeout. The thread cannot be stopped, so its end is awaited.
             await self._until_ended(running)
             raise
         if isinstance(ended, Settlement):
