@@ -112,8 +112,8 @@ class Nodes:
         self._members[record.node].claims.setdefault(record.token, {})[record.id] = record
 
     def drop(self, record: Record) -> None:
-        """Note that a node no longer runs a job."""
-        member = self.get(record.node)
+        """Note that a job's node no longer runs it; the record forgets the node."""
+        member, record.node = self.get(record.node), None
         if member is None or record.token is None:
             return
         taken = member.claims.get(record.token)

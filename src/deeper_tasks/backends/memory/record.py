@@ -72,7 +72,8 @@ class Record(Struct, kw_only=True, eq=False):
         """Write a change into the fields."""
         if error is not None and change.keeps_error:
             self.errors = (*self.errors, error.kept(attempt=self.attempt, at=now))[-MAX_KEPT_ERRORS:]
-        self.attempt = change.attempt_after(self.attempt)
+        if change.attempts_taken_back:
+            self.attempt = change.attempt_after(self.attempt)
         if change.is_put_off:
             self.scheduled_at = later(now, delay)
         if change.answers_token:
@@ -85,9 +86,8 @@ class Record(Struct, kw_only=True, eq=False):
             self.finished_at = now
         if change.starts_anew:
             self._start_anew(now)
-        if self.state is State.RUNNING and change.state is not State.RUNNING:
-            self.node = None
-        self.state = self.state if change.state is None else change.state
+        if change.state is not None:
+            self.state = change.state
 
     def _start_anew(self, now: datetime) -> None:
         self.max_attempts = max_attempts_after_retry(self.attempt, self.spec.max_attempts)
