@@ -70,7 +70,7 @@ check: $(INSTALLED) ## Lint, types and layers
 
 .PHONY: test
 test: check ## All of check, then all tests; options for pytest by ARGS="-k retry"
-	$(BIN)/pytest --numprocesses 4 --dist worksteal $(ARGS)
+	$(BIN)/pytest --numprocesses 4 --dist worksteal --durations=10 --durations-min=5 $(ARGS)
 
 .PHONY: english
 english: $(INSTALLED) ## Find words and names that plain English leaves out; in some places by ARGS="src/deeper_tasks/cli"

@@ -59,8 +59,8 @@ _json = click.option("--json", "is_json", is_flag=True, help="Print one JSON doc
     "--without",
     "left_out",
     multiple=True,
-    type=click.Choice([who.value for who in Competitor if who is not Competitor.OURS]),
-    help="Leave somebody out; may be given several times.",
+    type=click.Choice([who.value for who in Competitor if who is not Competitor.DEEPER_TASKS]),
+    help="Leave a competitor out; may be given several times.",
 )
 @_store_dir
 @click.option("--quick", "is_quick", is_flag=True, help="One small round: shows that all works, measures little.")
@@ -81,7 +81,7 @@ def main(
     r"""
     Measure this engine beside a raw loop and beside other libraries, in one run on one machine.
 
-    The rounds are interleaved (raw, ours, Huey, raw, ours, Huey …), so that what else the machine does
+    The rounds are interleaved (raw, deeper_tasks, Huey, raw …), so that other work of the machine
     slows all alike. Targets are information: a missed one is no error.
 
     \b

@@ -2,7 +2,7 @@
 An aged store beside a young one: the same work on both in turn, in one run.
 
 A drain is that of `engine`, in a queue that the stores do not have yet.
-What is below it goes straight to the backend, in one process. Lists are first
+The lines below it go straight to the backend, in one process. Lists are first
 pages of 50; each figure is the median of its repetitions.
 """
 
@@ -26,7 +26,7 @@ from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.manager.stores import make_backend
 
 Figures = dict[str, float]
-"""What was measured in one round on one store, by what it is; rates are jobs a second, all else milliseconds."""
+"""The measurements of one round on one store, by what it is; rates are jobs a second, all else milliseconds."""
 
 RATES = frozenset({"drain", "insert", "claim and settle"})
 
@@ -66,7 +66,7 @@ def _patient(url: str) -> str:
 
 
 async def _drain(url: str, folder: Path, jobs: int) -> float:
-    # What is aged is to stay in the store while it is measured.
+    # The aged jobs are to stay in the store while it is measured.
     kept = {"DEEPER_TASKS_RETENTION_DAYS_COMPLETED": "60", "DEEPER_TASKS_RETENTION_DAYS_FAILED": "60"}
     async with BackgroundTaskManager(url) as manager:
         before = (await manager.get_statistics()).queues.get("default")

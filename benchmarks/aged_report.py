@@ -10,7 +10,7 @@ from rich.table import Table
 from benchmarks.aged import RATES, Figures
 
 Rounds = list[tuple[Figures, Figures]]
-"""What each round measured on the young store and on the aged one."""
+"""The measurements of each round, on the young store and on the aged one."""
 
 _DECIMALS_BELOW = 100
 

@@ -121,7 +121,7 @@ async def _work(manager: BackgroundTaskManager, done: Any) -> None:
     started: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     running = asyncio.create_task(manager.run_worker(handle_signals=False, on_start=started.set_result))
     worker = await started
-    while not await done():  # noqa: ASYNC110 - the store is asked: nobody sets an event in it
+    while not await done():  # noqa: ASYNC110 - the store is asked, since it sets no event
         await asyncio.sleep(0.02)
     worker.stop()
     await running
@@ -144,7 +144,7 @@ def _looking(looks: Counter[str]) -> Iterator[None]:
 
 
 def _place(frame: FrameType | None) -> str:
-    """What the innermost frame that says it is about; empty for the stand-in of the store."""
+    """The subject of the innermost frame that has one; empty for the stand-in of the store."""
     while frame is not None:
         code = frame.f_code
         if "instant_store" in code.co_filename:

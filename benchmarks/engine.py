@@ -34,17 +34,17 @@ _SETTLING = 0.5
 def measure(plan: Plan, site: Site) -> Sample:
     """Measure one round."""
     sample: Sample = {}
-    with site.store("ours-single") as url:
+    with site.store("deeper-tasks-single") as url:
         sample |= asyncio.run(_enqueue(url, plan.singles))
-    with site.store("ours-blocking") as url:
+    with site.store("deeper-tasks-blocking") as url:
         sample |= _enqueue_blocking(url, plan.singles)
-    with site.store("ours-one") as url:
+    with site.store("deeper-tasks-one") as url:
         with site.wear(url, Phase.INSERT, jobs=plan.jobs) as inserting:
             sample |= asyncio.run(_fill(url, plan.jobs))
         with site.wear(url, Phase.DRAIN, jobs=plan.jobs) as draining:
             sample |= asyncio.run(_drain_with_one(plan, url))
         sample |= asyncio.run(_wait_for_starts(plan, url))
-    with site.store("ours-two") as url:
+    with site.store("deeper-tasks-two") as url:
         asyncio.run(_fill(url, plan.jobs))
         sample |= asyncio.run(_drain_with_two(plan, url))
     return sample | inserting | draining

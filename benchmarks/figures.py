@@ -9,14 +9,14 @@ from statistics import median
 from msgspec import Struct
 
 Sample = dict["Figure", float]
-"""What one competitor did in one round."""
+"""The results of one competitor in one round."""
 
 
 class Competitor(StrEnum):
     """Whose figures they are."""
 
     RAW = "raw"
-    OURS = "deeper_tasks"
+    DEEPER_TASKS = "deeper_tasks"
     HUEY = "huey"
     HUEY_UNSAFE = "huey_fsync_off"
     PGQUEUER = "pgqueuer"
@@ -26,7 +26,7 @@ class Competitor(StrEnum):
     @property
     def is_peer(self) -> bool:
         """Whether it is another library, as safe as this one."""
-        return self not in {Competitor.RAW, Competitor.OURS, Competitor.HUEY_UNSAFE}
+        return self not in {Competitor.RAW, Competitor.DEEPER_TASKS, Competitor.HUEY_UNSAFE}
 
 
 class Rival(StrEnum):
@@ -58,12 +58,12 @@ class Figure(StrEnum):
 
     @property
     def unit(self) -> str:
-        """What its numbers count."""
+        """The unit of its numbers."""
         return _UNITS[self]
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """What a figure of ours should reach: at least a multiple of what somebody else does, or at most a number."""
+    """The value that this library should reach: at least a multiple of another's, or at most a number."""
 
     limit: float
     of: Rival | None = None
@@ -74,8 +74,8 @@ class Target(Struct, frozen=True, kw_only=True):
     def is_met(self, row: Row) -> bool | None:
         """Whether the row reaches it; None where a number is missing."""
         if self.of is None:
-            ours = row.spreads.get(Competitor.OURS)
-            return None if ours is None else ours.median <= self.limit
+            own = row.spreads.get(Competitor.DEEPER_TASKS)
+            return None if own is None else own.median <= self.limit
         ratio = row.ratio_to_fastest_peer() if self.of is Rival.FASTEST_PEER else row.ratio_to(Competitor.RAW)
         return None if ratio is None else ratio >= self.limit
 
@@ -105,28 +105,28 @@ class Row(Struct, frozen=True, kw_only=True):
 
     def ratio_to(self, other: Competitor) -> float | None:
         """
-        Return ours divided by the other's, round by round, and of that the median.
+        Return this library's figure divided by the other's, round by round, and of that the median.
 
         Neighbours in time are compared: what else the machine did meanwhile slowed both.
         """
         return self._ratio(self.rounds.get(other, []))
 
     def ratio_to_fastest_peer(self) -> float | None:
-        """Return the same of ours and of whichever peer did most in each round; None where more is no better."""
+        """Return the same of this library's and of the best peer's in each round; None where more is no better."""
         if self.figure.unit != "jobs/s":
             return None
         peers = [values for who, values in self.rounds.items() if who.is_peer]
         return self._ratio([max(values) for values in zip(*peers, strict=True)])
 
     def _ratio(self, theirs: list[float]) -> float | None:
-        ours = self.rounds.get(Competitor.OURS)
-        if not ours or not theirs or not all(theirs):
+        own = self.rounds.get(Competitor.DEEPER_TASKS)
+        if not own or not theirs or not all(theirs):
             return None
-        return median(mine / its for mine, its in zip(ours, theirs, strict=True))
+        return median(mine / its for mine, its in zip(own, theirs, strict=True))
 
 
 def make_rows(samples: dict[Competitor, list[Sample]], targets: Mapping[Figure, tuple[Target, ...]]) -> list[Row]:
-    """Return the rows of what was measured; figures that nobody has are left out."""
+    """Return the rows of what was measured; figures that no competitor has are left out."""
     return [
         Row(figure=figure, rounds=rounds, targets=targets.get(figure, ()))
         for figure in Figure

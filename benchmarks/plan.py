@@ -14,7 +14,7 @@ RAW_BATCH = 500
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What one run does. Each round measures everything once, on files of its own below `folder`."""
+    """The work of one run. Each round measures everything once, on files of its own below `folder`."""
 
     folder: Path
     jobs: int

@@ -16,7 +16,7 @@ _DECIMALS_BELOW = 100
 
 
 def to_table(rows: list[Row], plan: Plan, suite: Suite) -> Table:
-    """Return the rows as a table: medians, extremes below them, and ours as a multiple of the others."""
+    """Return the rows as a table: medians, extremes below them, and this library's as a multiple of the others'."""
     competitors = list(suite.measures)
     table = Table(
         title=_title(plan, suite), caption=" ".join((_CAPTION, *suite.notes, *suite.remarks.values())), show_lines=True
@@ -26,8 +26,8 @@ def to_table(rows: list[Row], plan: Plan, suite: Suite) -> Table:
     for who in competitors:
         table.add_column(who.replace("_fsync_off", ", fsync off"), justify="right")
     for who in competitors:
-        if who is not Competitor.OURS:
-            table.add_column(f"ours / {who.replace('_fsync_off', ', fsync off')}", justify="right")
+        if who is not Competitor.DEEPER_TASKS:
+            table.add_column(f"deeper_tasks / {who.replace('_fsync_off', ', fsync off')}", justify="right")
     table.add_column("target")
     for row in rows:
         table.add_row(*_cells(row, competitors))
@@ -55,7 +55,7 @@ def to_document(rows: list[Row], plan: Plan, suite: Suite) -> dict[str, Any]:
                 "ratios": {
                     other.value: ratio
                     for other in Competitor
-                    if other is not Competitor.OURS and (ratio := row.ratio_to(other)) is not None
+                    if other is not Competitor.DEEPER_TASKS and (ratio := row.ratio_to(other)) is not None
                 },
                 "ratio_to_fastest_peer": row.ratio_to_fastest_peer(),
                 "targets": {str(target): target.is_met(row) for target in row.targets},
@@ -79,7 +79,7 @@ def _title(plan: Plan, suite: Suite) -> str:
 def _cells(row: Row, competitors: list[Competitor]) -> list[str]:
     cells = [row.figure.value, row.figure.unit]
     cells += [_spread(row.spreads.get(who)) for who in competitors]
-    cells += [_ratio(row.ratio_to(who)) for who in competitors if who is not Competitor.OURS]
+    cells += [_ratio(row.ratio_to(who)) for who in competitors if who is not Competitor.DEEPER_TASKS]
     return [*cells, _target(row)]
 
 

@@ -12,7 +12,7 @@ from benchmarks.figures import Sample
 
 
 class Phase(StrEnum):
-    """What is done with a store while it is watched."""
+    """The work that is done with a store while it is watched."""
 
     INSERT = "insert"
     DRAIN = "drain"

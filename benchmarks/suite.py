@@ -46,7 +46,7 @@ def sqlite_suite() -> Suite:
     """Return the suite of SQLite files: a raw loop, this engine, and Huey where it is installed."""
     measures: dict[Competitor, Measure] = {
         Competitor.RAW: raw_loop.measure,
-        Competitor.OURS: lambda plan, number: engine.measure(plan, FileSite(plan.folder / str(number))),
+        Competitor.DEEPER_TASKS: lambda plan, number: engine.measure(plan, FileSite(plan.folder / str(number))),
     }
     versions = {"SQLite": sqlite3.sqlite_version}
     remark = "Huey has no call for bulk, takes a job off before it runs it, and polls at its default pace."

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from demo.screen import Screen
-from demo.stage import Stage
+from demo.session import DemoSession
 
 _DESCRIPTION = """\
 A small shop whose background work runs for real: an SMTP server, an HTTP API and
@@ -63,27 +63,27 @@ async def _perform(folder: Path, screen: Screen) -> int:
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    async with Stage(folder) as stage:
+    async with DemoSession(folder) as session:
         # The tasks' manager reads its settings from the environment when it is imported.
-        os.environ.update(stage.site.to_environment())
+        os.environ.update(session.site.to_environment())
         from demo.story import Story, StoryError
 
         try:
             with screen:
-                checks = await Story(stage, screen).run()
+                checks = await Story(session, screen).run()
         except StoryError as error:
             screen.console.print(f"[bold red]{escape(str(error))}[/bold red]")
-            _show_logs(stage, screen)
+            _show_logs(session, screen)
             return _DIFFERS
         screen.show_verdict(checks)
         if all(check.holds for check in checks):
             return 0
-        _show_logs(stage, screen)
+        _show_logs(session, screen)
         return _DIFFERS
 
 
-def _show_logs(stage: Stage, screen: Screen) -> None:
-    for worker in stage.crew.members:
+def _show_logs(session: DemoSession, screen: Screen) -> None:
+    for worker in session.crew.members:
         screen.console.print(f"[bold]the last words of {worker.name}[/bold]")
         screen.console.print(escape(worker.last_words()))
 

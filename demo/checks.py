@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from deeper_tasks import RecurringTask, State, Statistics, TaskStatus
 from demo.mail_server import read_mailbox
 from demo.product_api import read_record
-from demo.stage import BROKEN_PRODUCT, KEPT_DAYS, OLD_SESSIONS, RECENT_SESSIONS, Stage
+from demo.session import BROKEN_PRODUCT, KEPT_DAYS, OLD_SESSIONS, RECENT_SESSIONS, DemoSession
 from demo.video import CLIP_SECONDS, FRAMES_PER_SECOND, FfmpegError, probe
 
 _INSIDE = {"mp4": "mov, h264, aac", "webm": "matroska, vp9, opus"}
@@ -33,13 +33,13 @@ class Check:
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """
-    What the demo asked for, and what the manager says became of it in the end.
+    The jobs that the demo asked for, and their ends as the manager reports them.
 
     `mails`, `videos` and `products` tell by job what it was for; `interrupted`
     names the jobs that certainly ran in the worker when it was killed.
     """
 
-    stage: Stage
+    session: DemoSession
     mails: Mapping[str, str]
     videos: Mapping[str, str]
     products: Mapping[str, int]
@@ -72,7 +72,7 @@ def examine(evidence: Evidence) -> list[Check]:
 
 
 def _mails(evidence: Evidence) -> Iterator[Check]:
-    name, letters = "welcome mails", read_mailbox(evidence.stage.mailbox)
+    name, letters = "welcome mails", read_mailbox(evidence.session.mailbox)
     wanted, reached = set(evidence.mails.values()), {letter.recipient for letter in letters}
     yield _equal(name, "customers who have their mail", len(wanted), len(reached & wanted))
     yield _equal(name, "mails that no job explains", 0, len(_strays(evidence)))
@@ -89,12 +89,12 @@ def _mails(evidence: Evidence) -> Iterator[Check]:
 
 
 def _strays(evidence: Evidence) -> list[str]:
-    letters = read_mailbox(evidence.stage.mailbox)
+    letters = read_mailbox(evidence.session.mailbox)
     return [letter.job_id for letter in letters if evidence.mails.get(letter.job_id) != letter.recipient]
 
 
 def _videos(evidence: Evidence) -> Iterator[Check]:
-    folder = evidence.stage.site.videos
+    folder = evidence.session.site.videos
     frames = CLIP_SECONDS * FRAMES_PER_SECOND
     for job_id, kind in evidence.videos.items():
         status = evidence.statuses[job_id]
@@ -109,7 +109,7 @@ def _videos(evidence: Evidence) -> Iterator[Check]:
 
 
 def _clean_up(evidence: Evidence) -> Iterator[Check]:
-    name, shop = "nightly clean-up", evidence.stage.shop
+    name, shop = "nightly clean-up", evidence.session.shop
     left = shop.count_sessions()
     old = shop.count_sessions(before=datetime.now(UTC) - timedelta(days=KEPT_DAYS))
     yield _equal(name, "sessions deleted", OLD_SESSIONS, evidence.statuses[evidence.clean_up].result)
@@ -127,13 +127,13 @@ def _clean_up(evidence: Evidence) -> Iterator[Check]:
 
 
 def _products(evidence: Evidence) -> Iterator[Check]:
-    name, stage = "product sync", evidence.stage
-    wanted, got = stage.catalogue.products, stage.shop.products()
+    name, session = "product sync", evidence.session
+    wanted, got = session.catalogue.products, session.shop.products()
     right = sum(got.get(product_id) == product for product_id, product in wanted.items())
     yield _equal(name, "products as the API has them", len(wanted), right)
     sound = [(job_id, product_id) for job_id, product_id in evidence.products.items() if product_id != BROKEN_PRODUCT]
-    planned = sum(stage.catalogue.failures(product_id) for _, product_id in sound)
-    records = {job_id: read_record(stage.record, product_id) for job_id, product_id in sound}
+    planned = sum(session.catalogue.failures(product_id) for _, product_id in sound)
+    records = {job_id: read_record(session.record, product_id) for job_id, product_id in sound}
     unavailable = sum(record.unavailable for record in records.values())
     yield _equal(name, "503 to the other products", planned, unavailable)
     # A worker may be killed between the API's answer and the shop's row: then it is asked once more.
@@ -147,7 +147,7 @@ def _products(evidence: Evidence) -> Iterator[Check]:
 
 def _dead_letter(evidence: Evidence) -> Iterator[Check]:
     name, dead = "dead letter", evidence.dead_letter
-    record = read_record(evidence.stage.record, BROKEN_PRODUCT)
+    record = read_record(evidence.session.record, BROKEN_PRODUCT)
     lost = sum(error.kind == "WorkerLost" for error in dead.errors)
     attempts = evidence.sync_attempts
     yield _equal(name, "the failing product's end", f"{State.DISCARDED}, {attempts} errors", _end_of(dead))
@@ -197,7 +197,7 @@ def _kill(evidence: Evidence) -> Iterator[Check]:
 
 
 def _ends(evidence: Evidence, *, was_killed: bool) -> list[str]:
-    return [f"{worker.exit_code}" for worker in evidence.stage.crew.members if worker.was_killed is was_killed]
+    return [f"{worker.exit_code}" for worker in evidence.session.crew.members if worker.was_killed is was_killed]
 
 
 def _manager(evidence: Evidence) -> Iterator[Check]:

@@ -30,7 +30,7 @@ class Answer:
 
 
 class Catalogue:
-    """What the supplier sells, and how often asking for it fails at first: a plan, nothing is left to chance."""
+    """The products of the supplier, and how often a request for each fails at first: a plan, without chance."""
 
     def __init__(self, *, products: int, broken: int) -> None:
         self.broken = broken
@@ -118,7 +118,7 @@ class ProductApi:
 
 
 class Record(NamedTuple):
-    """What the API wrote down about one product."""
+    """The API's record of one product."""
 
     unavailable: int
     delivered: int

@@ -14,7 +14,7 @@ from deeper_tasks import RecurringTask, State, TaskId, TaskStatus
 from demo import product_api, video
 from demo.checks import Check, Evidence, examine
 from demo.screen import Screen, Snapshot
-from demo.stage import BROKEN_PRODUCT, CLIP, KEPT_DAYS, PRODUCTS, Stage
+from demo.session import BROKEN_PRODUCT, CLIP, KEPT_DAYS, PRODUCTS, DemoSession
 from demo.tasks import (
     SYNC_ATTEMPTS,
     SYNC_DELAY_SECONDS,
@@ -46,8 +46,8 @@ class StoryError(Exception):
 class Story:
     """Enqueues the work of the four use cases, kills a worker, mends the API, and looks at what came of it."""
 
-    def __init__(self, stage: Stage, screen: Screen) -> None:
-        self._stage = stage
+    def __init__(self, session: DemoSession, screen: Screen) -> None:
+        self._session = session
         self._screen = screen
         self._mails: dict[str, str] = {}
         self._videos: dict[str, str] = {}
@@ -56,8 +56,8 @@ class Story:
 
     async def run(self) -> list[Check]:
         """Return the checks at the end. Raises StoryError."""
-        say, stage = self._screen.say, self._stage
-        say(f"an SMTP server at port {stage.site.smtp_port}, a product API at {stage.site.api_url}")
+        say, session = self._screen.say, self._session
+        say(f"an SMTP server at port {session.site.smtp_port}, a product API at {session.site.api_url}")
         async with manager, self._watching():
             self._start_workers()
             await self._enqueue()
@@ -65,10 +65,10 @@ class Story:
             interrupted = await self._kill_a_worker()
             dead_letter = await self._see_dead_letter()
             await self._mend_and_retry(dead_letter)
-            await stage.crew.stop()
+            await session.crew.stop()
             say("the workers were asked to stop, and have; now everything is checked")
             evidence = Evidence(
-                stage=stage,
+                session=session,
                 mails=self._mails,
                 videos=self._videos,
                 products=self._products,
@@ -84,18 +84,18 @@ class Story:
             return await asyncio.to_thread(examine, evidence)
 
     def _start_workers(self) -> None:
-        started = [self._stage.crew.start() for _ in range(WORKERS)]
+        started = [self._session.crew.start() for _ in range(WORKERS)]
         self._screen.say(f"{WORKERS} worker processes: {', '.join(f'{worker.pid}' for worker in started)}")
 
     async def _enqueue(self) -> None:
-        await asyncio.to_thread(video.make_clip, self._stage.site.videos / CLIP)
+        await asyncio.to_thread(video.make_clip, self._session.site.videos / CLIP)
         for kind in ("mp4", "webm"):
             self._videos[await transcode_video.enqueue(CLIP, kind)] = kind
         addresses = {f"Customer {n}": f"customer-{n}@example.com" for n in range(1, MAILS + 1)}
         calls = [send_welcome.call(name, address) for name, address in addresses.items()]
         ids = await manager.enqueue_many(calls)
         self._mails = dict(zip(ids, addresses.values(), strict=True))
-        products = list(self._stage.catalogue.products)
+        products = list(self._session.catalogue.products)
         ids = await manager.enqueue_many([sync_product.call(product_id) for product_id in products])
         self._products = dict(zip(ids, products, strict=True))
         self._screen.say(
@@ -116,7 +116,7 @@ class Story:
 
     async def _kill_a_worker(self) -> frozenset[str]:
         """Kill a worker while it certainly runs jobs; returns those, once they are rescued."""
-        mail, crew = self._stage.mail, self._stage.crew
+        mail, crew = self._session.mail, self._session.crew
         victim = await self._until("a worker has jobs under way", self._find_victim)
         held = frozenset(job_id for job_id, pid in mail.held.items() if pid == victim.pid)
         had = [status for status in await _list(State.RUNNING) if victim.runs_as(status.node)]
@@ -142,8 +142,8 @@ class Story:
 
     async def _find_victim(self) -> WorkerProcess | None:
         """Return a worker that waits for the mail server, and if possible is at a transcode too."""
-        waiting = set(self._stage.mail.held.values()) if self._stage.mail.is_holding else set()
-        candidates = [worker for worker in self._stage.crew.living() if worker.pid in waiting]
+        waiting = set(self._session.mail.held.values()) if self._session.mail.is_holding else set()
+        candidates = [worker for worker in self._session.crew.living() if worker.pid in waiting]
         open_videos = await _list(*_OPEN, queue="media")
         for worker in candidates:
             if any(worker.runs_as(status.node) and status.progress is not None for status in open_videos):
@@ -163,7 +163,7 @@ class Story:
         return dead[0]
 
     async def _mend_and_retry(self, dead_letter: TaskStatus) -> None:
-        await asyncio.to_thread(product_api.mend, self._stage.site.api_url, BROKEN_PRODUCT)
+        await asyncio.to_thread(product_api.mend, self._session.site.api_url, BROKEN_PRODUCT)
         await manager.retry_task(dead_letter.id)
         self._screen.say("the API is mended, and the dead letter retried by hand")
         await self._until("the retried job has ended", self._is_quiet)
@@ -180,7 +180,7 @@ class Story:
         while time.monotonic() < deadline:
             if found := await look():
                 return found
-            for worker in self._stage.crew.lost():
+            for worker in self._session.crew.lost():
                 raise StoryError(f"{worker.name} ended by itself, with {worker.exit_code}")
             await asyncio.sleep(_LOOK_SECONDS)
         raise StoryError(f"after {_PATIENCE_SECONDS} s it is still not so that {what}")
@@ -201,7 +201,7 @@ class Story:
                 Snapshot(
                     statistics=await manager.get_statistics(),
                     running=await _list(State.RUNNING),
-                    workers=self._stage.crew.members,
+                    workers=self._session.crew.members,
                     expected=_EXPECTED,
                 )
             )

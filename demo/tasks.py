@@ -28,8 +28,8 @@ def send_welcome(name: str, address: str) -> None:
     """
     Send a new customer the welcome mail. A plain `def`: it runs in a thread.
 
-    A worker may die after the server took the mail and before anybody heard of
-    it; the job then runs again. The Message-ID is made of the job's id, which is
+    A worker may die after the server took the mail and before the end of the
+    job is stored; the job then runs again. The Message-ID is made of the job's id, which is
     the same in every attempt, so the second copy can be known for what it is.
     """
     message = EmailMessage()
@@ -61,7 +61,7 @@ def transcode_video(name: str, kind: str) -> str:
 
 @manager.task(queue="maintenance", max_attempts=3, timeout_seconds=60)
 def delete_old_sessions(days: int) -> int:
-    """Delete the sessions nobody has used for so many days; returns how many."""
+    """Delete the sessions that were not used for so many days; returns how many."""
     return Shop(Site.from_environment().database).delete_sessions(before=datetime.now(UTC) - timedelta(days=days))
 
 

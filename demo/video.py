@@ -28,7 +28,7 @@ class FfmpegError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What is in a video file, found by decoding all of it."""
+    """The content of a video file, found by decoding all of it."""
 
     container: str
     video: str

@@ -21,7 +21,7 @@ _LOG_LINES = 15
 
 
 class WorkerProcess:
-    """One worker, started as anybody would: `deeper worker demo.tasks:manager --queues …`."""
+    """One worker, started as a user would: `deeper worker demo.tasks:manager --queues …`."""
 
     def __init__(self, number: int, site: Site) -> None:
         self.name = f"worker {number}"
@@ -31,7 +31,7 @@ class WorkerProcess:
         command = ["-m", "deeper_tasks.cli", "worker", "demo.tasks:manager", "--queues", queues]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "demo.leash", str(os.getpid()), *command],
+                [sys.executable, "-m", "demo.parent_watch", str(os.getpid()), *command],
                 cwd=_REPOSITORY,
                 env={**os.environ, **site.to_environment()},
                 stdin=subprocess.DEVNULL,
@@ -65,7 +65,7 @@ class WorkerProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
 
     def kill(self) -> None:
-        """End it at once with SIGKILL: it cannot say good-bye to anybody."""
+        """End it at once with SIGKILL: it cannot say good-bye."""
         self.was_killed = True
         self._process.kill()
         self._process.wait()

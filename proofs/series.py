@@ -20,7 +20,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What came of one proof."""
+    """The result of one proof."""
 
     name: str
     took: timedelta

@@ -29,4 +29,4 @@ def print_verdict(faults: Sequence[str]) -> None:
     if faults:
         click.echo("Something is wrong: see above.")
     else:
-        click.echo("Every job ended as it was meant to, nothing ran twice at a time, and nothing was left behind.")
+        click.echo("Every job ended as its task intends, nothing ran twice at a time, and nothing was left behind.")

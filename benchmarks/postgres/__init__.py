@@ -1,4 +1,4 @@
-"""What PostgreSQL is measured with: databases, a raw loop, and the libraries that others would take."""
+"""The measurements of PostgreSQL: databases, a raw loop, and the libraries that an application could take instead."""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 """
-The measurement of a peer on PostgreSQL, which does its errands in child processes.
+The measurement of a peer on PostgreSQL, which does its operations in child processes.
 
 It has no pause, so each worker is held at its start, connected, until a gate
 opens. A drain is measured from then until none of its jobs is left to do,
@@ -25,7 +25,7 @@ from benchmarks.figures import Figure, Sample
 from benchmarks.gate import Gate
 from benchmarks.latency import latency_figures
 from benchmarks.plan import Plan
-from benchmarks.postgres.errands import STARTS, URL
+from benchmarks.postgres.operations import STARTS, URL
 from benchmarks.processes import Child, children, environment_of_child
 from benchmarks.site import Phase, Site
 
@@ -37,7 +37,7 @@ _PATIENCE = 30.0
 
 class Peer(Struct, frozen=True, kw_only=True):
     """
-    Another library; its errands are done in its own Python and with its own environment.
+    Another library; its operations are done in its own Python and with its own environment.
 
     `unfinished` is a query that tells whether any job is left to do, from an index. `share` is how many of the plan's
     jobs it gets: a slow one would take the whole time of a run.
@@ -57,16 +57,16 @@ def measure(peer: Peer, plan: Plan, site: Site) -> Sample:
     jobs = max(1, round(plan.jobs * peer.share))
     sample: Sample = {}
     with _installed(peer, site) as url:
-        sample[Figure.ENQUEUE] = _errand(peer, "single", url, plan.singles)
+        sample[Figure.ENQUEUE] = _operation(peer, "single", url, plan.singles)
     with _installed(peer, site) as url:
         with site.wear(url, Phase.INSERT, jobs=jobs) as inserting:
-            sample[Figure.ENQUEUE_MANY] = _errand(peer, "bulk", url, jobs)
+            sample[Figure.ENQUEUE_MANY] = _operation(peer, "bulk", url, jobs)
         with site.wear(url, Phase.DRAIN, jobs=jobs) as draining, _workers(peer, plan, url, 1) as (workers, closed):
             sample[Figure.DRAIN], sample[Figure.CPU] = _drain(peer, workers, closed, url, jobs)
             sample[Figure.MEMORY] = workers[0].peak_bytes() / 1e6
         sample |= inserting | draining | _latency(peer, plan, url)
     with _installed(peer, site) as url:
-        _errand(peer, "bulk", url, jobs)
+        _operation(peer, "bulk", url, jobs)
         with _workers(peer, plan, url, 2) as (workers, closed):
             sample[Figure.DRAIN_TWO], sample[Figure.CPU_TWO] = _drain(peer, workers, closed, url, jobs)
     return sample
@@ -75,14 +75,14 @@ def measure(peer: Peer, plan: Plan, site: Site) -> Sample:
 @contextmanager
 def _installed(peer: Peer, site: Site) -> Iterator[str]:
     with site.store(peer.name) as url:
-        _errand(peer, "install", url)
+        _operation(peer, "install", url)
         yield url
 
 
-def _errand(peer: Peer, errand: str, url: str, *counts: int) -> Any:
-    """Return what the errand printed, if anything."""
+def _operation(peer: Peer, operation: str, url: str, *counts: int) -> Any:
+    """Return what the operation printed, if anything."""
     done = subprocess.run(
-        [peer.python, *_COMMAND, peer.name, errand, *map(str, counts)],
+        [peer.python, *_COMMAND, peer.name, operation, *map(str, counts)],
         env=environment_of_child({**peer.environment, URL: url}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -125,7 +125,7 @@ def _latency(peer: Peer, plan: Plan, url: str) -> Sample:
     with _workers(peer, plan, url, 1) as (workers, closed):
         closed.open()
         time.sleep(_SETTLING)
-        called = _errand(peer, "timed", url, plan.latencies)
+        called = _operation(peer, "timed", url, plan.latencies)
         deadline = time.monotonic() + _PATIENCE
         while len(lines := starts.read_text().splitlines()) < plan.latencies:
             _check(workers)

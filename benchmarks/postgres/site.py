@@ -74,9 +74,9 @@ def _row(connection: psycopg.Connection, query: str) -> tuple[Any, ...]:
 
 
 def _wait_until_alone(connection: psycopg.Connection) -> None:
-    """Wait until the others' server processes have ended: only then have they told all that they did."""
+    """Wait until the server processes of the others have ended: only then their statistics are complete."""
     deadline = time.monotonic() + _PATIENCE
     while _row(connection, _OTHERS)[0]:
         if time.monotonic() > deadline:
-            raise TimeoutError("somebody is still connected to a database that has been measured")
+            raise TimeoutError("a client is still connected to a database that has been measured")
         time.sleep(_LOOK)

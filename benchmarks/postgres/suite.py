@@ -67,7 +67,7 @@ def postgres_suite(server: Server, *, oban_python: str | None) -> Suite:
     site = DatabaseSite(server)
     measures: dict[Competitor, Measure] = {
         Competitor.RAW: lambda plan, _: raw_loop.measure(plan, site),
-        Competitor.OURS: lambda plan, _: engine.measure(plan, site),
+        Competitor.DEEPER_TASKS: lambda plan, _: engine.measure(plan, site),
     }
     versions = {"PostgreSQL": str(server.execute("SHOW server_version")[0][0]), "psycopg": version("psycopg")}
     remarks = {}

@@ -22,7 +22,7 @@ _WIDE = timedelta(hours=40)
 
 
 class Finding(Struct, kw_only=True):
-    """What came of some changes: how many there were, expressions and due times compared, and what was wrong."""
+    """The result for some changes: how many there were, expressions and due times compared, and what was wrong."""
 
     changes: int = 0
     expressions: int = 0

@@ -1,4 +1,4 @@
-"""The command `matrix`: runs the tests of each row, and prints what came of them."""
+"""The command `matrix`: runs the tests of each row, and prints the results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_TESTS_CHOSEN = 5
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What came of one row; without an exit code this machine has not got its version."""
+    """The result of one row; without an exit code this machine has not got its version."""
 
     name: str
     took: timedelta
@@ -39,7 +39,7 @@ def matrix(words: tuple[str, ...], *, is_list: bool, tests: tuple[str, ...], wor
     """
     Run the tests on each version of Python and PostgreSQL that is supported. Without a row: on all (hours).
 
-    A row of Python runs all tests, one of PostgreSQL those that use a server. What this machine has not got is
+    A row of Python runs all tests, one of PostgreSQL those that use a server. A version that is missing here is
     skipped, with the way to get it. Words that name no row go to pytest: `matrix postgresql-14 -x -k claim`.
     """
     if is_list:

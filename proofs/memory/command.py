@@ -26,7 +26,7 @@ _WHO = ("worker", "processes", "producer")
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """What was resident, in bytes, when so much of the work was done (0 to 1)."""
+    """The resident memory, in bytes, when so much of the work was done (0 to 1)."""
 
     done: float
     worker: int
@@ -80,7 +80,7 @@ async def _run(folder: Path, jobs: int, *, is_mixed: bool) -> list[Sample]:
                 _check(working, producing)
                 queue = (await manager.get_statistics()).queues.get("default")
                 done = 0 if queue is None else queue.completed
-                # One that has ended, its work done, keeps what it had.
+                # A process that has ended, its work done, keeps what it had.
                 producer_has = _resident(producing.pid) or samples[-1].producer
                 forked = [_resident(pid) for pid in _descendants(working.pid)]
                 samples.append(

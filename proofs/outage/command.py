@@ -31,7 +31,7 @@ _SETTINGS = {"heartbeat_seconds": 0.5, "lease_seconds": 4.0}
 """A fault may last longer than a lease."""
 _TIMEOUT = 2
 _SERVER = {
-    # What was committed outlives the server's processes, as on any server that is set up as it ought to be.
+    # A committed transaction outlives the server's processes, as on any server that is set up as it ought to be.
     "synchronous_commit": "on",
     # Few enough to be used up in a moment.
     "max_connections": "80",
@@ -71,7 +71,7 @@ def outage(
 
     The server is restarted, stopped at once and killed, its sessions are terminated, its connections used up,
     rows held by an idle transaction; the network hangs, both ways and each. In the end every acknowledged job
-    must have ended as it was meant to, by an attempt whose handler returned; no attempt may have run twice, none
+    must have ended as its task intends, by an attempt whose handler returned; no attempt may have run twice, none
     at the same time as the next; no worker that lived may have been taken for dead; what was over may have run
     again only where its worker was killed before that could be stored; counters, unique keys and due times must
     agree, and no process be left.

@@ -23,8 +23,8 @@ _EARLIEST, _LATEST = 0.03, 0.9
 _LOOK = 0.05
 _PATIENCE = 90.0
 
-OURS = "application_name = 'deeper_tasks' AND pid <> pg_backend_pid()"
-TERMINATE = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}"
+LIBRARY_SESSIONS = "application_name = 'deeper_tasks' AND pid <> pg_backend_pid()"
+TERMINATE = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {LIBRARY_SESSIONS}"
 HOLD = (
     "SELECT FROM deeper.job WHERE state = 4 ORDER BY random() LIMIT 20 FOR UPDATE SKIP LOCKED",
     "SELECT FROM deeper.job WHERE state = 3 ORDER BY random() LIMIT 20 FOR UPDATE SKIP LOCKED",
@@ -35,7 +35,7 @@ HOLD = (
 
 
 class Kind(StrEnum):
-    """What fails."""
+    """The part that fails."""
 
     RESTARTED = "server restarted"
     STOPPED = "server stopped at once"
@@ -109,7 +109,7 @@ class Outages:
         span = range(int(self._jobs * _EARLIEST), int(self._jobs * _LATEST))
         for goal, kind in zip(sorted(self._random.choices(span, k=len(self._kinds))), self._kinds, strict=True):
             await _until(self._ended, goal)
-            # At any moment of what the workers do, not only when somebody has looked.
+            # At any moment of the workers' work, not only between two looks of this proof.
             await asyncio.sleep(self._random.uniform(0, 0.3))
             began = time.monotonic()
             async with self._happening[kind]():

@@ -41,7 +41,7 @@ class Recovery(Struct, frozen=True, kw_only=True):
 
 class Report(Struct, frozen=True, kw_only=True):
     """
-    What came of the outages.
+    The results of the outages.
 
     Of the runs beyond those needed `lost` broke off with their worker, and the
     ends of `unstored` could not be stored: their worker was killed before the
@@ -99,10 +99,10 @@ class Report(Struct, frozen=True, kw_only=True):
                 table.add_row(
                     "all" if kind is None else kind.value,
                     f"{len(some)}",
-                    _told(each.lasted for each in some),
-                    _told(each.started for each in some),
-                    _told(each.stored for each in some),
-                    _told(each.all_started for each in some),
+                    _in_words(each.lasted for each in some),
+                    _in_words(each.started for each in some),
+                    _in_words(each.stored for each in some),
+                    _in_words(each.all_started for each in some),
                 )
         return table
 
@@ -191,6 +191,6 @@ def _first_after(moment: float, sorted_moments: Sequence[float]) -> float:
     return next((at for at in sorted_moments if at > moment), moment)
 
 
-def _told(seconds: Iterable[float]) -> str:
+def _in_words(seconds: Iterable[float]) -> str:
     known = list(seconds)
     return f"{median(known):.2f}, {max(known):.2f}"

@@ -30,7 +30,7 @@ _WIDTH = 150
 
 
 class Row(Struct, kw_only=True):
-    """What came of all cuts in one trace. `losing`: the cuts at which something was unsynced, and could be lost."""
+    """The results of all cuts in one trace. `losing`: the cuts at which something was unsynced, and could be lost."""
 
     trace: str
     is_control: bool
@@ -136,7 +136,7 @@ def _cut(
 
 
 class _Cutter:
-    """What each process of the pool knows from its fork."""
+    """The values that each process of the pool has from its fork."""
 
     traces: list[Trace]
     folder: Path

@@ -54,7 +54,7 @@ class _World:
         self.disk = Disk()
         self._trace = trace
         self._moment = 0
-        # The store before its first commit is empty, and whoever opens it makes the schema: as the first commit does.
+        # Before its first commit the store is empty; the process that opens it makes the schema, as that commit does.
         self._commits = [event.digest for event in trace.events if isinstance(event, Committed)]
         self._committed = 0
         self._durable = 0
@@ -92,6 +92,6 @@ def _lay_out(folder: Path, files: dict[str, bytes], random: Random) -> None:
     folder.mkdir()
     for name, contents in files.items():
         (folder / name).write_bytes(contents)
-        # What SQLite shares between processes is never synced: any rest of it may be found.
+        # The memory that SQLite shares between processes is never synced: any rest of it may be found.
         if name.endswith("-wal") and random.random() < 0.5:
             (folder / f"{name.removesuffix('-wal')}-shm").write_bytes(random.randbytes(32768))

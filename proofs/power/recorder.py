@@ -188,7 +188,7 @@ class Recorder:
         return code
 
     def _name(self, path: int | None) -> str | None:
-        """Return the name of a file of ours; None for a temporary one and those of other folders."""
+        """Return the name of a file of the store; None for a temporary one and those of other folders."""
         if path is None:
             return None
         full = Path(ctypes.string_at(path).decode())

@@ -36,11 +36,11 @@ WHERE held.expires_at IS NULL AND (job.id IS NULL OR job.state >= 6 OR job.uniqu
 
 class Expectation(Struct, frozen=True, kw_only=True):
     """
-    What must be found after a cut.
+    The state that must be found after a cut.
 
     `commits` are the digests of the states that the store may be in, the newest
-    last: each as one commit left it. Or it holds the one that was `under_way`, of
-    which nobody had been told. `promised`: what callers had been told.
+    last: each as one commit left it. Or it holds the one that was `under_way`, which
+    had not been acknowledged. `promised`: the answers that callers had.
     """
 
     commits: tuple[str, ...]
@@ -49,7 +49,7 @@ class Expectation(Struct, frozen=True, kw_only=True):
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """What was found: the faults, and how many of the last finished commits are missing."""
+    """The findings: the faults, and how many of the last finished commits are missing."""
 
     faults: tuple[str, ...]
     lost_commits: int = 0

@@ -48,7 +48,7 @@ class FolderSynced(Struct, frozen=True):
 
 class Committed(Struct, frozen=True):
     """
-    A transaction was committed, and nobody had been told yet. `digest` stands for all that the store then held.
+    A transaction was committed, and not acknowledged yet. `digest` stands for all that the store then held.
 
     `is_durable`: no power cut may take it, nor what was committed before it.
     """
@@ -73,7 +73,7 @@ Event = Created | Written | Truncated | Synced | Removed | FolderSynced | Commit
 
 
 class Trace(Struct, frozen=True, kw_only=True):
-    """What one store did. `is_durable`: it ran with `synchronous=FULL`, so that no promise may be broken."""
+    """The actions of one store. `is_durable`: it ran with `synchronous=FULL`, so that no promise may be broken."""
 
     name: str
     database: str

@@ -70,9 +70,9 @@ async def record(plan: Plan, folder: Path, *, seed: str) -> Trace:
 @contextmanager
 def _commits_noted(recorder: Recorder) -> Iterator[None]:
     """
-    Note each commit within its turn: before anybody is told of it, and before another store writes.
+    Note each commit within its turn: before it is acknowledged, and before another store writes.
 
-    One that changed nothing wrote nothing, and waited for no disk: it leaves a claim before it as it was.
+    A commit that changed nothing wrote nothing, and waited for no disk: it leaves a claim before it as it was.
     """
     transact = Writer._transact
     last = ""
@@ -88,7 +88,7 @@ def _commits_noted(recorder: Recorder) -> Iterator[None]:
 
 
 class _Workload:
-    """The doings of one plan, and what its callers were told."""
+    """The actions of one plan, and the answers that its callers had."""
 
     def __init__(self, plan: Plan, database: Path, recorder: Recorder, random: Random) -> None:
         self._plan = plan
@@ -107,7 +107,7 @@ class _Workload:
         for number in range(self._plan.rounds):
             together = self._random.choices(self._at_once(), k=self._random.randint(1, 6))
             await asyncio.gather(*(action() for action in together))
-            # What takes a promise back is done alone: nobody could tell which of two calls came first.
+            # A call that takes a promise back runs alone: of two at once the order would not be known.
             if self._random.random() < 0.4:
                 await self._random.choice((self._retry, self._delete, self._prune))()
             if self._plan.reopens and number % 6 == 5:
@@ -285,9 +285,9 @@ class _Workload:
 
     # promises
 
-    def _some(self, is_meant: Callable[[State | None], bool]) -> tuple[JobId, ...]:
-        meant = [job for job, state in self._known.items() if is_meant(state)]
-        return tuple(self._random.sample(meant, min(len(meant), self._random.randint(1, 5))))
+    def _some(self, is_chosen: Callable[[State | None], bool]) -> tuple[JobId, ...]:
+        chosen = [job for job, state in self._known.items() if is_chosen(state)]
+        return tuple(self._random.sample(chosen, min(len(chosen), self._random.randint(1, 5))))
 
     def _promise(self, jobs: dict[JobId, State | None]) -> None:
         self._known |= jobs

@@ -165,7 +165,7 @@ def _come_back(
     for number in range(rounds):
         for name, outage in outages.items():
             seconds = random.uniform(5, 20)
-            # One that ends in the outage, and one that outlasts it.
+            # The first call ends in the outage, the second outlasts it.
             for busy in (seconds / 2, seconds + 2):
                 _enqueue(producer, busy, queue="slow")
             site.wait_for(lambda: len([run for run in site.runs() if run.ended_at is None]) == 2, "busy slots")
@@ -208,12 +208,12 @@ def _selects(url: str) -> bool:
 def _check_log(worker: Process, *, outages: int) -> None:
     """Each outage is one WARNING and one INFO at most, of the whole process; nothing else is worth a warning."""
     lines = list(_lines(worker))
-    told = [line["message"] for line in lines if line["level"] not in {"debug", "info"}]
-    gone = [message for message in told if message.startswith("the store does not answer")]
+    logged = [line["message"] for line in lines if line["level"] not in {"debug", "info"}]
+    gone = [message for message in logged if message.startswith("the store does not answer")]
     back = [line for line in lines if line["message"].startswith("the store answers again")]
     assert 1 <= len(gone) <= outages, gone
     assert len(back) <= len(gone), back
-    assert told == gone, told
+    assert logged == gone, logged
 
 
 def _lines(worker: Process) -> Iterator[dict[str, str]]:

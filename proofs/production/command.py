@@ -20,7 +20,7 @@ _NAMES = [situation.name for situation in SITUATIONS]
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What came of a situation: `missing` says why it was skipped, `fault` what was seen instead."""
+    """The result of a situation: `missing` says why it was skipped, `fault` what was seen instead."""
 
     name: str
     seconds: float

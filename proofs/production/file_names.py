@@ -26,7 +26,7 @@ def play(site: Site) -> None:
         site.wait_for(lambda before=before: len(site.runs()) > before, f"run of a job enqueued by {url}", seconds=20)  # type: ignore[misc]
     assert sorted(path.name for path in (*site.folder.glob("link*"), *elsewhere.iterdir())) == ["link.db"]
     itself = in_mounts(f"mount --bind {site.database} {alone}/tasks.db")
-    told = site.run(
+    answer = site.run(
         "doctor",
         *site.deeper,
         "doctor",
@@ -34,10 +34,10 @@ def play(site: Site) -> None:
         within=itself,
         environment={"DEEPER_TASKS_URL": f"sqlite:///{alone}/tasks.db"},
     )
-    assert "is mounted by itself" in told, told
+    assert "is mounted by itself" in answer, answer
     (site.store / "second.db").hardlink_to(site.database)
-    told = site.run("doctor", *site.deeper, "doctor", code=None)
-    assert "has 2 names (hard links)" in told, told
+    answer = site.run("doctor", *site.deeper, "doctor", code=None)
+    assert "has 2 names (hard links)" in answer, answer
 
 
 SITUATION = Situation(

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from msgspec import Struct
 
 _PATIENCE = 60
-_SOMEBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+_AS_ANOTHER_USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
 class Missing(Exception):  # noqa: N818 - it skips a situation, and is no error
@@ -63,7 +63,7 @@ def _runs(*command: str) -> bool:
 
 ROOT = Need(is_there=_is_root, missing="it takes root")
 OTHER_USERS = Need(
-    is_there=lambda: _is_root() and _runs(*_SOMEBODY, sys.executable, "-c", "import deeper_tasks"),
+    is_there=lambda: _is_root() and _runs(*_AS_ANOTHER_USER, sys.executable, "-c", "import deeper_tasks"),
     missing="it takes root, setpriv, and a Python and checkout that other users may read",
 )
 NAMESPACES = Need(

@@ -31,8 +31,8 @@ def play(site: Site) -> None:
     for look in _LOOKS:
         said = site.run("look", *site.deeper, *look, user=BOB)
     assert sorted(path.name for path in site.store.iterdir() if path.stat().st_uid != ADA.uid) == []
-    told = site.run("look", *site.deeper, "stats", "--json", user=BOB)
-    assert '"completed":1' in told.replace(" ", ""), f"the look at a file in use is an old one: {told}{said}"
+    answer = site.run("look", *site.deeper, "stats", "--json", user=BOB)
+    assert '"completed":1' in answer.replace(" ", ""), f"the look at a file in use is an old one: {answer}{said}"
 
 
 SITUATION = Situation(

@@ -35,7 +35,7 @@ _LEFT_OUT = [
     *("transaction_isolation", "transaction_read_only", "transaction_deferrable", "session_authorization", "role"),
     # Played by itself, and by the failovers.
     "default_transaction_read_only",
-    # What has no value that a server could work with.
+    # These have no value that a server could work with.
     *("session_preload_libraries", "local_preload_libraries", "dynamic_library_path", "extension_control_path"),
     *("post_auth_delay", "backtrace_functions", "allow_in_place_tablespaces", "output_plugin_libraries"),
 ]
@@ -51,7 +51,7 @@ _TEXTS = {
     "application_name": ["another"],
 }
 _NUMBERS = {
-    # Each ends something that a session of ours, or of an application, would do by itself in a while.
+    # Each ends something that a session of the store, or of an application, would do by itself in a while.
     "statement_timeout": ["2000"],
     "lock_timeout": ["10"],
     "transaction_timeout": ["5000"],
@@ -59,8 +59,8 @@ _NUMBERS = {
     "idle_in_transaction_session_timeout": ["2000"],
 }
 _REFUSED_OF_POOLER = ("default_transaction_isolation", "array_nulls")
-"""What a session of ours overrides. One that a pooler hands out is refused for it, with the statement that mends it."""
-_TOLD = {"track_counts": "autovacuum", "synchronous_commit": "durability", "fsync": "durability"}
+"""The settings that the store overrides. A pooler's session is refused for them, with the remedy."""
+_REPORTED = {"track_counts": "autovacuum", "synchronous_commit": "durability", "fsync": "durability"}
 """By the setting: the finding of the doctor that is right about it."""
 
 _DOCTOR = ("doctor", "--deep")
@@ -129,7 +129,7 @@ def _faults(url: str, name: str) -> Iterator[str]:
     poolers = ["none"] if name in _REFUSED_OF_POOLER else ["none", "transaction"]
     for pooler in poolers:
         try:
-            asyncio.run(asyncio.wait_for(_use(f"{url}?pooler={pooler}", told=_TOLD.get(name)), 60))
+            asyncio.run(asyncio.wait_for(_use(f"{url}?pooler={pooler}", reported=_REPORTED.get(name)), 60))
         except Exception as error:  # noqa: BLE001 - whatever it is, the other settings are played too
             yield f"with pooler={pooler}: {type(error).__name__}: {error}"
     job, fault = _command(url, "enqueue", "carried", "--delay", "1h", "--unchecked")
@@ -147,7 +147,7 @@ def _command(url: str, *words: str) -> tuple[str, str | None]:
     return "", f"deeper {' '.join(words)} ended with {result.exit_code}: {result.output[-300:]}"
 
 
-async def _use(url: str, *, told: str | None = None) -> None:
+async def _use(url: str, *, reported: str | None = None) -> None:
     """Do all that a producer, a worker and the doctor do."""
     async with BackgroundTaskManager(url, poll_interval_seconds=0.1) as manager:
 
@@ -188,7 +188,7 @@ async def _use(url: str, *, told: str | None = None) -> None:
         wrong = [
             each
             for each in findings
-            if each.check != told
+            if each.check != reported
             and (
                 each.severity is Severity.ERROR or (each.check == "server's clock" and each.severity is not Severity.OK)
             )

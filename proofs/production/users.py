@@ -14,7 +14,7 @@ class User(Struct, frozen=True, kw_only=True):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What to put before a command that is to run as this user."""
+        """The words before a command that is to run as this user."""
         groups = f"--groups={','.join(map(str, self.groups))}" if self.groups else "--clear-groups"
         return ("setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", groups)
 

@@ -17,7 +17,7 @@ manager = BackgroundTaskManager.from_settings()
 
 
 class WantedError(Exception):
-    """What a task raises by design."""
+    """The error that a task raises by design."""
 
 
 @manager.task

@@ -24,7 +24,7 @@ from proofs.soak.trial import Trial
 _SLOTS = 4
 _HEARTBEAT, _LEASE = 0.5, 4.0
 _STOP = (_LEASE, _LEASE + 2)
-"""Whoever wakes just when others have begun to run its jobs is the most dangerous."""
+"""A worker that wakes just when others have begun to run its jobs is the most dangerous."""
 _UNIQUE_KEYS = "SELECT count(*) FROM deeper_unique_key"
 
 
@@ -56,7 +56,7 @@ def soak(
     Run jobs of every kind on one SQLite file, while workers and their supervisor are killed with SIGKILL.
 
     A killed supervisor is started again, as systemd would. In the end every acknowledged job must have ended
-    as it was meant to, by an attempt whose handler returned; no attempt may have run twice, none at the
+    as its task intends, by an attempt whose handler returned; no attempt may have run twice, none at the
     same time as the next; what was run again is bounded by what the killed had in hand; counters, unique
     keys and due times must agree, the database be whole, and no process be left.
     """

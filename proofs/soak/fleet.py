@@ -42,7 +42,7 @@ class Fleet:
         self.processes = processes
         self.slots = slots + _TICKS_AT_ONCE
         self._queues = f"{WORK}:{slots},{TICKS}:{_TICKS_AT_ONCE}"
-        # What an attempt is for is not the question here: kills are never to use up a job's last.
+        # The purpose of an attempt is not the question here: kills are never to use up a job's last.
         self._settings = {"url": self.url, "default_max_attempts": 100, **settings}
         self._mark = f"SOAK_MARK={secrets.token_hex(8)}"
         self._started: list[subprocess.Popen[bytes]] = []
@@ -87,7 +87,7 @@ class Fleet:
         return self.supervisor.pid
 
     def has_stopped(self, pid: int) -> bool:
-        """Stop a process; should it hold a lock of the store, which then nobody could have, let it go on instead."""
+        """Stop a process; if it holds a lock of the store, which no other could get then, let it go on."""
         os.kill(pid, signal.SIGSTOP)
         with ExitStack() as locks:
             try:

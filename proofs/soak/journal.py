@@ -86,7 +86,7 @@ def read_acknowledgements(path: Path) -> list[Acknowledgement]:
 
 def _note(event: str) -> None:
     job = current_job()
-    # What a worker has started says in its environment by whom.
+    # A process that a worker has started has the worker's id in its environment.
     worker, _, _ = os.environ.get("DEEPER_CHILD_OF", str(os.getpid())).partition(":")
     entry = Entry(
         event=event, job=job.id, attempt=job.attempt, pid=os.getpid(), worker=int(worker), at=time.monotonic()

@@ -41,7 +41,7 @@ def faults_of_losses(evidence: Evidence) -> Iterator[str]:
     """
     Yield, a sentence each, what the blows do not explain.
 
-    What a blow takes is what the worker had in hand. Of runs under way there are as many as it has slots. Ends on
+    A blow takes the jobs that the worker had in hand. Of runs under way there are as many as it has slots. Ends on
     their way to the store are of no certain number: each gave its slot to the next job at once, and all that come
     during one write wait for the next. Eleven were seen on a slow disk. But they are the last ends of their worker,
     and there are few of them: at a moment at random one in twenty-five times any, less than one in a thousand times

@@ -24,7 +24,7 @@ _AIM, _PATIENCE = 5.0, 60.0
 
 
 class Kind(StrEnum):
-    """What a process suffers."""
+    """A harm to a process."""
 
     WORKER_KILLED = "worker killed"
     SUPERVISOR_KILLED = "supervisor killed"
@@ -32,7 +32,7 @@ class Kind(StrEnum):
 
 
 class Blow(Struct, frozen=True, kw_only=True):
-    """What befell which process, and when (monotonic, seconds): just before it was killed, just after it stopped."""
+    """The harm to a process, and when (monotonic, seconds): just before it was killed, just after it stopped."""
 
     kind: Kind
     pid: int
@@ -76,7 +76,7 @@ class Raid:
         for goal, kind in self._plan.draw(self._random):
             while await self._ended() < goal:  # noqa: ASYNC110 - the workers are other processes
                 await asyncio.sleep(_LOOK)
-            # At any moment of what the workers do, not only when somebody has looked.
+            # At any moment of the workers' work, not only between two looks of this proof.
             await asyncio.sleep(self._random.uniform(0, _LONGEST_WAIT))
             await self._strike(kind)
         await asyncio.gather(*self._stopped)

@@ -24,7 +24,7 @@ _OF_STOPS = "taken for dead"
 
 
 class Spell(Struct, frozen=True, kw_only=True):
-    """Seconds from a blow until all was well, over all blows of which it can be told."""
+    """Seconds from a blow until all was well, over all blows for which it is known."""
 
     count: int = 0
     median: float | None = None
@@ -33,7 +33,7 @@ class Spell(Struct, frozen=True, kw_only=True):
 
 class Report(Struct, frozen=True, kw_only=True):
     """
-    What came of a soak.
+    The results of a soak.
 
     `rescued` jobs were taken from a dead worker at least once; of their runs
     `lost` broke off, and `repeated` were over already, but the store did not
@@ -87,9 +87,9 @@ class Report(Struct, frozen=True, kw_only=True):
         yield "  begun after the job's next attempt", f"{self.stale:,}"
         yield "most attempts of a job", f"{self.most_attempts}"
         yield "took", f"{self.took:.0f} s"
-        yield "from a kill until its jobs ran again, median and longest", _told(self.rescue)
+        yield "from a kill until its jobs ran again, median and longest", _in_words(self.rescue)
         for kind, spell in self.renewal.items():
-            yield f"from '{kind}' until a new process completed a job", _told(spell)
+            yield f"from '{kind}' until a new process completed a job", _in_words(spell)
 
 
 def sum_up(evidence: Evidence, *, faults: Iterable[str], seed: int, took: float, plan: Plan) -> Report:
@@ -161,5 +161,5 @@ def _spell(seconds: Iterable[float | None]) -> Spell:
     return Spell(count=len(known), median=round(median(known), 2), longest=round(max(known), 2))
 
 
-def _told(spell: Spell) -> str:
+def _in_words(spell: Spell) -> str:
     return "none" if spell.median is None else f"{spell.median:.2f} s, {spell.longest:.2f} s ({spell.count})"

@@ -23,7 +23,7 @@ _PATIENCE = 90.0
 
 
 class StuckError(Exception):
-    """What should have come true did not."""
+    """A condition did not come true in time."""
 
 
 class Trial:
@@ -31,7 +31,7 @@ class Trial:
     So many jobs for a fleet. The manager must be open, and may lose its store for a while: counts stay as they were.
 
     `took` is the time (seconds) in which the jobs ended and the harm was done,
-    `faults` says what went wrong in this and afterwards. `on_progress` is told
+    `faults` says what went wrong in this and afterwards. `on_progress` is called with
     how many of the jobs have ended.
     """
 
@@ -54,7 +54,7 @@ class Trial:
         self._queues: Mapping[str, QueueCounts] = {}
 
     async def run(self, *harm: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do all of it. What is no longer wanted of the harm when something is stuck is cancelled."""
+        """Do all of it. Harm that is still to come when something is stuck is cancelled."""
         self._start()
         try:
             await self._work_off(harm)

@@ -1,4 +1,4 @@
-"""The stage: everything around the tasks, set up before the first one runs and gone after the last."""
+"""The session: everything around the tasks, set up before the first one runs and gone after the last."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLIP = "holiday.mkv"
 _MAILS_BEFORE_HOLD = 40
 
 
-class Stage:
+class DemoSession:
     """The shop with its rows, the two servers and the workers of one run, all of it in one folder."""
 
     def __init__(self, folder: Path) -> None:

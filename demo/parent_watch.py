@@ -1,7 +1,7 @@
 """
-The leash: starts a program that ends when the demo does, in whatever way the demo ends.
+The parent watch: starts a program that ends when the demo does, in whatever way the demo ends.
 
-`python -m demo.leash <pid of the demo> <arguments for Python>`. Only Linux can
+`python -m demo.parent_watch <pid of the demo> <arguments for Python>`. Only Linux can
 do this; elsewhere the program is simply started.
 """
 

@@ -17,7 +17,7 @@ import asyncpg
 from pgqueuer import AsyncpgDriver, Job, PgQueuer, Queries
 
 from benchmarks.gate import wait_at_gate
-from benchmarks.postgres.errands import note_start
+from benchmarks.postgres.operations import note_start
 
 BATCH = "BENCHMARK_PGQUEUER_BATCH"
 
@@ -56,7 +56,7 @@ class PgQueuerPeer:
 
 
 class PgQueuerClient:
-    """What enqueues."""
+    """The enqueuing client."""
 
     def __init__(self, queries: Queries) -> None:
         self._queries = queries

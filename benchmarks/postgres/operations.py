@@ -1,5 +1,5 @@
 """
-The errands of a peer: what another library is asked to do, each time in a process of its own.
+The operations of a peer: what another library is asked to do, each time in a process of its own.
 
 `python -m benchmarks.postgres PEER install` makes its tables; `single`, `bulk`
 and `timed` enqueue so many jobs, and `work` runs a worker. The environment
@@ -32,7 +32,7 @@ _BULK = 1_000
 
 
 class Client(Protocol):
-    """What enqueues. Jobs have a number and a name as their arguments, or, timed ones, only a number."""
+    """The enqueuing client. Jobs have a number and a name as their arguments, or, timed ones, only a number."""
 
     async def enqueue(self, number: int) -> None:
         """Enqueue a job that does nothing."""
@@ -71,24 +71,24 @@ def note_start(number: int) -> None:
     os.close(file)
 
 
-def run(peer: Peer, errand: str, *counts: str) -> None:
-    """Do an errand."""
+def run(peer: Peer, operation: str, *counts: str) -> None:
+    """Do an operation."""
     url = os.environ[URL]
-    if errand == "install":
+    if operation == "install":
         uvloop.run(peer.install(url))
-    elif errand == "work":
+    elif operation == "work":
         uvloop.run(peer.work(url))
     else:
-        print(json.dumps(uvloop.run(_enqueue(peer, errand, url, int(*counts)))))
+        print(json.dumps(uvloop.run(_enqueue(peer, operation, url, int(*counts)))))
 
 
-async def _enqueue(peer: Peer, errand: str, url: str, count: int) -> float | list[int]:
+async def _enqueue(peer: Peer, operation: str, url: str, count: int) -> float | list[int]:
     """Return the jobs a second, or when each call was made, in nanoseconds of the machine's clock."""
     async with peer.client(url) as client:
-        if errand == "timed":
+        if operation == "timed":
             return await _enqueue_timed(client, count)
         started = time.perf_counter()
-        if errand == "single":
+        if operation == "single":
             for number in range(count):
                 await client.enqueue(number)
         else:

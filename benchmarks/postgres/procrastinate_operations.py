@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from procrastinate import App, PsycopgConnector
 
 from benchmarks.gate import wait_at_gate
-from benchmarks.postgres.errands import note_start
+from benchmarks.postgres.operations import note_start
 
 CONCURRENCY = "BENCHMARK_PROCRASTINATE_CONCURRENCY"
 
@@ -50,7 +50,7 @@ class ProcrastinatePeer:
 
 
 class ProcrastinateClient:
-    """What enqueues."""
+    """The enqueuing client."""
 
     async def enqueue(self, number: int) -> None:
         """Enqueue a job that does nothing."""

@@ -16,7 +16,7 @@ from oban import Job, Oban, worker  # type: ignore[import-not-found]
 from oban.schema import install  # type: ignore[import-not-found]
 
 from benchmarks.gate import wait_at_gate
-from benchmarks.postgres.errands import note_start
+from benchmarks.postgres.operations import note_start
 
 LIMIT = "BENCHMARK_OBAN_LIMIT"
 
@@ -64,7 +64,7 @@ class ObanPeer:
 
 
 class ObanClient:
-    """What enqueues."""
+    """The enqueuing client."""
 
     def __init__(self, oban: Oban) -> None:
         self._oban = oban
