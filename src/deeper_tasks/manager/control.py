@@ -11,16 +11,13 @@ from typing import NoReturn
 import msgspec
 
 from deeper_tasks.backends.protocol import (
-    MAX_BATCH,
     Backend,
     Compacting,
     JobFilter,
     JobQuery,
-    Notification,
     QueueSettings,
     Retention,
     SortKey,
-    Topic,
 )
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.rescheduling import Rescheduled
@@ -46,6 +43,7 @@ class JobControl:
     def __init__(self, *, backend: Backend, bus: EventBus) -> None:
         self._backend = backend
         self._bus = bus
+        self._max_batch = backend.capabilities.max_batch
 
     async def cancel(self, job_id: JobId, *, reason: str) -> CancelOutcome:
         """Cancel one job. Raises JobNotFoundError or InvalidTransitionError."""
@@ -57,7 +55,7 @@ class JobControl:
     async def cancel_all(self, target: JobFilter, *, reason: str, on_progress: OnProgress | None = None) -> int:
         """Cancel all jobs of the target; return their number."""
         count = Tally(on_progress)
-        await _until_few(lambda: self._cancel(_narrowed(target, _LIVE), reason), count)
+        await self._until_few(lambda: self._cancel(_narrowed(target, _LIVE), reason), count)
         return count.value
 
     async def retry(self, job_id: JobId) -> None:
@@ -95,7 +93,7 @@ class JobControl:
     async def delete_all(self, target: JobFilter, *, on_progress: OnProgress | None = None) -> int:
         """Delete all jobs of the target; return their number."""
         count = Tally(on_progress)
-        await _until_few(lambda: self._backend.delete(_narrowed(target, _LIVE)), count)
+        await self._until_few(lambda: self._backend.delete(_narrowed(target, _LIVE)), count)
         async for batch in self._ended(target, TERMINAL):
             count.add(len(await self._backend.delete(batch)))
         return count.value
@@ -122,8 +120,6 @@ class JobControl:
     async def set_queue(self, name: str, *, paused_at: datetime | None) -> None:
         """Pause or resume a queue."""
         await self._backend.put_queue(QueueSettings(name=name, paused_at=paused_at))
-        topic = Topic.JOBS if paused_at is None else Topic.CONTROL
-        await self._backend.notify([Notification(topic=topic, subject=name)])
         self._bus.emit(QueueResumed(queue=name) if paused_at is None else QueuePaused(queue=name))
 
     async def _ended(self, target: JobFilter, states: frozenset[State]) -> AsyncIterator[JobFilter]:
@@ -136,7 +132,7 @@ class JobControl:
         wanted, place = _narrowed(target, states), None
         while True:
             page = await self._backend.find(
-                JobQuery(filter=wanted, sort_by=SortKey.FINISHED_AT, limit=MAX_BATCH, after=place)
+                JobQuery(filter=wanted, sort_by=SortKey.FINISHED_AT, limit=self._max_batch, after=place)
             )
             if page.jobs:
                 yield msgspec.structs.replace(wanted, ids=tuple(job.id for job in page.jobs))
@@ -149,8 +145,6 @@ class JobControl:
         outcomes = {
             job.id: CancelOutcome.REQUESTED if job.state is State.RUNNING else CancelOutcome.CANCELLED for job in moved
         }
-        if CancelOutcome.REQUESTED in outcomes.values():
-            await self._backend.notify([Notification(topic=Topic.CONTROL)])
         for job in moved:
             if job.state is State.CANCELLED:
                 self._bus.emit(
@@ -159,18 +153,10 @@ class JobControl:
         return outcomes
 
     async def _retry(self, target: JobFilter) -> Sized:
-        retried = await self._backend.retry(target)
-        queues = sorted({job.queue for job in retried})
-        await self._backend.notify([Notification(topic=Topic.JOBS, subject=queue) for queue in queues])
-        return retried
+        return await self._backend.retry(target)
 
     async def _tell(self, done: Rescheduled, *, is_new: bool = True) -> None:
-        """Wake the workers of a job that may run now, or those who wait for its due time."""
-        if done.state is State.PENDING:
-            hint = Notification(topic=Topic.JOBS, subject=done.queue)
-        else:
-            hint = Notification(topic=Topic.SCHEDULES)
-        await self._backend.notify([hint])
+        """Emit the event of a job that has another due time."""
         if is_new:
             self._bus.emit(
                 JobRescheduled(
@@ -183,6 +169,14 @@ class JobControl:
                 )
             )
 
+    async def _until_few(self, change: Callable[[], Awaitable[Sized]], count: Tally) -> None:
+        """Change batch after batch, until one is not full."""
+        while True:
+            number = len(await change())
+            count.add(number)
+            if number < self._max_batch:
+                return
+
     async def _refuse(self, job_id: JobId, what: str) -> NoReturn:
         job = await self._backend.get(job_id)
         if job is None:
@@ -194,12 +188,3 @@ def _narrowed(target: JobFilter, states: frozenset[State]) -> JobFilter:
     """Return the filter for the jobs in these states, so that the store need not look at others."""
     wanted = states if target.states is None else target.states & states
     return msgspec.structs.replace(target, states=wanted)
-
-
-async def _until_few(change: Callable[[], Awaitable[Sized]], count: Tally) -> None:
-    """Change batch after batch, until one is not full."""
-    while True:
-        number = len(await change())
-        count.add(number)
-        if number < MAX_BATCH:
-            return

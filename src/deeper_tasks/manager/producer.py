@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from deeper_tasks.backends.hints import hints_of
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.ids import JobId, RequestId
 from deeper_tasks.domain.job import Insertion, NewJob
@@ -225,13 +224,10 @@ class Producer:
             ended.set_result(None)
 
     def _tell_at_commit(self, jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> None:
-        if not self._backend.capabilities.insert_sends_hints or self._bus.wants(JobEnqueued):
+        if self._bus.wants(JobEnqueued):
             self._commits.expect(_first_of(answers), partial(self._tell, jobs, answers))
 
     async def _tell(self, jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> None:
-        if not self._backend.capabilities.insert_sends_hints:
-            new = (job for job, answer in zip(jobs, answers, strict=True) if answer.is_new)
-            await self._backend.notify(hints_of(new))
         if self._bus.wants(JobEnqueued):
             for job, answer in zip(jobs, answers, strict=True):
                 self._bus.emit(

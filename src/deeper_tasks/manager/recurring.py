@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from deeper_tasks.backends.protocol import Backend, Notification, Topic
+from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.cron import parse_recurrence
 from deeper_tasks.domain.damage import described
 from deeper_tasks.domain.job import JobSpec
@@ -49,7 +49,7 @@ class RecurringTasks:
 
     async def put(self, name: str, spec: JobSpec, *, unique: Unique | None, times: TaskSchedule) -> ScheduleEntry:
         """Register a recurring task, or update the entry of this name."""
-        entry = await self._backend.put_schedule(
+        return await self._backend.put_schedule(
             Schedule(
                 name=_checked_name(name),
                 recurrence=times.recurrence,
@@ -59,8 +59,6 @@ class RecurringTasks:
                 overlap=times.overlap,
             )
         )
-        await self._wake_schedulers()
-        return entry
 
     async def declare(self, registry: TaskRegistry, *, queues: Collection[str]) -> list[ScheduleEntry]:
         """Bring the entries that code declares into agreement with a registry; see the facade."""
@@ -82,8 +80,6 @@ class RecurringTasks:
             if _is_known(removed[name].spec.task, registry):
                 # Declared no more: should it be declared again one day, that is news.
                 await self._backend.remove_schedule(name)
-        if changed:
-            await self._wake_schedulers()
         return [known[name] for name in sorted(declared) if name in known]
 
     def _declared(self, task: AnyTask, schedule: TaskSchedule) -> Schedule:
@@ -126,7 +122,6 @@ class RecurringTasks:
         if entry is None:
             entry = await self._bring_back(name)
         entry = _sound(name, entry)
-        await self._wake_schedulers()
         self._bus.emit(ScheduleResumed(name=name, next_run=entry.next_run))
         return entry
 
@@ -149,8 +144,6 @@ class RecurringTasks:
         if done is None:
             raise _not_found(name)
         spec, job = _sound(name, done.entry).schedule.spec, done.job
-        if job.is_new:
-            await self._backend.notify([Notification(topic=Topic.JOBS, subject=spec.queue)])
         self._bus.emit(JobEnqueued(job_id=job.id, task=spec.task, queue=spec.queue, is_new=job.is_new))
         return TaskId(job.id, is_new=job.is_new)
 
@@ -159,9 +152,6 @@ class RecurringTasks:
         most = _checked_limit(limit)
         await self.entry(name)
         return await self._backend.schedule_runs(name, limit=most)
-
-    async def _wake_schedulers(self) -> None:
-        await self._backend.notify([Notification(topic=Topic.SCHEDULES)])
 
 
 def parse_times(

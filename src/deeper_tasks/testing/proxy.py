@@ -188,8 +188,5 @@ class Proxy:
 
     # wake
 
-    async def notify(self, notifications: Sequence[Notification], **options: Any) -> None:
-        await self._pass_on("notify", notifications, **options)
-
     def listen(self, **options: Any) -> AsyncIterator[Notification]:
         return self.backend.listen(**options)

@@ -219,9 +219,6 @@ class JsonFileBackend:
 
     # wake: there are no hints, and the workers poll
 
-    async def notify(self, notifications: Sequence[Notification]) -> None:
-        pass
-
     async def listen(self) -> AsyncIterator[Notification]:
         return
         yield  # so this is an iterator

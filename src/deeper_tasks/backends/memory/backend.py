@@ -48,7 +48,7 @@ class MemoryBackend:
     end with the process. `now` returns an aware datetime, by the caller's clock, in place of the real time.
     """
 
-    capabilities = Capabilities(is_durable=False, is_shared=False, insert_sends_hints=True)
+    capabilities = Capabilities(is_durable=False, is_shared=False)
 
     def __init__(self, *, now: Callable[[], datetime] | None = None) -> None:
         self._now = now or _real_time

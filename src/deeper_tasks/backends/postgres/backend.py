@@ -78,7 +78,6 @@ class PostgresBackend:
             has_transactions=True,
             has_job_transactions=True,
             has_hints=address.can_listen,
-            insert_sends_hints=True,
         )
         self._database = Database(address)
         self._hints = Hints(self._database)

@@ -8,8 +8,8 @@ from msgspec import Struct
 
 MAX_BATCH = 500
 """
-The number of jobs that one call of `claim`, `settle`, `promote`, `rescue`, `expire`, `prune`,
-`cancel`, `retry` or `delete` changes at most: a batch is one short transaction.
+The usual number of jobs that one call of `claim`, `settle`, `promote`, `rescue`, `expire`, `prune`,
+`cancel`, `retry` or `delete` changes at most: a batch is one short transaction. See `Capabilities.max_batch`.
 """
 
 
@@ -33,6 +33,6 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     None: no other write waits, and it may take as long as its job.
     """
     has_hints: bool = True
-    """Whether `listen` hears what `notify` sends. Without, workers find new jobs when they poll."""
-    insert_sends_hints: bool = False
-    """Whether an insert sends the hints of its jobs by itself, when they are committed, also by a caller."""
+    """Whether `listen` hears of changes. Without, workers find new jobs when they poll."""
+    max_batch: int = MAX_BATCH
+    """The number of jobs that one call changes at most, and that a page of a list has at most."""

@@ -68,7 +68,7 @@ class Consuming(Protocol):
         now: datetime | None = None,
     ) -> Claim:
         """
-        Take up to `limit`, at most `MAX_BATCH`, pending jobs of a queue and mark them running under `token`.
+        Take up to `limit`, at most `max_batch`, pending jobs of a queue and mark them running under `token`.
 
         They are the first by priority, due time and id of those that are
         committed, not expired and not being claimed, but for those in quarantine: of
@@ -91,7 +91,7 @@ class Consuming(Protocol):
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
         """
-        Write the ends of attempts, at most `MAX_BATCH`, and drop their claims.
+        Write the ends of attempts, at most `max_batch`, and drop their claims.
 
         A release without delay keeps the job's due time, and so its position in the
         queue. Returns those accepted, each with the state it led to. A job that another

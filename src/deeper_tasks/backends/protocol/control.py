@@ -25,17 +25,17 @@ class Control(Protocol):
 
     async def cancel(self, target: JobFilter, *, reason: str, now: datetime | None = None) -> list[MovedJob]:
         """
-        Cancel up to `MAX_BATCH` of the jobs that `target` selects, leaving ended ones alone.
+        Cancel up to `max_batch` of the jobs that `target` selects, leaving ended ones alone.
 
         A job that waits ends at once. For a running one the request is stored, and
         `beat` hands it to the worker until the job ends: it is in the answer as
         `running`. A job that was asked before is in the answer only if `target.ids`
-        names it; so a call repeated until it answers fewer than `MAX_BATCH` is done.
+        names it; so a call repeated until it answers fewer than `max_batch` is done.
         """
 
     async def retry(self, target: JobFilter, *, now: datetime | None = None) -> list[Retried]:
         """
-        Make up to `MAX_BATCH` failed, discarded or cancelled jobs of those selected pending again.
+        Make up to `max_batch` failed, discarded or cancelled jobs of those selected pending again.
 
         Attempts, errors and quarantine are kept, the maximum grows to the attempts
         used plus the original maximum; expiry, cancel request, and since when workers
@@ -61,7 +61,7 @@ class Control(Protocol):
 
     async def delete(self, target: JobFilter) -> list[JobId]:
         """
-        Delete up to `MAX_BATCH` of the jobs that `target` selects, never a running one.
+        Delete up to `max_batch` of the jobs that `target` selects, never a running one.
 
         A deleted job holds no unique key any more, but for one held for a period by a job that has completed
         (`after_delete`).

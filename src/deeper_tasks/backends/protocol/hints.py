@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from enum import StrEnum
 from typing import Protocol
 
@@ -28,10 +28,12 @@ class Notification(Struct, frozen=True, kw_only=True):
 
 
 class Hints(Protocol):
-    """A store that wakes workers and callers that wait."""
+    """
+    A store that wakes workers and callers that wait.
 
-    async def notify(self, notifications: Sequence[Notification]) -> None:
-        """Send hints to all listeners, in this process and in others. Never raises, never blocks."""
+    Each method that changes rows sends the hints of its change itself, after its commit, to all listeners in this
+    process and in others. Sending never raises and never waits.
+    """
 
     def listen(self) -> AsyncIterator[Notification]:
         """

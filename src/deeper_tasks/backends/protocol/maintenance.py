@@ -55,13 +55,13 @@ class Maintenance(Protocol):
     """A store whose jobs any worker promotes, rescues, expires and prunes. All calls are safe to repeat."""
 
     async def promote(self, *, now: datetime | None = None) -> Promotion:
-        """Make up to `MAX_BATCH` scheduled and retryable jobs that are due pending, the longest due first."""
+        """Make up to `max_batch` scheduled and retryable jobs that are due pending, the longest due first."""
 
     async def rescue(
         self, node: NodeId, *, beat: int, trusted: Collection[str] = (), now: datetime | None = None
     ) -> Rescue:
         """
-        Take up to `MAX_BATCH` jobs from a dead node, if its beat still is `beat`.
+        Take up to `max_batch` jobs from a dead node, if its beat still is `beat`.
 
         The first call that finds the beat unchanged marks the node lost: from
         then on its claims and beats are refused; a settle still counts for a job
@@ -76,11 +76,11 @@ class Maintenance(Protocol):
         """
 
     async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:
-        """Fail up to `MAX_BATCH` pending or retryable jobs whose `expires_at` has passed; the error is `EXPIRED`."""
+        """Fail up to `max_batch` pending or retryable jobs whose `expires_at` has passed; the error is `EXPIRED`."""
 
     async def prune(self, retention: Retention, *, now: datetime | None = None) -> int:
         """
-        Delete up to `MAX_BATCH` ended jobs past their retention; return how many.
+        Delete up to `max_batch` ended jobs past their retention; return how many.
 
         The first by `finished_at` and id, whatever their states and queues. As after
         `delete`, the unique keys of those that did not complete are free. Rows that are of

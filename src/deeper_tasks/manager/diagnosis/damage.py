@@ -7,7 +7,7 @@ from shlex import quote
 
 from msgspec import Struct
 
-from deeper_tasks.backends.protocol import MAX_BATCH, Backend, JobQuery, Scanning
+from deeper_tasks.backends.protocol import Backend, JobQuery, Scanning
 from deeper_tasks.backends.reading import COUNTERS
 from deeper_tasks.domain.damage import Damage, described
 from deeper_tasks.domain.finding import Finding, fine, warning
@@ -90,20 +90,20 @@ async def examine_deeply(backend: Backend, snapshot: StoreSnapshot) -> list[Find
 async def _all_jobs(backend: Backend) -> AsyncIterator[Job]:
     if isinstance(backend, Scanning):
         # Lists go by the counters and the states, which may be what is damaged.
-        jobs: list[Job] = await backend.walk(after=None, limit=MAX_BATCH)
+        jobs: list[Job] = await backend.walk(after=None, limit=backend.capabilities.max_batch)
         while jobs:
             for job in jobs:
                 yield job
-            jobs = await backend.walk(after=jobs[-1].id, limit=MAX_BATCH)
+            jobs = await backend.walk(after=jobs[-1].id, limit=backend.capabilities.max_batch)
         return
-    query = JobQuery(is_descending=False, limit=MAX_BATCH)
+    query = JobQuery(is_descending=False, limit=backend.capabilities.max_batch)
     while True:
         page = await backend.find(query)
         for job in page.jobs:
             yield job
         if page.next is None:
             return
-        query = JobQuery(is_descending=False, limit=MAX_BATCH, after=page.next)
+        query = JobQuery(is_descending=False, limit=backend.capabilities.max_batch, after=page.next)
 
 
 def _of_scene(snapshot: StoreSnapshot) -> Iterator[Damaged]:

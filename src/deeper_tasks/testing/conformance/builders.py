@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
-from deeper_tasks.backends.protocol import MAX_BATCH, Backend, JobFilter, JobQuery, Node, NodeRecord
+from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, Node, NodeRecord
 from deeper_tasks.domain.ids import ClaimToken, IdGenerator, JobId, NodeId, RequestId
 from deeper_tasks.domain.job import ClaimedJob, ErrorReport, Job, JobOptions, JobSpec, NewJob
 from deeper_tasks.domain.queue_patterns import QueuePattern
@@ -113,7 +113,7 @@ async def take(
     queue: str | QueuePattern = QUEUE,
     after: str = "",
     token: ClaimToken | None = None,
-    quarantined: int = MAX_BATCH,
+    quarantined: int | None = None,
     now: datetime = NOW,
 ) -> tuple[ClaimedJob, ...]:
     """Claim jobs, all of them started unless `slots` says how many are."""
@@ -124,7 +124,7 @@ async def take(
         node=node,
         token=new_token() if token is None else token,
         after=after,
-        quarantined=quarantined,
+        quarantined=backend.capabilities.max_batch if quarantined is None else quarantined,
         now=now,
     )
     return claim.jobs
@@ -133,7 +133,7 @@ async def take(
 async def take_all(backend: Backend, node: NodeId, *, now: datetime = NOW) -> tuple[ClaimedJob, ...]:
     """Claim every pending job, a batch at a time."""
     jobs: tuple[ClaimedJob, ...] = ()
-    while taken := await take(backend, node, limit=MAX_BATCH, now=now):
+    while taken := await take(backend, node, limit=backend.capabilities.max_batch, now=now):
         jobs += taken
     return jobs
 
@@ -170,8 +170,8 @@ async def settle(
     """Settle all these jobs with the same end, a batch at a time."""
     sent = [settlement(job, end, **fields) for job in jobs]
     settled: list[Settled] = []
-    for start in range(0, len(sent), MAX_BATCH):
-        settled += await backend.settle(sent[start : start + MAX_BATCH], now=now)
+    for start in range(0, len(sent), backend.capabilities.max_batch):
+        settled += await backend.settle(sent[start : start + backend.capabilities.max_batch], now=now)
     return settled
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from deeper_tasks.backends.protocol import MAX_BATCH, Backend, Claim, JobFilter, QueueSettings
+from deeper_tasks.backends.protocol import Backend, Claim, JobFilter, QueueSettings
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.job import JobOptions, Progress
 from deeper_tasks.domain.settlement import End, Report
@@ -156,7 +156,12 @@ class ClaimConformance:
         node = await join(backend)
         ids = await put_many(backend, 1200)
         batches = [await take(backend, node, limit=2000) for _ in range(4)]
-        assert [len(jobs) for jobs in batches] == [MAX_BATCH, MAX_BATCH, 200, 0]
+        assert [len(jobs) for jobs in batches] == [
+            backend.capabilities.max_batch,
+            backend.capabilities.max_batch,
+            200,
+            0,
+        ]
         assert [job.id for jobs in batches for job in jobs] == ids
 
     async def test_each_claim_counts_an_attempt(self, backend: Backend) -> None:

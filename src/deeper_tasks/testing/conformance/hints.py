@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import cast
 
 import pytest
 
-from deeper_tasks.backends.protocol import Backend, Notification, Topic
-from deeper_tasks.testing.conformance.builders import new_job
+from deeper_tasks.backends.protocol import Backend, Notification, QueueSettings, Topic
+from deeper_tasks.testing.conformance.builders import (
+    DAY,
+    MINUTE,
+    NOW,
+    QUEUE,
+    join,
+    new_job,
+    only,
+    put,
+    put_running,
+    rescue_all,
+    take,
+)
 
 PATIENCE = 30.0
 """Seconds in which a hint that is sent again and again must have been heard."""
@@ -32,12 +44,12 @@ class _Closable(AsyncIterator[Notification]):
 
 
 async def tell_until_done(backend: Backend, *tasks: asyncio.Task[bool]) -> None:
-    """Send a hint again and again: a listener hears only what is sent after it began to listen."""
+    """Insert a job again and again: a listener hears only what is sent after it began to listen."""
     pending = set(tasks)
     try:
         async with asyncio.timeout(PATIENCE):
             while pending:
-                await backend.notify([HINT])
+                await backend.insert([new_job(queue=HINT.subject)])
                 _, pending = await asyncio.wait(pending, timeout=0.005)
     except TimeoutError:
         await backend.close()  # or a listener in a thread would wait for ever
@@ -45,8 +57,62 @@ async def tell_until_done(backend: Backend, *tasks: asyncio.Task[bool]) -> None:
     assert all([await task for task in tasks]), "a listener ended before it heard anything"
 
 
+async def _promote(backend: Backend) -> None:
+    await put(backend, delay=MINUTE)
+    await backend.promote(now=NOW + MINUTE)
+
+
+async def _rescue(backend: Backend) -> None:
+    node = await join(backend)
+    await put(backend)
+    await take(backend, node)
+    await rescue_all(backend, node)
+
+
+async def _cancel_running(backend: Backend) -> None:
+    job = await put_running(backend, await join(backend))
+    await backend.cancel(only(job.id), reason="enough", now=NOW)
+
+
+async def _retry(backend: Backend) -> None:
+    job_id = await put(backend)
+    await backend.cancel(only(job_id), reason="enough", now=NOW)
+    await backend.retry(only(job_id), now=NOW)
+
+
+async def _make_due(backend: Backend) -> None:
+    await backend.reschedule(await put(backend, delay=DAY), due=None, now=NOW)
+
+
+async def _bring_forward(backend: Backend) -> None:
+    await backend.reschedule(await put(backend, delay=DAY), due=MINUTE, now=NOW)
+
+
+async def _pause(backend: Backend) -> None:
+    await backend.put_queue(QueueSettings(name=QUEUE, paused_at=NOW))
+
+
+async def _resume(backend: Backend) -> None:
+    await backend.put_queue(QueueSettings(name=QUEUE))
+
+
+_JOBS = Notification(topic=Topic.JOBS, subject=QUEUE)
+
+CHANGES: dict[str, tuple[Callable[[Backend], Awaitable[None]], Notification]] = {
+    "promote": (_promote, _JOBS),
+    "rescue": (_rescue, _JOBS),
+    "cancel of a running job": (_cancel_running, Notification(topic=Topic.CONTROL)),
+    "retry": (_retry, _JOBS),
+    "reschedule to now": (_make_due, _JOBS),
+    "reschedule to later": (_bring_forward, Notification(topic=Topic.SCHEDULES)),
+    "pause of a queue": (_pause, Notification(topic=Topic.CONTROL, subject=QUEUE)),
+    "end of a pause": (_resume, _JOBS),
+}
+"""Each change that wakes a listener, and the hint of it."""
+
+
 class HintsConformance:
-    """What holds for `notify` and `listen`. A hint may be lost, so the tests repeat theirs."""
+    """The promises about hints. A hint may be lost, so the tests repeat their change."""
 
     @pytest.fixture
     def _has_hints(self, backend: Backend) -> None:
@@ -58,24 +124,9 @@ class HintsConformance:
             async with asyncio.timeout(PATIENCE):
                 assert [hint async for hint in backend.listen()] == []
 
-    async def test_a_hint_that_nobody_hears_is_no_error(self, backend: Backend) -> None:
-        await backend.notify([HINT, Notification(topic=Topic.CONTROL), Notification(topic=Topic.SCHEDULES)])
-        await backend.notify([])
-
     @pytest.mark.usefixtures("_has_hints")
     async def test_a_listener_hears_a_hint(self, backend: Backend) -> None:
         await tell_until_done(backend, asyncio.create_task(hear(backend)))
-
-    @pytest.mark.usefixtures("_has_hints")
-    async def test_a_store_whose_inserts_send_hints_is_heard_when_a_job_is_inserted(self, backend: Backend) -> None:
-        if not backend.capabilities.insert_sends_hints:
-            pytest.skip("who inserts notifies")
-        hearing = asyncio.create_task(hear(backend))
-        async with asyncio.timeout(PATIENCE):
-            while not hearing.done():
-                await backend.insert([new_job(queue=HINT.subject)])
-                await asyncio.wait([hearing], timeout=0.005)
-        assert hearing.result()
 
     @pytest.mark.usefixtures("_has_hints")
     async def test_every_listener_hears_a_hint(self, backend: Backend) -> None:
@@ -103,3 +154,14 @@ class HintsConformance:
         await backend.close()
         await asyncio.wait_for(listening, timeout=PATIENCE)
         await backend.open()
+
+    @pytest.mark.usefixtures("_has_hints")
+    @pytest.mark.parametrize("change", CHANGES)
+    async def test_a_change_wakes_those_whom_it_concerns(self, backend: Backend, change: str) -> None:
+        act, wanted = CHANGES[change]
+        heard = asyncio.create_task(hear(backend, wanted))
+        async with asyncio.timeout(PATIENCE):
+            while not heard.done():
+                await act(backend)
+                await asyncio.wait([heard], timeout=0.005)
+        assert heard.result()

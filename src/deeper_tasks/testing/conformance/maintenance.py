@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from deeper_tasks.backends.protocol import MAX_BATCH, SILENT_NODES_KEPT, Backend, Promotion, Rescue, Retention
+from deeper_tasks.backends.protocol import SILENT_NODES_KEPT, Backend, Promotion, Rescue, Retention
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED
 from deeper_tasks.domain.settlement import End, Report, Settled, worker_lost
@@ -71,11 +71,11 @@ class MaintenanceConformance:
         late = await put_many(backend, 300, delay=2 * MINUTE)
         early = await put_many(backend, 900, delay=MINUTE)
         first = await backend.promote(now=NOW + HOUR)
-        assert first.count == MAX_BATCH
+        assert first.count == backend.capabilities.max_batch
         assert first.next_due_in is not None
         assert first.next_due_in <= timedelta(0)
         second = await backend.promote(now=NOW + HOUR)
-        assert second.count == MAX_BATCH
+        assert second.count == backend.capabilities.max_batch
         assert set(await states_of(backend, early)) == {State.PENDING}
         third = await backend.promote(now=NOW + HOUR)
         assert third == Promotion(count=200, queues=frozenset({"default"}), next_due_in=None)
@@ -236,14 +236,14 @@ class MaintenanceConformance:
         await put(backend)
         beat = (await node_record(backend, dead)).beat
         first = await backend.rescue(dead, beat=beat, now=NOW)
-        assert (len(first.jobs), first.is_finished) == (MAX_BATCH, False)
+        assert (len(first.jobs), first.is_finished) == (backend.capabilities.max_batch, False)
         assert (await node_record(backend, dead)).is_lost
         with pytest.raises(NodeLostError):
             await backend.beat(dead, now=NOW)
         with pytest.raises(NodeLostError):
             await take(backend, dead)
         with pytest.raises(NodeLostError):
-            await take(backend, dead, limit=MAX_BATCH, token=jobs[0].token)
+            await take(backend, dead, limit=backend.capabilities.max_batch, token=jobs[0].token)
         second = await backend.rescue(dead, beat=beat, now=NOW)
         assert (len(second.jobs), second.is_finished) == (200, True)
         assert {job.id for job in (*first.jobs, *second.jobs)} == {job.id for job in jobs}
@@ -296,7 +296,7 @@ class MaintenanceConformance:
         jobs = await take_all(backend, node)
         await settle(backend, jobs[200:], now=NOW)
         await settle(backend, jobs[:200], now=NOW + SECOND)
-        assert await backend.prune(Retention(completed=DAY), now=NOW + 2 * DAY) == MAX_BATCH
+        assert await backend.prune(Retention(completed=DAY), now=NOW + 2 * DAY) == backend.capabilities.max_batch
         assert [job.id for job in await every_job(backend, is_descending=False)] == ids[:200]
         assert await backend.prune(Retention(completed=DAY), now=NOW + 2 * DAY) == 200
 
@@ -310,7 +310,7 @@ class MaintenanceConformance:
             await settle(backend, jobs[100:], end, now=NOW + 2 * number * SECOND)
             await settle(backend, jobs[:100], end, now=NOW + (2 * number + 1) * SECOND)
         retention = Retention(completed=DAY, failed=DAY)
-        assert await backend.prune(retention, now=NOW + 2 * DAY) == MAX_BATCH
+        assert await backend.prune(retention, now=NOW + 2 * DAY) == backend.capabilities.max_batch
         # Of those that ended in one moment, those with the first ids; of the third kind the later half is left.
         assert {job.id for job in await every_job(backend)} == {*ids[400:500], *ids[600:]}
         assert await backend.prune(retention, now=NOW + 2 * DAY) == 300
@@ -321,8 +321,13 @@ class MaintenanceConformance:
         for end in (End.FAIL, End.COMPLETE, End.DISCARD):
             ids += await put_many(backend, 200)
             await settle(backend, await take(backend, node, limit=200), end)
-        assert await backend.prune(Retention(completed=DAY, failed=DAY), now=NOW + 2 * DAY) == MAX_BATCH
-        assert [job.id for job in await every_job(backend, is_descending=False)] == ids[MAX_BATCH:]
+        assert (
+            await backend.prune(Retention(completed=DAY, failed=DAY), now=NOW + 2 * DAY)
+            == backend.capabilities.max_batch
+        )
+        assert [job.id for job in await every_job(backend, is_descending=False)] == ids[
+            backend.capabilities.max_batch :
+        ]
 
     async def test_a_node_that_holds_nothing_is_forgotten_after_days_of_silence(self, backend: Backend) -> None:
         silent, holding, beating = await join(backend), await join(backend), await join(backend)

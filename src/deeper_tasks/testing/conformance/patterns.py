@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from deeper_tasks.backends.protocol import MAX_BATCH, Backend, QueueSettings
+from deeper_tasks.backends.protocol import Backend, QueueSettings
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.queue_patterns import QueuePattern
@@ -157,9 +157,9 @@ class PatternConformance:
         names = [f"tenant-{number:02}" for number in range(30)]
         await backend.insert([new_job(queue=queue) for queue in names for _ in range(20)], now=NOW)
         first = await queues_of(backend, node, TENANTS, limit=2000)
-        assert first == (names * 20)[:MAX_BATCH]
+        assert first == (names * 20)[: backend.capabilities.max_batch]
         second = await queues_of(backend, node, TENANTS, limit=2000, after=first[-1])
-        assert second == (names * 20)[MAX_BATCH:]
+        assert second == (names * 20)[backend.capabilities.max_batch :]
 
 
 def _id(job: ClaimedJob) -> str:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from deeper_tasks.backends.protocol import MAX_BATCH, Backend
+from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.job import (
     MAX_KEPT_ERRORS,
     MAX_KEPT_LOG_LINES,
@@ -222,8 +222,8 @@ class SettleConformance:
 
     async def test_a_whole_batch_of_all_ends_is_settled_in_one_call(self, backend: Backend) -> None:
         node = await join(backend)
-        await put_many(backend, MAX_BATCH)
-        jobs = await take(backend, node, limit=MAX_BATCH)
+        await put_many(backend, backend.capabilities.max_batch)
+        jobs = await take(backend, node, limit=backend.capabilities.max_batch)
         ends = list(End)
         sent = [settlement(job, ends[index % len(ends)], delay=MINUTE) for index, job in enumerate(jobs)]
         settled = await backend.settle(sent, now=NOW)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
-from deeper_tasks.backends.protocol import MAX_BATCH, Backend, Folding, NodeRecord, Notification, Topic
+from deeper_tasks.backends.protocol import Backend, Folding, NodeRecord
 from deeper_tasks.backends.steps import each_of
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.settlement import MovedJob
@@ -25,11 +25,6 @@ _LOOK_AT_NODES = timedelta(seconds=1)
 _LOOKS_A_LEASE = 4
 
 
-def jobs_in(queues: frozenset[str] | Sequence[str]) -> list[Notification]:
-    """Return the hints that queues have pending jobs."""
-    return [Notification(topic=Topic.JOBS, subject=queue) for queue in sorted(queues)]
-
-
 class Promoter:
     """Makes scheduled and retryable jobs pending when they are due."""
 
@@ -40,9 +35,7 @@ class Promoter:
     async def turn(self) -> timedelta:
         """Promote a batch; sleeps until the next job is due."""
         promotion = await self._backend.promote()
-        if promotion.queues:
-            await self._backend.notify(jobs_in(promotion.queues))
-        if promotion.count == MAX_BATCH:
+        if promotion.count == self._backend.capabilities.max_batch:
             return _AT_ONCE
         return min(promotion.next_due_in or self._longest, self._longest)
 
@@ -132,8 +125,6 @@ class Rescuer:
             is_finished = rescue.is_finished
             for job in rescue.jobs:
                 self._tell(job, record.node.id)
-            if rescue.queues:
-                await self._backend.notify(jobs_in(rescue.queues))
 
     def _tell(self, job: MovedJob, node: NodeId) -> None:
         self._bus.emit(
@@ -172,7 +163,7 @@ class Expirer:
         expired = await self._backend.expire()
         for job in expired:
             announce_end(self._bus, job)
-        return len(expired) == MAX_BATCH
+        return len(expired) == self._backend.capabilities.max_batch
 
     async def _look_at_capacity(self) -> bool:
         if self._capacity is None:
@@ -208,4 +199,5 @@ class Pruner:
             took = timedelta(seconds=self._clock.monotonic() - started)
             self._bus.emit(CleanupRan(deleted=deleted, took=took))
         # Not at once, so that other writes come between two batches.
-        return timedelta(milliseconds=50) if deleted == MAX_BATCH else self._settings.cleanup_interval
+        is_full = deleted == self._backend.capabilities.max_batch
+        return timedelta(milliseconds=50) if is_full else self._settings.cleanup_interval

@@ -11,7 +11,6 @@ from deeper_tasks.domain.schedule import Firing, ScheduleEntry, plan_firing
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.integrations.events import EventBus, ScheduleFired, ScheduleRepaired
 from deeper_tasks.worker.collaborators import Declare
-from deeper_tasks.worker.maintenance.maintainers import jobs_in
 from deeper_tasks.worker.settings import WorkerSettings
 
 _logger = logging.getLogger("deeper_tasks")
@@ -103,8 +102,6 @@ class Scheduler:
         fired = await self._backend.fire(firing)
         if fired is None:
             return
-        if fired.jobs:
-            await self._backend.notify(jobs_in([firing.schedule.spec.queue]))
         if firing.is_repair:
             self._bus.emit(ScheduleRepaired(name=firing.name, was=firing.expected, next_run=firing.next_run))
         elif fired.runs:

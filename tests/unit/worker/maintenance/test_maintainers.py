@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from deeper_tasks.backends import protocol
-from deeper_tasks.backends.protocol import MAX_BATCH, Retention, Topic
+from deeper_tasks.backends.protocol import MAX_BATCH, Retention
 from deeper_tasks.domain.job import EXPIRED
 from deeper_tasks.domain.schedule import ScheduleBook
 from deeper_tasks.domain.settlement import End, Report, worker_lost
@@ -67,14 +67,10 @@ def kinds(bus):
     return [type(event) for event in bus.heard]
 
 
-def hints(flaky):
-    return [hint for args, _ in flaky.called("notify") for hint in args[0]]
-
-
 # The promoter.
 
 
-async def test_the_promoter_makes_due_jobs_pending_and_tells_their_queues(flaky):
+async def test_the_promoter_makes_due_jobs_pending(flaky):
     ids = await put_many(flaky, 3, delay=SECOND, queue="mail", now=None)
     promote = flaky.backend.promote
 
@@ -84,7 +80,6 @@ async def test_the_promoter_makes_due_jobs_pending_and_tells_their_queues(flaky)
     flaky.backend.promote = later
     assert await Promoter(backend=flaky, settings=SETTINGS).turn() == POLL
     assert (await look(flaky, ids[0])).state is State.PENDING
-    assert [(hint.topic, hint.subject) for hint in hints(flaky)] == [(Topic.JOBS, "mail")]
 
 
 async def test_the_promoter_sleeps_until_the_next_job_is_due_but_not_longer_than_it_polls(flaky):
@@ -94,7 +89,6 @@ async def test_the_promoter_sleeps_until_the_next_job_is_due_but_not_longer_than
     assert await promoter.turn() == POLL
     await put(flaky, delay=timedelta(milliseconds=500), now=None)
     assert timedelta(0) < await promoter.turn() <= timedelta(milliseconds=500)
-    assert hints(flaky) == []
 
 
 async def test_the_promoter_goes_on_at_once_after_a_full_batch(flaky):
@@ -155,7 +149,6 @@ async def test_a_node_is_dead_after_a_whole_lease_of_unchanged_beats(rescue, fla
     assert isinstance(event, JobRescued)
     assert (event.job_id, event.node, event.state) == (job.id, node, State.PENDING)
     assert (event.task, event.queue, event.attempt) == ("shop.mails.send", "default", 1)
-    assert [hint.subject for hint in hints(flaky)] == ["default"]
     assert await rescue.others() == []
 
 
