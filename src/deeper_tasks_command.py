@@ -1,12 +1,12 @@
 """
-The program `deeper` around its command line: Ctrl-C at any moment ends it with a line and no traceback.
+The program `deeper`: runs the command line so that Ctrl-C, at any moment, ends it with a line and no traceback.
 
-SIGHUP, which means something else to each kind of worker, is held back until the command is known.
+SIGHUP has another effect on each kind of worker, so it is blocked until the command is known.
 """
 
 from __future__ import annotations
 
-# Nothing that takes time to import: until `main` is called, Ctrl-C is the interpreter's.
+# Only modules that import fast: until `main` is called, Ctrl-C prints a traceback of the interpreter.
 import os
 import signal
 import sys
@@ -17,21 +17,21 @@ _held: set[int] = set()
 
 
 def main() -> None:
-    """Run the command line, and exit with its code."""
+    """Run the command line, and exit with its exit code."""
     try:
         _run()
     except KeyboardInterrupt:
-        # It came before the command line began, or after its end, or again while it told of the first.
+        # Ctrl-C came before the command line began, after its end, or again during the report of the first.
         _leave()
     except SystemExit as end:
         if end.code == _INTERRUPTED:
-            # The command has closed what it opened. What it was about to do is dropped, and not complained about.
+            # The command has closed its resources. The interpreter's end would only print errors of dropped work.
             os._exit(_INTERRUPTED)
         raise
 
 
 def release_hang_up() -> None:
-    """Have SIGHUP take effect, also one that came while the program was starting."""
+    """Let SIGHUP take effect, including a SIGHUP that came while the program was starting."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _held)
     _held.clear()
 
@@ -42,22 +42,22 @@ def _run() -> None:
         signal.signal(signal.SIGINT, _leave)
     from deeper_tasks.cli import main as run
 
-    sys.unraisablehook = _leave_or_tell
+    sys.unraisablehook = _leave_or_print
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         run()
     finally:
-        # Only threads are left, which the interpreter waits for.
+        # The interpreter now waits for threads, and Ctrl-C would print a traceback.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _leave)
 
 
-def _leave_or_tell(told: sys.UnraisableHookArgs) -> None:
-    """End the program where Ctrl-C came in code whose errors Python can only tell: a finalizer, or a callback."""
-    if issubclass(told.exc_type, KeyboardInterrupt):
+def _leave_or_print(unraisable: sys.UnraisableHookArgs) -> None:
+    """End the program if Ctrl-C came in a finalizer or a callback, whose errors Python can only print."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
         _leave()
-    sys.__unraisablehook__(told)
+    sys.__unraisablehook__(unraisable)
 
 
 def _leave(*_: object) -> None:

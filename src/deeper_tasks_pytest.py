@@ -1,9 +1,8 @@
 """
 The pytest plugin of deeper_tasks: the fixture `task_kit`, around the manager that an ini option names.
 
-It stands beside the package, not in it: pytest loads it at every start, and an
-import of the package would cost each run its time, also those that have no
-tasks to test, and come before coverage is measured.
+It is a module beside the package. pytest loads it at every start, and an import of the package would cost time in every
+run, even without tests of tasks, and would come before the measurement of coverage begins.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def deeper_tasks_manager(pytestconfig: pytest.Config) -> BackgroundTaskManager:
-    """Return the manager that is tested: the one that the ini option names, or override this fixture."""
+    """Return the manager to test, which the ini option names; a test suite may override this fixture."""
     return _load(str(pytestconfig.getini(_OPTION)))
 
 
@@ -55,5 +54,5 @@ def _load(place: str) -> BackgroundTaskManager:
     except (ImportError, AttributeError, ValueError) as error:
         raise pytest.UsageError(f"{_OPTION} = {place!r} cannot be imported: {error}; {_WAY_OUT}") from error
     if not isinstance(found, BackgroundTaskManager):
-        raise pytest.UsageError(f"{_OPTION} = {place!r} is {type(found).__name__}, no manager; {_WAY_OUT}")
+        raise pytest.UsageError(f"{_OPTION} = {place!r} is a {type(found).__name__}, not a manager; {_WAY_OUT}")
     return found

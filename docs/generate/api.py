@@ -44,10 +44,10 @@ _GROUPS: dict[str, tuple[str, type | None]] = {
 """The groups of the manager's functions: the title of each, and the area that it comes from."""
 _NAMESPACES: dict[str, type] = {"queues": Queues}
 _NOT_TO_BE_CALLED = {"enqueue_request"}
-"""What `task.enqueue` calls on the manager. It takes what is checked already."""
+"""Public methods that are not for users: `task.enqueue` calls them with checked arguments."""
 
 
-_STAGE = [name for group, name, _ in docstrings.members(KitSession) if group != "inside"]
+_SESSION = [name for group, name, _ in docstrings.members(KitSession) if group != "inside"]
 
 
 def api() -> str:
@@ -55,9 +55,9 @@ def api() -> str:
     return f"""{NOTICE}
 # The Python API
 
-All of it is imported from `deeper_tasks`, but for the errors (`deeper_tasks.errors`) and what is for tests
-(`deeper_tasks.testing`). What is not here is inside, and may change.
-A duration given as a number is in seconds; datetimes are aware, and what is returned is in UTC.
+Import these names from `deeper_tasks`, the errors from `deeper_tasks.errors`, and the testing kit from
+`deeper_tasks.testing`. Names that are not on this page are internal, and may change.
+A duration given as a number is in seconds. Datetimes are aware, and returned ones are in UTC.
 
 ## BackgroundTaskManager
 
@@ -115,7 +115,7 @@ In `deeper_tasks.testing`; [the guide](../how-to/test-your-application.md) shows
 `task_kit` by itself, given the ini option `deeper_tasks_manager`.
 
 {_functions(testing.use_memory, testing.use_store)}
-{_class(TaskKit, ["inline", *_STAGE], also=KitSession)}
+{_class(TaskKit, ["inline", *_SESSION], also=KitSession)}
 {_class(testing.Summary)}
 {_values(testing.Run)}
 {_enumerations(testing.RunEnd)}
@@ -155,8 +155,8 @@ def _functions(*functions: Callable[..., Any]) -> str:
 
 def _class(kind: type, names: list[str] | None = None, *, also: type | None = None, is_made: bool = False) -> str:
     found = [member for each in (kind, also) if each is not None for member in docstrings.members(each)]
-    told = [(name, thing, docstrings.answer(thing)) for _, name, thing in found]
-    shown = [each for each in told if names is None or each[0] in names or each[2] is not None]
+    described = [(name, thing, docstrings.answer(thing)) for _, name, thing in found]
+    shown = [each for each in described if names is None or each[0] in names or each[2] is not None]
     about = docstrings.constructor(kind) if is_made else docstrings.text(kind)
     properties = [
         [f"`{name}`", f"`{answer}`", one_line(inspect.getdoc(thing) or "")]

@@ -14,14 +14,14 @@ import msgspec
 from docs.generate.markdown import one_line
 
 _WIDTH = 80
-"""Of the parameters and the answer; with what stands around them a line is then as the formatter would have it."""
+"""The longest line of parameters and return type; with the text around them it is as long as the formatter allows."""
 _LISTS = {"Raises:", "Attributes:"}
 _GROUP = re.compile(r"^    # (\w[\w ]*)$")
 _METHOD = re.compile(r"^    (?:async )?def ([a-z]\w*)\(")
 
 
 def function(thing: Callable[..., Any], *, name: str | None = None) -> str:
-    """Return the signature and the docs of a function; of one with overloads, their signatures."""
+    """Return the signature and the docs of a function; for a function with overloads, all their signatures."""
     shown = typing.get_overloads(thing) or [thing]
     name = name or thing.__name__
     keyword = "async def" if inspect.iscoroutinefunction(thing) else "def"
@@ -30,13 +30,13 @@ def function(thing: Callable[..., Any], *, name: str | None = None) -> str:
 
 
 def constructor(kind: type) -> str:
-    """Return how a class is called, and its docs."""
+    """Return the signature of a class's constructor, and the docs of the class."""
     init = kind.__init__  # type: ignore[misc]
     return f"{_code([kind.__name__ + _call(init, with_answer=False)], 'text')}\n{text(kind)}"
 
 
 def members(kind: type) -> Iterator[tuple[str, str, Any]]:
-    """Yield what is public in a class, in its order: the group that a comment names, the name, the thing."""
+    """Yield the public members of a class in their order: the group that a comment names, the name, the member."""
     group, seen = "", set()
     for line in inspect.getsource(kind).splitlines():
         if found := _GROUP.match(line):
@@ -47,7 +47,7 @@ def members(kind: type) -> Iterator[tuple[str, str, Any]]:
 
 
 def member(thing: Any) -> str:
-    """Return a method or a property."""
+    """Return the docs of a method or a property."""
     if (kind := answer(thing)) is not None:
         return f"A property, `{kind}`. {text(thing)}"
     return function(thing.__func__ if isinstance(thing, classmethod) else thing)
@@ -66,13 +66,13 @@ def fields(kind: type) -> str:
 
 
 def answer(thing: Any) -> str | None:
-    """Return the type of a property; None of anything else."""
+    """Return the type of a property; None for any other member."""
     getter = getattr(thing, "fget", None) or getattr(thing, "func", None)
     return None if getter is None else str(inspect.signature(getter).return_annotation)
 
 
 def text(thing: object) -> str:
-    """Return a docstring, in which `Returns`, `Raises` and `Attributes` have become lists."""
+    """Return a docstring as Markdown, with `Raises` and `Attributes` as lists."""
     return "\n".join(_paragraph(part) for part in (inspect.getdoc(thing) or "").split("\n\n"))
 
 
@@ -136,7 +136,7 @@ def _type(annotation: object) -> str:
 
 
 def literal(value: object) -> str:
-    """Return a default as somebody would write it."""
+    """Return a default as it is written in code."""
     match value:
         case str():
             return f'"{value}"'

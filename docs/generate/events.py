@@ -20,15 +20,15 @@ def events() -> str:
     return f"""{NOTICE}
 # Events
 
-An event is a frozen value that says what happened. `manager.subscribe(function, JobFailed, JobDiscarded)` has
-`function` called with every event of these kinds, or of all kinds if none is named, in the thread where it happened; it
-must not wait. The kinds are in `deeper_tasks.integrations.events`. Most are written to the logger `deeper_tasks` as
-well, at the level shown; [the log](logs.md) lists their sentences. `to_dict()` and `to_json()` give an event as plain
-JSON.
+An event is a frozen value that says what happened. After `manager.subscribe(function, JobFailed, JobDiscarded)` the
+manager calls `function` with every event of these kinds; without kinds, with every event. It calls the function in the
+thread where the event happened, so the function must not wait. Import the kinds from
+`deeper_tasks.integrations.events`. Most events are also written to the logger `deeper_tasks`, at the level shown here;
+[the log](logs.md) lists their sentences. `to_dict()` and `to_json()` return an event as plain JSON.
 
 ## Of jobs
 
-Each of them carries {_fields(JobEvent)}.
+Each of these events has the fields {_fields(JobEvent)}.
 {one_line(_second_part(JobEvent))}
 
 {_table(jobs)}

@@ -31,13 +31,13 @@ stateDiagram-v2
 ## States
 
 {_states()}
-`failed` and `discarded` are the dead letters. A state that has ended is final: only an operator's retry leads from
-`failed`, `discarded` and `cancelled` back to `pending`, and nothing leads away from `completed`.
+Jobs in `failed` and `discarded` are the dead letters. A job that has ended keeps its state: only an operator's retry
+leads from `failed`, `discarded` and `cancelled` back to `pending`, and nothing leads away from `completed`.
 
 ## Transitions
 
 {_transitions()}
-Every store writes these and no others. [How jobs are delivered](../explanation/delivery.md) says what is promised
+Every store makes exactly these transitions. [How jobs are delivered](../explanation/delivery.md) lists the promises
 about them.
 """
 

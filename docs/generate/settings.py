@@ -16,12 +16,12 @@ def settings() -> str:
     return f"""{NOTICE}
 # Settings
 
-A setting is taken from the first of these that has it: the arguments of `BackgroundTaskManager(…)`, the environment,
-the TOML file, its default. The environment and the file are read by `BackgroundTaskManager.from_settings()` and by the
-command `deeper`: the environment as `DEEPER_TASKS_` and the name in capitals (`DEEPER_TASKS_URL`), the file as
-`deeper_tasks.toml` in the working folder, or `[tool.deeper_tasks]` in `pyproject.toml`. A wrong or unknown setting is
-an error that names it. A working folder that this user may not enter, or that was removed, has no such file: with
-`DEEPER_TASKS_URL` the command works there too.
+The value of a setting comes from the first of these sources that has it: the arguments of `BackgroundTaskManager(…)`,
+the environment, the TOML file, the default. `BackgroundTaskManager.from_settings()` and the command `deeper` read the
+environment and the file. In the environment, the name is `DEEPER_TASKS_` with the setting's name in capitals
+(`DEEPER_TASKS_URL`). The file is `deeper_tasks.toml` in the working folder, or the table `[tool.deeper_tasks]` of
+`pyproject.toml`. A wrong or unknown setting is an error that names it. If this user may not enter the working folder,
+or if it was removed, no file is read; with `DEEPER_TASKS_URL` the command works there too.
 
 {table(["setting", "default", "meaning"], _rows())}"""
 

@@ -99,8 +99,8 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """Name ours where another library's name is looked for. `hasattr` and `from … import` fail as ever."""
-        from deeper_tasks.tasks.habits import missing_from_package
+        """Raise an error that names the equivalent of another library's name; `hasattr` and imports fail as usual."""
+        from deeper_tasks.tasks.foreign_names import missing_from_package
         from deeper_tasks.tasks.imports import is_from_import
 
         raise missing_from_package(__name__, name, is_import=is_from_import())

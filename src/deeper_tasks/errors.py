@@ -1,5 +1,5 @@
 """
-Errors: every exception that deeper_tasks raises on purpose.
+Errors: the exceptions that deeper_tasks raises by design.
 
     DeeperTasksError
     ├── ConfigError                 several faults at once: an ExceptionGroup
@@ -33,47 +33,47 @@ from typing import TypeVar
 
 
 class DeeperTasksError(Exception):
-    """The root: `except DeeperTasksError` catches whatever this package raises on purpose."""
+    """The root of the errors: `except DeeperTasksError` catches every error that this package raises by design."""
 
 
 class ConfigError(DeeperTasksError, ValueError):
-    """A setting is unknown or has a value that cannot be used."""
+    """The error of a setting that is unknown, or whose value cannot be used."""
 
 
 class TaskError(DeeperTasksError):
-    """A task, its arguments or its options are wrong; nothing was enqueued."""
+    """The error of a task, its arguments or its options; no job was enqueued."""
 
 
 class TaskNotFoundError(TaskError, LookupError):
-    """No task is registered under this name."""
+    """The error of a name under which no task is registered."""
 
 
 class InvalidArgumentsError(TaskError, ValueError):
-    """The arguments are not JSON, too large, or do not fit the task's signature."""
+    """The error of arguments that are not JSON, are too large, or do not fit the task's signature."""
 
 
 class InvalidOptionError(TaskError, ValueError):
-    """An option is unknown or has a value that cannot be used."""
+    """The error of an option that is unknown, or whose value cannot be used."""
 
 
 class UnknownNameError(TaskError, AttributeError):
-    """A task or manager has no such attribute. The message says what takes the place of another library's."""
+    """The error of a name from another task library; the message names the equivalent here."""
 
 
 class JobError(DeeperTasksError):
-    """A request about one job cannot be met."""
+    """The error of a request about one job."""
 
 
 class JobNotFoundError(JobError, LookupError):
-    """No job has this id; it may have been cleaned up."""
+    """The error of an id that no job has; the job may have been cleaned up."""
 
 
 class AmbiguousIdError(JobError, LookupError):
     """
-    The ids of several jobs begin with a short id.
+    The error of a short id with which the ids of several jobs begin.
 
     Attributes:
-        candidates: the first of them, whole.
+        candidates: the first of these ids, in full.
     """
 
     def __init__(self, message: str, *, candidates: tuple[str, ...] = ()) -> None:
@@ -83,7 +83,7 @@ class AmbiguousIdError(JobError, LookupError):
 
 class DuplicateJobError(JobError, ValueError):
     """
-    A job with this id exists already and has another task or other arguments.
+    The error of an id that belongs to an existing job with another task or other arguments.
 
     Attributes:
         request_id: the id that the job was sent under: `task_id`, where the caller gave one.
@@ -95,42 +95,42 @@ class DuplicateJobError(JobError, ValueError):
 
 
 class InvalidTransitionError(JobError):
-    """The job's state does not allow this, for example cancelling a completed job."""
+    """The error of a request that the job's state does not allow, such as to cancel a completed job."""
 
 
 class JobNotCompletedError(JobError):
-    """The job whose result was awaited ended without one: failed, discarded or cancelled."""
+    """The error of an awaited job that ended without a result: failed, discarded or cancelled."""
 
 
 class TransactionError(JobError):
-    """A job's own transaction was used where there is none, after its end, or in a way that is the worker's alone."""
+    """The error of code that uses a job's transaction where there is none, after its end, or to commit or close it."""
 
 
 class ScheduleNotFoundError(DeeperTasksError, LookupError):
-    """No recurring task has this name."""
+    """The error of a name that no recurring task has."""
 
 
 class HookError(DeeperTasksError):
-    """A start hook failed, so the worker, or the process for its jobs, did not start. The hook's error is the cause."""
+    """The error of a failed start hook: the worker, or its process for jobs, did not start. The cause is chained."""
 
 
 class DamagedError(DeeperTasksError):
-    """The requested entry is in the store and cannot be read. The message names the damage and the way out."""
+    """The error of an entry of the store that cannot be read; the message names the damage and the way out."""
 
 
 class BackendError(DeeperTasksError):
-    """The store refused a request or could not be reached."""
+    """The error of a store that refused a request or could not be reached."""
 
 
 class BackendUnavailableError(BackendError):
     """
-    The store did not answer in time or not at all. It is safe to try again.
+    The error of a store that did not answer, or not in time. It is safe to try again.
 
     Attributes:
-        request_ids: of an insert, the requests it carried, one a job. Sending the same requests again
-            never makes a second job, unless the store says that it cannot repeat an insert.
-        job_ids: of a settle, the jobs that could not be written, where all others were; without
-            any, none may be.
+        request_ids: after an insert, the requests that it carried, one for each job. Sending the same requests again
+            never makes a second job, unless the store declares that it cannot repeat an insert.
+        job_ids: after a settle, the jobs that were not written while all others were; if empty, none may have been
+            written.
     """
 
     def __init__(self, message: str, *, request_ids: tuple[str, ...] = (), job_ids: tuple[str, ...] = ()) -> None:
@@ -140,26 +140,26 @@ class BackendUnavailableError(BackendError):
 
 
 class AccessError(BackendError):
-    """The user of the store lacks a right. The message names it; until it is granted, to try again is of no use."""
+    """The error of a right that the user of the store lacks; the message names it. Repeating is useless until then."""
 
 
 class NodeLostError(BackendError):
-    """This worker was taken for dead and its jobs were given to others; it must register anew."""
+    """The error of a worker whose jobs were rescued because it seemed dead; it must register again."""
 
 
 class UnsupportedError(BackendError):
-    """This store cannot do what was asked; `Capabilities` says what it can."""
+    """The error of a request that this store does not support; its `Capabilities` list the supported ones."""
 
 
 class SchemaError(BackendError):
-    """The store holds no schema of ours, or one newer than this code."""
+    """The error of a store without this library's schema, or with a schema newer than this code."""
 
 
 E = TypeVar("E", bound=Exception)
 
 
 def copy_of(error: E) -> E:
-    """Return an error of the same class, words and cause, for one more caller: each may add to its own."""
+    """Return a copy of an error with its message and cause, so that each caller can add notes to its own."""
     copied = copy(error).with_traceback(error.__traceback__)
     copied.__cause__, copied.__suppress_context__ = error.__cause__, error.__suppress_context__
     return copied

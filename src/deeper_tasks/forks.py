@@ -1,4 +1,4 @@
-"""Forks: a process that finds that it was forked lets go of all that is its parent's."""
+"""Forks: makes a process that was forked drop the locks, threads and connections of its parent."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from deeper_tasks import native
 
 
 class Forkable(Protocol):
-    """An object that holds what a child must not share with its parent: locks, threads, connections."""
+    """An object with locks, threads or connections, which a child process must not share with its parent."""
 
     def forget_parent(self) -> None:
-        """In a child that has one thread so far: take new ones, and let go of the parent's without using them."""
+        """Replace locks, threads and connections by new ones, without using the old; the child has one thread yet."""
 
 
 class ProcessWatch:
     """
-    Notices that this process is another than before.
+    Notices that this process was forked.
 
-    Python tells of the forks that it makes itself. One that C code makes (uWSGI's)
-    runs no hooks, so each entry compares the process id, as `notice` does.
+    Python calls hooks after its own forks. A fork by C code, such as uWSGI's, calls no hooks, so entry points of this
+    package call `notice`, which compares the process id.
     """
 
     def __init__(self) -> None:
@@ -31,26 +31,27 @@ class ProcessWatch:
         self._locks: dict[int, native.Lock] = {}
 
     def add(self, forkable: Forkable) -> None:
-        """Have an object forget the parent in each child of this process."""
+        """Make an object forget the parent in each child of this process."""
         _watch_forks()
         self._forkables.add(forkable)
 
     def notice(self) -> None:
-        """Have all objects forget the parent, once, if this process was forked since; costs a call of the system."""
+        """Make all objects forget the parent, once, if this process was forked; costs one system call."""
         pid = os.getpid()
         if pid == self.pid:
             return
-        # One for each process: the parent's may be held here for ever. Several of the child's threads may come at once.
+        # Several threads of the child may come at once. A lock of the parent may be held forever in the child, so each
+        # process has its own.
         with self._locks.setdefault(pid, native.allocate_lock()):
             if pid != self.pid:
                 self.forget_parent()
 
     def forget_parent(self) -> None:
-        """In the child of a fork: have all objects forget the parent."""
+        """Make all objects forget the parent; call it in the child of a fork."""
         for each in list(self._forkables):
             each.forget_parent()
         self._locks = {}
-        # Last: until then no other thread may think it done.
+        # Set last: other threads take the new process id as the sign that all objects have forgotten the parent.
         self.pid = os.getpid()
 
 
@@ -59,6 +60,6 @@ process_watch = ProcessWatch()
 
 @cache
 def _watch_forks() -> None:
-    # Also at the fork, and not only at the child's first call: before it, what the child collects of its parent's
-    # calls would reach for their sockets.
+    # A hook as well as `notice`: before the child's first call, its garbage collector may free objects of the parent's
+    # calls, which would use the parent's sockets.
     os.register_at_fork(after_in_child=process_watch.forget_parent)

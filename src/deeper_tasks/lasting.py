@@ -1,4 +1,4 @@
-"""Lasting: what a thread does as long as its process needs it, whatever is raised there."""
+"""Lasting: keeps a background thread running after any exception that is raised in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deeper_tasks import native
 _logger = logging.getLogger("deeper_tasks")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 5.0
-"""Seconds before the next try: an error that always comes again fills no log."""
+"""Seconds before the next try, so that an error that comes each time does not fill the log."""
 _FORGOTTEN_AFTER = 60.0
 """Seconds without an exception, after which the pauses are short again."""
 
@@ -21,14 +21,14 @@ def lasting(serve: Callable[[], object], *, name: str) -> Callable[[], None]:
     """
     Return the target of a thread: it calls `serve` until that returns, and again after each exception.
 
-    An exception may be raised at any point of a thread: a MemoryError, or one that other code sends to the thread, such
-    as the KeyboardInterrupt of `PyThreadState_SetAsyncExc`. `serve` goes on where it was: it keeps its state outside.
+    An exception may be raised at any point of a thread: a MemoryError, or an exception that other code sends to the
+    thread by `PyThreadState_SetAsyncExc`. `serve` must keep its state outside, so that the next call can continue.
     """
 
     def run() -> None:
         pause, is_over = _FIRST_PAUSE, False
         while not is_over:
-            # For an exception that is raised while another one is told.
+            # A second exception may come while the first is being logged.
             with suppress(BaseException):
                 began = time.monotonic()
                 is_over = _is_served(serve, name)
@@ -44,10 +44,10 @@ def _is_served(serve: Callable[[], object], name: str) -> bool:
     try:
         serve()
     except BaseException as error:
-        # The log may be what fails.
+        # Logging itself may fail.
         with suppress(BaseException):
             _logger.error(  # noqa: TRY400 - a MemoryError has no use for a traceback of its own
-                "the thread %r met %s and begins anew", name, type(error).__name__, exc_info=error
+                "thread %r restarts after %s", name, type(error).__name__, exc_info=error
             )
         return False
     return True

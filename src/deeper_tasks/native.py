@@ -1,4 +1,4 @@
-"""Native: threads of the system and their locks, also where gevent or eventlet have put greenlets in their place."""
+"""Native: real threads and their locks, even in a process where gevent or eventlet replace threads by greenlets."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ _LIBRARIES = ("gevent", "eventlet")
 
 
 class Thread(Protocol):
-    """A thread that does not keep its process from ending."""
+    """A daemon thread: it does not keep its process from ending."""
 
     def start(self) -> None:
-        """Start it."""
+        """Start the thread."""
 
     def join(self) -> None:
-        """Wait for its end."""
+        """Wait for the end of the thread."""
 
 
 def make_thread(target: Callable[[], object], *, name: str) -> Thread:
     """
-    Return a new thread of the system, whatever `threading` means by now.
+    Return a new real thread, even if `threading` makes greenlets.
 
     Raises:
-        UnsupportedError: uWSGI lets no thread run.
+        UnsupportedError: uWSGI does not let threads run in this process.
     """
     _check_uwsgi()
     return _BareThread(target) if is_patched() else threading.Thread(target=target, name=name, daemon=True)
 
 
 def is_patched() -> bool:
-    """Whether threads that Python code starts are greenlets by now."""
+    """Whether a library has replaced Python's threads by greenlets."""
     return _thread.start_new_thread is not start_new_thread
 
 
 def patched_by() -> str:
-    """Return the library that has put greenlets in the place of threads, for a message."""
+    """Return the name of the library that has replaced threads by greenlets, for a message."""
     return next((name for name in _LIBRARIES if name in sys.modules), "another library")
 
 
 class Lock(Protocol):
-    """A lock between threads of the system. Do nothing while you hold it that may let another greenlet go on."""
+    """A lock between real threads. While you hold it, do not call code that may switch to another greenlet."""
 
     def acquire(self, blocking: bool = ..., timeout: float = ...) -> bool:  # noqa: FBT001 - the name
         """See `threading.Lock`."""
@@ -69,38 +69,39 @@ class Lock(Protocol):
 
 class Rest:
     """
-    A caller's wait for a thread of the system: where callers are greenlets, the others go on meanwhile.
+    A caller's wait for a real thread; if the caller is a greenlet, other greenlets run meanwhile.
 
-    A socket, as no lock of greenlets is safe between threads, and `select` fails in a process with many descriptors.
+    It uses a socket: locks of greenlets are not safe between threads, and `select` fails in a process with many
+    descriptors.
     """
 
     def __init__(self) -> None:
         ended, end = _socket.socketpair()
-        # Not `Socket`: it is one of the library's that lets others go on.
+        # `socket.socket`, which gevent replaces, and not `Socket`: only a wait for it lets other greenlets run.
         self._ended = socket.socket(fileno=ended.detach())
         self._ended.settimeout(None)
         self._end = end.detach()
 
     def wait(self) -> None:
-        """Return at its end. Wait once, and in the thread that made it."""
+        """Return after `end` was called. Call this once, in the thread that made the object."""
         try:
             self._ended.recv(1)
         finally:
             self._ended.close()
 
     def end(self) -> None:
-        """End it, once, from any thread."""
+        """End the wait. Call this once, from any thread."""
         close(self._end)
 
 
 def socketpair() -> tuple[Socket, Socket]:
-    """Return a pair of `Socket`: what `socket.socketpair` was makes the sockets that the library has."""
+    """Return a pair of `Socket`; even the original `socket.socketpair` would return sockets of gevent."""
     first, second = _socket.socketpair()
     return Socket(fileno=first.detach()), Socket(fileno=second.detach())
 
 
 class _BareThread:
-    """What `threading.Thread` is where it is no greenlet, as far as it is needed."""
+    """The part of `threading.Thread` that this package needs, made of a real thread."""
 
     def __init__(self, target: Callable[[], object]) -> None:
         self._target = target
@@ -125,13 +126,13 @@ def _check_uwsgi() -> None:
     uwsgi = sys.modules.get("uwsgi")
     if uwsgi is not None and not getattr(uwsgi, "has_threads", True):
         raise UnsupportedError(
-            "this uWSGI process lets threads run only while a request does, and the store needs one that goes on: "
+            "this uWSGI process runs threads only during requests, but the store needs one that always runs; "
             "start uWSGI with --enable-threads (or --threads)"
         )
 
 
 def _original(module: str, name: str) -> Any:
-    """Return what a module had before it was patched."""
+    """Return the object that a module had under this name before gevent or eventlet replaced it."""
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     if gevent is not None and gevent.is_object_patched(module, name):
         return gevent.get_original(module, name)
@@ -145,7 +146,7 @@ allocate_lock: Callable[[], Lock] = _original("_thread", "allocate_lock")
 get_ident = _original("_thread", "get_ident")
 sleep: Callable[[float], None] = _original("time", "sleep")
 close: Callable[[int], None] = _original("os", "close")
-"""gevent's has the descriptor closed later, by a loop that no thread of ours runs: that is never."""
+"""The original `os.close`: gevent's lets its loop close the descriptor, but no real thread runs that loop."""
 if TYPE_CHECKING:
     Socket = socket.socket
 else:

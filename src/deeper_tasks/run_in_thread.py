@@ -1,4 +1,4 @@
-"""Run in a thread: one blocking call in a thread of its own, whatever keeps the shared threads busy."""
+"""Run in a thread: one blocking call in a new thread, independent of the event loop's shared threads."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ R = TypeVar("R")
 
 async def run_in_thread(function: Callable[[], R]) -> R:
     """
-    Call a function in a new thread, and return what it returns or raise what it raised, when the thread has ended.
+    Call a function in a new thread, and return its result or raise its exception when the thread has ended.
 
-    The loop's own executor has few threads, and the code of tasks may hold them
-    all for ever (`asyncio.to_thread`): what ends a worker must not queue behind it.
+    Code of tasks may occupy all threads of the loop's executor forever (`asyncio.to_thread`), and calls that end a
+    worker must not wait for them.
     """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[R] = loop.create_future()
@@ -26,18 +26,18 @@ async def run_in_thread(function: Callable[[], R]) -> R:
     def run() -> None:
         try:
             end = partial(_set_result, outcome, function())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
+        except BaseException as error:  # noqa: BLE001 - it is raised in the caller, who awaits the outcome
             end = partial(_set_exception, outcome, error)
         with suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(end)
 
-    thread = native.make_thread(run, name="deeper-aside")
+    thread = native.make_thread(run, name="deeper-call")
     thread.start()
     try:
         return await outcome
     finally:
         if outcome.done() and not outcome.cancelled():
-            # It has nothing left to do but to end: who closes a store finds none of its threads afterwards.
+            # The thread is about to end: wait, so that no thread is left after the close of a store.
             thread.join()
 
 

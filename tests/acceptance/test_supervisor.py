@@ -90,7 +90,7 @@ async def test_a_process_whose_slot_is_lost_to_a_thread_is_replaced(crew, manage
     made = await make_fleet("--processes", "1", "--grace", "0.5", stuck_seconds=0.5)
     (before,) = made.children
     await manager.enqueue_task(fleet.ignore_timeout, args=[str(crew.folder / "never")])
-    words = "ended because it could not go on: jobs kept its slots or its loop, or a part of it kept failing; "
+    words = "ended because it could not continue: jobs kept its slots or its loop, or a part of it kept failing; "
     await wait_until(lambda: made.member.says(f"{words}another starts at once"))
     assert made.member.says("is stuck, the job ")
     await wait_until(made.is_ready)
@@ -154,7 +154,7 @@ async def test_the_processes_of_a_killed_supervisor_stop_in_order(crew, manager,
     children = made.children
     made.member.kill()
     await wait_until(lambda: [pid for pid in children if is_alive(pid)] == [entry.pid])
-    assert made.member.says("the supervisor is gone; this worker process stops in order")
+    assert made.member.says("supervisor has ended; this worker process stops in order")
     assert await _state(manager, job) is State.RUNNING
     go.touch()
     await wait_until(lambda: crew.alive() == [])
@@ -237,7 +237,7 @@ async def test_a_store_that_cannot_be_reached_at_the_start_is_tried_again(crew, 
 async def test_several_processes_do_not_share_a_store_in_memory(crew):
     made = fleet.Fleet(crew, "--processes", "2", url="memory://")
     assert made.member.process.wait(30) == 2
-    assert made.member.says("memory:// lives inside one process, and 2 were asked for")
+    assert made.member.says("memory:// exists in one process only, but 2 processes are configured")
 
 
 async def test_a_change_of_the_code_restarts_the_worker(crew, manager, wait_until):
@@ -264,7 +264,7 @@ async def test_a_change_of_the_code_restarts_the_worker(crew, manager, wait_unti
     write("'four'")
     await wait_until(made.is_ready)
     assert await ask() == "four"
-    assert made.member.says(f"changed: {shop}; the worker restarts")
+    assert made.member.says(f"files changed, worker restarts: {shop}")
     assert made.member.stop() == 0
 
 

@@ -69,7 +69,7 @@ def test_everything_that_the_package_exports_is_there_and_listed():
 
 
 def test_every_event_of_the_page_can_be_imported_from_where_it_says():
-    [module] = re.findall(r"The kinds are in `([\w.]+)`", _EVENTS)
+    [module] = re.findall(r"Import the kinds from\s+`([\w.]+)`", _EVENTS)
     names = re.findall(r"^\| `(\w+)` \|", _EVENTS, re.MULTILINE)
     assert len(names) > 20
     loaded = importlib.import_module(module)

@@ -33,7 +33,7 @@ def test_ctrl_c_while_the_program_is_imported_is_one_line_and_exit_code_130():
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        pytest.param(["worker", "nowhere:manager"], 0, "the worker was stopped before it started", id="a worker"),
+        pytest.param(["worker", "nowhere:manager"], 0, "worker stopped before its start", id="a worker"),
         pytest.param(["worker", "nowhere:manager", "--processes", "1"], 2, "'nowhere'", id="a supervisor"),
         pytest.param(["completion", "bash"], -1, "", id="another command"),
     ],

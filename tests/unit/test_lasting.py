@@ -23,7 +23,7 @@ def test_what_was_raised_is_told_and_it_begins_anew_until_it_returns(kind, caplo
 
     make_lasting(serve, name="deeper-test")()
     assert len(turns) == 3
-    assert caplog.text.count(f"the thread 'deeper-test' met {kind.__name__} and begins anew") == 2
+    assert caplog.text.count(f"thread 'deeper-test' restarts after {kind.__name__}") == 2
 
 
 def test_an_error_while_an_error_is_told_does_not_end_it(monkeypatch):

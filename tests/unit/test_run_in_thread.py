@@ -12,7 +12,7 @@ from simulated_work import block_for
 
 
 async def test_it_gives_what_the_function_gives():
-    assert await run_in_thread(lambda: threading.current_thread().name) == "deeper-aside"
+    assert await run_in_thread(lambda: threading.current_thread().name) == "deeper-call"
 
 
 async def test_it_raises_what_the_function_raises():

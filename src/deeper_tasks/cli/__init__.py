@@ -35,11 +35,12 @@ Examples:
   deeper stats --watch
   deeper doctor
 
-'deeper demo' shows in some ten seconds what all this is about.
+'deeper demo' runs jobs of every kind and shows them, in about ten seconds.
 
-The store is the one of --url, or of the manager that --app names, or of the
-settings: DEEPER_TASKS_URL, deeper_tasks.toml, or [tool.deeper_tasks] in
-pyproject.toml. With --json a command answers in JSON, errors included.
+A command works on the store that --url names, or on the store of the manager
+that --app names, or on the store of the settings: DEEPER_TASKS_URL,
+deeper_tasks.toml, or [tool.deeper_tasks] in pyproject.toml. With --json a
+command answers in JSON, errors included.
 
 {EXIT_CODES}
 """
@@ -49,9 +50,9 @@ pyproject.toml. With --json a command answers in JSON, errors included.
 @click.version_option(__version__, prog_name="deeper", message="%(prog)s %(version)s")
 @click.pass_context
 def main(context: click.Context) -> None:
-    """Show the help when no command is named."""
+    """Show the help if the command line names no command."""
     if context.invoked_subcommand != worker.worker.name:
-        # A worker does so itself, when it handles the signal.
+        # A worker releases SIGHUP itself, as soon as it handles the signal.
         release_hang_up()
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

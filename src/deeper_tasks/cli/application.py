@@ -1,4 +1,4 @@
-"""The application: its manager, found by `module:manager`."""
+"""The application: the module that defines its manager, imported by a name such as `myapp.tasks:manager`."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def load_manager(place: str) -> BackgroundTaskManager:
     """
     Return the manager that `place` names, such as `myapp.tasks:manager`.
 
-    Its module is imported, with the working folder first on the path.
+    The module is imported with the working folder first on Python's path.
 
     Raises:
-        ConfigError: there is no such module or manager; the message has the way out.
+        ConfigError: the module cannot be imported, or has no such manager; the message says what to write instead.
     """
     name, colon, attribute = place.partition(":")
     if name.endswith(".py") or os.sep in name:
@@ -47,7 +47,7 @@ def load_manager(place: str) -> BackgroundTaskManager:
 
 
 def written_place(place: str) -> str:
-    """Return, as `module:manager`, what was probably meant by a place that may name a file, or no manager."""
+    """Return the likely `module:manager` for a place that names a file, or a module without its manager."""
     name, _, attribute = place.partition(":")
     module = _module_of(name) if name.endswith(".py") or os.sep in name else name
     if not attribute:
@@ -57,7 +57,7 @@ def written_place(place: str) -> str:
 
 
 def _module_of(path: str) -> str:
-    """Return the name by which a file is imported: from the innermost folder on that is no package."""
+    """Return the name by which a file is imported, starting below the innermost folder that is not a package."""
     file = absolute(Path(path))
     parts = [] if file.stem == "__init__" else [file.stem]
     for folder in file.parents:
@@ -68,7 +68,7 @@ def _module_of(path: str) -> str:
 
 
 def _likely(name: str) -> str:
-    """Return what was probably meant by a place without a manager: the module's own, or a dot for the colon."""
+    """Return the advice for a place without a manager: the module has one, or the colon was written as a dot."""
     if _is_module(name):
         return _managers_in(_import(name))
     module, _, attribute = name.rpartition(".")
@@ -77,18 +77,18 @@ def _likely(name: str) -> str:
 
 def _is_module(name: str) -> bool:
     find_from_working_folder()
-    # A name that cannot be looked for, such as an empty one, is not found.
+    # find_spec raises instead of returning None for names such as "".
     with suppress(ImportError, AttributeError, ValueError):
         return importlib.util.find_spec(name) is not None
     return False
 
 
 def find_from_working_folder() -> None:
-    """Let modules of the working folder be imported, as `python -m` does."""
+    """Put the working folder first on Python's path, as `python -m` does, so that its modules can be imported."""
     try:
         folder = os.getcwd()  # noqa: PTH109 - as sys.path has it
     except OSError:
-        # It was removed, and with it all modules.
+        # The working folder was removed, so it has no modules to import.
         return
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -120,13 +120,13 @@ def _unimportable(name: str, error: Exception) -> ConfigError:
         reason = f"there is no module {error.name!r} in the working folder or on Python's path"
         reason += f"; {obstacle}" if obstacle else ""
     else:
-        # Of an application that has no manager yet: by the built-in names.
+        # The application's manager, with its own redacted names, does not exist yet: the built-in names must do.
         reason = f"{type(error).__name__}: {Redactor()(str(error))}{_place(error)}"
     return ConfigError(f"cannot import {name!r}: {reason}")
 
 
 def _place(error: Exception) -> str:
-    """Return the line of the application where it went wrong, not ours that it called; nothing where there is none."""
+    """Return the line of the application that raised the error, or called this library when it raised, else ""."""
     if isinstance(error, SyntaxError):
         return ""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]

@@ -1,4 +1,4 @@
-"""The environment of a command: its Python, what is installed, and where its settings come from."""
+"""The environment of a command: its Python, the installed extras, and the sources of its settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OF_AN_EXTRA = re.compile(r"""(?P<name>[\w.-]+)[^;]*;.*\bextra\s*==\s*["'](?P<ex
 
 
 def examine_python() -> Iterator[Finding]:
-    """Yield what is found about Python and the packages."""
+    """Yield the findings about Python and the extras of this package."""
     python = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < _OLDEST_PYTHON:
         oldest = ".".join(map(str, _OLDEST_PYTHON))
@@ -31,12 +31,11 @@ def examine_python() -> Iterator[Finding]:
     else:
         yield fine("python", f"Python {python}, deeper_tasks {__version__}")
     for extra, missing in _extras(requires_of(_DISTRIBUTION)).items():
-        told = f"not installed, lacks {', '.join(missing)}" if missing else "installed"
-        yield fine(f"extra {extra}", told)
+        yield fine(f"extra {extra}", f"not installed, lacks {', '.join(missing)}" if missing else "installed")
 
 
 def requires_of(distribution: str) -> list[str]:
-    """Return what a distribution requires; nothing if it runs from its sources."""
+    """Return the requirements of a distribution; an empty list if it is not installed, but run from its sources."""
     try:
         return requires(distribution) or []
     except PackageNotFoundError:
@@ -44,7 +43,7 @@ def requires_of(distribution: str) -> list[str]:
 
 
 def examine_settings(target: Target) -> Iterator[Finding]:
-    """Yield where the settings come from; whether they can be used shows when they are."""
+    """Yield a finding that names the sources of the settings; it does not check whether their values can be used."""
     sources = []
     if target.url is not None:
         sources.append(f"--url {redacted(target.url)}")
@@ -52,7 +51,7 @@ def examine_settings(target: Target) -> Iterator[Finding]:
         sources.append(f"--app {target.app}")
     if target.app is None and target.url is None:
         sources += [variable for variable in sorted(os.environ) if variable.startswith(PREFIX) and os.environ[variable]]
-        # One that cannot be read is told when the settings are loaded.
+        # Loading the settings reports a file that cannot be read.
         with suppress(OSError, ValueError):
             file = settings_file()
             sources += [] if file is None else [str(file)]
@@ -63,7 +62,7 @@ def examine_settings(target: Target) -> Iterator[Finding]:
 
 
 def _extras(requirements: list[str]) -> dict[str, list[str]]:
-    """Return which packages each extra lacks."""
+    """Return, for each extra, the packages of it that are not installed."""
     extras: defaultdict[str, list[str]] = defaultdict(list)
     for requirement in requirements:
         match = _OF_AN_EXTRA.match(requirement)

@@ -1,4 +1,4 @@
-"""The manager search: the `module:manager` names that a folder seems to have, found in the text of its files."""
+"""The manager search: finds likely `module:manager` names in the text of a folder's files, without importing them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_FILES, _DEEPEST, _LARGEST = 2_000, 5, 200_000
 
 
 def places_in(folder: Path) -> Iterator[str]:
-    """Yield the managers that are made at the top level of a module below a folder. No module is imported."""
+    """Yield `module:manager` for each manager that a module below a folder makes at its top level."""
     for path, module in _modules_in(folder):
         try:
             text = path.read_bytes()[:_LARGEST].decode(errors="replace")

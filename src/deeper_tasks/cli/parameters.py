@@ -1,4 +1,4 @@
-"""The parameters: values as they are typed on the command line, each kind a function that reads it."""
+"""The parameters: functions that parse values of the command line, one for each kind of value."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def duration(text: str) -> float:
     """Return the seconds of a duration: `90`, `1.5h`, `7d`."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise click.BadParameter(f"{text!r} is no duration; write seconds, or 30s, 5m, 2h, 7d")
+        raise click.BadParameter(f"{text!r} is not a duration; write a number of seconds, or 30s, 5m, 2h, 7d")
     return float(match[1]) * _SECONDS[match[2].lower()]
 
 
 def moment(text: str) -> datetime:
-    """Return a time in ISO form as an aware one; without a zone it is local time."""
+    """Return a time in ISO form as an aware datetime; a time without a zone is local time."""
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
-        raise click.BadParameter(f"{text!r} is no time; write 2026-01-31T09:00, or 2026-01-31T09:00+01:00") from None
+        raise click.BadParameter(f"{text!r} is not a time; write 2026-01-31T09:00, or 2026-01-31T09:00+01:00") from None
 
 
 def json_of(kind: type, *, example: str) -> Callable[[str], Any]:
-    """Return what reads JSON documents of one kind."""
+    """Return a parser of JSON documents of one type; `example` goes into its error messages."""
 
     def json(text: str) -> Any:
         try:
@@ -43,7 +43,7 @@ def json_of(kind: type, *, example: str) -> Callable[[str], Any]:
 
 
 def loose_json(text: str) -> Any:
-    """Return what a text says as JSON, or else the text itself: `42` is a number, `hello` a text."""
+    """Return the JSON value of a text, or the text itself if it is not JSON: `42` is a number, `hello` a string."""
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError):

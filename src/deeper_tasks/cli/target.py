@@ -1,4 +1,4 @@
-"""The target: which store a command works on, and the manager over it."""
+"""The target: the store that a command works on, and the manager that opens it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.cli.application import find_from_working_folder, load_manager
-from deeper_tasks.cli.suggestions import complete_place
+from deeper_tasks.cli.completion.candidates import complete_place
 from deeper_tasks.config import load_settings
 from deeper_tasks.config.working_folder import is_file, why_unsearchable
 from deeper_tasks.errors import ConfigError
@@ -25,13 +25,11 @@ from deeper_tasks.integrations.events import StoreMade
 
 R = TypeVar("R")
 
-_DISABLED = (
-    "deeper: tasks are disabled here, by enabled = false or a url of noop://: what is enqueued is neither kept nor run"
-)
+_DISABLED = "deeper: tasks are disabled here, by enabled = false or a url of noop://: the job is neither kept nor run"
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """What was said about the store: its URL, the application, or nothing, which leaves it to the settings."""
+    """The options --url, --app and --json of a command line; without --url and --app, the settings name the store."""
 
     url: str | None
     app: str | None
@@ -39,23 +37,24 @@ class Target(Struct, frozen=True, kw_only=True):
 
     @property
     def knows_tasks(self) -> bool:
-        """Whether the manager is, or may be, one that has the application's tasks."""
+        """Whether the manager has, or may have, the application's tasks: not if only a URL is given."""
         return self.app is not None or self.url is None
 
     @contextmanager
     def opened(self, *, with_tasks: bool = False, create: bool = False) -> Iterator[BackgroundTaskManager]:
         """
-        Yield the manager with its store open, for use by `manager.sync`.
+        Yield the manager with its store open, to be used through `manager.sync`.
 
-        Only `with_tasks` are the modules imported that the settings' `include` names.
-        Only with `create` is a store made that is not there: for what enqueues, which is told if no job is kept.
+        with_tasks: Import the modules that the setting `include` names.
+        create: Make the store if it does not exist, and warn if tasks are disabled, so that no job would be kept. Only
+            commands that enqueue do so.
 
         Raises:
-            ConfigError: nothing says which store is meant, or what says it is wrong.
-            BackendUnavailableError, SchemaError: it cannot be used.
+            ConfigError: neither the command line nor the settings name a store, or the named one cannot be used.
+            BackendUnavailableError, SchemaError: the store cannot be opened.
         """
         with self.closing(with_tasks=with_tasks) as manager:
-            manager.subscribe(_tell_of_new_store, StoreMade)
+            manager.subscribe(_announce_new_store, StoreMade)
             if create and not manager.backend.capabilities.runs_jobs:
                 click.echo(_DISABLED, err=True)
             manager.sync.open(create=create)
@@ -63,13 +62,16 @@ class Target(Struct, frozen=True, kw_only=True):
 
     @contextmanager
     def closing(self, *, with_tasks: bool = False) -> Iterator[BackgroundTaskManager]:
-        """Yield the manager as `opened` does, its store not yet open."""
-        # What an application prints when it is imported is no part of the answer.
+        """Yield the manager as `opened` does, but with its store not yet open; close it afterwards."""
+        # Text that the application prints at its import must not get into the answer on stdout.
         with redirect_stdout(sys.stderr):
             manager = self._manager(with_tasks=with_tasks)
         abilities = manager.backend.capabilities
         if abilities.runs_jobs and not abilities.is_shared:
-            raise ConfigError(f"{manager.settings.url} lives inside one process, and no other can see its jobs")
+            raise ConfigError(
+                f"the store {manager.settings.url} exists in one process only, so a command cannot see its jobs; "
+                "use a store that processes share, such as sqlite:///tasks.db"
+            )
         try:
             yield manager
         finally:
@@ -89,7 +91,7 @@ class Target(Struct, frozen=True, kw_only=True):
         if not _has_settings():
             obstacle = why_unsearchable()
             raise ConfigError(
-                "which store is meant? Give --url sqlite:///tasks.db or --app myapp.tasks:manager, "
+                "no store is named; give --url sqlite:///tasks.db or --app myapp.tasks:manager, "
                 f"set DEEPER_TASKS_URL, or write url = '…' into deeper_tasks.toml{f'; {obstacle}' if obstacle else ''}"
             )
         find_from_working_folder()
@@ -97,7 +99,7 @@ class Target(Struct, frozen=True, kw_only=True):
 
 
 def takes_target(command: Callable[..., R]) -> Callable[..., R]:
-    """Give a command the options --url, --app and --json; it takes them as its first argument, a `Target`."""
+    """Give a command the options --url, --app and --json; the command gets them as its first argument, a `Target`."""
 
     @click.option("--url", metavar="URL", help="The store, such as sqlite:///tasks.db.")
     @click.option(
@@ -114,19 +116,19 @@ def takes_target(command: Callable[..., R]) -> Callable[..., R]:
     return call
 
 
-def _tell_of_new_store(event: StoreMade) -> None:
+def _announce_new_store(event: StoreMade) -> None:
     click.echo(f"deeper: made a new, empty store at {event.place}", err=True)
 
 
 def _has_settings() -> bool:
-    """Whether settings are written anywhere; their default store would be a guess."""
+    """Whether the environment or a file has settings; without, the default store would be a guess."""
     return bool(os.environ.get("DEEPER_TASKS_URL", "").strip()) or settings_file() is not None
 
 
 def settings_file() -> Path | None:
-    """Return the file of settings in the working folder, or None."""
+    """Return the settings file of the working folder, or None."""
     own, project = Path("deeper_tasks.toml"), Path("pyproject.toml")
     if is_file(own):
         return own
-    is_ours = is_file(project) and "deeper_tasks" in tomllib.loads(project.read_text("utf-8")).get("tool", {})
-    return project if is_ours else None
+    has_table = is_file(project) and "deeper_tasks" in tomllib.loads(project.read_text("utf-8")).get("tool", {})
+    return project if has_table else None

@@ -1,4 +1,4 @@
-"""Configuration: the settings of a manager, and where they come from."""
+"""Configuration: the settings of a manager, and their sources."""
 
 from deeper_tasks.config.loading import load_settings
 from deeper_tasks.config.queues import parse_queues

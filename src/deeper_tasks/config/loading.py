@@ -1,4 +1,4 @@
-"""Loading: settings from a TOML file, the environment and arguments, the later over the earlier."""
+"""Loading: reads settings from a TOML file, the environment and arguments; each source overrides those before it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://.*", re.IGNORECASE)
 
 
 class _Given(Struct, frozen=True):
-    """A setting as somebody gave it: under which name, and where."""
+    """A setting with the name and the source under which a user gave it."""
 
     name: str
     value: Any
@@ -51,17 +51,16 @@ def load_settings(
     *, path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None, **overrides: Any
 ) -> Settings:
     """
-    Return the settings: defaults, then the file, the environment and `overrides`, each over those before.
+    Return the settings from the file, the environment and `overrides`, in this order; each overrides those before it.
 
-    The file is `path`, which must exist, or `deeper_tasks.toml`, or the table
-    `[tool.deeper_tasks]` of `pyproject.toml` in the working folder; where this user
-    may not enter that folder, there is none. A variable
-    `DEEPER_TASKS_<SETTING>` that is empty, and an override that is None, count as
-    not given; the word `none` sets a setting to None where that is allowed.
+    The file is `path`, which must exist. Without a path it is `deeper_tasks.toml` in the working folder, or the table
+    `[tool.deeper_tasks]` of `pyproject.toml` there; if this user may not enter the folder, no file is read. An empty
+    variable `DEEPER_TASKS_<SETTING>`, and an override that is None, count as not given. The word `none` sets a setting
+    to None where that is allowed.
 
     Raises:
-        ConfigError: a setting is unknown or cannot be used, with its source and the way out.
-        ExceptionGroup: of ConfigErrors, when several settings are wrong.
+        ConfigError: a setting is unknown or cannot be used; the message names its source and the way out.
+        ExceptionGroup: several settings are wrong; it holds a ConfigError for each.
     """
     sources: tuple[Iterable[_Given], ...] = (
         _from_file(path),
@@ -114,7 +113,7 @@ def _table(file: Path, *, is_required: bool) -> dict[str, Any] | None:
         message = f"{str(file)!r} has no table [tool.deeper_tasks]; add it, or name another file"
         raise ConfigError(message)
     if table is not None and not isinstance(table, dict):
-        message = f"tool.deeper_tasks in {str(file)!r} is no table; write [tool.deeper_tasks]"
+        message = f"tool.deeper_tasks in {str(file)!r} is not a table; write [tool.deeper_tasks]"
         raise ConfigError(message)
     return table
 
@@ -168,7 +167,7 @@ def _value(name: str, given: _Given) -> Any:
 
 
 def _from_text(name: str, text: str) -> Any:
-    """Read what has no type of its own, as in the environment, by the setting's type."""
+    """Convert a text, such as a variable of the environment, by the type of its setting."""
     kind = _TYPES[name]
     word = text.strip().lower()
     if word in {"none", "null"} and NoneType in get_args(kind):
@@ -196,7 +195,7 @@ def _checked_listen_url(url: str | None) -> str | None:
 def _checked_modules(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
-            message = f"{name!r} is no module's name, such as 'myapp.tasks'"
+            message = f"{name!r} is not the name of a module; write a name such as 'myapp.tasks'"
             raise ConfigError(message)
     return names
 

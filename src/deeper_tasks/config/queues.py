@@ -1,4 +1,4 @@
-"""The queues of a worker: names, and patterns such as `tenant-*`; also as text: `default:20,emails:5,tenant-*:2`."""
+"""The queues of a worker: names or patterns with their slots, parsed from `default:20,emails:5,tenant-*:2`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ MAX_CONCURRENCY = 10_000
 
 def parse_queues(text: str) -> dict[str, int]:
     """
-    Return how many jobs of each queue run at once: `default:20,emails:5`; `emails` alone means 10.
+    Return how many jobs of each queue run at once, from a text such as `default:20,emails:5`.
 
-    An entry may be a pattern, `tenant-*` or `*`: the queues that it matches share its slots.
+    A name without a number, such as `emails`, gets 10. An entry may be a pattern, `tenant-*` or `*`: the queues that it
+    matches share its slots.
 
     Raises:
-        ConfigError: names the part that is wrong and the way out.
+        ConfigError: an entry is wrong; the message names it and the way out.
     """
     queues: dict[str, int] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -27,17 +28,25 @@ def parse_queues(text: str) -> dict[str, int]:
         if not colon:
             count = str(DEFAULT_CONCURRENCY)
         if "=" in part or not (count.isascii() and count.isdigit() and len(count) < len(str(MAX_CONCURRENCY)) + 1):
-            message = f"{part!r} is no queue; write its name and how many of its jobs run at once, such as 'emails:5'"
+            message = (
+                f"{part!r} is not a queue with its slots; write the name, and how many of its jobs run at once, "
+                "such as 'emails:5'"
+            )
             raise ConfigError(message)
         if name in queues:
-            message = f"queue {name!r} stands there twice; keep one"
+            message = f"queue {name!r} is listed twice; keep one"
             raise ConfigError(message)
         queues[name] = int(count)
     return check_queues(queues)
 
 
 def check_queues(queues: Mapping[str, int]) -> dict[str, int]:
-    """Refuse a name or a number that cannot be used, and a list without queues, with ConfigError."""
+    """
+    Return the queues as a dict.
+
+    Raises:
+        ConfigError: there is no queue, or a name or a number cannot be used.
+    """
     if not queues:
         message = f"no queue is named; write for example 'default:{DEFAULT_CONCURRENCY}'"
         raise ConfigError(message)
@@ -50,22 +59,22 @@ def check_queues(queues: Mapping[str, int]) -> dict[str, int]:
 
 
 def _check_entry(entry: str) -> None:
-    """Refuse with ConfigError what is neither a queue's name nor a pattern."""
+    """Raise ConfigError if an entry is neither the name of a queue nor a pattern."""
     if WILDCARD not in entry:
         check_queue_name(entry)
         return
     prefix = prefix_of(entry)
     if prefix and not is_queue_name(prefix):
         message = (
-            f"{entry[:130]!r} is no pattern of queues: it is the beginning of their names and one '*' at its end, such "
-            "as 'tenant-*'; '*' alone serves all queues"
+            f"{entry[:130]!r} is not a pattern of queues; write the beginning of their names and one '*' at the end, "
+            "such as 'tenant-*', or '*' alone for all queues"
         )
         raise ConfigError(message)
 
 
 def check_queue_name(name: str) -> str:
-    """Refuse with ConfigError what no queue may be named."""
+    """Return the name of a queue; raise ConfigError if no queue may have it."""
     if not is_queue_name(name):
-        message = f"{name[:130]!r} is no queue's name; a name has {QUEUE_NAME_RULE}"
+        message = f"{name[:130]!r} cannot be the name of a queue; a name has {QUEUE_NAME_RULE}"
         raise ConfigError(message)
     return name

@@ -24,112 +24,115 @@ Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All settings. Make them with `load_settings`, which checks them; durations carry their unit in the name."""
+    """All settings. Make them with `load_settings`, which checks them. The name of a duration ends with its unit."""
 
     url: str = "sqlite:///tasks.db"
-    """The store; its scheme chooses which: `sqlite:///tasks.db`, `postgresql://…`, `memory://`, `noop://` …"""
+    """The URL of the store: `sqlite:///tasks.db`, `postgresql://…`, `memory://`, `noop://` …"""
     listen_url: str | None = None
-    """PostgreSQL behind a pooler: a URL that leads straight to the server, to listen for hints. None: `url`."""
+    """PostgreSQL behind a pooler: a URL that leads directly to the server, for notifications. None uses `url`."""
     joined_hints: bool = True
-    """PostgreSQL: an enqueue in a caller's transaction sends a hint with its commit, unless the server's queue of
-    notifications is more than half full. False: none, and polling finds the job; then that queue, which other
-    programs may fill in between, can never make the commit fail."""
+    """PostgreSQL: an enqueue in a caller's transaction sends a notification with its commit, unless the server's queue
+    of notifications is more than half full. False sends none, and workers find the job by polling: then a queue of
+    notifications that other programs have filled cannot make the caller's commit fail."""
     enabled: bool = True
-    """False: what is enqueued is accepted, and neither kept nor run, as with `noop://`; questions about it raise
+    """False accepts enqueues, but keeps and runs no job, as `noop://` does; questions about jobs raise
     `UnsupportedError`."""
 
     default_queue: str = "default"
     """The queue of a task that names none. Also called `default_queue_name`."""
     default_max_attempts: Annotated[int, Meta(ge=1, le=1000)] = 5
-    """How often a job is tried before it is discarded, the first attempt included."""
+    """The number of attempts, including the first, after which a failing job is discarded."""
     default_retry_delay_seconds: Seconds = 15.0
-    """The delay after the first failed attempt; it doubles from there."""
+    """The delay after the first failed attempt; it doubles after each further one."""
     default_max_retry_delay_seconds: Seconds = 3600.0
-    """Where the doubling ends. A first delay that is longer stays as it is."""
+    """The limit of the doubling. A first delay that is longer stays as it is."""
     default_timeout_seconds: PositiveSeconds | None = 3600.0
-    """How long an attempt may take. None: no limit."""
+    """How long an attempt may take. None sets no limit."""
     check_arguments: Literal["values", "signature"] = "values"
-    """The checks of an enqueue. `values`: that each argument arrives as it is; `signature`: only its name and type."""
+    """The checks of an enqueue. `values` checks that the task gets each argument unaltered; `signature` checks only
+    names and types."""
     enqueue_patience_seconds: Seconds = 0.0
-    """How long an enqueue is tried again, under the same id, while the store does not answer. 0: it fails at once."""
+    """How long an enqueue is repeated, with the same id, while the store does not answer. 0 lets it fail at once."""
     max_argument_bytes: Count = 1024 * 1024
-    """The size of a job's arguments as JSON above which its enqueue is refused."""
+    """The largest size of a job's arguments as JSON; an enqueue with larger arguments is refused."""
     max_result_bytes: Count = 1024 * 1024
-    """The size of a result as JSON above which it is not stored; the job completes without one."""
+    """The largest size of a result as JSON; a job with a larger result completes, but its result is not stored."""
 
     include: tuple[str, ...] = ()
-    """Modules and packages whose tasks are taken in at the start; of packages in modules named as `task_modules`."""
+    """Modules and packages whose tasks are registered at the start; in a package, those of `task_modules`."""
     task_modules: tuple[str, ...] = TASK_MODULES
-    """Patterns for the names of modules and packages in which `include` of a package finds tasks."""
+    """Patterns for the names of the modules in which `include` of a package looks for tasks."""
     allowed_modules: tuple[str, ...] = ()
-    """Modules whose public functions count as tasks undecorated, with all modules below them."""
+    """Modules whose public functions are tasks without a decorator, as are those of all modules below them."""
 
     queues: dict[str, int] = msgspec.field(default_factory=dict)
-    """The queues that a worker serves, and how many jobs of each run at once. `tenant-*` stands for all queues whose
-    names begin so, which share its slots and are served in turn; `*` for all. Not given: the default queue, with 10."""
+    """The queues that a worker serves, and how many jobs of each run at once. `tenant-*` serves all queues whose names
+    begin with `tenant-`; they share its slots in turn. `*` serves all queues. Default: the default queue, with 10."""
     prefetch_milliseconds: Annotated[float, Meta(ge=0, le=60_000)] = 50.0
-    """Jobs beyond the free slots are claimed only if they will start within this time."""
+    """A worker claims jobs beyond its free slots only if they will start within this time."""
     poll_interval_seconds: PositiveSeconds = 1.0
-    """How often a worker looks by itself; notifications make it look at once."""
+    """How often a worker looks for jobs without a notification; after a notification it looks at once."""
     heartbeat_seconds: PositiveSeconds = 5.0
-    """How often a worker gives its sign of life."""
+    """How often a worker writes its heartbeat into the store."""
     lease_seconds: PositiveSeconds = 20.0
-    """How long a worker's beat must stay unchanged before its jobs are given to others."""
+    """How long a worker's heartbeat must stay unchanged before other workers rescue its jobs."""
     shutdown_grace_seconds: Seconds = 30.0
-    """How long a worker that stops waits for the jobs that run."""
+    """How long a stopping worker waits for its running jobs."""
     unknown_task_grace_seconds: Seconds = 86_400.0
     """How long a job whose task no worker knows is kept before it fails."""
     deploy_grace_seconds: Seconds = 900.0
     """How long a job whose arguments fit no worker's code is kept before it fails."""
 
     loop_stall_warning_seconds: PositiveSeconds | None = 1.0
-    """An event loop that is blocked so long is worth a WARNING that says by what. None: never."""
+    """After this time, a blocked event loop is logged as a WARNING that names the blocking code. None logs none."""
     loop_stall_limit_seconds: PositiveSeconds | None = None
-    """An event loop that is blocked so long ends its process with exit code 75; others take its jobs. None: never."""
+    """After this time, a blocked event loop ends its process with exit code 75, and other workers rescue its jobs. None
+    sets no limit."""
     stuck_slots_limit: Count | None = None
-    """Slots lost to jobs that ignore their timeouts at which a worker drains and ends with exit code 75, for another to
-    take its place. None: half of all slots, or all of one queue."""
+    """The number of slots lost to jobs that ignore their timeouts at which a worker drains and ends with exit code 75,
+    to be replaced. None takes half of all slots, or all of one queue."""
     stuck_seconds: PositiveSeconds = 3600.0
-    """How long one job may run on after its timeout before its worker drains and ends with exit code 75. One that
-    blocks the event loop of `deeper worker` for so long ends the process at once."""
+    """How long a job may run after its timeout before its worker drains and ends with exit code 75. A job that blocks
+    the event loop of `deeper worker` for this time ends the process at once."""
     process_memory_limit_mb: Count | None = None
-    """Memory that a job in a process may use, unless its task says otherwise; 1 MB is 2**20 bytes. None: no limit."""
+    """The memory that a job in a process may use, unless its task sets a limit; 1 MB is 2**20 bytes. None sets none."""
 
     quarantine_slots: Count = 1
-    """How many jobs run at a time in a worker's quarantine: the attempts after those that were lost with a worker."""
+    """How many jobs run at once in a worker's quarantine, where a job runs again whose last attempt ended with its
+    worker."""
 
     retention_days_completed: Days | None = 7.0
-    """How long completed jobs are kept. None: for ever."""
+    """How long completed jobs are kept. None keeps them forever."""
     retention_days_failed: Days | None = 30.0
-    """How long failed, discarded and cancelled jobs are kept. None: for ever."""
+    """How long failed, discarded and cancelled jobs are kept. None keeps them forever."""
     cleanup_interval_seconds: PositiveSeconds = 60.0
-    """How often a worker looks for jobs past their retention."""
+    """How often a worker deletes jobs past their retention."""
     queue_capacity: Count | None = None
-    """How many pending jobs a queue should have at most. At 80 % of that one worker of the fleet warns, and again after
-    it fell to 70 %. None: never."""
+    """The number of pending jobs that a queue should not exceed. At 80 % of it one worker logs a WARNING, and again
+    only after the number has fallen to 70 %. None logs none."""
 
     processes: Annotated[int, Meta(ge=1, le=1024)] = 1
-    """How many processes `deeper worker` runs, each with the slots of `queues`; more than one are supervised."""
+    """How many processes `deeper worker` runs, each with the slots of `queues`; a supervisor runs more than one."""
     silence_limit_seconds: Annotated[float, Meta(ge=2, le=_LONGEST_SECONDS)] = 30.0
     """How long a worker process may give no sign of life before its supervisor kills and replaces it."""
     health_host: str = "127.0.0.1"
     """The address on which `deeper worker` serves its health; in a container 0.0.0.0."""
     health_port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
-    """The port for `/live`, `/ready` and `/health`; 0 takes a free one. None: not served."""
+    """The port for `/live`, `/ready` and `/health`; 0 chooses a free port. None serves no health."""
     health_file: str | None = None
-    """A file that is written anew every few seconds while the workers are ready. None: none."""
+    """A file that is rewritten every few seconds while the workers are ready. None writes no file."""
 
     redact_names: tuple[str, ...] = ()
-    """Names whose values are withheld from logs and stored errors, beside `password`, `pass`, `token`, `secret`,
+    """Names whose values are withheld from logs and stored errors, besides `password`, `pass`, `token`, `secret`,
     `authorization`, `cookie`, `api_key`, `access_key`, `private_key`, `credential` and the like."""
     redact_patterns: tuple[str, ...] = ()
-    """Regular expressions of what else is withheld there."""
+    """Regular expressions of further text that is withheld from logs and stored errors."""
 
     log_tracebacks: Literal["warning", "error"] = "error"
-    """From which level the log line of a failed attempt has its traceback: `error` means of the last attempt,
-    `warning` of those too that are followed by another."""
+    """The attempts whose log lines have a traceback: `error` for the last failed attempt of a job, `warning` for every
+    failed attempt."""
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
-    """What `deeper worker` logs at least."""
+    """The lowest level that `deeper worker` logs."""
 
     def __post_init__(self) -> None:
         if not self.queues:
@@ -137,7 +140,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.lease_seconds <= self.heartbeat_seconds:
             message = (
                 f"setting 'lease_seconds' ({readable(self.lease_seconds)}) must be longer than 'heartbeat_seconds' "
-                f"({readable(self.heartbeat_seconds)}), or living workers look dead; four times as long is usual"
+                f"({readable(self.heartbeat_seconds)}), or live workers look dead; four times as long is usual"
             )
             raise ConfigError(message)
         warning, limit = self.loop_stall_warning_seconds, self.loop_stall_limit_seconds

@@ -1,4 +1,4 @@
-"""The URL of a store: how it may be shown, without its secrets, and how a mistyped one is to be written."""
+"""The URL of a store: a form without its secrets, and the correction of a mistyped one."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _SECRET_PARAMETER = re.compile(r"([?&;][^=&;]*(?:pass|secret|token|key)[^=&;]*=)
 
 def split_url(url: str) -> SplitResult:
     """
-    Take a URL apart.
+    Return the parts of a URL.
 
     Raises:
-        ConfigError: it cannot be; the message is without the URL.
+        ConfigError: the URL has a wrong form; the message does not quote it.
     """
     try:
         return urlsplit(url)
     except ValueError:
-        # Its words may quote the password.
+        # Not chained: the text of the ValueError may quote the password.
         raise ConfigError(
-            "its user, password and host cannot be told apart; square brackets stand around an IPv6 address alone, "
-            "and what is special in user and password is percent-encoded"
+            "its user, password and host cannot be separated; write square brackets only around an IPv6 address, "
+            "and percent-encode special characters in the user and the password"
         ) from None
 
 
@@ -33,14 +33,13 @@ def redacted(url: str) -> str:
     """
     Return a URL with `***` for its password and for parameters that look like secrets.
 
-    A password that was not percent-encoded is hidden too, at the price of
-    hiding what follows it up to the last `@`.
+    A password that was not percent-encoded is hidden too; then the text behind it, up to the last `@`, is also hidden.
     """
     return _SECRET_PARAMETER.sub(r"\1***", _USER_AND_PASSWORD.sub(r"\1:***@", url))
 
 
 def right_file_urls(url: str) -> str:
-    """Return how the file that a wrongly written URL of SQLite's may mean is to be written."""
+    """Return the advice with the correct URLs for the file that a wrong SQLite URL probably names."""
     name = url.partition(":")[2].lstrip("/").replace("#", "%23")
     if name.partition("?")[0] in {"", ":memory:"}:
         name = "tasks.db"
@@ -59,7 +58,7 @@ def _example_here(name: str) -> str:
 
 
 def right_url(url: str) -> str:
-    """Return how a URL of a store without `://` is to be written."""
+    """Return the advice with the correct form of a URL that lacks `://`."""
     scheme, colon, rest = url.partition(":")
     if scheme.lower() == "sqlite" and colon:
         return right_file_urls(url)

@@ -1,4 +1,4 @@
-"""The working folder: whether files can be looked for in it, and paths that begin there."""
+"""The working folder: checks whether its files can be found, and makes paths absolute."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from deeper_tasks.errors import ConfigError
 
 
 def may(path: Path, mode: int) -> bool:
-    """Whether the user that this process acts for has the rights of `mode`, as `os.access` takes it."""
+    """Whether the effective user of this process has the rights `mode` on a path, such as `os.R_OK`."""
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; one that cannot be looked for is as one that is not there."""
+    """Whether a path is a file that this process can find; False if a folder on the way cannot be entered."""
     with suppress(OSError):
         return path.is_file()
     return False
@@ -23,23 +23,23 @@ def is_file(path: Path) -> bool:
 
 def absolute(path: Path) -> Path:
     """
-    Return a path that holds wherever the program goes.
+    Return the absolute form of a path, which stays valid when the working folder changes.
 
     Raises:
-        ConfigError: it begins at the working folder, and that was removed.
+        ConfigError: the path is relative, and the working folder was removed.
     """
     try:
         return path.absolute()
     except OSError as error:
         message = (
-            f"the path {str(path)!r} begins at the working folder, which cannot be found ({error.strerror}); "
+            f"the path {str(path)!r} is relative to the working folder, which cannot be found ({error.strerror}); "
             "change to a folder that exists, or give an absolute path, such as sqlite:////srv/shop/tasks.db for a store"
         )
         raise ConfigError(message) from error
 
 
 def why_unsearchable() -> str | None:
-    """Return why no file can be looked for in the working folder; None: nothing is in the way."""
+    """Return the reason why no file of the working folder can be found; None if files can be found."""
     try:
         folder = Path.cwd()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The health of worker processes, for those who watch over them from outside: over HTTP and in a file."""
+"""The health of worker processes, for monitoring from outside: over HTTP and in a file."""
 
 from deeper_tasks.health.file import HealthFile
 from deeper_tasks.health.health import Health, ProcessHealth, ProcessStatus, Status

@@ -1,4 +1,4 @@
-"""The health file: written anew while the workers are ready, so that its age tells whether they are."""
+"""The health file: rewritten while the workers are ready, so that a fresh file shows ready workers."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _INTERVAL = 2.0
 
 class HealthFile:
     """
-    A JSON file of the same shape as `/health`, replaced as a whole every two seconds while all is ready.
+    A JSON file with the answer of `/health`, replaced every two seconds while the workers are ready.
 
     Raises:
-        ConfigError: there is no folder for it, or it cannot be written there.
+        ConfigError: the folder of the file does not exist, or this user cannot write there.
     """
 
     def __init__(self, path: str | Path, *, now: Callable[[], float] = time.monotonic) -> None:
         self._path = Path(path)
-        # The process's id keeps two that were given the same path from writing into one another's.
+        # Two processes with the same path must not write into the same draft.
         self._draft = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         self._now = now
         self._written_at: float | None = None
@@ -37,11 +37,11 @@ class HealthFile:
             self._draft.touch()
             self._draft.unlink()
         except OSError as error:
-            message = f"the health file {str(path)!r} cannot be written: {error.strerror}; name another"
+            message = f"the health file {str(path)!r} cannot be written: {error.strerror}; name another path"
             raise ConfigError(message) from error
 
     def refresh(self, health: Health) -> None:
-        """Write it if it is due; what cannot be written is logged once, and tried again."""
+        """Write the file if two seconds have passed and the workers are ready; log the first failure, and try again."""
         now = self._now()
         if not health.ready or (self._written_at is not None and now - self._written_at < _INTERVAL):
             return
@@ -51,13 +51,13 @@ class HealthFile:
             self._draft.replace(self._path)
         except OSError as error:
             if not self._is_failing:
-                _logger.warning("the health file %s cannot be written, trying again: %s", self._path, error)
+                _logger.warning("health file %s cannot be written, trying again: %s", self._path, error)
             self._is_failing = True
         else:
             self._is_failing = False
 
     def remove(self) -> None:
-        """Take it away: the workers have stopped."""
+        """Remove the file, because the workers have stopped."""
         for path in (self._draft, self._path):
             with suppress(OSError):
                 path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The health of the worker processes that belong together, as it is told outside."""
+"""The health of a worker process, or of the processes of one supervisor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deeper_tasks.domain.view import View
 
 
 class Status(StrEnum):
-    """How the worker processes are, taken together."""
+    """The status of all worker processes together."""
 
     OK = "ok"
     DEGRADED = "degraded"
@@ -19,7 +19,7 @@ class Status(StrEnum):
 
 
 class ProcessStatus(StrEnum):
-    """How one worker process is. `down`: there is none, and another is started soon."""
+    """The status of one worker process. `down`: the process has ended, and another starts soon."""
 
     STARTING = "starting"
     READY = "ready"
@@ -30,10 +30,10 @@ class ProcessStatus(StrEnum):
 
 class ProcessHealth(View, frozen=True, kw_only=True):
     """
-    One worker process. `pid` is None while there is none.
+    The health of one worker process. `pid` is None while no process runs in this slot.
 
-    `busy` counts the jobs that run; `loop_lag_seconds` is how long its event
-    loop has not answered; `restarts` how often its place was filled again.
+    `busy` is the number of running jobs. `loop_lag_seconds` is the time since the event loop last answered. `restarts`
+    counts how often the process was replaced.
     """
 
     index: int
@@ -47,10 +47,10 @@ class ProcessHealth(View, frozen=True, kw_only=True):
 
 class Health(View, frozen=True, kw_only=True):
     """
-    The answer of `/health`. `pid` is the process that answers: the supervisor, or else the worker.
+    The answer of `/health`. `pid` is the process that answers: the supervisor, or a worker without one.
 
-    `ready` holds while at least one process claims jobs and none of this is to
-    stop: then work goes on. `status` says `ok` only when every process does.
+    `ready` is true while at least one process claims jobs, and no stop was requested. `status` is `ok` only if every
+    process claims jobs.
     """
 
     status: Status
@@ -61,7 +61,7 @@ class Health(View, frozen=True, kw_only=True):
 
 
 def sum_up(processes: Iterable[ProcessHealth], *, is_live: bool, is_stopping: bool) -> Health:
-    """Return the health of all from that of each."""
+    """Return the health of all processes together."""
     each = tuple(processes)
     ready = sum(process.status is ProcessStatus.READY for process in each)
     if is_stopping:

@@ -23,7 +23,7 @@ _logger = logging.getLogger("deeper_tasks")
 
 _NAME = "deeper-health"
 _PATIENCE = 5.0
-"""Seconds that a client has to send its request and take the answer."""
+"""Seconds that a client gets to send its request and read the answer."""
 _AFTER_A_FAULT = 0.1
 _LONGEST_REQUEST = 8192
 _MOST_CLIENTS = 64
@@ -33,19 +33,19 @@ Answer = tuple[HTTPStatus, Any]
 
 class HealthServer:
     """
-    Serves the health that `health` returns: 200 if what the path asks holds, and otherwise 503.
+    Serves the health that `health` returns: status 200 if the process is live or ready, as the path asks, else 503.
 
-    The thread has nothing else to do, so it answers also when the process's
-    event loop is blocked. Port 0 takes a free one; `url` tells which.
+    The server's thread has no other work, so it answers even if the process's event loop is blocked. Port 0 chooses a
+    free port, which `url` shows.
 
     Raises:
-        ConfigError: the address cannot be listened on.
+        ConfigError: the server cannot listen on the address.
     """
 
     def __init__(self, *, host: str, port: int, health: Callable[[], Health]) -> None:
         self._health = health
         try:
-            # What can be no name is a clear error here, and in the socket's own code a leak.
+            # Encode here: for a name that cannot be encoded, the code of `socket` raises without closing its socket.
             host.encode("idna")
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._socket = socket.create_server((host, port), family=family)
@@ -63,16 +63,16 @@ class HealthServer:
 
     @property
     def url(self) -> str:
-        """Where it is served."""
+        """The URL of `/health` on this server."""
         host, port = self._socket.getsockname()[:2]
         return f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
 
     def start(self) -> None:
-        """Start to answer."""
+        """Start to answer requests."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop to answer, and free the port."""
+        """Stop to answer requests, and free the port."""
         if self._thread.is_alive():
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._stopping.set)
@@ -111,11 +111,11 @@ class HealthServer:
         except BlockingIOError:
             return
         except OSError:
-            # Too many files are open, for example. Whoever knocks is still there then, so trying at once would spin.
+            # Too many files are open, for example. The client is still waiting, so an attempt at once would spin.
             loop.remove_reader(self._socket)
             loop.call_later(_AFTER_A_FAULT, self._listen)
             return
-        # Whoever keeps connections open must neither keep the others out nor use up the memory: the oldest has to go.
+        # A client that keeps connections open must not lock out others or use up memory: drop the oldest connection.
         if len(self._conversations) >= _MOST_CLIENTS:
             oldest = next(iter(self._conversations))
             del self._conversations[oldest]
@@ -128,7 +128,7 @@ class HealthServer:
 
     async def _converse(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        # Of a client that went away or is too slow nothing is left to do.
+        # A client that has gone, or is too slow, gets no answer.
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 request = b""
@@ -154,17 +154,17 @@ class HealthServer:
             case ["GET" | "HEAD", path, *_]:
                 return self._look(path.partition("?")[0])
             case [_, path, version] if path.startswith("/") and version.startswith("HTTP/"):
-                return HTTPStatus.METHOD_NOT_ALLOWED, {"error": "there is only GET"}
-        return HTTPStatus.BAD_REQUEST, {"error": "this is no HTTP request"}
+                return HTTPStatus.METHOD_NOT_ALLOWED, {"error": "only GET and HEAD are supported"}
+        return HTTPStatus.BAD_REQUEST, {"error": "this is not an HTTP request"}
 
     def _look(self, path: str) -> Answer:
         if path not in {"/live", "/ready", "/health"}:
-            return HTTPStatus.NOT_FOUND, {"error": "there are /live, /ready and /health"}
+            return HTTPStatus.NOT_FOUND, {"error": "the paths are /live, /ready and /health"}
         try:
             health = self._health()
         except Exception:
-            _logger.exception("the health cannot be told")
-            return HTTPStatus.SERVICE_UNAVAILABLE, {"error": "the health cannot be told; the log has the reason"}
+            _logger.exception("health server failed to read the health")
+            return HTTPStatus.SERVICE_UNAVAILABLE, {"error": "the health cannot be read; the log has the reason"}
         if path == "/live":
             return _status(holds=health.live), {"live": health.live}
         if path == "/ready":
@@ -181,7 +181,7 @@ def _close_in_forks() -> None:
 
 
 def _close_all() -> None:
-    """What a task forked may outlive this process, and would keep the port from the next one."""
+    """Close all listening sockets: a process that a task has forked may outlive this one, and would keep its port."""
     for each in _listening:
         each.close()
 

@@ -11,10 +11,10 @@ from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.manager.areas import ControlArea, EnqueueArea, LifeArea, Queues, ReadingArea, RecurringArea
 from deeper_tasks.manager.core import ManagerCore
 from deeper_tasks.manager.stores import shown_store
-from deeper_tasks.tasks import BlockingEnqueuer, ManagerHabits, ManagerIdentity, TaskRegistry
+from deeper_tasks.tasks import BlockingEnqueuer, ForeignManagerNames, ManagerIdentity, TaskRegistry
 
 
-class Facade(LifeArea, EnqueueArea, RecurringArea, ControlArea, ReadingArea, ManagerHabits, ABC):
+class Facade(LifeArea, EnqueueArea, RecurringArea, ControlArea, ReadingArea, ForeignManagerNames, ABC):
     """
     Enqueue, watch and control work in one store.
 

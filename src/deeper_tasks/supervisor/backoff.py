@@ -1,4 +1,4 @@
-"""The backoff: how long to wait before a process that ended is started again."""
+"""The backoff: the pause before a process that ended is started again."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Callable
 _SHORTEST, _LONGEST = 0.5, 30.0
 _WELL = 10.0
 """
-Seconds of work after which a process's start counts as good.
+Seconds of work after which a process's start counts as a success.
 
-Well above what a crash at the start takes, and short enough that a process which a heavy job
-ends now and then is never kept waiting: what such a job may cost is bounded by its attempts.
+It is well above the time of a crash at the start. It is also short enough that a process which a heavy job ends now
+and then starts again without a pause: the job's attempts bound how often that happens.
 """
 _MOST_DOUBLINGS = 16
 
 
 class Backoff:
-    """At once the first time, then 0.5 s doubling up to 30 s, each less by up to a half at random."""
+    """Pauses of 0 s, then of 0.5 s doubling up to 30 s, each made up to a half shorter at random."""
 
     def __init__(self, *, random: Callable[[], float]) -> None:
         self._random = random
         self._failures = 0
 
     def next(self, *, worked_for: float) -> float:
-        """Return the pause in seconds after a process that worked for so many seconds."""
+        """Return the pause in seconds after a process that worked for `worked_for` seconds."""
         if worked_for >= _WELL:
             self._failures = 0
         self._failures += 1
@@ -33,5 +33,5 @@ class Backoff:
         return longest * (1 - self._random() / 2)
 
     def reset(self) -> None:
-        """Forget the failures: what failed has been changed."""
+        """Forget the failures, because the application has changed since."""
         self._failures = 0

@@ -1,4 +1,4 @@
-"""The changes of an application's files, for a developer's worker that restarts after each."""
+"""The changes of an application's files, after which `--reload` restarts the workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _IGNORED = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
 
 
 async def changes_in(folders: Sequence[Path]) -> AsyncIterator[list[Path]]:
-    """Yield the source files that changed, again and again, as far as they are the application's own."""
+    """Yield, after each change, the application's source files that changed."""
     from watchfiles import awatch
 
     def is_wanted(_: Change, path: str) -> bool:
@@ -29,7 +29,7 @@ async def changes_in(folders: Sequence[Path]) -> AsyncIterator[list[Path]]:
 
 
 def is_source(path: Path, *, folders: Sequence[Path]) -> bool:
-    """Whether it is a Python or TOML file in one of the folders, outside of caches and environments."""
+    """Whether a path is a Python or TOML file in one of the folders, outside caches and virtual environments."""
     if path.suffix not in _SUFFIXES or path.name.startswith("."):
         return False
     inside = [path.relative_to(folder).parts for folder in folders if path.is_relative_to(folder)]
@@ -38,13 +38,13 @@ def is_source(path: Path, *, folders: Sequence[Path]) -> bool:
 
 def check_watching(folders: Sequence[Path]) -> None:
     """
-    Find what watching needs.
+    Check that the folders can be watched.
 
     Raises:
-        ConfigError: it is not installed, or a folder cannot be read; the message has the way out.
+        ConfigError: watchfiles is not installed, or a folder cannot be read; the message has the way out.
     """
     try:
-        import watchfiles  # noqa: F401 - only whether it is there
+        import watchfiles  # noqa: F401 - only to check that it is installed
     except ImportError as error:
         raise ConfigError("--reload needs watchfiles: install deeper_tasks with its extra 'reload'") from error
     for folder in folders:

@@ -1,4 +1,4 @@
-"""A child: one worker process, as its supervisor sees it."""
+"""A child: one worker process of a supervisor."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from deeper_tasks.supervisor.silence import Silence
 _logger = logging.getLogger("deeper_tasks")
 
 _MARGIN = 25.0
-"""Seconds beyond its grace that a process gets to end in order, its stop hooks among them."""
+"""Seconds beyond its grace period that a process gets to stop in order, including its stop hooks."""
 
 
 class Child:
     """
-    A started worker process. To be made, and used, in the supervisor's event loop.
+    A started worker process; make it and use it in the supervisor's event loop.
 
-    `arguments` follow the command: with them and the number of its end of the
-    pipe the process knows who it is. `on_change` is called when there is news.
+    The command gets `arguments` and the descriptor of the process's end of the pipe. `on_change` is called after each
+    message of the process, and after its end.
 
     Raises:
-        OSError: no process can be started now.
+        OSError: the process cannot be started now.
     """
 
     def __init__(
@@ -40,25 +40,25 @@ class Child:
         now: Callable[[], float],
         on_change: Callable[[], None],
     ) -> None:
-        ours, theirs = socket.socketpair()
+        own_end, child_end = socket.socketpair()
         try:
-            with theirs:
-                self._process = subprocess.Popen(  # noqa: S603 - this very program
-                    [*command, *arguments, str(theirs.fileno())],
+            with child_end:
+                self._process = subprocess.Popen(  # noqa: S603 - the command is this program
+                    [*command, *arguments, str(child_end.fileno())],
                     stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                    # Ctrl-C in a terminal reaches the supervisor alone, which passes it on once.
+                    pass_fds=[child_end.fileno()],
+                    # Without a session of its own, Ctrl-C in a terminal would reach the child twice.
                     start_new_session=True,
                 )
         except OSError:
-            ours.close()
+            own_end.close()
             raise
         self.pid = self._process.pid
         self.code: int | None = None
-        """Its exit code, negative for a signal; None until its end was noticed."""
+        """The exit code, negative for a signal; None until the supervisor has noticed the end."""
         self.loaded: Loaded | None = None
         self.report: Report | None = None
-        self.is_told_to_stop = False
+        self.is_asked_to_stop = False
         self.was_killed = False
         self._ready_at: float | None = None
         self._kill_at: float | None = None
@@ -67,16 +67,16 @@ class Child:
         self._now = now
         self._on_change = on_change
         self._lines = Lines()
-        self._socket = ours
-        ours.setblocking(False)
-        asyncio.get_running_loop().add_reader(ours, self._read)
+        self._socket = own_end
+        own_end.setblocking(False)
+        asyncio.get_running_loop().add_reader(own_end, self._read)
 
     @property
     def status(self) -> ProcessStatus:
-        """How it is."""
+        """The status of the process by its last report."""
         if self.code is not None:
             return ProcessStatus.DOWN
-        if self.is_told_to_stop or (self.report is not None and self.report.is_stopping):
+        if self.is_asked_to_stop or (self.report is not None and self.report.is_stopping):
             return ProcessStatus.STOPPING
         if self.report is None:
             return ProcessStatus.STARTING
@@ -84,21 +84,25 @@ class Child:
 
     @property
     def worked_for(self) -> float:
-        """Seconds since it was ready for the first time; 0: it never was."""
+        """Seconds since the process was ready for the first time; 0 if it never was."""
         return 0.0 if self._ready_at is None else self._now() - self._ready_at
 
     def stop(self) -> None:
-        """Have it stop in order; told again, it hurries. It is killed when its grace and a margin are over."""
-        grace = 0.0 if self.is_told_to_stop or self.loaded is None else self.loaded.grace
+        """
+        Ask the process to stop in order, or, if it was asked before, to stop at once.
+
+        `look` kills it when its grace period and a margin have passed.
+        """
+        grace = 0.0 if self.is_asked_to_stop or self.loaded is None else self.loaded.grace
         kill_at = self._now() + grace + _MARGIN
         self._kill_at = kill_at if self._kill_at is None else min(kill_at, self._kill_at)
-        # Not the same signal twice: the system merges it with one that a busy process has not taken yet.
-        number = signal.SIGINT if self.is_told_to_stop else signal.SIGTERM
-        self.is_told_to_stop = True
+        # Two different signals: the system would merge the same signal with one that a busy process has not taken yet.
+        number = signal.SIGINT if self.is_asked_to_stop else signal.SIGTERM
+        self.is_asked_to_stop = True
         self._process.send_signal(number)
 
     def look(self) -> None:
-        """Kill it if it gives no sign of life, or does not stop. To be called about every second."""
+        """Kill the process if it gives no sign of life, or does not stop in time. Call it about every second."""
         now = self._now()
         is_silent = self._silence.is_too_long(now)
         if self.code is not None or self.was_killed:
@@ -110,9 +114,9 @@ class Child:
             self._kill(f"gave no sign of life for {readable(self._silence_limit)}")
 
     def reap(self) -> None:
-        """Notice its end, if it has ended."""
+        """Take the exit code of the process if it has ended."""
         if self.code is None and self._process.poll() is not None:
-            # Its last words are in the pipe.
+            # Its last messages may still be in the pipe.
             self._read()
             self.code = self._process.returncode
             asyncio.get_running_loop().remove_reader(self._socket)
@@ -132,7 +136,7 @@ class Child:
         except OSError:
             data = b""
         if not data:
-            # Its end is told by the system; a process may also only have closed its pipe.
+            # The pipe is closed, but the process may still live: `reap` notices its end.
             asyncio.get_running_loop().remove_reader(self._socket)
             return
         for message in self._lines.take(data):

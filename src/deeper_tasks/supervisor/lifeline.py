@@ -17,19 +17,19 @@ _logger = logging.getLogger("deeper_tasks")
 
 _NAME = "deeper-lifeline"
 _MARGIN = 25.0
-"""Seconds beyond the grace in which a stop in order is over, whatever the store does."""
+"""Seconds beyond the grace period after which a stop in order has finished, even without an answer of the store."""
 
 
 class Lifeline:
     """
-    Carries messages to the supervisor, and ends this process when the supervisor has gone.
+    Carries messages to the supervisor, and ends this process if the supervisor has ended.
 
-    It ends as by SIGTERM: in order. `grace` is how many seconds that may take;
-    one that takes longer is killed, for nobody else would.
+    This process then stops as after SIGTERM. It kills itself if the stop takes longer than `grace` seconds and a
+    margin, because no supervisor is left to do that.
     """
 
     def __init__(self, descriptor: int) -> None:
-        # Whatever this process starts must not look like this process.
+        # A process that inherits the descriptor would hide the end of this process from the supervisor.
         os.set_inheritable(descriptor, False)
         self._socket = socket.socket(fileno=descriptor)
         self._lock = threading.Lock()
@@ -38,9 +38,9 @@ class Lifeline:
         threading.Thread(target=lasting(self._watch, name=_NAME), name=_NAME, daemon=True).start()
 
     def send(self, message: Message) -> None:
-        """Send a message; one for which the pipe has no room is dropped. Safe to call from any thread."""
+        """Send a message; drop it if the pipe has no room. Safe to call from any thread."""
         with self._lock:
-            # A stopped supervisor reads nothing. What was cut off is ended before anything else follows.
+            # A suspended supervisor reads nothing. The rest of a message that was cut off goes before the next one.
             if self._flush():
                 self._unsent = encode(message)
                 self._flush()
@@ -56,7 +56,7 @@ class Lifeline:
         with suppress(OSError):
             while self._socket.recv(4096):
                 pass
-        _logger.error("the supervisor is gone; this worker process stops in order")
+        _logger.error("supervisor has ended; this worker process stops in order")
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(self.grace + _MARGIN)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The messages that a worker process sends its supervisor: a line of JSON each."""
+"""The messages from a worker process to its supervisor: lines of JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST = 1024 * 1024
 
 
 class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):
-    """The application is imported and the settings can be used. `grace` is in seconds."""
+    """The message that the application is imported and its settings can be used. `grace` is in seconds."""
 
     store: str
     queues: dict[str, int]
@@ -22,7 +22,7 @@ class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):
 
 
 class Report(Struct, frozen=True, kw_only=True, tag="report"):
-    """A sign of life, and what the process does. `loop_lag` is how many seconds its loop has not answered."""
+    """A sign of life with the state of the process. `loop_lag`: seconds since its event loop last answered."""
 
     is_ready: bool
     is_stopping: bool
@@ -36,18 +36,18 @@ _decoder = msgspec.json.Decoder(Message)
 
 
 def encode(message: Message) -> bytes:
-    """Return the line."""
+    """Return a message as a line of JSON."""
     return msgspec.json.encode(message) + b"\n"
 
 
 class Lines:
-    """What has come through a pipe: whole lines are messages, the rest of one waits for its end."""
+    """Splits the bytes from a pipe into messages; an unfinished line is kept until its end has come."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def take(self, data: bytes) -> list[Message]:
-        """Return the messages that are complete now. One that cannot be read is logged and left out."""
+        """Return the messages that `data` completes. A line that cannot be read is logged and dropped."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > _LONGEST:
             self._rest = b""
@@ -56,5 +56,5 @@ class Lines:
             try:
                 messages.append(_decoder.decode(line))
             except msgspec.DecodeError:
-                _logger.warning("a worker process sent what is no message, it is left out: %.100r", line)
+                _logger.warning("supervisor dropped an invalid line from a worker process: %.100r", line)
         return messages

@@ -9,10 +9,11 @@ from msgspec import Struct
 
 class SupervisorSettings(Struct, frozen=True, kw_only=True):
     """
-    How a supervisor works. `command` starts a worker process, to which a process's index and pipe are added.
+    The settings of a supervisor.
 
-    `silence_limit` is how many seconds a process may give no sign of life.
-    `reload_folders` are watched for changes, if there are any.
+    `command` starts a worker process; the index of the process and its pipe are added. `silence_limit` is the number of
+    seconds after which a process without a sign of life is killed. The workers restart after a change in
+    `reload_folders`.
     """
 
     command: tuple[str, ...]

@@ -1,15 +1,14 @@
-"""The silence of somebody who should give signs of life, measured by looks without a gap."""
+"""The silence of a process: the time since its last sign of life, as far as the supervisor was running."""
 
 from __future__ import annotations
 
 
 class Silence:
     """
-    Tells when nothing was heard for `limit` seconds.
+    Detects that no sign of life has come for `limit` seconds, counted from the first sign on.
 
-    Who looks may have been stopped, and the machine with it: after a gap in the
-    looks the silence counts anew, so nobody is blamed for time in which no one listened.
-    It counts from the first sign.
+    The supervisor itself may have been suspended, alone or with its machine. After a gap between two looks the count
+    starts again, so that no process is killed for time in which the supervisor did not listen.
     """
 
     def __init__(self, limit: float) -> None:
@@ -23,7 +22,7 @@ class Silence:
         self._heard_at = now
 
     def is_too_long(self, now: float) -> bool:
-        """Look once, at a time in seconds that never steps back."""
+        """Whether the silence has reached the limit; `now` is in seconds and never steps back."""
         was_away = self._looked_at is not None and now - self._looked_at > self._widest_gap
         self._looked_at = now
         if self._heard_at is None:

@@ -31,12 +31,11 @@ Greet = Callable[[Loaded, list[int]], None]
 
 class Supervisor:
     """
-    Runs worker processes. To be made in a running event loop, in a process that has not imported the application.
+    Runs worker processes; make it in a running event loop, in a process that has not imported the application.
 
-    SIGTERM and SIGINT end it in order, a second one in a hurry. SIGHUP restarts
-    the processes one after the other, each when the one before is ready.
-    `greet` is called once, with what a process says of the application and the
-    processes' ids; `on_look` twice a second.
+    SIGTERM and SIGINT stop it in order; a second one stops it at once. SIGHUP restarts the processes one after the
+    other, each as soon as the process before it is ready. `greet` is called once, with the first process's message
+    about the application and the ids of all processes; `on_look` is called twice a second.
     """
 
     def __init__(
@@ -63,28 +62,33 @@ class Supervisor:
         return sum_up((slot.health for slot in self._slots), is_live=is_live, is_stopping=self._is_stopping)
 
     def stop(self) -> None:
-        """Stop all processes in order. Called again: in a hurry."""
+        """Ask all processes to stop in order, or, if called before, to stop at once."""
         self._is_stopping = True
         self._end_roll()
         for slot in self._slots:
             slot.close()
 
     def restart(self) -> None:
-        """Restart the processes one after the other: the next when the one before is ready again."""
+        """Restart the processes one after the other, each as soon as the process before it is ready again."""
         if not self._is_stopping:
             self._end_roll()
             self._rolling = asyncio.create_task(self._roll())
 
     async def run(self) -> int:
-        """Return when all have ended: 0 if in order, 1 if one had to be killed, 2 if the application is unusable."""
+        """
+        Run until all processes have ended, and return the exit code.
+
+        Returns:
+            0 if all processes stopped in order, 1 if one had to be killed, 2 if the application cannot be used.
+        """
         loop = asyncio.get_running_loop()
         handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGCHLD: self._reap}
-        # Who starts it with nohup wants it to live on.
+        # Under nohup SIGHUP is ignored, and the supervisor must survive the end of the session.
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             handlers[signal.SIGHUP] = self._on_hang_up
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
-        # Its processes inherit what is blocked.
+        # The worker processes inherit the blocked signals, and could not be stopped.
         unblock_signals(signal.valid_signals())
         helpers = [asyncio.create_task(self._look_on())]
         if self._settings.reload_folders:
@@ -103,7 +107,7 @@ class Supervisor:
         first, *others = self._slots
         running = [asyncio.create_task(first.run())]
         loading = asyncio.create_task(first.load())
-        # One alone first: what is wrong with the application is said once.
+        # The first process starts alone, so that an error of the application is reported once, not by each process.
         await asyncio.wait({*running, loading}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done() and not self._is_stopping:
             running += [asyncio.create_task(slot.run()) for slot in others]
@@ -119,9 +123,9 @@ class Supervisor:
                 self._look()
                 is_failing = False
             except Exception:
-                # Without further looks nobody would kill a process that hangs.
+                # The loop must go on: only its looks find a process that hangs.
                 if not is_failing:
-                    _logger.exception("a look at the worker processes failed; the next one follows")
+                    _logger.exception("supervisor failed to check its worker processes, trying again")
                 is_failing = True
             await self._clock.sleep(_LOOK, until=asyncio.Event())
 
@@ -133,7 +137,7 @@ class Supervisor:
         self._on_look()
 
     async def _roll(self) -> None:
-        _logger.info("the worker processes restart, one after the other")
+        _logger.info("worker processes restart, one after the other")
         for slot in self._slots:
             await slot.replace()
         _logger.info("all worker processes have restarted")
@@ -142,19 +146,19 @@ class Supervisor:
         try:
             async for changed in changes_in(self._settings.reload_folders):
                 names = ", ".join(map(str, changed[:_MOST_NAMED]))
-                _logger.info("changed: %s%s; the worker restarts", names, " …" if len(changed) > _MOST_NAMED else "")
+                _logger.info("files changed, worker restarts: %s%s", names, " …" if len(changed) > _MOST_NAMED else "")
                 for slot in self._slots:
                     if not self._is_stopping:
                         slot.renew()
         except Exception:
-            _logger.exception("changes are noticed no more; the workers go on")
+            _logger.exception("file watch failed, changes no longer restart the worker")
 
     def _end_roll(self) -> None:
         if self._rolling is not None:
             self._rolling.cancel()
 
     def _on_hang_up(self) -> None:
-        # A terminal that was closed sends the same signal, and nobody is left to stop this process then.
+        # A closed terminal sends SIGHUP too, and no user could stop this process afterwards.
         if self._has_terminal and not _has_terminal():
             self.stop()
         else:

@@ -1,4 +1,4 @@
-"""A worker slot: the place of one worker process. When its process ends, another is started in it."""
+"""A worker slot: one of the supervisor's worker processes, which is replaced when it ends."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ _logger = logging.getLogger("deeper_tasks")
 USAGE = 2
 """The exit code of a worker process whose application or settings cannot be used."""
 STUCK = 75
-"""That of one which a task keeps from going on, in a thread or on its loop: it ended to be started again."""
+"""The exit code of a worker process that cannot continue, because jobs keep its slots or its event loop."""
 _UNSTARTED = frozenset({-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGINT})
-"""The exit codes of a process that was told to stop while it was starting, before it could take the signal in order."""
+"""The exit codes of a process that a signal stopped during its start, before it had its own handlers."""
 
 StartChild = Callable[[int, Callable[[], None]], Child]
-"""Starts a process for a slot, by its index, which has the function called when there is news."""
+"""Starts the process of a slot, given the slot's index and the function to call after each change of the process."""
 
 
 class WorkerSlot:
     """
     Keeps one process alive. `index` counts from 1.
 
-    `gives_up` says whether an application that cannot be used at the first
-    start ends `run`. `waits_for_change`: after that, and ever, such a one is
-    only started again by `renew`.
+    gives_up: `run` ends if the application cannot be used at the first start of the process.
+    waits_for_change: A process whose application cannot be used is started again only by `renew`.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class WorkerSlot:
 
     @property
     def health(self) -> ProcessHealth:
-        """How its process is."""
+        """The health of the process."""
         child = self.child
         report = child.report if child is not None else None
         return ProcessHealth(
@@ -69,9 +68,10 @@ class WorkerSlot:
 
     async def run(self) -> int:
         """
-        Keep a process here until `close`.
+        Keep a process running until `close`.
 
-        Returns 0 if it stopped in order, 1 if it did not, or the code with which it gave up before.
+        Returns:
+            0 if the last process stopped in order, 1 if it did not, or 2 if the application cannot be used.
         """
         while not self._is_closing:
             ended = await self._occupy()
@@ -85,48 +85,48 @@ class WorkerSlot:
         return 0
 
     def close(self) -> None:
-        """Have the process stop in order, and none follow. Called again, it hurries."""
+        """Ask the process to stop in order, and start no other; if called before, ask it to stop at once."""
         self._is_closing = True
         self._awake.set()
         self._stop_child()
 
     def renew(self) -> None:
-        """Have the process stop in order, and another follow at once."""
+        """Ask the process to stop in order, and start another at once after its end."""
         self._backoff.reset()
         self._awake.set()
         child = self.child
-        if child is None or not child.is_told_to_stop:
+        if child is None or not child.is_asked_to_stop:
             self._stop_child()
 
     async def replace(self) -> None:
-        """Do as `renew`, and return when the next process is ready."""
+        """Replace the process as `renew` does, and return as soon as the next process is ready."""
         before = self.child
         self.renew()
         while self.child is before or self.health.status is not ProcessStatus.READY:
             await self._next_change()
 
     async def load(self) -> Loaded:
-        """Return what a process says of the application as soon as it has imported it."""
+        """Return the process's message about the application, as soon as the process has imported it."""
         while self.child is None or self.child.loaded is None:
             await self._next_change()
         return self.child.loaded
 
     async def _occupy(self) -> Child | None:
-        """Start a process and wait for its end; None: it could not be started."""
+        """Start a process and wait for its end; return None if it could not be started."""
         self._awake.clear()
         self.child = None
         try:
             self.child = self._start(self.index, self._changed.set)
         except OSError as error:
-            _logger.warning("worker process %d cannot be started, trying again: %s", self.index, error)
+            _logger.warning("worker process %d could not be started, trying again: %s", self.index, error)
         self._changed.set()
         while self.child is not None and self.child.code is None:
             await self._next_change()
         return self.child
 
     async def _pause(self, ended: Child | None) -> None:
-        """Wait as long as it takes until another process may start after one that ended."""
-        if ended is not None and ended.is_told_to_stop:
+        """Wait until the next process may start after one that ended."""
+        if ended is not None and ended.is_asked_to_stop:
             self._has_failed_to_stop(ended)
             return
         if ended is not None and self._waits_for_change and _is_unusable(ended):
@@ -146,13 +146,13 @@ class WorkerSlot:
         await self._clock.sleep(pause, until=self._awake)
 
     def _has_failed_to_stop(self, ended: Child) -> bool:
-        """Whether a process that was told to stop has ended otherwise than in order; if so it is logged."""
+        """Whether a process that was asked to stop has ended in another way; if so, log it."""
         if ended.was_killed:
             return True
-        if ended.code == 0 or not ended.is_told_to_stop or (ended.report is None and ended.code in _UNSTARTED):
+        if ended.code == 0 or not ended.is_asked_to_stop or (ended.report is None and ended.code in _UNSTARTED):
             return False
         _logger.error(
-            "worker process %d (pid %d) %s while it was stopping; what it still ran is left to be rescued",
+            "worker process %d (pid %d) %s while it was stopping; other workers rescue the jobs that it still ran",
             self.index,
             ended.pid,
             _describe(ended.code or 0),
@@ -175,7 +175,7 @@ def _is_unusable(child: Child) -> bool:
 
 def _describe(code: int) -> str:
     if code == STUCK:
-        return "ended because it could not go on: jobs kept its slots or its loop, or a part of it kept failing"
+        return "ended because it could not continue: jobs kept its slots or its loop, or a part of it kept failing"
     if code >= 0:
         return f"ended with exit code {code}"
     known = {number.value: number.name for number in signal.Signals}

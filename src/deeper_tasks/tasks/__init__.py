@@ -1,4 +1,4 @@
-"""Tasks: definitions and the registry, the options and arguments of an enqueue, the context of a run."""
+"""Tasks: definitions, the registry, the options and arguments of an enqueue, and the context of a running job."""
 
 from deeper_tasks.tasks.arguments import Signature
 from deeper_tasks.tasks.context import (
@@ -9,13 +9,13 @@ from deeper_tasks.tasks.context import (
     enter_job,
     joined_connection,
     leave_job,
-    onlookers_view,
+    middleware_view,
     open_transaction,
     running_job,
 )
 from deeper_tasks.tasks.definition import TaskOptions, make_task, task
 from deeper_tasks.tasks.discovery import check_patterns
-from deeper_tasks.tasks.habits import ManagerHabits
+from deeper_tasks.tasks.foreign_names import ForeignManagerNames
 from deeper_tasks.tasks.manager_identity import ManagerIdentity
 from deeper_tasks.tasks.options import (
     NOTHING_ASKED,
@@ -55,8 +55,8 @@ __all__ = [
     "EnqueueOptions",
     "Enqueuer",
     "ExecutorKind",
+    "ForeignManagerNames",
     "JobRequest",
-    "ManagerHabits",
     "ManagerIdentity",
     "OpenTransaction",
     "Reporter",
@@ -78,7 +78,7 @@ __all__ = [
     "leave_job",
     "make_task",
     "merge",
-    "onlookers_view",
+    "middleware_view",
     "open_transaction",
     "parse_moment",
     "parse_options",

@@ -1,4 +1,4 @@
-"""Annotations: how the value of a parameter is checked, and turned into JSON and back, by its type."""
+"""Annotations: codecs that check the values of a parameter, and turn them into JSON and back, by its annotation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import msgspec
 from msgspec import inspect as shapes
 
 from deeper_tasks.tasks.comparison import check_unaltered
-from deeper_tasks.tasks.fitting import fits
 from deeper_tasks.tasks.json_values import NotJsonError, NotJsonTypeError, as_plain, check_json, encode_json
-from deeper_tasks.tasks.odd_enums import StandIn, member_of, with_stand_ins
+from deeper_tasks.tasks.mixed_enums import StandIn, member_of, with_stand_ins
 from deeper_tasks.tasks.records import holds_model, is_model, names_model, path_to, walk
 from deeper_tasks.tasks.refusals import RefusedError, reason_of, reason_of_model
 from deeper_tasks.tasks.text_forms import from_text, has_text_form
+from deeper_tasks.tasks.type_fit import fits
 
 _PLAIN_TYPES: dict[type[shapes.Type], frozenset[type]] = {
     shapes.NoneType: frozenset({type(None)}),
@@ -32,38 +32,38 @@ _PLAIN_TYPES: dict[type[shapes.Type], frozenset[type]] = {
 
 _ANNOTATE = "; annotate the parameter with the type, such as `when: datetime`, or pass JSON values"
 _WRITTEN_SO = (
-    "; it was written so by the model itself: look at its excluded fields, aliases and serializers, "
-    "or pass what you need as an argument of its own"
+    "; the model itself has written it so: check its excluded fields, aliases and serializers, "
+    "or pass the needed values as separate arguments"
 )
 _NO_KEYS = (bool, type(None), tuple, frozenset, msgspec.Struct)
-# Pydantic's warnings would show values, and the comparison finds what they warn of.
+# Pydantic's warnings would show values, and the comparison finds the same faults.
 _DUMP: dict[str, Any] = {"mode": "json", "by_alias": True, "round_trip": True, "warnings": "none"}
-# Pydantic's own words, without the text of a serializer's error.
+# Pydantic's own part of a message, without the text of a serializer's error.
 _UNWRITTEN = re.compile(r"Error calling function `[^`]*`: \w+|Unable to serialize unknown type: <class '[^']*'>")
 _UNREADABLE = (
-    ", and the annotated type cannot be read from JSON; annotate one that can be, "
-    "or `Any` and let the task make the value of JSON values"
+    ", and the annotated type cannot be read from JSON; annotate a type that can be, "
+    "or annotate `Any` and let the task make the value from JSON values"
 )
 
 
 class Codec(Protocol):
-    """Turns the value of one parameter into JSON values and back. `refusals.reason_of` knows what they raise."""
+    """Turns the value of one parameter into JSON values and back. `refusals.reason_of` explains its exceptions."""
 
     def dump(self, value: Any) -> Any:
-        """Return the value as JSON values that `load` makes the same value of, or raise."""
+        """Return the value as JSON values from which `load` makes an equal value; raise if there are none."""
 
     def dump_uncompared(self, value: Any) -> Any:
-        """Return the value as JSON values that `load` can read, without a look at what it makes of them."""
+        """Return the value as JSON values that `load` can read, without comparing the result with the value."""
 
     def load(self, value: Any) -> Any:
         """Return the value that the handler gets."""
 
 
 class Untyped:
-    """The codec where the annotation says nothing."""
+    """The codec of a parameter without an annotation."""
 
     def dump(self, value: Any) -> Any:
-        """Accept any JSON value."""
+        """Return any JSON value as it is."""
         _check_json(value, _ANNOTATE)
         return value
 
@@ -75,20 +75,20 @@ class Untyped:
 
 
 class Unreadable:
-    """The codec of an annotation that cannot be read from JSON: JSON values pass that may be of its type."""
+    """The codec of an annotation that cannot be read from JSON; it accepts JSON values that may be of its type."""
 
     def __init__(self, annotation: Any) -> None:
         self._annotation = annotation
 
     def dump(self, value: Any) -> Any:
-        """Accept a JSON value unless it is plainly not of the annotated type."""
+        """Return a JSON value; raise if it is certainly not of the annotated type."""
         _check_json(value, _UNREADABLE)
         return self.load(value)
 
     dump_uncompared = dump
 
     def load(self, value: Any) -> Any:
-        """Return the JSON value unless it is plainly not of the annotated type."""
+        """Return the JSON value; raise if it is certainly not of the annotated type."""
         if not fits(value, self._annotation):
             shown = inspect.formatannotation(self._annotation)
             message = f"expected `{shown}`, got `{type(value).__qualname__}`{_UNREADABLE}"
@@ -97,7 +97,7 @@ class Unreadable:
 
 
 class Plain:
-    """The codec of an annotation made of JSON's own types: values are checked and stay as they are."""
+    """The codec of an annotation that consists of JSON's own types; values are checked and stay as they are."""
 
     def __init__(self, annotation: Any, exact: frozenset[type], *, has_floats: bool) -> None:
         self._annotation = annotation
@@ -105,17 +105,17 @@ class Plain:
         self._has_floats = has_floats
 
     def dump(self, value: Any) -> Any:
-        """Accept a value of the annotated type that arrives as the same."""
+        """Return a value of the annotated type; raise if it would arrive as another."""
         arrived = value if type(value) in self._exact else self._checked(value)
         _check_json(value, _ANNOTATE)
-        # An integer may become another number in a list[float]. Compared by C first, where only a tuple
-        # is no list; all other values of these types arrive as they are.
+        # Only floats need the slow comparison: an integer may become another number in a list[float]. The fast `!=`
+        # comes first; it also differs for a tuple that becomes a list.
         if self._has_floats and arrived is not value and arrived != value:
             check_unaltered(value, arrived)
         return value
 
     def dump_uncompared(self, value: Any) -> Any:
-        """Accept a value of the annotated type."""
+        """Return a value of the annotated type."""
         if type(value) not in self._exact:
             self._checked(value)
         _check_json(value, _ANNOTATE)
@@ -128,7 +128,7 @@ class Plain:
         return msgspec.convert(value, self._annotation)
 
     def _checked(self, value: Any) -> Any:
-        """Return what `load` will make of a value."""
+        """Return the value that `load` will return for a value."""
         try:
             return msgspec.convert(value, self._annotation)
         except msgspec.ValidationError as error:
@@ -136,12 +136,12 @@ class Plain:
                 check_json(value)
             except NotJsonError:
                 raise error from None
-            # Subclasses of float, such as NumPy's, are refused as they are and pass as what they become.
+            # Subclasses of float, such as NumPy's, are refused by msgspec; their plain values pass.
             return msgspec.convert(msgspec.json.decode(encode_json(value)), self._annotation)
 
 
 class Rich:
-    """The codec of types that JSON has not: dataclasses, models, dates, enums, bytes, sets and tuples."""
+    """The codec of types that JSON lacks: dataclasses, models, dates, enums, bytes, sets and tuples."""
 
     def __init__(self, annotation: Any) -> None:
         self._annotation = annotation
@@ -180,11 +180,11 @@ class Rich:
 
 
 class Adapted(Rich):
-    """The codec of what Pydantic alone can read: several models of which one is chosen, at any depth."""
+    """The codec of annotations that only Pydantic can read, such as a union of several models, at any depth."""
 
     def __init__(self, annotation: Any) -> None:
         super().__init__(annotation)
-        # A model is there, so Pydantic has been imported.
+        # The annotation names a model, so Pydantic has been imported already.
         self._adapter = sys.modules["pydantic"].TypeAdapter(annotation)
 
     def load(self, value: Any) -> Any:
@@ -203,10 +203,10 @@ class Adapted(Rich):
 
 
 def _placed(error: TypeError, value: object) -> Exception:
-    """Return msgspec's error about a set or a dict with its place."""
+    """Return an error that names the place of the set or dict that msgspec could not write."""
     for path, part in walk(value):
         if isinstance(part, set | frozenset) and not _is_sortable(part):
-            placed = NotJsonTypeError("the items of a set cannot be sorted, so that it had one JSON text; pass a list")
+            placed = NotJsonTypeError("the items of a set cannot be sorted, so it has no single JSON text; pass a list")
         elif isinstance(part, dict) and (keys := [key for key in part if isinstance(key, _NO_KEYS)]):
             placed = NotJsonTypeError(f"a key cannot be a {type(keys[0]).__qualname__} in JSON; pass a list of pairs")
         else:
@@ -225,21 +225,21 @@ def _is_sortable(items: Iterable[Any]) -> bool:
 
 
 class _UnwritableError(NotJsonTypeError):
-    """A value of a type that cannot be written to JSON."""
+    """The error of a value whose type cannot be written to JSON."""
 
     def __init__(self, culprit: object) -> None:
         super().__init__(f"values of type {type(culprit).__qualname__} are not JSON")
         self._culprit = culprit
 
     def placed_in(self, value: object) -> NotJsonTypeError:
-        """Return the error with the path that leads from the whole value to the culprit."""
-        error = NotJsonTypeError(f"{self.reason}; pass what is JSON, or a type that an annotation can name")
+        """Return the error with the path from the whole value to the part that cannot be written."""
+        error = NotJsonTypeError(f"{self.reason}; pass JSON values, or a type that an annotation can name")
         error.path = path_to(self._culprit, value) or ""
         return error
 
 
 def codec_for(annotation: Any) -> Codec:
-    """Return the codec of an annotation; `inspect.Parameter.empty` stands for none."""
+    """Return the codec of an annotation; `inspect.Parameter.empty` stands for a missing one."""
     readable = with_stand_ins(annotation)
     try:
         shape = shapes.type_info(readable)
@@ -259,7 +259,7 @@ def _codec_of_unreadable(annotation: Any) -> Codec:
     if names_model(annotation):
         try:
             return Adapted(annotation)
-        except Exception:  # noqa: BLE001, S110 - Pydantic's many; it cannot read this either
+        except Exception:  # noqa: BLE001, S110 - Pydantic raises many kinds; it cannot read this either
             pass
     return Unreadable(annotation)
 
@@ -274,17 +274,17 @@ def _check_json(value: object, way_out: str) -> None:
 
 def annotations_of(function: Callable[..., object], signature: inspect.Signature) -> dict[str, Any]:
     """
-    Return the annotation of each parameter of a function's signature; Any where there is none that can be resolved.
+    Return the annotation of each parameter of a function's signature; Any if there is none or its names are unknown.
 
-    A decorator may come from another module and carry over the signature, whose names are those of
-    the function that it wraps.
+    A decorator may come from another module, but keep the signature of the function that it wraps: then the names in
+    the annotations are those of the wrapped function's module.
     """
     scopes = list(_scopes(function))
     return {name: _resolved(each.annotation, scopes) for name, each in signature.parameters.items()}
 
 
 def _scopes(function: Callable[..., Any]) -> Iterator[dict[str, Any]]:
-    """The namespaces in which names may stand: of the wrapped function first, then of what wraps it."""
+    """Yield the namespaces of annotations: first that of the innermost function, then those of its wrappers."""
     chain = [function]
     while (wrapped := getattr(chain[-1], "__wrapped__", None)) is not None and wrapped not in chain:
         chain.append(wrapped)
@@ -300,7 +300,7 @@ def _resolved(annotation: Any, scopes: Iterable[dict[str, Any]]) -> Any:
     for scope in scopes:
         try:
             return typing.get_type_hints(holder, scope, include_extras=True)["it"]
-        except Exception:  # noqa: BLE001, S112 - any expression, or a name under TYPE_CHECKING: no annotation then
+        except Exception:  # noqa: BLE001, S112 - any expression, or a name under TYPE_CHECKING: it counts as missing
             continue
     return Any
 
@@ -309,7 +309,7 @@ def _is_readable(shape: shapes.Type) -> bool:
     if isinstance(shape, shapes.CustomType):
         return is_model(shape.cls) or has_text_form(shape.cls) or isinstance(shape.cls, StandIn)
     if isinstance(shape, shapes.DictType) and isinstance(shape.key_type, shapes.CustomType):
-        # msgspec asks no hook about keys.
+        # msgspec calls no hook for keys.
         return False
     return all(_is_readable(part) for part in _parts(shape))
 
@@ -337,7 +337,7 @@ def _parts(shape: shapes.Type) -> tuple[shapes.Type, ...]:
 
 
 def _exact_types(shape: shapes.Type) -> frozenset[type]:
-    """Return the classes whose very instances need no further check against the annotation."""
+    """Return the classes whose direct instances need no further check against the annotation."""
     if isinstance(shape, shapes.UnionType):
         return reduce(frozenset.union, map(_exact_types, shape.types))
     has_limits = any(getattr(shape, name, None) is not None for name in shape.__struct_fields__)

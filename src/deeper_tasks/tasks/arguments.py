@@ -1,4 +1,4 @@
-"""A signature: the arguments of one task's function, as the JSON document that a job carries, and back."""
+"""A signature: turns the arguments of a task's function into the JSON document that a job carries, and back."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from deeper_tasks.domain.job import Json
 from deeper_tasks.domain.nesting import MAX_NESTING, nests_too_deep, too_deep
 from deeper_tasks.errors import InvalidArgumentsError
 from deeper_tasks.tasks.annotations import Codec, annotations_of, codec_for
-from deeper_tasks.tasks.habits import HABITS
+from deeper_tasks.tasks.foreign_names import EQUIVALENT_OPTIONS
 from deeper_tasks.tasks.json_values import PlacedError, encode_json
 from deeper_tasks.tasks.options import EnqueueOptions
 from deeper_tasks.tasks.refusals import reason_of
 
 _OWN_NESTING = 2
-"""The levels of a document of arguments around each of them."""
+"""The levels of nesting that the document adds around each argument."""
 _DECODER = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]])
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _NOT_JSON = (TypeError, ValueError, RecursionError, NotImplementedError, msgspec.MsgspecError)
@@ -29,14 +29,14 @@ T = TypeVar("T")
 
 
 class UnfitArgumentsError(InvalidArgumentsError):
-    """Stored arguments do not fit the function as it is here; it may be another elsewhere, during a deploy."""
+    """The error of stored arguments that do not fit the function here; during a deploy, other code may fit them."""
 
 
 class _Once(Generic[T]):
     """
-    A property that is computed at its first use; by two threads at once perhaps twice.
+    A property that is computed at its first use; two threads at once may compute it twice.
 
-    The `cached_property` of Python 3.11 takes a lock, which a forked child may find held for ever.
+    The `cached_property` of Python 3.11 takes a lock, which may be held forever in a forked child.
     """
 
     def __init__(self, compute: Callable[[Any], T]) -> None:
@@ -52,8 +52,8 @@ class Signature:
     """
     Checks and encodes the arguments of a function's calls, and decodes them for its runs.
 
-    A document is `[[positional …], {named …}]`. Calls that mean the same, `f(1, b=2)`
-    and `f(1, 2)`, give the same text; defaults are not filled in.
+    A document is `[[positional …], {named …}]`. Equal calls, such as `f(1, b=2)` and `f(1, 2)`, give the same text;
+    defaults are not filled in.
     """
 
     def __init__(self, function: Callable[..., object]) -> None:
@@ -73,12 +73,12 @@ class Signature:
         """
         Return the document of a call.
 
-        Validators of models run once, on what the document gives back. With `are_compared` that is
-        compared with what was passed, by the rules of `tasks.comparison`.
+        Validators of models run once, on the values that the document gives back. With `are_compared`, these values
+        are compared with the passed ones by the rules of `tasks.comparison`.
 
         Raises:
-            InvalidArgumentsError: they do not fit the function or its annotations, are not JSON,
-                would arrive as others, or make a document of more than `max_bytes`.
+            InvalidArgumentsError: the arguments do not fit the function or its annotations, are not JSON, would arrive
+                as other values, or make a document of more than `max_bytes`.
         """
         if not isinstance(args, list | tuple):
             args = self._listed(args)
@@ -100,7 +100,7 @@ class Signature:
     def _listed(self, args: object) -> list[Any]:
         if isinstance(args, Sequence) and not isinstance(args, str | bytes):
             return list(args)
-        raise InvalidArgumentsError(f"{self._mistyped('arguments', args)}: give a list of them")
+        raise InvalidArgumentsError(f"{self._mistyped('arguments', args)}; give a list of arguments")
 
     def _mistyped(self, noun: str, value: object) -> str:
         return f"the {noun} of {self._name} cannot be a `{type(value).__qualname__}`"
@@ -110,8 +110,8 @@ class Signature:
         Return the positional and the named arguments of a document.
 
         Raises:
-            UnfitArgumentsError: it does not fit the function or its annotations as they are now.
-            InvalidArgumentsError: it is no such document.
+            UnfitArgumentsError: the arguments do not fit the present function or its annotations.
+            InvalidArgumentsError: the text is not a document of arguments.
         """
         try:
             args, kwargs = _DECODER.decode(document)
@@ -127,10 +127,10 @@ class Signature:
 
     def by_parameter(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """
-        Return by parameter, as JSON values, what a call, or a part of one, gives.
+        Return the arguments of a call, or of a part of one, by parameter and as JSON values.
 
         Raises:
-            InvalidArgumentsError: they do not fit the function or its annotations, or are not JSON.
+            InvalidArgumentsError: the arguments do not fit the function or its annotations, or are not JSON.
         """
         try:
             bound = self._signature.bind_partial(*args, **kwargs)
@@ -140,7 +140,7 @@ class Signature:
         return self._named(self._text(*self._converted(self._uncompared_dumps, bound.args, bound.kwargs)))
 
     def stored_by_parameter(self, document: Json) -> dict[str, Any] | None:
-        """Return by parameter what stands in a document; None when it does not fit the function as it is now."""
+        """Return the arguments of a document by parameter; None if they do not fit the present function."""
         try:
             return self._named(document)
         except (TypeError, msgspec.MsgspecError):
@@ -148,17 +148,16 @@ class Signature:
 
     def _named(self, document: bytes | Json) -> dict[str, Any]:
         args, kwargs = _DECODER.decode(document)
-        # A tuple of further arguments is a list in JSON.
+        # `bind_partial` makes a tuple of `*args`, which is a list in JSON.
         arguments: dict[str, Any] = msgspec.to_builtins(self._signature.bind_partial(*args, **kwargs).arguments)
         return arguments
 
     @_Once
     def _codecs(self) -> dict[str, Codec]:
         """
-        The codec of each parameter.
+        The codec of each parameter, made at the first use.
 
-        Made at the first use: while a module is imported its annotations may
-        name classes that come further down.
+        While a module is being imported, its annotations may name classes that are defined further down.
         """
         annotations = annotations_of(self._function, self._signature)
         return {name: codec_for(annotation) for name, annotation in annotations.items()}
@@ -179,7 +178,7 @@ class Signature:
         self, args: Sequence[Any], kwargs: Mapping[str, Any], *, is_stored: bool = False
     ) -> tuple[Sequence[Any], Mapping[str, Any]]:
         if not isinstance(kwargs, Mapping):
-            raise InvalidArgumentsError(f"{self._mistyped('keyword arguments', kwargs)}: give a dict of them by name")
+            raise InvalidArgumentsError(f"{self._mistyped('keyword arguments', kwargs)}; give a dict by name")
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -189,15 +188,17 @@ class Signature:
         return bound.args, bound.kwargs
 
     def _hint(self, kwargs: Mapping[str, Any]) -> str:
-        """Return the way out where an option, or what another library's enqueue takes, stands among the arguments."""
+        """Return the way out if an option of this or another library was given as an argument of the function."""
         call = self._name.rpartition(".")[2]
         for name in kwargs:
             if name in self._signature.parameters:
                 continue
             if name in EnqueueOptions.__annotations__:
-                return f"; {name!r} is an option: {call}.with_options({name}=…).enqueue(…)"
-            if name in HABITS:
-                return f"; for {name!r} {HABITS[name]}, and give options by {call}.with_options(…).enqueue(…)"
+                return f"; {name!r} is an option; write {call}.with_options({name}=…).enqueue(…)"
+            if name in EQUIVALENT_OPTIONS:
+                return (
+                    f"; for {name!r} {EQUIVALENT_OPTIONS[name]}, and give options by {call}.with_options(…).enqueue(…)"
+                )
             if name in {"args", "kwargs"}:
                 return f"; an enqueue takes the function's own arguments, as in {call}.enqueue(42)"
         return ""
@@ -211,7 +212,7 @@ class Signature:
             converts = conversions.positional
             if len(args) != len(converts):
                 converts = conversions.first(len(args))
-            # As many as there are arguments. To have that checked would take a fifth of the time to read them.
+            # Both have the same length. `strict=True` would add a fifth to the time of reading arguments.
             for convert, value in zip(converts, args):  # noqa: B905
                 positional.append(convert(value))
         except Exception as error:  # noqa: BLE001 - a validator's, for example
@@ -237,7 +238,7 @@ class Signature:
 
 
 class _Conversions(Struct, frozen=True):
-    """One direction of the codecs of a signature, by where an argument stands."""
+    """The conversions of a signature in one direction, by the position or the name of an argument."""
 
     names: tuple[str, ...]
     positional: tuple[Callable[[Any], Any], ...]
@@ -246,7 +247,7 @@ class _Conversions(Struct, frozen=True):
     further_named: Callable[[Any], Any] | None
 
     def first(self, count: int) -> tuple[Callable[[Any], Any], ...]:
-        """Return those of the first `count` positional arguments."""
+        """Return the conversions of the first `count` positional arguments."""
         missing = count - len(self.positional)
         if missing == 0:
             return self.positional
@@ -255,13 +256,13 @@ class _Conversions(Struct, frozen=True):
         return self.positional + (self.further,) * missing
 
     def named(self, name: str) -> Callable[[Any], Any]:
-        """Return that of a named argument."""
+        """Return the conversion of a named argument."""
         conversion = self.by_name.get(name, self.further_named)
         assert conversion is not None
         return conversion
 
     def name_of(self, position: int) -> str:
-        """Return how a message calls the argument at a position, from 0."""
+        """Return the name for messages of the argument at a position, counted from 0."""
         return repr(self.names[position]) if position < len(self.names) else f"number {position + 1}"
 
 

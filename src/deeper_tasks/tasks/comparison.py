@@ -1,18 +1,18 @@
 """
-The comparison of an argument with what its JSON document gives back.
+The comparison of an argument with the value that its JSON document gives back.
 
-Values are compared part by part: records by field, containers by item, leaves by type and value.
-No container's, model's or dataclass's own `__eq__` has a say. Equal by agreement are:
+Values are compared part by part: records by field, containers by item, other values by type and value. The `__eq__` of
+a container, model or dataclass is not used. These count as equal:
 
 - a tuple and a list; an instance of a subclass of `str`, `int`, `float`, `list`, `tuple` or `dict`
-  and the plain value that it stands for (a named tuple is a record instead);
+  and its plain value (but a named tuple is a record);
 - an int and a float of the same value, but not a bool and a number, nor 0.0 and -0.0;
 - two NaNs;
-- the same instant in two time zones; two naive datetimes by their wall clock, without `fold`;
-- an Enum's member and its value.
+- the same instant in two time zones; two naive datetimes with the same wall clock, without `fold`;
+- a member of an Enum and its value.
 
-The order of a dict's keys, what no field declares, and which fields of a Pydantic model were set
-explicitly are not compared.
+Not compared are the order of a dict's keys, attributes that no field declares, and the set of a Pydantic model's fields
+that were set explicitly.
 """
 
 from __future__ import annotations
@@ -37,48 +37,47 @@ _SIMPLE = frozenset({str, int, bool, bytes, bytearray, UUID, date, timedelta, ty
 _BYTES = (bytes, bytearray, memoryview)
 
 _MEND = (
-    "; its class does not read back what it writes (look at excluded fields, aliases, private attributes, serializers, "
-    "validators): mend the class, or pass what you need as an argument of its own"
+    "; its class does not read back what it writes (check excluded fields, aliases, private attributes, serializers, "
+    "validators): correct the class, or pass the needed values as separate arguments"
 )
 _ANNOTATE = "; annotate its place with `{}`, or pass JSON values"
-_TOO_LARGE = "; a float holds every integer up to 2**53 only: annotate its place with `int`, or pass a near float"
+_TOO_LARGE = "; a float holds integers exactly only up to 2**53: annotate its place with `int`, or pass a float"
 _ODD_OFFSET = "; JSON keeps an offset from UTC to the minute: pass it in UTC"
 _ZONE_OF_TIME = (
-    "; a time keeps an offset from UTC only, no zone of varying offset: pass it without, and the zone's name as an "
-    "argument of its own"
+    "; a time in JSON keeps an offset from UTC, but no time zone: pass it without the zone, and the zone's name as a "
+    "separate argument"
 )
-_ALIKE = "; what it is written as fits both: give the models a discriminator, or annotate its place with `{}` alone"
-_UNNAMED_KEY = "; the annotation names no such key: name it there, or leave it out"
-_ALL_ITEMS = "; give each item, as defaults fill in what is missing"
+_ALIKE = "; its JSON form fits both: give the models a discriminator, or annotate its place with `{}` alone"
+_UNNAMED_KEY = "; the annotation has no such key: add it there, or leave it out"
+_ALL_ITEMS = "; give all items, because defaults replace missing ones"
 _NOT_KEPT = "; a secret is not written to JSON: pass its name or key, and let the task look it up"
-_OPT_OUT = "; check_arguments='signature' lets it pass"
+_OPT_OUT = "; check_arguments='signature' accepts it"
 
 
 class AlteredValueError(PlacedError):
-    """A value, or one inside it, would arrive as another. `path` leads to it."""
+    """The error of a value that would arrive as another; `path` leads to the altered part."""
 
 
 def check_unaltered(sent: object, arrived: object) -> None:
     """
-    Refuse a value that differs from what its JSON document gives back.
+    Check that a value is equal to the value that its JSON document gives back.
 
-    Where JSON values were sent for a type that JSON has not (a text for a datetime, a dict for
-    a dataclass), reading them by the annotation is no difference, except that text is not bytes
-    and that no key may be lost.
+    If JSON values were sent for a type that JSON lacks (a text for a datetime, a dict for a dataclass), the value that
+    the annotation makes of them counts as equal. But a text is not equal to bytes, and no key may be lost.
 
     Raises:
-        AlteredValueError: names the place and the types, never a value.
-        RecursionError: nested too deeply.
+        AlteredValueError: the values differ; the message names the place and the types, never a value.
+        RecursionError: the value is nested too deeply.
     """
     _check(sent, arrived, _Position(is_json=True, above=set()))
 
 
 class _Position(msgspec.Struct, frozen=True):
     """
-    Where the comparison stands: among JSON values as they were passed or not, and inside which objects.
+    The position of the comparison: whether the sent part is a JSON value, and the pairs of objects around it.
 
-    `is_private`: in a model's private attributes. A lock or a cache there, of which nothing can be
-    seen, is made anew where the model arrives.
+    `is_private` is set inside a model's private attributes: an object without visible state there, such as a lock or a
+    cache, is made again with the model.
     """
 
     is_json: bool
@@ -163,8 +162,8 @@ def _number(value: Any) -> int | float:
 
 
 def _are_same_instants(sent: datetime, arrived: datetime) -> bool:
-    # Compared as distances from the epoch: a datetime at the calendar's end cannot be moved to UTC,
-    # and two zones' datetimes with a fold are never equal.
+    # Not by `==`: a datetime near the calendar's end cannot be moved to UTC, and datetimes of two zones with a fold
+    # are never equal. Their distances from the epoch are.
     first, second = sent.utcoffset(), arrived.utcoffset()
     if first is None or second is None:
         return first is second and _wall(sent) == _wall(arrived)
@@ -192,7 +191,7 @@ _LEAVES: dict[type, Callable[[Any, Any], bool]] = {
 
 
 def _is_json_form(sent: object, arrived: object) -> bool:
-    """Whether these are JSON values that the annotation has made something else of."""
+    """Whether a JSON value was sent, from which the annotation has made a value of another type."""
     if sent is None or _is_scalar(sent):
         return True
     if isinstance(sent, dict):
@@ -202,11 +201,11 @@ def _is_json_form(sent: object, arrived: object) -> bool:
 
 def _check_json_form(sent: Any, arrived: Any, position: _Position) -> None:
     if is_model(type(arrived)):
-        # Its own rules say what it reads.
+        # The model's own rules decide which JSON values it accepts.
         return
     if isinstance(sent, str) and isinstance(arrived, _BYTES):
         raise AlteredValueError(
-            f"expected `{type(arrived).__qualname__}`, got `str`; pass bytes, for text would be decoded from base64"
+            f"expected `{type(arrived).__qualname__}`, got `str`; pass bytes, because text would be decoded from base64"
         )
     if sent is None or _is_scalar(arrived) or arrived is None:
         raise _altered(sent, arrived)
@@ -218,7 +217,7 @@ def _check_json_form(sent: Any, arrived: Any, position: _Position) -> None:
 
 
 def _check_named(sent: dict[Any, Any], arrived: object, position: _Position) -> None:
-    """Check a dict that has become a record with the fields that it names."""
+    """Check a dict from which a record was made against the fields that it names."""
     fields = fields_of(arrived)
     if fields is None:
         raise _altered(sent, arrived)
@@ -229,7 +228,7 @@ def _check_named(sent: dict[Any, Any], arrived: object, position: _Position) -> 
         sent = {key: value for key, value in sent.items() if key != tag_field}
     for key, value in sent.items():
         if key not in fields:
-            message = f"a `{type(arrived).__qualname__}` has no such field, so it would be lost; leave it out"
+            message = f"a `{type(arrived).__qualname__}` has no such field, so the value would be lost; leave it out"
             raise AlteredValueError(message).at(key_step(key))
         _check_at(key_step(key), value, fields[key], position)
 
@@ -246,7 +245,7 @@ def _check_record(sent: object, fields: dict[str, Any], arrived: object, positio
 
 def _check_entries(sent: Mapping[Any, Any], arrived: Mapping[Any, Any], position: _Position) -> None:
     if position.is_json and _are_keys_texts(sent, arrived):
-        # They were read in sorted order.
+        # The document has its keys in sorted order, and they were read in that order.
         pairs = zip(sorted(sent.items(), key=lambda entry: entry[0]), arrived.items(), strict=True)
         for (key, value), (other, arrived_value) in pairs:
             if isinstance(other, _BYTES):
@@ -269,7 +268,7 @@ def _value_of(key: Any) -> Any:
 
 
 def _are_keys_texts(sent: Mapping[Any, Any], arrived: Mapping[Any, Any]) -> bool:
-    """Whether texts were sent for keys of another type."""
+    """Whether the keys were sent as texts, but are of another type in the annotation."""
     has_texts = len(sent) == len(arrived) and all(isinstance(key, str) for key in sent)
     return has_texts and any(key not in arrived for key in sent)
 
@@ -331,7 +330,7 @@ def _is_unaltered(sent: object, arrived: object, position: _Position) -> bool:
 
 
 def _check_object(sent: Any, arrived: Any, position: _Position) -> None:
-    """Check values of any other class: by their attributes, or by their own `__eq__` where they have none."""
+    """Check values of any other class by their attributes, or, if they have none, by their `__eq__`."""
     kind = type(sent)
     if kind is not type(arrived):
         raise _altered(sent, arrived)
@@ -377,7 +376,7 @@ def _check_at(step: str, sent: object, arrived: object, position: _Position) -> 
         raise error.at(step) from None
 
 
-def _demand(is_same: bool, sent: object, arrived: object) -> None:  # noqa: FBT001 - what is demanded
+def _demand(is_same: bool, sent: object, arrived: object) -> None:  # noqa: FBT001 - the demanded condition
     if not is_same:
         raise _altered(sent, arrived)
 

@@ -1,4 +1,4 @@
-"""The context of a run: what a handler can ask and tell about its own job."""
+"""The context of a run: the current job as its handler sees it, with progress, log, stops and transaction."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from deeper_tasks.tasks.stop_signals import StopSignals
 from deeper_tasks.tasks.worker_state import WorkerState
 
 MAX_LOG_LINE = 2000
-"""Characters of a log line, or of the message beside a progress, that are kept."""
+"""The number of characters of a log line, or of a progress message, that are kept."""
 MAX_LOG_LINE_READ = 64_000
-"""Characters of one that are handed to the worker, which takes out secrets before it is cut."""
+"""The number of characters that are passed to the worker, which removes secrets before it cuts the text."""
 
 _ROUNDING = 1e-6
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -46,10 +46,10 @@ _REASONS = {
 
 
 class Reporter(Protocol):
-    """Where a running job's news go: the worker. May be called from any thread, and never waits."""
+    """Takes the progress and log lines of running jobs. Safe to call from any thread; never waits."""
 
     def progress(self, job_id: JobId, progress: Progress) -> None:
-        """Take note of how far the job is; of several in a row the last counts."""
+        """Take the progress of a job; later progress replaces earlier."""
 
     def log(self, job_id: JobId, line: str) -> None:
         """Add a line to the job's log."""
@@ -57,12 +57,12 @@ class Reporter(Protocol):
 
 class OpenTransaction(Protocol):
     """
-    The transaction that a handler runs in, until it is over.
+    The transaction of a running handler.
 
     Attributes:
-        connection: what the handler writes and enqueues through.
-        is_over: whether its end has begun.
-        blocked_file: the absolute path of the database file whose other writers wait for its end; None if none wait.
+        connection: the connection through which the handler writes and enqueues.
+        is_over: whether the end of the transaction has begun.
+        blocked_file: the absolute path of the database file whose other writers wait for the end; None if none wait.
     """
 
     connection: Any
@@ -72,20 +72,19 @@ class OpenTransaction(Protocol):
 
 class CurrentJob(Struct, eq=False):
     """
-    The job that this code runs for, as `current_job()` gives it.
+    The job that this code runs for; `current_job()` returns it.
 
-    A handler that stops early looks at `should_stop` between two steps, or calls
-    `check()`. One that has read `cancelled`, `timed_out`, `stopping` or `should_stop` as
-    true, or caught its cancellation, knows of the stop: if it returns then, the job is
-    not `completed`, but cancelled, failed by its timeout or given back, unless it
-    returns `Done(value)`.
+    A handler that can stop early reads `should_stop` between two steps, or calls `check()`. A handler that has read
+    `cancelled`, `timed_out`, `stopping` or `should_stop` as true, or has caught its cancellation, knows of the stop. If
+    it then returns, its job is not `completed`, but cancelled, failed by its timeout, or released; `Done(value)` as the
+    return value completes it.
 
     Attributes:
         timeout: how long this attempt may run; None without a limit.
-        state: what the start hooks of this process made, by name.
+        state: the objects that the start hooks of this process have made, by name.
     """
 
-    # A struct, for one is made for each job: a class whose __init__ sets all this takes three times as long.
+    # A struct: one is made for each job, and a class with an __init__ would take three times as long.
     _job: ClaimedJob
     timeout: timedelta | None
     _reporter: Reporter
@@ -101,32 +100,32 @@ class CurrentJob(Struct, eq=False):
 
     @property
     def cancelled(self) -> bool:
-        """Whether an operator has asked for the job to be cancelled."""
-        return self._is_told(_CANCELLED)
+        """Whether the cancellation of the job was requested."""
+        return self._is_requested(_CANCELLED)
 
     @property
     def timed_out(self) -> bool:
         """Whether this attempt has run longer than its timeout."""
-        return self._is_told(_TIMED_OUT)
+        return self._is_requested(_TIMED_OUT)
 
     @property
     def stopping(self) -> bool:
         """
-        Whether the worker is about to stop this attempt: it was told to shut down, or has lost the job.
+        Whether the worker is about to stop this attempt, because it shuts down or has lost the job.
 
-        True from the SIGTERM on. The interruption itself comes at the end of the grace period, so there is time to
-        come to a good end; a handler that returns instead has its job given back without an attempt.
+        It is true from the SIGTERM on. The interruption comes at the end of the grace period, so the handler has time
+        to finish. If the handler returns early instead, its job is released without using up an attempt.
         """
-        return self._is_told(_STOPPING)
+        return self._is_requested(_STOPPING)
 
     @property
     def should_stop(self) -> bool:
         """Whether there is any reason to stop: `cancelled`, `timed_out` or `stopping`."""
-        return self._is_told(_ANY)
+        return self._is_requested(_ANY)
 
     def check(self) -> None:
         """
-        Do nothing while the attempt may go on.
+        Do nothing while the attempt may continue.
 
         Raises:
             Stopped: it should stop; let it pass, and the attempt ends as that asks.
@@ -136,51 +135,51 @@ class CurrentJob(Struct, eq=False):
             assert stop is not None
             raise Stopped((stop is Stop.CANCEL and self._stops.reason) or _REASONS[stop])
 
-    def _is_told(self, kinds: frozenset[Stop]) -> bool:
+    def _is_requested(self, kinds: frozenset[Stop]) -> bool:
         self._stops.refresh()
-        told = self._stops.in_force() & kinds
-        if told and self._is_handlers:
-            self._stops.mark_seen(told)
-        return bool(told)
+        requested = self._stops.in_force() & kinds
+        if requested and self._is_handlers:
+            self._stops.mark_seen(requested)
+        return bool(requested)
 
     @property
     def deadline(self) -> datetime | None:
-        """When the timeout strikes, in UTC; None without a timeout."""
+        """The time, in UTC, at which the timeout ends the attempt; None without a timeout."""
         return None if self.timeout is None else datetime.fromtimestamp(self._started, UTC) + self.timeout
 
     @property
     def id(self) -> JobId:
-        """The job's id: the same in every attempt."""
+        """The job's id, the same in every attempt."""
         return self._job.id
 
     @property
     def idempotency_key(self) -> str:
         """
-        What to send along with a request to the outside that must take effect once, as an `Idempotency-Key` does.
+        A key to send, as an `Idempotency-Key`, with a request to another service that must take effect only once.
 
-        The same in every attempt of the job, after a rescue and after a manual
-        retry; another for every other job, also one of another store. 56
-        characters of printable ASCII that begin with `dt-` and the job's id.
+        It is the same in every attempt of the job, also after a rescue or a manual retry, and differs from the keys of
+        all other jobs, also those of other stores. It has 56 characters of printable ASCII, which begin with `dt-` and
+        the job's id.
         """
         return self._key("")
 
     def idempotency_key_for(self, step: str) -> str:
         """
-        Return a key as `idempotency_key` is one, for one of several requests of a task: `…_for("charge")`.
+        Return a key like `idempotency_key` for one of several requests of a task: `idempotency_key_for("charge")`.
 
-        The same job and step always give the same key, and two steps two.
+        The same job and step always give the same key; two steps give two keys.
 
         Raises:
-            ValueError: the step has no name.
+            ValueError: the name of the step is empty.
         """
         if not step:
-            message = f"a step is told from others by its name, a text such as 'charge', not {step!r}"
+            message = f"the name of a step cannot be {step!r}; give a text such as 'charge'"
             raise ValueError(message)
         return self._key(step)
 
     def _key(self, step: str) -> str:
-        # Beside the id goes when the job came into its store: two stores that have the same recurring entry
-        # give the jobs it fires the same ids.
+        # The id alone is not enough: two stores with the same recurring entry give the same ids to its jobs. So the key
+        # also has the time of the insert.
         inserted = (self._job.inserted_at - _EPOCH) // timedelta(microseconds=1)
         digest = hashlib.sha256(f"{inserted}\0{step}".encode("utf-8", "surrogatepass")).hexdigest()
         return f"dt-{self.id}-{digest[:_DIGEST_LENGTH]}"
@@ -192,12 +191,12 @@ class CurrentJob(Struct, eq=False):
 
     @property
     def queue(self) -> str:
-        """The queue it was claimed from."""
+        """The queue from which the job was claimed."""
         return self._job.queue
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is, from 1."""
+        """The number of this attempt, counted from 1."""
         return self._job.attempt
 
     @property
@@ -207,12 +206,12 @@ class CurrentJob(Struct, eq=False):
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The tags it was enqueued with."""
+        """The tags with which the job was enqueued."""
         return () if self._job.options is None else self._job.options.tags
 
     @property
     def meta(self) -> Mapping[str, Any]:
-        """What else it was enqueued with; not to be changed."""
+        """The meta data with which the job was enqueued; it cannot be changed."""
         return MappingProxyType({} if self._job.options is None else self._job.options.meta)
 
     @property
@@ -220,51 +219,50 @@ class CurrentJob(Struct, eq=False):
         """
         The connection of the job's transaction, in a task with `transactional=True`.
 
-        What is written through it is committed together with the job's
-        completion, when the task returns; whatever else ends the attempt rolls
-        it back. It cannot be committed, rolled back or closed; savepoints work.
-        On SQLite it is a `sqlite3.Connection`, with whatever `row_factory` you set, and on PostgreSQL psycopg's
-        `AsyncConnection` in an `async def` and its `Connection` in a `def`.
+        Writes through it are committed together with the job's completion when the task returns; any other end of the
+        attempt rolls them back. The task cannot commit, roll back or close it; savepoints work. On SQLite it is a
+        `sqlite3.Connection`, with the `row_factory` that you set. On PostgreSQL it is psycopg's `AsyncConnection` in an
+        `async def`, and its `Connection` in a `def`.
 
         Raises:
             TransactionError: the task is not transactional, or the transaction is over.
         """
         if self._transaction is None:
             message = (
-                f"the task {self.task!r} has no transaction: define it with transactional=True, or open a connection "
+                f"the task {self.task!r} has no transaction; define it with transactional=True, or open a connection "
                 "of your own"
             )
             raise TransactionError(message)
         if self._transaction.is_over:
             message = (
-                f"the transaction of the job {self.id} is over: what outlives the task, such as an asyncio task that "
-                "it does not await, can do nothing in it"
+                f"the transaction of the job {self.id} has ended; code that outlives the task, such as an asyncio task "
+                "that it does not await, cannot use it"
             )
             raise TransactionError(message)
         return self._transaction.connection
 
     def progress(self, done: SupportsFloat, message: object = "", *, total: SupportsFloat | None = None) -> None:
         """
-        Tell how far the job is: `progress(0.25, "a quarter")`, or `progress(12, total=48)`.
+        Report the job's progress: `progress(0.25, "a quarter")`, or `progress(12, total=48)`.
 
-        Never waits; what follows closely on another is dropped in favour of the last.
-        Any number will do, one of numpy, a `Fraction` or a `Decimal` too. Of the message
-        2,000 characters are kept; what is no text is written as `str` gives it.
+        The call never waits. Of several reports in quick succession only the last is stored. Numbers may be of any
+        numeric type, such as numpy's, `Fraction` or `Decimal`. The message is converted by `str`, and its first 2,000
+        characters are kept.
 
         Raises:
-            TypeError: `done` or `total` is no number.
-            ValueError: one of them is NaN or infinite, or a fraction does not lie between 0 and 1.
+            TypeError: `done` or `total` is not a number.
+            ValueError: `done` or `total` is NaN or infinite, or a fraction does not lie between 0 and 1.
         """
         fraction = _fraction(done, total)
-        words = "" if message is None else searchable(message, most=MAX_LOG_LINE_READ)
-        self._reporter.progress(self.id, Progress(fraction=fraction, message=words))
+        text = "" if message is None else searchable(message, most=MAX_LOG_LINE_READ)
+        self._reporter.progress(self.id, Progress(fraction=fraction, message=text))
 
     def log(self, line: object) -> None:
         """
-        Add a line to the log that is kept with the job; what is longer than 2,000 characters is cut.
+        Add a line to the log that is kept with the job; its first 2,000 characters are kept.
 
-        Never waits, and never fails: what is no text is written as `str` gives it.
-        It is not the logger: its lines are where `get_task_status` and `deeper status` find them.
+        The call never waits and never fails; the line is converted by `str`. `get_task_status` and `deeper status` show
+        the log; it does not go to the logging module.
         """
         self._reporter.log(self.id, searchable(line, most=MAX_LOG_LINE_READ))
 
@@ -287,7 +285,7 @@ def current_job() -> CurrentJob:
 
 
 def open_transaction() -> OpenTransaction | None:
-    """Return the transaction that this code runs in, as a handler or what it calls; None: there is none, or no more."""
+    """Return the open transaction of the job that this code runs for; None if there is none, or it has ended."""
     job = _CURRENT.get(None)
     transaction = None if job is None else job._transaction  # noqa: SLF001 - this module's own
     return None if transaction is None or transaction.is_over else transaction
@@ -300,7 +298,7 @@ def joined_connection(manager: ManagerIdentity) -> Any:
     It joins the transaction of the job that this code runs for, if a worker of the same manager runs that job.
 
     Raises:
-        TransactionError: the transaction is over.
+        TransactionError: the transaction has ended.
     """
     job = _CURRENT.get(None)
     if job is None or job._transaction is None or job._manager is not manager:  # noqa: SLF001 - this module's own
@@ -308,27 +306,27 @@ def joined_connection(manager: ManagerIdentity) -> Any:
     return job.connection
 
 
-def onlookers_view(job: CurrentJob) -> CurrentJob:
-    """Return the same job as middleware gets it: to look at its stops there does not mean that the handler has."""
+def middleware_view(job: CurrentJob) -> CurrentJob:
+    """Return the job for middleware: a stop that middleware reads there does not count as seen by the handler."""
     view = copy(job)
     view._is_handlers = False  # noqa: SLF001 - this module's own
     return view
 
 
 def job_in(context: Context) -> ClaimedJob | None:
-    """Return the job that code in this context runs for; None if it runs for none."""
+    """Return the job that code in this context runs for, or None."""
     job = context.get(_CURRENT)
     return None if job is None else job._job  # noqa: SLF001 - this module's own
 
 
 def handlers_job_in(context: Context) -> ClaimedJob | None:
-    """Return the job whose handler's code, or code that this started, runs in this context; None if there is none."""
+    """Return the job whose handler, or code that the handler has started, runs in this context, or None."""
     job = context.get(_CURRENT)
     return job._job if job is not None and job._is_handlers else None  # noqa: SLF001 - this module's own
 
 
 def note_exit(context: Context, error: BaseException) -> ClaimedJob | None:
-    """Note that code in this context tried to end the program; returns the job that it runs for, or None."""
+    """Note that code in this context tried to end the program; return the job that it runs for, or None."""
     job = context.get(_CURRENT)
     if job is None:
         return None
@@ -337,12 +335,12 @@ def note_exit(context: Context, error: BaseException) -> ClaimedJob | None:
 
 
 def job_fields() -> dict[str, Any]:
-    """Return what a log record of this code tells of its job, as the events of jobs do; nothing where there is none."""
+    """Return the fields of the current job for a log record; an empty dict without a job."""
     job = _CURRENT.get(None)
     return {} if job is None else {"job_id": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt}
 
 
-# The variable's own methods, which every job is spared a call around.
+# The methods of the variable itself: wrappers would cost every job two more calls.
 enter_job: Callable[[CurrentJob], Token[CurrentJob]] = _CURRENT.set
 """Make a job the current one of this context; `leave_job` with the token undoes it."""
 leave_job: Callable[[Token[CurrentJob]], None] = _CURRENT.reset
@@ -363,7 +361,7 @@ def _fraction(done: SupportsFloat, total: SupportsFloat | None) -> float:
     share = _number(done, "done")
     if total is not None:
         whole = _number(total, "total")
-        # A count may drift past its total, and nothing of nothing is all of it.
+        # A count may exceed its total, and 0 of 0 counts as complete.
         return min(max(share / whole, 0.0), 1.0) if whole > 0 else 1.0
     if not -_ROUNDING <= share <= 1 + _ROUNDING:
         message = f"progress is a fraction from 0 to 1, not {quoted(done)}; for a count give its total=…"
@@ -372,9 +370,9 @@ def _fraction(done: SupportsFloat, total: SupportsFloat | None) -> float:
 
 
 def _number(value: SupportsFloat, name: str) -> float:
-    """Return a number as the plain `float` that every store can write."""
+    """Return a number as a plain `float`, which every store can write."""
     try:
-        # A text is no number, though `float` would read it.
+        # `float` would accept a text such as "1".
         number = None if isinstance(value, str | bytes | bytearray) else float(value)
     except OverflowError:
         number = inf

@@ -1,4 +1,4 @@
-"""Coroutine functions: told as such also behind decorators and partial applications."""
+"""Coroutine functions: recognised also behind decorators and partial applications."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _MOST_WRAPPERS = 100
 
 def leads_to_coroutine(function: object) -> bool:
     """
-    Whether calling this runs nothing until what it gives is awaited, as far as can be known without a call.
+    Whether a call of this function probably returns an awaitable, which must be awaited to run the code.
 
-    That is so of an `async def`, of an object whose `__call__` is one, and of what
-    wraps either with `functools.wraps` or `functools.partial`. A wrapper may
-    still await it by itself, as by `asyncio.run`.
+    That holds for an `async def`, for an object whose `__call__` is an `async def`, and for a wrapper of either by
+    `functools.wraps` or `functools.partial`. Without a call it is not certain: a wrapper may await the result itself,
+    for example by `asyncio.run`.
     """
     for _ in range(_MOST_WRAPPERS):
-        call = getattr(type(function), "__call__", None)  # noqa: B004 - to look at it, not to know that it is there
+        call = getattr(type(function), "__call__", None)  # noqa: B004 - the attribute itself is needed
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):
             return True
         inner = function.func if isinstance(function, functools.partial) else getattr(function, "__wrapped__", None)

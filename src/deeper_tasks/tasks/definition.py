@@ -25,37 +25,34 @@ R = TypeVar("R")
 
 class TaskOptions(TypedDict, total=False):
     """
-    The options of a task. Those named as in `EnqueueOptions` are the defaults of its jobs; None means the settings'.
+    The options of a task. Options that `EnqueueOptions` has too are the defaults of its jobs; None takes the settings'.
 
-    `executor`: where it runs; by default a coroutine on the loop, another function
-    in a thread. `retry_on` and `fail_on`: exceptions that another attempt may mend,
-    or cannot. `jitter`: how far delays are spread, 0.1 for a tenth. `retry`: a whole
-    policy, or a function of attempt and exception that gives the delay or None.
+    `executor` says where the function runs; by default an `async def` runs on the event loop, and a `def` in a thread.
+    `retry_on` and `fail_on` are the exceptions after which another attempt is made, or not. `jitter` spreads the
+    delays, 0.1 by up to a tenth. `retry` is a whole policy, or a function of attempt and exception that returns the
+    delay or None.
 
-    `cron` has the workers enqueue the task by itself when it is due, without
-    arguments: five fields, or six with seconds in front, or `@daily` and the
-    like, or `@every 30s`. With it go `timezone`, which it is read
-    in (UTC), and `missed_runs` and `overlap` as in `schedule_recurring_task`.
+    `cron` lets the workers enqueue the task, without arguments, each time it is due. It has five fields, or six with
+    seconds in front, or is a name such as `@daily`, or an interval such as `@every 30s`. `timezone` is the zone of the
+    expression (UTC); `missed_runs` and `overlap` are as in `schedule_recurring_task`.
 
-    `transactional=True` gives the task its job's transaction: what it writes through
-    `current_job().connection`, the jobs it enqueues with its manager and the job's
-    completion are committed together when it returns, or nothing of it is. It needs a
-    store that can do so. On SQLite these tasks run one at a time for the whole file, and
-    all other writers wait: none may take longer than half the URL's `timeout` (10 s) and
-    a quarter of `lease_seconds` (20), so 5 s, and `timeout_seconds` cannot be more.
+    `transactional=True` runs the task in its job's transaction. Writes through `current_job().connection`, jobs that
+    the task enqueues with its manager, and the job's completion are committed together when the task returns, or not
+    at all. The store must support it. On SQLite only one of these tasks runs at a time for the whole file, and all
+    other writers wait. So none may take longer than half of the URL's `timeout` (10 s) and a quarter of
+    `lease_seconds` (20 s); with these defaults that is 5 s, and `timeout_seconds` cannot be more.
 
-    `late_result`: what becomes of an attempt that returns after its timeout: "fail", the default, has it
-    fail by the timeout as if it had been interrupted, and "accept" completes the job.
+    `late_result` decides about an attempt that returns after its timeout. "fail", the default, lets it fail by the
+    timeout, as if it had been interrupted; "accept" completes the job.
 
-    `check_arguments="values"` (the settings' default) refuses at the enqueue whatever would
-    arrive as another value than was passed; `"signature"` checks only names and types.
+    `check_arguments="values"`, the default of the settings, refuses at the enqueue an argument that would arrive as
+    another value; `"signature"` checks only names and types.
 
-    `memory_limit_mb`, with `executor="process"` only: how much memory its process and
-    all that this starts may use together before they are killed; `math.inf`: no limit.
+    `memory_limit_mb`, only with `executor="process"`, is the memory that the process and its child processes may use
+    together before they are killed; `math.inf` sets no limit.
 
-    `quarantine=False` has the attempt after one that was lost with its worker run beside
-    other jobs, as every other attempt does. By default it runs apart, in a process of its
-    own, so that a job that kills its process takes no others along.
+    If an attempt is lost with its worker, the next attempt runs in quarantine: in a process of its own, so that a job
+    that kills its process ends no other jobs. `quarantine=False` lets it run beside other jobs.
     """
 
     name: str | None
@@ -116,13 +113,13 @@ def task(**options: Unpack[TaskOptions]) -> Callable[[Callable[P, R]], Task[P, R
 
 def task(function: Callable[..., Any] | None = None, /, **options: Unpack[TaskOptions]) -> Any:
     """
-    Mark a function as a task without a manager: `@task`, or `@task(queue="emails")`.
+    Make a function a task without a manager: `@task`, or `@task(queue="emails")`.
 
-    A manager takes it in with `manager.include("its.module")`.
+    A manager registers it by `manager.include("its.module")`.
 
     Raises:
         TaskError: the function cannot be a task.
-        InvalidOptionError: names the option, its value and the way out.
+        InvalidOptionError: an option is wrong; the message names it, its value and the way out.
     """
     if function is not None:
         return make_task(function, **options)
@@ -130,18 +127,18 @@ def task(function: Callable[..., Any] | None = None, /, **options: Unpack[TaskOp
 
 
 def make_task(function: Callable[P, R], /, **options: Unpack[TaskOptions]) -> Task[P, R]:
-    """Make a task of a function; raises as `task` does."""
+    """Make a task of a function; raise the errors of `task`."""
     for option in options:
         if option not in TaskOptions.__annotations__:
             raise InvalidOptionError(unknown_option(option, TaskOptions.__annotations__))
-    # A cron that is turned off leaves its timezone and policies standing.
+    # `cron=None` switches the schedule off, and must not make its timezone and policies an error.
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None or name == "cron"}
     function = _checked(function)
     executor = _executor(function, given.get("executor"))
     if executor is ExecutorKind.PROCESS and ("<" in function.__qualname__ or module_of(function) is None):
         message = (
-            f"{function.__qualname__} cannot run in a process, which imports it: define it at the top level of a "
-            "module of its own"
+            f"{function.__qualname__} cannot run in a process, which must import it; define it at the top level of a "
+            "module that can be imported"
         )
         raise TaskError(message)
     return Task(
@@ -164,16 +161,18 @@ def _checked(function: Callable[P, R]) -> Callable[P, R]:
     if isinstance(function, staticmethod):
         function = function.__func__
     if isinstance(function, Task):
-        message = f"{function.name!r} is a task already; take it in with manager.include(…)"
+        message = f"{function.name!r} is a task already; register it by manager.include(…)"
         raise TaskError(message)
     if isinstance(function, str):
-        message = f"a task is made of a function, not of {quoted(function)}; give a name as name={quoted(function)}"
+        message = (
+            f"a task is made from a function, not from {quoted(function)}; for a name write name={quoted(function)}"
+        )
         raise TaskError(message)
     if not inspect.isfunction(function):
-        message = f"a task is made of a function, not of {quoted(function)}; write a def that calls it"
+        message = f"a task is made from a function, not from {quoted(function)}; write a def that calls it"
         raise TaskError(message)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        message = f"{function.__qualname__} is a generator: calling it runs nothing; return values instead of yielding"
+        message = f"{function.__qualname__} is a generator: a call does not run its code; return values, do not yield"
         raise TaskError(message)
     if _is_method(function):
         message = f"{function.__qualname__} is a method, and a job has no object to call it on; make it a @staticmethod"

@@ -1,4 +1,4 @@
-"""Discovery: the modules of a package, found without importing them."""
+"""Discovery: finds the modules of a package without importing them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from deeper_tasks.tasks.quoting import quoted
 
 def check_patterns(patterns: str | Iterable[str]) -> tuple[str, ...]:
     """
-    Return patterns of modules' names.
+    Return patterns of module names as a tuple.
 
     Raises:
-        InvalidOptionError: one is none.
+        InvalidOptionError: one of them is not such a pattern.
     """
     checked = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     for pattern in checked:
@@ -26,7 +26,7 @@ def check_patterns(patterns: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def modules_below(package: ModuleType) -> list[str]:
-    """Return the names of all modules of a package at any depth, but for those of tests, migrations and programs."""
+    """Return the names of all modules of a package, at any depth, except tests, migrations and programs."""
     return list(_walk(getattr(package, "__path__", ()), f"{package.__name__}."))
 
 

@@ -1,4 +1,4 @@
-"""Imports: whether a name is asked for by `from … import`, which hides the words of an AttributeError."""
+"""Imports: detects a `from … import name`, which would hide the message of an AttributeError."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def is_from_import() -> bool:
-    """Return, in a module's `__getattr__`, whether it is called for the name of a `from … import name`."""
+    """Whether the calling `__getattr__` of a module was called for a `from … import name`."""
     frame = sys._getframe(2)  # noqa: SLF001 - `inspect` takes long to import
     code = frame.f_code.co_code
     return 0 <= frame.f_lasti < len(code) and code[frame.f_lasti] == dis.opmap["IMPORT_FROM"]

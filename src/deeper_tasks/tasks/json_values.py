@@ -1,4 +1,4 @@
-"""JSON values: what may travel in arguments and meta, and the one text for each."""
+"""JSON values: the check of values for arguments and meta data, and their encoding, one text for each value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SMALLEST_INT, _LARGEST_INT = -(2**63), 2**64 - 1
 
 
 class PlacedError(ValueError):
-    """Something is wrong with a value, or one inside it. `path` leads to it: `[3]`, `['name']`, `.field`."""
+    """The error of a value or a part of it. `path` leads to the part: `[3]`, `['name']`, `.field`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -19,32 +19,33 @@ class PlacedError(ValueError):
         self.path = ""
 
     def inside(self, key: object) -> Self:
-        """Return the error as seen from the container that holds the value under `key`."""
+        """Return the error with the path from the container that holds the value under `key`."""
         return self.at(f"[{key!r}]")
 
     def at(self, step: str) -> Self:
-        """Return the error as seen from one step further out."""
+        """Return the error with one step put in front of its path."""
         self.path = step + self.path
         return self
 
 
 class NotJsonError(PlacedError):
-    """A value, or one inside it, is not JSON."""
+    """The error of a value that is not JSON, or has a part that is not."""
 
 
 class NotJsonTypeError(NotJsonError):
-    """A value is of a type that JSON has not."""
+    """The error of a value whose type JSON lacks."""
 
 
 def check_json(value: object) -> None:
     """
-    Refuse whatever JSON cannot give back: other types, NaN and infinities, keys that are no strings.
+    Check that JSON can represent a value.
 
-    Subclasses of `str`, `int` and `float` pass, and arrive as those; a tuple arrives as a list.
+    Subclasses of `str`, `int` and `float` pass, and arrive as these types; a tuple arrives as a list.
 
     Raises:
-        NotJsonError: names the type and the place.
-        RecursionError: nested too deeply, or inside itself.
+        NotJsonError: a part has another type, is NaN or infinite, or is a key that is not a string; the message names
+            the type and the place.
+        RecursionError: the value is nested too deeply, or contains itself.
     """
     if value is None or isinstance(value, str | bool):
         return
@@ -65,10 +66,10 @@ def check_json(value: object) -> None:
 
 def encode_json(value: object) -> bytes:
     """
-    Return the text of a checked value. Equal values give the same text: keys are sorted.
+    Return the JSON text of a checked value. Equal values give the same text, because keys are sorted.
 
     Raises:
-        NotJsonError: a string that is no valid Unicode.
+        NotJsonError: a string is not valid Unicode.
     """
     try:
         return _ENCODER.encode(value)
@@ -78,7 +79,7 @@ def encode_json(value: object) -> bytes:
 
 
 def as_plain(value: object) -> object:
-    """Return the `str`, `int` or `float` that an instance of a subclass stands for."""
+    """Return the plain `str`, `int` or `float` of an instance of a subclass."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
@@ -93,7 +94,7 @@ _ENCODER = msgspec.json.Encoder(order="sorted", enc_hook=as_plain)
 
 
 def _check_int(value: int) -> None:
-    """Whether larger integers survive depends on msgspec's version."""
+    """Raise NotJsonError if an integer would be altered; for those of more than 64 bits msgspec's version decides."""
     if _SMALLEST_INT <= value <= _LARGEST_INT:
         return
     try:
@@ -101,7 +102,7 @@ def _check_int(value: int) -> None:
     except (OverflowError, ValueError, msgspec.MsgspecError):
         is_kept = False
     if not is_kept:
-        reason = "an integer of more than 64 bits would not arrive as it is"
+        reason = "an integer of more than 64 bits would arrive altered; pass it as a string"
         raise NotJsonError(reason)
 
 

@@ -1,4 +1,4 @@
-"""The options of an enqueue: as they are given, checked at the door, and what they become inside."""
+"""The options of an enqueue: their public form, their checks, and the checked form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deeper_tasks.domain.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from deeper_tasks.domain.nesting import nests_too_deep, too_deep
 from deeper_tasks.domain.queue_names import QUEUE_NAME_RULE, is_queue_name
 from deeper_tasks.errors import InvalidOptionError
-from deeper_tasks.tasks.habits import HABITS
+from deeper_tasks.tasks.foreign_names import EQUIVALENT_OPTIONS
 from deeper_tasks.tasks.json_values import NotJsonError, check_json, encode_json
 from deeper_tasks.tasks.quoting import quoted
 
@@ -28,7 +28,7 @@ MAX_UNIQUE_KEY_LENGTH = 1000
 MAX_META_BYTES = 65_536
 LONGEST_DURATION = timedelta(days=36_500)
 LATEST_MOMENT = datetime(9000, 1, 1, tzinfo=UTC)
-"""So far from the calendar's end that an expiry and all delays that follow still lie in it."""
+"""The latest due time; an expiry and all retry delays after it still fit into the calendar."""
 _EARLIEST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_SECONDS = LONGEST_DURATION.total_seconds()
 
@@ -38,21 +38,18 @@ Seconds = float | timedelta
 
 class EnqueueOptions(TypedDict, total=False):
     """
-    The options of one enqueue. Durations are seconds or a `timedelta`; None means the default.
+    The options of one enqueue. Durations are seconds or a `timedelta`; None takes the default.
 
-    `queue`: 1 to 128 characters without spaces, commas, colons, `=` and `*`; it is made by its
-    first job. `priority`: -100 to 100, lower runs first. `max_attempts`: 1 to 1000, the
-    first included; with 1 a job whose worker dies after the claim for a slot is discarded, also where
-    its code had not begun. `timeout_seconds` is for one attempt; `math.inf`: no limit.
-    `retry_delay_seconds` is the first delay of the backoff, which doubles up to
-    `max_retry_delay_seconds`. `tags`: at most 50, for
-    lists; `meta`: JSON of at most 64 KiB and 100 levels, for the handler. `expires_in_seconds`: a job
-    that has not started so long after it was due fails. `unique_for_seconds`
-    and `unique="until_done"` let only one such job be enqueued; `unique_key`
-    takes the place of task and arguments in telling which are the same.
-    `task_id`, a UUID, makes the enqueue safe to send again. `enqueue_patience_seconds`: how
-    long it is tried again while the store does not answer; 0: it fails at once. `connection`:
-    your own connection to the store's database, inside whose transaction the job is enqueued.
+    `queue` has 1 to 128 characters without spaces, commas, colons, `=` and `*`; its first job creates it. `priority` is
+    from -100 to 100; lower runs first. `max_attempts` is from 1 to 1000 and includes the first attempt; with 1, a job
+    whose worker dies after the claim for a slot is discarded, even if its code had not begun. `timeout_seconds` limits
+    one attempt; `math.inf` sets no limit. `retry_delay_seconds` is the delay after the first failure; it doubles up to
+    `max_retry_delay_seconds`. `tags`, at most 50, are for lists of jobs. `meta` is JSON of at most 64 KiB and 100
+    levels for the handler. `expires_in_seconds` fails a job that has not started this long after it was due.
+    `unique_for_seconds` and `unique="until_done"` allow only one job with the same key; the key is the task with its
+    arguments, or `unique_key`. `task_id`, a UUID, makes the enqueue safe to repeat. `enqueue_patience_seconds` is how
+    long the enqueue is repeated while the store does not answer; 0 lets it fail at once. `connection` is your own
+    connection to the store's database; the job is enqueued in its transaction.
     """
 
     queue: str | None
@@ -75,11 +72,10 @@ class EnqueueOptions(TypedDict, total=False):
 
 class JobRequest(Struct, frozen=True, kw_only=True):
     """
-    Checked options. None means not given; `timeout` is UNSET when not given and None for no limit.
+    Checked options. None stands for an option that was not given; `timeout` is UNSET if not given, None for no limit.
 
-    At most one of `unique_for` and `until_done` is set, and `unique_key` only with one of them.
-    `connection` is what the store inserts through, and `patience` for how long it is tried again; they never become
-    part of a job.
+    At most one of `unique_for` and `until_done` is set, and `unique_key` only with one of them. `connection` and
+    `patience` serve the insert alone; they never become part of a job.
     """
 
     queue: str | None = None
@@ -101,7 +97,7 @@ class JobRequest(Struct, frozen=True, kw_only=True):
 
     @property
     def is_unique(self) -> bool:
-        """Whether a unique key is to be held."""
+        """Whether the job holds a unique key."""
         return self.unique_for is not None or self.until_done is True
 
 
@@ -110,10 +106,10 @@ NOTHING_ASKED = JobRequest()
 
 def parse_options(given: Mapping[str, object], *, base: JobRequest = NOTHING_ASKED) -> JobRequest:
     """
-    Check options and lay them over those of `base`, a task's own for example. None is as if not given.
+    Check options, and return them over those of `base`, such as a task's own options. None counts as not given.
 
     Raises:
-        InvalidOptionError: names the option, its value and the way out.
+        InvalidOptionError: an option is wrong; the message names it, its value and the way out.
     """
     fields: dict[str, Any] = {}
     for option, value in given.items():
@@ -128,10 +124,10 @@ def parse_options(given: Mapping[str, object], *, base: JobRequest = NOTHING_ASK
 
 def merge(base: JobRequest, given: JobRequest) -> JobRequest:
     """
-    Return `base` with what `given` says laid over it; a kind of uniqueness given replaces the other.
+    Return the options of `base`, replaced by those of `given`; one kind of uniqueness replaces the other.
 
     Raises:
-        InvalidOptionError: the options do not go together.
+        InvalidOptionError: the options exclude each other.
     """
     if base is NOTHING_ASKED:
         merged = given
@@ -147,12 +143,13 @@ def merge(base: JobRequest, given: JobRequest) -> JobRequest:
 
 def parse_moment(scheduled_at: datetime | Seconds, *, option: str = "scheduled_at") -> datetime | timedelta:
     """
-    Check when a job is to run: an aware datetime, or a delay. A datetime that has passed means now.
+    Check a due time: an aware datetime, or a delay. A datetime in the past makes the job due now.
 
-    `option` is what messages call it.
+    `option` is the option's name in messages.
 
     Raises:
-        InvalidOptionError: a datetime without a zone or beyond `LATEST_MOMENT`, a negative delay, or neither.
+        InvalidOptionError: a datetime has no zone or lies beyond `LATEST_MOMENT`, a delay is negative, or the value is
+            neither.
     """
     if not isinstance(scheduled_at, datetime):
         return _not_negative(option, scheduled_at)
@@ -168,10 +165,10 @@ def parse_moment(scheduled_at: datetime | Seconds, *, option: str = "scheduled_a
 
 
 def unknown_option(option: str, known: Mapping[str, object]) -> str:
-    """Return the message about an option that there is not, with the nearest that there is."""
+    """Return the message about an unknown option, with its equivalent or the most similar option."""
     near = difflib.get_close_matches(option, known, n=1)
-    if option in HABITS:
-        way_out = HABITS[option]
+    if option in EQUIVALENT_OPTIONS:
+        way_out = EQUIVALENT_OPTIONS[option]
     elif near:
         way_out = f"did you mean {near[0]!r}?"
     else:
@@ -190,24 +187,24 @@ def _check_unique(request: JobRequest) -> None:
         raise InvalidOptionError(message)
     if request.unique_key is not None and not request.is_unique:
         message = (
-            f"option 'unique_key' ({quoted(request.unique_key)}) does nothing alone; "
+            f"option 'unique_key' ({quoted(request.unique_key)}) has no effect alone; "
             "add unique_for_seconds=… or unique='until_done'"
         )
         raise InvalidOptionError(message)
 
 
 def check_patience(patience: timedelta | None, *, connection: object) -> None:
-    """Raise InvalidOptionError where an enqueue inside a caller's transaction is to be tried again."""
+    """Raise InvalidOptionError if both patience and a caller's connection are given."""
     if patience and connection is not None:
         message = (
-            "options 'enqueue_patience_seconds' and 'connection' exclude each other: what the connection loses is your "
-            "whole transaction; leave enqueue_patience_seconds out, and begin the transaction again"
+            "options 'enqueue_patience_seconds' and 'connection' exclude each other: a lost connection loses your "
+            "whole transaction; leave enqueue_patience_seconds out, and repeat the transaction yourself"
         )
         raise InvalidOptionError(message)
 
 
 def parse_patience(value: object) -> timedelta | None:
-    """Check for how long an enqueue is to be tried again; None is as if not given."""
+    """Check how long an enqueue may be repeated; None stands for an option that was not given."""
     return None if value is None else _not_negative("enqueue_patience_seconds", value)
 
 
@@ -256,7 +253,7 @@ def _duration(option: str, value: object) -> timedelta:
     elif not -_LONGEST_SECONDS <= value <= _LONGEST_SECONDS:
         raise _refused(option, value, f"give a number of seconds, at most {LONGEST_DURATION.days} days")
     else:
-        # A timedelta would round a tiny negative number up to nothing.
+        # A timedelta would round a tiny negative number up to 0.
         duration = timedelta(seconds=min(value, -1) if value < 0 else value)
     if duration > LONGEST_DURATION:
         raise _refused(option, value, f"give at most {LONGEST_DURATION.days} days")
@@ -296,11 +293,11 @@ def _meta(option: str, value: object) -> dict[str, Any]:
     except NotJsonError as error:
         raise _refused(option, value, f"{error.reason} (at meta{error.path})") from error
     except RecursionError as error:
-        raise _refused(option, "…", "it is nested too deeply, or inside itself") from error
+        raise _refused(option, "…", "it is nested too deeply, or contains itself; give flat data") from error
     if nests_too_deep(document):
         raise _refused(option, "…", f"it is {too_deep()}")
     if len(document) > MAX_META_BYTES:
-        raise _refused(option, value, f"it has {len(document)} bytes as JSON, more than {MAX_META_BYTES}")
+        raise _refused(option, value, f"it takes {len(document)} bytes as JSON; give at most {MAX_META_BYTES}")
     copy: dict[str, Any] = msgspec.json.decode(document)
     return copy
 
@@ -313,7 +310,7 @@ def _task_id(option: str, value: object) -> RequestId:
 
 
 def _connection(_: str, value: object) -> object:
-    # Only the store knows which kinds it can use.
+    # The store checks it: only the store knows the kinds of connections that it can use.
     return value
 
 

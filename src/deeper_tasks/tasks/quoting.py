@@ -1,4 +1,4 @@
-"""Quoting: how a value that was refused appears in a message, never at full length."""
+"""Quoting: the shortened form in which a message shows a refused value."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _REPR.maxstring = _REPR.maxother = 120
 
 
 def quoted(value: object) -> str:
-    """Return the `repr` of a value, shortened; of one whose `repr` fails, its type."""
+    """Return the shortened `repr` of a value, or its type if the `repr` raises."""
     try:
         return _REPR.repr(value)
-    except BaseException:  # noqa: BLE001 - an exit, for example, which reprlib lets through
+    except BaseException:  # noqa: BLE001 - reprlib lets a SystemExit through, for example
         return f"<{class_name(value)}>"

@@ -1,4 +1,4 @@
-"""Records: objects with named fields, made with Pydantic, attrs, dataclasses, msgspec or NamedTuple."""
+"""Records: objects with named fields, of Pydantic, attrs, dataclasses, msgspec or NamedTuple."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any, get_args, get_type_hints, is_typeddict
 import msgspec
 
 MISSING: Any = msgspec.UNSET
-"""Stands for a field that has no value. UNSET itself is compared by identity, so it is its own stand-in."""
+"""The value of a field that has no value. A field with UNSET as its value needs no other mark."""
 
 
 _MOST_CLASSES = 1024
 
 
 def is_model(kind: Any) -> bool:
-    """Whether this is a Pydantic model's class, known by its methods: Pydantic itself is never imported."""
+    """Whether this is the class of a Pydantic model, judged by its methods, so that Pydantic is not imported."""
     return _is_model(kind)
 
 
 def names_model(annotation: Any) -> bool:
-    """Whether an annotation names a Pydantic model, also in the fields of a dataclass or a typed dict."""
+    """Whether an annotation names a Pydantic model, even in the fields of a dataclass or a typed dict."""
     return any(is_model(part) for part in _parts_of(annotation, set()))
 
 
@@ -34,23 +34,23 @@ def _parts_of(annotation: Any, seen: set[int]) -> Iterator[Any]:
     yield annotation
     parts = list(get_args(annotation))
     if dataclasses.is_dataclass(annotation) or is_typeddict(annotation) or hasattr(annotation, "_fields"):
-        with contextlib.suppress(Exception):  # a name that cannot be resolved
+        with contextlib.suppress(Exception):  # raised for a name that cannot be resolved
             parts += get_type_hints(annotation, include_extras=True).values()
     for part in parts:
         yield from _parts_of(part, seen)
 
 
 def is_named_tuple(value: object) -> bool:
-    """Whether this is a tuple whose items have names."""
+    """Whether a value is a named tuple."""
     return isinstance(value, tuple) and hasattr(type(value), "_fields")
 
 
 def fields_of(value: object) -> dict[str, Any] | None:
     """
-    Return what a record holds, by field; None if this is no record.
+    Return the values of a record by field; None if the value is not a record.
 
-    A Pydantic model's further fields (`extra="allow"`) and private attributes count, its
-    computed fields do not. An attribute that no field declares is not part of a record.
+    Extra fields (`extra="allow"`) and private attributes of a Pydantic model count as fields; computed fields and
+    attributes that no field declares do not.
     """
     kind: Any = type(value)
     names = _field_names(kind)
@@ -62,24 +62,24 @@ def fields_of(value: object) -> dict[str, Any] | None:
 
 
 def class_of(value: object) -> type:
-    """Return the class of a value; for a generic Pydantic model the one without its parameters."""
+    """Return the class of a value; for a generic Pydantic model, the class without its parameters."""
     metadata = getattr(type(value), "__pydantic_generic_metadata__", None)
     origin = metadata.get("origin") if isinstance(metadata, dict) else None
     return origin or type(value)
 
 
 def path_to(target: object, root: object) -> str | None:
-    """Return the path from a value to an object inside it; None if it is not there."""
+    """Return the path from a value to an object inside it; None if the value does not contain it."""
     return next((path for path, value in walk(root) if value is target), None)
 
 
 def holds_model(root: object) -> bool:
-    """Whether a value is a Pydantic model, or one is inside it."""
+    """Whether a value is a Pydantic model, or contains one."""
     return any(is_model(type(value)) for _, value in walk(root))
 
 
 def walk(root: object) -> Iterator[tuple[str, Any]]:
-    """Yield a value and all inside it with their paths; one that is inside itself only once."""
+    """Yield a value and all values inside it, with their paths; a value that contains itself comes once."""
     return _walk(root, "", frozenset())
 
 
@@ -107,13 +107,13 @@ def _children(value: object) -> Iterator[tuple[str, Any]]:
 
 
 ITEM_STEP = "{…}"
-"""The step of a path to an item of a set."""
+"""The path step to an item of a set."""
 
 _LONGEST_KEY = 100
 
 
 def key_step(key: object) -> str:
-    """Return the step of a path to what a dict holds under a key; only a short text or an integer is shown."""
+    """Return the path step to the value of a dict's key; a key is shown only if it is a short text or an integer."""
     if type(key) is int or (type(key) is str and len(key) <= _LONGEST_KEY):
         return f"[{key!r}]"
     return f"[<{type(key).__qualname__}>]"

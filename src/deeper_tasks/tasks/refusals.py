@@ -1,4 +1,4 @@
-"""Refusals: what a message may tell of an error that was met in an argument. Values never: they may be secret."""
+"""Refusals: the reasons why an argument was refused, worded without values, which may be secret."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from deeper_tasks.tasks.json_values import PlacedError
 
-# msgspec shows the value that is no member of an Enum or a Literal, or no tag.
+# msgspec quotes a value that is not a member of an Enum, not in a Literal, or not a tag.
 _SHOWN_VALUE = re.compile(r"^(Invalid (?:enum )?value)(?: '.*'| -?\d+)(?= - at `|$)", re.DOTALL)
 _LONGEST_STEP = 100
 
@@ -19,29 +19,29 @@ _TELLTALE = frozenset(
     {"value_error", "assertion_error", "get_attribute_error", "mapping_type", "iteration_error", "uuid_parsing"}
 )
 
-# Its texts where JSON was read, which `PydanticKnownError` does not tell.
+# Pydantic's texts after reading JSON, which `PydanticKnownError` does not give.
 _OF_JSON = frozenset({"Input should be an object", "Input should be a valid array"})
 
 
 class RefusedError(ValueError):
-    """A value was refused, in words that show nothing of it."""
+    """The error of a refused value; its message shows nothing of the value."""
 
 
 def reason_of(error: BaseException) -> str:
-    """Return why an argument was refused. Of an error that is not from here or from msgspec: its class only."""
+    """Return the reason why an argument was refused; for an error of another library's code, only its class."""
     if isinstance(error, PlacedError):
         return error.reason
     if isinstance(error, RefusedError):
         return str(error)
     if isinstance(error, RecursionError):
-        return "nested too deeply, or inside itself"
+        return "it is nested too deeply, or contains itself"
     if isinstance(error, msgspec.MsgspecError) and _is_raised_here(error):
         return _of_msgspec(error)
     return f"the code of its class raised {type(error).__name__}"
 
 
 def reason_of_model(error: Exception) -> str:
-    """Return why a Pydantic model refused a value: by field, with the texts of Pydantic's own rules only."""
+    """Return the reasons why a Pydantic model refused a value, by field; only Pydantic's own texts are used."""
     faults = getattr(error, "errors", None)
     if faults is None:
         return reason_of(error)
@@ -55,7 +55,7 @@ def _of_msgspec(error: msgspec.MsgspecError) -> str:
     text = str(error)
     cause = error.__cause__
     if cause is not None:
-        # A class has raised it, and msgspec has added the place.
+        # The value's class has raised the cause, and msgspec has added the place.
         place = text.removeprefix(str(cause)) if text.startswith(str(cause)) else ""
         return f"{cause if isinstance(cause, RefusedError) else _refused_by(_validator(cause), cause)}{place}"
     text = _SHOWN_VALUE.sub(r"\1", text)
@@ -63,7 +63,7 @@ def _of_msgspec(error: msgspec.MsgspecError) -> str:
 
 
 def _is_raised_here(error: BaseException) -> bool:
-    """Whether msgspec raised an error for us, and not a class that uses msgspec's errors as its own."""
+    """Whether msgspec itself raised an error, and not the code of a class that raises msgspec's errors."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -71,7 +71,7 @@ def _is_raised_here(error: BaseException) -> bool:
 
 
 def _validator(error: BaseException) -> str:
-    """Return how a message calls the code that raised an error; a validator of attrs tells its field."""
+    """Return the name for messages of the code that raised an error; for a validator of attrs, with its field."""
     field = getattr(error.args[1], "name", None) if len(error.args) > 1 else None
     is_attribute = isinstance(field, str) and hasattr(error.args[1], "validator")
     return f"a validator of the field `{field}`" if is_attribute else "a validator"
@@ -98,7 +98,7 @@ def _of_fault(fault: dict[str, Any]) -> str:
 
 
 def _own_text(kind: str, context: dict[str, Any] | None) -> str | None:
-    """Return Pydantic's text for a kind of error; None where the kind is a validator's own."""
+    """Return Pydantic's text for a kind of error; None if the kind is defined by a validator."""
     try:
         text: str = sys.modules["pydantic_core"].PydanticKnownError(kind, context).message()
     except (KeyError, TypeError, ValueError):

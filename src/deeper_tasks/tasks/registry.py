@@ -1,4 +1,4 @@
-"""The registry: the tasks that a manager knows. A worker runs what stands here, and nothing else."""
+"""The registry: the tasks that a manager knows. A worker runs only these."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ _MOST_SHOWN = 5
 
 class TaskRegistry:
     """
-    Tasks by name, and by where their functions stand.
+    Tasks by their names, and by the paths of their functions.
 
-    Public functions of `allowed_modules`, and of modules below those, count as
-    tasks undecorated. `admit` is asked before a task is taken in, and raises for
-    one that cannot be.
+    Public functions of `allowed_modules`, and of modules below them, are tasks without a decorator. `admit` is called
+    before a task is registered, and raises if the task cannot be registered.
     """
 
     def __init__(
@@ -48,17 +47,17 @@ class TaskRegistry:
 
     def add(self, task: AnyTask) -> None:
         """
-        Take a task in; the same function again, of a module that was loaded anew, takes its own place.
+        Register a task; the same function of a reloaded module replaces its former task.
 
         Raises:
             TaskError: another function has this name.
-            DeeperTasksError: it is not admitted.
+            DeeperTasksError: the task is not admitted.
         """
         self._admit(task)
         known = self._by_name.get(task.name)
         if known is not None and known.path != task.path:
             message = (
-                f"two functions would be the task {task.name!r}: {known.path} and {task.path}; "
+                f"two functions have the task name {task.name!r}: {known.path} and {task.path}; "
                 "give one of them another name=…"
             )
             raise TaskError(message)
@@ -66,19 +65,19 @@ class TaskRegistry:
         self._by_path[task.path] = task
 
     def get(self, name: str) -> AnyTask | None:
-        """Return the task of this name, or None. Imports nothing."""
+        """Return the task of this name, or None; import no module."""
         return self._by_name.get(name)
 
     def names(self) -> frozenset[str] | None:
-        """Return all names of tasks that `resolve_for_run` knows; None: any function of allowed modules is one."""
+        """Return all names that `resolve_for_run` knows; None if allowed modules make further functions tasks."""
         return None if self._allowed else frozenset((*self._by_name, *self._by_path))
 
     def find(self, worker: ModuleType | type | str, function: str) -> AnyTask:
         """
-        Return the task that an enqueue means: `function` of a module or class, or of its dotted name.
+        Return the task for an enqueue: `function` of a module, a class, or the dotted name of either.
 
-        Imports the module that is named when the task is not known yet. So
-        `worker` must come from the program, never from what others sent.
+        If the task is not known yet, its module is imported. So `worker` must come from the program, never from data
+        that others have sent.
 
         Raises:
             TaskNotFoundError: there is no such task, or its module cannot be imported.
@@ -91,11 +90,11 @@ class TaskRegistry:
 
     def include(self, module: str | ModuleType, *, patterns: Iterable[str] = TASK_MODULES) -> list[AnyTask]:
         """
-        Take in every task of a module and, of a package, of the modules in it whose names fit; returns them.
+        Register the tasks of a module, and of a package's modules whose names match the patterns; return them.
 
         Raises:
             TaskNotFoundError: a module cannot be imported.
-            TaskError: another function has one of the names.
+            TaskError: another function has the name of one of the tasks.
         """
         if isinstance(module, str):
             module = _import_module(module)
@@ -114,8 +113,8 @@ class TaskRegistry:
         """
         Return the task that a job of this name runs, or None.
 
-        `name` comes from the store: nothing is imported but allowed modules, and
-        nothing is returned but registered tasks and public functions defined there.
+        `name` comes from the store. So only allowed modules are imported, and only registered tasks and public
+        functions that are defined in allowed modules are returned.
 
         Raises:
             TaskNotFoundError: an allowed module cannot be imported.
@@ -150,11 +149,11 @@ class TaskRegistry:
             if near
             else "decorate the function with @manager.task, or name its module in allowed_modules"
         )
-        return f"no task {quoted(name)} is known; {way_out}"
+        return f"no task is named {quoted(name)}; {way_out}"
 
 
 def dotted_name(worker: ModuleType | type | str) -> str:
-    """Return the dotted name of a module or class, by which it can be imported; a text is one already."""
+    """Return the dotted name by which a module or class can be imported; a text is returned as it is."""
     if isinstance(worker, str):
         return worker
     name = worker.__name__ if isinstance(worker, ModuleType) else worker.__module__
@@ -172,9 +171,9 @@ def _import_module(name: str) -> ModuleType:
 
 def _longest_importable(name: str, *, shortest: str = "") -> ModuleType | None:
     """
-    Import the longest part of a task's name that is a module, not shorter than `shortest`.
+    Import the longest part of a task's name that is a module, but none shorter than `shortest`.
 
-    A module that is there and fails to be imported is an error, not a reason to look further up.
+    A module that exists, but whose import fails, is an error; shorter parts are not tried then.
     """
     parts = name.split(".")
     if not all(part.isidentifier() for part in parts):
@@ -200,15 +199,15 @@ def _warn_of_nothing(package: str, below: list[str], patterns: Iterable[str]) ->
     others = [name for name in below if not is_named_as(name, patterns)]
     shown = ", ".join(others[:_MOST_SHOWN]) + (f" and {len(others) - _MOST_SHOWN} more" if others[_MOST_SHOWN:] else "")
     _logger.warning(
-        "the package %s has no task in a module that is named %s%s",
+        "package %s has no task in a module that is named %s%s",
         package,
         " or ".join(patterns),
-        f"; not looked at: {shown}; include the module itself, or give task_modules" if others else "",
+        f"; modules not searched: {shown}; include the module itself, or give task_modules" if others else "",
     )
 
 
 def _tasks_in(module: ModuleType) -> list[AnyTask]:
-    """Return the tasks among a module's names, and among those of the classes defined in it."""
+    """Return the tasks in a module and in the classes that it defines."""
     values = list(vars(module).values())
     for value in tuple(values):
         if inspect.isclass(value) and value.__module__ == module.__name__:
@@ -218,7 +217,7 @@ def _tasks_in(module: ModuleType) -> list[AnyTask]:
 
 
 def _own_task(module: ModuleType, qualname: str) -> AnyTask | None:
-    """Return the task, or the function as a task, that is defined in a module under this name."""
+    """Return the task that a module defines under this name, made of the function if it has no decorator, or None."""
     owner: Any = module
     *classes, last = qualname.split(".")
     for name in classes:

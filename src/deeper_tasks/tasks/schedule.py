@@ -1,4 +1,4 @@
-"""The schedule of a task: when it is due by its own definition, as in `@task(cron="0 3 * * *")`."""
+"""The schedule of a task, from its definition: `@task(cron="0 3 * * *")`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Policy = TypeVar("Policy", MissedRuns, Overlap)
 
 
 class TaskSchedule(Struct, frozen=True, kw_only=True):
-    """When a task is due, and what becomes of runs that come too late or too early."""
+    """The due times of a task, with the policies for missed runs and for overlapping runs."""
 
     recurrence: Recurrence
     missed_runs: MissedRuns = MissedRuns.ONCE
@@ -30,11 +30,11 @@ class TaskSchedule(Struct, frozen=True, kw_only=True):
 
 def parse_schedule(function: Callable[..., Any], given: Mapping[str, Any]) -> TaskSchedule | None:
     """
-    Check what a task's options say about its due times; None where it has none.
+    Return the schedule of a task from its options; None if it has none.
 
     Raises:
-        InvalidOptionError: an expression, a zone or a policy cannot be used, there is no
-            cron for them, or the function cannot be called without arguments.
+        InvalidOptionError: the expression, the zone or a policy cannot be used, a zone or policy is given without
+            cron, or the function cannot be called without arguments.
     """
     if "cron" not in given:
         _refuse_without_cron(given)
@@ -50,7 +50,7 @@ def parse_schedule(function: Callable[..., Any], given: Mapping[str, Any]) -> Ta
 
 
 def parse_policy(kind: type[Policy], option: str, value: object, *, default: Policy) -> Policy:
-    """Return the policy of this name, or for None the default. Raises InvalidOptionError."""
+    """Return the policy of this name, or the default for None; raise InvalidOptionError if the name is unknown."""
     if value is None:
         return default
     try:
@@ -65,7 +65,8 @@ def _refuse_without_cron(given: Mapping[str, Any]) -> None:
     for option in SCHEDULE_OPTIONS:
         if option in given:
             message = (
-                f"option {option!r} ({quoted(given[option])}) does nothing alone; add cron='0 3 * * *' or the like"
+                f"option {option!r} ({quoted(given[option])}) has no effect alone; add an option such as "
+                "cron='0 3 * * *'"
             )
             raise InvalidOptionError(message)
 
@@ -74,7 +75,7 @@ def _refuse_required_parameters(function: Callable[..., Any]) -> None:
     for parameter in inspect.signature(function).parameters.values():
         if parameter.default is inspect.Parameter.empty and parameter.kind not in _COLLECTING:
             message = (
-                f"option 'cron' has {function.__qualname__} called without arguments, and its parameter "
-                f"{parameter.name!r} has no default; give it one, or use schedule_recurring_task(…, args=[…])"
+                f"option 'cron' calls {function.__qualname__} without arguments, but its parameter "
+                f"{parameter.name!r} has no default; add a default, or use schedule_recurring_task(…, args=[…])"
             )
             raise InvalidOptionError(message)

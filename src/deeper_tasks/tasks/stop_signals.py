@@ -1,4 +1,4 @@
-"""The stop signals of an attempt: which stops were announced to it, and which of them its handler has seen."""
+"""The stop signals of an attempt: the announced stops, and those of them that its handler has seen."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _TIMEOUT = frozenset({Stop.TIMEOUT})
 
 class StopSignals(Struct, kw_only=True, eq=False):
     """
-    The stops of one attempt, as its worker and its handler know them. Safe to read from any thread.
+    The stops of one attempt, shared by its worker and its handler. Safe to read from any thread.
 
     Attributes:
         timeout: how long the handler may run; None without a limit.
-        now, started: the clock of where it runs, in seconds, and what that showed at its start.
-        held: how much of its time other code than its own has kept it from running, by blocking the loop.
-        announced: the stops that are in force, those without an interruption too: a worker that stops
-            says so at once, and interrupts at the end of its grace period.
-        forced: those by which the code was interrupted.
-        seen: those that the handler's own code has read as true, or caught the cancellation of.
-        reason: the words that came with the stop that decides.
-        exit: what a task or a callback of the handler's tried to end the program by; None: nothing did.
+        now, started: the clock of the place where the handler runs, in seconds, and its value at the start.
+        held: how long other code has kept the handler from running, by blocking the event loop.
+        announced: the stops in force, including those without an interruption yet: a worker that stops announces
+            the stop at once, and interrupts the handler at the end of its grace period.
+        forced: the stops that have interrupted the handler.
+        seen: the stops that the handler has read as true, or whose cancellation it has caught.
+        reason: the message of the stop that decides how the attempt ends.
+        exit: the exception by which a task or callback of the handler tried to end the program, or None.
     """
 
     timeout: timedelta | None = None
@@ -39,7 +39,7 @@ class StopSignals(Struct, kw_only=True, eq=False):
     exit: BaseException | None = None
 
     def is_undisturbed(self, ran_for: timedelta) -> bool:
-        """Whether nothing but the handler itself decides how it ends after so long: neither a stop nor its timeout."""
+        """Whether the handler alone decides how the attempt ends after this time: no stop was announced or is due."""
         return not (
             self.announced
             or self.seen
@@ -48,14 +48,15 @@ class StopSignals(Struct, kw_only=True, eq=False):
         )
 
     def is_late(self, ran_for: timedelta) -> bool:
-        """Whether a handler that ran so long has ended after its timeout, by no fault of others."""
+        """Whether a handler that ran this long has exceeded its timeout, not counting time in which it was held up."""
         return self.timeout is not None and ran_for > self.timeout and ran_for - self.held > self.timeout
 
     def in_force(self) -> frozenset[Stop]:
         """
-        Return the stops that are in force at this moment.
+        Return the stops that are in force now.
 
-        Among them is the timeout as soon as it has passed: code that keeps the loop from turning gets no announcement.
+        A timeout that has passed is included, even before the worker has announced it: code that blocks the loop also
+        keeps the worker from announcing it.
         """
         if self.timeout is None or self.now is None or Stop.TIMEOUT in self.announced:
             return self.announced
@@ -63,12 +64,12 @@ class StopSignals(Struct, kw_only=True, eq=False):
         is_late = now - self.started > most and now - self.started - self.held_by_others(now) > most
         return self.announced | _TIMEOUT if is_late else self.announced
 
-    def held_by_others(self, until: float) -> float:  # noqa: ARG002 - where the code has a loop for itself, nothing does
-        """Return for how many seconds until then other code has kept it from running, by blocking its loop."""
+    def held_by_others(self, until: float) -> float:  # noqa: ARG002 - a handler with its own loop is never held up
+        """Return for how many seconds, up to `until`, other code has kept the handler from running."""
         return 0.0
 
     def refresh(self) -> None:
-        """Take in the stops announced since; where the worker shares its memory there is nothing to do."""
+        """Read stops that were announced since; nothing to do in a handler that shares the worker's memory."""
 
     def mark_seen(self, stops: frozenset[Stop]) -> None:
         """Note that the handler knows of these stops."""

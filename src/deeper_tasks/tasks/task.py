@@ -15,7 +15,7 @@ from deeper_tasks.domain.retry_policy import RetryPolicy
 from deeper_tasks.errors import TaskError
 from deeper_tasks.tasks.arguments import Signature
 from deeper_tasks.tasks.coroutines import leads_to_coroutine
-from deeper_tasks.tasks.habits import TaskHabits
+from deeper_tasks.tasks.foreign_names import ForeignTaskNames
 from deeper_tasks.tasks.options import EnqueueOptions, JobRequest, parse_options
 from deeper_tasks.tasks.schedule import TaskSchedule
 from deeper_tasks.tasks.task_id import TaskId
@@ -25,64 +25,64 @@ R = TypeVar("R")
 
 
 class ExecutorKind(StrEnum):
-    """Where a task's function runs."""
+    """The kinds of executors, which run a task's function on the event loop, in a thread or in a process."""
 
     COROUTINE = "coroutine"
     THREAD = "thread"
     PROCESS = "process"
 
-    # The enum's own hash is Python code, and every job makes a lookup by it.
+    # The enum's own hash is slow Python code, and every job makes a lookup by it.
     __hash__ = str.__hash__
 
 
 class ArgumentCheck(StrEnum):
-    """The checks of arguments when they are enqueued."""
+    """The checks of arguments at an enqueue: of their values, or only of names and types."""
 
     VALUES = "values"
     SIGNATURE = "signature"
 
 
 class Enqueuer(Protocol):
-    """What a task is bound to: the manager."""
+    """The manager as a task sees it: the object that enqueues its calls."""
 
     @property
     def sync(self) -> BlockingEnqueuer:
-        """Its blocking form."""
+        """The blocking form of the manager."""
 
     async def enqueue_request(
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], request: JobRequest, /
     ) -> TaskId:
-        """Enqueue a call of the task; `request` holds the task's own options too."""
+        """Enqueue a call of the task; `request` includes the task's own options."""
 
 
 class BlockingEnqueuer(Protocol):
-    """The blocking form of what a task is bound to: `manager.sync`."""
+    """The blocking form of an `Enqueuer`: `manager.sync`."""
 
     def enqueue_request(
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], request: JobRequest, /
     ) -> TaskId:
-        """Enqueue a call of the task, and return once it is stored."""
+        """Enqueue a call of the task, and return when it is stored."""
 
 
-class Task(TaskHabits, Generic[P, R]):
+class Task(ForeignTaskNames, Generic[P, R]):
     """
-    A function with a name and options. Calling it calls the function, here and now.
+    A function with a name and options. A call of the task calls the function directly.
 
     Attributes:
-        name: what jobs name it by; it must stay the same while jobs are under way.
-        request: its options, which those of an enqueue are laid over.
-        retry: what follows a failed attempt. Where neither the call nor the task
-            gives a delay, `request.retry_delay` is None and the settings' default counts.
-        executor: where it runs.
-        schedule: when it is due by itself; None if it is not.
-        module: the module to import to find it; None if there is none.
-        path: where the function stands, `module.qualname`: the name unless another was given.
-        path_apart: the path where it is not the name; None where it is, or where there is no module.
+        name: the name in its jobs; it must not change while jobs wait.
+        request: its options; the options of an enqueue override them.
+        retry: the policy after a failed attempt. If neither the call nor the task gives a delay,
+            `request.retry_delay` is None, and the settings' default is used.
+        executor: where the function runs.
+        schedule: the schedule of its definition, or None.
+        module: the module to import to find the function; None if there is none.
+        path: the function's place, `module.qualname`; it is the name unless another name was given.
+        path_apart: the path if it differs from the name; else, or without a module, None.
         is_transactional: whether it runs inside the transaction that completes its job.
-        accepts_late_result: whether what it returns after its timeout counts.
-        check_arguments: what an enqueue checks; None where the settings' counts.
-        memory_limit_mb: what it may use in a process; None without a limit, UNSET where the settings' counts.
-        leads_to_coroutine: whether it is an `async def`, or wraps one: then what a call gives is meant to be awaited.
+        accepts_late_result: whether a result that it returns after its timeout counts.
+        check_arguments: the checks of an enqueue; None takes the settings'.
+        memory_limit_mb: the memory limit in a process; None without a limit, UNSET takes the settings'.
+        leads_to_coroutine: whether it is an `async def` or wraps one, so that the result of a call must be awaited.
         has_quarantine: whether the attempt after one that was lost with its worker runs apart from other jobs.
     """
 
@@ -124,7 +124,7 @@ class Task(TaskHabits, Generic[P, R]):
         self._enqueuers: tuple[weakref.ref[Enqueuer], ...] = ()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function itself; nothing is enqueued."""
+        """Call the function itself, without enqueuing a job."""
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -137,30 +137,30 @@ class Task(TaskHabits, Generic[P, R]):
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskId:
         """
-        Enqueue a call.
+        Enqueue a call of the function, and return the job's id.
 
         Raises:
             TaskError: no manager, or more than one, has this task.
-            InvalidArgumentsError: the arguments do not fit, or are not JSON.
-            BackendUnavailableError: safe to try again.
+            InvalidArgumentsError: the arguments do not fit the function, or are not JSON.
+            BackendUnavailableError: the store did not answer; it is safe to try again.
         """
         return await self._enqueuer().enqueue_request(self, args, kwargs, self.request)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
-        """Return a call to enqueue together with others: `manager.enqueue_many([send.call(1), send.call(2)])`."""
+        """Return a call for `manager.enqueue_many([send.call(1), send.call(2)])`, without enqueuing it."""
         return TaskCall(task=self, args=args, kwargs=kwargs, request=self.request)
 
     def with_options(self, **options: Unpack[EnqueueOptions]) -> BoundTask[P, R]:
         """
-        Return the task with options laid over its own, to enqueue from.
+        Return the task with options that override its own, to enqueue from.
 
         Raises:
-            InvalidOptionError: names the option, its value and the way out.
+            InvalidOptionError: an option is wrong; the message names it, its value and the way out.
         """
         return BoundTask(self, parse_options(options, base=self.request))
 
     def bind(self, enqueuer: Enqueuer) -> None:
-        """Let `enqueue` use this manager. The reference is weak; the same manager again changes nothing."""
+        """Let `enqueue` use this manager. The reference is weak; a second call with the same manager has no effect."""
         if enqueuer not in self._managers():
             self._enqueuers = (*self._enqueuers, weakref.ref(enqueuer))
 
@@ -182,22 +182,22 @@ class Task(TaskHabits, Generic[P, R]):
             return managers[0]
         if managers:
             message = (
-                f"{len(managers)} managers have the task {self.name!r}, so it cannot tell which one is meant; "
+                f"{len(managers)} managers have the task {self.name!r}, so the task cannot choose one; "
                 "use manager.enqueue_task(task, args=[…])"
             )
         else:
             message = (
                 f"no manager has the task {self.name!r}; "
-                "decorate it with @manager.task, or take its module in with manager.include(…)"
+                "decorate it with @manager.task, or register its module by manager.include(…)"
             )
         raise TaskError(message)
 
 
 class TaskCall(Struct, frozen=True, kw_only=True):
     """
-    A call of a task that is not enqueued yet: what `task.call(…)` gives, and `enqueue_many` takes.
+    A call of a task that is not enqueued yet; `task.call(…)` returns it, and `enqueue_many` takes it.
 
-    `scheduled_at` is when it is due; None where its options say that.
+    `scheduled_at` is its due time; if it is None, the options decide.
     """
 
     task: Task[..., Any]
@@ -207,8 +207,8 @@ class TaskCall(Struct, frozen=True, kw_only=True):
     scheduled_at: datetime | timedelta | None = None
 
 
-class BoundTask(TaskHabits, Generic[P, R]):
-    """A task with the options of an enqueue: what `task.with_options(…)` gives."""
+class BoundTask(ForeignTaskNames, Generic[P, R]):
+    """A task with the options of an enqueue; `task.with_options(…)` returns it."""
 
     __slots__ = ("request", "task")
 
@@ -218,7 +218,7 @@ class BoundTask(TaskHabits, Generic[P, R]):
 
     @property
     def sync(self) -> BlockingTask[P]:
-        """The same for code that is not async: `send.with_options(priority=-1).sync.enqueue(42)`."""
+        """The task with these options for code that is not async: `send.with_options(priority=-1).sync.enqueue(42)`."""
         return BlockingTask(self.task, self.request)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskId:
@@ -231,16 +231,16 @@ class BoundTask(TaskHabits, Generic[P, R]):
         return TaskCall(task=self.task, args=args, kwargs=kwargs, request=self.request)
 
     def with_options(self, **options: Unpack[EnqueueOptions]) -> BoundTask[P, R]:
-        """Return the task with further options laid over these."""
+        """Return the task with further options, which override these."""
         return BoundTask(self.task, parse_options(options, base=self.request))
 
 
-class BlockingTask(TaskHabits, Generic[P]):
+class BlockingTask(ForeignTaskNames, Generic[P]):
     """
-    A task for code that is not async: what `task.sync` and `task.with_options(…).sync` give.
+    A task for code that is not async; `task.sync` and `task.with_options(…).sync` return it.
 
-    It works through `manager.sync`: in the thread of the blocking calls, or, with the option `connection`, in the
-    caller's. It can be used inside a running event loop too, which it then blocks.
+    Its calls use `manager.sync`: they run in the thread of the blocking calls, or, with the option `connection`, in the
+    caller's thread. Inside a running event loop they work too, but block the loop.
     """
 
     __slots__ = ("request", "task")
@@ -250,14 +250,14 @@ class BlockingTask(TaskHabits, Generic[P]):
         self.request = request
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskId:
-        """Enqueue a call, and return once it is stored; raises as `Task.enqueue` does."""
+        """Enqueue a call, and return when it is stored; raise the errors of `Task.enqueue`."""
         enqueuer = self.task._enqueuer()  # noqa: SLF001 - its other half
         return enqueuer.sync.enqueue_request(self.task, args, kwargs, self.request)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
-        """Return a call to enqueue together with others, by `manager.sync.enqueue_many`; see `Task.call`."""
+        """Return a call for `manager.sync.enqueue_many`, without enqueuing it; see `Task.call`."""
         return TaskCall(task=self.task, args=args, kwargs=kwargs, request=self.request)
 
     def with_options(self, **options: Unpack[EnqueueOptions]) -> BlockingTask[P]:
-        """Return the task with options laid over these; see `Task.with_options`."""
+        """Return the task with further options, which override these; see `Task.with_options`."""
         return BlockingTask(self.task, parse_options(options, base=self.request))

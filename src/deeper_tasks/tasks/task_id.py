@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Self
 
-from deeper_tasks.tasks.habits import TaskIdHabits
+from deeper_tasks.tasks.foreign_names import ForeignTaskIdNames
 
 
-class TaskId(TaskIdHabits, str):
+class TaskId(ForeignTaskIdNames, str):
     """
     The id of a job.
 
-    `is_new` is False when the enqueue made no job: a unique key was held (then
-    this is the holder's id), or the same id had been sent before.
+    `is_new` is False if the enqueue made no job: another job held the unique key, and this is its id, or the same id
+    had been sent before.
     """
 
     __slots__ = ("is_new",)
@@ -20,7 +20,7 @@ class TaskId(TaskIdHabits, str):
     is_new: bool
 
     def __new__(cls, value: str, *, is_new: bool = True) -> Self:
-        """Make the id of a job that is new, or was there before."""
+        """Make the id of a job that is new, or existed before."""
         task_id = super().__new__(cls, value)
         task_id.is_new = is_new
         return task_id

@@ -1,4 +1,4 @@
-"""Text forms: types of the standard library of whose values a text says everything."""
+"""Text forms: types of the standard library whose values are stored as their text."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _KINDS = (
 
 
 def has_text_form(kind: Any) -> bool:
-    """Whether values of a class are written as a text, and read from it."""
+    """Whether values of a class are written as text and read from it."""
     return isinstance(kind, type) and issubclass(kind, _KINDS)
 
 
 def from_text(kind: Any, text: object) -> Any:
-    """Return the value of a class that a text says. Raises RefusedError."""
+    """Return the value of a class from its text; raise RefusedError if it is not such a text."""
     if not isinstance(text, str):
         message = f"expected `str`, got `{type(text).__qualname__}`"
         raise RefusedError(message)
     try:
         return kind(text)
-    except Exception:  # noqa: BLE001 - each class has its own, which quote the text
-        message = f"the text says no `{kind.__qualname__}`"
+    except Exception:  # noqa: BLE001 - each class raises its own errors, which quote the text
+        message = f"the text is not a valid `{kind.__qualname__}`"
         raise RefusedError(message) from None

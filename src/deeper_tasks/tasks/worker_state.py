@@ -1,4 +1,4 @@
-"""The worker state: what the start hooks made for the jobs of a process, such as pools and clients."""
+"""The worker state: objects such as pools and clients, which start hooks make for the jobs of a process."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ class WorkerState:
     """
     A namespace that all jobs of a process share: `current_job().state.pool`.
 
-    Start hooks fill it, by attributes that they set or by a mapping that they
-    return. Each process has its own, so nothing in it crosses a fork. Jobs may
-    set attributes too; they share them with the jobs that run beside them.
-    `"pool" in state` tells whether a name is set, and iterating gives the names.
+    Start hooks fill it: they set attributes, or return a mapping. Each process has its own namespace, so no object in
+    it crosses a fork. Jobs may set attributes too, and share them with the jobs that run beside them. `"pool" in state`
+    says whether a name is set; iteration yields the names.
     """
 
     def __getattr__(self, name: str) -> Any:
-        """Refuse a name that is not set, with the names that are."""
+        """Raise AttributeError for a name that is not set; the message lists the names that are set."""
         known = ", ".join(sorted(vars(self))) or "nothing"
         message = f"the worker's state has no {name!r}; the start hooks have set: {known}"
         raise AttributeError(message, name=name, obj=self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Said for type checkers, which otherwise know no attribute to set.
+        # Defined for type checkers, which otherwise accept no assignment to an attribute.
         object.__setattr__(self, name, value)
 
     def __contains__(self, name: object) -> bool:

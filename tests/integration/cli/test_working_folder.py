@@ -107,7 +107,7 @@ def test_each_command_works_with_a_url_where_the_working_folder_cannot_be_looked
     told = str(place) if kind == "locked" else "the working folder cannot be found"
     for words, code, said in without:
         assert code == 2, words
-        assert "which store is meant? Give --url" in said
+        assert "no store is named; give --url" in said
         assert told in said
     assert doctor[1] == 1
     assert "settings from" in doctor[2]
@@ -118,7 +118,7 @@ def test_a_path_that_begins_at_a_removed_folder_is_refused_with_the_way_out(tmp_
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(ConfigError, match=r"'tasks\.db' begins at the working folder.* or give an absolute path"):
+    with pytest.raises(ConfigError, match=r"'tasks\.db' is relative to the working folder.* or give an absolute path"):
         BackgroundTaskManager("sqlite:///tasks.db")
     with pytest.raises(ConfigError, match=r"write sqlite:///tasks\.db for the file in the working folder, sqlite:////"):
         BackgroundTaskManager("sqlite:tasks.db")

@@ -9,7 +9,7 @@ import pytest
 
 from deeper_tasks import __version__
 from deeper_tasks.cli import main
-from deeper_tasks.cli.program import ExitCode, tell
+from deeper_tasks.cli.program import ExitCode, report_error
 from deeper_tasks.errors import (
     BackendUnavailableError,
     ConfigError,
@@ -119,26 +119,26 @@ def test_with_json_wrong_usage_is_a_json_object(deeper):
     ],
 )
 def test_each_error_has_its_exit_code(error, code, capsys):
-    assert tell(error, as_json=False) == code
+    assert report_error(error, as_json=False) == code
     assert capsys.readouterr().err == "deeper: x\n"
 
 
 def test_an_error_cannot_rewrite_the_terminal(capsys):
-    tell(DeeperTasksError("it said \x1b[2J\x9b2J"), as_json=False)
+    report_error(DeeperTasksError("it said \x1b[2J\x9b2J"), as_json=False)
     assert capsys.readouterr().err == "deeper: it said �[2J�2J\n"
 
 
 def test_several_faults_are_a_line_each(capsys):
     group = ExceptionGroup("two", [ConfigError("one\nthing"), ExceptionGroup("more", [ConfigError("another")])])
-    assert tell(group, as_json=False) is ExitCode.USAGE
+    assert report_error(group, as_json=False) is ExitCode.USAGE
     assert capsys.readouterr().err == "deeper: one thing\ndeeper: another\n"
-    assert tell(group, as_json=True) is ExitCode.USAGE
+    assert report_error(group, as_json=True) is ExitCode.USAGE
     assert [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()] == ["one thing", "another"]
 
 
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
-        tell(ExceptionGroup("", [ZeroDivisionError()]), as_json=False)
+        report_error(ExceptionGroup("", [ZeroDivisionError()]), as_json=False)
 
 
 def test_an_interruption_is_told_without_a_traceback(deeper, monkeypatch):

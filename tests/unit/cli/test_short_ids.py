@@ -73,7 +73,7 @@ def test_what_names_no_job_is_refused(deeper, alike, *, task_id, code, said):
 def test_a_delete_of_several_jobs_takes_whole_ids_only(deeper, ask, alike):
     result = deeper("delete", ALIKE[0], ALIKE[2][:18], *STORE)
     assert result.exit_code == 2
-    assert "is no whole id; to delete several jobs at once" in result.stderr
+    assert "is a short id; to delete several jobs at once" in result.stderr
     assert ask("list")["total_entries"] == 3
     assert deeper("delete", *ALIKE[:2], *STORE).exit_code == 0
     assert deeper("delete", ALIKE[2][:18], *STORE).exit_code == 0

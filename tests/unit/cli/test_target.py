@@ -76,7 +76,7 @@ def test_a_file_in_place_of_the_module_is_refused_with_the_module_s_name(folder,
 def test_a_worker_given_its_manager_by_an_option_is_told_where_it_stands(deeper, option):
     result = deeper("worker", option, "shop:manager")
     assert result.exit_code == 2
-    assert "a worker takes its manager without an option: deeper worker shop:manager" in result.stderr
+    assert "--app is not an option of a worker; write deeper worker shop:manager" in result.stderr
 
 
 def test_a_wrong_attribute_is_refused_with_what_there_is():
@@ -130,7 +130,7 @@ def test_an_import_that_fails_in_this_library_is_told_with_the_application_s_lin
 def test_without_any_word_about_the_store_the_command_asks_for_one(deeper):
     result = deeper("stats")
     assert result.exit_code == 2
-    assert result.stderr.startswith("deeper: which store is meant? Give --url")
+    assert result.stderr.startswith("deeper: no store is named; give --url")
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_store_that_cannot_be_reached_is_exit_code_4(deeper):
 def test_a_store_inside_another_process_is_refused(deeper):
     result = deeper("stats", "--url", "memory://")
     assert result.exit_code == 2
-    assert "lives inside one process" in result.stderr
+    assert "exists in one process only" in result.stderr
 
 
 def test_a_manager_changes_its_store_before_its_first_use_only():

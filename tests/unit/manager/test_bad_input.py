@@ -107,7 +107,7 @@ async def test_a_value_inside_itself_is_refused(manager):
 
     endless = []
     endless.append(endless)
-    await refused(keep.enqueue(endless), InvalidArgumentsError, "nested too deeply, or inside itself")
+    await refused(keep.enqueue(endless), InvalidArgumentsError, "nested too deeply, or contains itself")
 
 
 @pytest.mark.parametrize("args", [None, 5, "7", b"7", {1}])

@@ -488,7 +488,7 @@ async def test_entries_with_one_unique_key_make_one_job_between_them(manager, se
         await manager.schedule_recurring_task(f"{number}", send, None, [number], "@daily", **options)
     first = await manager.run_recurring_task("1")
     assert await manager.run_recurring_task("2") == first
-    with pytest.raises(InvalidOptionError, match="does nothing alone"):
+    with pytest.raises(InvalidOptionError, match="has no effect alone"):
         await put(manager, send, unique_key="mail")
 
 

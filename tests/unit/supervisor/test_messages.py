@@ -16,7 +16,7 @@ def test_messages_come_out_whole_however_they_were_cut():
 def test_a_line_that_is_no_message_is_logged_and_its_neighbours_arrive(caplog):
     lines = Lines()
     assert lines.take(encode(REPORT) + b"nonsense\n" + encode(LOADED)) == [REPORT, LOADED]
-    assert "what is no message, it is left out: b'nonsense'" in caplog.text
+    assert "supervisor dropped an invalid line from a worker process: b'nonsense'" in caplog.text
 
 
 def test_a_line_without_end_does_not_fill_the_memory():

@@ -38,7 +38,7 @@ class FakeChild:
         self.code = None
         self.loaded = None
         self.report = None
-        self.is_told_to_stop = False
+        self.is_asked_to_stop = False
         self.was_killed = False
         self.worked_for = 0.0
         self.stops = 0
@@ -49,7 +49,7 @@ class FakeChild:
         return ProcessStatus.READY if self.report else ProcessStatus.STARTING
 
     def stop(self):
-        self.is_told_to_stop = True
+        self.is_asked_to_stop = True
         self.stops += 1
 
     def become_ready(self):
@@ -110,7 +110,7 @@ async def stage_with():
         (2, "ended with exit code 2"),
         (
             75,
-            "ended because it could not go on: jobs kept its slots or its loop, or a part of it kept failing",
+            "ended because it could not continue: jobs kept its slots or its loop, or a part of it kept failing",
         ),
         (-signal.SIGSEGV, "was killed by SIGSEGV"),
         (-40, "was killed by signal 40"),
@@ -166,7 +166,7 @@ async def test_a_process_that_cannot_be_started_is_tried_again(stage_with, caplo
     stage.failing = 3
     await stage.end(1)
     assert len(stage.children) == 2
-    assert caplog.text.count("worker process 1 cannot be started, trying again") == 3
+    assert caplog.text.count("worker process 1 could not be started, trying again") == 3
     assert stage.clock.pauses == [0, 0.5, 1, 2]
 
 
@@ -194,7 +194,7 @@ async def test_a_process_that_had_to_be_killed_at_the_stop_is_told_by_the_code(s
     ("code", "words"),
     [
         (9, "ended with exit code 9"),
-        (75, "ended because it could not go on"),
+        (75, "ended because it could not continue"),
         (-signal.SIGSEGV, "was killed by SIGSEGV"),
     ],
 )
@@ -205,7 +205,7 @@ async def test_a_process_that_dies_while_it_stops_is_told_by_a_line_and_the_code
     await stage.end(code)
     assert await stage.running == 1
     assert f"worker process 1 (pid 1000) {words}" in caplog.text
-    assert "while it was stopping; what it still ran is left to be rescued" in caplog.text
+    assert "while it was stopping; other workers rescue the jobs that it still ran" in caplog.text
 
 
 @pytest.mark.parametrize("code", [-signal.SIGTERM, -signal.SIGINT, 130])

@@ -20,7 +20,7 @@ import pytest
 
 from deeper_tasks.errors import InvalidArgumentsError
 from deeper_tasks.tasks.arguments import Signature
-from deeper_tasks.tasks.fitting import fits
+from deeper_tasks.tasks.type_fit import fits
 
 
 class Cat(pydantic.BaseModel):
@@ -163,13 +163,13 @@ def test_their_json_forms_are_read(annotation, form, value):
         (
             Cat | Alike,
             Alike(),
-            "a `Alike` would arrive as a `Cat`; what it is written as fits both: give the models a discriminator",
+            "a `Alike` would arrive as a `Cat`; its JSON form fits both: give the models a discriminator",
         ),
         (Cat | int, "5", "a `str` would arrive as a `int`"),
         (Path, 5, "expected `str`, got `int`"),
-        (IPv4Address, "hunter2", "the text says no `IPv4Address`"),
-        (ZoneInfo, "hunter2", "the text says no `ZoneInfo`"),
-        (Fraction, "hunter2/0", "the text says no `Fraction`"),
+        (IPv4Address, "hunter2", "the text is not a valid `IPv4Address`"),
+        (ZoneInfo, "hunter2", "the text is not a valid `ZoneInfo`"),
+        (Fraction, "hunter2/0", "the text is not a valid `Fraction`"),
         (Odd, "hunter2", "Invalid enum value for `Odd`"),
         (Odd, True, "Invalid enum value for `Odd`"),
         (Odd, Shares.HALF, "Invalid enum value for `Odd`"),
@@ -212,7 +212,7 @@ def test_a_value_that_is_plainly_not_of_a_type_that_cannot_be_read_is_refused_th
 @pytest.mark.parametrize("value", [date(2030, 1, 1), [time(9)], {1}])
 def test_a_value_that_is_not_json_is_refused_with_a_way_out_that_is_true(value):
     message = refusal(str | date | list[Any] | set[int], value)
-    assert "annotate one that can be, or `Any` and let the task make the value of JSON values" in message
+    assert "annotate a type that can be, or annotate `Any` and let the task make the value from JSON values" in message
 
 
 @pytest.mark.parametrize(

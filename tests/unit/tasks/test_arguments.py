@@ -232,7 +232,7 @@ class TestJsonValues:
     def test_a_value_inside_itself_is_refused(self):
         endless: list = []
         endless.append(endless)
-        with pytest.raises(InvalidArgumentsError, match="inside itself"):
+        with pytest.raises(InvalidArgumentsError, match="contains itself"):
             encode(plain, endless)
 
     @pytest.mark.parametrize(

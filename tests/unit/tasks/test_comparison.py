@@ -249,7 +249,7 @@ class TestModels:
 
         message = refusal(Order, Order(note="hidden"))
         assert "note: Field required" in message
-        assert "it was written so by the model itself: look at its excluded fields" in message
+        assert "the model itself has written it so: check its excluded fields" in message
 
     def test_a_serialisation_alias_that_is_not_read_is_refused(self):
         class Order(pydantic.BaseModel):
@@ -602,12 +602,12 @@ class TestOtherRecords:
 
     def test_a_set_whose_items_have_no_order_is_refused(self):
         message = refusal(set[FrozenBox], {FrozenBox(1), FrozenBox(2)})
-        assert "the items of a set cannot be sorted, so that it had one JSON text; pass a list" in message
+        assert "the items of a set cannot be sorted, so it has no single JSON text; pass a list" in message
 
     def test_records_inside_themselves_are_refused(self):
         one = Box()
         one.it = one
-        assert "nested too deeply, or inside itself" in refusal(Box, one)
+        assert "nested too deeply, or contains itself" in refusal(Box, one)
 
 
 class TestJsonForms:
@@ -827,7 +827,7 @@ def test_an_integer_that_no_float_holds_is_refused(annotation, value, path):
     message = refusal(annotation, value)
     assert f"argument 'it'{path} of " in message
     assert "a `int` would arrive as a `float`" in message
-    assert "a float holds every integer up to 2**53 only" in message
+    assert "a float holds integers exactly only up to 2**53" in message
     assert str(LARGE) not in message
     assert arrived(annotation, value, are_compared=False) is not None
 
@@ -870,11 +870,11 @@ class Range(NamedTuple):
         (
             time,
             time(9, tzinfo=BERLIN),
-            "a time keeps an offset from UTC only, no zone of varying offset: pass it without",
+            "a time in JSON keeps an offset from UTC, but no time zone: pass it without",
         ),
-        (time, time(9, tzinfo=timezone(timedelta(seconds=7))), "a time keeps an offset"),
-        (Limits, {"low": 1, "high": 2}, "the annotation names no such key: name it there, or leave it out"),
-        (Range, (1,), "give each item, as defaults fill in what is missing"),
+        (time, time(9, tzinfo=timezone(timedelta(seconds=7))), "a time in JSON keeps an offset"),
+        (Limits, {"low": 1, "high": 2}, "the annotation has no such key: add it there, or leave it out"),
+        (Range, (1,), "give all items, because defaults replace missing ones"),
         (list[datetime], [NOW.astimezone(timezone(timedelta(seconds=7)))], "pass it in UTC"),
     ],
 )

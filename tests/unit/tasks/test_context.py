@@ -249,5 +249,5 @@ class TestIdempotencyKey:
         assert second.idempotency_key_for("charge") == keys[1]
 
     def test_of_a_step_without_a_name_is_refused(self, job):
-        with pytest.raises(ValueError, match=r"a text such as 'charge', not ''"):
+        with pytest.raises(ValueError, match=r"cannot be ''; give a text such as 'charge'"):
             job.idempotency_key_for("")

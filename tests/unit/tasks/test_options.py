@@ -195,7 +195,7 @@ def test_the_two_kinds_of_uniqueness_exclude_each_other():
 
 
 def test_a_unique_key_alone_is_refused():
-    with pytest.raises(InvalidOptionError, match="does nothing alone"):
+    with pytest.raises(InvalidOptionError, match="has no effect alone"):
         parse_options({"unique_key": "k"})
 
 

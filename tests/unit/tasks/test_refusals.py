@@ -178,7 +178,7 @@ def test_a_serializer_that_raises_is_named_without_the_text_of_its_error(error):
 @pytest.mark.parametrize("arguments", [SECRET, {"password": SECRET}, {SECRET}, SECRET.encode()])
 def test_arguments_that_are_no_list_are_refused_by_their_type(arguments):
     kind = type(arguments).__name__
-    with pytest.raises(InvalidArgumentsError, match=f"cannot be a `{kind}`: give a list of them") as caught:
+    with pytest.raises(InvalidArgumentsError, match=f"cannot be a `{kind}`; give a list of arguments") as caught:
         signature_for(str).encode(arguments, {}, max_bytes=1000)
     assert SECRET not in str(caught.value)
 
@@ -186,6 +186,6 @@ def test_arguments_that_are_no_list_are_refused_by_their_type(arguments):
 @pytest.mark.parametrize("arguments", [SECRET, [("it", SECRET)], {SECRET}])
 def test_keyword_arguments_that_are_no_dict_are_refused_by_their_type(arguments):
     kind = type(arguments).__name__
-    with pytest.raises(InvalidArgumentsError, match=f"keyword .* cannot be a `{kind}`: give a dict") as caught:
+    with pytest.raises(InvalidArgumentsError, match=f"keyword .* cannot be a `{kind}`; give a dict") as caught:
         signature_for(str).encode([], arguments, max_bytes=1000)
     assert SECRET not in str(caught.value)

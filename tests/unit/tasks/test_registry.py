@@ -76,7 +76,7 @@ class TestAdd:
     def test_refuses_another_function_of_the_same_name(self):
         registry = TaskRegistry()
         registry.add(make_task(one, name="x"))
-        with pytest.raises(TaskError, match=r"two functions would be the task 'x': .*one and .*two"):
+        with pytest.raises(TaskError, match=r"two functions have the task name 'x': .*one and .*two"):
             registry.add(make_task(two, name="x"))
 
     def test_replaces_the_same_function(self):
@@ -109,7 +109,7 @@ class TestFind:
     @pytest.mark.parametrize("function", ["undecorated", "_private", "answer", "getcwd", "missing", "", "a.b", "a b"])
     def test_refuses_what_is_no_task(self, project, function):
         project("shopd")
-        with pytest.raises(TaskNotFoundError, match=r"no task 'shopd\."):
+        with pytest.raises(TaskNotFoundError, match=r"no task is named 'shopd\."):
             TaskRegistry().find("shopd", function)
 
     @pytest.mark.parametrize("worker", ["nowhere", "nowhere.at.all", "", "..relative", "1x", "os", "os.path"])
@@ -195,7 +195,7 @@ class TestInclude:
         [record] = caplog.records
         assert record.levelname == "WARNING"
         assert record.getMessage() == (
-            "the package shopm has no task in a module that is named tasks or *_tasks; not looked at: shopm.a, "
+            "package shopm has no task in a module that is named tasks or *_tasks; modules not searched: shopm.a, "
             "shopm.b, shopm.jobs, shopm.mails, shopm.mails.jobs and 2 more; include the module itself, or give "
             "task_modules"
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli.rendering.output import jobs, size, write_json
+from deeper_tasks.cli.rendering.formats import jobs, size
+from deeper_tasks.cli.rendering.output import write_json
 from deeper_tasks.cli.rendering.progress import progress_bar, spinner
 from deeper_tasks.cli.target import Target, takes_target
 
@@ -18,17 +19,22 @@ Examples:
   deeper cleanup --completed-days 0 --json
   deeper cleanup --compact"""
 )
-@click.option("--completed-days", type=float, metavar="DAYS", help="Keep completed jobs for so long.")
-@click.option("--failed-days", type=float, metavar="DAYS", help="The same for failed, discarded and cancelled.")
-@click.option("--compact", is_flag=True, help="Give the unused space back at once; meanwhile nothing is written.")
+@click.option("--completed-days", type=float, metavar="DAYS", help="Keep completed jobs for this many days.")
+@click.option(
+    "--failed-days", type=float, metavar="DAYS", help="Keep failed, discarded and cancelled jobs for this many days."
+)
+@click.option(
+    "--compact", is_flag=True, help="Return unused space to the system at once; the store accepts no writes meanwhile."
+)
 @takes_target
 def cleanup(target: Target, *, completed_days: float | None, failed_days: float | None, compact: bool) -> None:
     """
-    Delete ended jobs that are older than the settings say, or than is said here.
+    Delete ended jobs that are older than the given days, or than the settings allow.
 
-    Workers do this by themselves, a little at a time. --compact then rebuilds a
-    store whose space does not all come back by itself: for some seconds a
-    gigabyte enqueues and workers wait, and there must be as much free space again.
+    Workers also delete such jobs, a few at a time. --compact then rebuilds the
+    store, so that the system gets all unused space back. That takes some seconds
+    for each gigabyte, in which enqueues and workers wait, and needs free space of
+    the size of the store.
     """
     with target.opened() as manager:
         with progress_bar(target, "deleting old jobs") as on_progress:
@@ -41,9 +47,9 @@ def cleanup(target: Target, *, completed_days: float | None, failed_days: float 
         return
     click.echo(f"{jobs(count)} deleted")
     if freed is not None:
-        click.echo(f"{size(freed)} given back")
+        click.echo(f"{size(freed)} returned to the system")
 
 
 def _compacted(target: Target, manager: BackgroundTaskManager) -> int:
-    with spinner(target, "giving space back"):
+    with spinner(target, "compacting"):
         return manager.sync.compact_store()

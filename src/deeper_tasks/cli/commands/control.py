@@ -10,14 +10,15 @@ import click
 from msgspec import Struct
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli.conditions import add_dead, takes_conditions
-from deeper_tasks.cli.confirm import check_choice, is_wanted
+from deeper_tasks.cli.confirm import check_choice, is_confirmed
+from deeper_tasks.cli.filter_options import add_dead_letters, takes_filters
 from deeper_tasks.cli.parameters import duration, moment
-from deeper_tasks.cli.program import ExitCode, tell
-from deeper_tasks.cli.rendering.output import jobs, local_time, write_json
+from deeper_tasks.cli.program import ExitCode, report_error
+from deeper_tasks.cli.rendering.formats import jobs, local_time
+from deeper_tasks.cli.rendering.output import write_json
 from deeper_tasks.cli.rendering.progress import count_of, progress_bar
 from deeper_tasks.cli.target import Target, takes_target
-from deeper_tasks.cli.unmatched import warn_of_unmatched
+from deeper_tasks.cli.unknown_names import warn_of_unknown_names
 from deeper_tasks.domain.ids import parse_id
 from deeper_tasks.domain.state import DEAD_LETTER, TERMINAL, State
 from deeper_tasks.errors import InvalidOptionError, JobError
@@ -34,30 +35,30 @@ Examples:
   deeper cancel --task myapp.tasks.report"""
 )
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@takes_conditions
+@takes_filters
 @click.option("--reason", default=_REASON, show_default=True, metavar="TEXT")
-@click.option("--yes", is_flag=True, help="Cancel all that meet the conditions without asking.")
+@click.option("--yes", is_flag=True, help="Do not ask before cancelling all jobs that meet the conditions.")
 @takes_target
 def cancel(target: Target, *, ids: tuple[str, ...], conditions: Conditions, reason: str, yes: bool) -> ExitCode:
     """
     Cancel jobs, by their ids or by conditions.
 
-    One that has not started ends at once ('cancelled'). A running one is asked
-    to stop ('requested'). Of several ids each is tried; the exit code is that
-    of the first that failed.
+    A job that has not started ends at once ('cancelled'). A running job is asked
+    to stop ('requested'). With several ids, each is tried, and the exit code is
+    that of the first failure.
     """
     check_choice(ids, conditions)
     with target.opened() as manager:
         if ids:
             return _each(target, manager, ids, partial(_cancelled, reason=reason))
         conditions.setdefault("status", sorted(set(State) - TERMINAL))
-        if not yes and not is_wanted(target, manager, conditions, what="cancel"):
+        if not yes and not is_confirmed(target, manager, conditions, what="cancel"):
             return ExitCode.REFUSED
         with progress_bar(target, "cancelling", total=count_of(manager, conditions)) as on_progress:
             count = manager.sync.cancel_tasks(reason=reason, on_progress=on_progress, **conditions)
         if not count and yes:
-            warn_of_unmatched(manager, conditions)
-    _tell_count(target, count, "cancelled, or asked to stop")
+            warn_of_unknown_names(manager, conditions)
+    _print_count(target, count, "cancelled, or asked to stop")
     return ExitCode.DONE
 
 
@@ -69,18 +70,19 @@ Examples:
   deeper retry --status discarded --queue emails"""
 )
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@takes_conditions
-@click.option("--all-dead", is_flag=True, help="All dead letters: whatever failed or was discarded.")
+@takes_filters
+@click.option("--all-dead", is_flag=True, help="Retry all dead letters: failed and discarded jobs.")
 @takes_target
 def retry(target: Target, *, ids: tuple[str, ...], conditions: Conditions, all_dead: bool) -> ExitCode:
     """
-    Run jobs again that failed, were discarded or cancelled.
+    Run failed, discarded or cancelled jobs again.
 
-    They keep their errors, and get as many further attempts as they had at
-    first. Conditions without --status mean dead letters: failed and discarded.
+    The jobs keep their errors, and get as many new attempts as they had at
+    first. Conditions without --status select dead letters: failed and
+    discarded jobs.
     """
     if all_dead and (ids or conditions):
-        raise click.UsageError("--all-dead means all of them; leave it out, or the ids and conditions")
+        raise click.UsageError("--all-dead selects all dead letters; leave out --all-dead, or the ids and conditions")
     if not all_dead:
         check_choice(ids, conditions, alternative=", or --all-dead")
     with target.opened() as manager:
@@ -90,8 +92,8 @@ def retry(target: Target, *, ids: tuple[str, ...], conditions: Conditions, all_d
         with progress_bar(target, "retrying", total=count_of(manager, conditions)) as on_progress:
             count = manager.sync.retry_tasks(on_progress=on_progress, **conditions)
         if not count:
-            warn_of_unmatched(manager, conditions)
-    _tell_count(target, count, "made pending again")
+            warn_of_unknown_names(manager, conditions)
+    _print_count(target, count, "made pending again")
     return ExitCode.DONE
 
 
@@ -108,15 +110,15 @@ Examples:
 @takes_target
 def reschedule(target: Target, *, ids: tuple[str, ...], due: datetime | None, delay: float | None) -> ExitCode:
     """
-    Give jobs that wait another due time.
+    Give waiting jobs another due time.
 
-    They may be scheduled, wait for a retry, or be pending. A time that has
-    passed means now. A job's expiry moves along by the same shift. One that
-    runs or has ended is refused. Of several ids each is tried; the exit code
-    is that of the first that failed.
+    The jobs may be scheduled, pending, or waiting for a retry. A time in the
+    past makes a job due now. The expiry of a job moves by the same amount. A job
+    that runs or has ended is refused. With several ids, each is tried, and the
+    exit code is that of the first failure.
     """
     if (due is None) == (delay is None):
-        raise click.UsageError("say when: --at TIME, or --delay TIME from now, and not both")
+        raise click.UsageError("the new due time is missing or given twice; give --at TIME or --delay TIME, not both")
     at = due if due is not None else timedelta(seconds=delay or 0)
     with target.opened() as manager:
         return _each(target, manager, ids, partial(_rescheduled, at=at))
@@ -127,23 +129,23 @@ def reschedule(target: Target, *, ids: tuple[str, ...], due: datetime | None, de
 Examples:
   deeper run-now 0197c2f0-…
   deeper run-now 0197c2f0-… 0197c2f1-… --json
-  deeper queues resume emails     (what a paused queue holds)
-  deeper retry 0197c2f0-…         (what has failed)"""
+  deeper queues resume emails     (for the jobs of a paused queue)
+  deeper retry 0197c2f0-…         (for a failed job)"""
 )
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @takes_target
 def run_now(target: Target, *, ids: tuple[str, ...]) -> ExitCode:
     """
-    End the delay of jobs: they are due now, and a worker is woken.
+    Make jobs due now, and wake a worker.
 
-    That goes for scheduled jobs, for those that wait for a retry, and for
-    those that were put off or given back. A paused queue stays paused, and
-    slots stay as many as they are: the job is pending until a worker takes
-    it. One that runs or has ended is refused. Of several ids each is tried;
-    the exit code is that of the first that failed.
+    The jobs may be scheduled, wait for a retry, or have been snoozed or released
+    by a worker. A paused queue stays paused, and no slot is added: the job is
+    pending until a worker claims it. A job that runs or has ended is refused.
+    With several ids, each is tried, and the exit code is that of the first
+    failure.
     """
     with target.opened() as manager:
-        return _each(target, manager, ids, _called)
+        return _each(target, manager, ids, _made_due)
 
 
 @click.command(
@@ -154,32 +156,32 @@ Examples:
   deeper delete --queue old --yes --json"""
 )
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@takes_conditions
-@click.option("--dead", is_flag=True, help="Only dead letters: whatever failed or was discarded.")
-@click.option("--yes", is_flag=True, help="Delete all that meet the conditions without asking.")
+@takes_filters
+@click.option("--dead", is_flag=True, help="Only dead letters: failed and discarded jobs.")
+@click.option("--yes", is_flag=True, help="Do not ask before deleting all jobs that meet the conditions.")
 @takes_target
 def delete(target: Target, *, ids: tuple[str, ...], conditions: Conditions, dead: bool, yes: bool) -> ExitCode:
     """
-    Delete jobs for good, by their ids or by conditions.
+    Delete jobs permanently, by their ids or by conditions.
 
-    A running one is never deleted: by its id that is refused, cancel it first;
-    by conditions it is left alone. Of several ids, which must be whole, each is
-    tried; the exit code is that of the first that failed.
+    A running job is never deleted: its id is refused (cancel the job first), and
+    conditions pass over it. Several ids must be given in full; each is tried,
+    and the exit code is that of the first failure.
     """
-    add_dead(conditions, dead=dead)
+    add_dead_letters(conditions, dead=dead)
     check_choice(ids, conditions)
     _check_whole(ids)
     with target.opened() as manager:
         if ids:
             return _each(target, manager, ids, _deleted)
         conditions.setdefault("status", sorted(set(State) - {State.RUNNING}))
-        if not yes and not is_wanted(target, manager, conditions, what="delete"):
+        if not yes and not is_confirmed(target, manager, conditions, what="delete"):
             return ExitCode.REFUSED
         with progress_bar(target, "deleting", total=count_of(manager, conditions)) as on_progress:
             count = manager.sync.delete_tasks(on_progress=on_progress, **conditions)
         if not count and yes:
-            warn_of_unmatched(manager, conditions)
-    _tell_count(target, count, "deleted")
+            warn_of_unknown_names(manager, conditions)
+    _print_count(target, count, "deleted")
     return ExitCode.DONE
 
 
@@ -196,10 +198,10 @@ class _Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def _check_whole(ids: Sequence[str]) -> None:
-    """Refuse short ids of several jobs that are to be deleted: what is gone by mistake does not come back."""
+    """Refuse short ids in a list of jobs to delete: a job that is deleted by mistake cannot be restored."""
     short = next((task_id for task_id in ids if parse_id(task_id) is None), None)
     if len(ids) > 1 and short is not None:
-        raise click.UsageError(f"{short!r} is no whole id; to delete several jobs at once, give their ids whole")
+        raise click.UsageError(f"{short!r} is a short id; to delete several jobs at once, give their ids in full")
 
 
 def _each(
@@ -208,14 +210,14 @@ def _each(
     ids: Sequence[str],
     change: Callable[[BackgroundTaskManager, str], _Outcome],
 ) -> ExitCode:
-    """Change the jobs one by one; an id may be a short one."""
+    """Change the jobs one by one; an id may be short. Return the exit code of the first failure."""
     outcomes: list[_Outcome] = []
     code = ExitCode.DONE
     for task_id in ids:
         try:
             outcomes.append(change(manager, manager.sync.expand_task_id(task_id)))
         except (JobError, InvalidOptionError) as error:
-            code = code or tell(error, as_json=target.as_json)
+            code = code or report_error(error, as_json=target.as_json)
     if target.as_json:
         write_json(outcomes)
     else:
@@ -238,7 +240,7 @@ def _rescheduled(manager: BackgroundTaskManager, task_id: str, *, at: datetime |
     return _Outcome(id=task_id, outcome="rescheduled", scheduled_at=due)
 
 
-def _called(manager: BackgroundTaskManager, task_id: str) -> _Outcome:
+def _made_due(manager: BackgroundTaskManager, task_id: str) -> _Outcome:
     manager.sync.run_task_now(task_id)
     return _Outcome(id=task_id, outcome=State.PENDING.value)
 
@@ -248,7 +250,7 @@ def _deleted(manager: BackgroundTaskManager, task_id: str) -> _Outcome:
     return _Outcome(id=task_id, outcome="deleted")
 
 
-def _tell_count(target: Target, count: int, what: str) -> None:
+def _print_count(target: Target, count: int, what: str) -> None:
     if target.as_json:
         write_json({"count": count})
     else:

@@ -33,20 +33,20 @@ Exit codes: 0 nothing wrong, or warnings only; 1 an error was found."""
 @click.option(
     "--deep",
     is_flag=True,
-    help="Read the whole store: every job, the indexes of a file, or the counters of a database.",
+    help="Read the whole store: every job, and the indexes of a file or the counters of a database.",
 )
-@click.option("--full", "is_full", is_flag=True, help="Show each finding, however many there are of a kind.")
+@click.option("--full", "is_full", is_flag=True, help="Show every finding, even if there are many of a kind.")
 @takes_target
 def doctor(target: Target, *, deep: bool, is_full: bool) -> ExitCode:
     """
-    Say what is wrong with this set-up, and how to mend it.
+    Report faults of this installation, each with a remedy.
 
-    It looks at Python and the settings, the store and its place, the workers
-    and the queues they serve, pauses, jobs that wait or run for too long, dead
-    letters, recurring tasks and the clock, and at jobs that wait for a task that
-    no live worker knows, or for code that their arguments fit; with --app also at
-    tasks that jobs wait for and the application does not have. With --deep it reads every job,
-    and names those that are damaged. It changes nothing.
+    The command examines Python and the settings, the store and its place, the
+    workers and the queues they serve, pauses, jobs that wait or run for too long,
+    dead letters, recurring tasks and the clock. It reports jobs whose task no live
+    worker knows, or whose arguments do not fit it; with --app, also jobs whose
+    task the application lacks. With --deep it reads every job, and names damaged
+    ones. It changes nothing.
     """
     findings = [*examine_python(), *examine_settings(target)]
     try:
@@ -59,15 +59,15 @@ def doctor(target: Target, *, deep: bool, is_full: bool) -> ExitCode:
     if target.as_json:
         write_json({"severity": severity, "findings": findings})
     else:
-        from deeper_tasks.cli.rendering.findings import draw_findings
+        from deeper_tasks.cli.rendering.findings import render_findings
 
         screen = console()
-        screen.print(draw_findings(findings, width=terminal_width(screen), is_full=is_full))
+        screen.print(render_findings(findings, width=terminal_width(screen), is_full=is_full))
     return ExitCode.REFUSED if severity is Severity.ERROR else ExitCode.DONE
 
 
 async def _diagnosed(manager: BackgroundTaskManager, **options: object) -> list[Finding]:
-    """Ask in a loop of our own, not by `manager.sync`: Ctrl-C then ends the reading of a large file."""
+    """Diagnose in the loop of this thread, not by `manager.sync`, so that Ctrl-C ends the reading of a large file."""
     try:
         return await manager.diagnose(**options)  # type: ignore[arg-type]
     finally:
@@ -75,17 +75,17 @@ async def _diagnosed(manager: BackgroundTaskManager, **options: object) -> list[
 
 
 def _with_manager(finding: Finding, app: str | None) -> Finding:
-    """Return a finding whose remedy names the manager that was given, so that it can be copied."""
+    """Return the finding with the manager of --app in its remedy, so that the command in it can be copied."""
     if app is None or finding.remedy is None:
         return finding
     return replace(finding, remedy=finding.remedy.replace(MANAGER, quote(app)))
 
 
 def _refusals(error: Exception) -> list[Finding]:
-    """Return as findings why there is no manager to ask. What is no error of ours is raised again."""
+    """Return the findings that say why there is no manager to ask; raise errors that are not this library's again."""
     if isinstance(error, ExceptionGroup):
         return [finding for inner in error.exceptions for finding in _refusals(inner)]
     if not isinstance(error, DeeperTasksError):
         raise error
-    remedy = "correct the settings, --url or --app" if isinstance(error, ConfigError) else "see the message"
+    remedy = "correct the settings, --url or --app" if isinstance(error, ConfigError) else "follow the message"
     return [fault("settings", str(error), remedy)]

@@ -10,8 +10,8 @@ import click
 
 from deeper_tasks import BackgroundTaskManager, Task
 from deeper_tasks import task as make_task
-from deeper_tasks.cli.commands.completion import complete_queue, complete_task
-from deeper_tasks.cli.commands.enqueue_lines import Defaults, LineEnqueuer, LineReader, opened_lines, told
+from deeper_tasks.cli.commands.enqueue_lines import Defaults, LineEnqueuer, LineReader, describe, opened_lines
+from deeper_tasks.cli.completion.names import complete_queue, complete_task
 from deeper_tasks.cli.parameters import duration, json_of, loose_json, moment
 from deeper_tasks.cli.rendering.output import write_json
 from deeper_tasks.cli.target import Target, takes_target
@@ -40,27 +40,35 @@ Examples:
 @click.option("--at", "due", type=moment, metavar="TIME", help="Due at this time (ISO; local without a zone).")
 @click.option("--max-attempts", type=int, metavar="NUMBER")
 @click.option(
-    "--retry-delay", "retry_delay_seconds", type=duration, metavar="TIME", help="The delay after the first failure."
+    "--retry-delay",
+    "retry_delay_seconds",
+    type=duration,
+    metavar="TIME",
+    help="Delay after the first failure; it doubles after each further one.",
 )
 @click.option(
-    "--max-retry-delay", "max_retry_delay_seconds", type=duration, metavar="TIME", help="Where its doubling ends."
+    "--max-retry-delay", "max_retry_delay_seconds", type=duration, metavar="TIME", help="The longest retry delay."
 )
 @click.option("--timeout", "timeout_seconds", type=duration, metavar="TIME", help="How long an attempt may take.")
 @click.option(
-    "--expires-in", "expires_in_seconds", type=duration, metavar="TIME", help="Fail it if it has not started by then."
+    "--expires-in",
+    "expires_in_seconds",
+    type=duration,
+    metavar="TIME",
+    help="Fail the job if it has not started after this time.",
 )
 @click.option(
     "--unique-for",
     "unique_for_seconds",
     type=duration,
     metavar="TIME",
-    help="Enqueue no second such job for this time.",
+    help="Enqueue no job with the same key for this time.",
 )
-@click.option("--until-done", is_flag=True, help="Enqueue no second such job until this one ends.")
-@click.option("--unique-key", metavar="TEXT", help="What tells such jobs; by default task and arguments.")
+@click.option("--until-done", is_flag=True, help="Enqueue no job with the same key until this job ends.")
+@click.option("--unique-key", metavar="TEXT", help="The key of a unique job; by default its task and arguments.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="May be repeated.")
 @click.option("--meta", type=json_of(dict, example='{"by": "me"}'), metavar="JSON")
-@click.option("--task-id", metavar="UUID", help="The job's id: makes the command safe to repeat.")
+@click.option("--task-id", metavar="UUID", help="The id of the job; with it the command is safe to repeat.")
 @click.option(
     "--from",
     "source",
@@ -73,9 +81,9 @@ Examples:
     type=click.IntRange(min=1),
     default=1,
     metavar="NUMBER",
-    help="With --from: leave out the lines before this one.",
+    help="With --from: skip the lines before this one.",
 )
-@click.option("--unchecked", is_flag=True, help="Enqueue although nothing here knows the task.")
+@click.option("--unchecked", is_flag=True, help="Enqueue without the task's code; the arguments are not checked.")
 @takes_target
 def enqueue(
     target: Target,
@@ -94,30 +102,30 @@ def enqueue(
     """
     Enqueue a job of TASK and print its id.
 
-    TASK is a task's name, such as myapp.tasks.send_welcome; its last part will
-    do where that is clear. ARGS are read as JSON, and as plain text where they
-    are none: 42 is a number, '"42"' and hello are texts.
+    TASK is the name of a task, such as myapp.tasks.send_welcome, or its last part
+    if only one task ends so. Each of ARGS is read as JSON, or as plain text if it
+    is not JSON: 42 is a number, '"42"' and hello are texts.
 
-    Arguments are checked against the task's signature, so the task must be
-    known: by --app, or by the setting 'include'. A store alone does not know
-    it; --unchecked then enqueues whatever was written, and mistakes show when
-    the job runs.
+    The arguments are checked against the task's signature, so the task's code must
+    be known: name the application by --app, or by the setting 'include'. With a
+    store alone, add --unchecked: the job is enqueued as it is written, and a
+    mistake shows only when the job runs.
 
-    With --from each line of a file is a job: a JSON object with "args" and
-    "kwargs", and where it differs from the command line "task",
-    "scheduled_at" (ISO, as --at) and any option of an enqueue, such as
-    "queue", "priority", "delay_seconds", "tags" or "task_id". All lines are
-    checked before the first is enqueued, and then enqueued a thousand in a
-    transaction. An error names the file and the line; of many wrong lines
-    the first 20 are told.
+    With --from each line of a file becomes a job. A line is a JSON object with
+    "args" and "kwargs". It may also have "task", "scheduled_at" (ISO, as --at) and
+    any option of an enqueue, such as "queue", "priority", "delay_seconds", "tags"
+    or "task_id"; these override the command line. All lines are checked before
+    the first is enqueued. Then they are enqueued in transactions of a thousand. An
+    error names the file and the line; if many lines are wrong, the first 20 are
+    listed.
     """
     has_arguments = bool(words) or args is not None or kwargs is not None
     for is_wrong, message in (
-        (words and args is not None, "arguments stand there twice; give them as words or as --args"),
-        (due is not None and options["delay"] is not None, "--at and --delay exclude each other"),
+        (words and args is not None, "the command line has arguments twice; give them as words or by --args"),
+        (due is not None and options["delay"] is not None, "--at and --delay exclude each other; give one of them"),
         (source is not None and (has_arguments or options["task_id"]), _IN_THE_LINES),
-        (source is None and task is None, "name the TASK, or give --from FILE"),
-        (source is None and start_line != 1, "--start-line says nothing without --from"),
+        (source is None and task is None, "no task is named; name the TASK, or give --from FILE"),
+        (source is None and start_line != 1, "--start-line has no effect without --from; leave it out, or add --from"),
         (not unchecked and not target.knows_tasks, _unknown(task)),
     ):
         if is_wrong:
@@ -129,39 +137,39 @@ def enqueue(
         return
     arguments = list(map(loose_json, words)) if args is None else args
     with target.opened(with_tasks=not unchecked, create=True) as manager:
-        meant = _anything(task) if unchecked else _find(manager, task)
+        found = _unchecked(task) if unchecked else _find(manager, task)
         if due is None:
-            job = manager.sync.enqueue_task(meant, args=arguments, kwargs=kwargs, **given)
+            job = manager.sync.enqueue_task(found, args=arguments, kwargs=kwargs, **given)
         else:
-            job = manager.sync.schedule_task(meant, args=arguments, scheduled_at=due, kwargs=kwargs, **given)
+            job = manager.sync.schedule_task(found, args=arguments, scheduled_at=due, kwargs=kwargs, **given)
     if target.as_json:
-        write_json({"id": str(job), "is_new": job.is_new, "task": meant.name})
+        write_json({"id": str(job), "is_new": job.is_new, "task": found.name})
         return
     click.echo(job)
     if not job.is_new:
-        click.echo("deeper: not enqueued, this is the job that is there already", err=True)
+        click.echo("deeper: no job was enqueued; the id is that of the existing job", err=True)
 
 
-_IN_THE_LINES = "with --from arguments and ids stand in the lines; leave ARGS, --args, --kwargs and --task-id out"
+_IN_THE_LINES = "with --from each line has its own arguments and id; leave out ARGS, --args, --kwargs and --task-id"
 
 
 def _unknown(task: str | None) -> str:
     what = "the tasks exist and take" if task is None else f"{task!r} exists and takes"
     return (
-        f"a store alone cannot tell whether {what} these arguments; "
-        "add --app module:manager, or --unchecked to enqueue as it is written"
+        f"without the application it is unknown whether {what} these arguments; "
+        "add --app module:manager, or --unchecked to enqueue without a check"
     )
 
 
 def _enqueue_lines(target: Target, source: str, defaults: Defaults, *, first: int, unchecked: bool) -> None:
     with opened_lines(source) as (file, name), target.opened(with_tasks=not unchecked, create=True) as manager:
-        find = _anything if unchecked else partial(_find, manager)
+        find = _unchecked if unchecked else partial(_find, manager)
         reader = LineReader(file, name, defaults=defaults, find=find)
         answer = LineEnqueuer(target, manager, reader, first=first).run()
     if target.as_json:
         write_json(answer)
     else:
-        click.echo(told(answer))
+        click.echo(describe(answer))
 
 
 def _given(options: dict[str, Any], *, until_done: bool) -> dict[str, Any]:
@@ -177,17 +185,17 @@ def _find(manager: BackgroundTaskManager, name: str) -> Task[..., Any]:
     known = sorted(each.name for each in manager.registry)
     matches = [each for each in known if each.endswith(f".{name}")]
     if len(matches) > 1:
-        raise TaskNotFoundError(f"{name!r} may be {' or '.join(matches)}; write the whole name")
+        raise TaskNotFoundError(f"several tasks end in {name!r}: {', '.join(matches)}; write the full name")
     if matches:
         return _find(manager, matches[0])
     worker, dot, function = name.rpartition(".")
     if not dot:
-        raise TaskNotFoundError(f"no task {name!r} is known; there are: {', '.join(known) or 'none'}")
+        raise TaskNotFoundError(f"no task is named {name!r}; there are: {', '.join(known) or 'none'}")
     return manager.registry.find(worker, function)
 
 
-def _anything(name: str) -> Task[..., Any]:
-    """Return a task of this name that takes any arguments; it stands for one that is known elsewhere."""
+def _unchecked(name: str) -> Task[..., Any]:
+    """Return a task of this name that takes any arguments, for a task whose code is not here."""
 
     @make_task(name=name)
     def anything(*args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Jobs from a file: each line an object of JSON, all of them checked before the first is enqueued."""
+"""Jobs from a file: reads a JSON object from each line, checks all lines, then enqueues the jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from deeper_tasks import BackgroundTaskManager, EnqueueOptions, Task, TaskCall, TaskId
 from deeper_tasks.cli.parameters import moment
-from deeper_tasks.cli.rendering.output import jobs
+from deeper_tasks.cli.rendering.formats import jobs
 from deeper_tasks.cli.rendering.progress import progress_bar
 from deeper_tasks.cli.target import Target
 from deeper_tasks.domain.view import View
@@ -35,7 +35,7 @@ _AT_ONCE = 1_000
 _LONGEST_LINE = 16 * 1024 * 1024
 _LONGEST_QUOTE = 120
 _MOST_FAULTS = 20
-"""Wrong lines that are told one by one."""
+"""The number of wrong lines that get a message of their own."""
 _HALF_CHARACTER = re.compile(
     rb"(?<!\\)(?:\\\\)*"
     rb"(\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]..)"
@@ -46,7 +46,7 @@ _KEYS = ["task", "args", "kwargs", "scheduled_at", *_OPTIONS]
 
 
 class _Line(Struct):
-    """The fields that a line may have beside options."""
+    """The fields of a line besides the options."""
 
     task: str | None = None
     args: list[Any] = []
@@ -55,7 +55,7 @@ class _Line(Struct):
 
 
 class Defaults(Struct, frozen=True, kw_only=True):
-    """The options of the command line, for every line that has none of its own."""
+    """The task, the options and the due time of the command line, which a line may override."""
 
     task: str | None
     options: dict[str, Any]
@@ -63,14 +63,14 @@ class Defaults(Struct, frozen=True, kw_only=True):
 
 
 class Enqueued(View, frozen=True, kw_only=True):
-    """The answer: `enqueued` jobs are new, `existing` were there already."""
+    """The answer: the number of jobs that are new, and the number that existed already."""
 
     enqueued: int
     existing: int
 
 
 class LineReader:
-    """The lines of a file, and the calls that they ask for; one at a time is in memory, and blank ones are left out."""
+    """Reads the lines of a file and turns them into calls; holds one line in memory, and skips blank ones."""
 
     def __init__(
         self, file: IO[bytes], name: str, *, defaults: Defaults, find: Callable[[str], Task[..., Any]]
@@ -81,10 +81,10 @@ class LineReader:
         self._find = find
         self._tasks: dict[str, Task[..., Any]] = {}
         self.length = 0
-        """The lines that were read so far."""
+        """The number of lines that were read so far."""
 
     def lines(self, *, first: int, last: int | None = None) -> Iterator[tuple[int, bytes]]:
-        """Yield the lines from `first` to `last`, each with its number. One that is too long is cut off."""
+        """Yield the lines from `first` to `last`, each with its number. A line that is too long is cut."""
         self._file.seek(0)
         self.length = 0
         while self.length != last and (line := self._file.readline(_LONGEST_LINE + 1)):
@@ -97,20 +97,20 @@ class LineReader:
 
     @contextmanager
     def at(self, number: int) -> Iterator[None]:
-        """Have an error inside the `with` name a line."""
+        """Add the file and the line to the message of an error inside the `with`."""
         try:
             yield
         except DeeperTasksError as error:
-            # Its class stays, which decides about the exit code.
+            # The same exception, not a new one: its class decides the exit code.
             error.args = (f"{self.name}:{number}: {error}",)
             raise
 
     def call(self, number: int, text: bytes) -> TaskCall:
         """
-        Return the call that a line asks for.
+        Return the call that a line describes.
 
         Raises:
-            DeeperTasksError: it asks for none, of the kind of what is wrong; the message begins with file and line.
+            DeeperTasksError: the line is wrong; the message begins with the file and the line.
         """
         with self.at(number):
             if len(text) > _LONGEST_LINE:
@@ -118,9 +118,9 @@ class LineReader:
             return self._call(text)
 
     def _call(self, text: bytes) -> TaskCall:
-        said = _read(text, dict[str, Any])
+        fields = _read(text, dict[str, Any])
         line = _read(text, _Line)
-        options = {key: value for key, value in said.items() if key not in _Line.__struct_fields__}
+        options = {key: value for key, value in fields.items() if key not in _Line.__struct_fields__}
         for key in options:
             if key not in _OPTIONS:
                 raise InvalidOptionError(unknown_option(key, dict.fromkeys(_KEYS)))
@@ -129,10 +129,10 @@ class LineReader:
         name = line.task or self._defaults.task
         if name is None:
             raise InvalidOptionError(
-                'the line names no task; add "task": "myapp.tasks.send", or name one for all lines'
+                'the line names no task; add "task": "myapp.tasks.send", or name a TASK for all lines'
             )
         bound = self._task(name).with_options(**self._defaults.options)
-        with _said_in_json(options):
+        with _values_as_json(options):
             bound = bound.with_options(**options)
         call = bound.call(*line.args, **line.kwargs)
         due = None if line.scheduled_at is None else _moment(line.scheduled_at)
@@ -148,7 +148,7 @@ class LineReader:
 
 
 class LineEnqueuer:
-    """Enqueues the calls of all lines from `first` on, in transactions of a thousand, once all of them were checked."""
+    """Checks the calls of all lines from `first` on, then enqueues them in transactions of a thousand."""
 
     def __init__(self, target: Target, manager: BackgroundTaskManager, reader: LineReader, *, first: int) -> None:
         self._target = target
@@ -156,19 +156,20 @@ class LineEnqueuer:
         self._reader = reader
         self._first = first
         self._next = self._unsure = first
-        """The line that follows on those that are jobs by now, and the one that follows on those that may be."""
+        """The line after those that are enqueued for certain, and the line after those that may be enqueued."""
         self._faults: list[DeeperTasksError] = []
         self._wrong = 0
 
     def run(self) -> Enqueued:
         """
-        Check, then enqueue.
+        Check all lines, then enqueue their jobs.
 
         Raises:
-            ExceptionGroup: lines are wrong, and nothing was enqueued; the first of them, and how many more there are.
-            DeeperTasksError: one line is wrong, and nothing was enqueued; or the store refused a batch, or did not
-                answer, and the message says which lines are jobs by now.
-            KeyboardInterrupt: with such a message.
+            ExceptionGroup: several lines are wrong, and no job was enqueued; it has the first 20 errors, and the number
+                of the others.
+            DeeperTasksError: one line is wrong, and no job was enqueued; or the store refused a batch or did not
+                answer, and the message says which lines are enqueued.
+            KeyboardInterrupt: Ctrl-C; its message says which lines are enqueued.
         """
         try:
             count, last = self._check()
@@ -179,18 +180,18 @@ class LineEnqueuer:
 
     def _enqueue_all(self, count: int, last: int) -> Enqueued:
         new = done = 0
-        with progress_bar(self._target, "enqueuing", total=lambda: count) as tell:
+        with progress_bar(self._target, "enqueuing", total=lambda: count) as on_progress:
             for lines in _batches(self._reader.lines(first=self._first, last=last)):
                 ids = self._enqueue(lines)
                 new, done = new + sum(each.is_new for each in ids), done + len(ids)
-                tell(done)
+                on_progress(done)
         return Enqueued(enqueued=new, existing=done - new)
 
     def _check(self) -> tuple[int, int]:
-        """Return how many calls there are, and the line of the last."""
+        """Check all lines; return the number of calls, and the line of the last."""
         count = last = 0
         ids = GivenIds(name=lambda number: f"line {number}")
-        with progress_bar(self._target, "checking") as tell:
+        with progress_bar(self._target, "checking") as on_progress:
             for number, text in self._reader.lines(first=self._first):
                 try:
                     self._check_line(number, text, ids)
@@ -198,12 +199,12 @@ class LineEnqueuer:
                     self._note(error)
                 count, last = count + 1, number
                 if count % _AT_ONCE == 0:
-                    tell(count)
+                    on_progress(count)
         self._refuse_wrong_lines()
         if self._first > max(self._reader.length, 1):
             raise InvalidOptionError(
-                f"--start-line {self._first} is beyond the end of {self._reader.name}, "
-                f"whose last line is {self._reader.length}"
+                f"--start-line {self._first} is beyond the end of {self._reader.name}; "
+                f"its last line is {self._reader.length}"
             )
         return count, last
 
@@ -217,7 +218,7 @@ class LineEnqueuer:
     def _note(self, error: DeeperTasksError) -> None:
         self._wrong += 1
         if self._wrong <= _MOST_FAULTS:
-            # Its traceback would keep what it was about.
+            # Its traceback would keep the line and its call in memory.
             self._faults.append(error.with_traceback(None))
 
     def _refuse_wrong_lines(self) -> None:
@@ -245,22 +246,22 @@ class LineEnqueuer:
         return ids
 
     def _state(self) -> str:
-        """Return which lines are jobs, which may be, and where to go on."""
+        """Return the sentence that says which lines are enqueued, which may be, and with which line to continue."""
         unsure = f"lines {self._next} to {self._unsure - 1}"
-        go_on = f"go on with --start-line {self._next}"
+        way_on = f"continue with --start-line {self._next}"
         if self._next == self._first:
             if self._unsure == self._next:
-                return "nothing is enqueued"
-            return f"it is not known whether {unsure} are enqueued; look before you {go_on}"
+                return "no job was enqueued"
+            return f"it is unknown whether {unsure} are enqueued; check that before you {way_on}"
         done = f"lines {self._first} to {self._next - 1} are enqueued"
         if self._unsure == self._next:
-            return f"{done}; {go_on}"
-        return f"{done}, and {unsure} may be; look before you {go_on}"
+            return f"{done}; {way_on}"
+        return f"{done}, and {unsure} may be; check that before you {way_on}"
 
 
 @contextmanager
-def _said_in_json(options: dict[str, Any]) -> Iterator[None]:
-    """Have an error about an option quote its value as it stands in the line, not as Python writes it."""
+def _values_as_json(options: dict[str, Any]) -> Iterator[None]:
+    """Inside the `with`, let an error about an option quote its value in JSON, as in the line, not in Python."""
     try:
         yield
     except InvalidOptionError as error:
@@ -280,30 +281,30 @@ def _moment(text: str) -> datetime:
 
 
 def _content(call: TaskCall, manager: BackgroundTaskManager) -> str:
-    """Return the arguments of a call that was checked, as the store would keep them."""
+    """Return the arguments of a checked call in the form in which the store would keep them."""
     return call.task.signature.encode(
         call.args, call.kwargs, max_bytes=manager.settings.max_argument_bytes, are_compared=False
     )
 
 
 def _in_lines(error: DeeperTasksError, batch: list[tuple[int, TaskCall]], name: str) -> str:
-    """Return the message about a batch with the line in it, where one line is to blame."""
+    """Return the message about a batch; if one line is the cause, with that line in it."""
     if isinstance(error, DuplicateJobError):
         for index, (number, call) in enumerate(batch):
             if call.request.task_id == error.request_id:
-                return f"{name}:{number}: {str(error).removeprefix(f'calls[{index}]: ')}; mend that line first"
+                return f"{name}:{number}: {str(error).removeprefix(f'calls[{index}]: ')}; correct that line first"
     return str(error)
 
 
 @contextmanager
 def opened_lines(path: str) -> Iterator[tuple[IO[bytes], str]]:
     """
-    Yield a file that can be read twice, and its name in messages; `-` is the standard input.
+    Yield a file that can be read twice, and its name for messages; the path `-` is the standard input.
 
-    A source that cannot be read twice, such as a pipe, is copied to a temporary file.
+    A source that can be read only once, such as a pipe, is copied to a temporary file.
 
     Raises:
-        InvalidOptionError: it cannot be read.
+        InvalidOptionError: the file cannot be read.
     """
     name = "stdin" if path == "-" else path
     with ExitStack() as files:
@@ -314,11 +315,11 @@ def opened_lines(path: str) -> Iterator[tuple[IO[bytes], str]]:
                 shutil.copyfileobj(file, copy)
                 file = copy
         except KeyboardInterrupt as interrupt:
-            interrupt.args = ("nothing is enqueued",)
+            interrupt.args = ("no job was enqueued",)
             raise
         except OSError as error:
             raise InvalidOptionError(
-                f"{name} cannot be read: {error.strerror}; name a file of lines of JSON"
+                f"{name} cannot be read: {error.strerror}; name a file with a JSON object on each line"
             ) from error
         yield file, name
 
@@ -333,12 +334,12 @@ def _read(text: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InvalidOptionError(
-            f'the line cannot be read: {_reason(error, text)}; write {{"args": [42]}}, for example'
+            f'the line cannot be read: {_reason(error, text)}; write an object such as {{"args": [42]}}'
         ) from error
 
 
 def _reason(error: Exception, text: bytes) -> str:
-    """Return what is wrong with a line, and in which column: the decoder counts bytes from 0, and often not at all."""
+    """Return the fault of a line with its column; the decoder gives a byte offset from 0, or no position at all."""
     if isinstance(error, UnicodeDecodeError):
         return f"it is not UTF-8 (column {_column(text, error.start)})"
     message = str(error)
@@ -355,8 +356,8 @@ def _column(text: bytes, offset: int) -> int:
     return len(text[:offset].decode(errors="replace")) + 1
 
 
-def told(answer: Enqueued) -> str:
-    """Return an answer in words."""
+def describe(answer: Enqueued) -> str:
+    """Return the answer as a sentence."""
     if not answer.existing:
         return f"{jobs(answer.enqueued)} enqueued"
-    return f"{jobs(answer.enqueued)} enqueued; {jobs(answer.existing)} there already"
+    return f"{jobs(answer.enqueued)} enqueued; {jobs(answer.existing)} existed already"

@@ -1,4 +1,4 @@
-"""The command `deeper health`: whether a worker is ready, by the file that it writes."""
+"""The command `deeper health`: reads from a worker's health file whether the worker is ready."""
 
 from __future__ import annotations
 
@@ -21,18 +21,25 @@ Examples:
   deeper health --file /tmp/worker.json --max-age 1m --json
 
 \b
-Exit codes: 0 ready; 1 not ready, or not there."""
+Exit codes: 0 ready; 1 not ready, or without a file."""
 )
 @click.option("--file", "file", required=True, type=click.Path(path_type=Path), help="The worker's --health-file.")
-@click.option("--max-age", default="30", type=duration, metavar="DURATION", show_default=True, help="30, 45s, 2m.")
+@click.option(
+    "--max-age",
+    default="30",
+    type=duration,
+    metavar="DURATION",
+    show_default=True,
+    help="The greatest age of the file: 30, 45s, 2m.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 def health(*, file: Path, max_age: float, as_json: bool) -> int:
     """
-    Tell whether a worker on this machine is ready.
+    Report whether a worker on this machine is ready.
 
-    A worker with --health-file writes the file anew every two seconds while it
-    is ready, and removes it when it stops; so its age tells. It is meant for
-    checks such as a container's, and reads no settings.
+    A worker with --health-file rewrites the file every two seconds while it is
+    ready, and removes it when it stops, so a fresh file shows a ready worker. Use
+    the command as the health check of a container; it reads no settings.
     """
     allow_closed_output()
     age: float | None = None
@@ -41,9 +48,9 @@ def health(*, file: Path, max_age: float, as_json: bool) -> int:
     except OSError as error:
         reason = f"{str(file)!r} cannot be read: {error.strerror}"
     else:
-        told = f"{readable(max(round(age), 0))} ago" if age > -1 else f"{readable(round(-age))} ahead of the clock"
-        reason = f"{str(file)!r} was last written {told}"
-    # A worker that lives writes it anew: one from the future was left by one that ended before the clock was set back.
+        when = f"{readable(max(round(age), 0))} ago" if age > -1 else f"{readable(round(-age))} ahead of the clock"
+        reason = f"{str(file)!r} was last written {when}"
+    # A file from the future was left by a worker that ended before the clock was set back: a live worker rewrites it.
     is_ready = age is not None and abs(age) <= max_age
     if as_json:
         write_json({"ready": is_ready, "age_seconds": age, "reason": reason})

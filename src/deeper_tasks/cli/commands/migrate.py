@@ -17,18 +17,20 @@ Examples:
   deeper migrate --sql | psql -v ON_ERROR_STOP=1 "$OWNER_URL"
   deeper migrate --sql --all --url postgresql:///shop > schema.sql"""
 )
-@click.option("--sql", "as_sql", is_flag=True, help="Print the statements that are missing; change nothing.")
-@click.option("--all", "is_whole", is_flag=True, help="With --sql: those of an empty store; asks no server.")
+@click.option("--sql", "as_sql", is_flag=True, help="Print the missing statements instead of running them.")
+@click.option(
+    "--all", "is_whole", is_flag=True, help="With --sql: print all statements, for an empty store, without a server."
+)
 @takes_target
 def migrate(target: Target, *, as_sql: bool, is_whole: bool) -> None:
     """
-    Bring the store's schema up to date. Run it once at each deploy; again it changes nothing.
+    Bring the store's schema up to date. Run it once at each deploy; it is safe to repeat.
 
-    With --sql nothing is run: the statements are printed, as one transaction,
-    for a review, or for psql or sqlite3 and a user who may run them.
+    With --sql the statements are printed, as one transaction, and not run: review
+    them, or run them by psql or sqlite3 as a user with the right to do so.
     """
     if is_whole and not as_sql:
-        raise click.UsageError("--all says which statements to print, and belongs to --sql")
+        raise click.UsageError("--all has no effect without --sql; add --sql, or leave out --all")
     if as_sql:
         _print_script(target, is_whole=is_whole)
         return
@@ -42,9 +44,7 @@ def migrate(target: Target, *, as_sql: bool, is_whole: bool) -> None:
     elif has_store:
         click.echo("up to date")
     else:
-        click.echo(
-            "tasks are disabled here, by enabled = false or a url of noop://: there is no schema to bring up to date"
-        )
+        click.echo("tasks are disabled here, by enabled = false or a url of noop://: the store has no schema")
 
 
 def _print_script(target: Target, *, is_whole: bool) -> None:
@@ -53,4 +53,4 @@ def _print_script(target: Target, *, is_whole: bool) -> None:
     if target.as_json:
         write_json({"sql": script})
     else:
-        click.echo(script.rstrip("\n") or "-- up to date: there is nothing to run")
+        click.echo(script.rstrip("\n") or "-- up to date: no statement is missing")

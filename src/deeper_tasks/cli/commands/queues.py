@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli.commands.completion import complete_queue
+from deeper_tasks.cli.completion.names import complete_queue
 from deeper_tasks.cli.program import CommandGroup
-from deeper_tasks.cli.rendering.output import console, jobs, safe, terminal_width, write_json
+from deeper_tasks.cli.rendering.formats import jobs, safe
+from deeper_tasks.cli.rendering.output import console, terminal_width, write_json
 from deeper_tasks.cli.target import Target, takes_target
 from deeper_tasks.manager import QueueOverview
 
@@ -22,7 +23,7 @@ Examples:
   deeper queues resume emails""",
 )
 def queues() -> None:
-    """Show the queues; pause them, and let them go on."""
+    """Show the queues, pause them, and resume them."""
 
 
 @queues.command(
@@ -34,7 +35,7 @@ Examples:
 )
 @takes_target
 def list_queues(target: Target) -> None:
-    """Show each queue: its jobs, since when it is paused, and the slots of living workers for it."""
+    """Show each queue: its jobs, its pause, and the slots that live workers have for it."""
     with target.opened() as manager:
         overview = manager.sync.get_overview()
     if target.as_json:
@@ -43,10 +44,10 @@ def list_queues(target: Target) -> None:
     if not overview.queues:
         click.echo("no queue has had a job yet")
         return
-    from deeper_tasks.cli.rendering.queues import draw_queues
+    from deeper_tasks.cli.rendering.queues import render_queues
 
     screen = console()
-    screen.print(draw_queues(overview, width=terminal_width(screen)))
+    screen.print(render_queues(overview, width=terminal_width(screen)))
 
 
 @queues.command(
@@ -58,7 +59,7 @@ Examples:
 @click.argument("name", shell_complete=complete_queue)
 @takes_target
 def pause(target: Target, *, name: str) -> None:
-    """Have no more jobs of a queue started, by any worker. Those that run go on."""
+    """Pause a queue: no worker starts its jobs any more. Running jobs continue."""
     with target.opened() as manager:
         known = _known(manager)
         manager.sync.queues.pause(name)
@@ -74,7 +75,7 @@ Examples:
 @click.argument("name", shell_complete=complete_queue)
 @takes_target
 def resume(target: Target, *, name: str) -> None:
-    """Have jobs of a paused queue started again."""
+    """Resume a paused queue: workers start its jobs again."""
     with target.opened() as manager:
         known = _known(manager)
         manager.sync.queues.resume(name)
@@ -93,7 +94,7 @@ def _tell(target: Target, manager: BackgroundTaskManager, name: str, known: list
     click.echo(f"{name} {what}, with {jobs(_pending(queue))} pending")
     if name not in known:
         there_are = f"there are: {safe(', '.join(known))}" if known else "there is no queue yet"
-        click.echo(f"deeper: no job has been in the queue {name!r}, and no worker serves it; {there_are}", err=True)
+        click.echo(f"deeper: the queue {name!r} has never had a job, and no worker serves it; {there_are}", err=True)
 
 
 def _pending(queue: QueueOverview | None) -> int:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import click
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli.conditions import add_dead, takes_conditions
+from deeper_tasks.cli.filter_options import add_dead_letters, takes_filters
 from deeper_tasks.cli.program import ExitCode
-from deeper_tasks.cli.rendering.output import console, jobs, share, terminal_width, write_json
+from deeper_tasks.cli.rendering.formats import jobs, share
+from deeper_tasks.cli.rendering.output import console, terminal_width, write_json
 from deeper_tasks.cli.target import Target, takes_target
-from deeper_tasks.cli.unmatched import warn_of_unmatched
+from deeper_tasks.cli.unknown_names import warn_of_unknown_names
 from deeper_tasks.manager import Page, Statistics
 from deeper_tasks.manager.conditions import Conditions
 
@@ -30,17 +31,17 @@ def status(target: Target, *, task_id: str, is_full: bool) -> None:
     """
     Show a job: its state, times, errors with their tracebacks, log and result.
 
-    ID is a job's id, or its first 13 digits, and more where those are several jobs'.
+    ID is the id of a job, or its first 13 digits, or more if those fit several jobs.
     """
     with target.opened() as manager:
         job = manager.sync.get_task_status(manager.sync.expand_task_id(task_id))
     if target.as_json:
         write_json(job)
         return
-    from deeper_tasks.cli.rendering.jobs import draw_facts, draw_texts
+    from deeper_tasks.cli.rendering.jobs import render_facts, render_texts
 
     screen = console()
-    for text in (*draw_facts(job), *draw_texts(job, is_full=is_full)):
+    for text in (*render_facts(job), *render_texts(job, is_full=is_full)):
         screen.print(text, soft_wrap=True)
 
 
@@ -54,8 +55,8 @@ Examples:
   deeper list --worker-module myapp.reports --sort-by finished_at --per-page 20
   deeper list --json --per-page 1000 | jq -r '.entries[].id'""",
 )
-@takes_conditions
-@click.option("--dead", is_flag=True, help="Dead letters, what died last first, with their errors.")
+@takes_filters
+@click.option("--dead", is_flag=True, help="Only dead letters, the latest first, with their errors.")
 @click.option("--page", type=int, default=1, show_default=True)
 @click.option("--per-page", type=int, default=50, show_default=True, help="At most 1000.")
 @click.option(
@@ -63,8 +64,12 @@ Examples:
     type=click.Choice(["inserted_at", "scheduled_at", "finished_at"]),
     help="By default inserted_at; with --dead finished_at.",
 )
-@click.option("--ascending", is_flag=True, help="The oldest first.")
-@click.option("--cursor", metavar="TEXT", help="Go on after a page: its next_cursor. Faster than --page far down.")
+@click.option("--ascending", is_flag=True, help="List the oldest first.")
+@click.option(
+    "--cursor",
+    metavar="TEXT",
+    help="Continue after a page: its next_cursor. In a long list it is faster than --page.",
+)
 @takes_target
 def list_jobs(
     target: Target,
@@ -80,20 +85,20 @@ def list_jobs(
     """
     List jobs, the newest first.
 
-    A narrow terminal shows the first digits of ids, as many as name a job
-    alone; all commands take them. A pipe gets whole ids, and whole texts.
+    A narrow terminal shows short ids: as many digits as identify one job. All
+    commands accept them. A pipe gets full ids and full texts.
 
-    Dead letters are the jobs that failed or were discarded: --dead shows them,
-    'deeper status ID' each of their errors, and 'deeper retry' runs them again.
+    Dead letters are jobs that failed or were discarded: --dead lists them,
+    'deeper status ID' shows each error of one, and 'deeper retry' runs them again.
     """
-    add_dead(conditions, dead=dead)
+    add_dead_letters(conditions, dead=dead)
     sort_by = sort_by or ("finished_at" if dead else "inserted_at")
     with target.opened() as manager:
         listed = manager.sync.list_tasks(
             page=page, per_page=per_page, sort_by=sort_by, descending=not ascending, cursor=cursor, **conditions
         )
         if not listed.total_entries:
-            warn_of_unmatched(manager, conditions)
+            warn_of_unknown_names(manager, conditions)
         if target.as_json:
             write_json(listed)
             return
@@ -109,26 +114,26 @@ Examples:
   deeper stats --watch
   deeper stats --watch --interval 10 --json >> stats.jsonl"""
 )
-@click.option("--watch", "is_watching", is_flag=True, help="Look again and again, until Ctrl-C or q.")
+@click.option("--watch", "is_watching", is_flag=True, help="Show the figures again and again, until Ctrl-C or q.")
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1, max=86_400),
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help="How often --watch looks.",
+    help="Seconds from one look of --watch to the next.",
 )
 @takes_target
 def stats(target: Target, *, is_watching: bool, interval: float) -> ExitCode:
     """
-    Show how many jobs each queue has, its error rates, and how busy the workers are. 'Today' is the day in UTC.
+    Show the jobs and error rates of each queue, and how busy the workers are. 'Today' is the day in UTC.
 
-    An error rate is the share of jobs that failed or were discarded in all that
+    An error rate is the share of failed and discarded jobs in all jobs that
     ended. The last hour is the current ten minutes and the six before.
 
     With --watch a live screen shows the queues with their rates, the workers
-    and the latest dead letters; where there is no terminal, a line each time,
-    and with --json a line of JSON. It goes on while the store does not answer.
+    and the latest dead letters. Without a terminal, it prints a line for each
+    look; with --json, a line of JSON. It continues if the store does not answer.
     """
     if is_watching:
         from deeper_tasks.cli.commands.watch import watch
@@ -140,11 +145,11 @@ def stats(target: Target, *, is_watching: bool, interval: float) -> ExitCode:
     if target.as_json:
         write_json(statistics)
         return ExitCode.DONE
-    from deeper_tasks.cli.rendering.jobs import draw_statistics
+    from deeper_tasks.cli.rendering.jobs import render_statistics
 
     if statistics.queues:
         screen = console()
-        for line in draw_statistics(statistics, width=terminal_width(screen)):
+        for line in render_statistics(statistics, width=terminal_width(screen)):
             screen.print(line, soft_wrap=True)
     else:
         click.echo("no queue has had a job yet")
@@ -155,14 +160,14 @@ def stats(target: Target, *, is_watching: bool, interval: float) -> ExitCode:
 
 
 def _show(manager: BackgroundTaskManager, listed: Page, *, is_dead: bool) -> None:
-    from deeper_tasks.cli.rendering.job_list import draw_page, has_room_for_ids
+    from deeper_tasks.cli.rendering.job_list import has_room_for_ids, render_page
 
     screen = console()
     width = terminal_width(screen)
     ids: Sequence[str] = [job.id for job in listed.entries]
     if not has_room_for_ids(width):
         ids = manager.sync.shorten_task_ids(ids)
-    for line in draw_page(listed, ids, width=width, is_dead=is_dead) if ids else ():
+    for line in render_page(listed, ids, width=width, is_dead=is_dead) if ids else ():
         screen.print(line, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""The commands about recurring tasks: `deeper schedules` and what can be done with one of them."""
+"""The commands about recurring tasks: `deeper schedules` and its subcommands."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from shlex import quote
 
 import click
 
-from deeper_tasks.cli.commands.completion import complete_schedule
+from deeper_tasks.cli.completion.names import complete_schedule
 from deeper_tasks.cli.program import CommandGroup
-from deeper_tasks.cli.rendering.output import console, local_time, safe, terminal_width, write_json
+from deeper_tasks.cli.rendering.formats import local_time, safe
+from deeper_tasks.cli.rendering.output import console, terminal_width, write_json
 from deeper_tasks.cli.target import Target, takes_target
 from deeper_tasks.domain.damage import described
 
@@ -38,7 +39,7 @@ Examples:
 )
 @takes_target
 def list_schedules(target: Target) -> None:
-    """Show each recurring task: what it runs, by which expression, and when next."""
+    """Show each recurring task: its cron expression, its task, its last run and its next run."""
     with target.opened() as manager:
         entries = manager.sync.list_recurring_tasks()
         removed = manager.sync.list_removed_recurring_tasks()
@@ -46,14 +47,14 @@ def list_schedules(target: Target) -> None:
         write_json(entries)
         return
     if entries:
-        from deeper_tasks.cli.rendering.schedules import draw_schedules
+        from deeper_tasks.cli.rendering.schedules import render_schedules
 
         screen = console()
-        screen.print(draw_schedules(entries, width=terminal_width(screen)))
+        screen.print(render_schedules(entries, width=terminal_width(screen)))
     else:
         click.echo("there is no recurring task")
     for name in removed:
-        click.echo(f"deeper: {safe(name)} stands in the code and was removed by request; {_way_back(name)}", err=True)
+        click.echo(f"deeper: {safe(name)} is declared in the code, but was removed; {_way_back(name)}", err=True)
 
 
 @schedules.command(
@@ -69,7 +70,7 @@ Examples:
 )
 @takes_target
 def next_runs(target: Target, *, name: str, count: int) -> None:
-    """Show when a recurring task runs next, in the local zone."""
+    """Show the next times at which a recurring task runs, in the local zone."""
     with target.opened() as manager:
         entry = manager.sync.get_recurring_task(name, next_runs=count)
     if target.as_json:
@@ -87,11 +88,15 @@ def next_runs(target: Target, *, name: str, count: int) -> None:
         click.echo(local_time(moment))
     if entry.damage:
         remedy = "register it again, or remove it"
-        click.echo(f"deeper: it is damaged, and fires nothing: {safe(described(entry.damage))}; {remedy}", err=True)
+        damage = safe(described(entry.damage))
+        click.echo(f"deeper: {safe(name)} is damaged, and makes no jobs: {damage}; {remedy}", err=True)
     elif not entry.next_runs:
-        click.echo(f"deeper: it is never due: {safe(entry.fault or 'the calendar ends')}", err=True)
+        click.echo(f"deeper: {safe(name)} is never due: {safe(entry.fault or 'the calendar ends')}", err=True)
     if entry.is_paused:
-        click.echo(f"deeper: it is paused, and runs at none of them until 'deeper schedules resume {name}'", err=True)
+        click.echo(
+            f"deeper: {safe(name)} is paused, and makes no jobs until 'deeper schedules resume {safe(quote(name))}'",
+            err=True,
+        )
 
 
 @schedules.command(
@@ -103,7 +108,7 @@ Examples:
 @click.argument("name", shell_complete=complete_schedule)
 @takes_target
 def run(target: Target, *, name: str) -> None:
-    """Enqueue the job of a recurring task now and print its id. Its times stay as they are."""
+    """Enqueue a job of a recurring task now, and print the job's id. Its next run stays as planned."""
     with target.opened() as manager:
         job = manager.sync.run_recurring_task(name)
     if target.as_json:
@@ -121,7 +126,7 @@ Examples:
 @click.argument("name", shell_complete=complete_schedule)
 @takes_target
 def pause(target: Target, *, name: str) -> None:
-    """Have a recurring task make no more jobs, until it is resumed. A deploy keeps the pause."""
+    """Pause a recurring task: it makes no jobs until you resume it. A deploy keeps the pause."""
     with target.opened() as manager:
         manager.sync.pause_recurring_task(name)
     _tell(target, name, "paused")
@@ -137,10 +142,10 @@ Examples:
 @takes_target
 def resume(target: Target, *, name: str) -> None:
     """
-    Have a paused recurring task go on with its first due time after now.
+    Resume a paused recurring task, from its next due time on.
 
-    The pause is not made up for. One that was removed although it stands in
-    the code is brought back.
+    Runs that were due during the pause are not made up for. A recurring task
+    that the code declares, and that was removed, is restored.
     """
     with target.opened() as manager:
         entry = manager.sync.resume_recurring_task(name)
@@ -162,7 +167,7 @@ Examples:
 )
 @takes_target
 def history(target: Target, *, name: str, count: int) -> None:
-    """Show the last runs of a recurring task, the newest first: what became of each, and of its job."""
+    """Show the last runs of a recurring task, the newest first, each with its outcome and the state of its job."""
     with target.opened() as manager:
         runs = manager.sync.recurring_task_history(name, limit=count)
     if target.as_json:
@@ -171,9 +176,9 @@ def history(target: Target, *, name: str, count: int) -> None:
     if not runs:
         click.echo(f"{name} has not run yet")
         return
-    from deeper_tasks.cli.rendering.schedules import draw_history
+    from deeper_tasks.cli.rendering.schedules import render_history
 
-    console().print(draw_history(runs))
+    console().print(render_history(runs))
 
 
 @schedules.command(
@@ -186,22 +191,22 @@ Examples:
 @takes_target
 def remove(target: Target, *, name: str) -> None:
     """
-    Remove a recurring task; jobs that it has made stay.
+    Remove a recurring task; the jobs that it has made stay.
 
-    An entry that the code declares stays away, also when its workers start
-    anew, until its definition there changes; 'deeper schedules resume'
-    brings it back.
+    A recurring task that the code declares stays removed, even when workers
+    start again, until its definition in the code changes. 'deeper schedules
+    resume' restores it.
     """
     with target.opened() as manager:
         manager.sync.cancel_recurring_task(name)
         is_declared = name in manager.sync.list_removed_recurring_tasks()
     _tell(target, name, "removed")
     if is_declared:
-        click.echo(f"deeper: it stands in the code; {_way_back(name)}", err=True)
+        click.echo(f"deeper: {safe(name)} is still declared in the code; {_way_back(name)}", err=True)
 
 
 def _way_back(name: str) -> str:
-    return f"it comes back when its definition there changes, or by 'deeper schedules resume {safe(quote(name))}'"
+    return f"it returns when its definition there changes, or by 'deeper schedules resume {safe(quote(name))}'"
 
 
 def _tell(target: Target, name: str, outcome: str) -> None:

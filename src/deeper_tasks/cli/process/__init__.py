@@ -1,1 +1,1 @@
-"""The processes that the command starts: their logs, signals and ends."""
+"""The processes of the command: their streams, logs, signals and shutdown."""

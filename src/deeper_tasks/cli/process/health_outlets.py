@@ -1,4 +1,4 @@
-"""The health outlets: where a worker, or its supervisor, tells those outside how it is."""
+"""The health outlets: the HTTP server and the file through which a worker or a supervisor reports its health."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deeper_tasks.health import Health, HealthFile, HealthServer
 
 class HealthOutlets:
     """
-    The server and the file that the settings name, as long as the context lasts.
+    The server and the file that the settings name; both exist inside the `with` only.
 
     Raises:
         ConfigError: the address or the path cannot be used.
@@ -26,11 +26,11 @@ class HealthOutlets:
 
     @property
     def url(self) -> str | None:
-        """Where the health is served; None: nowhere."""
+        """The URL of the server; None if the settings name no port."""
         return None if self._server is None else self._server.url
 
     def refresh(self) -> None:
-        """Write the file anew if it is due."""
+        """Write the file again if its interval has passed."""
         if self._file is not None:
             self._file.refresh(self._health())
 

@@ -1,4 +1,4 @@
-"""The init of a container: process 1 stays behind as one, and the worker goes on in a process of its own."""
+"""The init of a container: process 1 passes signals on and reaps processes, and the worker runs in a child of it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ _OF_ITS_OWN = {
     signal.SIGABRT,
     signal.SIGSYS,
 }
-"""Signals that cannot be waited for, and those that a fault of a program gives to itself."""
+"""Signals that cannot be waited for, and those that the system sends to a program for a fault of its own."""
 _WAITED_FOR = signal.valid_signals() - _OF_ITS_OWN
 _KILLED = 128
 
 
 def leave_init_behind(*, number: int = 1) -> None:
     """
-    Return in a new process, if this is process 1 of its container; otherwise at once.
+    Fork if this is process 1 of its container, and return in the child; return at once in any other process.
 
-    Process 1 passes all signals on to the new one, reaps each process that comes to it because its own parent has
-    ended, and ends with the exit code of the new one, or with 128 and the number of the signal that killed it. It has
-    started nothing else, so it never takes an exit status for which other code waits. `number` is that of process 1.
+    Process 1 then passes all signals on to the child, and reaps each process that it inherits from a parent that has
+    ended. It ends with the exit code of the child, or with 128 plus the number of the signal that killed the child. It
+    has started no other process, so it never takes an exit status for which other code waits.
+
+    number: The process id of process 1.
     """
     if os.getpid() != number:
         return
@@ -52,7 +54,7 @@ def _serve(worker: int) -> int:
 
 
 def _reap(worker: int) -> int | None:
-    """Reap all that have ended; returns the worker's exit code if it is one of them."""
+    """Reap all processes that have ended, and return the exit code of the worker if it is one of them, else None."""
     while True:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == worker:

@@ -1,4 +1,4 @@
-"""The shutdown of a worker process, which nothing that its application left running may hold up."""
+"""The shutdown of a worker process: ends it even if the application has left tasks or threads running."""
 
 from __future__ import annotations
 
@@ -12,54 +12,59 @@ from contextlib import suppress
 from os import _exit
 from typing import NamedTuple
 
-from deeper_tasks.cli.process.last_words import named_exits, say_last
-from deeper_tasks.cli.program import ExitCode, tell
+from deeper_tasks.cli.process.exit_messages import log_within_time, named_exits
+from deeper_tasks.cli.program import ExitCode, report_error
 from deeper_tasks.integrations.tracebacks import words_of
 
 _logger = logging.getLogger("deeper_tasks")
 
 _CODES = 256
-"""The bits that the system keeps of an exit code: 256 would be taken for 0."""
-_LAST_WORDS = 2.0
+"""The number of exit codes: the system keeps eight bits, so that 256 would become 0."""
+_GRACE = 2.0
 """Seconds that tasks, threads and log handlers get to end after the worker has stopped."""
 
 
 def run_to_the_end(run: Callable[[], ExitCode], *, as_json: bool) -> int:
     """
-    Call `run`, which has a worker process do its work, and return its exit code, or that of its failure.
+    Call `run`, which does the work of the worker process, and return its exit code, or that of its error.
 
-    The interpreter would wait for threads of the application for ever: where
-    one does not end, the process ends here. An application that exits by itself,
-    at its import for example, was not asked to: then the code is never 0.
+    The interpreter would wait for the application's threads without limit. If one of them does not end in time, this
+    function ends the process. If the application ends the process itself, for example at its import, the exit code is
+    never 0: no signal has asked for that end.
     """
     others = set(threading.enumerate())
     end = _end_of(run, as_json=as_json)
-    have_ended = _have_ended(others, within=0 if end.code is ExitCode.STUCK else _LAST_WORDS)
+    have_ended = _have_ended(others, within=0 if end.code is ExitCode.STUCK else _GRACE)
     if end.why:
-        # Last, when no thread is left to say anything else.
-        say_last(f"this worker process ends with code {end.code}, without having been asked to: {end.why}")
+        # After the threads have ended, so that this is the last line of the log.
+        log_within_time(f"this worker process ends with code {end.code}, without having been asked to: {end.why}")
     if not have_ended:
         leave(end.code)
     return end.code
 
 
 async def end_loop(code: ExitCode) -> None:
-    """End the tasks of this loop, and the threads that it shares; the process ends here if they do not."""
+    """Cancel the tasks of this loop and shut down its default executor; end the process if that takes too long."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
-    # The loop would wait for a thread that a job went away from, `asyncio.to_thread`, when it is closed.
+    # Closing the loop would wait for threads of `asyncio.to_thread` whose jobs were cancelled.
     others.add(asyncio.create_task(asyncio.get_running_loop().shutdown_default_executor()))
-    if (await asyncio.wait(others, timeout=_LAST_WORDS))[1]:
+    if (await asyncio.wait(others, timeout=_GRACE))[1]:
         leave(code)
 
 
 def leave(code: int) -> None:
-    """End the process now. What is stuck may hold the lock of a log handler, or nobody may read the output."""
+    """
+    End the process now, with this exit code.
+
+    Logs and streams are flushed in a thread that gets two seconds: a stuck thread may hold the lock of a log handler,
+    and a full pipe that no process reads would block the flush.
+    """
     try:
-        speaker = threading.Thread(target=_flush, name="deeper-last-words", daemon=True)
-        speaker.start()
-        speaker.join(_LAST_WORDS)
+        flusher = threading.Thread(target=_flush, name="deeper-exit-flush", daemon=True)
+        flusher.start()
+        flusher.join(_GRACE)
     finally:
         _exit(code)
 
@@ -67,13 +72,13 @@ def leave(code: int) -> None:
 def _flush() -> None:
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        # Closed, or never there: a service may be started without.
+        # The stream was closed, or a service was started without it.
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
 
 
 class _End(NamedTuple):
-    """The exit code, and if no signal has asked for the end, its reason."""
+    """The exit code of the process, and the reason of its end if no signal has asked for it."""
 
     code: int
     why: str = ""
@@ -92,9 +97,9 @@ def _end_of(run: Callable[[], ExitCode], *, as_json: bool) -> _End:
 
 
 def _end_by_exit(error: SystemExit) -> _End:
-    """Return the end by an exit of the application's own."""
+    """Return the end of a process whose application has called `sys.exit`."""
     if isinstance(error.code, str):
-        # As the interpreter does.
+        # The interpreter writes the text of `sys.exit("…")` on stderr, too.
         sys.stderr.write(f"{error.code}\n")
         return _End(ExitCode.REFUSED)
     code = error.code if isinstance(error.code, int) and error.code % _CODES else ExitCode.REFUSED
@@ -103,18 +108,18 @@ def _end_by_exit(error: SystemExit) -> _End:
 
 def _end_by_error(error: Exception, *, as_json: bool) -> _End:
     try:
-        return _End(tell(error, as_json=as_json))
-    except Exception:  # noqa: BLE001 - it is told
+        return _End(report_error(error, as_json=as_json))
+    except Exception:  # noqa: BLE001 - the message of the end names it
         return _unasked(f"an unexpected error, {type(error).__name__}: {words_of(error)}", error)
 
 
 def _unasked(why: str, error: BaseException, *, code: int = ExitCode.REFUSED) -> _End:
-    _logger.critical("the worker was ended from inside", exc_info=error)
+    _logger.critical("worker ended without a signal to stop", exc_info=error)
     return _End(code, why)
 
 
 def _have_ended(others: set[threading.Thread], *, within: float) -> bool:
-    """Wait for the threads that the application has started beside these others; returns whether all have ended."""
+    """Wait for all threads except `others` and daemons, at most `within` seconds; return whether they have ended."""
     deadline = time.monotonic() + within
     for thread in threading.enumerate():
         if thread not in others and not thread.daemon:

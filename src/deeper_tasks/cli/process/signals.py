@@ -1,4 +1,4 @@
-"""The signals of a worker process while no event loop takes them: before its worker starts, and after it stopped."""
+"""The signals of a worker process while no event loop handles them: before its worker starts, and after its end."""
 
 from __future__ import annotations
 
@@ -22,38 +22,42 @@ _STOPS: dict[signal.Signals, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGHUP: signal.SIG_DFL,
 }
-"""The signals that stop a worker, with the handlers that they have by default."""
+"""The signals that stop a worker, with their default handlers."""
 
 
 class StopsOutsideTheLoop:
-    """End the process at once when it is told to stop: it has claimed nothing yet, or has let go of all."""
+    """
+    Handlers that end the process at once when a signal asks it to stop.
+
+    That is safe outside the loop: the worker has claimed no job yet, or has released all jobs.
+    """
 
     def __init__(self) -> None:
         self._code = ExitCode.DONE
         self._has_ended = False
 
     def take(self) -> None:
-        """Take the signals that nothing else takes, and that are not ignored."""
+        """Handle the signals that are not ignored, and for which the application has no handler."""
         if threading.current_thread() is threading.main_thread():
             for number in _STOPS:
                 if not is_of_application(number):
                     handle_alone(number, self._leave)
 
     def take_again(self, code: ExitCode) -> None:
-        """Take them from now on that the worker has ended, to the end of the process, and end it with this code."""
+        """Handle the signals again after the worker's end, until the process ends; a signal ends it with `code`."""
         self._has_ended = True
         self._code = code
         self.take()
 
     def release(self) -> None:
-        """Give back those that are still taken, unless a worker has run: then the process ends, and keeps them."""
+        """Restore the default handlers, unless a worker has run: then the process is about to end, and keeps these."""
         if not self._has_ended:
             atexit.unregister(self.ignore)
             for number, own in _STOPS.items():
                 self._change(number, own)
 
     def ignore(self) -> None:
-        """Ignore those that are still taken: the interpreter gives up its handlers, and would be killed by them."""
+        """Ignore the signals from now on: the interpreter removes its handlers at its end, and would be killed."""
         for number in _STOPS:
             self._change(number, signal.SIG_IGN)
 
@@ -62,12 +66,12 @@ class StopsOutsideTheLoop:
             signal.signal(number, handler)
 
     def _leave(self, *_: object) -> None:
-        # It may come in the middle of a log line.
+        # Logging raises if the signal has interrupted the writing of another log line.
         with suppress(Exception):
             _logger.warning(
-                "the worker was stopped again; its process ends before all is closed"
+                "worker stopped again, its process ends before all is closed"
                 if self._has_ended
-                else "the worker was stopped before it started; it claimed nothing"
+                else "worker stopped before its start, no job was claimed"
             )
         leave(self._code)
 
@@ -75,12 +79,12 @@ class StopsOutsideTheLoop:
 @contextmanager
 def stops_outside_the_loop() -> Iterator[StopsOutsideTheLoop]:
     """
-    Take, inside the `with`, the signals to stop whenever no event loop does. No signal is blocked from then on.
+    Inside the `with`, handle the signals to stop whenever no event loop does, and unblock all signals.
 
-    Once a worker has run they are taken beyond that, until the process has ended.
+    Once a worker has run, the handlers stay beyond the `with`, until the process has ended.
     """
     stops = StopsOutsideTheLoop()
-    # Before all that the application registers, so that it is called after them.
+    # Registered before any function of the application, and therefore called after all of them.
     atexit.register(stops.ignore)
     stops.take()
     unblock_signals(signal.valid_signals())

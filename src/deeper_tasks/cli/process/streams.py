@@ -1,4 +1,4 @@
-"""The streams: answers come through whatever stdout and stderr are, or their failure is told in a line."""
+"""The streams: stdout and stderr, prepared so that any text can be written to them or its failure be reported."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TextIO
 
 _STAND_INS = {"…": "...", "→": "->", "─": "-", "━": "-", "µ": "u", "�": "?"}
-"""What is written for signs of our own in an encoding that has none of them."""
+"""Replacements for this command's own characters in an encoding that lacks them."""
 _NO_ASCII = re.compile(r"[^\x00-\x7f]+")
 _BROKEN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
 
 class ClosedOutput(io.TextIOBase):
-    """Stands for a stdout that was closed before the program began: all that is written to it fails."""
+    """A stdout that was closed before the program began: each write to it fails."""
 
     def write(self, _text: str, /) -> int:
         """Raise an OSError, as a write to the descriptor would."""
@@ -28,7 +28,12 @@ class ClosedOutput(io.TextIOBase):
 
 
 def prepare_streams() -> None:
-    """Let texts be written in every encoding, escaped where need be; a closed stdout is noticed, and stdin empty."""
+    """
+    Prepare stdin, stdout and stderr for the command.
+
+    Characters that the encoding of stdout or stderr lacks are escaped. A write to a closed stdout fails. A closed stdin
+    is replaced by an empty one.
+    """
     codecs.register_error("deeper_tasks.plain", _plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -40,24 +45,24 @@ def prepare_streams() -> None:
 
 
 def allow_closed_output() -> None:
-    """Let what is printed to a closed stdout be dropped: of a command that is not run for its answer."""
+    """Drop text for a closed stdout instead of failing: for commands that are not run for their answer."""
     if isinstance(sys.stdout, ClosedOutput):
         sys.stdout = None
 
 
 def is_of_output(error: OSError) -> bool:
-    """Whether an error says that an output cannot be written: files that are opened by name have theirs."""
+    """Whether an error is about stdout or stderr: errors of files that were opened by name carry that name."""
     return error.errno in _BROKEN and error.filename is None
 
 
 def drop(stream: TextIO) -> None:
-    """Forget what is still buffered: it would be written, in vain and with a complaint, at the interpreter's end."""
+    """Discard buffered text: the interpreter would try to write it at its end, fail, and print an error."""
     with suppress(OSError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def as_encodable(line: str, stream: TextIO | None) -> str:
-    r"""Return a line of JSON as it can be written to a stream: with `\u` for all but ASCII where not all can be."""
+    r"""Return a line of JSON in a form that the stream can encode: with `\u` escapes if it lacks a character."""
     try:
         line.encode(getattr(stream, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
@@ -69,5 +74,5 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     signs = error.object[error.start : error.end]
-    # In JSON's way: lines of a log may be JSON, and stay so.
+    # Escaped as in JSON, so that log lines that are JSON stay valid.
     return "".join(_STAND_INS.get(sign) or json.dumps(sign)[1:-1] for sign in signs), error.end

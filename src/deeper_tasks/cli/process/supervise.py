@@ -1,4 +1,4 @@
-"""Supervise: run several worker processes, or one that is restarted when it ends or its files change."""
+"""Supervision: runs several worker processes, or one that is restarted when it ends or when files change."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import asyncio
 import logging
 from pathlib import Path
 
-from deeper_tasks.cli.commands.worker_options import WorkerOptions
 from deeper_tasks.cli.process.health_outlets import HealthOutlets
 from deeper_tasks.cli.process.worker_logs import NONE, TEXT, set_level, start_logging
+from deeper_tasks.cli.process.worker_options import WorkerOptions
 from deeper_tasks.cli.rendering.banner import greet
 from deeper_tasks.config import Settings
 from deeper_tasks.supervisor import Loaded, Supervisor, SupervisorSettings
 
 
 def supervise(options: WorkerOptions, settings: Settings, *, reload_folders: tuple[Path, ...] = ()) -> int:
-    """Run the supervisor until it is told to stop; returns the exit code. The application is not imported here."""
-    # Without the application there is no other handler here.
+    """
+    Run the supervisor until a signal stops it, and return the exit code.
+
+    The application is not imported into this process.
+    """
+    # With "none" the application sets up logging, but it is not imported here.
     handler = start_logging(TEXT if options.log_format == NONE else options.log_format)
     set_level(handler, asked=options.log_level, setting=settings.log_level)
-    # It counts the changes at INFO, and we name them.
+    # At INFO watchfiles counts the changed files, which the supervisor logs by name.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
     return asyncio.run(_supervise(options, settings, reload_folders))
 
@@ -36,7 +40,7 @@ async def _supervise(options: WorkerOptions, settings: Settings, reload_folders:
             reload_folders=reload_folders,
         ),
         greet=on_loaded,
-        on_look=lambda: outlets.refresh(),  # noqa: PLW0108 - they are made for it
+        on_look=lambda: outlets.refresh(),  # noqa: PLW0108 - `outlets` does not exist yet at this line
     )
     with HealthOutlets(settings, health=supervisor.health) as outlets:
         return await supervisor.run()

@@ -1,4 +1,4 @@
-"""Waking: what lets a program that waits for input hear every signal, also one that comes just before it waits."""
+"""The wake-up: a descriptor by which a program that waits for input notices signals that come just before the wait."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from contextlib import contextmanager
 @contextmanager
 def woken_by_signals(*numbers: int) -> Iterator[int]:
     """
-    Yield a descriptor from which the numbers of signals are read, as soon as they come.
+    Yield a descriptor from which the numbers of arriving signals can be read.
 
-    The signals `numbers` do nothing else. Others, such as Ctrl-C, do what they do as soon as the wait for this
-    descriptor returns: a handler of Python's own would not run during a wait that begins just after the signal.
+    The signals in `numbers` have no other effect. Other signals, such as Ctrl-C, take effect when a wait for this
+    descriptor returns. Without it, Python would not run their handlers in a wait that begins just after the signal.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -32,4 +32,4 @@ def woken_by_signals(*numbers: int) -> Iterator[int]:
 
 
 def _ignore(*_: object) -> None:
-    """Do nothing: the number has been written."""
+    """Do nothing: the number is already in the pipe."""

@@ -1,4 +1,4 @@
-"""The logs of a worker process: lines on stderr, as text or as JSON."""
+"""The logs of a worker process: lines of text or of JSON on stderr."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from deeper_tasks.cli.rendering.output import safe
+from deeper_tasks.cli.rendering.formats import safe
 from deeper_tasks.integrations.log_formatters import JsonFormatter, TotalFormatter
 from deeper_tasks.integrations.logs import keep_enabled, log_warnings
 from deeper_tasks.worker.execution.executors.log_receiver import OF_THE_COMMAND
@@ -19,11 +19,11 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 
 def start_logging(form: str, *, index: int | None = None) -> logging.Handler:
     """
-    Have the process's log lines and warnings written to stderr, from `info` up.
+    Write the process's log lines and warnings on stderr, from level `info` up, and return the handler.
 
-    Those of a supervised process name its index and its pid. It is done before
-    the application is imported, which may then arrange its logs otherwise. The
-    logger `deeper_tasks` stays enabled then. With `NONE` nothing else is done.
+    The lines of a supervised process have its index and its pid. Call it before
+    the application is imported, which may then change the logging. The logger
+    `deeper_tasks` stays enabled in that case. With `NONE` no handler is added.
     """
     keep_enabled()
     handler = logging.StreamHandler(sys.stderr)
@@ -40,47 +40,48 @@ def start_logging(form: str, *, index: int | None = None) -> logging.Handler:
 
 
 def set_level(handler: logging.Handler, *, asked: str | None, setting: str) -> None:
-    """Write from the level that was asked for, or else from the setting's unless the application took over."""
+    """Set the level to `asked`; without it, to the setting's level unless the application has removed the handler."""
     root = logging.getLogger()
     if asked is not None or handler in root.handlers:
         root.setLevel((asked or setting).upper())
 
 
 def make_way(handler: logging.Handler) -> None:
-    """Leave the lines to a handler of the application's that writes all of them to the same output."""
+    """Remove the handler if the application has one that writes all lines from `info` up to stdout or stderr."""
     root = logging.getLogger()
     if any(each is not handler and each.level <= logging.INFO and _is_on_the_output(each) for each in root.handlers):
         root.removeHandler(handler)
 
 
 def _is_on_the_output(handler: logging.Handler) -> bool:
-    """Whether a handler writes to stdout or stderr: one of logging's own, or of rich."""
+    """Whether a handler, one of the logging module or of rich, writes to stdout or stderr."""
     try:
         stream: Any = getattr(handler, "stream", None) or handler.console.file  # type: ignore[attr-defined]
         return stream.fileno() in _OUTPUT
-    except Exception:  # noqa: BLE001 - the application's class; it writes to something else, then
+    except Exception:  # noqa: BLE001 - a class of the application without such a stream
         return False
 
 
 class _Origin(logging.Filter):
-    """Writes into each record which of the worker processes it comes from."""
+    """Adds the index and the pid of the worker process to each record."""
 
     def __init__(self, index: int) -> None:
         super().__init__()
         self._index = index
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let it pass."""
-        # The pid of where it was logged: a process for jobs has another, and so has one that a task forks.
+        """Add the fields, and keep the record."""
+        # The record's pid, not this process's: a process for jobs, or a process that a task forks, has its own.
         record.__dict__ |= {"process_index": self._index, "pid": record.process}
         return True
 
 
 class _TextFormatter(TotalFormatter):
     """
-    `2026-01-31 12:00:00.000+0100 WARNING message`; a logger of others, and one of several processes, is named.
+    A line such as `2026-01-31 12:00:00.000+0100 WARNING message`.
 
-    So is the job whose code has logged it: `myapp.mail: [myapp.send 0197… attempt 2] message`.
+    Before the message stand the index and pid of one of several processes, the name of a logger that is not this
+    library's, and the job whose code has logged: `myapp.mail: [myapp.send 0197… attempt 2] message`.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -103,7 +104,7 @@ class _TextFormatter(TotalFormatter):
 
 
 def _job(record: logging.LogRecord) -> str:
-    """Return which job's code has logged a record; nothing where it was no job's."""
+    """Return the job whose code has logged a record, as a prefix of the message; "" if no job has."""
     fields = record.__dict__
     if fields.get("job_id") is None:
         return ""

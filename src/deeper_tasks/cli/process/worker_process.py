@@ -1,4 +1,4 @@
-"""The worker process: imports the application and runs one worker, alone or as one of a supervisor's children."""
+"""The worker process: imports the application and runs one worker, alone or under a supervisor."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from msgspec import Struct
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.cli.application import load_manager
-from deeper_tasks.cli.commands.worker_options import WorkerOptions
 from deeper_tasks.cli.process.health_outlets import HealthOutlets
 from deeper_tasks.cli.process.monitor import Monitor
 from deeper_tasks.cli.process.shutdown import end_loop
 from deeper_tasks.cli.process.signals import StopsOutsideTheLoop, stops_outside_the_loop
 from deeper_tasks.cli.process.worker_logs import make_way, set_level, start_logging
+from deeper_tasks.cli.process.worker_options import WorkerOptions
 from deeper_tasks.cli.program import ExitCode
 from deeper_tasks.cli.rendering.banner import greet, store_of
 from deeper_tasks.config import Settings, parse_queues, redacted
@@ -30,7 +30,7 @@ _OF_THE_COMMAND = ("processes", "silence_limit_seconds", "health_host", "health_
 
 
 class Environment(Struct, frozen=True):
-    """A supervised process's place among the others, and its end of the pipe to the supervisor."""
+    """A supervised process: its index, the count of processes, and its descriptor of the pipe to the supervisor."""
 
     index: int
     count: int
@@ -38,7 +38,7 @@ class Environment(Struct, frozen=True):
 
 
 def run_alone(options: WorkerOptions, settings: Settings) -> ExitCode:
-    """Run a worker that nobody supervises; returns the exit code."""
+    """Run a worker without a supervisor, and return the exit code."""
     handler = start_logging(options.log_format)
     with stops_outside_the_loop() as stops:
         return _run_alone(options, settings, handler, stops)
@@ -51,18 +51,18 @@ def _run_alone(
     _warn_of_ignored(manager.settings, settings)
     monitor = Monitor(silence_limit=settings.silence_limit_seconds)
     with HealthOutlets(settings, health=monitor.health) as outlets:
-        monitor.on_pulse = outlets.refresh
+        monitor.on_beat = outlets.refresh
 
         def on_start(worker: Worker) -> None:
             monitor.watch(worker)
-            # The signals are handled now: who reads it may stop the worker in order.
+            # The banner comes after the signal handlers: a program that reads it may now stop the worker in order.
             greet(options.application, loaded, log_format=options.log_format, health=outlets.url)
 
         return run_on_loop(_work(manager, loaded, stops, on_start=on_start))
 
 
 def run_supervised(options: WorkerOptions, settings: Settings, place: Environment) -> ExitCode:
-    """Run one of a supervisor's workers; returns the exit code."""
+    """Run a worker under a supervisor, and return the exit code."""
     handler = start_logging(options.log_format, index=place.index)
     with stops_outside_the_loop() as stops:
         return _run_supervised(options, settings, place, handler, stops)
@@ -76,15 +76,15 @@ def _run_supervised(
     abilities = manager.backend.capabilities
     if place.count > 1 and abilities.runs_jobs and not abilities.is_shared:
         raise ConfigError(
-            f"{redacted(manager.settings.url)} lives inside one process, and {place.count} were asked for; "
-            "use --processes 1, or another store"
+            f"the store {redacted(manager.settings.url)} exists in one process only, but {place.count} processes are "
+            "configured; use --processes 1, or a store that processes share"
         )
     if place.index == 1:
         _warn_of_ignored(manager.settings, settings)
     lifeline.grace = loaded.grace
     lifeline.send(loaded)
     monitor = Monitor(silence_limit=settings.silence_limit_seconds)
-    monitor.on_pulse = lambda: lifeline.send(monitor.report())
+    monitor.on_beat = lambda: lifeline.send(monitor.report())
     return run_on_loop(_work(manager, loaded, stops, on_start=monitor.watch, name=f"worker-{place.index}"))
 
 
@@ -93,7 +93,7 @@ def _load(options: WorkerOptions, *, logging_to: logging.Handler) -> tuple[Backg
     if options.url is not None:
         manager.use_store(options.url, listen_url=options.listen_url)
     elif options.listen_url is not None:
-        raise ConfigError("--listen-url belongs to a --url; without, the manager's own setting listen_url is used")
+        raise ConfigError("--listen-url has no effect without --url; add --url, or set listen_url of the manager")
     set_level(logging_to, asked=options.log_level, setting=manager.settings.log_level)
     make_way(logging_to)
     loaded = Loaded(
@@ -106,13 +106,13 @@ def _load(options: WorkerOptions, *, logging_to: logging.Handler) -> tuple[Backg
 
 
 def _warn_of_ignored(own: Settings, settings: Settings) -> None:
-    """Tell of settings in the application's code that are read before it is imported."""
+    """Warn of settings in the application's code that have no effect: they are needed before its import."""
     defaults, given = msgspec.structs.asdict(Settings()), msgspec.structs.asdict(settings)
     for name, value in msgspec.structs.asdict(own).items():
         if name in _OF_THE_COMMAND and value not in (defaults[name], given[name]):
             _logger.warning(
-                "setting %r of the manager has no effect on this command; write it into deeper_tasks.toml, the "
-                "environment or the command line",
+                "setting %r of the manager has no effect on this command; set it in deeper_tasks.toml, in the "
+                "environment or on the command line",
                 name,
             )
 
@@ -125,7 +125,7 @@ async def _work(
     on_start: Callable[[Worker], None],
     name: str = "worker",
 ) -> ExitCode:
-    """Run a worker to its end, and leave no task of the loop behind."""
+    """Run a worker to its end, then end all tasks of the loop; return the exit code."""
     code = ExitCode.REFUSED
     try:
         ended = await manager.run_worker(
@@ -137,8 +137,8 @@ async def _work(
         stops.take_again(code)
         await manager.close()
     if not ended.is_stopping:
-        _logger.error("the worker ended without having been asked to; this process ends, start the worker again")
+        _logger.error("worker ended without having been asked to; this process ends, start the worker again")
     if ended.is_stuck:
-        _logger.error("this worker cannot go on, %s; this process ends, start the worker again", ended.stuck_because)
+        _logger.error("worker cannot continue, %s; this process ends, start the worker again", ended.stuck_because)
     await end_loop(code)
     return code

@@ -1,1 +1,1 @@
-"""Rendering: answers as people read them, on a terminal or in a file."""
+"""Rendering: answers in a form for people, on a terminal or in a file."""

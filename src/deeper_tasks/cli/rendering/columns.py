@@ -1,4 +1,4 @@
-"""Columns: rows of texts below each other, a line each, cut where the terminal is too narrow for all of them."""
+"""Columns: a table with one line a row, whose texts are cut if the terminal is too narrow."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _CUT = "…"
 
 class Column(Struct, frozen=True, kw_only=True):
     """
-    One column. Its name may have several lines.
+    One column; its name may have several lines.
 
-    Where there is no room, texts of columns with a `share` are cut, so that their widths come to be as their shares
-    are: at their end, or at their start if it `keeps_end`. Other columns are never cut.
+    If the terminal is too narrow, the texts of columns with a `share` are cut, so that the widths of these columns
+    become proportional to their shares. A text is cut at its end; with `keeps_end`, at its start. Columns without a
+    share are never cut.
     """
 
     name: str
@@ -28,12 +29,12 @@ class Column(Struct, frozen=True, kw_only=True):
 
     @property
     def heads(self) -> list[str]:
-        """The lines of its name."""
+        """The lines of the name."""
         return self.name.split("\n")
 
 
 def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[Text]], *, width: int | None) -> list[Text]:
-    """Return the names and the rows as lines of at most `width` cells, None: as long as need be."""
+    """Return the names and the rows as lines of at most `width` cells; None cuts no line."""
     sizes = [
         max([*map(cell_len, column.heads), *(row[place].cell_len for row in rows)])
         for place, column in enumerate(columns)
@@ -44,17 +45,17 @@ def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[Text]], *, width:
 
 
 def least_width(column: Column, texts: Iterable[Text]) -> int:
-    """Return how many more cells a table needs for a column that is not cut."""
+    """Return how many cells, with the gap, a table needs for this column if it is not cut."""
     return _GAP + max([*map(cell_len, column.heads), *(text.cell_len for text in texts)])
 
 
 def cut_end(text: str, cells: int) -> str:
-    """Return a text, cut at its end to so many cells of the terminal."""
+    """Return a text, cut at its end to `cells` cells of the terminal."""
     return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + _CUT
 
 
 def cut_start(text: str, cells: int) -> str:
-    """Return a text, cut at its start to so many cells of the terminal."""
+    """Return a text, cut at its start to `cells` cells of the terminal."""
     if cell_len(text) <= cells:
         return text
     left, start = cells - 1, len(text)
@@ -64,7 +65,7 @@ def cut_start(text: str, cells: int) -> str:
 
 
 def _heads(columns: Sequence[Column]) -> list[list[Text]]:
-    """Return the names as rows, those of fewer lines at the bottom."""
+    """Return the names as rows; names with fewer lines stand at the bottom."""
     most = max(len(column.heads) for column in columns)
     names = [[""] * (most - len(column.heads)) + column.heads for column in columns]
     return [[Text(name[number], style="dim") for name in names] for number in range(most)]

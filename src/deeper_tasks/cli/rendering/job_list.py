@@ -1,4 +1,4 @@
-"""Rendering of a page of jobs: a line each, and of dead letters their errors below."""
+"""Rendering of a page of jobs: one line for each, and below each dead letter its error."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import datetime
 from rich.text import Text
 
 from deeper_tasks.cli.rendering.columns import Column, cut_end, lay_out
-from deeper_tasks.cli.rendering.jobs import DAMAGED, draw_state
-from deeper_tasks.cli.rendering.output import ago, first_line, safe
+from deeper_tasks.cli.rendering.formats import ago, first_line, safe
+from deeper_tasks.cli.rendering.jobs import DAMAGED, render_state
 from deeper_tasks.domain.state import State
 from deeper_tasks.manager import Page, TaskStatus
 
@@ -23,22 +23,21 @@ _COLUMNS = (
     (Column(name="when"), _MEDIUM),
     (Column(name="last error", share=5), _SMALL),
 )
-"""The columns, and how wide a terminal is from which on each is shown."""
+"""The columns, each with the least width of a terminal that shows it."""
 _INDENT = "    "
 
 
 def has_room_for_ids(width: int | None) -> bool:
-    """Return whether the ids of jobs are shown whole."""
+    """Whether the ids of jobs are shown in full."""
     return width is None or width >= _WIDE
 
 
-def draw_page(page: Page, ids: Sequence[str], *, width: int | None, is_dead: bool = False) -> list[Text]:
+def render_page(page: Page, ids: Sequence[str], *, width: int | None, is_dead: bool = False) -> list[Text]:
     """
-    Return the lines of a page; `ids` are its jobs' ids as they are to be shown.
+    Return the lines of a page; `ids` are the ids of its jobs in the form to show.
 
-    A narrow terminal has no room for when something happened, nor for whole texts. `is_dead` gives errors
-    lines of their own, which begin with when the job ended where there is no column for it. Without a `width`
-    nothing is cut.
+    On a narrow terminal the column of times is left out, and texts are cut; without a `width`, no text is cut. With
+    `is_dead` each error has a line of its own, which begins with the time of the job's end if no column shows it.
     """
     columns = [column for column, least in _COLUMNS if width is None or width >= least]
     if is_dead:
@@ -53,7 +52,7 @@ def draw_page(page: Page, ids: Sequence[str], *, width: int | None, is_dead: boo
 
 
 def _row(job: TaskStatus, job_id: str, columns: Sequence[Column]) -> list[Text]:
-    state = draw_state(job.status)
+    state = render_state(job.status)
     if job.damage:
         state = Text.assemble(state, (" damaged", DAMAGED))
     texts = {
@@ -76,9 +75,9 @@ def _error(job: TaskStatus, width: int | None, *, has_time: bool) -> Text:
 
 
 def _when(job: TaskStatus) -> str:
-    said: tuple[str, datetime] = ("due", job.scheduled_at)
+    event: tuple[str, datetime] = ("due", job.scheduled_at)
     if job.finished_at is not None:
-        said = ("ended", job.finished_at)
+        event = ("ended", job.finished_at)
     elif job.status is State.RUNNING and job.attempted_at is not None:
-        said = ("started", job.attempted_at)
-    return f"{said[0]} {ago(said[1])}"
+        event = ("started", job.attempted_at)
+    return f"{event[0]} {ago(event[1])}"

@@ -1,4 +1,4 @@
-"""Rendering of jobs and statistics for people."""
+"""Rendering of a job's details, and of the statistics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 from rich.text import Text
 
 from deeper_tasks.cli.rendering.columns import Column, lay_out, least_width
-from deeper_tasks.cli.rendering.output import first_line, local_time, safe, share
+from deeper_tasks.cli.rendering.formats import first_line, local_time, safe, share
 from deeper_tasks.cli.rendering.tracebacks import own_frames
 from deeper_tasks.domain.state import DEAD_LETTER, WAITING, State
 from deeper_tasks.manager import QueueStatistics, Statistics, TaskStatus
@@ -25,12 +25,12 @@ _STYLES = {
     State.CANCELLED: "magenta",
 }
 DAMAGED = "bold magenta"
-"""The style of what cannot be read."""
+"""The style of a field that cannot be read."""
 _COUNTS = (*(state.value for state in State), "completed_today", "failed_today")
 _FAILED = DEAD_LETTER | {State.RETRYABLE}
-"""The states whose jobs show their last error with their facts: it is why they are in it."""
+"""The states whose jobs show their last error among their facts: the error led to the state."""
 _FACT = 12
-"""Columns from the name of a fact to what it is."""
+"""Columns from the start of a fact's name to its value."""
 _BY_USE = (
     "pending",
     "running",
@@ -47,13 +47,13 @@ _BY_USE = (
     "completed",
 )
 _QUEUE = 16
-"""Columns that the name of a queue gets at least."""
+"""The least number of columns for the name of a queue."""
 _ALWAYS = frozenset({"pending", "running", "completed_today", "failed_today"})
 
 
-def draw_facts(job: TaskStatus) -> Iterator[Text]:
-    """Return what is known of a job, a fact a line; it is not to be wrapped, so that it can be copied."""
-    facts = [("id", Text(job.id)), ("state", draw_state(job.status))]
+def render_facts(job: TaskStatus) -> Iterator[Text]:
+    """Yield the facts of a job, one a line; print them without wrapping, so that they can be copied."""
+    facts = [("id", Text(job.id)), ("state", render_state(job.status))]
     if job.status in _FAILED and job.last_error is not None:
         facts.append(("error", Text(first_line(job.last_error), style="red")))
     unreadable = [safe(f"{each.field} cannot be read: {each.reason}") for each in job.damage]
@@ -63,12 +63,12 @@ def draw_facts(job: TaskStatus) -> Iterator[Text]:
         yield Text.assemble((name.ljust(_FACT), "dim"), fact)
 
 
-def draw_texts(job: TaskStatus, *, is_full: bool = False) -> Iterator[Text]:
+def render_texts(job: TaskStatus, *, is_full: bool = False) -> Iterator[Text]:
     """
-    Return the log and the errors of a job, as they can be copied: without borders, and not to be wrapped.
+    Yield the log and the errors of a job; print them without wrapping, so that they can be copied.
 
-    An error that is the same as an earlier attempt's is not repeated. Tracebacks have the frames of the job's own
-    code; all frames only if `is_full`.
+    An error equal to that of an earlier attempt is not repeated. Tracebacks have only the frames of the job's own
+    code, or all frames if `is_full`.
     """
     if job.log:
         yield Text("\nlog", style="dim")
@@ -122,24 +122,24 @@ def _facts(job: TaskStatus) -> Iterator[tuple[str, str]]:
 
 
 def _waits(job: TaskStatus) -> Iterator[tuple[str, str]]:
-    """Return the lines that say what holds the job, why workers do not run it, and since when."""
+    """Yield the facts that say what the job waits for, why workers do not run it, and since when."""
     if job.waiting_for is not None:
         yield "waits", job.waiting_for.message
     if job.is_quarantined:
-        yield "quarantine", "an attempt was lost with its process: the next one waits for a place of its own"
+        yield "quarantine", "an attempt ended with its process: the next attempt waits for a process of its own"
     for since, why in (
-        (job.unknown_since, "no worker that met it knows its task"),
+        (job.unknown_since, "no worker that claimed it knows its task"),
         (job.unfit_since, "its arguments do not fit its task"),
     ):
         if since is not None:
-            yield "given back", f"since {local_time(since)}: {why}"
+            yield "released", f"since {local_time(since)}: {why}"
 
 
-def draw_statistics(statistics: Statistics, *, width: int | None) -> list[Text]:
+def render_statistics(statistics: Statistics, *, width: int | None) -> list[Text]:
     """
-    Return the counts of each queue as lines, without states in which there is no job, and what of the ends were errors.
+    Return the counts and the error rates of each queue as lines; states without jobs are left out.
 
-    Where there is no room for all of them, the last line names those left out.
+    If the terminal has no room for all columns, the last line names those left out.
     """
     queues = sorted(statistics.queues.items())
     labels = [Text(f"{safe(name)} (paused)" if queue.is_paused else safe(name)) for name, queue in queues]
@@ -149,8 +149,8 @@ def draw_statistics(statistics: Statistics, *, width: int | None) -> list[Text]:
         if name in _ALWAYS or any(_count(queue, name) for _, queue in queues)
     }
     if any(queue.ended_today or queue.ended_last_hour for _, queue in queues):
-        counts["errors_today"] = [draw_rate(queue.error_rate_today) for _, queue in queues]
-        counts["errors_1 h"] = [draw_rate(queue.error_rate_last_hour) for _, queue in queues]
+        counts["errors_today"] = [render_rate(queue.error_rate_today) for _, queue in queues]
+        counts["errors_1 h"] = [render_rate(queue.error_rate_last_hour) for _, queue in queues]
     columns = {name: Column(name=name.replace("_", "\n"), is_number=True) for name in counts}
     shown = list(counts) if width is None else _fitting(columns, counts, room=width - _QUEUE)
     rows = [[label, *(counts[name][place] for name in shown)] for place, label in enumerate(labels)]
@@ -162,7 +162,7 @@ def draw_statistics(statistics: Statistics, *, width: int | None) -> list[Text]:
 
 
 def _fitting(columns: dict[str, Column], counts: dict[str, list[Text]], *, room: int) -> list[str]:
-    """Return the counts for which there is room, in their own order: what changes fastest is left out last."""
+    """Return the counts for which there is room, in their own order; those that change fastest are left out last."""
     fitting = []
     for name in sorted(counts, key=_BY_USE.index):
         room -= least_width(columns[name], counts[name])
@@ -172,8 +172,8 @@ def _fitting(columns: dict[str, Column], counts: dict[str, list[Text]], *, room:
     return [name for name in counts if name in fitting]
 
 
-def draw_rate(rate: float | None) -> Text:
-    """Return an error rate, in the background where there were no errors."""
+def render_rate(rate: float | None) -> Text:
+    """Return an error rate: red, or dim if there were no errors."""
     return Text(share(rate), style="red" if rate else "dim")
 
 
@@ -186,7 +186,7 @@ def _number(count: int) -> Text:
     return Text(f"{count:,}", style="" if count else "dim")
 
 
-def draw_state(state: State) -> Text:
+def render_state(state: State) -> Text:
     """Return a state in its colour."""
     return Text(state.value, style=_STYLES[state])
 

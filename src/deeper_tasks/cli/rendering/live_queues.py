@@ -1,4 +1,4 @@
-"""Rendering of the live screen: queues, workers and the latest dead letters, as many as the window holds."""
+"""Rendering of the live screen: as many queues, workers and latest dead letters as the window holds."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from rich.console import ConsoleDimensions, Group, RenderableType
 from rich.text import Text
 
-from deeper_tasks.cli.commands.watch import DeadLetter, Look, failed_today
 from deeper_tasks.cli.rendering.columns import Column, lay_out
-from deeper_tasks.cli.rendering.output import ago, first_line, local_clock, safe
-from deeper_tasks.cli.rendering.queues import draw_workers, number, queue_state
+from deeper_tasks.cli.rendering.formats import ago, failed_today, first_line, local_clock, safe
+from deeper_tasks.cli.rendering.queues import number, queue_state, render_workers
+from deeper_tasks.cli.store_watch import DeadLetter, Look
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.manager import Overview, QueueOverview
 
 _WIDE, _MEDIUM = 90, 65
 _COUNTS = {"pending": 0, "running": _MEDIUM, "later": _WIDE, "failed today": _WIDE, "per second": _MEDIUM}
-"""The numbers of a queue, and the columns of a terminal from which on each is shown."""
+"""The numbers of a queue, each with the least width of a terminal that shows it."""
 
 
-def draw_look(look: Look, size: ConsoleDimensions, *, interval: float) -> RenderableType:
-    """Return the whole screen, cut to the window."""
+def render_look(look: Look, size: ConsoleDimensions, *, interval: float) -> RenderableType:
+    """Return the whole screen, cut to the size of the window."""
     head = Text.assemble(
         ("deeper", "bold"),
         (f"  {local_clock(look.at)}, every {readable(interval)}; q or Ctrl-C ends", "dim"),
@@ -35,8 +35,8 @@ def draw_look(look: Look, size: ConsoleDimensions, *, interval: float) -> Render
     room -= len(queues) + 1
     parts += [*queues, Text()]
     if look.overview.workers and room > 1:
-        # At least half of what is left is for the dead letters, if there are any.
-        workers = draw_workers(look.overview, most=(room - 1) // 2 if look.dead_letters else room - 1)
+        # Leave at least half of the remaining lines to the dead letters, if there are any.
+        workers = render_workers(look.overview, most=(room - 1) // 2 if look.dead_letters else room - 1)
         room -= workers.row_count + 2
         parts += [workers, Text()]
     if look.dead_letters and room > 1:
@@ -58,7 +58,7 @@ def _totals(look: Look, overview: Overview) -> Text:
 
 
 def _queues(look: Look, overview: Overview, *, most: int, width: int) -> list[Text]:
-    """Return the busiest queues first: they are what a small window must not leave out."""
+    """Return the lines of the queues, the busiest first: a small window leaves out those at the end."""
     names = [name for name, least in _COUNTS.items() if width >= least]
     columns = [
         Column(name="queue", share=3),
@@ -87,7 +87,7 @@ def _row(look: Look, queue: QueueOverview, names: Sequence[str]) -> list[Text]:
 
 
 def _rest(look: Look, queues: Sequence[QueueOverview], names: Sequence[str]) -> list[Text]:
-    """Return the row of those queues for which there is no room."""
+    """Return the row that sums up the queues for which there is no room."""
     sums = {
         "pending": f"{sum(queue.pending for queue in queues):,}",
         "running": f"{sum(queue.running for queue in queues):,}",

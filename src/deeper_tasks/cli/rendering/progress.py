@@ -1,4 +1,4 @@
-"""The progress bar: how far long work has come, on a terminal's stderr and nowhere else."""
+"""The progress bar: shows the progress of long work on stderr, if it is a terminal."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Total = Callable[[], int]
 @contextmanager
 def progress_bar(target: Target, title: str, *, total: Total | None = None) -> Iterator[OnProgress]:
     """
-    Show a bar while the work lasts; yields what is to be told how many are done.
+    Show a bar inside the `with`; yield the function to call with the number of finished items.
 
-    `total` is asked only if the bar is drawn. Where nobody looks, nothing is written.
+    `total` is called only if the bar is drawn. If stderr is not a terminal, or the output is JSON, nothing is written.
     """
     progress = None if target.as_json else _progress()
     if progress is None:
@@ -32,15 +32,15 @@ def progress_bar(target: Target, title: str, *, total: Total | None = None) -> I
     with progress:
         task = progress.add_task(title, total=None if total is None else total())
 
-        def tell(done: int) -> None:
+        def update(done: int) -> None:
             progress.update(task, completed=done)
 
-        yield tell
+        yield update
 
 
 @contextmanager
 def spinner(target: Target, title: str) -> Iterator[Callable[[str], None]]:
-    """Show what is done now, as long as nothing can tell how much there is; yields what is to be told."""
+    """Show a spinner inside the `with`, for work of unknown length; yield the function to call with each new step."""
     progress = None if target.as_json else _progress()
     if progress is None:
         yield _ignore
@@ -48,19 +48,19 @@ def spinner(target: Target, title: str) -> Iterator[Callable[[str], None]]:
     with progress:
         task = progress.add_task(title, total=None)
 
-        def tell(what: str) -> None:
-            progress.update(task, description=f"{title}: {what}")
+        def update(step: str) -> None:
+            progress.update(task, description=f"{title}: {step}")
 
-        yield tell
+        yield update
 
 
 def count_of(manager: BackgroundTaskManager, conditions: Conditions) -> Total:
-    """Return what counts the jobs that meet conditions."""
+    """Return a function that counts the jobs that meet the conditions."""
     return lambda: manager.sync.list_tasks(per_page=1, **conditions).total_entries
 
 
 def _ignore(_: object) -> None:
-    """Take no notice."""
+    """Do nothing: no bar is drawn."""
 
 
 def _progress() -> Progress | None:

@@ -1,4 +1,4 @@
-"""Rendering of queues and workers, as tables for people."""
+"""Rendering of queues and workers as tables."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from rich.table import Table
 from rich.text import Text
 
 from deeper_tasks.cli.rendering.columns import Column, least_width
+from deeper_tasks.cli.rendering.formats import ago, safe
 from deeper_tasks.cli.rendering.jobs import DAMAGED
-from deeper_tasks.cli.rendering.output import ago, safe
 from deeper_tasks.domain.damage import described
 from deeper_tasks.manager import Overview, QueueOverview, WorkerOverview
 
 _UNSERVED = "no worker serves it"
 _NAME, _GAP = 18, 2
-"""Columns that the name of a queue gets at least before numbers are shown, and those between columns."""
+"""The columns reserved for the name of a queue before numbers get room, and the columns between two columns."""
 _BY_USE = ("pending", "failed\ntoday", "running", "later", "slots")
 
 
-def draw_queues(overview: Overview, *, width: int | None = None) -> RenderableType:
+def render_queues(overview: Overview, *, width: int | None = None) -> RenderableType:
     """
-    Return a table of the queues; what needs a look is in colour.
+    Return a table of the queues; failures, pauses and queues without a worker are coloured.
 
-    Where there is no room for all numbers, the last line names those left out; names and states are always there.
+    If the terminal has no room for all numbers, the last line names those left out; names and states always stay.
     """
     names = [Text(safe(queue.name)) for queue in overview.queues]
     states = [queue_state(queue) for queue in overview.queues]
@@ -39,7 +39,7 @@ def draw_queues(overview: Overview, *, width: int | None = None) -> RenderableTy
     table.add_column("queue", overflow="fold")
     for name in shown:
         table.add_column(name, justify="right", no_wrap=True)
-    # A long name takes more lines, and not from all other queues.
+    # Without a least width, one long name would fold the states of all queues.
     table.add_column("state", overflow="fold", min_width=len(_UNSERVED))
     for row in zip(names, *shown.values(), states, strict=True):
         table.add_row(*row)
@@ -50,7 +50,7 @@ def draw_queues(overview: Overview, *, width: int | None = None) -> RenderableTy
 
 
 def _fitting(numbers: dict[str, list[Text]], *, room: int) -> dict[str, list[Text]]:
-    """Return the numbers for which there is room, in their own order: those that change fastest are left out last."""
+    """Return the numbers for which there is room, in their own order; those that change fastest are left out last."""
     fitting = set()
     for name in _BY_USE:
         room -= least_width(Column(name=name), numbers[name])
@@ -61,7 +61,7 @@ def _fitting(numbers: dict[str, list[Text]], *, room: int) -> dict[str, list[Tex
 
 
 def queue_state(queue: QueueOverview) -> Text:
-    """Return what an operator should know: damaged, paused since when, or served by no worker."""
+    """Return the state of a queue: damaged, paused since some time, without a worker, or its number of workers."""
     if queue.damage:
         return Text(safe(f"damaged: {described(queue.damage)}"), style=DAMAGED)
     if queue.paused_at is not None:
@@ -72,8 +72,8 @@ def queue_state(queue: QueueOverview) -> Text:
     return Text(f"{queue.workers} worker{'' if queue.workers == 1 else 's'}", style="green")
 
 
-def draw_workers(overview: Overview, *, most: int) -> Table:
-    """Return a table of the workers, those that live first, in `most` rows and the head."""
+def render_workers(overview: Overview, *, most: int) -> Table:
+    """Return a table of the workers, living ones first, of at most `most` rows below the head."""
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("worker", overflow="fold")
     table.add_column("busy", justify="right")
@@ -100,5 +100,5 @@ def _beat(worker: WorkerOverview) -> Text:
 
 
 def number(count: int, *, style: str = "") -> Text:
-    """Return a count, in the background when it is none."""
+    """Return a count, dim if it is 0."""
     return Text(f"{count:,}", style=style if count else "dim")

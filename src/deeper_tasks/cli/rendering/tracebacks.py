@@ -1,4 +1,4 @@
-"""The tracebacks of jobs as their authors want them: the frames of their own code, without those that called it."""
+"""The tracebacks of jobs, cut to the frames of the application's code."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _FRAME = re.compile(r'(?P<margin>[ |]*)  File "(?P<path>.+)", line \d+, in ')
 _REPEATED = "[Previous line repeated "
 _PACKAGE = Path(deeper_tasks.__file__).parent
 _EXECUTORS = re.compile(r"[\\/](asyncio|concurrent[\\/]futures|threading\.py)([\\/]|$)")
-"""The modules of the standard library through which a job's code is called, where such a frame called them."""
+"""Modules of the standard library through which this library calls a job's code."""
 
 
 def own_frames(text: str) -> str:
     """
-    Return a traceback as Python writes it, without the frames of deeper_tasks and those through which it calls jobs.
+    Return a traceback in Python's format, without the frames of deeper_tasks and of the modules through which it calls.
 
-    Of an exception that was raised in none but such frames, its last lines remain.
+    If an exception has no other frames, only its last lines remain.
     """
     kept: list[str] = []
     lines = text.splitlines()
@@ -29,14 +29,14 @@ def own_frames(text: str) -> str:
         if not _HEADER.match(line):
             kept.append(line)
             continue
-        frames = _without_ours(_take_frames(lines))
+        frames = _own(_take_frames(lines))
         if frames or "Exception Group" in line:
             kept += [line, *(each for frame in frames for each in frame)]
     return "\n".join(kept)
 
 
 def _take_frames(lines: list[str]) -> list[list[str]]:
-    """Take the frames at the start of `lines` away, each with the lines of source below it."""
+    """Remove the frames at the start of `lines` and return them, each with the lines of source below it."""
     frames: list[list[str]] = []
     margin = ""
     while lines:
@@ -51,20 +51,20 @@ def _take_frames(lines: list[str]) -> list[list[str]]:
     return frames
 
 
-def _without_ours(frames: list[list[str]]) -> list[list[str]]:
+def _own(frames: list[list[str]]) -> list[list[str]]:
     kept: list[list[str]] = []
     is_inside = True
     for frame in frames:
         start = _FRAME.match(frame[0])
         path = "" if start is None else start["path"]
-        is_inside = _is_ours(path) or (is_inside and _EXECUTORS.search(path) is not None)
+        is_inside = _is_of_library(path) or (is_inside and _EXECUTORS.search(path) is not None)
         if not is_inside:
             kept.append(frame)
     return kept
 
 
 @cache
-def _is_ours(path: str) -> bool:
-    """Return whether a file is one of this package, wherever the worker has it installed."""
+def _is_of_library(path: str) -> bool:
+    """Whether a file belongs to this package, in whatever folder the worker has it installed."""
     _, is_below, below = path.replace("\\", "/").rpartition("/deeper_tasks/")
     return bool(is_below) and (_PACKAGE / below).is_file()

@@ -21,7 +21,7 @@ from deeper_tasks.tasks import (
     CurrentJob,
     ExecutorKind,
     WorkerState,
-    onlookers_view,
+    middleware_view,
     running_job,
 )
 from deeper_tasks.tasks.arguments import UnfitArgumentsError
@@ -191,7 +191,7 @@ class Runner:
             job, timeout, self._reporter, transaction, self._manager, self._state, attempt
         )
         if self._middleware:
-            attempt.onlooker = onlookers_view(attempt.context)
+            attempt.onlooker = middleware_view(attempt.context)
         self._deadlines.watch(attempt, timeout)
         if starts_later:
             attempt.begin = partial(self._begin, attempt)

@@ -27,7 +27,7 @@ def test_a_file_that_cannot_be_kept_is_refused(deeper, folder):
     (folder / "mine.db").write_text("keep me")
     taken, nowhere = deeper("demo", "--keep", "mine.db"), deeper("demo", "--keep", "absent/demo.db")
     assert (taken.exit_code, nowhere.exit_code) == (2, 2)
-    assert "is there already" in taken.stderr
+    assert "exists already" in taken.stderr
     assert "does not exist" in nowhere.stderr
     assert (folder / "mine.db").read_text() == "keep me"
 
@@ -36,4 +36,4 @@ def test_without_a_temporary_folder_the_demonstration_asks_for_one(folder, deepe
     monkeypatch.setattr(tempfile, "tempdir", str(folder / "absent"))
     result = deeper("demo")
     assert result.exit_code == 1
-    assert "set TMPDIR to a folder that may be written, or name a file: --keep demo.db" in result.stderr
+    assert "set TMPDIR to a writable folder, or name a file: --keep demo.db" in result.stderr

@@ -67,8 +67,8 @@ def test_ctrl_c_in_a_terminal_says_which_lines_may_be_jobs(on_terminal, ask, lin
         store.execute("ROLLBACK")
     assert screen.wait() == 130
     # The bar stands there a moment before the first insert.
-    may_be = "it is not known whether lines 1 to 3 are enqueued; look before you go on with --start-line 1"
-    assert screen.text.rstrip().endswith((f"deeper: interrupted; {may_be}", "deeper: interrupted; nothing is enqueued"))
+    may_be = "it is unknown whether lines 1 to 3 are enqueued; check that before you continue with --start-line 1"
+    assert screen.text.rstrip().endswith((f"deeper: interrupted; {may_be}", "deeper: interrupted; no job was enqueued"))
 
 
 def test_ctrl_c_while_a_pipe_is_read_says_that_nothing_is_enqueued(piped, folder):
@@ -76,7 +76,7 @@ def test_ctrl_c_while_a_pipe_is_read_says_that_nothing_is_enqueued(piped, folder
     process = piped("enqueue", "shop.add", "--from", "pipe", *APP)
     with (folder / "pipe").open("w"):
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=40) == ("", "\ndeeper: interrupted; nothing is enqueued\n")
+        assert process.communicate(timeout=40) == ("", "\ndeeper: interrupted; no job was enqueued\n")
     assert process.returncode == 130
 
 

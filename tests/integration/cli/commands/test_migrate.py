@@ -35,7 +35,7 @@ def test_sql_prints_the_statements_and_changes_nothing(deeper, url, known, folde
     assert [name for name in known if f"('{name}')" in script] == known
     assert not (folder / "other.db").exists()
     assert deeper("migrate", "--url", url).stdout.count("applied") == len(known)
-    assert deeper("migrate", "--sql", "--url", url).stdout == "-- up to date: there is nothing to run\n"
+    assert deeper("migrate", "--sql", "--url", url).stdout == "-- up to date: no statement is missing\n"
     assert deeper("migrate", "--sql", "--all", "--url", url).stdout == script
 
 
@@ -59,13 +59,13 @@ def test_sqlite_runs_what_was_printed(deeper, folder):
 def test_all_without_sql_is_a_mistake(deeper):
     result = deeper("migrate", "--all", "--url", "sqlite:///other.db")
     assert result.exit_code == 2
-    assert "belongs to --sql" in result.stderr
+    assert "has no effect without --sql" in result.stderr
 
 
 def test_a_store_without_statements_says_so(deeper):
     result = deeper("migrate", "--sql", "--url", "noop://")
     assert result.exit_code == 1
-    assert "noop:// has no SQL schema to print" in result.stderr
+    assert "the store noop:// has no SQL schema to print" in result.stderr
 
 
 def test_where_tasks_are_disabled_nothing_is_called_up_to_date(deeper, folder):

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from deeper_tasks.cli.commands.watch import Look, Rate, compute_rates, describe
+from deeper_tasks.cli.commands.watch import describe
+from deeper_tasks.cli.store_watch import Look, Rate, compute_rates
 from deeper_tasks.manager import Overview, QueueOverview
 
 STORE = ("--url", "sqlite:///tasks.db")

@@ -331,7 +331,7 @@ def test_a_job_from_the_command_line_is_run_and_a_signal_ends_the_worker_in_orde
         ["tasks", "7"],
         ["pid", str(worker.process.pid)],
     ]
-    assert "second one gives them back at once" in worker.lines[5]
+    assert "second signal releases them at once" in worker.lines[5]
     assert " INFO    job started attempt 1, " in worker.lines[7]
     # The store was there: nothing is said of a new one.
     assert not any("empty store" in line for line in worker.lines)
@@ -357,14 +357,14 @@ def test_a_signal_while_the_application_is_imported_stops_in_order_with_one_line
     worker.process.send_signal(number)
     assert worker.end() == 0
     [line] = worker.lines[1:]
-    assert "the worker was stopped before it started" in line
+    assert "worker stopped before its start" in line
 
 
 @pytest.mark.parametrize("options", [(), ("--processes", "1")], ids=" ".join)
 def test_a_worker_that_was_started_with_its_signals_blocked_hears_them(start, options):
     stops = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     worker = start("shop:manager", *options, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, stops))
-    worker.wait_for("second one gives them back")
+    worker.wait_for("second signal releases them")
     worker.process.send_signal(signal.SIGTERM)
     assert worker.end() == 0
     assert any("are unblocked: SIGINT, SIGTERM" in line for line in worker.lines)
@@ -373,12 +373,12 @@ def test_a_worker_that_was_started_with_its_signals_blocked_hears_them(start, op
 def test_a_signal_while_a_stopped_worker_closes_ends_the_process_in_order(start, folder):
     (folder / "closing.py").write_text(CLOSING)
     worker = start("closing:manager")
-    worker.wait_for("second one gives them back")
+    worker.wait_for("second signal releases them")
     worker.process.send_signal(signal.SIGTERM)
     worker.wait_for("closing")
     worker.process.send_signal(signal.SIGINT)
     assert worker.end() == 0
-    assert "told to stop again" in worker.lines[-1]
+    assert "worker stopped again" in worker.lines[-1]
 
 
 @pytest.mark.parametrize("options", [(), ("--processes", "1")], ids=" ".join)
@@ -450,7 +450,7 @@ def test_json_logs_are_json_line_by_line(start, folder):
 
 def test_the_log_level_keeps_the_rest_out(start):
     worker = start("shop:manager", "--log-level", "warning")
-    worker.wait_for("second one gives them back")
+    worker.wait_for("second signal releases them")
     worker.process.send_signal(signal.SIGTERM)
     assert worker.end() == 0
     assert len(worker.lines) == 6
@@ -459,7 +459,7 @@ def test_the_log_level_keeps_the_rest_out(start):
 def test_a_stuck_worker_ends_with_exit_code_75_although_its_thread_runs_on(start):
     worker = start("shop:stuck")
     assert worker.end() == 75
-    assert "this worker cannot go on, 1 of its 1 slots are lost" in worker.lines[-1]
+    assert "worker cannot continue, 1 of its 1 slots are lost" in worker.lines[-1]
 
 
 def test_a_stuck_worker_ends_although_nobody_reads_what_it_wrote(start):
@@ -512,9 +512,9 @@ def test_a_worker_works_although_nobody_reads_its_banner(start, deeper, ask):
     ("words", "code", "message"),
     [
         (["shop:nothing"], 2, "deeper: 'shop' has no 'nothing'; there is shop:manager, shop:stuck, shop:several"),
-        (["shop:manager", "--queues", "default:many"], 2, "deeper: 'default:many' is no queue;"),
+        (["shop:manager", "--queues", "default:many"], 2, "deeper: 'default:many' is not a queue with its slots;"),
         (["shop:manager", "--url", "nowhere://"], 2, "unknown scheme"),
-        (["shop:manager", "--listen-url", "postgresql://x"], 2, "--listen-url belongs to a --url"),
+        (["shop:manager", "--listen-url", "postgresql://x"], 2, "--listen-url has no effect without --url"),
         (["shop:manager", *STORE, "--listen-url", "postgresql://x"], 2, "for postgresql:// stores alone"),
         (["shop:manager", "--url", "sqlite:////absent/folder/x.db"], 4, "does not exist"),
     ],
@@ -542,7 +542,7 @@ def test_a_worker_that_makes_a_new_store_says_so_once_and_loudly(start, folder, 
 
 def test_a_supervisor_says_once_what_it_runs_and_its_processes_tell_who_they_are(start, folder):
     worker = start("shop:manager", "--processes", "2", "--queues", "default:3", "--health-port", "0")
-    worker.wait_for("second one gives them back")
+    worker.wait_for("second signal releases them")
     # The first of them may have been faster than the banner.
     while sum("started, serving default:3" in line for line in worker.lines) < 2:
         worker.wait_for("started, serving default:3")
@@ -571,8 +571,8 @@ def test_the_settings_of_the_environment_say_how_many_processes_there_are(start,
 
 def test_a_setting_in_code_that_comes_too_late_is_told(start):
     worker = start("shop:several")
-    worker.wait_for("setting 'processes' of the manager has no effect on this command; write it into")
-    worker.wait_for("second one gives them back")
+    worker.wait_for("setting 'processes' of the manager has no effect on this command; set it in")
+    worker.wait_for("second signal releases them")
     worker.process.send_signal(signal.SIGTERM)
     assert worker.end() == 0
     assert not any("supervises" in line for line in worker.lines)
@@ -581,7 +581,7 @@ def test_a_setting_in_code_that_comes_too_late_is_told(start):
 def test_folders_to_watch_without_reload_are_refused(deeper, folder):
     result = deeper("worker", "shop:manager", "--reload-dir", folder)
     assert result.exit_code == 2
-    assert "--reload-dir says what --reload watches" in result.stderr
+    assert "--reload-dir has no effect without --reload" in result.stderr
 
 
 def test_reload_without_watchfiles_says_how_to_install_it(deeper, monkeypatch):
@@ -749,8 +749,8 @@ def test_an_application_that_exits_by_itself_never_ends_its_worker_with_code_0(s
 @pytest.mark.parametrize(
     ("code", "end", "words"),
     [
-        ("os._exit(0)", 1, "the application ended this worker process, by os._exit(0) in "),
-        ("os._exit(3)", 3, "the application ended this worker process, by os._exit(3) in "),
+        ("os._exit(0)", 1, "the application ended this worker process by os._exit(0) in "),
+        ("os._exit(3)", 3, "the application ended this worker process by os._exit(3) in "),
         ("os.kill(os.getpid(), signal.SIGUSR1)", -signal.SIGUSR1, "this process ends by SIGUSR1, without having been"),
         ("os.abort()", -signal.SIGABRT, "Fatal Python error: Aborted"),
     ],

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli.rendering.output import size
+from deeper_tasks.cli.rendering.formats import size
 
 STORE = ("--url", "sqlite:///tasks.db")
 
@@ -37,7 +37,7 @@ def test_compact_gives_the_space_of_deleted_jobs_back(deeper, ask, folder):
     before = (folder / "tasks.db").stat().st_size
     result = deeper("cleanup", "--failed-days", 0, "--compact", *STORE)
     assert result.exit_code == 0
-    assert re.fullmatch(r"100 jobs deleted\n[0-9.]+ (bytes|[KM]iB) given back\n", result.stdout)
+    assert re.fullmatch(r"100 jobs deleted\n[0-9.]+ (bytes|[KM]iB) returned to the system\n", result.stdout)
     assert (folder / "tasks.db").stat().st_size < before / 4
     assert ask("cleanup", "--compact") == {"deleted": 0, "freed_bytes": 0}
     assert ask("cleanup") == {"deleted": 0, "freed_bytes": None}

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deeper_tasks.cli import main, suggestions
+from deeper_tasks.cli import main
 from deeper_tasks.cli.application import load_manager
+from deeper_tasks.cli.completion import candidates
 
 STORE = ("--url", "sqlite:///tasks.db")
 
@@ -24,7 +25,7 @@ def _read(answer):
 def suggest(line, **environment):
     """Return what bash is given for the last word of a line, however busy the machine is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(suggestions, "_PATIENCE", 60.0)
+        patch.setattr(candidates, "_PATIENCE", 60.0)
         result = CliRunner().invoke(main, prog_name="deeper", env={**_asked_by_bash(line), **environment})
     assert (result.exit_code, result.stderr) == (0, "")
     return _read(result.stdout)

@@ -141,7 +141,7 @@ def test_reschedule_takes_a_delay_from_now(deeper, ask, enqueue):
 def test_reschedule_needs_one_time(deeper, enqueue, when):
     result = deeper("reschedule", enqueue("shop.add", 1), *when, *STORE)
     assert result.exit_code == 2
-    assert "say when: --at TIME, or --delay TIME" in click.unstyle(result.stderr)
+    assert "the new due time is missing or given twice; give --at TIME or --delay TIME" in click.unstyle(result.stderr)
 
 
 @pytest.mark.parametrize("when", [("--at", "tomorrow"), ("--delay", "soon")])
@@ -169,11 +169,14 @@ def test_a_job_that_has_ended_is_neither_rescheduled_nor_run_now(deeper, dead, c
     [
         (
             ("retry", "--task", "welcome"),
-            "no job has the task 'welcome'; there are: post.welcome, shop.add; a task is named in full: post.welcome",
+            (
+                "no job has the task 'welcome'; there are: post.welcome, shop.add; "
+                "write the full name of a task: post.welcome"
+            ),
         ),
         (("list", "--task", "shop.ad"), "there are: post.welcome, shop.add; did you mean 'shop.add'?"),
         (("list", "--dead", "--queue", "emials"), "there are: default, emails; did you mean 'emails'?"),
-        (("cancel", "--queue", "e*", "--yes"), "; a queue is named in full here, and not by a pattern"),
+        (("cancel", "--queue", "e*", "--yes"), "; write the full name of a queue, patterns are not supported here"),
         (("delete", "--tag", "mail", "--yes"), "no job has the tag 'mail'; there are: post"),
         (("list", "--worker-module", "shp", "--json"), "no job has a task of the module 'shp'; there are: post, shop"),
     ],
@@ -206,8 +209,8 @@ def test_of_many_names_the_likeliest_are_shown(deeper, enqueue):
 def test_a_mistyped_name_is_reported_before_the_question(at_a_terminal, enqueue):
     enqueue("shop.add", 1)
     result = at_a_terminal("cancel", "--task", "add", *STORE, typed="y\n")
-    assert result.stderr.count("a task is named in full: shop.add") == 1
-    assert result.stderr.index("in full") < result.stderr.index("Cancel 0 jobs?")
+    assert result.stderr.count("write the full name of a task: shop.add") == 1
+    assert result.stderr.index("full name") < result.stderr.index("Cancel 0 jobs?")
 
 
 def test_delete_removes_the_jobs_named_and_tells_each(deeper, ask, enqueue):

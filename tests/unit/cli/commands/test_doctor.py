@@ -61,7 +61,7 @@ def test_many_findings_of_a_kind_are_told_as_one_unless_each_is_asked_for(deeper
     shown = deeper("doctor", *STORE).stdout
     assert shown.count("no living worker serves") == 1
     assert "the queue 'tenant-4', which has 2 pending jobs" in shown
-    assert "and the same of 8 more: tenant-0, tenant-1, tenant-2, tenant-3, tenant-5 and 3 others; --full" in shown
+    assert "and the same for 8 more: tenant-0, tenant-1, tenant-2, tenant-3, tenant-5 and 3 others; --full" in shown
     assert "--queues tenant-4:10; --queues '*:10' serves all queues" in shown
     assert "9 errors, " in shown
     whole = deeper("doctor", "--full", *STORE).stdout
@@ -89,7 +89,7 @@ def test_it_shows_where_the_store_lies(deeper, folder):
 def test_no_word_about_the_store_is_a_finding_and_no_traceback(examine):
     wrong, code = examine()
     assert code == 1
-    assert "which store is meant?" in wrong["settings"]["message"]
+    assert "no store is named;" in wrong["settings"]["message"]
 
 
 def test_several_wrong_settings_are_a_finding_each(deeper, folder):

@@ -58,11 +58,11 @@ def test_a_last_part_that_two_tasks_share_is_refused(deeper, folder):
         shop.write("\n@manager.task(name='goodbye.welcome')\nasync def goodbye() -> None: ...\n")
     result = deeper("enqueue", "welcome", *APP)
     assert result.exit_code == 3
-    assert "'welcome' may be goodbye.welcome or post.welcome" in result.stderr
+    assert "several tasks end in 'welcome': goodbye.welcome, post.welcome" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("add_up", "no task 'add_up' is known; there are: post.welcome"), ("shop.ad", "'shop.add'?")]
+    ("name", "message"), [("add_up", "no task is named 'add_up'; there are: post.welcome"), ("shop.ad", "'shop.add'?")]
 )
 def test_an_unknown_task_is_exit_code_3_with_what_there_is(deeper, name, message):
     result = deeper("enqueue", name, *APP)
@@ -104,7 +104,7 @@ def test_a_unique_job_is_enqueued_once_and_its_id_given_again(deeper, unique):
     first = deeper("enqueue", "shop.add", 1, *unique, *APP)
     second = deeper("enqueue", "shop.add", 1, *unique, *APP)
     assert second.stdout == first.stdout
-    assert "there already" in second.stderr
+    assert "no job was enqueued; the id is that of the existing job" in second.stderr
     assert second.exit_code == 0
 
 
@@ -140,10 +140,10 @@ def test_settings_that_include_the_tasks_make_them_known(deeper, folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["1", "--args", "[1]"], "arguments stand there twice"),
+        (["1", "--args", "[1]"], "the command line has arguments twice"),
         (["--at", "2099-01-01", "--delay", "5"], "--at and --delay exclude each other"),
-        (["--at", "tomorrow"], "'tomorrow' is no time; write 2026-01-31T09:00"),
-        (["--delay", "5 weeks"], "'5 weeks' is no duration; write seconds, or 30s, 5m, 2h, 7d"),
+        (["--at", "tomorrow"], "'tomorrow' is not a time; write 2026-01-31T09:00"),
+        (["--delay", "5 weeks"], "'5 weeks' is not a duration; write a number of seconds, or 30s, 5m, 2h, 7d"),
         (["--args", "{}"], "expected `array`, got `object`; write for example '[42, \"x\"]'"),
         (["--kwargs", "{"], "write for example '{\"user_id\": 42}'"),
         (["--priority", "500"], "option 'priority' cannot be 500"),

@@ -75,7 +75,7 @@ def test_the_standard_input_is_read_and_the_answer_is_json_if_asked_for(deeper, 
     first = deeper("enqueue", "--from", "-", *APP, "--json", typed=typed)
     assert json.loads(first.stdout) == {"enqueued": 2, "existing": 0}
     again = deeper("enqueue", "--from", "-", *APP, typed=typed)
-    assert again.stdout == "1 job enqueued; 1 job there already\n"
+    assert again.stdout == "1 job enqueued; 1 job existed already\n"
     assert ask("list")["total_entries"] == 3
 
 
@@ -92,7 +92,11 @@ def test_no_lines_are_no_jobs(deeper, lines):
         ({"args": [1], "priorty": 1}, 2, "unknown option 'priorty'; did you mean 'priority'?"),
         ({"args": [1], "connection": "x"}, 2, "unknown option 'connection'"),
         ({"args": [1], "priority": 500}, 2, "option 'priority' cannot be 500"),
-        ({"args": [1], "scheduled_at": "soon"}, 2, "option 'scheduled_at': 'soon' is no time; write 2026-01-31T09:00"),
+        (
+            {"args": [1], "scheduled_at": "soon"},
+            2,
+            "option 'scheduled_at': 'soon' is not a time; write 2026-01-31T09:00",
+        ),
         ({"args": [1], "priority": True}, 2, "option 'priority' cannot be true: give a whole number"),
         ({"args": [1], "queue": {"a": None}}, 2, """option 'queue' cannot be {"a":null}: a queue's name"""),
         ('{"args": ["ab', 2, "it ends too early (column 14)"),
@@ -113,7 +117,7 @@ def test_a_wrong_line_is_named_with_its_file_and_nothing_is_enqueued(deeper, ask
     result = deeper("enqueue", "shop.add", "--from", lines({"args": [1]}, "", line, {"args": [1]}), *APP)
     assert result.exit_code == code
     assert result.stderr.startswith("deeper: jobs.jsonl:3: ")
-    assert result.stderr.endswith("; nothing is enqueued\n")
+    assert result.stderr.endswith("; no job was enqueued\n")
     assert message in result.stderr
     assert ask("list")["total_entries"] == 0
 
@@ -133,13 +137,13 @@ def test_an_argument_that_is_refused_is_not_quoted(deeper, lines):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["shop.add", "1", "--from", "jobs.jsonl"], "arguments and ids stand in the lines"),
-        (["shop.add", "--kwargs", "{}", "--from", "jobs.jsonl"], "arguments and ids stand in the lines"),
-        (["shop.add", "--task-id", ID, "--from", "jobs.jsonl"], "arguments and ids stand in the lines"),
+        (["shop.add", "1", "--from", "jobs.jsonl"], "with --from each line has its own arguments and id"),
+        (["shop.add", "--kwargs", "{}", "--from", "jobs.jsonl"], "with --from each line has its own arguments and id"),
+        (["shop.add", "--task-id", ID, "--from", "jobs.jsonl"], "with --from each line has its own arguments and id"),
         (["shop.add", "--from", "none.jsonl"], "none.jsonl cannot be read: No such file or directory"),
         (["shop.add", "--from", "."], ". cannot be read: Is a directory"),
         ([], "name the TASK, or give --from FILE"),
-        (["shop.add", "1", "--start-line", "2"], "--start-line says nothing without --from"),
+        (["shop.add", "1", "--start-line", "2"], "--start-line has no effect without --from"),
     ],
 )
 def test_words_that_do_not_go_together_are_exit_code_2(deeper, lines, words, message):
@@ -180,7 +184,7 @@ def shop():
 
 @pytest.mark.parametrize(
     ("at", "told"),
-    [(0, "it is not known whether lines 1 to 2 are"), (2, "lines 1 to 4 are enqueued, and lines 5 to 6 may be;")],
+    [(0, "it is unknown whether lines 1 to 2 are"), (2, "lines 1 to 4 are enqueued, and lines 5 to 6 may be;")],
 )
 def test_a_store_that_stops_answering_leaves_a_statement_of_what_is_in_it(shop, monkeypatch, at, told):
     store, manager, reader, target = shop
@@ -189,7 +193,7 @@ def test_a_store_that_stops_answering_leaves_a_statement_of_what_is_in_it(shop, 
     with pytest.raises(BackendUnavailableError, match=told) as raised:
         LineEnqueuer(target, manager, reader, first=1).run()
     first = 2 * at + 1
-    assert f"look before you go on with --start-line {first}" in str(raised.value)
+    assert f"check that before you continue with --start-line {first}" in str(raised.value)
     assert manager.sync.list_tasks().total_entries == 2 * at
     LineEnqueuer(target, manager, reader, first=first).run()
     assert sorted(job.args[0] for job in manager.sync.list_tasks().entries) == list(range(7))
@@ -212,7 +216,7 @@ def test_ctrl_c_leaves_a_statement_of_what_is_in_the_store(shop, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("at", "told"), [(3, "nothing is enqueued"), (10, "lines 1 to 2 are enqueued; go on with --start-line 3")]
+    ("at", "told"), [(3, "no job was enqueued"), (10, "lines 1 to 2 are enqueued; continue with --start-line 3")]
 )
 def test_ctrl_c_between_two_batches_leaves_one_too(shop, monkeypatch, at, told):
     _, manager, reader, target = shop
@@ -235,7 +239,7 @@ def test_a_start_beyond_the_end_is_refused(deeper, lines):
     result = deeper("enqueue", "shop.add", "--from", lines({"args": [1]}, ""), "--start-line", "3", *APP)
     assert (result.exit_code, result.stderr) == (
         2,
-        "deeper: --start-line 3 is beyond the end of jobs.jsonl, whose last line is 2\n",
+        "deeper: --start-line 3 is beyond the end of jobs.jsonl; its last line is 2\n",
     )
 
 
@@ -243,7 +247,7 @@ def test_the_first_twenty_wrong_lines_are_told_and_the_others_counted(deeper, as
     result = deeper("enqueue", "shop.add", "--from", lines({"args": [1]}, *[{"args": ["x"]}] * 23), *APP)
     told = result.stderr.splitlines()
     assert [line.split(": ")[1] for line in told[:-1]] == [f"jobs.jsonl:{number}" for number in range(2, 22)]
-    assert told[-1] == "deeper: 3 more, 23 lines of jobs.jsonl are wrong; nothing is enqueued"
+    assert told[-1] == "deeper: 3 more, 23 lines of jobs.jsonl are wrong; no job was enqueued"
     assert result.exit_code == 2
     assert ask("list")["total_entries"] == 0
 
@@ -265,7 +269,7 @@ def test_an_id_that_is_another_job_s_names_its_line(shop, monkeypatch):
     defaults = Defaults(task="shop.add", options={}, scheduled_at=None)
     reader = LineReader(io.BytesIO(content.encode()), "jobs.jsonl", defaults=defaults, find=lambda _: add)
     with pytest.raises(
-        DuplicateJobError, match=r"^jobs\.jsonl:4: the id .*; mend that line first; lines 1 to 2 are enq"
+        DuplicateJobError, match=r"^jobs\.jsonl:4: the id .*; correct that line first; lines 1 to 2 are enq"
     ):
         LineEnqueuer(target, manager, reader, first=1).run()
 

@@ -42,7 +42,7 @@ def test_a_file_of_a_clock_that_was_set_back_since_is_not_ready(deeper, folder):
 def test_an_age_that_is_none_is_refused(deeper, folder):
     result = deeper("health", "--file", folder / "worker.json", "--max-age", "soon")
     assert result.exit_code == 2
-    assert "'soon' is no duration" in result.stderr
+    assert "'soon' is not a duration" in result.stderr
 
 
 class Watched:
@@ -100,6 +100,6 @@ def test_a_worker_that_stops_is_not_ready(watched):
 
 def test_each_pulse_is_passed_on(watched):
     passed = []
-    watched.monitor.on_pulse = lambda: passed.append(watched.monitor.report())
+    watched.monitor.on_beat = lambda: passed.append(watched.monitor.report())
     watched.pulse(0.5)
     assert [report.loop_lag for report in passed] == [0.5]

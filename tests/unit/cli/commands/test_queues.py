@@ -64,7 +64,7 @@ def test_the_pause_of_a_queue_without_jobs_holds_and_warns_of_a_mistyped_name(de
     enqueue("post.welcome", "Ada")
     result = deeper("queues", "pause", "emials", *STORE)
     assert (result.exit_code, result.stdout) == (0, "emials paused, with 0 jobs pending\n")
-    assert "no job has been in the queue 'emials'" in result.stderr
+    assert "the queue 'emials' has never had a job" in result.stderr
     assert "there are: emails" in result.stderr
     assert {queue["name"]: queue["paused_at"] is not None for queue in ask("queues")} == {
         "emails": False,

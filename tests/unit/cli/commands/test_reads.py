@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from deeper_tasks import Page, State, Statistics, TaskStatus
-from deeper_tasks.cli.rendering.jobs import draw_facts, draw_texts
-from deeper_tasks.cli.rendering.output import ago, console, first_line, safe
+from deeper_tasks.cli.rendering.formats import ago, first_line, safe
+from deeper_tasks.cli.rendering.jobs import render_facts, render_texts
+from deeper_tasks.cli.rendering.output import console
 from deeper_tasks.domain.job import Progress
 
 STORE = ("--url", "sqlite:///tasks.db")
@@ -37,7 +38,7 @@ def test_status_does_not_repeat_an_error_that_is_that_of_an_earlier_attempt(ask,
     other = msgspec.structs.replace(first, attempt=2, traceback=None, message="no ink")
     errors = [first, other, *(msgspec.structs.replace(first, attempt=number) for number in (3, 4))]
     job = msgspec.structs.replace(job, errors=tuple(errors))
-    console().print(*draw_texts(job), sep="\n")
+    console().print(*render_texts(job), sep="\n")
     shown = capsys.readouterr().out
     assert shown.count("Traceback (most recent call last)") == 1
     assert re.findall(r"attempt (\d) failed .*?(?:, as attempt (\d))?\n", shown) == [
@@ -52,7 +53,7 @@ def test_status_does_not_repeat_an_error_that_is_that_of_an_earlier_attempt(ask,
 def test_status_of_a_job_that_completed_has_no_error_at_its_head(ask, dead):
     job = msgspec.convert(ask("status", dead), TaskStatus)
     heads = {
-        state: any(str(line).startswith("error ") for line in draw_facts(msgspec.structs.replace(job, status=state)))
+        state: any(str(line).startswith("error ") for line in render_facts(msgspec.structs.replace(job, status=state)))
         for state in (State.COMPLETED, State.PENDING, State.RETRYABLE, State.FAILED)
     }
     assert heads == {State.COMPLETED: False, State.PENDING: False, State.RETRYABLE: True, State.FAILED: True}
@@ -69,7 +70,7 @@ def test_status_shows_progress_log_and_why_there_is_no_result(ask, enqueue, caps
         cancel_requested="by hand",
         result_omitted="too large",
     )
-    console().print(*draw_facts(job), *draw_texts(job))
+    console().print(*render_facts(job), *render_texts(job))
     shown = capsys.readouterr().out
     for text in ("25% begun", "second line", "host-1", "requested: by hand", "none: too large", "sum"):
         assert text in shown
@@ -79,12 +80,12 @@ def test_status_shows_since_when_and_why_workers_give_a_job_back(ask, enqueue, c
     job = msgspec.convert(ask("status", enqueue("shop.add", 1)), TaskStatus)
     since = datetime(2026, 1, 31, 12, 2, tzinfo=UTC)
     for field, why in (
-        ("unknown_since", "no worker that met it knows its task"),
+        ("unknown_since", "no worker that claimed it knows its task"),
         ("unfit_since", "its arguments do not fit its task"),
     ):
-        console().print(*draw_facts(msgspec.structs.replace(job, **{field: since})))
+        console().print(*render_facts(msgspec.structs.replace(job, **{field: since})))
         shown = capsys.readouterr().out
-        assert "given back" in shown
+        assert "released" in shown
         assert why in shown
         assert "2026-01-31" in shown
 
@@ -92,8 +93,8 @@ def test_status_shows_since_when_and_why_workers_give_a_job_back(ask, enqueue, c
 def test_status_shows_that_a_job_waits_in_quarantine(ask, enqueue, capsys):
     job = msgspec.convert(ask("status", enqueue("shop.add", 1)), TaskStatus)
     for is_quarantined in (False, True):
-        console().print(*draw_facts(msgspec.structs.replace(job, is_quarantined=is_quarantined)))
-        assert ("waits for a place of its own" in capsys.readouterr().out) is is_quarantined
+        console().print(*render_facts(msgspec.structs.replace(job, is_quarantined=is_quarantined)))
+        assert ("waits for a process of its own" in capsys.readouterr().out) is is_quarantined
 
 
 def test_a_job_cannot_rewrite_the_terminal(deeper, dead):

@@ -78,11 +78,11 @@ def test_what_stands_in_the_code_is_removed_for_good_and_its_way_back_is_told(de
     manager.sync.declare_recurring_tasks()
     result = deeper("schedules", "remove", "clock.tick", *STORE)
     assert result.stdout == "clock.tick removed\n"
-    assert "comes back when its definition there changes, or by 'deeper schedules resume clock.tick'" in result.stderr
+    assert "returns when its definition there changes, or by 'deeper schedules resume clock.tick'" in result.stderr
     manager.sync.declare_recurring_tasks()
     manager.sync.close()
     assert ask("schedules") == []
-    assert "clock.tick stands in the code and was removed by request" in deeper("schedules", *STORE).stderr
+    assert "clock.tick is declared in the code, but was removed" in deeper("schedules", *STORE).stderr
     findings = json.loads(deeper("doctor", "--json", *STORE).stdout)["findings"]
     [told] = [each for each in findings if each["check"] == "removed recurring task"]
     assert "deeper schedules resume clock.tick" in told["remedy"]

@@ -89,7 +89,7 @@ def test_an_answer_to_a_closed_stdout_ends_with_a_line(monkeypatch, capsys):
 
 
 def test_a_closed_stdin_is_empty(monkeypatch, capsys):
-    asked = (("delete", "--dead", *STORE), "cannot ask without a terminal")
+    asked = (("delete", "--dead", *STORE), "cannot ask for confirmation without a terminal")
     read = (("enqueue", "x", "--unchecked", "--from", "-", *STORE), "0 jobs")
     for words, told in (asked, read):
         with monkeypatch.context() as patch:

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from deeper_tasks.cli.commands.worker_options import WorkerOptions
 from deeper_tasks.cli.process.worker_logs import JSON, NONE, TEXT, make_way, set_level, start_logging
+from deeper_tasks.cli.process.worker_options import WorkerOptions
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.protocol import QueueSettings
 from deeper_tasks.backends.sqlite import backend as sqlite
 from deeper_tasks.backends.sqlite.codec import micros
-from deeper_tasks.cli.commands.watch import DeadLetter, Look, Rate
-from deeper_tasks.cli.rendering import output
-from deeper_tasks.cli.rendering.findings import draw_findings
-from deeper_tasks.cli.rendering.live_queues import draw_look
+from deeper_tasks.cli.rendering import formats
+from deeper_tasks.cli.rendering.findings import render_findings
+from deeper_tasks.cli.rendering.live_queues import render_look
+from deeper_tasks.cli.store_watch import DeadLetter, Look, Rate
 from deeper_tasks.domain.cron import Recurrence
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
 from deeper_tasks.domain.job import ErrorReport, JobOptions, Progress
@@ -170,7 +170,7 @@ def stores(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def stopped_clocks(monkeypatch):
     """The clocks of the store and of the command stand still, in a zone that is not UTC."""
-    monkeypatch.setattr(output, "now", lambda: NOW)
+    monkeypatch.setattr(formats, "now", lambda: NOW)
     monkeypatch.setattr(sqlite, "_clock", lambda now: micros(NOW if now is None else now))
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
@@ -197,7 +197,7 @@ def drawn(renderable, width):
 def doctor(deeper, url, width):
     with BackgroundTaskManager(url).sync as manager:
         findings = manager.diagnose()
-    return drawn(draw_findings([each for each in findings if each.check not in ELSEWHERE], width=width), width)
+    return drawn(render_findings([each for each in findings if each.check not in ELSEWHERE], width=width), width)
 
 
 def watch(deeper, url, width):
@@ -212,7 +212,7 @@ def watch(deeper, url, width):
     )
     rates = {queue.name: Rate(completed=len(queue.name) / 2, failed=0) for queue in overview.queues}
     look = Look(at=NOW, overview=overview, rates=rates, dead_letters=(dead,) * 5)
-    return drawn(draw_look(look, ConsoleDimensions(width, 40), interval=2), width)
+    return drawn(render_look(look, ConsoleDimensions(width, 40), interval=2), width)
 
 
 SCREENS = {

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from deeper_tasks.integrations.events import EventBus, LoopRecovered, LoopStalled
-from deeper_tasks.tasks import CurrentJob, enter_job, onlookers_view
+from deeper_tasks.tasks import CurrentJob, enter_job, middleware_view
 from deeper_tasks.testing.conformance.builders import new_job
 from deeper_tasks.worker.attempts.attempt import Attempt
 from deeper_tasks.worker.clock import SystemClock
@@ -180,7 +180,7 @@ async def test_what_blocks_it_only_together_is_told_of_as_well(scene, claimed):
 
 async def test_middleware_and_what_it_started_is_no_job_s_code(scene, claimed):
     async def middleware():
-        enter_job(onlookers_view(CurrentJob(claimed, None, None)))
+        enter_job(middleware_view(CurrentJob(claimed, None, None)))
         await asyncio.create_task(inner())
 
     async def inner():

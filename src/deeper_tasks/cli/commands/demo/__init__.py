@@ -1,4 +1,4 @@
-"""The demonstration: a few jobs of every kind, really run, and shown while they are."""
+"""The demonstration: runs a few jobs of every kind, and shows their states."""
 
 from deeper_tasks.cli.commands.demo.command import demo
 

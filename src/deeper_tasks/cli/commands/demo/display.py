@@ -1,4 +1,4 @@
-"""The audience of the demonstration: a live table on a terminal, a line for each change elsewhere."""
+"""The display of the demonstration: a live table on a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
@@ -14,42 +14,43 @@ from rich.table import Table
 from rich.text import Text
 
 from deeper_tasks import State, TaskStatus
-from deeper_tasks.cli.commands.demo.story import Audience
-from deeper_tasks.cli.rendering.jobs import draw_state
-from deeper_tasks.cli.rendering.output import console, first_line, local_clock
+from deeper_tasks.cli.commands.demo.scenario import Display
+from deeper_tasks.cli.rendering.formats import first_line, local_clock
+from deeper_tasks.cli.rendering.jobs import render_state
+from deeper_tasks.cli.rendering.output import console
 
 _TICK = "demo.tick"
 
 
 @contextmanager
-def watching() -> Iterator[Audience]:
-    """Yield what shows the jobs to whom is there."""
+def opened_display() -> Iterator[Display]:
+    """Yield a display: a table if stdout is a terminal, else lines."""
     screen = console()
     if not sys.stdout.isatty() or screen.is_dumb_terminal:
-        yield LineAudience()
+        yield LineDisplay()
         return
     with Live(console=screen, auto_refresh=False) as live:
-        yield lambda jobs: live.update(draw_jobs(jobs, screen), refresh=True)
+        yield lambda jobs: live.update(render_jobs(jobs, screen), refresh=True)
 
 
-class LineAudience:
-    """Writes a line whenever a job's state or attempt changes."""
+class LineDisplay:
+    """Writes a line for each change of a job's state or attempt."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[State, int]] = {}
 
     def __call__(self, jobs: Sequence[TaskStatus]) -> None:
-        """Tell what has changed."""
+        """Write the changes since the last call."""
         for job in jobs:
             now = (job.status, job.attempts)
             if self._seen.get(job.id) != now:
                 self._seen[job.id] = now
                 moment = job.finished_at or job.attempted_at or job.inserted_at
-                click.echo(f"{local_clock(moment)}  {job.status:<10} {_label(job)}  {_news(job)}".rstrip())
+                click.echo(f"{local_clock(moment)}  {job.status:<10} {_label(job)}  {_outcome(job)}".rstrip())
 
 
-def draw_jobs(jobs: Sequence[TaskStatus], screen: Console) -> RenderableType:
-    """Return the jobs as a table; those that tick are one line."""
+def render_jobs(jobs: Sequence[TaskStatus], screen: Console) -> RenderableType:
+    """Return the jobs as a table; all jobs of `demo.tick` share one line."""
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("job", no_wrap=True)
     table.add_column("state", no_wrap=True, min_width=10)
@@ -58,7 +59,7 @@ def draw_jobs(jobs: Sequence[TaskStatus], screen: Console) -> RenderableType:
     for job in jobs:
         if job.task != _TICK:
             table.add_row(
-                _label(job), draw_state(job.status), f"{job.attempts}/{job.max_attempts}", _detail(job, screen)
+                _label(job), render_state(job.status), f"{job.attempts}/{job.max_attempts}", _detail(job, screen)
             )
     ticks = sum(job.task == _TICK and job.status is State.COMPLETED for job in jobs)
     table.add_row("demo.tick", Text("recurring", style="cyan"), "", f"each second, {ticks} so far")
@@ -75,10 +76,10 @@ def _detail(job: TaskStatus, screen: Console) -> RenderableType:
         grid = Table.grid(padding=(0, 1, 0, 0))
         grid.add_row(bar, Text(job.progress.message))
         return grid
-    return Text(_news(job), style="red" if job.last_error and job.status is not State.COMPLETED else "")
+    return Text(_outcome(job), style="red" if job.last_error and job.status is not State.COMPLETED else "")
 
 
-def _news(job: TaskStatus) -> str:
+def _outcome(job: TaskStatus) -> str:
     if job.status is State.COMPLETED:
         return "" if job.result is None else str(job.result)
     return first_line(job.last_error or "")

@@ -1,4 +1,4 @@
-"""Odd enums: those that msgspec does not read, since their values are neither all texts nor all integers."""
+"""Mixed enums: enums that msgspec cannot read, because their values are neither all texts nor all integers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_CLASSES = 1024
 
 
 class StandIn(type):
-    """A class that msgspec takes for one of a foreign library, and whose instances are the members of an Enum."""
+    """A class whose instances are the members of a mixed enum; msgspec passes it to its hooks for unknown classes."""
 
     kind: type[Enum]
 
@@ -27,9 +27,9 @@ class StandIn(type):
 
 
 def with_stand_ins(annotation: Any) -> Any:
-    """Return an annotation with a stand-in for each odd enum that it names."""
+    """Return an annotation with a stand-in for each mixed enum that it names."""
     if isinstance(annotation, type) and issubclass(annotation, Enum):
-        return _stand_in(annotation) if _is_odd(annotation) else annotation
+        return _stand_in(annotation) if _is_mixed(annotation) else annotation
     origin, parts = get_origin(annotation), get_args(annotation)
     changed = tuple(map(with_stand_ins, parts))
     if changed == parts:
@@ -40,7 +40,7 @@ def with_stand_ins(annotation: Any) -> Any:
 
 
 def member_of(stand_in: StandIn, value: object) -> Enum:
-    """Return the member that has a value, given as JSON. Raises RefusedError."""
+    """Return the member with a JSON value; raise RefusedError if there is none."""
     member = _members(stand_in.kind).get(encode_json(value))
     if member is None:
         message = f"Invalid enum value for `{stand_in.kind.__qualname__}`"
@@ -48,7 +48,7 @@ def member_of(stand_in: StandIn, value: object) -> Enum:
     return member
 
 
-def _is_odd(kind: type[Enum]) -> bool:
+def _is_mixed(kind: type[Enum]) -> bool:
     values = [member.value for member in kind]
     return not any(all(type(value) is json for value in values) for json in (str, int)) and not issubclass(
         kind, str | int
@@ -68,6 +68,6 @@ def _members(kind: type[Enum]) -> dict[bytes, Enum]:
         try:
             members[encode_json(msgspec.to_builtins(member.value, str_keys=True))] = member
         except (TypeError, ValueError):
-            # Of a value that JSON has not; it is refused when it is written.
+            # A member whose value JSON cannot represent; writing it raises an error.
             continue
     return members

@@ -14,8 +14,11 @@ import pytest
             ["-A", "shop", "worker", "-l", "info"],
             "write 'deeper worker shop:manager'; the level of the log is --log-level",
         ),
-        (["worker", "shop:manager", "-c4"], "there is no option '-c': slots stand with their queue"),
-        (["worker", "shop:manager", "--concurrency=4"], "no option '--concurrency': slots stand with their queue"),
+        (["worker", "shop:manager", "-c4"], "there is no option '-c': each queue has its own number of slots"),
+        (
+            ["worker", "shop:manager", "--concurrency=4"],
+            "no option '--concurrency': each queue has its own number of slots",
+        ),
         (["worker", "shop:manager", "-B"], "every worker fires recurring tasks"),
         (["beat"], "there is no command 'beat': every worker fires recurring tasks"),
         (["inspect", "active"], "there is no command 'inspect': see 'deeper stats'"),

@@ -1,4 +1,4 @@
-"""Fitting: whether a value may have an annotated type that cannot be read from JSON, as far as one can tell."""
+"""Type fit: checks, as far as possible, whether a value may be of a type that cannot be read from JSON."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _PLAIN = (str, int, float, list, tuple, dict)
 
 def fits(value: object, annotation: Any) -> bool:
     """
-    Return False where a value is plainly not of the annotated type.
+    Return False if a value is certainly not of the annotated type.
 
-    A value stands for its JSON form, so that a list fits a tuple, and an integer a float.
+    The value is taken by its JSON form, so a list fits a tuple, and an integer fits a float.
     """
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -39,7 +39,7 @@ def _is_of(value: object, kind: Any) -> bool:
         return _is_instance(value, kind)
     if isinstance(value, bool):
         return False
-    # A subclass and the plain value that it stands for are equal by agreement.
+    # The comparison counts an instance of a subclass and its plain value as equal, so both fit.
     alike: dict[type, Any] = {float: float | int, tuple: tuple | list, list: list | tuple}
     return isinstance(value, alike.get(base, base))
 
@@ -48,12 +48,12 @@ def _is_instance(value: object, kind: Any) -> bool:
     try:
         return isinstance(value, kind)
     except TypeError:
-        # A Protocol that does not say what it looks like at run time.
+        # A Protocol without @runtime_checkable.
         return True
 
 
 def _holds(value: object, kind: type, parts: tuple[Any, ...]) -> bool:
-    """Whether what a container holds fits the parts of its annotation."""
+    """Whether the items of a container fit the parts of its annotation."""
     if not parts:
         return True
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The unmatched conditions: names on the command line that no job has at all, which are often mistyped."""
+"""Unknown names: names in conditions, such as --queue emials, that no job has; they are often mistyped."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from difflib import get_close_matches
 import click
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.cli.rendering.output import safe
+from deeper_tasks.cli.rendering.formats import safe
 from deeper_tasks.domain.queue_patterns import is_pattern
 from deeper_tasks.manager import TaskStatus
 from deeper_tasks.manager.conditions import Conditions
 
 _MOST_READ = 1_000
-"""Jobs whose names are looked at, at most: the newest, and the newest of the states that are meant."""
+"""The number of jobs that are read for names: the newest jobs, and the newest in the states of the conditions."""
 _MOST_NAMED = 8
 
 _WORDS = {
@@ -25,29 +25,28 @@ _WORDS = {
 }
 
 
-def warn_of_unmatched(manager: BackgroundTaskManager, conditions: Conditions) -> None:
+def warn_of_unknown_names(manager: BackgroundTaskManager, conditions: Conditions) -> None:
     """
-    Write on stderr which of the names no job has, whatever its state, and which names there are.
+    Warn on stderr of each name in the conditions that no job of any state has, and list the existing names.
 
-    It is for when no job meets the conditions; a name that some job has is no mistake. Nor is a queue that a
-    worker serves.
+    Call it if no job meets the conditions. A queue that a worker serves is known, even if it has no job.
     """
     for condition, words in _WORDS.items():
         name = conditions.get(condition)
-        if not isinstance(name, str) or not _is_unmatched(manager, condition, name):
+        if not isinstance(name, str) or not _is_unknown(manager, condition, name):
             continue
         known = _known(manager, condition, conditions)
         if name not in known:
             click.echo(f"deeper: {safe(f'{words} {name!r}; {_described(condition, name, known)}')}", err=True)
 
 
-def _is_unmatched(manager: BackgroundTaskManager, condition: str, name: str) -> bool:
+def _is_unknown(manager: BackgroundTaskManager, condition: str, name: str) -> bool:
     page = manager.sync.list_tasks(per_page=1, **{condition: name})  # type: ignore[arg-type]
     return page.total_is_exact and not page.total_entries
 
 
 def _known(manager: BackgroundTaskManager, condition: str, conditions: Conditions) -> list[str]:
-    """Return the names that there are, as far as the newest jobs have them."""
+    """Return the existing names: all queues, or the tasks, modules and tags of the newest jobs."""
     if condition == "queue":
         return [queue.name for queue in manager.sync.get_overview().queues]
     jobs = list(manager.sync.list_tasks(per_page=_MOST_READ).entries)
@@ -77,7 +76,7 @@ def _described(condition: str, name: str, known: list[str]) -> str:
 
 def _advice(what: str, name: str, whole: list[str], close: list[str]) -> str:
     if whole:
-        return f"; a {what} is named in full: {' or '.join(whole[:_MOST_NAMED])}"
+        return f"; write the full name of a {what}: {' or '.join(whole[:_MOST_NAMED])}"
     if is_pattern(name):
-        return f"; a {what} is named in full here, and not by a pattern"
+        return f"; write the full name of a {what}, patterns are not supported here"
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""Habits: the names that other libraries give to things, and what takes their place here."""
+"""Foreign names: names of other task libraries, with their equivalents in this one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from deeper_tasks.errors import UnknownNameError
 
-HABITS = {
+EQUIVALENT_OPTIONS = {
     "countdown": "give delay_seconds=… at the enqueue",
     "delay": "give delay_seconds=… at the enqueue",
     "eta": "use manager.schedule_task(task, args=[…], scheduled_at=…)",
@@ -68,7 +68,7 @@ HABITS = {
         "it belongs to the task: @manager.task(…)",
     ),
 }
-"""The advice for an option that is unknown where it was given: of another library, or ours at another place."""
+"""The advice for an option that does not exist, or not at this place, by the option's name."""
 
 _ENQUEUE = "write 'await {task}.enqueue(…)', or '{task}.sync.enqueue(…)' in code that is not async"
 _OPTIONS = f"{_ENQUEUE}; options go in between: {{task}}.with_options(delay_seconds=60).enqueue(…)"
@@ -144,16 +144,16 @@ _OF_PACKAGE = {
     ),
     **dict.fromkeys(("current_task", "get_current_job", "get_current_task", "CurrentMessage"), _CURRENT),
     **dict.fromkeys(("Worker", "SimpleWorker", "run_worker"), _RUN),
-    **dict.fromkeys(("chain", "group", "chord", "signature", "pipeline"), HABITS["link"]),
+    **dict.fromkeys(("chain", "group", "chord", "signature", "pipeline"), EQUIVALENT_OPTIONS["link"]),
     **dict.fromkeys(("AsyncResult", "Job", "Result"), _OF_MANAGERS["AsyncResult"]),
 }
 
 
 class _Missing:
     """
-    A name that a class has not, and whose error says what takes its place.
+    A name that a class lacks: its use raises an error that names the equivalent.
 
-    Not a `__getattr__`, with which Python looks up every other attribute of the class more slowly.
+    It is a descriptor, because a `__getattr__` would slow down every other attribute of the class.
     """
 
     __slots__ = ("_hint", "_name")
@@ -167,8 +167,8 @@ class _Missing:
         raise UnknownNameError(f"{message}; {self._hint.format(task=_name_of(holder))}")
 
 
-class _Habits:
-    """A class whose names of other libraries are not listed among its own."""
+class _ForeignNames:
+    """A class with foreign names, which `dir` does not list."""
 
     __slots__ = ()
 
@@ -176,24 +176,24 @@ class _Habits:
         return [name for name in super().__dir__() if not isinstance(_static(type(self), name), _Missing)]
 
 
-class TaskHabits(_Habits):
-    """A task, whose missing attributes tell what takes the place of those of other libraries."""
+class ForeignTaskNames(_ForeignNames):
+    """A base of tasks: names of other libraries raise errors that name the equivalents."""
 
     __slots__ = ()
 
 
-class ManagerHabits(_Habits):
-    """A manager, whose missing attributes tell what takes the place of those of other libraries."""
+class ForeignManagerNames(_ForeignNames):
+    """A base of managers: names of other libraries raise errors that name the equivalents."""
 
 
-class TaskIdHabits(_Habits):
-    """What an enqueue returns, whose missing attributes tell what takes the place of those of other libraries."""
+class ForeignTaskIdNames(_ForeignNames):
+    """A base of task ids: names of other libraries raise errors that name the equivalents."""
 
     __slots__ = ()
 
 
 def missing_from_package(package: str, name: str, *, is_import: bool) -> AttributeError | ImportError:
-    """Return the error about a name that the package has not, with what takes its place if it is another library's."""
+    """Return the error about a name that the package lacks, with the equivalent if it is another library's name."""
     hint = f"; {_OF_PACKAGE[name]}" if name in _OF_PACKAGE else ""
     if is_import and hint:
         return ImportError(f"cannot import name {name!r} from {package!r}{hint}", name=package)
@@ -201,9 +201,13 @@ def missing_from_package(package: str, name: str, *, is_import: bool) -> Attribu
     return UnknownNameError(message) if hint else AttributeError(message)
 
 
-for _kind, _hints in ((TaskHabits, _OF_TASKS), (ManagerHabits, _OF_MANAGERS), (TaskIdHabits, _OF_TASK_IDS)):
+for _kind, _hints in (
+    (ForeignTaskNames, _OF_TASKS),
+    (ForeignManagerNames, _OF_MANAGERS),
+    (ForeignTaskIdNames, _OF_TASK_IDS),
+):
     for _each, _hint in _hints.items():
-        # Not in the class's body, where a type checker would see them as attributes.
+        # In the class's body, type checkers would take them for attributes.
         setattr(_kind, _each, _Missing(_each, _hint))
 
 

@@ -1,4 +1,4 @@
-"""Habits: words of other libraries' commands, and what takes their place in ours."""
+"""Foreign names: commands and options of other task libraries, with their equivalents in `deeper`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deeper_tasks.cli.application import written_place
 
 _APPLICATION = ("-A", "--app", "--application")
 _QUEUES = "the queues and their slots are --queues default:10,emails:5"
-_SLOTS = "slots stand with their queue: --queues default:10"
+_SLOTS = "each queue has its own number of slots: --queues default:10"
 _LEVEL = "the level of the log is --log-level info"
 _BEAT = "every worker fires recurring tasks, so no process of its own is needed: see 'deeper schedules'"
 _STATE = "see 'deeper stats', 'deeper list' and 'deeper doctor'"
@@ -41,16 +41,16 @@ _COMMANDS = {
 }
 
 
-def our_command(name: str) -> str | None:
-    """Return what takes the place of another library's command; None if nothing is known."""
+def equivalent_command(name: str) -> str | None:
+    """Return how `deeper` does what another library's command does; None if the name is not known."""
     return _COMMANDS.get(name)
 
 
-def our_options(context: click.Context | None, unknown: str, words: Sequence[str]) -> str | None:
+def equivalent_options(context: click.Context | None, unknown: str, words: Sequence[str]) -> str | None:
     """
-    Return what takes the place of another library's options on a command line, of all of them in one answer.
+    Return the equivalents of all options on the command line that belong to other libraries, in one answer.
 
-    None if nothing is known of the one that click stumbled over.
+    `unknown` is the option that click refused. Returns None if it is not known here either.
     """
     if context is None or (context.parent is not None and context.command.name != "worker"):
         return None
@@ -68,7 +68,7 @@ def our_options(context: click.Context | None, unknown: str, words: Sequence[str
 
 
 def application(words: Sequence[str]) -> str | None:
-    """Return what stands on a command line as the application's place behind an option such as -A."""
+    """Return the value of an option such as -A, which names the application in other libraries; None without it."""
     for index, word in enumerate(words):
         option, equals, value = word.partition("=")
         if option in _APPLICATION:
@@ -77,5 +77,5 @@ def application(words: Sequence[str]) -> str | None:
 
 
 def _option(word: str) -> str:
-    """Return the option of a word: of `-c4` and `--concurrency=4` too."""
+    """Return the option in a word: `-c` in `-c4`, `--concurrency` in `--concurrency=4`."""
     return word.partition("=")[0] if word.startswith("--") else word[:2]

@@ -1,4 +1,4 @@
-"""The conditions: options that say which jobs are meant."""
+"""The filter options: options such as --queue and --status, which select jobs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TypeVar
 
 import click
 
-from deeper_tasks.cli.commands.completion import complete_module, complete_queue, complete_task
+from deeper_tasks.cli.completion.names import complete_module, complete_queue, complete_task
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.manager.conditions import Conditions
 
 R = TypeVar("R")
 
 
-def takes_conditions(command: Callable[..., R]) -> Callable[..., R]:
-    """Give a command the options for conditions; it takes those that were given as `conditions`."""
+def takes_filters(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the filter options; the command gets those on its command line as one dict, `conditions`."""
 
     @click.option(
         "--status",
@@ -60,9 +60,9 @@ def takes_conditions(command: Callable[..., R]) -> Callable[..., R]:
     return call
 
 
-def add_dead(conditions: Conditions, *, dead: bool) -> None:
-    """Let the conditions mean dead letters, where that was said by --dead."""
+def add_dead_letters(conditions: Conditions, *, dead: bool) -> None:
+    """Add the states of dead letters to the conditions if the command line has --dead."""
     if dead and "status" in conditions:
-        raise click.UsageError("--dead says the states: failed and discarded; leave out --status")
+        raise click.UsageError("--dead selects the states failed and discarded; leave out --status")
     if dead:
         conditions["status"] = sorted(DEAD_LETTER)

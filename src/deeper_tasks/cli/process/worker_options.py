@@ -1,4 +1,4 @@
-"""The options of `deeper worker`, as they were given on the command line."""
+"""The worker options: the options of a command line `deeper worker`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from msgspec import Struct
 from deeper_tasks.cli.process.worker_logs import JSON, NONE
 
 _RELOAD_GRACE = 2.0
-"""Seconds that jobs get to end before a reload: a developer waits for it."""
+"""Seconds that jobs get to end before a reload, short because a developer waits for it."""
 
 
 class WorkerOptions(Struct, frozen=True, kw_only=True):
-    """What was asked for; None is left to the settings."""
+    """The options of the command line; None leaves an option to the settings."""
 
     application: str
     queues: str | None
@@ -35,7 +35,7 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
         }
         options = [f"{name}={value}" for name, value in given.items() if value is not None]
         if self.log_format == JSON:
-            # Then the line that says why it cannot start is JSON too.
+            # With --json instead of --log-format, an error at the start of the process is JSON too.
             options.append("--json")
         elif self.log_format == NONE:
             options.append(f"--log-format={NONE}")

@@ -1,4 +1,4 @@
-"""The shells that can complete commands: how each is told of the suggestions."""
+"""The shells that can complete commands: the script of each, and the form in which it reads candidates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from click.shell_completion import (
 )
 
 VARIABLE = "_DEEPER_COMPLETE"
-"""The variable of the environment by which a shell asks for suggestions."""
+"""The environment variable that a shell's script sets when it asks the command for candidates."""
 
 _BASH = """\
 %(complete_func)s() {
@@ -38,15 +38,15 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
 class Bash(BashComplete):
     """
-    Bash, which takes a word with colons or equals signs for several.
+    Bash, which splits words at colons and equals signs.
 
-    It is asked for the line, not for its words, and is answered with what belongs behind the last such sign.
+    So its script passes the whole line instead of words, and each answer holds only the part behind the last such sign.
     """
 
     source_template = _BASH
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Return the whole words of the line, without the program, and the word that has been begun."""
+        """Return the finished words of the line, without the program's name, and the unfinished word."""
         line = os.environ["COMP_LINE"]
         words = split_arg_string(line)[1:]
         begun = "" if not words or line[-1:].isspace() else words.pop()
@@ -54,7 +54,7 @@ class Bash(BashComplete):
         return words, begun
 
     def format_completion(self, item: CompletionItem) -> str:
-        """Return a suggestion as the script reads it."""
+        """Return a candidate in the form that the script reads."""
         option, is_option, begun = self._word.partition("=")
         breaks = os.environ["COMP_BREAKS"]
         value = item.value
@@ -67,13 +67,13 @@ class Bash(BashComplete):
 
 
 class Fish(FishComplete):
-    """Fish; a suggestion may have commas."""
+    """Fish, with a script in which candidates may contain commas."""
 
     source_template = FishComplete.source_template.replace('string split ","', 'string split --max 1 ","')
 
 
 def know_shells() -> None:
-    """Let suggestions be made as the scripts of these shells read them."""
+    """Register these shells with click, in place of its own Bash and Fish."""
     kinds: tuple[type[ShellComplete], ...] = (Bash, Fish)
     for kind in kinds:
         add_completion_class(kind)

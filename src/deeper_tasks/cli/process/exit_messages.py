@@ -1,4 +1,4 @@
-"""The last words of a worker process that code or a signal ends which is not the worker's own."""
+"""The exit messages: the log line of a worker process that a crash, a signal or the application's code ends."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _logger = logging.getLogger("deeper_tasks")
 
 _exit = os._exit
 _CODES = 256
-"""The bits that the system keeps of an exit code: 256 would be taken for 0."""
-_LAST_WORDS = 2.0
-"""Seconds that the line may take: another thread may hold the lock of a log handler."""
+"""The number of exit codes: the system keeps eight bits, so that 256 would become 0."""
+_LOG_TIMEOUT = 2.0
+"""Seconds to wait for the line to be written: another thread may hold the lock of a log handler."""
 
 
 def name_crashes() -> None:
-    """Have a crash of the interpreter, such as a segmentation fault, and a fatal signal say on stderr what they are."""
+    """Make a crash of the interpreter, such as a segmentation fault, and a fatal signal write their name on stderr."""
     if not faulthandler.is_enabled():
-        # There may be no stderr.
+        # It raises in a process without stderr.
         with suppress(Exception):
             faulthandler.enable()
     if threading.current_thread() is threading.main_thread():
@@ -35,14 +35,14 @@ def name_crashes() -> None:
 
 @contextmanager
 def named_exits() -> Iterator[None]:
-    """Inside the `with`, have an `os._exit` of the application say so, and never end this process with code 0."""
+    """Inside the `with`, log each `os._exit` of the application, and replace its exit code 0 by 1."""
     process = os.getpid()
 
     def leave(status: int) -> NoReturn:
         if os.getpid() == process:
             caller = sys._getframe(1)  # noqa: SLF001 - the only way to its name
             place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-            say_last(f"the application ended this worker process, by os._exit({status!r}) in {place}")
+            log_within_time(f"the application ended this worker process by os._exit({status!r}) in {place}")
             status = status if status % _CODES else ExitCode.REFUSED
         _exit(status)
 
@@ -53,8 +53,8 @@ def named_exits() -> Iterator[None]:
         os._exit = _exit
 
 
-def say_last(words: str) -> None:
-    """Log words, for which another thread may hold the lock of the log handler: then they are not written."""
-    speaker = threading.Thread(target=_logger.critical, args=("%s", words), name="deeper-speaker", daemon=True)
-    speaker.start()
-    speaker.join(_LAST_WORDS)
+def log_within_time(message: str) -> None:
+    """Log a critical message; give up after two seconds, if another thread holds the lock of a log handler."""
+    writer = threading.Thread(target=_logger.critical, args=("%s", message), name="deeper-exit-message", daemon=True)
+    writer.start()
+    writer.join(_LOG_TIMEOUT)

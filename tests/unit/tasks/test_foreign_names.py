@@ -11,7 +11,7 @@ import deeper_tasks
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.errors import InvalidArgumentsError, InvalidOptionError, TaskError, UnknownNameError
 from deeper_tasks.tasks import make_task
-from deeper_tasks.tasks.habits import HABITS
+from deeper_tasks.tasks.foreign_names import EQUIVALENT_OPTIONS
 
 
 async def send(user_id: int, greeting: str = "hello") -> None:
@@ -121,14 +121,14 @@ def test_our_own_option_at_the_wrong_place_names_the_right_one():
 def test_the_nearest_name_is_named_where_nothing_better_is_known():
     with pytest.raises(InvalidOptionError, match="did you mean 'priority'"):
         make_task(send, priorty=3)
-    assert "max_attempts" not in HABITS
+    assert "max_attempts" not in EQUIVALENT_OPTIONS
 
 
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
         ({"countdown": 10}, r"for 'countdown' give delay_seconds=… at the enqueue, .* send\.with_options"),
-        ({"queue": "a"}, r"'queue' is an option: send\.with_options\(queue=…\)\.enqueue\(…\)"),
+        ({"queue": "a"}, r"'queue' is an option; write send\.with_options\(queue=…\)\.enqueue\(…\)"),
         ({"args": [42]}, r"an enqueue takes the function's own arguments, as in send\.enqueue\(42\)"),
     ],
 )
@@ -150,7 +150,7 @@ async def test_an_argument_that_is_only_named_like_an_option_is_one(manager):
 
 
 def test_a_name_in_place_of_the_function_is_told_how_to_be_given(manager):
-    with pytest.raises(TaskError, match=r"give a name as name='shop\.send'"):
+    with pytest.raises(TaskError, match=r"for a name write name='shop\.send'"):
         manager.task("shop.send")
 
 

@@ -1,4 +1,4 @@
-"""The story of the demonstration: jobs are enqueued, a worker runs them, and an audience sees it."""
+"""The scenario of the demonstration: enqueues jobs, runs a worker, and passes the jobs' states to a display."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from msgspec import Struct
 from deeper_tasks import BackgroundTaskManager, State, TaskStatus
 from deeper_tasks.cli.commands.demo import tasks
 
-Audience = Callable[[Sequence[TaskStatus]], None]
-"""Shown all jobs, again and again."""
+Display = Callable[[Sequence[TaskStatus]], None]
+"""Called with all jobs, ten times a second."""
 
 _LOOK_EVERY = 0.1
 _TICKS = 7
 _LONGEST = 30.0
 
 
-class Act(Struct, frozen=True, kw_only=True):
-    """One job of the story, and how it must end."""
+class Step(Struct, frozen=True, kw_only=True):
+    """One job of the scenario: its call, its delay in seconds, and its expected last state."""
 
     call: Any
     delay: float = 0.0
     end: State = State.COMPLETED
 
 
-class Ending(Struct, frozen=True, kw_only=True):
-    """How the story ended: `is_good` if each job ended as it should, in time."""
+class Result(Struct, frozen=True, kw_only=True):
+    """The result of the scenario; `is_good` if each job ended as expected, in time."""
 
     jobs: tuple[TaskStatus, ...]
     states: dict[State, int]
@@ -40,39 +40,39 @@ class Ending(Struct, frozen=True, kw_only=True):
     is_good: bool
 
 
-async def play(url: str, audience: Audience) -> Ending:
-    """Play it on an empty store, in this process; returns when all jobs have ended, or after half a minute."""
+async def play(url: str, display: Display) -> Result:
+    """Run the scenario on an empty store in this process; return when all jobs have ended, or after half a minute."""
     tasks.manager.use_store(url)
     begun = time.monotonic()
     with _silence():
         async with tasks.manager as manager, _working(manager):
-            wanted = {await _enqueue(act): act.end for act in _acts()}
+            wanted = {await _enqueue(step): step.end for step in _steps()}
             await manager.schedule_recurring_task("demo-tick", tasks.tick, cron_expression="* * * * * *")
             jobs: tuple[TaskStatus, ...] = ()
             is_good = False
             while not is_good and time.monotonic() - begun < _LONGEST:
                 await asyncio.sleep(_LOOK_EVERY)
                 jobs = (await manager.list_tasks(per_page=200, descending=False)).entries
-                audience(jobs)
+                display(jobs)
                 is_good = _has_ended_well(jobs, wanted)
     states = Counter(job.status for job in jobs)
-    return Ending(jobs=jobs, states=dict(states), seconds=time.monotonic() - begun, is_good=is_good)
+    return Result(jobs=jobs, states=dict(states), seconds=time.monotonic() - begun, is_good=is_good)
 
 
-def _acts() -> list[Act]:
-    mails = [Act(call=tasks.send_mail.call(f"{name}@example.org")) for name in ("ada", "grace", "edsger", "barbara")]
+def _steps() -> list[Step]:
+    mails = [Step(call=tasks.send_mail.call(f"{name}@example.org")) for name in ("ada", "grace", "edsger", "barbara")]
     return [
         *mails,
-        Act(call=tasks.ask_weather.call("Lisbon")),
-        Act(call=tasks.charge_card.call("4711"), end=State.DISCARDED),
-        Act(call=tasks.build_report.call(40)),
-        Act(call=tasks.count_primes.call(200_000)),
-        Act(call=tasks.remind.call("tea"), delay=4.0),
+        Step(call=tasks.ask_weather.call("Lisbon")),
+        Step(call=tasks.charge_card.call("4711"), end=State.DISCARDED),
+        Step(call=tasks.build_report.call(40)),
+        Step(call=tasks.count_primes.call(200_000)),
+        Step(call=tasks.remind.call("tea"), delay=4.0),
     ]
 
 
-async def _enqueue(act: Act) -> str:
-    return await tasks.manager.enqueue_task(act.call.task, args=act.call.args, delay_seconds=act.delay)
+async def _enqueue(step: Step) -> str:
+    return await tasks.manager.enqueue_task(step.call.task, args=step.call.args, delay_seconds=step.delay)
 
 
 def _has_ended_well(jobs: Sequence[TaskStatus], wanted: dict[str, State]) -> bool:
@@ -92,7 +92,7 @@ async def _working(manager: BackgroundTaskManager) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        # Twice: what still runs is given back at once, nobody waits for the next tick.
+        # The second stop releases running jobs at once, so that the demonstration does not wait for them.
         worker.stop()
         worker.stop()
         await running
@@ -100,7 +100,7 @@ async def _working(manager: BackgroundTaskManager) -> AsyncIterator[None]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep the worker's log off the screen: its warnings about failing jobs are what is shown anyway."""
+    """Keep the worker's log off the screen, which shows the failing jobs already."""
     logger = logging.getLogger("deeper_tasks")
     quiet, propagates = logging.NullHandler(), logger.propagate
     logger.addHandler(quiet)

@@ -1,0 +1,1 @@
+"""Completion: the candidates that a shell offers for the word being typed."""
