@@ -65,6 +65,7 @@ CLASSES = {
 """Former names of classes, with or without an underscore before them."""
 
 IDENTIFIERS = {
+    "aside": "run_in_thread",
     "asking": "confirm",
     "drawing": "render",
     "ending": "shutdown",
@@ -76,7 +77,6 @@ IDENTIFIERS = {
 """Former names of functions, arguments and variables, as whole names."""
 
 PARTS = {
-    "aside": "in_thread",
     "crowd": "concurrency",
     "door": "input_checks",
     "errand": "operation",
