@@ -101,12 +101,12 @@ class CurrentJob(Struct, eq=False):
     @property
     def cancelled(self) -> bool:
         """Whether the cancellation of the job was requested."""
-        return self._is_requested(_CANCELLED)
+        return self._is_announced(_CANCELLED)
 
     @property
     def timed_out(self) -> bool:
         """Whether this attempt has run longer than its timeout."""
-        return self._is_requested(_TIMED_OUT)
+        return self._is_announced(_TIMED_OUT)
 
     @property
     def stopping(self) -> bool:
@@ -116,12 +116,12 @@ class CurrentJob(Struct, eq=False):
         It is true from the SIGTERM on. The interruption comes at the end of the grace period, so the handler has time
         to finish. If the handler returns early instead, its job is released without using up an attempt.
         """
-        return self._is_requested(_STOPPING)
+        return self._is_announced(_STOPPING)
 
     @property
     def should_stop(self) -> bool:
         """Whether there is any reason to stop: `cancelled`, `timed_out` or `stopping`."""
-        return self._is_requested(_ANY)
+        return self._is_announced(_ANY)
 
     def check(self) -> None:
         """
@@ -135,12 +135,12 @@ class CurrentJob(Struct, eq=False):
             assert stop is not None
             raise Stopped((stop is Stop.CANCEL and self._stops.reason) or _REASONS[stop])
 
-    def _is_requested(self, kinds: frozenset[Stop]) -> bool:
+    def _is_announced(self, kinds: frozenset[Stop]) -> bool:
         self._stops.refresh()
-        requested = self._stops.in_force() & kinds
-        if requested and self._is_handlers:
-            self._stops.mark_seen(requested)
-        return bool(requested)
+        announced = self._stops.in_force() & kinds
+        if announced and self._is_handlers:
+            self._stops.mark_seen(announced)
+        return bool(announced)
 
     @property
     def deadline(self) -> datetime | None:
