@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from deeper_tasks.backends.protocol import Announcing
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.ids import JobId, RequestId
 from deeper_tasks.domain.job import Insertion, NewJob
@@ -224,8 +225,13 @@ class Producer:
             ended.set_result(None)
 
     def _tell_at_commit(self, jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> None:
-        if self._bus.wants(JobEnqueued):
-            self._commits.expect(_first_of(answers), partial(self._tell, jobs, answers))
+        if isinstance(self._backend, Announcing) or self._bus.wants(JobEnqueued):
+            self._commits.expect(_first_of(answers), partial(self._tell_committed, jobs, answers))
+
+    async def _tell_committed(self, jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> None:
+        if isinstance(self._backend, Announcing):
+            await self._backend.announce([job for job, answer in zip(jobs, answers, strict=True) if answer.is_new])
+        await self._tell(jobs, answers)
 
     async def _tell(self, jobs: Sequence[NewJob], answers: Sequence[Insertion]) -> None:
         if self._bus.wants(JobEnqueued):

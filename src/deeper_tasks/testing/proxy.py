@@ -38,8 +38,8 @@ from deeper_tasks.domain.schedule import Fired, Firing, RunNow, Schedule, Schedu
 from deeper_tasks.domain.schedule_run import ScheduleRun
 from deeper_tasks.domain.settlement import MovedJob, Report, Settled, Settlement
 
-_BEYOND = ("begin", "compact", "diagnose", "fold", "migration_script", "walk")
-"""Optional parts of a store: `Transacting`, `Compacting`, `Diagnosable`, `Folding`, `Scripting`, `Scanning`."""
+_BEYOND = ("announce", "begin", "compact", "diagnose", "fold", "migration_script", "walk")
+"""The methods of the optional roles of a store, but for `Located`."""
 
 
 class Proxy:

@@ -8,7 +8,7 @@ import pytest
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.memory import MemoryBackend
-from deeper_tasks.backends.protocol import JobFilter, Topic
+from deeper_tasks.backends.protocol import JobFilter
 from deeper_tasks.domain.job import ErrorReport
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
@@ -449,24 +449,6 @@ async def test_an_unknown_job_can_neither_be_rescheduled_nor_run_now(manager, ta
         await manager.reschedule_task(task_id, 60)
     with pytest.raises(JobNotFoundError):
         await manager.run_task_now(task_id)
-
-
-async def test_a_job_that_is_put_forward_wakes_the_workers_of_its_queue_and_another_those_who_wait_for_it(
-    manager, jobs
-):
-    task_id = await jobs.in_state(State.SCHEDULED, queue="mails")
-    sent = []
-
-    async def notify(notifications):
-        sent.extend(notifications)
-
-    manager.backend.notify = notify
-    await manager.reschedule_task(task_id, 60)
-    await manager.run_task_now(task_id)
-    await manager.run_task_now(task_id)
-    later, *now = [(each.topic, each.subject) for each in sent]
-    assert later == (Topic.SCHEDULES, "")
-    assert now == [(Topic.JOBS, "mails")] * 2
 
 
 def test_both_can_be_called_without_a_loop(tmp_path):

@@ -3,7 +3,8 @@ The backend protocol: what a store must do, and what it promises, cut into roles
 
 Each module holds one role and the values beside it. `Backend` composes the roles that a whole store has; a
 store that lacks some of them says so in `Capabilities.roles`. The optional roles (`Transacting`,
-`Compacting`, `Folding`, `Scripting`, `Diagnosable`, `Scanning`, `Located`) are offered by having the method.
+`Compacting`, `Folding`, `Scripting`, `Diagnosable`, `Scanning`, `Located`, `Announcing`) are offered by having the
+method.
 
 These rules hold for every method:
 
@@ -28,6 +29,7 @@ These rules hold for every method:
 
 from __future__ import annotations
 
+from deeper_tasks.backends.protocol.announcing import Announcing
 from deeper_tasks.backends.protocol.backend import Backend
 from deeper_tasks.backends.protocol.capabilities import MAX_BATCH, Capabilities
 from deeper_tasks.backends.protocol.compacting import Compacting
@@ -65,6 +67,7 @@ __all__ = [
     "NOT_EXAMINED",
     "RIGHTS",
     "SILENT_NODES_KEPT",
+    "Announcing",
     "Backend",
     "Beat",
     "Capabilities",

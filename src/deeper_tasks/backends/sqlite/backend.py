@@ -357,6 +357,9 @@ class SQLiteBackend:
     async def notify(self, notifications: Sequence[Notification]) -> None:
         self._hints.notify(notifications)
 
+    async def announce(self, jobs: Sequence[NewJob]) -> None:
+        self._hints.notify(hints.hints_of(jobs))
+
     def listen(self) -> AsyncIterator[Notification]:
         return self._hints.listen()
 
