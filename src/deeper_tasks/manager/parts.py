@@ -14,8 +14,9 @@ from deeper_tasks.manager.control import JobControl
 from deeper_tasks.manager.producer import Producer
 from deeper_tasks.manager.recurring import RecurringTasks
 from deeper_tasks.manager.store_access import StoreAccess
+from deeper_tasks.manager.store_terms import StoreTerms
 from deeper_tasks.manager.stores import begins_elsewhere, make_backend, shown_store
-from deeper_tasks.manager.transactions import TransactionTerms, terms_of
+from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.tasks import ManagerIdentity
 
 
@@ -27,7 +28,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     """
 
     store: StoreAccess
-    terms: TransactionTerms
+    terms: StoreTerms
     producer: Producer
     recurring: RecurringTasks
     control: JobControl
@@ -65,7 +66,10 @@ def assemble(
         availability=Availability(bus=events),
         on_new_store=partial(_report_new_store, backend, url=settings.url, is_by_url=is_by_url, events=events),
     )
-    terms = terms_of(backend, settings, store=store_name or type(backend).__name__)
+    name = store_name or type(backend).__name__
+    terms = StoreTerms(
+        store=name, capabilities=backend.capabilities, transactions=terms_of(backend, settings, store=name)
+    )
     producer = Producer(
         store=store,
         settings=settings,
@@ -77,7 +81,7 @@ def assemble(
         store=store,
         terms=terms,
         producer=producer,
-        recurring=RecurringTasks(backend=backend, jobs=producer.jobs, bus=events),
+        recurring=RecurringTasks(backend=backend, jobs=producer.jobs, bus=events, terms=terms),
         control=JobControl(backend=backend, bus=events),
     )
 

@@ -180,7 +180,7 @@ class Producer:
             connection = joined_connection(self._identity)
             if connection is None:
                 refuse_blocked_write(self._backend)
-        if patience and connection is None:
+        if patience and connection is None and self._backend.capabilities.can_repeat_insert:
             answers = await self._insert_patiently(jobs, atomic=atomic, patience=patience, given=given)
         else:
             answers = await self._backend.insert(jobs, atomic=atomic, connection=connection)

@@ -6,12 +6,12 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from deeper_tasks.backends.protocol import Backend
+from deeper_tasks.backends.protocol import Backend, Role
 from deeper_tasks.domain.cron import parse_recurrence
 from deeper_tasks.domain.damage import described
 from deeper_tasks.domain.job import JobSpec
 from deeper_tasks.domain.queue_patterns import ServedQueues
-from deeper_tasks.domain.schedule import MissedRuns, Overlap, Schedule, ScheduleEntry
+from deeper_tasks.domain.schedule import MissedRuns, Overlap, Schedule, ScheduleBook, ScheduleEntry
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun
 from deeper_tasks.domain.unique import Unique
 from deeper_tasks.errors import DamagedError, InvalidOptionError, ScheduleNotFoundError, TaskNotFoundError
@@ -25,6 +25,7 @@ from deeper_tasks.integrations.events import (
 )
 from deeper_tasks.manager.input_checks import is_whole
 from deeper_tasks.manager.jobs import AnyTask, JobFactory, to_unique
+from deeper_tasks.manager.store_terms import StoreTerms
 from deeper_tasks.tasks import JobRequest, TaskId, TaskRegistry, TaskSchedule, parse_policy
 
 _LONGEST_NAME = 200
@@ -37,10 +38,21 @@ class RecurringTasks:
     Where an entry must be there, ScheduleNotFoundError; where it must be sound too, DamagedError.
     """
 
-    def __init__(self, *, backend: Backend, jobs: JobFactory, bus: EventBus) -> None:
-        self._backend = backend
+    def __init__(self, *, backend: Backend, jobs: JobFactory, bus: EventBus, terms: StoreTerms) -> None:
+        self._store = backend
+        self._terms = terms
         self._jobs = jobs
         self._bus = bus
+
+    @property
+    def _backend(self) -> Backend:
+        """The store. Raises UnsupportedError if it keeps no schedules."""
+        self._terms.require(Role.SCHEDULES, "this is about recurring tasks")
+        return self._store
+
+    async def book(self) -> ScheduleBook:
+        """Return all entries, and those that were removed."""
+        return await self._backend.schedules()
 
     def spec(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any], request: JobRequest) -> JobSpec:
         """Return the content of an entry's jobs. Raises InvalidOptionError for an option that is for one job only."""

@@ -107,7 +107,9 @@ class SoloWorker:
         due = dataclasses.replace(self._collaborators, backend=ClockedBackend(self._store, now=self._until_now))
         maintenance = Maintenance(due, self._settings)
         self._movers: tuple[Role, ...] = (maintenance.expirer, maintenance.promoter)
-        self._planners: tuple[Role, ...] = (maintenance.scheduler,) if self._demands.recurring else ()
+        self._planners: tuple[Role, ...] = (
+            (maintenance.scheduler,) if self._demands.recurring and maintenance.scheduler is not None else ()
+        )
         self._pruner = Maintenance(self._collaborators, self._settings).pruner
 
     async def __aenter__(self) -> Self:

@@ -223,7 +223,8 @@ class WorkerParts:
         self.consumers.lose_all()
 
     def _on_joined(self) -> None:
-        self.maintenance.scheduler.expect_new_store()
+        if self.maintenance.scheduler is not None:
+            self.maintenance.scheduler.expect_new_store()
         self.consumers.hint()
 
     def _on_silence(self) -> None:

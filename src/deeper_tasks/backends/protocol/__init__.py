@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from deeper_tasks.backends.protocol.announcing import Announcing
 from deeper_tasks.backends.protocol.backend import Backend
-from deeper_tasks.backends.protocol.capabilities import MAX_BATCH, Capabilities
+from deeper_tasks.backends.protocol.capabilities import MAX_BATCH, Capabilities, Role
 from deeper_tasks.backends.protocol.compacting import Compacting
 from deeper_tasks.backends.protocol.consuming import MOST_TASKS_TOLD, Beat, Claim, Consuming
 from deeper_tasks.backends.protocol.control import Control, Retried
@@ -100,6 +100,7 @@ __all__ = [
     "Rescue",
     "Retention",
     "Retried",
+    "Role",
     "Scanning",
     "Schedules",
     "Scripting",

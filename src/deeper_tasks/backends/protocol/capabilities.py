@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import StrEnum
 
 from msgspec import Struct
 
@@ -11,6 +12,19 @@ MAX_BATCH = 500
 The usual number of jobs that one call of `claim`, `settle`, `promote`, `rescue`, `expire`, `prune`,
 `cancel`, `retry` or `delete` changes at most: a batch is one short transaction. See `Capabilities.max_batch`.
 """
+
+
+class Role(StrEnum):
+    """A role that a store may lack, for example because it shares the tables of another system."""
+
+    SCHEDULES = "schedules"
+    """Without it the manager refuses recurring tasks, and workers fire none."""
+    PROGRESS = "progress"
+    """
+    Without it workers report no start, progress and log lines of running attempts.
+
+    Such a store counts each job as started when it hands it out.
+    """
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
@@ -34,5 +48,15 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     """
     has_hints: bool = True
     """Whether `listen` hears of changes. Without, workers find new jobs when they poll."""
+    roles: frozenset[Role] = frozenset(Role)
+    """The roles that the store has, of those that a store may lack."""
+    makes_ids: bool = False
+    """Whether the store makes the ids of its jobs by itself. Then `task_id=` is refused at an enqueue."""
+    can_repeat_insert: bool = True
+    """
+    Whether an insert that is sent again makes no second job.
+
+    A store that makes its own ids must know a request for 24 hours to say so. Without, an enqueue is sent once.
+    """
     max_batch: int = MAX_BATCH
     """The number of jobs that one call changes at most, and that a page of a list has at most."""

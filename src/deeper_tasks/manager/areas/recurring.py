@@ -119,13 +119,13 @@ class RecurringArea(Area):
         They make no jobs until their definition changes, or `resume_recurring_task` brings them back.
         """
         await self._parts.store.ready_to_read()
-        return [schedule.name for schedule in (await self._parts.backend.schedules()).removed]
+        return [schedule.name for schedule in (await self._parts.recurring.book()).removed]
 
     async def list_recurring_tasks(self, *, next_runs: int = 1) -> list[RecurringTask]:
         """Return the recurring tasks by name, each with its next due times, at most 1,000."""
         check_runs(next_runs)
         await self._parts.store.ready_to_read()
-        return [to_recurring_task(entry, runs=next_runs) for entry in (await self._parts.backend.schedules()).entries]
+        return [to_recurring_task(entry, runs=next_runs) for entry in (await self._parts.recurring.book()).entries]
 
     async def get_recurring_task(self, name: str, *, next_runs: int = 1) -> RecurringTask:
         """Return one recurring task with its next due times, at most 1,000. Raises ScheduleNotFoundError."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, SortKey
+from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, Role, SortKey
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.job import Job
@@ -66,7 +66,8 @@ async def look_around(backend: Backend, *, settings: Settings, registry: TaskReg
     }
     is_idle = not any(map(_has_work, overview.queues))
     newest = await backend.find(JobQuery(limit=1))
-    book = await backend.schedules()
+    has_schedules = Role.SCHEDULES in backend.capabilities.roles
+    book = await backend.schedules() if has_schedules else ScheduleBook(now=overview.now, entries=())
     waiting = () if is_idle else await find(set(WAITING))
     return StoreSnapshot(
         settings=settings,

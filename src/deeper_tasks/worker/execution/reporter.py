@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
+from deeper_tasks.backends.protocol import Role
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import MAX_KEPT_LOG_LINES, ClaimedJob, Progress
 from deeper_tasks.domain.settlement import Report
@@ -37,6 +38,7 @@ class Reporter:
         self, store: StoreAccess, *, token_of: Callable[[JobId], ClaimToken | None], redaction: Redaction
     ) -> None:
         self._backend = store.backend
+        self._has_progress = Role.PROGRESS in store.backend.capabilities.roles
         self._redaction = redaction
         self._availability = store.availability
         self._clock = store.clock
@@ -60,6 +62,8 @@ class Reporter:
 
     async def mark_started(self, job: ClaimedJob) -> bool:
         """Write that a job which waited here starts now; False if the worker has lost the job."""
+        if not self._has_progress:
+            return True
         return bool(await self._backend.report([Report(id=job.id, token=job.token, has_started=True)]))
 
     def report_start(self, job: ClaimedJob) -> None:
@@ -118,6 +122,8 @@ class Reporter:
             self._written.set()
 
     async def _write(self, reports: list[Report]) -> None:
+        if not self._has_progress:
+            return
         try:
             await self._backend.report(reports)
             self._availability.mark_working(by=_NAME)

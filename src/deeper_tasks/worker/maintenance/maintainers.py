@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
-from deeper_tasks.backends.protocol import Backend, Folding, NodeRecord
+from deeper_tasks.backends.protocol import Backend, Folding, NodeRecord, Role
 from deeper_tasks.backends.steps import each_of
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.settlement import MovedJob
@@ -190,7 +190,7 @@ class Pruner:
     async def turn(self) -> timedelta:
         """Prune one batch; more follow soon where it was full."""
         started = self._clock.monotonic()
-        now = (await self._backend.schedules()).now
+        now = await self._store_time()
         if not self._watch.believes(now, monotonic=started):
             return self._settings.cleanup_interval
         # With the time that was just judged, because the store's clock may step before this call is carried out.
@@ -201,3 +201,9 @@ class Pruner:
         # Not at once, so that other writes come between two batches.
         is_full = deleted == self._backend.capabilities.max_batch
         return timedelta(milliseconds=50) if is_full else self._settings.cleanup_interval
+
+    async def _store_time(self) -> datetime:
+        """Return the time of the store, by its cheapest call that says it."""
+        if Role.SCHEDULES in self._backend.capabilities.roles:
+            return (await self._backend.schedules()).now
+        return (await self._backend.statistics()).now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deeper_tasks.backends.protocol import Folding
+from deeper_tasks.backends.protocol import Role as StoreRole
 from deeper_tasks.worker.collaborators import Collaborators
 from deeper_tasks.worker.liveness.membership import Membership
 from deeper_tasks.worker.maintenance.maintainers import Expirer, Folder, Promoter, Pruner, Rescuer
@@ -19,7 +20,12 @@ class Maintenance:
     ) -> None:
         backend, bus = collaborators.backend, collaborators.bus
         self.promoter = Promoter(backend=backend, settings=settings)
-        self.scheduler = Scheduler(backend=backend, settings=settings, bus=bus, declare=collaborators.declare)
+        has_schedules = StoreRole.SCHEDULES in backend.capabilities.roles
+        self.scheduler = (
+            Scheduler(backend=backend, settings=settings, bus=bus, declare=collaborators.declare)
+            if has_schedules
+            else None
+        )
         self.expirer = Expirer(
             backend=backend,
             settings=settings,
