@@ -89,7 +89,7 @@ A handler raises or returns one to decide the end of its attempt itself.
 [The guide](../how-to/sensitive-data.md) says what goes through it. A manager's own is `manager.redactor`.
 
 {_class(deeper_tasks.Redactor, [], is_made=True)}
-## What is returned
+## Returned values
 
 {_class(View)}
 {_values(deeper_tasks.TaskStatus, WaitingFor, AttemptError, Progress, deeper_tasks.Page)}
