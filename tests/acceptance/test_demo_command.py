@@ -59,7 +59,7 @@ def test_the_commands_that_it_names_work_on_the_file_that_it_kept(tmp_path, temp
         assert tried.returncode == 0, f"{command}: {tried.stdout}{tried.stderr}"
     again = run("demo", "--keep", "my demo.db", cwd=tmp_path, temporary=temporary)
     assert again.returncode == 2
-    assert "is existed already" in again.stderr
+    assert "exists already" in again.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
