@@ -153,7 +153,7 @@ def complete(
         connection.execute(COMPLETE, {"now": now, "batch": to_json(with_result)})
     queues = Counter(job.queue for job in jobs)
     counters.count(connection, {(queue, _RUNNING, _COMPLETED): count for queue, count in queues.items()}, now=now)
-    _end(connection, jobs, COMPLETION)
+    _end(connection, jobs, COMPLETION, now=now)
 
 
 def change(connection: Statements, changes: Sequence[RowChange], *, now: int) -> None:
@@ -232,15 +232,21 @@ def _follow(connection: Statements, jobs: Collection[Row], after: Change, *, now
     if after.frees_key:
         unique_keys.free(connection, _held(jobs))
     if after.is_end:
-        _end(connection, jobs, after)
+        _end(connection, jobs, after, now=now)
 
 
-def _end(connection: Statements, jobs: Collection[Row], after: Change) -> None:
+def _end(
+    connection: Statements,
+    jobs: Collection[Row],
+    after: Change,
+    *,
+    now: int,  # noqa: ARG001 - an effect that moves other jobs counts them at this moment
+) -> None:
     """
     Do what follows on the end of jobs, in its transaction: free the unique keys that they held until then.
 
     `after.state` is the state that they ended in, which their rows have by now. None: they were deleted before they
-    had ended, and their rows are gone. Whatever else an end is to cause is added here.
+    had ended, and their rows are gone. `now` is the moment of their end. Add further effects of an end here.
     """
     if after.releases_key:
         unique_keys.release(connection, _held(jobs))

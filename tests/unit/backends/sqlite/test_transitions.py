@@ -176,9 +176,9 @@ def ends(monkeypatch):
     """What passes the one place of the ends: the id and the queue of each job, and the state that it ended in."""
     seen, end = [], transitions._end
 
-    def watched(connection, jobs, after):
+    def watched(connection, jobs, after, *, now):
         seen.extend((job.id, job.queue, after.state and CODES[after.state]) for job in jobs)
-        end(connection, jobs, after)
+        end(connection, jobs, after, now=now)
 
     monkeypatch.setattr(transitions, "_end", watched)
     return seen
