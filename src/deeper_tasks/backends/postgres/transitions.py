@@ -71,7 +71,11 @@ SELECT moved.queue, moved.before, moved.after, bucket_of(coalesce(%(now)s::times
 FROM unnest(%(queues)s::text[], %(before)s::smallint[], %(after)s::smallint[], %(counts)s::integer[])
     AS moved (queue, before, after, count)
 """
-END_JOBS = "SELECT jobs_ended(%(ids)s::uuid[], %(states)s::smallint[], %(keys)s::text[])"
+END_JOBS = """
+SELECT jobs_ended(
+    %(ids)s::uuid[], %(states)s::smallint[], %(keys)s::text[], coalesce(%(now)s::timestamptz, now())
+)
+"""
 FREE_KEYS = """
 DELETE FROM unique_key
 USING unnest(%(keys)s::text[], %(holders)s::uuid[]) AS held (key, holder)
@@ -168,9 +172,8 @@ async def write(
     await transaction.execute(CHANGE, values)
     moves = ((one.queue, one.before, after) for one, after in zip(transitions, states, strict=True))
     await _count(transaction, moves, now=now)
-    await _end(
-        transaction, [_Ended(one.id, one.change.state, one.unique_key) for one in transitions if one.change.is_end]
-    )
+    ended = [_Ended(one.id, one.change.state, one.unique_key) for one in transitions if one.change.is_end]
+    await _end(transaction, ended, now=now)
     await _take_keys_again(
         transaction,
         [(one.unique_key, one.id) for one in transitions if one.change.starts_anew and one.unique_key is not None],
@@ -204,7 +207,8 @@ async def delete(
     freed = [(key, job_id) for job_id, _, state, key in jobs if key is not None and changes[state].frees_key]
     if freed:
         await transaction.execute(FREE_KEYS, _columns(sorted(freed)))
-    await _end(transaction, [_Ended(job_id, None, key) for job_id, _, state, key in jobs if changes[state].is_end])
+    ended = [_Ended(job_id, None, key) for job_id, _, state, key in jobs if changes[state].is_end]
+    await _end(transaction, ended, now=now)
     deleted = {job_id for job_id, *_ in jobs}
     return [job_id for job_id in ids if job_id in deleted]
 
@@ -214,13 +218,14 @@ async def prune_keys(transaction: Transaction, *, now: str | None) -> int:
     return await transaction.execute(PRUNE_KEYS, {"now": now, "limit": MAX_BATCH})
 
 
-async def _end(transaction: Transaction, ended: Sequence[_Ended]) -> None:
+async def _end(transaction: Transaction, ended: Sequence[_Ended], *, now: str | None) -> None:
     """Do what the end of a job does beside the change of its row, in SQL."""
     if ended:
         values = {
             "ids": array(one.id for one in ended),
             "states": array(None if one.state is None else CODES[one.state] for one in ended),
             "keys": text_array(one.unique_key for one in ended),
+            "now": now,
         }
         await transaction.execute(END_JOBS, values)
 

@@ -325,9 +325,9 @@ async def test_every_change_of_the_kernel_is_written_as_it_says(backend, connect
 
 
 LOG_ENDS = """
-CREATE TABLE ended (id uuid, state smallint);
-CREATE OR REPLACE FUNCTION jobs_ended(_ids uuid[], _states smallint[], _keys text[]) RETURNS void
-LANGUAGE sql AS 'INSERT INTO deeper.ended SELECT * FROM unnest(_ids, _states)'
+CREATE TABLE ended (id uuid, state smallint, ended_at timestamptz);
+CREATE OR REPLACE FUNCTION jobs_ended(_ids uuid[], _states smallint[], _keys text[], _moment timestamptz) RETURNS void
+LANGUAGE sql AS 'INSERT INTO deeper.ended SELECT id, state, _moment FROM unnest(_ids, _states) AS job (id, state)'
 """
 
 
@@ -353,6 +353,8 @@ async def test_every_end_of_a_job_passes_one_function(backend, connection):
     job = await put_running(backend, worker)
     await transaction.complete(Settlement(id=job.id, token=job.token, end=End.COMPLETE))
     ends[job.id] = State.COMPLETED
+    others = "SELECT ended.id FROM ended JOIN job USING (id) WHERE ended_at <> finished_at"
+    assert connection.execute(others).fetchall() == []
 
     # Neither the deletion of an ended job nor an attempt that is followed by another is an end.
     await backend.delete(only(job.id))

@@ -21,9 +21,9 @@ AS 'SELECT CASE WHEN array_ndims(_entries) = 1 THEN _entries END';
 -- The effects of the end of jobs, in the same transaction, beside the change of their rows and of the counters: the unique
 -- keys that they held until their end become free. Every end of every job passes here: `settle` calls this function for
 -- its jobs, and transitions.py for all others. The arrays have one entry for each job. _states: the state in which a job
--- ended; NULL for an unfinished job that was deleted. The callers have set the search path and the planner, so this
+-- ended; NULL for an unfinished job that was deleted. _moment: when they ended. The callers have set the search path and the planner, so this
 -- function sets nothing: each setting would cost every settle some microseconds.
-CREATE FUNCTION jobs_ended(_ids uuid[], _states smallint[], _keys text[]) RETURNS void
+CREATE FUNCTION jobs_ended(_ids uuid[], _states smallint[], _keys text[], _moment timestamptz) RETURNS void
 LANGUAGE plpgsql
 AS $$
 BEGIN
@@ -133,7 +133,7 @@ BEGIN
     INTO _places, _after, _ended, _ended_states, _keys
     FROM settled;
     IF _ended IS NOT NULL THEN
-        PERFORM jobs_ended(_ended, _ended_states, _keys);
+        PERFORM jobs_ended(_ended, _ended_states, _keys, _moment);
     END IF;
     RETURN QUERY SELECT answer.place, answer.state FROM unnest(_places, _after) AS answer (place, state);
 
