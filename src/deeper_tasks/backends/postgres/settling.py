@@ -49,7 +49,8 @@ async def settle(database: Database, settlements: Sequence[Settlement], *, now: 
     Write the ends of attempts; see `Backend.settle`.
 
     Raises:
-        BackendUnavailableError: another transaction has locked a job's row; all other jobs are settled.
+        BackendUnavailableError: another transaction has locked a row that the ends of `job_ids` change; all other jobs
+            are settled.
     """
     keys = [(settlement.id, settlement.token) for settlement in settlements]
     # Of settlements by the same token the first counts.
@@ -60,7 +61,12 @@ async def settle(database: Database, settlements: Sequence[Settlement], *, now: 
 
 
 async def _settle(database: Database, sent: Sequence[Settlement], *, now: str | None) -> dict[_Key, int]:
-    """Write the settlements, sorted by id and one for each token; return the codes of the states that they led to."""
+    """
+    Write the settlements, sorted by id and one for each token; return the codes of the states that they led to.
+
+    Raises:
+        RowLockedError: as `settle`; its `job_ids` are those of the jobs that were not settled.
+    """
     if not sent:
         return {}
     try:
@@ -73,14 +79,30 @@ async def _settle(database: Database, sent: Sequence[Settlement], *, now: str | 
 async def _settle_around(
     database: Database, sent: Sequence[Settlement], locked: RowLockedError, *, now: str | None
 ) -> dict[_Key, int]:
-    """Settle the jobs whose rows are free, and raise for the others. A settlement may be sent again."""
+    """
+    Settle the jobs that no lock of another transaction keeps back, and raise for the others.
+
+    If no job's own row is locked, the lock is on a row that one of the ends changes besides, such as a unique key:
+    each half of the jobs is settled by itself then.
+    """
+    if len(sent) == 1:
+        locked.job_ids = (sent[0].id,)
+        raise locked
     ids = id_array([one.id for one in sent])
     elsewhere = set(await database.run(partial(_locked_elsewhere, ids=ids)))
-    await _settle(database, [one for one in sent if one.id not in elsewhere], now=now)
-    if elsewhere:
-        locked.job_ids = tuple(elsewhere)
+    middle = len(sent) // 2
+    parts = [[one for one in sent if one.id not in elsewhere]] if elsewhere else [sent[:middle], sent[middle:]]
+    states: dict[_Key, int] = {}
+    kept_back: set[str] = set(elsewhere)
+    for part in parts:
+        try:
+            states |= await _settle(database, part, now=now)
+        except RowLockedError as error:
+            kept_back |= set(error.job_ids)
+    if kept_back:
+        locked.job_ids = tuple(sorted(kept_back))
         raise locked
-    return await _settle(database, sent, now=now)
+    return states
 
 
 async def _locked_elsewhere(transaction: Transaction, *, ids: str) -> list[JobId]:

@@ -1,5 +1,6 @@
 """A row that somebody else's transaction holds keeps nobody from the others."""
 
+import asyncio
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -10,12 +11,14 @@ from deeper_tasks.backends.postgres import Address, PostgresBackend
 from deeper_tasks.backends.protocol import Retention
 from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.unique import Unique
 from deeper_tasks.errors import BackendUnavailableError
 from deeper_tasks.testing.conformance.builders import (
     DAY,
     MINUTE,
     NOW,
     join,
+    put,
     put_many,
     rescue_all,
     settle,
@@ -58,6 +61,24 @@ async def test_the_other_ends_of_a_settle_are_written_and_the_whole_may_be_sent_
         assert await states_of(backend, ids) == [*[State.COMPLETED] * 2, State.RUNNING, *[State.COMPLETED] * 2]
     assert [settled.id for settled in await settle(backend, jobs)] == ids
     assert await state_of(backend, ids[2]) is State.COMPLETED
+
+
+async def test_a_lock_on_a_row_that_an_end_changes_keeps_back_that_end_only(backend, database_url):
+    node = await join(backend)
+    keys = [None, None, "first", None, "second", None, None]
+    ids = [await put(backend, unique=None if key is None else Unique(key=key)) for key in keys]
+    jobs = await take(backend, node, limit=len(ids))
+    async with await psycopg.AsyncConnection.connect(database_url) as other:
+        await other.execute("SELECT FROM deeper.unique_key FOR UPDATE")
+        async with asyncio.timeout(20):
+            with pytest.raises(BackendUnavailableError, match="another transaction") as raised:
+                await settle(backend, jobs)
+        assert raised.value.job_ids == (ids[2], ids[4])
+        states = await states_of(backend, ids)
+        assert [job_id for job_id, state in zip(ids, states, strict=True) if state is State.RUNNING] == [ids[2], ids[4]]
+        await other.rollback()
+    assert [settled.id for settled in await settle(backend, jobs)] == ids
+    assert set(await states_of(backend, ids)) == {State.COMPLETED}
 
 
 async def test_a_claim_and_a_promotion_pass_it_by(backend, held):

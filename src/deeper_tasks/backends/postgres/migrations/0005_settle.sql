@@ -43,8 +43,8 @@ $$;
 -- two states: the one that it leads to, and the one that it leads to if a cancel was requested. A mark informs later
 -- attempts: 1 the task was unknown, 2 the arguments did not fit, 3 the handler was lost with its process.
 --
--- A row that another transaction has locked is waited for at most a fifth of a second; then the caller settles the
--- other jobs without it.
+-- A row that another transaction has locked, of a job or of what its end changes, is waited for at most a fifth of a
+-- second; then the caller settles the other jobs without it.
 --
 -- "state + 0" keeps the index of the running jobs out of the plan: if it was empty at the last ANALYZE, it seems free.
 CREATE FUNCTION settle(
