@@ -134,7 +134,7 @@ class Batch:
 
     def answers(self, refused: Iterable[Row]) -> list[Insertion]:
         """Return the answer for each job that was given, from the rows of `insert_jobs`."""
-        others = {self.jobs[place - 1].id: JobId(job_id) for place, job_id in refused}
+        others = {self.jobs[place - 1].request_id: JobId(job_id) for place, job_id in refused}
         answers: list[Insertion] = []
         is_sent: set[JobId] = set()
         for job in self._sent:
