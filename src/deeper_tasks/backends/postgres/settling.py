@@ -7,6 +7,7 @@ from functools import partial
 
 from deeper_tasks.backends.codes import CODES, STATES
 from deeper_tasks.backends.postgres.codec import (
+    MICROSECOND,
     array,
     duration,
     id_array,
@@ -38,7 +39,7 @@ FROM job
 WHERE job.id = ANY (%(ids)s::uuid[]) AND NOT EXISTS (SELECT FROM free WHERE free.id = job.id)
 """
 
-_COMPLETE, _COMPLETED = End.COMPLETE, CODES[State.COMPLETED]
+_COMPLETE, _COMPLETED = End.COMPLETE, str(CODES[State.COMPLETED])
 
 _Key = tuple[JobId, ClaimToken]
 """The attempt that a settlement ends."""
@@ -117,7 +118,7 @@ def values_of(sent: Sequence[Settlement], *, now: str | None) -> dict[str, str |
         "ids": id_array([one.id for one in sent]),
         "tokens": text_array([one.token for one in sent]),
         **_changes_of(sent, changes),
-        "run_times": optional_array([_run_time(one) for one in sent]),
+        "run_times": optional_array(_run_times(sent)),
         "errors": optional_text_array([None if one.error is None else to_json(one.error) for one in sent]),
         "results": optional_text_array([one.result for one in sent]),
         "results_omitted": optional_text_array([one.result_omitted for one in sent]),
@@ -127,7 +128,7 @@ def values_of(sent: Sequence[Settlement], *, now: str | None) -> dict[str, str |
 def _changes_of(sent: Sequence[Settlement], changes: Sequence[Change]) -> dict[str, str | None]:
     """Return the parameters that say what the settlements change, as they are and where a cancel was requested."""
     if changes.count(COMPLETION) == len(changes):
-        states = array([_COMPLETED] * len(changes))
+        states = "{" + ",".join([_COMPLETED] * len(changes)) + "}"
         return {
             "states": states,
             "states_if_cancelled": states,
@@ -152,8 +153,8 @@ def _code(change: Change) -> int:
     return CODES[change.state]
 
 
-def _run_time(settlement: Settlement) -> int | None:
-    """Return how long the handler ran, in microseconds; None if it was never started. A completion is always of one."""
-    if settlement.ran_for is None:
-        return 0 if settlement.end is _COMPLETE else None
-    return duration(settlement.ran_for)
+def _run_times(sent: Sequence[Settlement]) -> list[int | None]:
+    """Return how long each handler ran, in microseconds; None if it was never started. A completion always ran."""
+    return [
+        one.ran_for // MICROSECOND if one.ran_for is not None else 0 if one.end is _COMPLETE else None for one in sent
+    ]
