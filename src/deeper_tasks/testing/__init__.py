@@ -1,11 +1,11 @@
 """
-Testing: what the tests of an application, and the author of a store, need of us.
+Testing: tools for the tests of an application, and for the author of a store.
 
 `use_memory(manager)` puts a manager on a store in memory whose time belongs to
 the test, and gives a `TaskKit`; the pytest plugin has it as the fixture
-`task_kit`. `FaultyBackend` breaks any store; `BackendConformance` checks one,
-with `SharedConformance`, `TransactionConformance`, `JobTransactionConformance` and
-`DamageConformance` for what not every store can.
+`task_kit`. `FaultyBackend` adds faults to any store. `BackendConformance` checks a store with all roles, and
+`BasicConformance` with a class for each further role a store that lacks some. `SharedConformance`,
+`TransactionConformance`, `JobTransactionConformance` and `DamageConformance` check abilities that not every store has.
 """
 
 from __future__ import annotations
@@ -22,21 +22,32 @@ from deeper_tasks.testing.summary import Run, RunEnd, Summary
 if TYPE_CHECKING:
     from deeper_tasks.testing.conformance import (
         BackendConformance,
+        BasicConformance,
         DamageConformance,
+        DamagedJobsConformance,
+        DamagedReportsConformance,
+        DamagedSchedulesConformance,
         Damager,
         Harm,
         JobTransactionConformance,
         Ledger,
+        ProgressConformance,
+        SchedulesConformance,
         SharedConformance,
+        SharedJobsConformance,
         Transaction,
         TransactionConformance,
     )
 
 __all__ = [
     "BackendConformance",
+    "BasicConformance",
     "Call",
     "ClockError",
     "DamageConformance",
+    "DamagedJobsConformance",
+    "DamagedReportsConformance",
+    "DamagedSchedulesConformance",
     "Damager",
     "Fault",
     "FaultyBackend",
@@ -44,9 +55,12 @@ __all__ = [
     "JobTransactionConformance",
     "Ledger",
     "ManualClock",
+    "ProgressConformance",
     "Run",
     "RunEnd",
+    "SchedulesConformance",
     "SharedConformance",
+    "SharedJobsConformance",
     "StuckJobError",
     "Summary",
     "TaskKit",
@@ -60,12 +74,19 @@ __all__ = [
 _OF_THE_SUITE = frozenset(
     {
         "BackendConformance",
+        "BasicConformance",
         "DamageConformance",
+        "DamagedJobsConformance",
+        "DamagedReportsConformance",
+        "DamagedSchedulesConformance",
         "Damager",
         "Harm",
         "JobTransactionConformance",
         "Ledger",
+        "ProgressConformance",
+        "SchedulesConformance",
         "SharedConformance",
+        "SharedJobsConformance",
         "Transaction",
         "TransactionConformance",
     }

@@ -14,95 +14,79 @@ use while the store does not yet do what it should:
             await backend.close()
 
 The fixture gives an open and empty store. The tests own the time by `now=`; none sleeps.
-What the store's `Capabilities` say decides about the rest:
 
-- one that is shared takes `SharedConformance` too, and gives it the fixture `other`;
-- one that has transactions takes `TransactionConformance` too, and gives it the fixture `begin`;
-- one that has transactions of jobs takes `JobTransactionConformance` too, and gives it the fixture `ledger`;
-- one whose rows can be damaged takes `DamageConformance` too, and gives it the fixture `damage`;
-- one without hints is not asked to be heard.
+`BackendConformance` is composed of one class for each role of the protocol. A store that lacks a role
+(`Capabilities.roles`) composes its suite from the classes of the roles that it has:
+
+    class TestMyBackend(BasicConformance, ProgressConformance):
+        ...  # no SchedulesConformance: the store keeps no schedules
+
+`BasicConformance` holds the roles that every store has, themselves one class each: `LifecycleConformance`,
+`JobsConformance`, `ConsumingConformance`, `MaintenanceConformance`, `ControlConformance`, `ReadsConformance` and
+`HintsConformance`. None of its tests calls a role that a store may lack; a test that needs such a role and another
+one stands in a class that says so, such as `ScheduleHintsConformance`. A test of the suite compares its classes with
+`Capabilities.roles`. A store without `Role.PROGRESS` counts each job as started when it hands it out.
+
+The rest of `Capabilities` decides about further classes:
+
+- a store that is shared takes `SharedConformance` too, and gives it the fixture `other`; without schedules it takes
+  `SharedJobsConformance`;
+- a store that has transactions takes `TransactionConformance` too, and gives it the fixture `begin`;
+- a store that has transactions of jobs takes `JobTransactionConformance` too, and gives it the fixture `ledger`;
+- a store whose rows can be damaged takes `DamageConformance` too, and gives it the fixture `damage`; it is composed
+  of `DamagedJobsConformance`, `DamagedReportsConformance` and `DamagedSchedulesConformance`;
+- a store without hints is not asked to be heard.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
-
-from deeper_tasks.backends.protocol import Backend
-from deeper_tasks.testing.conformance.builders import check_counters
-from deeper_tasks.testing.conformance.claim import ClaimConformance
-from deeper_tasks.testing.conformance.concurrency import ConcurrencyConformance
-from deeper_tasks.testing.conformance.control import ControlConformance
-from deeper_tasks.testing.conformance.damage import DamageConformance, Damager, Harm
-from deeper_tasks.testing.conformance.earlier_attempts import EarlierAttemptsConformance
-from deeper_tasks.testing.conformance.hints import HintsConformance
-from deeper_tasks.testing.conformance.insert import InsertConformance
-from deeper_tasks.testing.conformance.job_transactions import (
-    JobTransactionConformance,
-    Ledger,
-    TransactingConformance,
+from deeper_tasks.testing.conformance.damage import (
+    DamageConformance,
+    DamagedJobsConformance,
+    DamagedReportsConformance,
+    DamagedSchedulesConformance,
+    Damager,
+    Harm,
 )
-from deeper_tasks.testing.conformance.life import LifeConformance
+from deeper_tasks.testing.conformance.hints import HintsConformance
+from deeper_tasks.testing.conformance.job_transactions import JobTransactionConformance, Ledger
 from deeper_tasks.testing.conformance.maintenance import MaintenanceConformance
-from deeper_tasks.testing.conformance.moved_jobs import MovedJobsConformance
-from deeper_tasks.testing.conformance.nodes import NodeConformance
-from deeper_tasks.testing.conformance.patterns import PatternConformance
 from deeper_tasks.testing.conformance.reads import ReadsConformance
-from deeper_tasks.testing.conformance.repeats import RepeatConformance
-from deeper_tasks.testing.conformance.reschedule import RescheduleConformance
-from deeper_tasks.testing.conformance.schedule_runs import ScheduleRunsConformance
-from deeper_tasks.testing.conformance.schedules import SchedulesConformance
-from deeper_tasks.testing.conformance.settle import SettleConformance
-from deeper_tasks.testing.conformance.shared import SharedConformance, SharingConformance
-from deeper_tasks.testing.conformance.transactions import JoinConformance, Transaction, TransactionConformance
-from deeper_tasks.testing.conformance.unique import UniqueConformance
+from deeper_tasks.testing.conformance.roles import (
+    BackendConformance,
+    BasicConformance,
+    ConsumingConformance,
+    ControlConformance,
+    JobsConformance,
+    LifecycleConformance,
+    ProgressConformance,
+    SchedulesConformance,
+)
+from deeper_tasks.testing.conformance.shared import SharedConformance, SharedJobsConformance
+from deeper_tasks.testing.conformance.transactions import Transaction, TransactionConformance
 
 __all__ = [
     "BackendConformance",
+    "BasicConformance",
+    "ConsumingConformance",
+    "ControlConformance",
     "DamageConformance",
+    "DamagedJobsConformance",
+    "DamagedReportsConformance",
+    "DamagedSchedulesConformance",
     "Damager",
     "Harm",
+    "HintsConformance",
     "JobTransactionConformance",
+    "JobsConformance",
     "Ledger",
+    "LifecycleConformance",
+    "MaintenanceConformance",
+    "ProgressConformance",
+    "ReadsConformance",
+    "SchedulesConformance",
     "SharedConformance",
+    "SharedJobsConformance",
     "Transaction",
     "TransactionConformance",
 ]
-
-
-class BackendConformance(
-    LifeConformance,
-    InsertConformance,
-    JoinConformance,
-    TransactingConformance,
-    UniqueConformance,
-    ClaimConformance,
-    PatternConformance,
-    SettleConformance,
-    RepeatConformance,
-    EarlierAttemptsConformance,
-    NodeConformance,
-    MaintenanceConformance,
-    MovedJobsConformance,
-    SchedulesConformance,
-    ScheduleRunsConformance,
-    ControlConformance,
-    RescheduleConformance,
-    ReadsConformance,
-    HintsConformance,
-    ConcurrencyConformance,
-    SharingConformance,
-):
-    """
-    All of the suite: a store passes it by a subclass in its tests, with a fixture `backend`.
-
-    The fixture gives an open and empty store. The tests own the time by `now=`;
-    none sleeps. After each the counters must equal a recount of the jobs. It needs
-    pytest, and pytest-asyncio in its auto mode.
-    """
-
-    @pytest.fixture(autouse=True)
-    async def _counters_equal_a_recount(self, backend: Backend) -> AsyncIterator[None]:
-        yield
-        await check_counters(backend)

@@ -24,6 +24,8 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
 QUEUE = "default"
+ODD = "a\0b \x01\x1f\x7f \\u0000 \\ ' \" {} NULL é \u202e \U0001f701 \uffff"
+"""Text that asks for every kind of escape."""
 BOOM = ErrorReport(kind="ValueError", message="boom", traceback="Traceback: boom")
 
 _ids = IdGenerator()
@@ -214,6 +216,21 @@ async def rescue_all(
         moved.extend(rescue.jobs)
         if rescue.is_finished:
             return states_in(moved)
+
+
+async def take_again(backend: Backend, node: NodeId, *, now: datetime = NOW) -> ClaimedJob:
+    """Claim the only job once more, when it is due."""
+    await backend.promote(now=now)
+    [job] = await take(backend, node, now=now)
+    return job
+
+
+async def lose(backend: Backend, job_id: JobId) -> list[Settled]:
+    """Have a worker that has started the only job be lost."""
+    node = await join(backend)
+    [job] = await take(backend, node)
+    assert job.id == job_id
+    return await rescue_all(backend, node)
 
 
 def states_in(moved: Iterable[MovedJob]) -> list[Settled]:

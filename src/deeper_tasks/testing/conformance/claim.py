@@ -8,8 +8,8 @@ import pytest
 
 from deeper_tasks.backends.protocol import Backend, Claim, JobFilter, QueueSettings
 from deeper_tasks.domain.ids import NodeId
-from deeper_tasks.domain.job import JobOptions, Progress
-from deeper_tasks.domain.settlement import End, Report
+from deeper_tasks.domain.job import JobOptions
+from deeper_tasks.domain.settlement import End
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import NodeLostError
 from deeper_tasks.testing.conformance.builders import (
@@ -90,14 +90,6 @@ class ClaimConformance:
         job = await look(backend, (await put_running(backend, node)).id)
         assert (job.state, job.node, job.attempt, job.attempted_at) == (State.RUNNING, node, 1, NOW)
 
-    async def test_only_the_first_slots_of_a_claim_count_as_started(self, backend: Backend) -> None:
-        node = await join(backend)
-        await put_many(backend, 4)
-        jobs = await take(backend, node, limit=4, slots=2)
-        assert [job.has_started for job in jobs] == [True, True, False, False]
-        started = [(await look(backend, job.id)).attempted_at for job in jobs]
-        assert started == [NOW, NOW, None, None]
-
     async def test_a_claim_takes_from_its_own_queue_only(self, backend: Backend) -> None:
         node = await join(backend)
         await put(backend, queue="one")
@@ -175,16 +167,6 @@ class ClaimConformance:
             await backend.promote(now=NOW)
         assert attempts == [1, 2, 3]
         assert (await look(backend, job_id)).attempt == 3
-
-    async def test_a_claim_forgets_the_progress_of_the_attempt_before(self, backend: Backend) -> None:
-        node = await join(backend)
-        job = await put_running(backend, node)
-        await backend.report([Report(id=job.id, token=job.token, progress=Progress(fraction=0.5))])
-        await settle(backend, [job], End.RETRY, error=BOOM)
-        assert (await look(backend, job.id)).progress == Progress(fraction=0.5)
-        await backend.promote(now=NOW)
-        await take(backend, node)
-        assert (await look(backend, job.id)).progress is None
 
     async def test_a_job_keeps_the_time_it_was_enqueued_to_the_microsecond(self, backend: Backend) -> None:
         # Keys that others tell a job's requests by are derived from it.

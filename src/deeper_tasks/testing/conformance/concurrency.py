@@ -51,7 +51,7 @@ async def on_loops_of_their_own(*calls: Coroutine[Any, Any, Any]) -> list[Any]:
 
 
 class ConcurrencyConformance:
-    """What holds when several act at the same time."""
+    """The contract of each call when several callers act at the same time."""
 
     async def test_many_tasks_of_one_loop_never_claim_a_job_twice(self, backend: Backend) -> None:
         ids = await put_many(backend, 400)
@@ -103,6 +103,40 @@ class ConcurrencyConformance:
         assert [answer.is_new for [answer] in answers].count(True) == 1
         assert len({answer.id for [answer] in answers}) == 1
 
+    async def test_many_that_promote_share_the_work(self, backend: Backend) -> None:
+        await put_many(backend, 800, delay=MINUTE)
+        promotions = await asyncio.gather(*(backend.promote(now=NOW + DAY) for _ in range(5)))
+        assert sum(promotion.count for promotion in promotions) == 800
+
+    async def test_many_that_rescue_a_node_rescue_each_job_once(self, backend: Backend) -> None:
+        dead = await join(backend)
+        ids = await put_many(backend, 800)
+        await take_all(backend, dead)
+        beat = (await node_record(backend, dead)).beat
+        rescues = await asyncio.gather(*(backend.rescue(dead, beat=beat, now=NOW) for _ in range(5)))
+        assert sorted(job.id for rescue in rescues for job in rescue.jobs) == ids
+        assert {(await look(backend, job_id)).attempt for job_id in ids[:10]} == {1}
+
+    async def test_of_an_end_and_a_rescue_at_once_one_wins(self, backend: Backend) -> None:
+        for _ in range(10):
+            node = await join(backend)
+            job = await put_running(backend, node)
+            beat = (await node_record(backend, node)).beat
+            settled, rescue = await asyncio.gather(settle(backend, [job]), backend.rescue(node, beat=beat, now=NOW))
+            assert len(settled) + len(rescue.jobs) == 1
+            assert await state_of(backend, job.id) is (State.COMPLETED if settled else State.PENDING)
+            await settle(backend, await take(backend, await join(backend), limit=5), End.COMPLETE)
+
+    async def test_of_the_same_settlement_sent_by_many_one_counts(self, backend: Backend) -> None:
+        job = await put_running(backend, await join(backend))
+        answers = await asyncio.gather(*(settle(backend, [job], End.RETRY, delay=MINUTE) for _ in range(10)))
+        assert answers == [[Settled(id=job.id, state=State.RETRYABLE)]] * 10
+        assert (await look(backend, job.id)).attempt == 1
+
+
+class ScheduleConcurrencyConformance:
+    """The contract of `fire`, `run_schedule` and `pause_schedule` for several callers at the same time."""
+
     async def test_of_many_that_fire_a_run_one_does(self, backend: Backend) -> None:
         spec = JobSpec(task="shop.report", arguments="[[],{}]", queue="default")
         schedule = Schedule(name="daily", recurrence=parse_recurrence("@daily"), spec=spec)
@@ -137,33 +171,3 @@ class ConcurrencyConformance:
         assert [each.job.is_new for each in done if each is not None].count(True) == 1
         assert (await backend.find(JobQuery())).total == 1
         assert len(await backend.schedule_runs("daily")) == 1
-
-    async def test_many_that_promote_share_the_work(self, backend: Backend) -> None:
-        await put_many(backend, 800, delay=MINUTE)
-        promotions = await asyncio.gather(*(backend.promote(now=NOW + DAY) for _ in range(5)))
-        assert sum(promotion.count for promotion in promotions) == 800
-
-    async def test_many_that_rescue_a_node_rescue_each_job_once(self, backend: Backend) -> None:
-        dead = await join(backend)
-        ids = await put_many(backend, 800)
-        await take_all(backend, dead)
-        beat = (await node_record(backend, dead)).beat
-        rescues = await asyncio.gather(*(backend.rescue(dead, beat=beat, now=NOW) for _ in range(5)))
-        assert sorted(job.id for rescue in rescues for job in rescue.jobs) == ids
-        assert {(await look(backend, job_id)).attempt for job_id in ids[:10]} == {1}
-
-    async def test_of_an_end_and_a_rescue_at_once_one_wins(self, backend: Backend) -> None:
-        for _ in range(10):
-            node = await join(backend)
-            job = await put_running(backend, node)
-            beat = (await node_record(backend, node)).beat
-            settled, rescue = await asyncio.gather(settle(backend, [job]), backend.rescue(node, beat=beat, now=NOW))
-            assert len(settled) + len(rescue.jobs) == 1
-            assert await state_of(backend, job.id) is (State.COMPLETED if settled else State.PENDING)
-            await settle(backend, await take(backend, await join(backend), limit=5), End.COMPLETE)
-
-    async def test_of_the_same_settlement_sent_by_many_one_counts(self, backend: Backend) -> None:
-        job = await put_running(backend, await join(backend))
-        answers = await asyncio.gather(*(settle(backend, [job], End.RETRY, delay=MINUTE) for _ in range(10)))
-        assert answers == [[Settled(id=job.id, state=State.RETRYABLE)]] * 10
-        assert (await look(backend, job.id)).attempt == 1

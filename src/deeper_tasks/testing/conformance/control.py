@@ -36,7 +36,7 @@ from deeper_tasks.testing.conformance.builders import (
 )
 
 
-class ControlConformance:
+class JobControlConformance:
     """What holds for `cancel`, `retry`, `delete` and `put_queue`."""
 
     async def test_cancelling_a_waiting_job_ends_it_at_once(self, backend: Backend) -> None:

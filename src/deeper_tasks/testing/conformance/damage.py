@@ -88,7 +88,7 @@ def fields_of(damage: tuple[Damage, ...]) -> list[str]:
     return [each.field for each in damage]
 
 
-class DamageConformance:
+class DamagedJobsConformance:
     """
     The contract of a store whose rows can be damaged: by hand, by another program, by a disk.
 
@@ -105,14 +105,14 @@ class DamageConformance:
         for job_id, harm in zip(ids[1:], DOCUMENT_HARMS, strict=False):
             await damage("job", job_id, "options", harm)
         node, token = await join(backend), new_token()
-        jobs = await take(backend, node, queue=queue, limit=10, slots=4, token=token)
+        jobs = await take(backend, node, queue=queue, limit=10, token=token)
         assert [job.id for job in jobs] == ids
         assert [fields_of(job.damage) for job in jobs] == [[], ["options"], ["options"], ["options"], []]
-        assert [job.has_started for job in jobs] == [True, True, True, True, False]
+        assert all(job.has_started for job in jobs)
         assert [job.attempt for job in jobs] == [1] * 5
         assert jobs[0].options == jobs[4].options == TAGGED
         assert (jobs[1].task, jobs[1].arguments) == (jobs[0].task, jobs[0].arguments)
-        assert await take(backend, node, queue=queue, limit=10, slots=4, token=token) == jobs
+        assert await take(backend, node, queue=queue, limit=10, token=token) == jobs
 
     async def test_a_claim_marks_moments_that_no_calendar_has(self, backend: Backend, damage: Damager) -> None:
         ids = await put_many(backend, 4, expires_in=DAY)
@@ -142,8 +142,6 @@ class DamageConformance:
         for job_id, harm in zip(ids, DOCUMENT_HARMS, strict=False):
             for field in DAMAGEABLE:
                 await damage("job", job_id, field, harm)
-        news = [Report(id=job.id, token=job.token, progress=Progress(fraction=0.5), lines=("here",)) for job in jobs]
-        assert await backend.report(news, now=NOW) == ids
         ends = [settlement(job, End.FAIL, error=BOOM) for job in jobs]
         settled = await backend.settle(ends, now=NOW)
         assert settled == [Settled(id=job_id, state=State.FAILED) for job_id in ids]
@@ -151,7 +149,6 @@ class DamageConformance:
         for job_id in ids:
             job = await look(backend, job_id)
             assert [error.message for error in job.errors] == ["boom"]
-            assert (job.log, job.progress) == (("here",), Progress(fraction=0.5))
 
     # readers
 
@@ -255,7 +252,7 @@ class DamageConformance:
                 await damage("job", job_id, "scheduled_at", harm)
                 assert await backend.reschedule(job_id, due=None, now=NOW) is not None
 
-    # nodes, queues, schedules
+    # nodes and queues
 
     async def test_a_damaged_node_is_listed_by_its_id(self, backend: Backend, damage: Damager) -> None:
         whole = await join(backend)
@@ -284,6 +281,29 @@ class DamageConformance:
             assert await backend.queues() == [QueueSettings(name=QUEUE)]
             assert len(await take(backend, node)) == 1
 
+
+class DamagedReportsConformance:
+    """The contract of `report` for a job whose rows are damaged; fixture `damage` as in `DamagedJobsConformance`."""
+
+    async def test_a_report_to_a_damaged_job_begins_its_progress_and_log_anew(
+        self, backend: Backend, damage: Damager
+    ) -> None:
+        node = await join(backend)
+        ids = await put_many(backend, 4)
+        jobs = await take(backend, node, limit=4)
+        for job_id, harm in zip(ids, DOCUMENT_HARMS, strict=False):
+            for field in DAMAGEABLE:
+                await damage("job", job_id, field, harm)
+        news = [Report(id=job.id, token=job.token, progress=Progress(fraction=0.5), lines=("here",)) for job in jobs]
+        assert await backend.report(news, now=NOW) == ids
+        for job_id in ids:
+            job = await look(backend, job_id)
+            assert (job.log, job.progress) == (("here",), Progress(fraction=0.5))
+
+
+class DamagedSchedulesConformance:
+    """The contract of damaged schedules; fixture `damage` as in `DamagedJobsConformance`."""
+
     async def test_a_damaged_schedule_fires_nothing_until_it_is_registered_again_and_the_others_go_on(
         self, backend: Backend, damage: Damager
     ) -> None:
@@ -303,6 +323,10 @@ class DamageConformance:
         assert [name for name, what in fired.items() if what is not None] == ["whole"]
         for schedule in hurt:
             await _is_put_right_by_registering(backend, schedule, now=due)
+
+
+class DamageConformance(DamagedJobsConformance, DamagedReportsConformance, DamagedSchedulesConformance):
+    """The contract of a store whose rows can be damaged, with all roles; the fixture `damage` is a `Damager`."""
 
 
 async def _is_put_right_by_registering(backend: Backend, schedule: Schedule, *, now: datetime) -> None:

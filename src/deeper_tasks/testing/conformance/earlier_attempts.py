@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from deeper_tasks.backends.protocol import Backend, JobQuery
-from deeper_tasks.domain.ids import JobId, NodeId
-from deeper_tasks.domain.job import ClaimedJob
+from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.queue_patterns import QueuePattern
-from deeper_tasks.domain.settlement import End, Report, Settled
+from deeper_tasks.domain.settlement import End, Settled
 from deeper_tasks.domain.state import State
 from deeper_tasks.testing.conformance.builders import (
     BOOM,
@@ -23,6 +22,7 @@ from deeper_tasks.testing.conformance.builders import (
     SECOND,
     join,
     look,
+    lose,
     only,
     put,
     put_many,
@@ -31,6 +31,7 @@ from deeper_tasks.testing.conformance.builders import (
     settle,
     settlement,
     take,
+    take_again,
 )
 
 Fields = dict[str, Any]
@@ -152,49 +153,12 @@ class EarlierAttemptsConformance:
         [job] = await take(backend, node)
         assert await take(backend, node, token=job.token) == (job,)
 
-    async def test_a_job_whose_start_was_reported_is_quarantined_when_it_is_lost(self, backend: Backend) -> None:
-        node = await join(backend)
-        job = await put_running(backend, node, is_started=False)
-        await backend.report([Report(id=job.id, token=job.token, has_started=True)], now=NOW)
-        await rescue_all(backend, node)
-        assert (await take_again(backend, await join(backend))).is_quarantined
-
-    @pytest.mark.parametrize("max_attempts", [1, 2])
-    async def test_a_job_that_only_waited_in_its_lost_worker_is_not_quarantined(
-        self, backend: Backend, max_attempts: int
-    ) -> None:
-        node = await join(backend)
-        await put_running(backend, node, is_started=False, max_attempts=max_attempts)
-        await rescue_all(backend, node)
-        assert not (await take_again(backend, await join(backend))).is_quarantined
-
     async def test_a_quarantine_stays_when_the_job_waits_in_another_worker_that_is_lost(self, backend: Backend) -> None:
         await lose(backend, await put(backend))
         node = await join(backend)
         await take(backend, node, slots=0)
         await rescue_all(backend, node)
         assert (await take_again(backend, await join(backend))).is_quarantined
-
-    @pytest.mark.parametrize("max_attempts", [2, 3])
-    @pytest.mark.parametrize("has_started", [True, False])
-    async def test_a_claim_of_a_job_in_quarantine_is_no_start_until_a_report_says_so(
-        self,
-        backend: Backend,
-        has_started: bool,  # noqa: FBT001
-        max_attempts: int,
-    ) -> None:
-        await lose(backend, await put(backend, max_attempts=max_attempts))
-        node = await join(backend)
-        [job] = await take(backend, node)
-        assert not job.has_started
-        assert (await look(backend, job.id)).attempted_at is None
-        assert await take(backend, node, token=job.token) == (job,)
-        if has_started:
-            await backend.report([Report(id=job.id, token=job.token, has_started=True)], now=NOW)
-        state = State.DISCARDED if has_started and max_attempts == 2 else State.PENDING
-        assert await rescue_all(backend, node) == [Settled(id=job.id, state=state)]
-        after = await look(backend, job.id)
-        assert (after.attempt, len(after.errors)) == ((2, 2) if has_started else (1, 1))
 
     @_QUEUES
     async def test_a_claim_takes_no_more_of_those_in_quarantine_than_it_asks_for_and_the_others_keep_their_places(
@@ -314,13 +278,6 @@ class EarlierAttemptsConformance:
         assert (released.attempt, released.attempted_at) == (0, NOW + MINUTE - SECOND)
 
 
-async def take_again(backend: Backend, node: NodeId, *, now: datetime = NOW) -> ClaimedJob:
-    """Claim the only job once more, when it is due."""
-    await backend.promote(now=now)
-    [job] = await take(backend, node, now=now)
-    return job
-
-
 async def lose_several(
     backend: Backend, count: int, *, expires_in: Sequence[timedelta | None] = (None,) * 9
 ) -> list[JobId]:
@@ -330,11 +287,3 @@ async def lose_several(
     await take(backend, node, limit=count)
     await rescue_all(backend, node)
     return ids
-
-
-async def lose(backend: Backend, job_id: JobId) -> list[Settled]:
-    """Have a worker that has started the only job be lost."""
-    node = await join(backend)
-    [job] = await take(backend, node)
-    assert job.id == job_id
-    return await rescue_all(backend, node)

@@ -1,4 +1,4 @@
-"""Conformance: hints, to whoever listens."""
+"""Conformance: hints, which wake the listeners of a store."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from typing import cast
 import pytest
 
 from deeper_tasks.backends.protocol import Backend, Notification, QueueSettings, Topic
+from deeper_tasks.domain.cron import parse_recurrence
+from deeper_tasks.domain.job import JobSpec
+from deeper_tasks.domain.schedule import Schedule, plan_firing
 from deeper_tasks.testing.conformance.builders import (
     DAY,
     MINUTE,
     NOW,
     QUEUE,
     join,
+    new_id,
     new_job,
     only,
     put,
@@ -43,7 +47,7 @@ class _Closable(AsyncIterator[Notification]):
     async def aclose(self) -> None: ...
 
 
-async def tell_until_done(backend: Backend, *tasks: asyncio.Task[bool]) -> None:
+async def insert_until_heard(backend: Backend, *tasks: asyncio.Task[bool]) -> None:
     """Insert a job again and again: a listener hears only what is sent after it began to listen."""
     pending = set(tasks)
     try:
@@ -52,7 +56,7 @@ async def tell_until_done(backend: Backend, *tasks: asyncio.Task[bool]) -> None:
                 await backend.insert([new_job(queue=HINT.subject)])
                 _, pending = await asyncio.wait(pending, timeout=0.005)
     except TimeoutError:
-        await backend.close()  # or a listener in a thread would wait for ever
+        await backend.close()  # or a listener in a thread would wait forever
         pytest.fail(f"of {len(tasks)} listeners {len(pending)} heard nothing in {PATIENCE:g} s")
     assert all([await task for task in tasks]), "a listener ended before it heard anything"
 
@@ -96,6 +100,37 @@ async def _resume(backend: Backend) -> None:
     await backend.put_queue(QueueSettings(name=QUEUE))
 
 
+_REPORT = Schedule(
+    name="report",
+    recurrence=parse_recurrence("@daily"),
+    spec=JobSpec(task="shop.report", arguments="[[],{}]", queue="reports"),
+)
+
+
+async def _put_schedule(backend: Backend) -> None:
+    await backend.put_schedule(_REPORT, now=NOW)
+
+
+async def _resume_schedule(backend: Backend) -> None:
+    await backend.put_schedule(_REPORT, now=NOW)
+    await backend.pause_schedule(_REPORT.name, is_paused=True, now=NOW)
+    await backend.pause_schedule(_REPORT.name, is_paused=False, now=NOW)
+
+
+async def _fire(backend: Backend) -> None:
+    entry = await backend.put_schedule(_REPORT, now=NOW)
+    due = entry.next_run
+    assert due is not None
+    firing = plan_firing(entry, now=due)
+    assert firing is not None
+    await backend.fire(firing, now=due)
+
+
+async def _run_schedule(backend: Backend) -> None:
+    await backend.put_schedule(_REPORT, now=NOW)
+    await backend.run_schedule(_REPORT.name, request_id=new_id(), now=NOW)
+
+
 _JOBS = Notification(topic=Topic.JOBS, subject=QUEUE)
 
 CHANGES: dict[str, tuple[Callable[[Backend], Awaitable[None]], Notification]] = {
@@ -109,6 +144,24 @@ CHANGES: dict[str, tuple[Callable[[Backend], Awaitable[None]], Notification]] = 
     "end of a pause": (_resume, _JOBS),
 }
 """Each change that wakes a listener, and the hint of it."""
+
+SCHEDULE_CHANGES: dict[str, tuple[Callable[[Backend], Awaitable[None]], Notification]] = {
+    "put of an entry": (_put_schedule, Notification(topic=Topic.SCHEDULES)),
+    "resume of an entry": (_resume_schedule, Notification(topic=Topic.SCHEDULES)),
+    "firing": (_fire, Notification(topic=Topic.JOBS, subject="reports")),
+    "run of an entry": (_run_schedule, Notification(topic=Topic.JOBS, subject="reports")),
+}
+"""Each change of schedules that wakes a listener, and the hint of it."""
+
+
+async def check_heard(backend: Backend, act: Callable[[Backend], Awaitable[None]], wanted: Notification) -> None:
+    """Check that a listener hears a hint of a change. The change is made again and again, since a hint may be lost."""
+    heard = asyncio.create_task(hear(backend, wanted))
+    async with asyncio.timeout(PATIENCE):
+        while not heard.done():
+            await act(backend)
+            await asyncio.wait([heard], timeout=0.005)
+    assert heard.result()
 
 
 class HintsConformance:
@@ -126,42 +179,48 @@ class HintsConformance:
 
     @pytest.mark.usefixtures("_has_hints")
     async def test_a_listener_hears_a_hint(self, backend: Backend) -> None:
-        await tell_until_done(backend, asyncio.create_task(hear(backend)))
+        await insert_until_heard(backend, asyncio.create_task(hear(backend)))
 
     @pytest.mark.usefixtures("_has_hints")
     async def test_every_listener_hears_a_hint(self, backend: Backend) -> None:
-        await tell_until_done(backend, *(asyncio.create_task(hear(backend)) for _ in range(3)))
+        await insert_until_heard(backend, *(asyncio.create_task(hear(backend)) for _ in range(3)))
 
     @pytest.mark.usefixtures("_has_hints")
     async def test_a_listener_on_another_loop_hears_a_hint(self, backend: Backend) -> None:
         listening = asyncio.create_task(asyncio.to_thread(asyncio.run, hear(backend)))
-        await tell_until_done(backend, listening)
+        await insert_until_heard(backend, listening)
 
     @pytest.mark.usefixtures("_has_hints")
     async def test_a_listener_that_is_closed_stops_and_leaves_the_others(self, backend: Backend) -> None:
         stopped = asyncio.create_task(hear(backend, Notification(topic=Topic.CONTROL, subject="never")))
         other = asyncio.create_task(hear(backend))
-        await tell_until_done(backend, other)
+        await insert_until_heard(backend, other)
         stopped.cancel()
         await asyncio.wait([stopped])
         assert stopped.cancelled()
-        await tell_until_done(backend, asyncio.create_task(hear(backend)))
+        await insert_until_heard(backend, asyncio.create_task(hear(backend)))
 
     @pytest.mark.usefixtures("_has_hints")
     async def test_closing_the_backend_ends_its_listeners(self, backend: Backend) -> None:
         listening = asyncio.create_task(hear(backend, Notification(topic=Topic.CONTROL, subject="never")))
-        await tell_until_done(backend, asyncio.create_task(hear(backend)))
+        await insert_until_heard(backend, asyncio.create_task(hear(backend)))
         await backend.close()
         await asyncio.wait_for(listening, timeout=PATIENCE)
         await backend.open()
 
     @pytest.mark.usefixtures("_has_hints")
     @pytest.mark.parametrize("change", CHANGES)
-    async def test_a_change_wakes_those_whom_it_concerns(self, backend: Backend, change: str) -> None:
-        act, wanted = CHANGES[change]
-        heard = asyncio.create_task(hear(backend, wanted))
-        async with asyncio.timeout(PATIENCE):
-            while not heard.done():
-                await act(backend)
-                await asyncio.wait([heard], timeout=0.005)
-        assert heard.result()
+    async def test_a_change_wakes_the_listeners_that_it_concerns(self, backend: Backend, change: str) -> None:
+        await check_heard(backend, *CHANGES[change])
+
+
+class ScheduleHintsConformance:
+    """The promises about the hints of schedules: for a store that has both roles."""
+
+    @pytest.mark.parametrize("change", SCHEDULE_CHANGES)
+    async def test_a_change_of_an_entry_wakes_the_listeners_that_it_concerns(
+        self, backend: Backend, change: str
+    ) -> None:
+        if not backend.capabilities.has_hints:
+            pytest.skip("the store has no hints")
+        await check_heard(backend, *SCHEDULE_CHANGES[change])

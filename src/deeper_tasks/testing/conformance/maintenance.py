@@ -9,7 +9,7 @@ import pytest
 from deeper_tasks.backends.protocol import SILENT_NODES_KEPT, Backend, Promotion, Rescue, Retention
 from deeper_tasks.domain.ids import JobId, NodeId
 from deeper_tasks.domain.job import EXPIRED
-from deeper_tasks.domain.settlement import End, Report, Settled, worker_lost
+from deeper_tasks.domain.settlement import End, Settled, worker_lost
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import NodeLostError
 from deeper_tasks.testing.conformance.builders import (
@@ -186,36 +186,6 @@ class MaintenanceConformance:
         assert await rescue_all(backend, dead, now=NOW + SECOND) == [Settled(id=job.id, state=State.DISCARDED)]
         ended = await look(backend, job.id)
         assert (ended.attempt, ended.finished_at) == (1, NOW + SECOND)
-
-    async def test_a_last_attempt_that_was_never_started_is_given_back(self, backend: Backend) -> None:
-        dead, node = await join(backend), await join(backend)
-        job = await put_running(backend, dead, max_attempts=1, is_started=False)
-        assert await rescue_all(backend, dead) == [Settled(id=job.id, state=State.PENDING)]
-        assert (await look(backend, job.id)).attempt == 0
-        [again] = await take(backend, node)
-        assert (again.attempt, again.is_last_attempt) == (1, True)
-
-    async def test_a_first_attempt_of_several_that_was_never_started_is_used_up(self, backend: Backend) -> None:
-        dead = await join(backend)
-        job = await put_running(backend, dead, max_attempts=2, is_started=False)
-        assert await rescue_all(backend, dead) == [Settled(id=job.id, state=State.PENDING)]
-        assert (await look(backend, job.id)).attempt == 1
-
-    async def test_a_last_attempt_whose_start_was_reported_is_discarded(self, backend: Backend) -> None:
-        dead = await join(backend)
-        job = await put_running(backend, dead, max_attempts=1, is_started=False)
-        await backend.report([Report(id=job.id, token=job.token, has_started=True)], now=NOW)
-        assert await rescue_all(backend, dead) == [Settled(id=job.id, state=State.DISCARDED)]
-
-    async def test_a_job_that_keeps_killing_its_worker_ends_discarded(self, backend: Backend) -> None:
-        job_id = await put(backend, max_attempts=3)
-        for _ in range(3):
-            node = await join(backend)
-            [job] = await take(backend, node)
-            await backend.report([Report(id=job.id, token=job.token, has_started=True)], now=NOW)
-            await rescue_all(backend, node)
-        ended = await look(backend, job_id)
-        assert (ended.state, ended.attempt, len(ended.errors)) == (State.DISCARDED, 3, 3)
 
     @pytest.mark.parametrize("is_started", [True, False])
     async def test_a_rescued_job_whose_cancel_was_requested_is_cancelled(

@@ -41,11 +41,6 @@ class MovedJobsConformance:
             MovedJob(id=job.id, state=state, attempt=1, error=worker_lost(node), **_JOB),
         )
 
-    async def test_a_rescue_tells_of_an_attempt_that_was_given_back_without_an_error(self, backend: Backend) -> None:
-        node = await join(backend)
-        job = await put_running(backend, node, max_attempts=1, is_started=False, **_JOB)
-        assert await _rescued(backend, node) == (MovedJob(id=job.id, state=State.PENDING, attempt=1, **_JOB),)
-
     async def test_a_rescue_tells_why_a_job_is_cancelled(self, backend: Backend) -> None:
         node = await join(backend)
         job = await put_running(backend, node, **_JOB)

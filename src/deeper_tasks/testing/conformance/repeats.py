@@ -9,7 +9,7 @@ import pytest
 from deeper_tasks.backends.protocol import Backend, JobFilter, Retention
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.domain.job import ClaimedJob
-from deeper_tasks.domain.settlement import End, Report, Settled, Settlement
+from deeper_tasks.domain.settlement import End, Settled, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.testing.conformance.builders import (
     BOOM,
@@ -42,11 +42,6 @@ async def _nothing(_backend: Backend, _node: NodeId, _sent: Sequence[Settlement]
 
 async def _beat(backend: Backend, node: NodeId, _sent: Sequence[Settlement]) -> None:
     await backend.beat(node, now=NOW)
-
-
-async def _report(backend: Backend, _node: NodeId, sent: Sequence[Settlement]) -> None:
-    reports = [Report(id=one.id, token=one.token, has_started=True, lines=("late",)) for one in sent]
-    assert await backend.report(reports, now=NOW) == []
 
 
 async def _settle_otherwise(backend: Backend, _node: NodeId, sent: Sequence[Settlement]) -> None:
@@ -128,7 +123,6 @@ async def _claim_and_release(backend: Backend, node: NodeId, _sent: Sequence[Set
 _SPARED = [
     _nothing,
     _beat,
-    _report,
     _settle_otherwise,
     _deregister,
     _rescue,

@@ -69,7 +69,7 @@ async def fire(backend: Backend, schedule: Schedule = HOURLY, *, now: datetime =
     return fired
 
 
-class SchedulesConformance:
+class EntriesConformance:
     """What holds for `put_schedule`, `pause_schedule`, `remove_schedule`, `schedules` and `fire`."""
 
     async def test_an_entry_is_kept_as_it_was_registered(self, backend: Backend) -> None:

@@ -1,4 +1,4 @@
-"""Conformance: settling and reporting attempts."""
+"""Conformance: settling attempts."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from msgspec.structs import replace
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.job import (
     MAX_KEPT_ERRORS,
-    MAX_KEPT_LOG_LINES,
     AttemptError,
     ErrorReport,
-    Progress,
 )
-from deeper_tasks.domain.settlement import End, Report, Settled, Settlement
+from deeper_tasks.domain.settlement import End, Settled, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.testing.conformance.builders import (
     BOOM,
     HOUR,
     MINUTE,
     NOW,
+    ODD,
     SECOND,
     join,
     look,
@@ -39,12 +38,9 @@ from deeper_tasks.testing.conformance.builders import (
     take,
 )
 
-ODD = "a\0b \x01\x1f\x7f \\u0000 \\ ' \" {} NULL é \u202e \U0001f701 \uffff"
-"""Text that asks for every kind of escape."""
-
 
 class SettleConformance:
-    """What holds for `settle` and `report`."""
+    """The contract of `settle`."""
 
     @pytest.mark.parametrize(
         ("end", "state"),
@@ -242,66 +238,16 @@ class SettleConformance:
         ended = await look(backend, job.id)
         assert (ended.state, ended.finished_at, ended.cancel_requested) == (state, NOW + SECOND, "enough")
 
-    async def test_a_report_of_a_start_sets_its_time(self, backend: Backend) -> None:
-        job = await put_running(backend, await join(backend), is_started=False)
-        report = Report(id=job.id, token=job.token, has_started=True)
-        assert await backend.report([report], now=NOW + SECOND) == [job.id]
-        assert (await look(backend, job.id)).attempted_at == NOW + SECOND
-
-    async def test_a_report_without_a_start_leaves_the_job_unstarted(self, backend: Backend) -> None:
-        job = await put_running(backend, await join(backend), is_started=False)
-        await backend.report([Report(id=job.id, token=job.token, lines=("waiting",))], now=NOW + SECOND)
-        assert (await look(backend, job.id)).attempted_at is None
-
-    async def test_a_report_keeps_the_last_progress_and_adds_lines_to_the_log(self, backend: Backend) -> None:
-        job = await put_running(backend, await join(backend))
-        half = Progress(fraction=0.5, message="half")
-        await backend.report([Report(id=job.id, token=job.token, progress=half, lines=("one", "zwölf"))], now=NOW)
-        await backend.report([Report(id=job.id, token=job.token, lines=("three",))], now=NOW)
-        running = await look(backend, job.id)
-        assert (running.progress, running.log) == (half, ("one", "zwölf", "three"))
-
-    async def test_only_the_newest_lines_of_a_log_are_kept(self, backend: Backend) -> None:
-        job = await put_running(backend, await join(backend))
-        lines = tuple(f"line {index}" for index in range(MAX_KEPT_LOG_LINES + 7))
-        await backend.report([Report(id=job.id, token=job.token, lines=lines[:100])], now=NOW)
-        await backend.report([Report(id=job.id, token=job.token, lines=lines[100:])], now=NOW)
-        assert (await look(backend, job.id)).log == lines[7:]
-
     @pytest.mark.parametrize("end", [End.RETRY, End.CANCEL])
     async def test_text_may_hold_any_character_and_a_zero_byte_no_more_than_a_sign_that_there_was_one(
         self, backend: Backend, end: End
     ) -> None:
         node = await join(backend)
         jobs = [await put_running(backend, node) for _ in range(2)]
-        news = Report(
-            id=jobs[0].id, token=jobs[0].token, progress=Progress(fraction=0.5, message=ODD), lines=(ODD, ODD)
-        )
-        neighbours = Report(id=jobs[1].id, token=jobs[1].token, lines=("plain",))
-        assert await backend.report([news, neighbours], now=NOW) == [job.id for job in jobs]
         error = ErrorReport(kind=ODD, message=ODD, traceback=ODD)
         ends = [settlement(jobs[0], end, error=error), settlement(jobs[1], result_omitted=ODD, ran_for=SECOND)]
         assert len(await backend.settle(ends, now=NOW)) == len(ends)
         failed, completed = [await look(backend, job.id) for job in jobs]
-        assert failed.progress is not None
         kept = failed.errors[0]
-        texts = (
-            *failed.log,
-            failed.progress.message,
-            kept.kind,
-            kept.message,
-            kept.traceback,
-            completed.result_omitted,
-        )
+        texts = (kept.kind, kept.message, kept.traceback, completed.result_omitted)
         assert set(texts) <= {ODD, ODD.replace("\0", "\N{REPLACEMENT CHARACTER}")}
-        assert completed.log == ("plain",)
-
-    async def test_a_report_whose_token_holds_no_more_is_left_out(self, backend: Backend) -> None:
-        node = await join(backend)
-        await put_many(backend, 3)
-        jobs = await take(backend, node, limit=3)
-        await settle(backend, [jobs[1]])
-        reports = [Report(id=job.id, token=job.token, lines=("late",)) for job in jobs]
-        reports[2] = replace(reports[2], token=new_token())
-        assert await backend.report(reports, now=NOW) == [jobs[0].id]
-        assert [(await look(backend, job.id)).log for job in jobs] == [("late",), (), ()]

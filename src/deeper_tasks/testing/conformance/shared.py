@@ -36,18 +36,18 @@ from deeper_tasks.testing.conformance.concurrency import on_loops_of_their_own, 
 
 
 class SharingConformance:
-    """What holds for any store: it proves that others can share it, or does not say so."""
+    """The contract of any store: it proves that other processes can share it, or does not claim so."""
 
     async def test_a_store_that_is_shared_proves_it(self, backend: Backend) -> None:
-        assert not backend.capabilities.is_shared or isinstance(self, SharedConformance)
+        assert not backend.capabilities.is_shared or isinstance(self, SharedJobsConformance)
 
 
-class SharedConformance:
+class SharedJobsConformance:
     """
-    What holds for a store that is shared.
+    The contract of a store that is shared.
 
-    The fixture `other` gives a second instance on the store of `backend`, made
-    and opened as another process would; `backend` is open before it.
+    The fixture `other` gives a second instance on the store of `backend`, made and opened as another process
+    would make it; `backend` is open before it.
     """
 
     async def test_what_one_inserts_the_other_has_at_once(self, backend: Backend, other: Backend) -> None:
@@ -113,9 +113,7 @@ class SharedConformance:
         assert await rescue_all(other, node) == [Settled(id=job.id, state=State.PENDING)]
         assert await settle(backend, [job]) == []
 
-    async def test_a_pause_and_a_cancel_through_one_are_told_by_the_other(
-        self, backend: Backend, other: Backend
-    ) -> None:
+    async def test_a_pause_and_a_cancel_through_one_reach_the_other(self, backend: Backend, other: Backend) -> None:
         node = await join(backend)
         job = await put_running(backend, node)
         await other.put_queue(QueueSettings(name=QUEUE, paused_at=NOW))
@@ -125,6 +123,17 @@ class SharedConformance:
         assert beat.cancels == {job.id: "enough"}
         await put(backend)
         assert await take(backend, node) == ()
+
+    async def test_one_that_closes_leaves_the_other_at_work(self, backend: Backend, other: Backend) -> None:
+        job_id = await put(backend)
+        await other.close()
+        assert [job.id for job in await take(backend, await join(backend))] == [job_id]
+        await other.open()
+        assert await state_of(other, job_id) is State.RUNNING
+
+
+class SharedSchedulesConformance:
+    """The contract of the schedules of a store that is shared: `backend` and `other` as in `SharedJobsConformance`."""
 
     async def test_of_both_that_fire_a_run_one_does(self, backend: Backend, other: Backend) -> None:
         spec = JobSpec(task="shop.report", arguments="[[],{}]", queue=QUEUE)
@@ -137,9 +146,6 @@ class SharedConformance:
         assert (await look(other, firing.jobs[0].request_id)).state is State.PENDING
         assert await other.schedule_runs("daily") == await backend.schedule_runs("daily")
 
-    async def test_one_that_closes_leaves_the_other_at_work(self, backend: Backend, other: Backend) -> None:
-        job_id = await put(backend)
-        await other.close()
-        assert [job.id for job in await take(backend, await join(backend))] == [job_id]
-        await other.open()
-        assert await state_of(other, job_id) is State.RUNNING
+
+class SharedConformance(SharedJobsConformance, SharedSchedulesConformance):
+    """The contract of a store that is shared and has schedules: `backend` and `other` as in `SharedJobsConformance`."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
-from deeper_tasks.backends.protocol import Claim
+from deeper_tasks.backends.protocol import Claim, Role
 from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.queue_patterns import QueuePattern
@@ -87,9 +87,11 @@ class Consumer:
         self.is_draining = False
         self.running = running
         self._slots = slots
-        self._horizon = settings.prefetch.total_seconds()
         self._poll_interval = settings.poll_interval
         self._backend = parts.store.backend
+        # Without starts that are reported, a job that only waits here would count as started if this worker is lost.
+        can_wait = Role.PROGRESS in self._backend.capabilities.roles
+        self._horizon = settings.prefetch.total_seconds() if can_wait else 0.0
         self._clock = parts.store.clock
         self._availability = parts.store.availability
         self._membership = parts.membership
