@@ -128,7 +128,7 @@ class BackendUnavailableError(BackendError):
 
     Attributes:
         request_ids: after an insert, the requests that it carried, one for each job. Sending the same requests again
-            never makes a second job, unless the store declares that it cannot repeat an insert.
+            never makes a second job. Empty if the store cannot tell a repeated insert from a new one.
         job_ids: after a settle, the jobs that were not written while all others were; if empty, none may have been
             written.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NewType
 from uuid import UUID
@@ -80,12 +80,20 @@ def derived_id(name: str, due: datetime) -> RequestId:
     return _format(step, int.from_bytes(digest[:8], "big"))
 
 
-def parse_id(value: object) -> RequestId | None:
+def parse_uuid(value: object) -> RequestId | None:
     """Return a UUID, given as text or as `uuid.UUID`, in its canonical form; None if the value is no UUID."""
+    text = str(value)
+    if not text.isascii():
+        return None
     try:
-        return RequestId(JobId(str(UUID(str(value)))))
+        return RequestId(JobId(str(UUID(text))))
     except ValueError:
         return None
+
+
+def known_ids(ids: Iterable[JobId]) -> list[RequestId]:
+    """Return the UUIDs among job ids, in their canonical form: a store of UUIDs has no job with any other id."""
+    return [known for job_id in ids if (known := parse_uuid(job_id)) is not None]
 
 
 def _format(step: int, random: int) -> RequestId:

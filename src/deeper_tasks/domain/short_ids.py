@@ -1,4 +1,4 @@
-"""Short ids: the beginning of a job's id, long enough to name one job on a screen and on a command line."""
+"""Short ids: the beginning of a UUID, long enough to name one job on a screen and on a command line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _ALL_DIGITS = 32
 _HYPHENS = (8, 12, 16, 20)
 """The numbers of digits after which the canonical form has a hyphen."""
 _DIGITS = re.compile(r"[0-9a-f]+")
+_MAYBE_DIGITS = re.compile(r"[0-9a-f]*")
 
 
 def parse_short_id(text: str) -> str | None:
@@ -37,9 +38,11 @@ def cut(job_id: JobId, digits: int) -> str:
     return _hyphenated(job_id.replace("-", "")[:digits])
 
 
-def bounds(short: str) -> tuple[JobId, JobId]:
-    """Return the least and the greatest id that begin with a short one."""
-    digits = short.replace("-", "")
+def bounds(beginning: str) -> tuple[JobId, JobId] | None:
+    """Return the least and the greatest id with a beginning; None if no id in its canonical form begins so."""
+    digits = beginning.replace("-", "")
+    if len(digits) > _ALL_DIGITS or not _MAYBE_DIGITS.fullmatch(digits) or _hyphenated(digits) != beginning:
+        return None
     return JobId(_hyphenated(digits.ljust(_ALL_DIGITS, "0"))), JobId(_hyphenated(digits.ljust(_ALL_DIGITS, "f")))
 
 

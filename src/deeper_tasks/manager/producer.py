@@ -161,7 +161,8 @@ class Producer:
                 tally.add(len(batch))
         except BackendUnavailableError as error:
             # As without a tally: the ids of all jobs, also of those that are stored already.
-            error.request_ids = tuple(job.request_id for job in jobs)
+            if self._backend.capabilities.can_repeat_insert:
+                error.request_ids = tuple(job.request_id for job in jobs)
             raise
         return answers
 
@@ -183,7 +184,7 @@ class Producer:
         if patience and connection is None and self._backend.capabilities.can_repeat_insert:
             answers = await self._insert_patiently(jobs, atomic=atomic, patience=patience, given=given)
         else:
-            answers = await self._backend.insert(jobs, atomic=atomic, connection=connection)
+            answers = await self._insert_once(jobs, atomic=atomic, connection=connection)
             if self._availability.is_away:
                 self._availability.mark_working(by=_NAME)
         if connection is None or not self._backend.capabilities.has_transactions:
@@ -193,6 +194,18 @@ class Producer:
             self._tell_at_commit(jobs, answers)
         return [TaskId(answer.id, is_new=answer.is_new) for answer in answers]
 
+    async def _insert_once(self, jobs: Sequence[NewJob], *, atomic: bool, connection: object | None) -> list[Insertion]:
+        try:
+            return await self._backend.insert(jobs, atomic=atomic, connection=connection)
+        except BackendUnavailableError as error:
+            if self._backend.capabilities.can_repeat_insert:
+                raise
+            # No request that a caller could send again: each would make one more job.
+            raise BackendUnavailableError(
+                f"{error}; the jobs may be stored all the same, and the store cannot tell a repeated enqueue from a "
+                "new one: look for the jobs before you enqueue them again"
+            ) from error
+
     async def _insert_patiently(
         self, jobs: Sequence[NewJob], *, atomic: bool, patience: timedelta, given: Collection[RequestId | None]
     ) -> list[Insertion]:
@@ -201,10 +214,14 @@ class Producer:
             return await self._backend.insert(jobs, atomic=atomic)
 
         answers = await self.insist(insert, patience=patience)
-        # An id that was made here is new, also where the answer that said so was lost and a later try found it.
+        # A request that was made here is new, also where the answer was lost and a later try found its job.
+        # A store that makes its own ids does not say whether it found the request or the holder of the unique key.
+        makes_ids = self._backend.capabilities.makes_ids
         return [
             answer
-            if answer.is_new or answer.id != job.request_id or job.request_id in given
+            if answer.is_new
+            or job.request_id in given
+            or (job.unique is not None if makes_ids else answer.id != job.request_id)
             else replace(answer, is_new=True)
             for job, answer in zip(jobs, answers, strict=True)
         ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import Backend
-from deeper_tasks.domain.ids import JobId, parse_id
+from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job
 from deeper_tasks.errors import JobNotFoundError, UnsupportedError
 from deeper_tasks.forks import process_watch
@@ -122,9 +122,10 @@ class StoreAccess:
             UnsupportedError: tasks are disabled here.
         """
         await self.ready_to_read()
-        job_id = parse_id(task_id)
+        form = self.backend.capabilities.ids
+        job_id = form.parse(task_id)
         if job_id is None:
-            raise JobNotFoundError(f"no job has the id {task_id!r}: ids are UUIDs")
+            raise JobNotFoundError(f"no job has the id {task_id!r}: {form.description}")
         return job_id
 
     async def id_to_change(self, task_id: str) -> JobId:

@@ -15,6 +15,7 @@ from deeper_tasks.backends.protocol import Counts, Cursor, JobList, QueueCounts
 from deeper_tasks.backends.reading import Reading
 from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.end_of_time import END_OF_TIME
+from deeper_tasks.domain.id_forms import IdForm
 from deeper_tasks.domain.job import AttemptError, Job, Json, Progress
 from deeper_tasks.domain.nesting import MAX_READABLE_NESTING, nests_too_deep, too_deep
 from deeper_tasks.domain.schedule import MissedRuns, Overlap, ScheduleEntry
@@ -189,15 +190,15 @@ def to_page(listed: JobList, *, page: int, per_page: int) -> Page:
     )
 
 
-def read_cursor(text: str) -> Cursor:
-    """Return the place that a `next_cursor` names. Raises InvalidOptionError."""
+def read_cursor(text: str, *, ids: IdForm) -> Cursor:
+    """Return the place that a `next_cursor` names; `ids` is the form of the store's ids. Raises InvalidOptionError."""
     try:
         cursor = msgspec.json.decode(base64.urlsafe_b64decode(text.encode()), type=Cursor)
         is_naive = cursor.value is not None and cursor.value.tzinfo is None
         is_stored = cursor.stored is None or _STORED.fullmatch(cursor.stored) is not None
     except (AttributeError, binascii.Error, msgspec.DecodeError, ValueError) as error:
         raise InvalidOptionError(f"{text!r} is no cursor; give the next_cursor of the page before") from error
-    if is_naive or not is_stored:
+    if is_naive or not is_stored or ids.parse(cursor.id) != cursor.id:
         raise InvalidOptionError(f"{text!r} is no cursor; give the next_cursor of the page before")
     return cursor
 

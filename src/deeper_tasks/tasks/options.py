@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from deeper_tasks.domain.ids import RequestId, parse_id
+from deeper_tasks.domain.ids import RequestId, parse_uuid
 from deeper_tasks.domain.job import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from deeper_tasks.domain.nesting import nests_too_deep, too_deep
 from deeper_tasks.domain.queue_names import QUEUE_NAME_RULE, is_queue_name
@@ -303,7 +303,7 @@ def _meta(option: str, value: object) -> dict[str, Any]:
 
 
 def _task_id(option: str, value: object) -> RequestId:
-    task_id = parse_id(value) if isinstance(value, str | UUID) else None
+    task_id = parse_uuid(value) if isinstance(value, str | UUID) else None
     if task_id is None:
         raise _refused(option, value, "give a UUID, as text or as uuid.UUID")
     return task_id

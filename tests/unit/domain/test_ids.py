@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from deeper_tasks.domain.ids import IdGenerator, derived_id, parse_id
+from deeper_tasks.domain.ids import IdGenerator, derived_id, parse_uuid
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOON_NS = int(NOON.timestamp()) * 1_000_000_000
@@ -87,9 +87,9 @@ def test_the_ids_of_runs_are_uuids_that_sort_by_due_time():
 @pytest.mark.parametrize("form", [str, str.upper, lambda text: text.replace("-", ""), lambda text: f"{{{text}}}", UUID])
 def test_every_form_of_an_id_is_brought_to_the_canonical_one(form):
     text = str(uuid4())
-    assert parse_id(form(text)) == text
+    assert parse_uuid(form(text)) == text
 
 
 @pytest.mark.parametrize("value", ["", "42", 42, None, "not-an-id", b"x", "0" * 33])
 def test_what_is_no_id_is_none(value):
-    assert parse_id(value) is None
+    assert parse_uuid(value) is None

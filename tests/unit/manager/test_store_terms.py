@@ -70,11 +70,12 @@ async def test_an_enqueue_is_sent_once_where_the_store_knows_no_requests(manager
 
     async def insert(jobs, **_):
         sent.append(jobs)
-        raise BackendUnavailableError("the answer was lost")
+        raise BackendUnavailableError("the answer was lost", request_ids=tuple(job.request_id for job in jobs))
 
     monkeypatch.setattr(manager.backend, "insert", insert)
-    with pytest.raises(BackendUnavailableError):
+    with pytest.raises(BackendUnavailableError, match="look for the jobs before you enqueue them again") as raised:
         await send.with_options(enqueue_patience_seconds=30).enqueue()
+    assert raised.value.request_ids == ()
     assert len(sent) == 1
 
 

@@ -242,7 +242,7 @@ class MemoryBackend:
 
     async def get(self, job_id: JobId) -> Job | None:
         with self._lock:
-            record = self._tables.jobs.records.get(job_id)
+            record = self._tables.jobs.named(job_id)
             return None if record is None else record.as_job()
 
     async def find(self, query: JobQuery) -> JobList:

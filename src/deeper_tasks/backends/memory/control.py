@@ -44,7 +44,7 @@ def retry(tables: Tables, target: JobFilter, *, now: datetime) -> list[Retried]:
 
 def reschedule(tables: Tables, job_id: JobId, *, due: datetime | timedelta | None, now: datetime) -> Rescheduled | None:
     """Give a waiting job another due time; see `Backend.reschedule`."""
-    record = tables.jobs.records.get(job_id)
+    record = tables.jobs.named(job_id)
     if record is None or record.state not in MAY_BE_RESCHEDULED:
         return None
     before = record.state

@@ -13,7 +13,7 @@ from deeper_tasks.backends.memory.pending_jobs import PendingJobs
 from deeper_tasks.backends.memory.record import Record
 from deeper_tasks.backends.memory.unique_keys import UniqueKeys
 from deeper_tasks.domain.end_of_time import later
-from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId, parse_uuid
 from deeper_tasks.domain.job import ErrorReport, Insertion, JobSpec, NewJob
 from deeper_tasks.domain.rescheduling import NewDue
 from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_EXPIRE, TERMINAL, State
@@ -44,6 +44,11 @@ class JobTable:
         self.dead = JobHeap()
         self._by_place: defaultdict[tuple[str, State], dict[JobId, Record]] = defaultdict(dict)
         self._nodes = nodes
+
+    def named(self, job_id: JobId) -> Record | None:
+        """Return the record of an id, in any form of a UUID; None if no job has it."""
+        known = parse_uuid(job_id)
+        return None if known is None else self.records.get(known)
 
     def add_all(self, jobs: Sequence[NewJob], *, now: datetime) -> list[Insertion]:
         """

@@ -10,7 +10,7 @@ from itertools import islice
 from deeper_tasks.backends.memory.job_table import JobTable
 from deeper_tasks.backends.memory.record import Record
 from deeper_tasks.backends.protocol import Cursor, JobFilter, JobList, JobQuery, SortKey
-from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.ids import JobId, known_ids
 from deeper_tasks.domain.paging import MOST_COUNTED, Total, counted, cut, reconciled
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -22,7 +22,7 @@ def matching(table: JobTable, target: JobFilter) -> Iterator[Record]:
     """Yield the records that match a filter, each once; those that it names by id come in its order."""
     records: Iterable[Record] = table.of(queue=target.queue, states=target.states)
     if target.ids is not None:
-        records = [table.records[job_id] for job_id in dict.fromkeys(target.ids) if job_id in table.records]
+        records = [table.records[job_id] for job_id in dict.fromkeys(known_ids(target.ids)) if job_id in table.records]
     return (record for record in records if _matches(record, target))
 
 

@@ -11,7 +11,7 @@ from deeper_tasks.backends.postgres.database import Transaction
 from deeper_tasks.backends.postgres.moments import BeyondCalendar
 from deeper_tasks.backends.postgres.selection import SelectedJob, select
 from deeper_tasks.backends.protocol import JobFilter, QueueSettings, Retried
-from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.ids import JobId, parse_uuid
 from deeper_tasks.domain.rescheduling import Rescheduled, new_due
 from deeper_tasks.domain.settlement import MovedJob
 from deeper_tasks.domain.state import MAY_BE_RESCHEDULED, MAY_RUN_AGAIN, TERMINAL, State
@@ -73,7 +73,10 @@ async def reschedule(
     transaction: Transaction, job_id: JobId, *, due: datetime | timedelta | None, now: str | None
 ) -> Rescheduled | None:
     """Move the due time of a waiting job; see `Backend.reschedule`."""
-    values = {"id": job_id, "changeable": array(_RESCHEDULABLE), "now": now}
+    known = parse_uuid(job_id)
+    if known is None:
+        return None
+    values = {"id": known, "changeable": array(_RESCHEDULABLE), "now": now}
     row = await transaction.row(LOCK_RESCHEDULABLE, values)
     if row is None:
         return None
@@ -81,9 +84,9 @@ async def reschedule(
     before = STATES[code]
     new = new_due(before, due=due, scheduled_at=_readable(scheduled_at), expires_at=_readable(expires_at), now=moment)
     if new is not None:
-        await transitions.move_due_time(transaction, job_id, new, queue=queue, before=before, now=now)
+        await transitions.move_due_time(transaction, known, new, queue=queue, before=before, now=now)
     return Rescheduled(
-        id=job_id,
+        id=known,
         task=task,
         queue=queue,
         attempt=attempt,

@@ -7,6 +7,7 @@ from typing import Any
 from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.postgres.codec import array, plain, to_json
 from deeper_tasks.backends.protocol import JobFilter
+from deeper_tasks.domain.ids import known_ids
 
 IS_NAMED: str = "job.id = ANY (%(ids)s::uuid[])"
 # "+ 0": a filter with ids finds the jobs by these, and by no index on the states.
@@ -27,7 +28,7 @@ def where(condition: JobFilter) -> tuple[str, dict[str, Any]]:
     values: dict[str, Any] = {}
     if condition.ids is not None:
         parts.append(IS_NAMED)
-        values["ids"] = array(condition.ids)
+        values["ids"] = array(known_ids(condition.ids))
     if condition.states is not None:
         parts.append(IS_IN_STATES)
         values["states"] = array(sorted(CODES[state] for state in condition.states))

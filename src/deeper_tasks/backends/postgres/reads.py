@@ -18,7 +18,7 @@ from deeper_tasks.backends.postgres.codec import (
 from deeper_tasks.backends.postgres.database import Transaction
 from deeper_tasks.backends.protocol import Counts, NodeRecord, QueueSettings, Service
 from deeper_tasks.backends.reading import Reading, read_node
-from deeper_tasks.domain.ids import JobId, NodeId
+from deeper_tasks.domain.ids import JobId, NodeId, parse_uuid
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.short_ids import bounds
 
@@ -69,7 +69,8 @@ _BEFORE_ALL = str(UUID(int=0))
 
 async def get(transaction: Transaction, job_id: JobId) -> Job | None:
     """Return a job, or None."""
-    row = await transaction.row(GET, {"id": job_id})
+    known = parse_uuid(job_id)
+    row = None if known is None else await transaction.row(GET, {"id": known})
     return None if row is None else to_job(row)
 
 
@@ -80,9 +81,10 @@ async def walk(transaction: Transaction, *, after: JobId | None, limit: int) -> 
 
 async def find_ids(transaction: Transaction, *, beginnings: Sequence[str], limit: int) -> list[list[JobId]]:
     """Return the first ids with these beginnings; see `Backend.find_ids`."""
-    ranges = list(map(bounds, beginnings))
+    found: list[list[JobId]] = [[] for _ in beginnings]
+    # A text that begins no id has the range of NULL, which holds no job.
+    ranges = [bounds(beginning) or (None, None) for beginning in beginnings]
     firsts, lasts = array(first for first, _ in ranges), array(last for _, last in ranges)
-    found: list[list[JobId]] = [[] for _ in ranges]
     for place, job_id in await transaction.rows(FIND_IDS, {"firsts": firsts, "lasts": lasts, "limit": limit}):
         found[place - 1].append(JobId(job_id))
     return found

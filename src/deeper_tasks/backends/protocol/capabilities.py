@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from deeper_tasks.domain.id_forms import UUIDS, IdForm
+
 MAX_BATCH = 500
 """
 The usual number of jobs that one call of `claim`, `settle`, `promote`, `rescue`, `expire`, `prune`,
@@ -51,7 +53,13 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     roles: frozenset[Role] = frozenset(Role)
     """The roles that the store has, of those that a store may lack."""
     makes_ids: bool = False
-    """Whether the store makes the ids of its jobs by itself. Then `task_id=` is refused at an enqueue."""
+    """
+    Whether the store makes the ids of its jobs by itself. Then `task_id=` is refused at an enqueue.
+
+    Without, a request's id becomes the job's.
+    """
+    ids: IdForm = UUIDS
+    """The form of its job ids: how people give them. A store that makes its own ids names another form here."""
     can_repeat_insert: bool = True
     """
     Whether an insert that is sent again makes no second job.

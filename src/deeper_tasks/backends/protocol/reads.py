@@ -131,8 +131,8 @@ class Reads(Protocol):
         """
         Return, for each beginning, the first `limit` ids of jobs that begin so, in their order.
 
-        A beginning is the first part of an id in its canonical form. It is found by a range of the key, however
-        many jobs there are, and whatever else of their rows is damaged.
+        A beginning is the first part of an id as the store writes it; no job has any other text as its beginning.
+        It is found by a range of the key, however many jobs there are, and whatever else of their rows is damaged.
         """
 
     async def statistics(self, *, now: datetime | None = None) -> Counts:

@@ -15,7 +15,7 @@ from deeper_tasks.backends.sqlite import transitions
 from deeper_tasks.backends.sqlite.codec import micros, moment, read_moment, to_json
 from deeper_tasks.backends.sqlite.filters import IS_NAMED, where, where_content
 from deeper_tasks.backends.sqlite.index_ranges import counts_of, ranges_of
-from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.ids import JobId, known_ids, parse_uuid
 from deeper_tasks.domain.rescheduling import Rescheduled, new_due
 from deeper_tasks.domain.settlement import MovedJob
 from deeper_tasks.domain.state import MAY_BE_RESCHEDULED, MAY_RUN_AGAIN, TERMINAL, State
@@ -94,8 +94,9 @@ def reschedule(
     connection: sqlite3.Connection, job_id: JobId, *, due: datetime | timedelta | None, now: int
 ) -> Rescheduled | None:
     """Give a waiting job another due time; see `Backend.reschedule`."""
-    row = connection.execute(SELECT_WAITING, (job_id,)).fetchone()
-    if row is None:
+    known = parse_uuid(job_id)
+    row = connection.execute(SELECT_WAITING, (known,)).fetchone()
+    if known is None or row is None:
         return None
     before = state = STATES[row["state"]]
     scheduled_at, expires_at = row["scheduled_at"], row["expires_at"]
@@ -109,7 +110,7 @@ def reschedule(
             connection, row, state=CODES[state], scheduled_at=scheduled_at, expires_at=expires_at, now=now
         )
     return Rescheduled(
-        id=job_id,
+        id=known,
         task=row["task"],
         queue=row["queue"],
         attempt=row["attempt"],
@@ -147,7 +148,7 @@ def _select(
         condition, values = where(msgspec.structs.replace(target, ids=None))
         # A job whose state is damaged may be changed into any: nothing else could repair it.
         kept = to_json(sorted(frozenset(CODES.values()) - changeable))
-        values |= {"ids": to_json(target.ids), "kept": kept, "limit": MAX_BATCH}
+        values |= {"ids": to_json(known_ids(target.ids)), "kept": kept, "limit": MAX_BATCH}
         return _selected_jobs.decode(connection.execute(SELECT_NAMED.format(condition=condition), values).fetchone()[0])
     states = changeable if target.states is None else changeable & {CODES[state] for state in target.states}
     condition, values = where_content(target)

@@ -7,6 +7,7 @@ from typing import Any
 from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.protocol import JobFilter
 from deeper_tasks.backends.sqlite.codec import to_json
+from deeper_tasks.domain.ids import known_ids
 
 IS_NAMED = "id IN (SELECT value FROM json_each(:ids))"
 IS_IN_STATES = "state IN (SELECT value FROM json_each(:states))"
@@ -30,7 +31,7 @@ def where(condition: JobFilter) -> tuple[str, dict[str, Any]]:
     parts, values = [], {}
     if condition.ids is not None:
         parts.append(IS_NAMED)
-        values["ids"] = to_json(condition.ids)
+        values["ids"] = to_json(known_ids(condition.ids))
     if condition.states is not None:
         parts.append(IS_IN_STATES)
         values["states"] = to_json(sorted(CODES[state] for state in condition.states))

@@ -34,7 +34,7 @@ from deeper_tasks.backends.sqlite.index_scan import (
     Position,
     Positions,
 )
-from deeper_tasks.domain.ids import JobId
+from deeper_tasks.domain.ids import JobId, known_ids
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.paging import MOST_COUNTED, MOST_LOOKED_AT, Total, counted, cut, reconciled
 from deeper_tasks.domain.state import AWAITS_ITS_TIME
@@ -101,7 +101,7 @@ class _Search:
         """Return the number of jobs that match."""
         if self._filter.ids is not None:
             condition, values = where(msgspec.structs.replace(self._filter, ids=None))
-            values["ids"] = to_json(self._filter.ids)
+            values["ids"] = to_json(known_ids(self._filter.ids))
             number = self._connection.execute(COUNT_NAMED.format(condition=condition), values).fetchone()[0]
             return Total(number, is_exact=True)
         if self._content.condition == "TRUE":

@@ -19,7 +19,7 @@ from deeper_tasks.backends.sqlite.codec import (
     to_job,
     to_json,
 )
-from deeper_tasks.domain.ids import JobId, NodeId
+from deeper_tasks.domain.ids import JobId, NodeId, parse_uuid
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.short_ids import bounds
 
@@ -59,7 +59,7 @@ _ids = msgspec.json.Decoder(list[JobId])
 
 def get(connection: sqlite3.Connection, job_id: JobId) -> Job | None:
     """Return a job, or None."""
-    row = connection.execute(GET, (job_id,)).fetchone()
+    row = connection.execute(GET, (parse_uuid(job_id),)).fetchone()
     return None if row is None else to_job(row)
 
 
@@ -70,7 +70,9 @@ def walk(connection: sqlite3.Connection, *, after: JobId | None, limit: int) -> 
 
 def find_ids(connection: sqlite3.Connection, *, beginnings: Sequence[str], limit: int) -> list[list[JobId]]:
     """Return the first ids with these beginnings; see `Backend.find_ids`."""
-    rows = connection.execute(FIND_IDS, {"bounds": to_json(list(map(bounds, beginnings))), "limit": limit})
+    # A text that begins no id has the bounds NULL, between which there is no id.
+    ranges = to_json([bounds(beginning) for beginning in beginnings])
+    rows = connection.execute(FIND_IDS, {"bounds": ranges, "limit": limit})
     return [_ids.decode(row[0]) for row in rows]
 
 

@@ -19,7 +19,6 @@ from deeper_tasks.cli.rendering.output import write_json
 from deeper_tasks.cli.rendering.progress import count_of, progress_bar
 from deeper_tasks.cli.target import Target, takes_target
 from deeper_tasks.cli.unknown_names import warn_of_unknown_names
-from deeper_tasks.domain.ids import parse_id
 from deeper_tasks.domain.state import DEAD_LETTER, TERMINAL, State
 from deeper_tasks.errors import InvalidOptionError, JobError
 from deeper_tasks.manager.conditions import Conditions
@@ -170,9 +169,9 @@ def delete(target: Target, *, ids: tuple[str, ...], conditions: Conditions, dead
     """
     add_dead_letters(conditions, dead=dead)
     check_choice(ids, conditions)
-    _check_whole(ids)
     with target.opened() as manager:
         if ids:
+            _check_whole(manager, ids)
             return _each(target, manager, ids, _deleted)
         conditions.setdefault("status", sorted(set(State) - {State.RUNNING}))
         if not yes and not is_confirmed(target, manager, conditions, what="delete"):
@@ -197,9 +196,10 @@ class _Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"{self.id} {self.outcome}{due}"
 
 
-def _check_whole(ids: Sequence[str]) -> None:
+def _check_whole(manager: BackgroundTaskManager, ids: Sequence[str]) -> None:
     """Refuse short ids in a list of jobs to delete: a job that is deleted by mistake cannot be restored."""
-    short = next((task_id for task_id in ids if parse_id(task_id) is None), None)
+    form = manager.backend.capabilities.ids
+    short = next((task_id for task_id in ids if form.parse(task_id) is None), None)
     if len(ids) > 1 and short is not None:
         raise click.UsageError(f"{short!r} is a short id; to delete several jobs at once, give their ids in full")
 

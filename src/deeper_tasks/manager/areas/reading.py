@@ -11,7 +11,6 @@ from deeper_tasks.backends.protocol import JobQuery
 from deeper_tasks.domain.damage import described
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.domain.finding import Finding, OnCheck, say_nothing
-from deeper_tasks.domain.ids import parse_id
 from deeper_tasks.domain.state import DEAD_LETTER, State
 from deeper_tasks.errors import (
     AccessError,
@@ -23,7 +22,7 @@ from deeper_tasks.errors import (
 from deeper_tasks.manager.areas.area import Area
 from deeper_tasks.manager.conditions import Conditions, check_page, to_filter, to_sort_key
 from deeper_tasks.manager.overview import Overview, to_overview
-from deeper_tasks.manager.short_ids import check_id, expand, shorten
+from deeper_tasks.manager.short_ids import shorten, whole_id
 from deeper_tasks.manager.views import (
     Page,
     Statistics,
@@ -64,22 +63,25 @@ class ReadingArea(Area):
 
     async def expand_task_id(self, task_id: str) -> str:
         """
-        Return the whole id of the job whose id begins with `task_id`, which has 13 digits or more.
+        Return the whole id of the job whose id begins with `task_id`, which has 13 digits of a UUID or more.
 
         It is for ids that people type; all other functions take whole ids only. A whole id is returned as it is, even
-        if there is no such job.
+        if there is no such job. Ids of a store that makes its own, such as numbers, are always given whole.
 
         Raises:
             AmbiguousIdError: the ids of several jobs begin with `task_id`; the error has these ids.
             JobNotFoundError: no job's id begins with it.
             InvalidOptionError: it has fewer than 13 digits.
         """
-        checked = check_id(task_id)
         await self._parts.store.ready_to_read()
-        return parse_id(checked) or await expand(self._parts.backend, checked)
+        return await whole_id(self._parts.backend, task_id)
 
     async def shorten_task_ids(self, task_ids: Iterable[str]) -> list[str]:
-        """Return each id cut to its first digits, at least 13, so that no other job of the store has the same now."""
+        """
+        Return each id cut to its first digits, at least 13, so that no other job of the store has the same now.
+
+        Ids that are not UUIDs, of a store that makes its own, are returned whole.
+        """
         ids = [await self._parts.store.id_to_read(task_id) for task_id in task_ids]
         return await shorten(self._parts.backend, ids)
 
@@ -107,7 +109,7 @@ class ReadingArea(Area):
             is_descending=descending,
             limit=per_page,
             offset=0 if cursor is not None else (page - 1) * per_page,
-            after=None if cursor is None else read_cursor(cursor),
+            after=None if cursor is None else read_cursor(cursor, ids=self._parts.backend.capabilities.ids),
         )
         await self._parts.store.ready_to_read()
         return to_page(await self._parts.backend.find(query), page=page, per_page=per_page)

@@ -13,6 +13,7 @@ from deeper_tasks.testing.conformance.concurrency import ConcurrencyConformance,
 from deeper_tasks.testing.conformance.control import JobControlConformance
 from deeper_tasks.testing.conformance.earlier_attempts import EarlierAttemptsConformance
 from deeper_tasks.testing.conformance.hints import HintsConformance, ScheduleHintsConformance
+from deeper_tasks.testing.conformance.ids import IdsConformance
 from deeper_tasks.testing.conformance.insert import InsertConformance
 from deeper_tasks.testing.conformance.job_transactions import TransactingConformance
 from deeper_tasks.testing.conformance.life import LifeConformance
@@ -78,6 +79,7 @@ class BasicConformance(
     MaintenanceConformance,
     ControlConformance,
     MovedJobsConformance,
+    IdsConformance,
     ReadsConformance,
     HintsConformance,
 ):
