@@ -19,7 +19,7 @@ from proofs.soak.runs import LOST, Run
 from proofs.verdict import print_verdict, screen
 
 _GRAVE = {"error", "critical"}
-_EXPECTED = ("supervisor has ended", "failed, no retry can mend it", "discarded after")
+_EXPECTED = ("supervisor has ended", "failed, no retry can help", "discarded after")
 _OF_STOPS = "taken for dead"
 
 

@@ -51,7 +51,7 @@ class LoopThread:
         if native.get_ident() == self._ident:
             coroutine.close()
             raise RuntimeError(
-                f"a blocking call in the thread {self._name!r}, which would have to carry it out, would wait forever; "
+                f"a blocking call would wait forever in the thread {self._name!r}, which runs such calls itself; "
                 "from a subscriber of the manager, for example, await the async method in a task instead"
             )
         if native.is_patched():
@@ -187,7 +187,7 @@ def run_here(coroutine: Coroutine[Any, Any, R]) -> R:
     finally:
         coroutine.close()
     raise InvalidOptionError(
-        "option 'connection' cannot be one of async code here: await the method of the manager, not of manager.sync"
+        "option 'connection' cannot be an async connection here: await the method of the manager, not of manager.sync"
     )
 
 

@@ -44,7 +44,7 @@ async def test_a_job_that_no_release_can_run_fails_after_the_grace_and_runs_when
     assert status.errors[-1].kind == "InvalidArgumentsError"
     assert "do not fit on_loop(user_id: " in status.errors[-1].message
     assert ", and for 500 ms no worker had code that they fit; deploy" in status.errors[-1].message
-    assert _jobs_that(old, "failed, no retry can mend it") == {task_id}
+    assert _jobs_that(old, "failed, no retry can help") == {task_id}
     assert old.stop() == 0
     crew.worker(include="workshop.release_2")
     await manager.retry_task(task_id)

@@ -43,7 +43,7 @@ def refuse_listen_url(url: str, settings: StoreSettings) -> None:
     """
     if settings.listen_url is not None:
         raise ConfigError(
-            f"setting 'listen_url' is for postgresql:// stores alone, and the store is {redacted(url)!r}: leave it out"
+            f"setting 'listen_url' is only for postgresql:// stores, and the store is {redacted(url)!r}: leave it out"
         )
 
 

@@ -113,4 +113,4 @@ def _check_steps(parts: list[str]) -> None:
         for term in part.split(","):
             step = term.partition("/")[2]
             if step and int(step) > size:
-                raise CronSimError(f"a step of {step} does not fit the {name}s, of which there are {size}")
+                raise CronSimError(f"a step of {step} is too large for the {name}s, of which there are {size}")

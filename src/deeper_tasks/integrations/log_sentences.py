@@ -70,7 +70,7 @@ def _quarantined(event: events.JobQuarantined) -> str:
 def _fired(event: events.ScheduleFired) -> str:
     if not event.jobs:
         why = ", ".join(_HELD_BACK.get(outcome, outcome) for outcome in event.held_back)
-        return f"recurring task {event.name!r} was due and held back{': ' + why if why else ''}"
+        return f"recurring task {event.name!r} was due and enqueued no job{': ' + why if why else ''}"
     return f"recurring task {event.name!r} fired: {', '.join(event.jobs)}"
 
 
@@ -225,11 +225,11 @@ SENTENCES: dict[type[Event], tuple[int, Sentence]] = {
     events.LoopStalled: (WARNING, _stalled),
     events.LoopRecovered: (
         WARNING,
-        lambda e: f"the event loop turns again, it was blocked for {readable(e.after)} by {_culprit(e)}",
+        lambda e: f"the event loop runs again, it was blocked for {readable(e.after)} by {_culprit(e)}",
     ),
     events.StoreMade: (WARNING, _store_made),
     events.StoreUnavailable: (WARNING, lambda e: f"the store does not answer, trying again: {e.error}"),
-    events.JobFailed: (ERROR, lambda e: f"job failed, no retry can mend it: {_job(e)}: {_error(e.error)}"),
+    events.JobFailed: (ERROR, lambda e: f"job failed, no retry can help: {_job(e)}: {_error(e.error)}"),
     events.JobExpired: (ERROR, lambda e: f"job failed, it expired before it was started: {_job(e)}"),
     events.JobDiscarded: (
         ERROR,
@@ -237,8 +237,8 @@ SENTENCES: dict[type[Event], tuple[int, Sentence]] = {
     ),
     events.WorkerStuck: (
         ERROR,
-        lambda e: f"worker {e.node} is stuck, {e.reason}; it claims no more and ends, for another to take its place",
+        lambda e: f"worker {e.node} is stuck, {e.reason}; it claims no more jobs and ends, for another to replace it",
     ),
-    events.NodeLost: (ERROR, lambda e: f"worker {e.node} was taken for dead; it registers anew"),
+    events.NodeLost: (ERROR, lambda e: f"worker {e.node} was taken for dead; it registers again"),
 }
 """The level of each event and its sentence."""

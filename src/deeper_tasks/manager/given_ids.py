@@ -27,6 +27,6 @@ class GivenIds:
         if content != known:
             raise DuplicateJobError(
                 f"the id {request_id!r} is that of {self._name(first)} already, "
-                "which has another task or other arguments; give each call an id of its own",
+                "which has another task or other arguments; give each call its own id",
                 request_id=request_id,
             )

@@ -262,8 +262,8 @@ class BackgroundTaskManager(Facade):
         """
         if native.is_patched():
             raise UnsupportedError(
-                f"a worker cannot run in a process where {native.patched_by()} has put greenlets in the place of "
-                "threads: start `deeper worker` by itself, and patch only the process that serves requests"
+                f"a worker cannot run in a process where {native.patched_by()} has replaced threads by "
+                "greenlets: start `deeper worker` in its own process, and patch only the process that serves requests"
             )
         await self.core.parts.store.ready_for_worker()
         settings = worker_settings(self.settings, queues, name=name, shutdown_grace_seconds=shutdown_grace_seconds)

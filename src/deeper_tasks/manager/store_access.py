@@ -98,8 +98,8 @@ class StoreAccess:
         await self.ready()
         if not self.backend.capabilities.runs_jobs:
             raise UnsupportedError(
-                "tasks are disabled here: what is enqueued is accepted, and neither kept nor run, so there is nothing "
-                "to tell or to change; set enabled = true, and a url other than noop://"
+                "tasks are disabled here: an enqueue is accepted, but its job is "
+                "neither stored nor run, so no job can be read or changed; set enabled = true, and a url other than noop://"
             )
 
     async def ready_to_change(self) -> None:

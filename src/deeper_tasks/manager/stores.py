@@ -98,7 +98,7 @@ def _from_package(entry: EntryPoint, url: str) -> Backend:
     backend: Backend = maker(url)
     if not isinstance(getattr(backend, "capabilities", None), Capabilities):
         raise ConfigError(
-            f"the entry point {entry.name!r} of the package {package!r} gave {type(backend).__name__!r}, which is no "
-            f"Backend; it must be a callable that takes the URL and returns one"
+            f"the entry point {entry.name!r} of the package {package!r} returned {type(backend).__name__!r}, "
+            f"which is not a Backend; it must be a callable that takes the URL and returns one"
         )
     return backend

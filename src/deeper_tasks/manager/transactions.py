@@ -71,7 +71,7 @@ def refuse_blocked_write(backend: Backend) -> None:
         return
     if os.path.realpath(backend.location) == transaction.blocked_file:
         raise TransactionError(
-            f"this writes to {backend.location!r} beside the job's own transaction, for which all other writers of "
-            "the file wait: enqueue with the manager that runs the task, and leave everything else to another task or "
-            "to later"
+            f"this call writes to {backend.location!r} outside of the job's own transaction, and would wait for its "
+            "end: enqueue with the manager that runs the task, and make other changes in another task, or after this "
+            "one"
         )

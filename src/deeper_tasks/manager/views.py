@@ -197,9 +197,9 @@ def read_cursor(text: str, *, ids: IdForm) -> Cursor:
         is_naive = cursor.value is not None and cursor.value.tzinfo is None
         is_stored = cursor.stored is None or _STORED.fullmatch(cursor.stored) is not None
     except (AttributeError, binascii.Error, msgspec.DecodeError, ValueError) as error:
-        raise InvalidOptionError(f"{text!r} is no cursor; give the next_cursor of the page before") from error
+        raise InvalidOptionError(f"{text!r} is not a cursor; give the next_cursor of the previous page") from error
     if is_naive or not is_stored or ids.parse(cursor.id) != cursor.id:
-        raise InvalidOptionError(f"{text!r} is no cursor; give the next_cursor of the page before")
+        raise InvalidOptionError(f"{text!r} is not a cursor; give the next_cursor of the previous page")
     return cursor
 
 

@@ -81,7 +81,7 @@ class Expectation:
         unknown = wanted.keys() - Wanted.__annotations__.keys()
         if unknown:
             known = ", ".join(Wanted.__annotations__)
-            raise InvalidOptionError(f"{min(unknown)!r} cannot be said of a job; there are: {known}")
+            raise InvalidOptionError(f"{min(unknown)!r} is not a condition for jobs; there are: {known}")
         self.task_name = task.name if isinstance(task, Task) else task
         self.checks: list[Check] = []
         if self.task_name is not None:

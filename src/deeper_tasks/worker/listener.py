@@ -52,7 +52,9 @@ class Listener:
             self._failures += 1
             await self._until_the_store_answers()
             if reason is not None and self._failures == _WARN_AT:
-                _logger.warning("hints are not heard: %s; polling goes on, and the next try follows", reason)
+                _logger.warning(
+                    "the listener receives no hints: %s; the worker polls, and the listener tries again", reason
+                )
             await self._clock.sleep(self._pause(), until=asyncio.Event())
 
     async def _listen(self) -> str | None:
@@ -90,7 +92,7 @@ class Listener:
 
     def _note_hint(self) -> None:
         if self._failures >= _WARN_AT:
-            _logger.info("the listener hears hints again")
+            _logger.info("the listener receives hints again")
         self._failures = 0
         self._availability.mark_working(by=_NAME)
 

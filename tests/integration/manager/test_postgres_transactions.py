@@ -152,7 +152,7 @@ def _run(coroutine):
 @pytest.mark.parametrize("kind", ASYNC)
 async def test_an_async_connection_is_for_async_code(manager, store_url, kind):
     async with ASYNC[kind](store_url) as caller:
-        with pytest.raises(InvalidOptionError, match=r"async code here: await the method of the manager"):
+        with pytest.raises(InvalidOptionError, match=r"an async connection here: await the method of the manager"):
             manager.sync.enqueue_task(manager.send, args=[1], connection=caller.connection)
         await manager.enqueue_task(manager.send, args=[1], connection=caller.connection)
         await caller.commit()
@@ -165,7 +165,7 @@ def test_an_async_connection_is_for_async_code_outside_of_any_loop_too(unopened,
 
     loop = asyncio.new_event_loop()
     connection = loop.run_until_complete(connect())
-    with unopened.sync as sync, pytest.raises(InvalidOptionError, match=r"async code here"):
+    with unopened.sync as sync, pytest.raises(InvalidOptionError, match=r"an async connection here"):
         sync.enqueue_task(unopened.send, args=[1], connection=connection)
     loop.run_until_complete(connection.close())
     loop.close()
@@ -273,7 +273,9 @@ def test_a_transaction_that_is_older_than_the_store_is_told_so_and_its_next_try_
     engine = create_engine(store_url.replace("postgresql://", "postgresql+psycopg://"), isolation_level=level)
     with Session(engine) as session:
         session.execute(select(1))
-        with pytest.raises(BackendUnavailableError, match=r"began before the store .* was made.*try again as a whole"):
+        with pytest.raises(
+            BackendUnavailableError, match=r"began before the store .* was created.*run the whole transaction again"
+        ):
             unopened.sync.enqueue_task(unopened.send, args=[1], connection=session)
         session.rollback()
         unopened.sync.enqueue_task(unopened.send, args=[1], connection=session)

@@ -322,8 +322,8 @@ def test_a_zone_that_does_not_exist_is_refused_by_name(zone):
 @pytest.mark.parametrize(
     ("expression", "told"),
     [
-        ("*/61 * * * *", "a step of 61 does not fit the minutes, of which there are 60"),
-        ("0 */25 * * *", "a step of 25 does not fit the hours, of which there are 24"),
+        ("*/61 * * * *", "a step of 61 is too large for the minutes, of which there are 60"),
+        ("0 */25 * * *", "a step of 25 is too large for the hours, of which there are 24"),
         ("@every 0.5s", "is no interval: .* whole numbers, each with its unit"),
         ("@every 0s", "together at least one second"),
         ("@Every 5m", "is no interval: after '@every'"),

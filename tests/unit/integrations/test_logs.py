@@ -73,19 +73,19 @@ LEVELS = [
     (
         events.ScheduleFired(name="nightly", jobs=()),
         INFO,
-        "recurring task 'nightly' was due and held back",
+        "recurring task 'nightly' was due and enqueued no job",
     ),
     (
         events.ScheduleFired(name="nightly", jobs=(), held_back=(RunOutcome.SKIPPED_UNIQUE,)),
         INFO,
-        "recurring task 'nightly' was due and held back: another job holds its unique key",
+        "recurring task 'nightly' was due and enqueued no job: another job holds its unique key",
     ),
     (
         events.ScheduleFired(
             name="nightly", jobs=(), held_back=(RunOutcome.SKIPPED_MISSED, RunOutcome.SKIPPED_OVERLAP)
         ),
         INFO,
-        "recurring task 'nightly' was due and held back: the run was missed, its last job has not ended",
+        "recurring task 'nightly' was due and enqueued no job: the run was missed, its last job has not ended",
     ),
     (events.SchedulePaused(name="nightly"), INFO, "recurring task 'nightly' was paused"),
     (
@@ -209,7 +209,7 @@ LEVELS = [
         events.LoopRecovered(after=SECOND),
         WARNING,
         (
-            "the event loop turns again, it was blocked for 1 s by code of no job "
+            "the event loop runs again, it was blocked for 1 s by code of no job "
             "(middleware, a callback, a subscriber or the like)"
         ),
     ),
@@ -224,13 +224,13 @@ LEVELS = [
     (
         events.LoopRecovered(**JOB, after=SECOND),
         WARNING,
-        "the event loop turns again, it was blocked for 1 s by the job shop.send id (queue 'emails', attempt 2)",
+        "the event loop runs again, it was blocked for 1 s by the job shop.send id (queue 'emails', attempt 2)",
     ),
     (events.StoreRecovered(after=SECOND), INFO, "the store answers again, after 1 s"),
     (
         events.JobFailed(**JOB, error=ERROR_REPORT),
         ERROR,
-        "job failed, no retry can mend it: shop.send id: ValueError: no number",
+        "job failed, no retry can help: shop.send id: ValueError: no number",
     ),
     (events.JobExpired(**JOB), ERROR, "job failed, it expired before it was started: shop.send id"),
     (
@@ -254,7 +254,7 @@ LEVELS = [
     (
         events.WorkerStuck(node="n", queues={}, reason="5 of its 10 slots are lost"),
         ERROR,
-        "worker n is stuck, 5 of its 10 slots are lost; it claims no more and ends, for another to take its place",
+        "worker n is stuck, 5 of its 10 slots are lost; it claims no more jobs and ends, for another to replace it",
     ),
     (
         events.QueuesUnserved(
@@ -267,7 +267,7 @@ LEVELS = [
             "by --queues '*:10'"
         ),
     ),
-    (events.NodeLost(node="n1"), ERROR, "worker n1 was taken for dead; it registers anew"),
+    (events.NodeLost(node="n1"), ERROR, "worker n1 was taken for dead; it registers again"),
     (events.StoreUnavailable(error="gone"), WARNING, "the store does not answer, trying again: gone"),
 ]
 

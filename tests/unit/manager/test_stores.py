@@ -79,7 +79,7 @@ def test_a_url_that_the_package_refuses_is_its_own_error(package):
     [
         ("cupboard:nowhere", "'cupboard-store' cannot be loaded"),
         ("no_such_module:make", "No module named 'no_such_module'"),
-        ("cupboard:make_nothing", "gave 'object', which is no Backend"),
+        ("cupboard:make_nothing", "returned 'object', which is not a Backend"),
     ],
 )
 def test_a_broken_entry_point_is_an_error_that_names_the_package(package, value, words):
@@ -148,5 +148,5 @@ def test_a_store_whose_driver_is_missing_names_the_extra_that_brings_it(monkeypa
 def test_a_store_of_a_package_is_refused_with_a_listen_url(package):
     package(cupboard="cupboard:make")
 
-    with pytest.raises(ConfigError, match="'listen_url' is for postgresql:// stores alone"):
+    with pytest.raises(ConfigError, match="'listen_url' is only for postgresql:// stores"):
         make_backend("cupboard://", listen_url="postgresql://localhost/shop")

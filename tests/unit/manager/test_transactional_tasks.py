@@ -585,7 +585,7 @@ async def test_one_that_ends_it_in_spite_of_all_fails_for_everybody_to_see(ledge
 
     status = await run(pay)
     assert (status.status, status.attempts) == (State.FAILED, 1)
-    assert "had ended before its task returned" in status.last_error
+    assert "ended before its task returned" in status.last_error
 
 
 async def test_one_that_begins_another_transaction_is_found_out(ledger, run):
@@ -624,7 +624,7 @@ async def test_what_waits_for_the_transaction_itself_is_refused_and_not_waited_f
             manager.sync.compact_store,
             manager.sync.migrate,
         ):
-            with pytest.raises(TransactionError, match="beside the job's own transaction"):
+            with pytest.raises(TransactionError, match="outside of the job's own transaction"):
                 call()
         return manager.sync.get_task_status(other).status
 
@@ -647,7 +647,7 @@ async def test_another_manager_of_the_same_file_is_refused_and_not_waited_for(pa
         ledger.write("paid")
         with other.sync:
             for call in (thank.sync.enqueue, lambda: other.sync.queues.pause("default")):
-                with pytest.raises(TransactionError, match="beside the job's own transaction"):
+                with pytest.raises(TransactionError, match="outside of the job's own transaction"):
                     call()
             return other.sync.list_tasks().total_entries
 

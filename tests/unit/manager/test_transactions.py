@@ -293,7 +293,7 @@ async def test_a_connection_that_would_have_to_wait_is_for_async_code(monkeypatc
     monkeypatch.setattr(NoopBackend, "insert", wait)
     manager = BackgroundTaskManager("noop://")
     send = with_task(manager)
-    with pytest.raises(InvalidOptionError, match=r"async code here: await the method of the manager"):
+    with pytest.raises(InvalidOptionError, match=r"an async connection here: await the method of the manager"):
         manager.sync.enqueue_task(send, args=[1], connection=object())
     manager.sync.close()
 

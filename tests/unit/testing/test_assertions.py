@@ -199,7 +199,7 @@ async def test_the_message_shows_a_time_by_the_clock(manager):
         ({"args": ["x"]}, InvalidArgumentsError, "user_id"),
         ({"kwargs": {"user": 1}}, InvalidArgumentsError, "user"),
         ({"args": "42"}, InvalidOptionError, "give a list"),
-        ({"argz": [42]}, InvalidOptionError, "'argz' cannot be said of a job"),
+        ({"argz": [42]}, InvalidOptionError, "'argz' is not a condition for jobs"),
         ({"status": "done"}, InvalidOptionError, "'done' is none of"),
         ({"scheduled_at": datetime(2031, 5, 14)}, InvalidOptionError, "needs a time zone"),  # noqa: DTZ001 - refused
     ],

@@ -172,5 +172,5 @@ async def test_a_write_beside_the_transaction_is_refused_in_the_kit_as_in_produc
         await manager.queues.pause("default")
 
     await pay.enqueue()
-    with pytest.raises(TransactionError, match="beside the job's own transaction"):
+    with pytest.raises(TransactionError, match="outside of the job's own transaction"):
         await kit.drain(raise_errors=True)

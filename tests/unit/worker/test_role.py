@@ -250,7 +250,7 @@ async def test_a_store_that_is_deaf_is_listened_to_again_at_once_and_then_after_
         await clock.advance(clock.pauses[-1])
     assert clock.pauses[1:5] == [0.4, 0.8, 1.6, 3.2]
     assert clock.pauses[-1] == 15
-    told = [record for record in caplog.records if "polling goes on" in record.message]
+    told = [record for record in caplog.records if "the worker polls" in record.message]
     assert len(told) == (0 if error is None else 1)
 
 
@@ -269,7 +269,7 @@ async def test_a_listener_waits_like_all_others_for_a_store_that_is_away_and_lis
     play.availability.mark_working(by="producer")
     await clock.settle()
     assert store.listened == 2
-    assert "polling goes on" not in caplog.text
+    assert "the worker polls" not in caplog.text
 
 
 async def test_a_role_works_from_its_first_good_turn_to_the_next_bad_one(play, clock):

@@ -128,7 +128,7 @@ def beat(document: Document, node: NodeId, *, busy: int, now: datetime) -> Beat:
 def _check_alive(document: Document, node: NodeId) -> NodeRecord:
     known = document.nodes.get(node)
     if known is None or known.is_lost:
-        raise NodeLostError(f"the node {node!r} is not registered or was taken for dead; it must register anew")
+        raise NodeLostError(f"the node {node!r} is not registered or was taken for dead; it must register again")
     return known
 
 

@@ -102,7 +102,7 @@ class Nodes:
         """
         member = self._members.get(node_id)
         if member is None or member.is_lost:
-            raise NodeLostError(f"the node {node_id!r} is not registered or was taken for dead; it must register anew")
+            raise NodeLostError(f"the node {node_id!r} is not registered or was taken for dead; it must register again")
         return member
 
     def hold(self, record: Record) -> None:

@@ -51,7 +51,7 @@ class Address(Struct, frozen=True, kw_only=True):
                 f"not beginning with a digit or pg_"
             )
         if self.timeout <= timedelta(0):
-            raise ConfigError(f"timeout={self.timeout.total_seconds():g} is no time to answer in: give more than 0")
+            raise ConfigError(f"timeout={self.timeout.total_seconds():g} cannot be used: give more than 0 seconds")
         if self.pool_size < 1:
             raise ConfigError(f"pool_size={self.pool_size} leaves no connection: give at least 1")
 

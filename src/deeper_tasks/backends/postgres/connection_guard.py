@@ -178,8 +178,8 @@ def _text(query: Query) -> str:
 def ended_before() -> TransactionError:
     """Return the error for a transaction that had ended, or was replaced by another, before it was to be completed."""
     return TransactionError(
-        "the job's transaction had ended before its task returned: what was written in it is committed or "
-        "gone, and the job is not completed; leave the ends of the transaction to the worker"
+        "the job's transaction ended before its task returned: its writes are committed or lost, and the "
+        "job is not completed; leave the end of the transaction to the worker"
     )
 
 

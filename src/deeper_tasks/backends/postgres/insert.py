@@ -101,7 +101,7 @@ class Batch:
             other = first.setdefault(job.request_id, job)
             if (other.spec.task, other.spec.arguments) != (job.spec.task, job.spec.arguments):
                 raise DuplicateJobError(
-                    f"the id {job.request_id!r} comes twice, with another task or other arguments",
+                    f"the id {job.request_id!r} occurs twice in one call, with another task or other arguments",
                     request_id=job.request_id,
                 )
         self.jobs = list(first.values())

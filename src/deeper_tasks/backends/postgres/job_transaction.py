@@ -130,12 +130,14 @@ class PostgresJobTransaction:
         if is_in_use(self.connection):
             raise TransactionError(
                 "a statement, a COPY, a stream or a pipeline of the task was still open in the job's transaction when "
-                "the task returned: nothing is known to be whole, and all was rolled back; close it before"
+                "the task returned: its data may be incomplete, so the transaction was rolled back; close it before "
+                "the task returns"
             )
         if status == TransactionStatus.INERROR:
             raise BackendError(
                 "a statement of the task has failed, and PostgreSQL refuses all that follows it in the job's "
-                "transaction: let the error end the task, or try what may fail inside 'with connection.transaction():'"
+                "transaction: let the error end the task, or put a statement that may fail inside 'with "
+                "connection.transaction():'"
             )
 
     async def _complete(self, settlement: Settlement, report: Report | None) -> Settled | None:

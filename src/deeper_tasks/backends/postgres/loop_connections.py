@@ -54,7 +54,7 @@ class LoopConnections:
             except TimeoutError as error:
                 raise BackendUnavailableError(
                     f"all {self._address.pool_size} connections were in use for {readable(until - asked_at)}: "
-                    f"raise pool_size in the store's URL, or do less at once"
+                    f"raise pool_size in the store's URL, or make fewer calls at once"
                 ) from error
         else:
             await self._free_places.acquire()

@@ -96,7 +96,8 @@ def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
         return SchemaLostError(f"{address!r} lacks a part of the schema: {words}; run 'deeper migrate'")
     if code == NO_RIGHT:
         return AccessError(
-            f"{address!r} refuses: {words}; grant it, or have one who may run what 'deeper migrate --sql' prints"
+            f"{address!r} refuses: {words}; grant it, or have a user with the right run the statements of 'deeper "
+            f"migrate --sql'"
         )
     if code == _TOO_MUCH:
         return OverLimitError(f"{address!r} refused: {words}")
@@ -107,14 +108,18 @@ def _unavailable(error: psycopg.Error, address: Address) -> BackendUnavailableEr
     code, words = error.sqlstate or "", _words(error)
     if code == _LOCKED:
         return RowLockedError(
-            f"{address!r}: another transaction holds a row of the store, see 'deeper doctor': {words}"
+            f"{address!r}: another transaction has locked a row of the store, see 'deeper doctor': {words}"
         )
     if is_of_pooler(error):
-        return BackendUnavailableError(f"{address!r} lost the statements of a session: {words}; {POOLER_WAY_OUT}")
+        return BackendUnavailableError(
+            f"{address!r} no longer has the prepared statements of a session: {words}; {POOLER_WAY_OUT}"
+        )
     if code == _CANCELLED:
         return BackendUnavailableError(f"{address!r} did not finish in {readable(address.timeout)}: {words}")
     if code == _READ_ONLY:
-        return BackendUnavailableError(f"{address!r} only reads for now: {words}; 'deeper doctor' says why")
+        return BackendUnavailableError(
+            f"{address!r} accepts no writes at present: {words}; 'deeper doctor' names the cause"
+        )
     is_operational = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError)
     if is_operational and (not code or code.startswith(_GOING_AWAY)):
         return BackendUnavailableError(f"{address!r} is not available: {words}")

@@ -131,8 +131,8 @@ async def make_ready(connection: Connection, address: Address, *, create: bool) 
         return bool(await migrate(connection, address))
     except psycopg.errors.InsufficientPrivilege as error:
         raise SchemaError(
-            f"{address!r}: this user may not make the schema: {error.diag.message_primary}; have one who may run "
-            f"what 'deeper migrate --sql' prints, or, for this user to migrate: CREATE SCHEMA "
+            f"{address!r}: this user may not create the schema: {error.diag.message_primary}; have a user with the "
+            f"right run the statements of 'deeper migrate --sql', or, for this user to migrate: CREATE SCHEMA "
             f"{quoted(address.schema)} AUTHORIZATION {quoted(connection.info.user)}"
         ) from error
 
@@ -160,9 +160,10 @@ def one_store(rows: Sequence[Row], address: Address) -> str:
             )
         case _:
             raise SchemaError(
-                f"{address!r} has {len(rows)} rows in its table 'store', of one store each: it is a copy that was made "
-                f"into a schema with a row of its own; delete the younger one by created_at, and check that the jobs "
-                f"are those of one store"
+                f"{address!r} has {len(rows)} rows in its table 'store', and a store has only one: a copy was made "
+                f"into a schema "
+                f"that already had a row; delete the row with the later created_at, and check that all jobs belong to "
+                f"one store"
             )
 
 

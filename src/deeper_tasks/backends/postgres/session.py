@@ -83,4 +83,4 @@ class _UtcLoader(Loader):
             return _EPOCH + timedelta(microseconds=microseconds)
         except OverflowError as error:
             # As the driver's own loaders do: then the rows are read tolerantly.
-            raise DataError("a moment lies beyond the calendar") from error
+            raise DataError("a time is outside the range of the calendar") from error

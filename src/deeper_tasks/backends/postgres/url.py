@@ -75,4 +75,4 @@ def _check_by_libpq(url: str, subject: str) -> None:
     for port in filter(None, ports.split(",")):
         if not (port.isascii() and port.isdigit() and 0 < int(port) <= _LAST_PORT):
             # The port is not quoted: it may be the beginning of a password that has an unencoded slash.
-            raise ConfigError(f"{subject} cannot be {redacted(url)!r}: its port is no number from 1 to {_LAST_PORT}")
+            raise ConfigError(f"{subject} cannot be {redacted(url)!r}: its port is not a number from 1 to {_LAST_PORT}")

@@ -138,7 +138,7 @@ class SQLiteBackend:
     ) -> list[Insertion]:
         most = self.capabilities.max_atomic_insert
         if atomic and len(jobs) > most:
-            raise UnsupportedError(f"{len(jobs)} jobs are more than one insert takes ({most}); use atomic=False")
+            raise UnsupportedError(f"{len(jobs)} jobs do not fit into one insert of at most {most}; use atomic=False")
         batches = [jobs[start : start + most] for start in range(0, len(jobs), most)]
         answers: list[Insertion] = []
         try:

@@ -90,8 +90,8 @@ class Guard:
                 cursor.execute(f"RELEASE {_MARK}")
             except sqlite3.OperationalError as error:
                 raise TransactionError(
-                    "the job's transaction had ended before its task returned: its writes are committed or "
-                    "gone, and the job is not completed; leave the end of the transaction to the worker"
+                    "the job's transaction ended before its task returned: its writes are committed or lost, and the "
+                    "job is not completed; leave the end of the transaction to the worker"
                 ) from error
 
     def shut(self, reason: str) -> None:

@@ -207,7 +207,7 @@ class Database(Struct, frozen=True, kw_only=True):
     def _check_file(self) -> None:
         if self.identify() is None:
             self.check_folder()
-            raise BackendUnavailableError(f"there is no database {str(self.path)!r}; it was removed or never made")
+            raise BackendUnavailableError(f"there is no database {str(self.path)!r}; it was removed or never created")
 
     def _connect(self, *pragmas: str, factory: type[C]) -> C:
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:

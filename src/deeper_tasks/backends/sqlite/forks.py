@@ -102,8 +102,9 @@ class ForkLock:
         """Raise BackendError if this process cannot use a database, because of how it was forked."""
         if path in self._lost:
             raise BackendError(
-                f"this process cannot use the database {str(path)!r}: code that runs no at-fork hooks forked it in the "
-                "middle of an operation there; start it anew, and use the store only after forks (uWSGI: --lazy-apps)"
+                f"this process cannot use the database {str(path)!r}: it was forked without at-fork hooks, in "
+                "the middle of an operation on the database; start the process again, and use the store only after "
+                "forks (uWSGI: --lazy-apps)"
             )
 
 

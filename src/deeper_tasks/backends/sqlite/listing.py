@@ -253,5 +253,5 @@ def _stored(text: str) -> int:
         return min(max(int(text), BEFORE_ALL), BEYOND_ALL)
     except ValueError as error:
         raise InvalidOptionError(
-            f"the cursor's value {text!r} is no number of microseconds; use a cursor that a list returned"
+            f"the cursor's value {text!r} is not a number of microseconds; use a cursor that a list returned"
         ) from error

@@ -53,6 +53,7 @@ class Reader(DatabaseThread):
             if not isinstance(connection, StillConnection):
                 return
         raise BackendUnavailableError(
-            f"the database {str(self._database.path)!r} changed during each of {_TRIES_AT_A_STILL_FILE} reads without "
-            "locks, as this user may only read it; try again, or run as a user that may write to it"
+            f"the database {str(self._database.path)!r} changed during each of {_TRIES_AT_A_STILL_FILE} reads, "
+            f"because this "
+            "user may not lock it; try again, or run as a user that may write to it"
         )

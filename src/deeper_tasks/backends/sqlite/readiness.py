@@ -29,7 +29,7 @@ class Readiness:
         """See `Lifecycle.open`."""
         if not create and not self._database.is_there():
             self._database.check_folder()
-            raise BackendUnavailableError(f"there is no database {str(self._database.path)!r}; an enqueue makes it")
+            raise BackendUnavailableError(f"there is no database {str(self._database.path)!r}; an enqueue creates it")
         self._threads.start_once()
         if self._is_ready or will_join:
             return False

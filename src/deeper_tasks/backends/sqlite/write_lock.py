@@ -95,7 +95,7 @@ class WriteLock:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if not is_wanted():
-                    raise BackendUnavailableError("the caller that waited for this turn has gone") from None
+                    raise BackendUnavailableError("the caller does not wait for its turn any more") from None
                 if time.monotonic() >= deadline:
                     raise BackendUnavailableError(
                         f"the database {str(self._database)!r} was locked by another process "

@@ -61,7 +61,7 @@ not from the application's code.
 \b
 Exit codes: 0 stopped in order; 1 a supervised process had to be killed or did
 not stop in order, code that blocks the event loop kept the worker from
-stopping, a start hook failed, or the worker ended without having been asked to
+stopping, a start hook failed, or the worker ended without a request to stop
 (a supervisor keeps trying); 2 wrong usage, or the application cannot be
 imported; 4 the store cannot be used (a supervisor keeps trying); 75 jobs
 ignored their timeouts, so that only a new process frees their slots, or a job

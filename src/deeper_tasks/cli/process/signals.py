@@ -69,7 +69,7 @@ class StopsOutsideTheLoop:
         # Logging raises if the signal has interrupted the writing of another log line.
         with suppress(Exception):
             _logger.warning(
-                "worker stopped again, its process ends before all is closed"
+                "worker stopped by another signal, its process ends at once"
                 if self._has_ended
                 else "worker stopped before its start, no job was claimed"
             )

@@ -137,7 +137,7 @@ async def _work(
         stops.take_again(code)
         await manager.close()
     if not ended.is_stopping:
-        _logger.error("worker ended without having been asked to; this process ends, start the worker again")
+        _logger.error("worker ended without a request to stop; this process ends, start the worker again")
     if ended.is_stuck:
         _logger.error("worker cannot continue, %s; this process ends, start the worker again", ended.stuck_because)
     await end_loop(code)

@@ -132,7 +132,7 @@ class Reporter:
             # There may be no further news, so this part must not count as failing.
             self._availability.mark_idle(by=_NAME)
             with suppress(BaseException):
-                _logger.debug("news of %d jobs was not written: %s", len(reports), error)
+                _logger.debug("progress of %d jobs was not written: %s", len(reports), error)
         except Exception as error:  # noqa: BLE001 - the news of the other jobs must be written
             await self._write_apart(reports, error)
 
@@ -144,7 +144,7 @@ class Reporter:
         job_id = reports[0].id
         with suppress(BaseException):
             _logger.warning(
-                "news of the job %s could not be stored and is dropped: %r", job_id, error, extra={"job_id": job_id}
+                "progress of the job %s could not be stored and is dropped: %r", job_id, error, extra={"job_id": job_id}
             )
 
     def _take(self, job_id: JobId, progress: Progress | None, line: str | None) -> None:

@@ -34,8 +34,8 @@ class ClockWatch:
         step = self._step(store_now, monotonic)
         if step is not None and not self._is_warned:
             _logger.warning(
-                "the store's clock has stepped by %s: no ended jobs are deleted until it is back, or has gone on "
-                "steadily for %s",
+                "the store's clock has stepped by %s: no ended jobs are deleted until it is back, or has "
+                "run steadily for %s",
                 readable(step),
                 readable(PATIENCE),
             )

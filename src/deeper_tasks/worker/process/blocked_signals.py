@@ -21,7 +21,7 @@ def unblock_signals(numbers: Collection[int]) -> set[int]:
     blocked = {*numbers} & signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     # The command `deeper` itself blocks SIGHUP while it starts.
     if noteworthy := sorted(blocked - {signal.SIGHUP}):
-        _logger.info("signals were blocked where this worker started, and are unblocked: %s", _names(noteworthy))
+        _logger.info("signals were blocked when this worker started, and are unblocked now: %s", _names(noteworthy))
     return blocked
 
 

@@ -71,4 +71,4 @@ def _is_unheard(number: int) -> bool:
 
 
 def _warn(what: str) -> None:
-    _logger.warning("the code of a job, or of a hook, %s; the worker takes its signals again", what)
+    _logger.warning("the code of a job, or of a hook, %s; the worker handles its signals again", what)

@@ -123,7 +123,7 @@ def _blame(error: BaseException) -> None:
     kind = type(error).__name__
     if job is None:
         _logger.error(
-            "the event loop met %s, which was raised by no job's code; the worker goes on", kind, exc_info=error
+            "the event loop met %s, which no job's code has raised; the worker continues", kind, exc_info=error
         )
         return
     _logger.error(

@@ -221,9 +221,9 @@ async def test_who_ends_it_in_spite_of_all_gets_no_further_and_the_job_is_not_co
     assert transaction.spoiled is None
     await done(transaction.connection.execute("INSERT INTO ledger VALUES ('paid'); COMMIT"))
     assert isinstance(transaction.spoiled, TransactionError)
-    with pytest.raises(TransactionError, match="had ended before"):
+    with pytest.raises(TransactionError, match="ended before"):
         await write(transaction, "more")
-    with pytest.raises(TransactionError, match="had ended before"):
+    with pytest.raises(TransactionError, match="ended before"):
         await transaction.complete(settlement(job))
     assert entries() == ["paid"]
     assert await state_of(backend, job.id) is State.RUNNING
@@ -233,7 +233,7 @@ async def test_another_transaction_in_its_place_is_told_from_it(begin, job, back
     transaction = await begin()
     await done(transaction.connection.execute("INSERT INTO ledger VALUES ('paid'); COMMIT AND CHAIN"))
     await write(transaction, "more")
-    with pytest.raises(TransactionError, match="had ended before"):
+    with pytest.raises(TransactionError, match="ended before"):
         await transaction.complete(settlement(job))
     assert entries() == ["paid"]
     assert await state_of(backend, job.id) is State.RUNNING
@@ -449,7 +449,7 @@ async def test_a_job_whose_handler_commits_in_spite_of_all_fails_and_is_not_trie
 
     async with working(manager):
         job = await pay.enqueue()
-        with pytest.raises(JobNotCompletedError, match="had ended before its task returned"):
+        with pytest.raises(JobNotCompletedError, match="ended before its task returned"):
             await manager.result(job, timeout=PATIENCE)
     status = await manager.get_task_status(job)
     assert (status.status, status.attempts) == (State.FAILED, 1)

@@ -767,7 +767,9 @@ async def test_a_deadlock_of_two_transactions_is_told_with_the_way_out(backend, 
         ]
         done, waiting = await asyncio.wait(answers, timeout=PATIENCE, return_when=asyncio.FIRST_EXCEPTION)
         [beaten] = done
-        with pytest.raises(BackendUnavailableError, match=r"wait for each other.*roll back and try again as a whole"):
+        with pytest.raises(
+            BackendUnavailableError, match=r"wait for each other.*roll back and run the whole transaction again"
+        ):
             await beaten
         loser, winner = (first, second) if beaten is answers[0] else (second, first)
         await loser.rollback()
@@ -785,7 +787,9 @@ async def test_an_older_snapshot_cannot_see_who_was_quicker_and_says_so(backend,
         await caller.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
         await caller.execute("SELECT count(*) FROM deeper.job")
         await backend.insert([job])
-        with pytest.raises(BackendUnavailableError, match=r"was quicker .*try again as a whole") as caught:
+        with pytest.raises(
+            BackendUnavailableError, match=r"changed the same rows first .*run the whole transaction again"
+        ) as caught:
             await backend.insert([job], connection=caller.connection)
         assert caught.value.request_ids == (job.request_id,)
         await backend.insert([new_job()], connection=caller.connection)

@@ -67,7 +67,9 @@ async def test_a_pooler_that_the_url_does_not_tell_of_is_recognised(pooled_url):
 async def test_statements_that_a_pooler_mixed_up_tell_of_it_too(database_url, statement, error):
     async with BackgroundTaskManager(f"{database_url}?pool_size=1") as manager:
         database = manager.backend._database
-        with pytest.raises(BackendUnavailableError, match=r"lost the statements.*add \?pooler=transaction") as caught:
+        with pytest.raises(
+            BackendUnavailableError, match=r"no longer has the prepared statements.*add \?pooler=transaction"
+        ) as caught:
             await database.ask(lambda connection: connection.execute(statement))
         assert isinstance(caught.value.__cause__, error)
 

@@ -236,7 +236,7 @@ async def test_a_database_in_another_encoding_is_refused(postgres, query):
 async def test_a_user_who_may_not_make_the_schema_is_told_what_to_do(database_url, query):
     with without_create(query, database_url, f"maker_{os.getpid()}") as url:
         backend = PostgresBackend(Address(conninfo=url))
-        with pytest.raises(SchemaError, match=r"may not make the schema: permission denied.*deeper migrate --sql"):
+        with pytest.raises(SchemaError, match=r"may not create the schema: permission denied.*deeper migrate --sql"):
             await backend.open()
         with pytest.raises(BackendError, match=r"permission denied.*deeper migrate --sql"):
             await backend.migrate()

@@ -152,7 +152,7 @@ def test_lines_of_other_names_do_not_wait_for_each_other(path):
 def test_who_is_not_wanted_any_more_leaves_the_line_at_once(path):
     holder, waiting = WriteLock(path, timeout=60), WriteLock(path, timeout=float("inf"))
     looks = iter([True, True, False])
-    with holder.turn(), pytest.raises(BackendUnavailableError, match="the caller that waited for this turn has gone"):
+    with holder.turn(), pytest.raises(BackendUnavailableError, match="the caller does not wait for its turn any more"):
         waiting.turn(is_wanted=lambda: next(looks)).__enter__()
     with waiting.turn():
         pass

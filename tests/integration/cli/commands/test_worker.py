@@ -378,7 +378,7 @@ def test_a_signal_while_a_stopped_worker_closes_ends_the_process_in_order(start,
     worker.wait_for("closing")
     worker.process.send_signal(signal.SIGINT)
     assert worker.end() == 0
-    assert "worker stopped again" in worker.lines[-1]
+    assert "worker stopped by another signal" in worker.lines[-1]
 
 
 @pytest.mark.parametrize("options", [(), ("--processes", "1")], ids=" ".join)
@@ -515,7 +515,7 @@ def test_a_worker_works_although_nobody_reads_its_banner(start, deeper, ask):
         (["shop:manager", "--queues", "default:many"], 2, "deeper: 'default:many' is not a queue with its slots;"),
         (["shop:manager", "--url", "nowhere://"], 2, "unknown scheme"),
         (["shop:manager", "--listen-url", "postgresql://x"], 2, "--listen-url has no effect without --url"),
-        (["shop:manager", *STORE, "--listen-url", "postgresql://x"], 2, "for postgresql:// stores alone"),
+        (["shop:manager", *STORE, "--listen-url", "postgresql://x"], 2, "only for postgresql:// stores"),
         (["shop:manager", "--url", "sqlite:////absent/folder/x.db"], 4, "does not exist"),
     ],
 )
@@ -678,10 +678,10 @@ def test_no_configuration_of_logging_silences_a_worker_at_the_import_or_later(st
     (folder / "silencing.py").write_text(SILENCING)
     deeper("enqueue", "silencing.fail", "--unchecked", *STORE)
     worker = start("silencing:manager", "--json")
-    worker.wait_for("no retry can mend it")
+    worker.wait_for("no retry can help")
     worker.process.send_signal(signal.SIGTERM)
     assert worker.end() == 0
-    for told in ("started, serving", "no retry can mend it", "manager.get_statistics() was never awaited"):
+    for told in ("started, serving", "no retry can help", "manager.get_statistics() was never awaited"):
         assert len([line for line in worker.lines if told in line]) == 1
 
 
@@ -735,7 +735,7 @@ def test_a_worker_that_ends_without_having_been_asked_to_never_says_that_all_is_
     (folder / "leaver.py").write_text(LEAVER)
     worker = start(f"leaver:{name}")
     assert worker.end() == 1
-    words = "its own task was cancelled" if name == "cancelled" else "ended without having been asked to"
+    words = "its own task was cancelled" if name == "cancelled" else "ended without a request to stop"
     assert words in worker.lines[-1]
 
 

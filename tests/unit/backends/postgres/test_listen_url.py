@@ -27,7 +27,7 @@ def test_there_are_hints_where_a_way_to_the_server_is_known(url, listen_url, has
 
 @pytest.mark.parametrize("url", ["sqlite:///tasks.db", "memory://"])
 def test_another_store_has_no_use_for_it(url):
-    with pytest.raises(ConfigError, match=r"'listen_url' is for postgresql:// stores alone.*: leave it out"):
+    with pytest.raises(ConfigError, match=r"'listen_url' is only for postgresql:// stores.*: leave it out"):
         BackgroundTaskManager(url, listen_url=DIRECT)
 
 

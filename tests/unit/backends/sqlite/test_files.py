@@ -172,7 +172,7 @@ async def test_a_file_that_was_removed_takes_no_jobs_that_would_be_lost(backend,
     assert raised.value.request_ids == (job.request_id,)
     with pytest.raises(BackendUnavailableError, match="was removed while it was open"):
         await backend.find(JobQuery())
-    with pytest.raises(BackendUnavailableError, match="removed or never made"):
+    with pytest.raises(BackendUnavailableError, match="removed or never created"):
         await backend.get(job.request_id)
     assert not path.exists()
 

@@ -79,7 +79,7 @@ def test_what_sqlite_has_rolled_back_by_itself_is_not_gone_on_with(connection, q
         connection.execute("INSERT OR ROLLBACK INTO ledger VALUES ('a')")
     with pytest.raises(TransactionError, match="has rolled the job's transaction back"):
         connection.execute("INSERT INTO ledger VALUES ('b')")
-    with pytest.raises(TransactionError, match="had ended before its task returned"), connection.guard.alone():
+    with pytest.raises(TransactionError, match="ended before its task returned"), connection.guard.alone():
         connection.guard.check_mark()
     assert query("SELECT * FROM ledger") == []
 

@@ -127,7 +127,7 @@ async def test_closing_the_store_waits_for_the_one_under_way_and_refuses_those_t
 async def test_a_file_that_is_gone_is_no_place_for_a_transaction(path, backend):
     # The writing threads have it open and would go on.
     path.rename(path.with_name("elsewhere.db"))
-    with pytest.raises(BackendUnavailableError, match="removed or never made"):
+    with pytest.raises(BackendUnavailableError, match="removed or never created"):
         await backend.begin(is_async=True)
     assert not path.exists()
 

@@ -72,7 +72,7 @@ async def test_a_worker_hears_a_signal_after_its_wake_up_descriptor_was_removed(
     monkeypatch.setattr(signal_keeper, "_INTERVAL", 0.01)
     working = await _worker(manager)
     signal.set_wakeup_fd(-1)
-    await wait_until(lambda: "the worker takes its signals again" in caplog.text)
+    await wait_until(lambda: "the worker handles its signals again" in caplog.text)
     os.kill(os.getpid(), signal.SIGTERM)
     async with asyncio.timeout(10):
         assert (await working).is_stopping

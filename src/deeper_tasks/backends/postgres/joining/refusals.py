@@ -113,26 +113,29 @@ def _unusable(
 def _unavailable(code: str, words: str, address: Address, *, is_lost: bool) -> BackendUnavailableError | None:
     if code == _DEADLOCK:
         return BackendUnavailableError(
-            f"the transaction and another wait for each other in {address!r}: roll back and try again as a whole, "
-            f"and take unique keys in one and the same order everywhere"
+            f"the transaction and another wait for each other (a deadlock) in {address!r}: roll back and run the whole "
+            f"transaction again, and take unique keys in the same order everywhere"
         )
     if code == OLDER_SNAPSHOT:
         return BackendUnavailableError(
-            f"the transaction began before the store in {address!r} was made, and cannot see it: roll back and try "
-            f"again as a whole; a manager that is opened at the start, or 'deeper migrate', makes the store before"
+            f"the transaction began before the store in {address!r} was created, and cannot see it: roll back and run "
+            f"the whole transaction again; open "
+            f"the manager at the start, or run 'deeper migrate', to create the store earlier"
         )
     if code in AGAIN:
         return BackendUnavailableError(
-            f"another transaction was quicker in {address!r} ({words}): roll back and try again as a whole"
+            f"another transaction changed the same rows first in {address!r} ({words}): roll back and run the whole "
+            f"transaction again"
         )
     if code in _GAVE_UP:
         return BackendUnavailableError(
-            f"the connection's patience ended before {address!r} had the job ({words}): "
+            f"a timeout of the connection ended the enqueue in {address!r} ({words}): "
             f"another transaction may hold its unique key; try again, or roll back"
         )
     if is_lost or code.startswith(_GOING_AWAY):
         return BackendUnavailableError(
-            f"the connection to {address!r} is lost, and its transaction with it: {words}; try again as a whole"
+            f"the connection to {address!r} is lost, and its transaction with it: {words}; run the whole transaction "
+            f"again"
         )
     return None
 

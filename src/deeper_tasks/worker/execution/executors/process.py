@@ -172,7 +172,7 @@ class ProcessExecutor:
         limit = self._memory_limit_mb if own is UNSET else own
         if limit is not None and not self._has_warned and not is_memory_known():
             self._has_warned = True
-            _logger.warning("limits of memory are not kept: this system does not show the memory of processes")
+            _logger.warning("memory limits are not enforced: this system does not show the memory of processes")
         return None if limit is None else limit * _MEGABYTE
 
     async def _converse(self, child: ForkedChild, attempt: Attempt, call: Call) -> Done | Declined | None:

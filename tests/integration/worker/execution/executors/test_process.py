@@ -720,7 +720,7 @@ async def test_a_system_that_does_not_tell_memory_is_said_to_keep_no_limits(benc
     monkeypatch.setattr(process, "is_memory_known", lambda: False)
     for _ in range(2):
         assert (await bench.run(tasks["grows"], 1)).end is End.COMPLETE
-    assert caplog.text.count("limits of memory are not kept") == 1
+    assert caplog.text.count("memory limits are not enforced") == 1
 
 
 # The application's import.
