@@ -62,7 +62,7 @@ def test_whatever_libpq_can_read_reaches_it_as_it_was_written(url):
         (f"schema={'a' * 49}", "up to 48"),
         ("schema=", "schema='' cannot be a name"),
         ("timeout=0", "timeout=0 cannot be used: give more than 0 seconds"),
-        ("timeout=-1", "timeout=-1 is no time"),
+        ("timeout=-1", "timeout=-1 cannot be used"),
         ("timeout=nan", "timeout (seconds)"),
         ("timeout=inf", "timeout (seconds)"),
         ("timeout=soon", "'soon'"),
