@@ -294,7 +294,7 @@ async def test_damaged_recurring_tasks_queues_and_workers_are_shown_and_hold_up_
             ]
             for name, field in (("broken", "document"), ("late", "next_run")):
                 result = CliRunner().invoke(main, ["schedules", "next", name, "--url", store.url])
-                assert f"it is damaged, and fires nothing: {field}: " in result.stderr
+                assert f"is damaged, and makes no jobs: {field}: " in result.stderr
                 assert "never due" not in result.stderr
                 shown = json.loads(run(store, "schedules", "next", name, "--json"))
                 assert fields_of_json(shown) == [field]
