@@ -57,11 +57,11 @@ def test_so_many_jobs_that_a_line_cannot_name_them_are_not_all_named(deeper, enq
         (
             "019b0000-0001",
             2,
-            "the id '019b0000-0001' is too short: it has 12 digits without hyphens; give at least 13",
+            "the id '019b0000-0001' is too short: it has 12 digits without hyphens; give 13 of them, or more",
         ),
-        ("019b", 2, "the id '019b' is too short: it has 4 digits; give at least 13"),
+        ("019b", 2, "the id '019b' is too short: it has 4 digits; give 13 of them, or more"),
         ("019b0000-0002-7", 3, "no job has an id that begins with '019b0000-0002-7'"),
-        ("019b0000-0001-7xyz", 3, "no job has the id '019b0000-0001-7xyz': ids are UUIDs, or at least 13"),
+        ("019b0000-0001-7xyz", 3, "no job has the id '019b0000-0001-7xyz': ids are UUIDs, or 13 and more"),
     ],
 )
 def test_what_names_no_job_is_refused(deeper, alike, *, task_id, code, said):
