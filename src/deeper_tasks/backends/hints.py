@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 from deeper_tasks.backends.protocol import Notification, QueueSettings, Retried, Topic
 from deeper_tasks.domain.job import NewJob
@@ -10,27 +11,64 @@ from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, RunNow, Schedule
 from deeper_tasks.domain.settlement import MovedJob
 from deeper_tasks.domain.state import State
+from deeper_tasks.domain.transitions import state_of_new
+
+CLOCK_TOLERANCE = timedelta(minutes=1)
+"""How far the clocks of a store and of its callers may differ before a hint of new jobs is a wrong one."""
 
 Hints = list[Notification]
 
 _SCHEDULES = Notification(topic=Topic.SCHEDULES)
 _CONTROL = Notification(topic=Topic.CONTROL)
+_NO_DELAY = timedelta(0)
 
 
-def hints_of(jobs: Iterable[NewJob]) -> Hints:
-    """Return the hints for new jobs: one a queue for jobs that are due, one for the schedulers for the others."""
-    queues: set[str] = set()
-    has_delayed = False
+def after_insert(jobs: Iterable[NewJob], *, now: datetime) -> Hints:
+    """
+    Return the hints for new jobs: one a queue for those that are pending, one for the schedulers for those that wait.
+
+    `now` is the moment of the insert, as the store took it.
+    """
+    pending: set[str] = set()
+    is_one_scheduled = False
     for job in jobs:
-        if job.due is not None or job.delay:
-            has_delayed = True
+        if _is_due_by_itself(job) or state_of_new(is_due=job.due_at(now) <= now) is State.PENDING:
+            pending.add(job.spec.queue)
         else:
-            queues.add(job.spec.queue)
-    hints = jobs_in(queues)
-    return [*hints, _SCHEDULES] if has_delayed else hints
+            is_one_scheduled = True
+    return _after_insert(pending, is_one_scheduled=is_one_scheduled)
 
 
-def jobs_in(queues: Iterable[str]) -> Hints:
+def after_insert_elsewhere(jobs: Iterable[NewJob], *, now: datetime) -> Hints:
+    """
+    Return the hints for new jobs whose moment of insert is not known: another clock gave it, or it was some time ago.
+
+    A job with a due time that may have passed at the insert, or not, has both hints: one too many costs a look into
+    the store, one too few a wait until the next poll.
+    """
+    pending: set[str] = set()
+    is_one_scheduled = False
+    for job in jobs:
+        if _is_due_by_itself(job):
+            pending.add(job.spec.queue)
+            continue
+        is_one_scheduled = True
+        if job.due is not None and job.due <= now + CLOCK_TOLERANCE:
+            pending.add(job.spec.queue)
+    return _after_insert(pending, is_one_scheduled=is_one_scheduled)
+
+
+def _is_due_by_itself(job: NewJob) -> bool:
+    """Return whether a job is pending whenever it is inserted: nearly all jobs."""
+    return job.due is None and job.delay <= _NO_DELAY
+
+
+def _after_insert(pending: set[str], *, is_one_scheduled: bool) -> Hints:
+    hints = new_pending(pending)
+    return [*hints, _SCHEDULES] if is_one_scheduled else hints
+
+
+def new_pending(queues: Iterable[str]) -> Hints:
     """Return the hints that queues have new pending jobs: for a promotion and for a rescue."""
     return [Notification(topic=Topic.JOBS, subject=queue) for queue in sorted(set(queues))]
 
@@ -42,14 +80,14 @@ def after_cancel(moved: Iterable[MovedJob]) -> Hints:
 
 def after_retry(retried: Iterable[Retried]) -> Hints:
     """Return the hints for the queues of jobs that were retried."""
-    return jobs_in(job.queue for job in retried)
+    return new_pending(job.queue for job in retried)
 
 
 def after_reschedule(done: Rescheduled | None) -> Hints:
     """Return the hint for the workers of a job that may run now, or for the parts that wait for its due time."""
     if done is None:
         return []
-    return jobs_in([done.queue]) if done.state is State.PENDING else [_SCHEDULES]
+    return new_pending([done.queue]) if done.state is State.PENDING else [_SCHEDULES]
 
 
 def after_put_queue(settings: QueueSettings) -> Hints:
@@ -65,9 +103,9 @@ def after_new_next_run() -> Hints:
 
 def after_fire(schedule: Schedule, fired: Fired | None) -> Hints:
     """Return the hint for the queue of an entry that made jobs."""
-    return jobs_in([schedule.spec.queue]) if fired is not None and fired.jobs else []
+    return new_pending([schedule.spec.queue]) if fired is not None and fired.jobs else []
 
 
 def after_run(done: RunNow | None) -> Hints:
     """Return the hint for the queue of an entry that was run apart from its due times."""
-    return jobs_in([done.entry.schedule.spec.queue]) if done is not None and done.job.is_new else []
+    return new_pending([done.entry.schedule.spec.queue]) if done is not None and done.job.is_new else []

@@ -16,6 +16,7 @@ from deeper_tasks.domain.settlement import MovedJob
 from deeper_tasks.domain.state import State
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
 ID = JobId("1")
 SCHEDULES, CONTROL = Notification(topic=Topic.SCHEDULES), Notification(topic=Topic.CONTROL)
 SCHEDULE = Schedule(
@@ -34,10 +35,24 @@ def new(queue, **fields):
 
 
 def test_new_jobs_wake_their_queues_once_and_delayed_ones_the_schedulers():
-    delayed = [new("c", delay=timedelta(seconds=1)), new("d", due=NOON)]
-    assert hints.hints_of([new("b"), new("a"), new("b")]) == [jobs("a"), jobs("b")]
-    assert hints.hints_of([new("a"), *delayed]) == [jobs("a"), SCHEDULES]
-    assert hints.hints_of([]) == []
+    delayed = [new("c", delay=SECOND), new("d", due=NOON + SECOND)]
+    assert hints.after_insert([new("b"), new("a"), new("b")], now=NOON) == [jobs("a"), jobs("b")]
+    assert hints.after_insert([new("a"), *delayed], now=NOON) == [jobs("a"), SCHEDULES]
+    assert hints.after_insert([], now=NOON) == []
+
+
+@pytest.mark.parametrize("due", [{"due": NOON}, {"due": NOON - SECOND}, {"delay": -SECOND}, {"delay": 0 * SECOND}])
+def test_a_new_job_that_is_due_already_wakes_its_queue(due):
+    assert hints.after_insert([new("a", **due)], now=NOON) == [jobs("a")]
+    assert jobs("a") in hints.after_insert_elsewhere([new("a", **due)], now=NOON)
+
+
+def test_a_new_job_that_another_clock_may_take_for_due_or_for_scheduled_wakes_both():
+    for due in (NOON - SECOND, NOON, NOON + SECOND):
+        assert hints.after_insert_elsewhere([new("a", due=due)], now=NOON) == [jobs("a"), SCHEDULES]
+    later = [new("a", due=NOON + timedelta(hours=1)), new("a", delay=SECOND)]
+    assert hints.after_insert_elsewhere(later, now=NOON) == [SCHEDULES]
+    assert hints.after_insert_elsewhere([new("a")], now=NOON) == [jobs("a")]
 
 
 def test_the_cancel_of_a_running_job_wakes_its_worker():

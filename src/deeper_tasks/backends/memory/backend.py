@@ -92,9 +92,10 @@ class MemoryBackend:
             message = f"at most {self.capabilities.max_atomic_insert} jobs go in at once, not {len(jobs)}"
             raise UnsupportedError(message)
         with self._lock:
-            answers = self._tables.jobs.add_all(jobs, now=self._moment(now))
+            now = self._moment(now)
+            answers = self._tables.jobs.add_all(jobs, now=now)
         new = (job for job, answer in zip(jobs, answers, strict=True) if answer.is_new)
-        self._listeners.send(hints.hints_of(new))
+        self._listeners.send(hints.after_insert(new, now=now))
         return answers
 
     # consume
@@ -149,7 +150,7 @@ class MemoryBackend:
     async def promote(self, *, now: datetime | None = None) -> Promotion:
         with self._lock:
             promotion = maintenance.promote(self._tables, now=self._moment(now))
-        self._listeners.send(hints.jobs_in(promotion.queues))
+        self._listeners.send(hints.new_pending(promotion.queues))
         return promotion
 
     async def rescue(
@@ -157,7 +158,7 @@ class MemoryBackend:
     ) -> Rescue:
         with self._lock:
             rescue = maintenance.rescue(self._tables, node, beat=beat, trusted=trusted, now=self._moment(now))
-        self._listeners.send(hints.jobs_in(rescue.queues))
+        self._listeners.send(hints.new_pending(rescue.queues))
         return rescue
 
     async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:

@@ -222,7 +222,7 @@ class PostgresBackend:
 
     async def promote(self, *, now: datetime | None = None) -> Promotion:
         promotion = await maintenance.promote(self._opened, now=moment_text(now))
-        await self._hints.notify(hints.jobs_in(promotion.queues))
+        await self._hints.notify(hints.new_pending(promotion.queues))
         return promotion
 
     async def fold(self) -> bool:
@@ -234,7 +234,7 @@ class PostgresBackend:
         rescue = await self._run(
             partial(maintenance.rescue, node=node, beat=beat, trusted=trusted, now=moment_text(now))
         )
-        await self._hints.notify(hints.jobs_in(rescue.queues))
+        await self._hints.notify(hints.new_pending(rescue.queues))
         return rescue
 
     async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:

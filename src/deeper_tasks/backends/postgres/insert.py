@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from deeper_tasks.backends.hints import hints_of
+from deeper_tasks.backends.hints import after_insert_elsewhere
 from deeper_tasks.backends.postgres.codec import (
     Row,
     array,
@@ -59,7 +59,8 @@ async def insert(
     batch = Batch(jobs)
     if not batch.jobs:
         return []
-    wanted = hints_of(batch.jobs)
+    # The server decides whether a job is due, by its own clock.
+    wanted = after_insert_elsewhere(batch.jobs, now=datetime.now(UTC))
     if hints.may_leave(wanted):
         values = batch.values(store=store, channel=database.address.channel, now=now)
         values["hints"] = text_array(map(payload, wanted))

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -140,6 +140,7 @@ class SQLiteBackend:
         if atomic and len(jobs) > most:
             raise UnsupportedError(f"{len(jobs)} jobs do not fit into one insert of at most {most}; use atomic=False")
         batches = [jobs[start : start + most] for start in range(0, len(jobs), most)]
+        now = now or datetime.now(UTC)
         answers: list[Insertion] = []
         try:
             if connection is not None:
@@ -150,7 +151,7 @@ class SQLiteBackend:
             error.request_ids = tuple(job.request_id for job in jobs)
             raise
         new = (job for job, answer in zip(jobs, answers, strict=True) if answer.is_new)
-        self._hints.notify(hints.hints_of(new))
+        self._hints.notify(hints.after_insert(new, now=now))
         return answers
 
     def _insert_inside(self, connection: object, batches: list[Sequence[NewJob]], *, now: int) -> list[Insertion]:
@@ -217,7 +218,7 @@ class SQLiteBackend:
 
     async def promote(self, *, now: datetime | None = None) -> Promotion:
         promotion = await self._threads.write(partial(maintenance.promote, now=_clock(now)))
-        self._hints.notify(hints.jobs_in(promotion.queues))
+        self._hints.notify(hints.new_pending(promotion.queues))
         return promotion
 
     async def rescue(
@@ -225,7 +226,7 @@ class SQLiteBackend:
     ) -> Rescue:
         rescue = partial(maintenance.rescue, node=node, beat=beat, trusted=trusted, now=_clock(now))
         rescued = await self._threads.write(rescue)
-        self._hints.notify(hints.jobs_in(rescued.queues))
+        self._hints.notify(hints.new_pending(rescued.queues))
         return rescued
 
     async def expire(self, *, now: datetime | None = None) -> list[MovedJob]:
@@ -358,7 +359,7 @@ class SQLiteBackend:
         self._hints.notify(notifications)
 
     async def announce(self, jobs: Sequence[NewJob]) -> None:
-        self._hints.notify(hints.hints_of(jobs))
+        self._hints.notify(hints.after_insert_elsewhere(jobs, now=datetime.now(UTC)))
 
     def listen(self) -> AsyncIterator[Notification]:
         return self._hints.listen()

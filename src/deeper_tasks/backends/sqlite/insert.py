@@ -65,7 +65,7 @@ def _existing(job: NewJob, *, is_same: bool) -> Insertion:
 def _due(job: NewJob, now: int) -> int:
     if job.due is not None:
         return max(min(micros(job.due), LAST_MOMENT), now)
-    return later(now, job.delay)
+    return max(later(now, job.delay), now)
 
 
 def _row(job: NewJob, state: int, due: int, now: int) -> transitions.NewRow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import cast
 
 import pytest
@@ -59,6 +60,10 @@ async def insert_until_heard(backend: Backend, *tasks: asyncio.Task[bool]) -> No
         await backend.close()  # or a listener in a thread would wait forever
         pytest.fail(f"of {len(tasks)} listeners {len(pending)} heard nothing in {PATIENCE:g} s")
     assert all([await task for task in tasks]), "a listener ended before it heard anything"
+
+
+async def _insert_past_due(backend: Backend) -> None:
+    await put(backend, due=datetime.now(UTC) - MINUTE, now=datetime.now(UTC))
 
 
 async def _promote(backend: Backend) -> None:
@@ -134,6 +139,7 @@ async def _run_schedule(backend: Backend) -> None:
 _JOBS = Notification(topic=Topic.JOBS, subject=QUEUE)
 
 CHANGES: dict[str, tuple[Callable[[Backend], Awaitable[None]], Notification]] = {
+    "insert of a job whose due time has passed": (_insert_past_due, _JOBS),
     "promote": (_promote, _JOBS),
     "rescue": (_rescue, _JOBS),
     "cancel of a running job": (_cancel_running, Notification(topic=Topic.CONTROL)),

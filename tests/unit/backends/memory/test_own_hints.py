@@ -55,6 +55,7 @@ async def hints_of(store, change):
 async def test_an_insert(store):
     assert await hints_of(store, store.insert([new_job()], now=NOW)) == [JOBS]
     assert await hints_of(store, store.insert([new_job(delay=HOUR)], now=NOW)) == [SCHEDULES]
+    assert await hints_of(store, store.insert([new_job(due=NOW - HOUR)], now=NOW)) == [JOBS]
 
 
 async def test_the_same_insert_again_sends_none(store):
