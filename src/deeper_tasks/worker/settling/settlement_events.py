@@ -54,7 +54,7 @@ def announce(bus: EventBus, answered: Iterable[tuple[ClaimedJob, Settlement, Sta
         # Nearly all settlements. If no subscriber wants their event, they cost no call.
         if state is _COMPLETED and settlement.result_omitted is None and not wants_completed:
             continue
-        if settlement.result_omitted is not None:
+        if settlement.result_omitted is not None and state is not None:
             bus.emit(ResultOmitted(**_job(job), reason=settlement.result_omitted))
         kind = _kind(settlement, state)
         if kind not in wanted:

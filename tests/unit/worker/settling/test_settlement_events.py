@@ -15,6 +15,8 @@ from deeper_tasks.integrations.events import (
     JobDiscarded,
     JobExpired,
     JobFailed,
+    ResultOmitted,
+    SettlementRefused,
 )
 from deeper_tasks.testing.conformance.builders import BOOM, NOW, SECOND, join, put_running
 from deeper_tasks.worker.execution.rolling_deploy import RollingDeploy
@@ -86,3 +88,14 @@ async def test_a_task_that_nobody_knew_for_its_grace_is_told_as_failed(bus, hear
     [event] = heard
     assert (type(event), event.task, event.queue, event.attempt) == (JobFailed, "shop.pay", "till", 1)
     assert event.error == ErrorReport(kind="TaskNotFoundError", message=settlement.error.message)
+
+
+async def test_an_omitted_result_is_an_event_only_of_a_settlement_that_the_store_accepted(store):
+    bus, heard = EventBus(), []
+    for kind in (JobCompleted, ResultOmitted, SettlementRefused):
+        bus.subscribe(heard.append, kind)
+    job = await put_running(store, await join(store))
+    completed = Settlement(id=job.id, token=job.token, end=End.COMPLETE, ran_for=SECOND, result_omitted="too large")
+    announce(bus, [(job, completed, None)])
+    announce(bus, [(job, completed, State.COMPLETED)])
+    assert [type(event) for event in heard] == [SettlementRefused, ResultOmitted, JobCompleted]
