@@ -10,7 +10,6 @@ from deeper_tasks.config import Settings
 from deeper_tasks.integrations.events import EventBus
 from deeper_tasks.manager.areas import ControlArea, EnqueueArea, LifeArea, Queues, ReadingArea, RecurringArea
 from deeper_tasks.manager.core import ManagerCore
-from deeper_tasks.manager.stores import shown_store
 from deeper_tasks.tasks import BlockingEnqueuer, ForeignManagerNames, ManagerIdentity, TaskRegistry
 
 
@@ -37,8 +36,11 @@ class Facade(LifeArea, EnqueueArea, RecurringArea, ControlArea, ReadingArea, For
 
     @property
     def shown_store(self) -> str:
-        """The store as it may be shown: its URL without secrets, and the absolute path of its file, if it has one."""
-        return shown_store(self.settings.url, self.backend)
+        """
+        The store as it may be shown: its URL without secrets, or the class of a `backend` that was given, and the
+        absolute path of its file, if it has one.
+        """
+        return self.core.parts.terms.store
 
     # inside
 

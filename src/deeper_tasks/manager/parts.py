@@ -15,7 +15,7 @@ from deeper_tasks.manager.producer import Producer
 from deeper_tasks.manager.recurring import RecurringTasks
 from deeper_tasks.manager.store_access import StoreAccess
 from deeper_tasks.manager.store_terms import StoreTerms
-from deeper_tasks.manager.stores import begins_elsewhere, make_backend, shown_store
+from deeper_tasks.manager.stores import begins_elsewhere, make_backend, shown_backend, shown_store
 from deeper_tasks.manager.transactions import terms_of
 from deeper_tasks.tasks import ManagerIdentity
 
@@ -55,7 +55,8 @@ def assemble(
     """
     Return the parts for a store: `backend`, or the one that the settings' URL names.
 
-    `store_name` is what error messages call the store; by default its URL without secrets, or the backend's class.
+    `store_name` is what error messages call the store; by default its URL without secrets, or the backend's class, and
+    the path of the store's file, if it has one.
     """
     is_by_url = backend is None
     if backend is None:
@@ -66,7 +67,7 @@ def assemble(
         availability=Availability(bus=events),
         on_new_store=partial(_report_new_store, backend, url=settings.url, is_by_url=is_by_url, events=events),
     )
-    name = store_name or type(backend).__name__
+    name = store_name or shown_backend(backend)
     terms = StoreTerms(
         store=name, capabilities=backend.capabilities, transactions=terms_of(backend, settings, store=name)
     )

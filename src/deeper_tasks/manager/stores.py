@@ -63,8 +63,17 @@ def make_backend(url: str, *, listen_url: str | None = None, joined_hints: bool 
 
 
 def shown_store(url: str, backend: Backend) -> str:
-    """Return a store as it may be shown: its URL without secrets, and the absolute path of its file, if it has one."""
-    return f"{redacted(url)} ({backend.location})" if isinstance(backend, Located) else redacted(url)
+    """Return how the store of a URL is shown: the URL without secrets, and the path of its file, if it has one."""
+    return _with_file(redacted(url), backend)
+
+
+def shown_backend(backend: Backend) -> str:
+    """Return how a store without a URL is shown: its class, and the path of its file, if it has one."""
+    return _with_file(type(backend).__name__, backend)
+
+
+def _with_file(name: str, backend: Backend) -> str:
+    return f"{name} ({backend.location})" if isinstance(backend, Located) else name
 
 
 def begins_elsewhere(url: str, location: str) -> bool:

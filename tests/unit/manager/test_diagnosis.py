@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from deeper_tasks import BackgroundTaskManager, Settings, task
+from deeper_tasks.backends.noop import NoopBackend
+from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.domain.cron import parse_recurrence
 from deeper_tasks.domain.finding import Severity
 from deeper_tasks.domain.ids import JobId, NodeId
@@ -305,6 +307,17 @@ async def test_a_store_that_is_switched_off_is_told():
         # Nothing is claimed of a store that was not looked at.
         assert (finding.check, finding.severity) == ("switched off", Severity.WARNING)
         assert "no store was examined" in finding.message
+
+
+async def test_a_store_that_is_given_in_code_is_named_by_its_class_and_file(tmp_path):
+    file = tmp_path / "own.db"
+    async with BackgroundTaskManager(backend=SQLiteBackend(file)) as manager:
+        [told] = [finding.message for finding in await manager.diagnose() if finding.check == "store"]
+        assert told.startswith(f"SQLiteBackend ({file}) answers")
+        assert manager.shown_store == f"SQLiteBackend ({file})"
+    async with BackgroundTaskManager(backend=NoopBackend()) as manager:
+        [finding] = await manager.diagnose()
+    assert "its store is NoopBackend" in finding.message
 
 
 async def test_a_store_that_cannot_be_opened_is_a_finding(tmp_path):

@@ -11,7 +11,6 @@ from deeper_tasks.errors import (
 )
 from deeper_tasks.forks import process_watch
 from deeper_tasks.manager.areas.area import Area
-from deeper_tasks.manager.stores import shown_store
 from deeper_tasks.manager.transactions import refuse_blocked_write
 
 
@@ -80,6 +79,7 @@ class LifeArea(Area):
         """
         backend, settings = self._parts.backend, self._core.settings
         if not isinstance(backend, Scripting):
-            store = shown_store(settings.url, backend) if settings.enabled else "noop://, used where enabled = false,"
+            is_switched_off = not settings.enabled and not backend.capabilities.runs_jobs
+            store = f"{self._parts.terms.store}{', used where enabled = false,' if is_switched_off else ''}"
             raise UnsupportedError(f"the store {store} has no SQL schema to print")
         return await backend.migration_script(is_whole=is_whole)

@@ -167,7 +167,7 @@ class ReadingArea(Area):
         from deeper_tasks.manager.diagnosis import examine
 
         return await examine(
-            self._parts.backend,
+            self._parts,
             settings=self._core.settings,
             registry=self._core.tasks.registry,
             deep=deep,

@@ -10,7 +10,7 @@ from deeper_tasks.domain.finding import Finding, OnCheck, Severity, fault, fine,
 from deeper_tasks.errors import AccessError, BackendError, BackendUnavailableError, SchemaError
 from deeper_tasks.manager.diagnosis import clock, damage, jobs, queues, schedules, tasks, upkeep, workers
 from deeper_tasks.manager.diagnosis.store_snapshot import StoreSnapshot, look_around
-from deeper_tasks.manager.stores import shown_store
+from deeper_tasks.manager.parts import Parts
 from deeper_tasks.tasks import TaskRegistry
 
 _CHECKS: dict[str, Callable[[StoreSnapshot], list[Finding]]] = {
@@ -25,12 +25,13 @@ _CHECKS: dict[str, Callable[[StoreSnapshot], list[Finding]]] = {
 
 
 async def examine(
-    backend: Backend, *, settings: Settings, registry: TaskRegistry, deep: bool, on_check: OnCheck
+    parts: Parts, *, settings: Settings, registry: TaskRegistry, deep: bool, on_check: OnCheck
 ) -> list[Finding]:
     """Return the findings, in the order of the checks. A store that fails is a finding; a missing store is not made."""
+    backend, store = parts.backend, parts.terms.store
     findings: list[Finding] = []
     if not backend.capabilities.runs_jobs:
-        return [_switched_off(settings)]
+        return [_switched_off(settings, store)]
     if isinstance(backend, Diagnosable):
         on_check("the whole store" if deep else "the store")
         findings += await backend.diagnose(deep=deep)
@@ -38,7 +39,7 @@ async def examine(
         await backend.open(create=False)
     except BackendError as error:
         return [*findings, *_unless_reported(error, findings)]
-    findings.append(fine("store", f"{shown_store(settings.url, backend)} answers, and its schema is this version's"))
+    findings.append(fine("store", f"{store} answers, and its schema is this version's"))
     if any(finding.check == NOT_EXAMINED for finding in findings):
         return findings
     try:
@@ -54,9 +55,9 @@ async def examine(
     return findings
 
 
-def _switched_off(settings: Settings) -> Finding:
+def _switched_off(settings: Settings, store: str) -> Finding:
     """Return the finding for a manager with tasks disabled, which has no store to examine."""
-    why = "enabled is false" if not settings.enabled else "its url is noop://"
+    why = "enabled is false" if not settings.enabled else f"its store is {store}"
     message = f"tasks are disabled here ({why}): every job is accepted, and none is kept or run; no store was examined"
     return warning("switched off", message, "set enabled = true, and a url other than noop://")
 
