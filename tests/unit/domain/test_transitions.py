@@ -8,10 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeper_tasks.domain.ids import ClaimToken, JobId
-from deeper_tasks.domain.job import ErrorReport
+from deeper_tasks.domain.job import EXPIRED, ErrorReport
 from deeper_tasks.domain.marks import Mark
+from deeper_tasks.domain.rescheduling import state_when_due
 from deeper_tasks.domain.settlement import End, Settlement
-from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_EXPIRE, MAY_RUN_AGAIN, TERMINAL, WAITING, State, is_allowed
+from deeper_tasks.domain.state import (
+    AWAITS_ITS_TIME,
+    MAY_BE_RESCHEDULED,
+    MAY_EXPIRE,
+    MAY_RUN_AGAIN,
+    TERMINAL,
+    TRANSITIONS,
+    WAITING,
+    Cause,
+    State,
+    is_allowed,
+)
 from deeper_tasks.domain.transitions import (
     CANCEL_REQUEST,
     CANCELLATION,
@@ -74,6 +86,51 @@ STEPS = [
     (State.PENDING, CLAIM),
 ]
 """Every change that a store can be told to make, each with a state that the job may have before it."""
+
+
+CAUSES = {
+    End.COMPLETE: Cause.COMPLETE,
+    End.RETRY: Cause.RETRY,
+    End.SNOOZE: Cause.SNOOZE,
+    End.RELEASE: Cause.RELEASE,
+    End.FAIL: Cause.FAIL,
+    End.DISCARD: Cause.DISCARD,
+    End.CANCEL: Cause.CANCEL,
+}
+
+
+def _cause(one, *, asked, after):
+    if asked and after is State.CANCELLED:
+        return Cause.CANCEL
+    return Cause.EXPIRE if one.end is End.FAIL and one.error == EXPIRED else CAUSES[one.end]
+
+
+def steps_of_the_kernel():
+    """Return each step that a function of the kernel makes: the state before, the cause, the state that follows."""
+    settled = [*SETTLEMENTS, settlement(End.FAIL, error=EXPIRED)]
+    changes = [
+        (State.PENDING, Cause.CLAIM, CLAIM.state),
+        *((before, Cause.DUE, PROMOTION.state) for before in AWAITS_ITS_TIME),
+        *((before, Cause.EXPIRE, EXPIRY.state) for before in MAY_EXPIRE),
+        *((before, Cause.MANUAL_RETRY, MANUAL_RETRY.state) for before in MAY_RUN_AGAIN),
+        *((before, Cause.CANCEL, after_cancel(before).state) for before in WAITING | {State.RUNNING}),
+        *((State.RUNNING, Cause.RESCUE, after_rescue(**facts).state) for facts in RESCUES),
+        *(
+            (before, Cause.RESCHEDULE, state_when_due(before, is_due=is_due))
+            for before in MAY_BE_RESCHEDULED
+            for is_due in (True, False)
+        ),
+    ]
+    for one, asked in product(settled, (True, False)):
+        after = after_settlement(one, is_cancel_requested=asked).state
+        changes.append((State.RUNNING, _cause(one, asked=asked, after=after), after))
+    return {(before, cause, after) for before, cause, after in changes if after is not before}
+
+
+def test_the_table_has_just_the_steps_that_the_kernel_makes_each_with_its_cause():
+    # No function unblocks a job yet: no job waits for others.
+    unblocked = (State.BLOCKED, Cause.UNBLOCK, State.PENDING)
+    assert {(step.before, step.cause, step.after) for step in TRANSITIONS} == steps_of_the_kernel() | {unblocked}
 
 
 # what holds for every change
