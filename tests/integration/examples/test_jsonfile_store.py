@@ -1,5 +1,6 @@
 """The example of a third party's store: it passes the suite, is found by its entry point, and serves real workers."""
 
+import json
 import os
 import runpy
 import subprocess
@@ -12,10 +13,11 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.backends.protocol import Backend, JobQuery
+from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, Retention
+from deeper_tasks.domain.job import Insertion
 from deeper_tasks.errors import BackendUnavailableError, ConfigError, DuplicateJobError, SchemaError
 from deeper_tasks.manager.stores import make_backend
-from deeper_tasks.testing.conformance.builders import join, new_job, put, take
+from deeper_tasks.testing.conformance.builders import DAY, NOW, SECOND, join, new_job, put, take
 
 _EXAMPLE = Path(__file__).parents[3] / "examples" / "jsonfile-store"
 _SOURCE = _EXAMPLE / "src"
@@ -133,10 +135,11 @@ async def test_a_file_that_is_not_ours_is_refused_and_left_alone(installed, path
 
 
 async def test_a_call_that_fails_half_way_leaves_the_file_as_it_was(backend, path):
-    job_id = await put(backend)
+    job = new_job()
+    await backend.insert([job])
     before = path.read_bytes()
     with pytest.raises(DuplicateJobError):
-        await backend.insert([new_job(), new_job(request_id=job_id, arguments="[[1],{}]")])
+        await backend.insert([new_job(), new_job(request_id=job.request_id, arguments="[[1],{}]")])
     assert path.read_bytes() == before
     assert (await backend.find(JobQuery())).total == 1
 
@@ -178,3 +181,31 @@ async def test_without_its_file_the_store_is_unavailable_and_says_which_jobs_to_
     with pytest.raises(BackendUnavailableError) as raised:
         await backend.insert([job])
     assert raised.value.request_ids == (job.request_id,)
+
+
+@pytest.mark.timeout(120)
+async def test_the_command_takes_the_numbers_that_the_store_gives_its_jobs(installed, backend, path):
+    assert [await put(backend) for _ in range(3)] == ["1", "2", "3"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), str(_SOURCE)]), "COLUMNS": "80"}
+
+    def deeper(*arguments):
+        command = [sys.executable, "-m", "deeper_tasks.cli", *arguments, "--url", f"jsonfile:///{path}"]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+    assert deeper("cancel", "3").stdout == "3 cancelled\n"
+    assert "cancelled" in deeper("status", "3").stdout
+    assert [line.split()[0] for line in deeper("list").stdout.splitlines()[1:4]] == ["3", "2", "1"]
+    unknown = deeper("status", "03")
+    assert (unknown.returncode, unknown.stderr.startswith("deeper: no job has the id '03'")) == (3, True)
+
+
+async def test_a_request_is_known_for_a_day_and_its_number_is_never_used_again(backend, path):
+    job = new_job()
+    [first] = await backend.insert([job], now=NOW)
+    kept = Retention(completed=None, failed=None)
+    await backend.prune(kept, now=NOW + DAY - SECOND)
+    assert await backend.insert([job], now=NOW + DAY) == [Insertion(id=first.id, is_new=False)]
+    await backend.prune(kept, now=NOW + DAY)
+    assert json.loads(path.read_text()).get("requests", {}) == {}
+    await backend.delete(JobFilter(ids=(first.id,)))
+    assert await backend.insert([job], now=NOW + DAY) == [Insertion(id="2", is_new=True)]

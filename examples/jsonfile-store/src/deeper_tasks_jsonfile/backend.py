@@ -27,6 +27,7 @@ from deeper_tasks.backends.protocol import (
     Retried,
     Service,
 )
+from deeper_tasks.domain.id_forms import WHOLE_IDS
 from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId, RequestId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.queue_patterns import QueuePattern
@@ -51,7 +52,7 @@ class JsonFileBackend:
     something writes all of the file.
     """
 
-    capabilities = Capabilities(is_durable=True, is_shared=True, has_hints=False)
+    capabilities = Capabilities(is_durable=True, is_shared=True, has_hints=False, makes_ids=True, ids=WHOLE_IDS)
 
     def __init__(self, path: Path) -> None:
         self._file = DocumentFile(path)

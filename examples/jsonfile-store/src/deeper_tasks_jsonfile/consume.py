@@ -16,7 +16,7 @@ from deeper_tasks.domain.settlement import Report, Settled, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.transitions import CLAIM, after_settlement, starts_at_claim
 from deeper_tasks.errors import NodeLostError
-from deeper_tasks_jsonfile.document import Document, Record
+from deeper_tasks_jsonfile.document import Document, Record, number
 
 
 def register(document: Document, node: Node, *, tasks: frozenset[str] | None, now: datetime) -> None:
@@ -137,9 +137,9 @@ def _may_run(job: Job, now: datetime) -> bool:
     return job.state is State.PENDING and not is_expired
 
 
-def _place(record: Record) -> tuple[int, datetime, JobId]:
+def _place(record: Record) -> tuple[int, datetime, int]:
     """Return a job's place in the line."""
-    return record.job.priority, record.job.scheduled_at, record.job.id
+    return record.job.priority, record.job.scheduled_at, number(record.job.id)
 
 
 def _end(document: Document, record: Record, settlement: Settlement, *, now: datetime) -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from deeper_tasks.backends.buckets import bucket_of
 from deeper_tasks.backends.protocol import JobFilter, NodeRecord, QueueSettings
 from deeper_tasks.domain.end_of_time import later
-from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId
+from deeper_tasks.domain.ids import ClaimToken, JobId, NodeId, RequestId
 from deeper_tasks.domain.job import MAX_KEPT_ERRORS, ErrorReport, Job
 from deeper_tasks.domain.marks import NO_MARKS, Marks
 from deeper_tasks.domain.schedule import Schedule, ScheduleEntry
@@ -22,7 +22,15 @@ from deeper_tasks.domain.transitions import Change, max_attempts_after_retry
 from deeper_tasks.domain.unique import Unique
 
 VERSION = 1
+NO_JOB = JobId("")
+"""The id of no job."""
+REQUESTS_KEPT = timedelta(hours=24)
 _NO_DELAY = timedelta(0)
+
+
+def number(job_id: JobId) -> int:
+    """Return the number of a job: jobs are in the order of their numbers, and not of the texts."""
+    return int(job_id)
 
 
 class Record(Struct, kw_only=True, omit_defaults=True):
@@ -89,15 +97,26 @@ class Hold(Struct, omit_defaults=True):
     until: datetime | None = None
 
 
+class Request(Struct):
+    """A request that was made, and the job that it made."""
+
+    job: JobId
+    made_at: datetime
+
+
 class Document(Struct, kw_only=True, omit_defaults=True):
     """
     Everything. `ended` counts the ends of each ten minutes by queue and state.
+
+    The jobs are numbered: `last_number` is the number of the newest. `requests` has the requests of the last 24 hours.
 
     To find something is to look at all there is: this is a store to be read.
     """
 
     version: int
+    last_number: int = 0
     jobs: dict[JobId, Record] = {}
+    requests: dict[RequestId, Request] = {}
     keys: dict[str, Hold] = {}
     nodes: dict[NodeId, NodeRecord] = {}
     tasks: dict[NodeId, frozenset[str]] = {}
@@ -113,6 +132,15 @@ class Document(Struct, kw_only=True, omit_defaults=True):
         if target.ids is not None:
             records = [self.jobs[job_id] for job_id in dict.fromkeys(target.ids) if job_id in self.jobs]
         return (record for record in records if record.matches(target))
+
+    def made_by(self, request: RequestId) -> JobId | None:
+        """Return the job that a request made, or None; it may be deleted."""
+        known = self.requests.get(request)
+        return None if known is None else known.job
+
+    def next_id(self) -> JobId:
+        """Return the id of the next new job. The number of a deleted job is never used again."""
+        return JobId(str(self.last_number + 1))
 
     def held_by(self, node: NodeId) -> list[Record]:
         """Return the jobs that a node runs. Only a running job has a node."""

@@ -21,7 +21,7 @@ from deeper_tasks.backends.protocol import (
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.state import State
-from deeper_tasks_jsonfile.document import Document
+from deeper_tasks_jsonfile.document import Document, number
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -35,9 +35,9 @@ def get(document: Document, job_id: JobId) -> Job | None:
 def find(document: Document, query: JobQuery) -> JobList:
     """Return a page of the jobs meant, in order."""
 
-    def place(value: datetime | None, job_id: JobId) -> tuple[bool, datetime, JobId]:
+    def place(value: datetime | None, job_id: JobId) -> tuple[bool, datetime, int]:
         # Those without the value come last: they are the greatest going up, the least going down.
-        return (value is None) != query.is_descending, value or _NEVER, job_id
+        return (value is None) != query.is_descending, value or _NEVER, number(job_id)
 
     meant = {place(_value(record.job, query), record.job.id): record.job for record in document.matching(query.filter)}
     places = sorted(meant, reverse=query.is_descending)
@@ -56,7 +56,7 @@ def find(document: Document, query: JobQuery) -> JobList:
 
 def find_ids(document: Document, beginnings: Sequence[str], *, limit: int) -> list[list[JobId]]:
     """Return the first ids with these beginnings."""
-    ids = sorted(document.jobs)
+    ids = sorted(document.jobs, key=number)
     return [[job_id for job_id in ids if job_id.startswith(begun)][:limit] for begun in beginnings]
 
 

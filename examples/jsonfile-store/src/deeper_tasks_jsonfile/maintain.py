@@ -14,13 +14,13 @@ from deeper_tasks.domain.job import EXPIRED
 from deeper_tasks.domain.settlement import MovedJob, worker_lost
 from deeper_tasks.domain.state import AWAITS_ITS_TIME, MAY_EXPIRE, State
 from deeper_tasks.domain.transitions import EXPIRY, PROMOTION, after_delete, after_rescue
-from deeper_tasks_jsonfile.document import Document, Record
+from deeper_tasks_jsonfile.document import REQUESTS_KEPT, Document, Record, number
 
 
 def promote(document: Document, *, now: datetime) -> Promotion:
     """Make due jobs pending."""
     waiting = [record for record in document.jobs.values() if record.job.state in AWAITS_ITS_TIME]
-    waiting.sort(key=lambda record: (record.job.scheduled_at, record.job.id))
+    waiting.sort(key=lambda record: (record.job.scheduled_at, number(record.job.id)))
     due = [record for record in waiting[:MAX_BATCH] if record.job.scheduled_at <= now]
     for record in due:
         document.change(record, PROMOTION, now=now)
@@ -60,16 +60,18 @@ def expire(document: Document, *, now: datetime) -> list[MovedJob]:
 
 def prune(document: Document, retention: Retention, *, now: datetime) -> int:
     """Delete ended jobs past their retention, and what else is of no use any more."""
-    old: list[tuple[datetime, JobId]] = []
+    old: list[tuple[datetime, int, JobId]] = []
     for record in document.jobs.values():
         ended, kept = record.job.finished_at, _kept(record.job.state, retention)
         if ended is not None and kept is not None and ended + kept <= now:
-            old.append((ended, record.job.id))
+            old.append((ended, number(record.job.id), record.job.id))
     old = sorted(old)[:MAX_BATCH]
-    for _, job_id in old:
+    for *_, job_id in old:
         record = document.jobs[job_id]
         document.change(record, after_delete(record.job.state), now=now)
     document.keys = {key: hold for key, hold in document.keys.items() if hold.until is None or hold.until > now}
+    recent = now - REQUESTS_KEPT
+    document.requests = {name: request for name, request in document.requests.items() if request.made_at > recent}
     oldest = bucket_of(now) - BUCKETS_KEPT
     document.ended = {bucket: counts for bucket, counts in document.ended.items() if bucket >= oldest}
     silent = [known.node.id for known in document.nodes.values() if known.beat_at < now - SILENT_NODES_KEPT]

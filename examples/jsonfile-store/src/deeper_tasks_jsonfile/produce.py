@@ -1,4 +1,4 @@
-"""Produce: insert jobs, each id once and each unique key held by one."""
+"""Produce: insert jobs, each request once and each unique key held by one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion, Job, NewJob
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import DuplicateJobError
-from deeper_tasks_jsonfile.document import Document, Record
+from deeper_tasks_jsonfile.document import NO_JOB, Document, Record, Request
 
 
 def insert(document: Document, jobs: Sequence[NewJob], *, now: datetime) -> list[Insertion]:
@@ -19,24 +19,27 @@ def insert(document: Document, jobs: Sequence[NewJob], *, now: datetime) -> list
 
 
 def _insert(document: Document, new: NewJob, *, now: datetime) -> Insertion:
-    known = document.jobs.get(new.request_id)
+    known = document.jobs.get(document.made_by(new.request_id) or NO_JOB)
     if known is not None:
         if (known.job.task, known.job.arguments) != (new.spec.task, new.spec.arguments):
-            message = f"a job with the id {new.request_id!r} exists, with another task or other arguments"
+            message = f"the request {new.request_id!r} made a job with another task or other arguments"
             raise DuplicateJobError(message, request_id=new.request_id)
-        return Insertion(id=new.request_id, is_new=False)
+        return Insertion(id=known.job.id, is_new=False)
+    job_id = document.next_id()
     if new.unique is not None:
-        holder: JobId = document.take_key(new.unique, new.request_id, now=now)
-        if holder != new.request_id:
+        holder: JobId = document.take_key(new.unique, job_id, now=now)
+        if holder != job_id:
             return Insertion(id=holder, is_new=False)
-    document.jobs[new.request_id] = _record(new, now=now)
-    return Insertion(id=new.request_id, is_new=True)
+    document.last_number += 1
+    document.jobs[job_id] = _record(new, job_id, now=now)
+    document.requests[new.request_id] = Request(job=job_id, made_at=now)
+    return Insertion(id=job_id, is_new=True)
 
 
-def _record(new: NewJob, *, now: datetime) -> Record:
+def _record(new: NewJob, job_id: JobId, *, now: datetime) -> Record:
     spec, due = new.spec, new.due_at(now).astimezone(UTC)
     job = Job(
-        id=new.request_id,
+        id=job_id,
         state=State.SCHEDULED if due > now else State.PENDING,
         task=spec.task,
         arguments=spec.arguments,

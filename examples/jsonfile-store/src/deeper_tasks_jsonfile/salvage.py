@@ -17,7 +17,7 @@ from deeper_tasks.domain.job import Job
 from deeper_tasks.domain.schedule import ScheduleEntry
 from deeper_tasks.domain.schedule_run import RunOutcome, ScheduleRun
 from deeper_tasks.domain.state import State
-from deeper_tasks_jsonfile.document import Document, Hold, Record
+from deeper_tasks_jsonfile.document import Document, Hold, Record, Request
 
 _list = msgspec.json.Decoder(list[Raw])
 
@@ -26,7 +26,9 @@ class _Parts(Struct, kw_only=True):
     """A document whose parts are still text."""
 
     version: int
+    last_number: int = 0
     jobs: dict[str, Raw] = {}
+    requests: dict[str, Raw] = {}
     keys: dict[str, Raw] = {}
     nodes: dict[str, Raw] = {}
     tasks: Raw = Raw(b"{}")
@@ -45,9 +47,12 @@ def salvage(text: bytes) -> Document:
     """
     parts = msgspec.json.decode(text, type=_Parts)
     keys = _all(parts.keys, Hold | None, lambda *_: None)
+    requests = _all(parts.requests, Request | None, lambda *_: None)
     return Document(
         version=parts.version,
+        last_number=parts.last_number,
         jobs=_all(parts.jobs, Record, _record),
+        requests={name: request for name, request in requests.items() if request is not None},
         keys={key: hold for key, hold in keys.items() if hold is not None},
         nodes=_all(parts.nodes, NodeRecord, _node),
         tasks=_each("", parts.tasks, dict[NodeId, frozenset[str]], lambda *_: {}),

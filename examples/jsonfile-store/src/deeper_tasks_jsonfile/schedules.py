@@ -20,7 +20,7 @@ from deeper_tasks.domain.schedule import (
 )
 from deeper_tasks.domain.schedule_run import MAX_KEPT_RUNS, ScheduleRun, inserted, recorded, run_now
 from deeper_tasks.domain.state import State
-from deeper_tasks_jsonfile.document import Document
+from deeper_tasks_jsonfile.document import NO_JOB, Document
 from deeper_tasks_jsonfile.produce import insert
 
 
@@ -76,7 +76,7 @@ def fire(document: Document, firing: Firing, *, now: datetime) -> Fired | None:
         return None
     made = {run.job for run in document.runs.get(firing.name, []) if run.job is not None}
     runs = firing.runs_to_write(
-        fired_before=document.jobs.keys() | made,
+        fired_before=document.requests.keys(),
         is_under_way=any(_is_live(document, job) for job in (entry.last_job, *made)),
     )
     runs = inserted(runs, insert(document, [run.job for run in runs if run.job is not None], now=now))
@@ -94,8 +94,9 @@ def run_schedule(document: Document, name: str, *, request_id: RequestId, now: d
     entry = document.entries.get(name)
     if entry is None:
         return None
-    if entry.damage or request_id in document.jobs:
-        return RunNow(entry=entry, job=Insertion(id=request_id, is_new=False))
+    made = document.made_by(request_id)
+    if entry.damage or made is not None:
+        return RunNow(entry=entry, job=Insertion(id=made or NO_JOB, is_new=False))
     [answer] = insert(document, [entry.schedule.job(request_id)], now=now)
     _note(document, name, run_now(answer, now=now))
     done = RunNow.of(entry, answer)

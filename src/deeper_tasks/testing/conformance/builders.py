@@ -106,6 +106,33 @@ async def put_many(backend: Backend, number: int, *, now: datetime = NOW, **fiel
     return [insertion.id for insertion in insertions]
 
 
+async def ids_of(backend: Backend, requests: Iterable[NewJob]) -> list[JobId]:
+    """Return the ids of the jobs of requests that were made, also where the store makes the ids by itself."""
+    jobs = list(requests)
+    if not backend.capabilities.makes_ids:
+        return [job.request_id for job in jobs]
+    answers = await backend.insert(jobs, atomic=False, now=NOW)
+    assert not any(answer.is_new for answer in answers)
+    return [answer.id for answer in answers]
+
+
+def may_be_ids_of(backend: Backend, ids: Sequence[JobId], requests: Sequence[RequestId]) -> bool:
+    """Return whether jobs may be those of requests: they have their ids, unless the store makes the ids by itself."""
+    if backend.capabilities.makes_ids:
+        return len(set(ids)) == len(ids) == len(requests)
+    return list(ids) == list(requests)
+
+
+def in_order(ids: Iterable[JobId]) -> list[JobId]:
+    """Return ids in the order in which stores sort them: UUIDs as texts, numbers by their value."""
+    return sorted(ids, key=order_of)
+
+
+def order_of(job_id: JobId) -> tuple[int, str]:
+    """Return the place of an id among the ids of its store."""
+    return len(job_id), job_id
+
+
 async def take(
     backend: Backend,
     node: NodeId,

@@ -32,6 +32,7 @@ from deeper_tasks.testing.conformance.builders import (
     new_id,
     new_node,
     only,
+    order_of,
     put,
     put_ended,
     put_many,
@@ -96,6 +97,8 @@ class ReadsConformance:
         assert await find(backend, ids=()) == set()
 
     async def test_ids_are_found_by_their_beginnings(self, backend: Backend) -> None:
+        if not backend.capabilities.ids.rounds:
+            pytest.skip("ids of this store are given whole")
         ids = await put_many(backend, 5)
         whole = [str(job_id) for job_id in ids]
         unknown = cut(new_id(), 13)[:-1] + "0"
@@ -190,9 +193,9 @@ class ReadsConformance:
         number = await put_assorted(backend)
         page = await backend.find(JobQuery(sort_by=sort_by, is_descending=is_descending, limit=1000))
         assert len({job.id for job in page.jobs}) == number
-        timed = [(value, job.id) for job in page.jobs if (value := VALUE[sort_by](job)) is not None]
+        timed = [(value, order_of(job.id)) for job in page.jobs if (value := VALUE[sort_by](job)) is not None]
         assert timed == sorted(timed, reverse=is_descending)
-        assert [job.id for job in page.jobs[: len(timed)]] == [job_id for _, job_id in timed]
+        assert [job.id for job in page.jobs[: len(timed)]] == [job_id for _, (_, job_id) in timed]
 
     @pytest.mark.parametrize("sort_by", list(SortKey))
     @pytest.mark.parametrize("is_descending", [True, False])
@@ -235,12 +238,12 @@ class ReadsConformance:
         )
         query = JobQuery(filter=target, sort_by=SortKey.FINISHED_AT, is_descending=is_descending, limit=1000)
         whole = await backend.find(query)
-        timed = [(job.finished_at, job.id) for job in whole.jobs if job.finished_at is not None]
+        timed = [(job.finished_at, order_of(job.id)) for job in whole.jobs if job.finished_at is not None]
         untimed = [job.id for job in whole.jobs if job.finished_at is None]
         assert (len(timed), len(untimed)) == ((9, 9) if queue is None else (6, 6))
-        assert [job.id for job in whole.jobs] == [job_id for _, job_id in timed] + untimed
+        assert [job.id for job in whole.jobs] == [job_id for _, (_, job_id) in timed] + untimed
         assert timed == sorted(timed, reverse=is_descending)
-        assert untimed == sorted(untimed, reverse=is_descending)
+        assert untimed == sorted(untimed, key=order_of, reverse=is_descending)
         jobs = await every_job(
             backend, filter=target, sort_by=SortKey.FINISHED_AT, is_descending=is_descending, limit=2
         )

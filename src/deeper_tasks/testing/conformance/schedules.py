@@ -30,6 +30,7 @@ from deeper_tasks.testing.conformance.builders import (
     SECOND,
     join,
     look,
+    may_be_ids_of,
     new_id,
     only,
     settle,
@@ -169,8 +170,8 @@ class EntriesConformance:
     async def test_a_firing_inserts_the_job_and_moves_the_next_run(self, backend: Backend) -> None:
         await backend.put_schedule(HOURLY, now=NOW)
         fired = await fire(backend, now=DUE + SECOND)
-        job_id = derived_id(HOURLY.name, DUE)
-        assert fired.jobs == (job_id,)
+        [job_id] = fired.jobs
+        assert may_be_ids_of(backend, [job_id], [derived_id(HOURLY.name, DUE)])
         job = await look(backend, job_id)
         assert (job.state, job.task, job.options) == (State.PENDING, SPEC.task, SPEC.options)
         entry = await entry_of(backend)
@@ -208,7 +209,8 @@ class EntriesConformance:
         schedule = replace(HOURLY, missed_runs=MissedRuns.ALL)
         await backend.put_schedule(schedule, now=NOW)
         fired = await fire(backend, schedule, now=NOW + 5 * HOUR)
-        assert fired.jobs == tuple(derived_id(schedule.name, NOW + number * HOUR) for number in range(1, 6))
+        requests = [derived_id(schedule.name, NOW + number * HOUR) for number in range(1, 6)]
+        assert may_be_ids_of(backend, fired.jobs, requests)
         entry = await entry_of(backend)
         assert (entry.next_run, entry.last_job) == (NOW + 6 * HOUR, fired.jobs[-1])
         jobs = await take(backend, await join(backend), limit=10, now=NOW + 5 * HOUR)
@@ -281,7 +283,7 @@ class EntriesConformance:
         firing = await due_entry(backend)
         await backend.put_schedule(NO_OVERLAP, now=DUE)
         assert await backend.fire(firing, now=DUE) is None
-        assert (await fire(backend, NO_OVERLAP)).jobs == (derived_id(HOURLY.name, DUE),)
+        assert may_be_ids_of(backend, (await fire(backend, NO_OVERLAP)).jobs, [derived_id(HOURLY.name, DUE)])
 
     # pause
 
@@ -303,7 +305,8 @@ class EntriesConformance:
         assert entry == await entry_of(backend)
         assert (entry.paused_at, entry.next_run) == (None, NOW + 6 * HOUR)
         assert plan_firing(entry, now=now) is None
-        assert (await fire(backend, schedule, now=NOW + 6 * HOUR)).jobs == (derived_id(schedule.name, NOW + 6 * HOUR),)
+        fired = await fire(backend, schedule, now=NOW + 6 * HOUR)
+        assert may_be_ids_of(backend, fired.jobs, [derived_id(schedule.name, NOW + 6 * HOUR)])
 
     async def test_an_interval_keeps_its_rhythm_over_a_pause(self, backend: Backend) -> None:
         schedule = replace(HOURLY, recurrence=parse_recurrence("@every 40m"))

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from deeper_tasks.backends.protocol import Backend, JobFilter, Retention
+from deeper_tasks.backends.protocol import Backend, JobFilter, JobQuery, Retention
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.job import Insertion
 from deeper_tasks.domain.settlement import End
@@ -19,6 +19,7 @@ from deeper_tasks.testing.conformance.builders import (
     MINUTE,
     NOW,
     SECOND,
+    ids_of,
     join,
     look,
     new_job,
@@ -68,15 +69,14 @@ class UniqueConformance:
         holder = await put(backend, unique=unique)
         second = new_job(unique=unique, arguments="[[],{}]")
         assert await backend.insert([second], now=NOW) == [Insertion(id=holder, is_new=False)]
-        assert await backend.get(second.request_id) is None
+        assert (await backend.find(JobQuery())).total == 1
         assert (await look(backend, holder)).unique_key == unique.key
 
     async def test_of_two_in_one_call_the_first_takes_the_key(self, backend: Backend) -> None:
         first, second = new_job(unique=UNTIL_DONE), new_job(unique=UNTIL_DONE)
-        assert await backend.insert([first, second], now=NOW) == [
-            Insertion(id=first.request_id, is_new=True),
-            Insertion(id=first.request_id, is_new=False),
-        ]
+        answers = await backend.insert([first, second], now=NOW)
+        [holder] = await ids_of(backend, [first])
+        assert answers == [Insertion(id=holder, is_new=True), Insertion(id=holder, is_new=False)]
 
     async def test_different_keys_do_not_meet(self, backend: Backend) -> None:
         await put(backend, unique=UNTIL_DONE)
@@ -85,18 +85,15 @@ class UniqueConformance:
 
     async def test_the_holder_sent_again_gets_itself(self, backend: Backend) -> None:
         job = new_job(unique=UNTIL_DONE)
-        await backend.insert([job], now=NOW)
-        assert await backend.insert([job], now=NOW) == [Insertion(id=job.request_id, is_new=False)]
+        [made] = await backend.insert([job], now=NOW)
+        assert await backend.insert([job], now=NOW) == [Insertion(id=made.id, is_new=False)]
 
     async def test_a_held_key_does_not_keep_its_neighbours_out(self, backend: Backend) -> None:
         holder = await put(backend, unique=UNTIL_DONE)
         jobs = [new_job(), new_job(unique=UNTIL_DONE), new_job()]
         answers = await backend.insert(jobs, now=NOW)
-        assert [(answer.id, answer.is_new) for answer in answers] == [
-            (jobs[0].request_id, True),
-            (holder, False),
-            (jobs[2].request_id, True),
-        ]
+        first, last = await ids_of(backend, [jobs[0], jobs[2]])
+        assert [(answer.id, answer.is_new) for answer in answers] == [(first, True), (holder, False), (last, True)]
 
     @pytest.mark.parametrize("end", [End.COMPLETE, End.FAIL, End.DISCARD, End.CANCEL])
     async def test_an_end_releases_the_key_held_until_done(self, backend: Backend, end: End) -> None:
