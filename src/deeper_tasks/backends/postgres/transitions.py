@@ -29,7 +29,7 @@ WITH moment AS (
 )
 UPDATE job SET
     state = change.state,
-    attempt = greatest(job.attempt - change.attempts_taken_back, 0),
+    attempt = greatest(greatest(job.attempt, 0) - change.attempts_taken_back, 0),
     max_attempts = coalesce(change.max_attempts, job.max_attempts),
     scheduled_at = CASE WHEN change.starts_anew THEN moment.now ELSE job.scheduled_at END,
     expires_at = CASE WHEN NOT change.starts_anew THEN job.expires_at END,

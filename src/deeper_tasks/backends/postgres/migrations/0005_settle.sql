@@ -81,7 +81,7 @@ BEGIN
         UPDATE job SET
             state = CASE WHEN job.cancel_requested IS NULL THEN sent.state ELSE sent.state_if_cancelled END,
             led_to = nullif(CASE WHEN job.cancel_requested IS NULL THEN sent.state ELSE sent.state_if_cancelled END, 6),
-            attempt = greatest(job.attempt - CASE
+            attempt = greatest(greatest(job.attempt, 0) - CASE
                 WHEN sent.is_uncounted AND (job.cancel_requested IS NULL OR sent.state_if_cancelled < 6) THEN 1 ELSE 0
             END, 0),
             finished_at = CASE
