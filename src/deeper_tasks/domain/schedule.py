@@ -122,7 +122,7 @@ class Firing(Struct, frozen=True, kw_only=True):
         return is_same and (self.is_repair or self.expected <= now)
 
     def moved_on(self, entry: ScheduleEntry, runs: Sequence[PlannedRun]) -> ScheduleEntry:
-        """Return the entry after its runs were written, as `inserted` returns them: with its newest job, if any."""
+        """Return the entry after `runs` were written; its last job is the newest that they made, if any."""
         made = [run for run in runs if run.job is not None]
         if not made:
             return replace(entry, next_run=self.next_run)
@@ -132,8 +132,8 @@ class Firing(Struct, frozen=True, kw_only=True):
         """
         Return the runs to write.
 
-        A run that fired before, earlier than a clock was set back, is left out. If no two jobs may overlap and one has
-        not ended (`is_under_way`), no run fires.
+        A run that has fired already is left out: a clock that was set back makes it due again. If jobs of the entry may
+        not overlap, and one of them has not ended (`is_under_way`), no run fires.
         """
         fresh = (run for run in self.runs if run.job is None or run.job.request_id not in fired_before)
         if self.schedule.overlap is Overlap.SKIP and is_under_way:
@@ -184,7 +184,7 @@ def registered(schedule: Schedule, known: ScheduleEntry | None, *, now: datetime
 
 
 def with_pause(entry: ScheduleEntry, *, is_paused: bool, now: datetime) -> ScheduleEntry:
-    """Return an entry that is paused, or goes on, from `now`; the same one where that is so, or where it is damaged."""
+    """Return an entry, paused or resumed at `now`. An entry that is so already, or is damaged, stays as it is."""
     if entry.damage or (entry.paused_at is not None) == is_paused:
         return entry
     if is_paused:
@@ -193,7 +193,7 @@ def with_pause(entry: ScheduleEntry, *, is_paused: bool, now: datetime) -> Sched
 
 
 def to_remember(entry: ScheduleEntry | None, *, is_remembered: bool) -> Schedule | None:
-    """Return the definition that is kept of an entry that is removed: of one that the code declares, if asked for."""
+    """Return the definition to keep of a removed entry: None unless the code declares it and `is_remembered` is set."""
     return entry.schedule if is_remembered and entry is not None and entry.schedule.is_declared else None
 
 

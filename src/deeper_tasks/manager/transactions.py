@@ -61,7 +61,7 @@ def terms_of(backend: Backend, settings: Settings, *, store: str) -> Transaction
 
 def refuse_blocked_write(backend: Backend) -> None:
     """
-    Refuse a write that would wait for the open transaction of the very job that asks for it.
+    Refuse a write from inside a job with an open transaction, for which the write would have to wait.
 
     Raises:
         TransactionError: the calling job holds a transaction on this store's file, and all its other writers wait.

@@ -14,9 +14,16 @@ from deeper_tasks.domain.schedule import MissedRuns, Overlap
 from deeper_tasks.errors import InvalidOptionError, TaskError
 from deeper_tasks.tasks.coroutines import leads_to_coroutine
 from deeper_tasks.tasks.naming import check_name, default_name, module_of
-from deeper_tasks.tasks.options import LONGEST_DURATION, JobRequest, Seconds, parse_options, unknown_option
+from deeper_tasks.tasks.options import (
+    LONGEST_DURATION,
+    EnqueueOptions,
+    JobRequest,
+    Seconds,
+    parse_options,
+    unknown_option,
+)
 from deeper_tasks.tasks.quoting import quoted
-from deeper_tasks.tasks.schedule import SCHEDULE_OPTIONS, parse_schedule
+from deeper_tasks.tasks.schedule import parse_schedule
 from deeper_tasks.tasks.task import ArgumentCheck, ExecutorKind, Task
 
 P = ParamSpec("P")
@@ -83,22 +90,8 @@ class TaskOptions(TypedDict, total=False):
     overlap: Overlap | Literal["allow", "skip"] | None
 
 
-_OF_THE_TASK = frozenset(
-    {
-        "name",
-        "executor",
-        "retry_on",
-        "fail_on",
-        "retry",
-        "jitter",
-        "transactional",
-        "late_result",
-        "memory_limit_mb",
-        "check_arguments",
-        "quarantine",
-        *SCHEDULE_OPTIONS,
-    }
-)
+_ONLY_OF_THE_TASK = frozenset(TaskOptions.__annotations__) - frozenset(EnqueueOptions.__annotations__)
+"""The options that `@task` has and an enqueue has not. Each other one is the default of the task's jobs."""
 _MOST_MEMORY = 2**31 - 1
 _POLICY_PARTS = ("retry_delay_seconds", "max_retry_delay_seconds", "retry_on", "fail_on", "jitter")
 
@@ -274,7 +267,7 @@ def _has_quarantine(given: object) -> bool:
 
 
 def _request(given: Mapping[str, Any]) -> JobRequest:
-    options = {option: value for option, value in given.items() if option not in _OF_THE_TASK}
+    options = {option: value for option, value in given.items() if option not in _ONLY_OF_THE_TASK}
     retry = given.get("retry")
     if isinstance(retry, RetryPolicy) and retry.function is None:
         options["retry_delay_seconds"] = retry.delay

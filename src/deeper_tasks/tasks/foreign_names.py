@@ -6,6 +6,9 @@ from typing import Any
 
 from deeper_tasks.errors import UnknownNameError
 
+_OF_AN_ENQUEUE = "it belongs to an enqueue: task.with_options(…).enqueue(…)"
+_OF_A_TASK = "it belongs to the task: @manager.task(…)"
+
 EQUIVALENT_OPTIONS = {
     "countdown": "give delay_seconds=… at the enqueue",
     "delay": "give delay_seconds=… at the enqueue",
@@ -56,17 +59,11 @@ EQUIVALENT_OPTIONS = {
     "on_failure": "subscribe to JobFailed and JobDiscarded by manager.subscribe(…)",
     "on_success": "subscribe to JobCompleted by manager.subscribe(…)",
     **dict.fromkeys(
-        ("delay_seconds", "unique_key", "task_id", "connection"),
-        "it belongs to an enqueue: task.with_options(…).enqueue(…)",
+        ("connection", "delay_seconds", "enqueue_patience_seconds", "task_id", "unique_key"), _OF_AN_ENQUEUE
     ),
-    **dict.fromkeys(
-        ("executor", "cron", "retry_on", "fail_on", "retry", "jitter", "transactional", "late_result"),
-        "it belongs to the task: @manager.task(…)",
-    ),
-    **dict.fromkeys(
-        ("memory_limit_mb", "check_arguments", "quarantine", "timezone", "missed_runs", "overlap"),
-        "it belongs to the task: @manager.task(…)",
-    ),
+    **dict.fromkeys(("check_arguments", "executor", "fail_on", "jitter", "late_result", "memory_limit_mb"), _OF_A_TASK),
+    **dict.fromkeys(("name", "quarantine", "retry", "retry_on", "transactional"), _OF_A_TASK),
+    **dict.fromkeys(("cron", "missed_runs", "overlap", "timezone"), _OF_A_TASK),
 }
 """The advice for an option that does not exist, or not at this place, by the option's name."""
 

@@ -164,15 +164,6 @@ class Task(ForeignTaskNames, Generic[P, R]):
         if enqueuer not in self._managers():
             self._enqueuers = (*self._enqueuers, weakref.ref(enqueuer))
 
-    def unbind(self, enqueuer: Enqueuer) -> None:
-        """Undo `bind`."""
-        self._enqueuers = tuple(each for each in self._enqueuers if each() is not enqueuer)
-
-    @property
-    def is_bound(self) -> bool:
-        """Whether a manager has this task."""
-        return bool(self._managers())
-
     def _managers(self) -> list[Enqueuer]:
         return [enqueuer for each in self._enqueuers if (enqueuer := each()) is not None]
 

@@ -1,4 +1,4 @@
-"""The blocking kit: the same for tests that are not async, method for method."""
+"""The blocking kit: each method of the kit for tests that are not async."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BlockingKit:
             self._loop.run(_leave(context))
 
     def _prepare(self) -> None:
-        """Nothing here is called on a connection of the caller's."""
+        """Do nothing: no call of the kit uses a connection of the caller."""
 
     def end(self) -> None:
         """End the thread that these calls run in."""

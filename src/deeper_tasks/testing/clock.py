@@ -24,7 +24,7 @@ class ManualClock:
     """
     A clock for a store (`now`) and for a worker (the rest), which only `move` moves.
 
-    `chance` is what `random` returns: at 0.5 a retry's jitter changes nothing.
+    `random` always returns `chance`; with 0.5 the jitter of a retry is 0.
     Safe to use from several threads and event loops.
     """
 

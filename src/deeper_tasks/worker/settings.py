@@ -12,7 +12,7 @@ from deeper_tasks.backends.protocol import Retention
 class WorkerSettings(Struct, frozen=True, kw_only=True):
     """
     The settings of one worker. `queues` maps each queue to how many of its jobs run at once; an entry may be a
-    pattern (`ServedQueues`), whose queues share its slots. `default_queue` has the jobs of tasks that name no queue.
+    pattern (`ServedQueues`), whose queues share its slots. `default_queue` is the queue of tasks that name none.
 
     `lease` is how long another worker must see no sign of life before it takes
     this one's jobs; it must be a few times `heartbeat`. `prefetch` bounds how

@@ -8,7 +8,7 @@ import inspect
 import pytest
 
 import deeper_tasks
-from deeper_tasks import BackgroundTaskManager
+from deeper_tasks import BackgroundTaskManager, EnqueueOptions, TaskOptions
 from deeper_tasks.errors import InvalidArgumentsError, InvalidOptionError, TaskError, UnknownNameError
 from deeper_tasks.tasks import make_task
 from deeper_tasks.tasks.foreign_names import EQUIVALENT_OPTIONS
@@ -221,3 +221,28 @@ def test_arguments_where_the_function_s_name_belongs_are_told_how_to_write_both(
     with pytest.raises(TaskError, match=r"or where it is named already enqueue_task\('tasks', 'add', args\)"):
         manager.sync.enqueue_task("tasks.add")
     manager.sync.close()
+
+
+def _options_that(hint):
+    return {option for option, advice in EQUIVALENT_OPTIONS.items() if advice.startswith(hint)}
+
+
+def test_each_option_that_only_a_task_or_only_an_enqueue_has_is_known_at_the_other_place():
+    of_a_task, of_an_enqueue = set(TaskOptions.__annotations__), set(EnqueueOptions.__annotations__)
+    assert _options_that("it belongs to the task") == of_a_task - of_an_enqueue
+    assert _options_that("it belongs to an enqueue") == of_an_enqueue - of_a_task
+
+
+def test_no_option_that_both_have_is_taken_for_another_library_s():
+    assert not set(TaskOptions.__annotations__) & set(EnqueueOptions.__annotations__) & EQUIVALENT_OPTIONS.keys()
+
+
+def test_each_option_of_a_task_and_of_an_enqueue_is_accepted():
+    make_task(send, **dict.fromkeys(TaskOptions.__annotations__))
+    make_task(send).with_options(**dict.fromkeys(EnqueueOptions.__annotations__))
+
+
+def test_an_unknown_option_of_a_task_lists_the_options_of_a_task():
+    with pytest.raises(InvalidOptionError) as caught:
+        make_task(send, zzzz=1)
+    assert str(caught.value).endswith("there are " + ", ".join(sorted(TaskOptions.__annotations__)))

@@ -1,5 +1,5 @@
 """
-The URL of a PostgreSQL store: one of libpq, with the options `schema`, `timeout`, `pool_size` and `pooler` besides.
+The URL of a PostgreSQL store: a URL of libpq that may also have `schema`, `timeout`, `pool_size` and `pooler`.
 
 With it come two settings: `listen_url`, a way around a pooler to hear hints, and `joined_hints`.
 """
@@ -33,7 +33,7 @@ def make_backend(url: str, settings: StoreSettings) -> PostgresBackend:
     """
     parts, options = split_url(url), options_of(url)
     own = {name: options.pop(name) for name in _OPTIONS if name in options}
-    # Not geturl, which leaves out the slashes where no host is named; and a + is no blank for libpq.
+    # `geturl` leaves out the slashes if there is no host. libpq does not read a + as a blank, so blanks become %20.
     conninfo = f"{parts.scheme}://{parts.netloc}{parts.path}?{urlencode(options, quote_via=quote)}".rstrip("?")
     _check_by_libpq(conninfo, "the store's URL")
     try:

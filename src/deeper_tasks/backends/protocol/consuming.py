@@ -70,12 +70,12 @@ class Consuming(Protocol):
         """
         Take up to `limit`, at most `max_batch`, pending jobs of a queue and mark them running under `token`.
 
-        They are the first by priority, due time and id of those that are
-        committed, not expired and not being claimed, but for those in quarantine: of
-        these no more than `quarantined` are taken, the first, and the others keep
-        their places. The first `slots` of all
-        count as started, but for those in quarantine; the rest wait in the worker
-        until a report says so. The
+        The jobs are taken in the order of priority, due time and id. A job that is not committed, has expired, or is
+        being claimed by another call is left out. Of the jobs in quarantine no more than `quarantined` are taken; the
+        others keep their places.
+
+        Of the jobs taken, the first `slots` count as started, except those in quarantine. The rest wait in the worker
+        until a report says that they have started. The
         progress of an earlier attempt is forgotten; what `ClaimedJob` says of
         earlier attempts is as their settlements, rescues and manual retries left it.
         The same token again gives the same jobs.

@@ -14,7 +14,7 @@ from deeper_tasks.domain.state import State
 
 class Node(Struct, frozen=True, kw_only=True):
     """
-    A worker process, by one start of it.
+    One start of a worker process. A worker that starts again is another node.
 
     `host`, `scope`, `pid` and `pid_started` let another process find out whether it lives on the same machine.
     """
@@ -28,7 +28,7 @@ class Node(Struct, frozen=True, kw_only=True):
     queues: dict[str, int]
     """The concurrency of each queue it serves, or of each pattern, which its queues share; see `ServedQueues`."""
     queue_capacity: int | None = None
-    """How many pending jobs a queue should have at most; of the workers with the same number one warns."""
+    """The number of pending jobs that a queue should not exceed. Of the workers with the same number, one warns."""
 
 
 class NodeRecord(Struct, frozen=True, kw_only=True):
@@ -59,9 +59,9 @@ class JobFilter(Struct, frozen=True, kw_only=True):
     """
     The conditions that select jobs; every condition given must hold, an empty filter selects all.
 
-    `worker_module` matches the tasks `<worker_module>.<name>`, at any depth, and those whose function stood there
-    when they were enqueued (`JobOptions.path`). `has_begun`: only jobs of which the start
-    of an attempt is known, and so none that a worker has claimed ahead of its turn.
+    `worker_module` selects a job if its task's name begins with that module, or if the module of the task's function
+    did at the enqueue (`JobOptions.path`). `has_begun` selects only jobs with a reported start of an attempt; a job
+    that a worker has claimed ahead has none.
     """
 
     ids: tuple[JobId, ...] | None = None

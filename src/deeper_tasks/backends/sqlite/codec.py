@@ -98,7 +98,7 @@ JOB_COLUMNS = (
     "result_omitted, original_max_attempts, iif(state = 6, NULL, unknown_since) AS unknown_since, "
     "iif(state = 6, NULL, unfit_since) AS unfit_since, iif(state = 6, NULL, is_quarantined) AS is_quarantined"
 )
-"""The columns that `to_job` reads, in its order. A completion leaves the marks in the row, without a meaning."""
+"""The columns that `to_job` reads, in its order. The marks of a completed job are stale, so they are read as NULL."""
 
 
 def to_job(row: sqlite3.Row) -> Job:

@@ -25,11 +25,11 @@ _MOST_ASKED = 50
 
 class StoreSnapshot(Struct, frozen=True, kw_only=True):
     """
-    The jobs, queues and workers of a store. Of the running and of the waiting jobs it has up to `MOST_READ` each.
+    The jobs, queues and workers of a store. It has at most `MOST_READ` running and `MOST_READ` waiting jobs.
 
     `oldest` has the pending job that has been due for longest, by queue; `next_due` is the first job that is scheduled
-    or waits for a retry, `newest` the job inserted last. `knowing` has the tasks of waiting jobs and of recurring
-    tasks, with the workers that registered their tasks, and whether each knows the task.
+    or waits for a retry, `newest` the job inserted last. `knowing` maps each task of a waiting job or a recurring entry
+    to the workers that registered their tasks, with whether each of them knows it.
     """
 
     settings: Settings

@@ -16,7 +16,7 @@ from deeper_tasks.worker.liveness.snapshot import place_in_handler
 from deeper_tasks.worker.settings import WorkerSettings
 
 _MOST_INTERRUPTIONS = 3
-"""Interruptions without effect after which a coroutine's slot counts as lost; a slow one ends at the next."""
+"""A coroutine's slot counts as lost after so many interruptions that did not end it."""
 
 
 class StuckSlots:

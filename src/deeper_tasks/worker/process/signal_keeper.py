@@ -43,7 +43,7 @@ class SignalKeeper:
         self.look()
 
     def look(self) -> None:
-        """Set again the handlers and the descriptor that are not the worker's any more, and log it."""
+        """Restore the worker's signal handlers and wake-up descriptor where other code replaced them, and log it."""
         # Before the signals: to take one sets the loop's own descriptor, which the signal thread does not read.
         found = self._set_descriptor()
         if found not in (-1, self._descriptor):
@@ -65,7 +65,8 @@ class SignalKeeper:
 
 
 def _is_unheard(number: int) -> bool:
-    # The `signal` module would make the repr of a handler that a job has set. SIG_DFL and SIG_IGN are numbers.
+    # `signal.getsignal` converts its answer to an enum, and its failure calls `repr` of a handler that a job has set.
+    # `_signal` gives the handler as it is. SIG_DFL and SIG_IGN are numbers.
     handler = _signal.getsignal(number)
     return isinstance(handler, int) or handler is signal.default_int_handler
 

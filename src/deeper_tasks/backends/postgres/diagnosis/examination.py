@@ -15,7 +15,7 @@ SELECT_SCHEMA = "SELECT to_regnamespace(%s) IS NOT NULL"
 
 
 async def examine(database: Database, *, deep: bool) -> list[Finding]:
-    """Return the findings, good and bad, and change nothing. An error that ends the examination is the last one."""
+    """Return the findings, good and bad, and change nothing. If an error ends it, that is the last finding."""
     findings: list[Finding] = []
     try:
         async with database.lend_without_deadline() as connection:

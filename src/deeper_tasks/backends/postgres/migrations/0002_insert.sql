@@ -1,3 +1,5 @@
+-- States: 1 scheduled, 2 blocked, 3 pending, 4 running, 5 retryable, 6 completed, 7 failed, 8 discarded, 9 cancelled.
+
 -- Whether hints may be sent. While a listener stays in a transaction, the server's queue of notifications fills up;
 -- once it is full, a transaction that sends one more fails at its commit. This question also makes the server free the
 -- notifications that every listener has read; a server whose queue is full does so at no other moment.

@@ -1,3 +1,5 @@
+-- States: 1 scheduled, 2 blocked, 3 pending, 4 running, 5 retryable, 6 completed, 7 failed, 8 discarded, 9 cancelled.
+
 -- The names of the first queues with pending jobs, from one name up to another. Each name is found by one lookup in the
 -- index, which starts after the name before: after a blank, which no name contains, or after every name that an
 -- excluded prefix begins.

@@ -1,3 +1,5 @@
+-- States: 1 scheduled, 2 blocked, 3 pending, 4 running, 5 retryable, 6 completed, 7 failed, 8 discarded, 9 cancelled.
+
 -- The number of attempts that a claimed job had used when an operator last retried it. NULL when the numbers of its row
 -- are not valid ones.
 CREATE FUNCTION earlier_attempts(_attempt integer, _max_attempts integer, _original_max_attempts integer) RETURNS integer

@@ -1,3 +1,5 @@
+-- States: 1 scheduled, 2 blocked, 3 pending, 4 running, 5 retryable, 6 completed, 7 failed, 8 discarded, 9 cancelled.
+
 -- The ten-minute bucket of a moment, counted from 1970 in UTC.
 CREATE FUNCTION bucket_of(_moment timestamptz) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

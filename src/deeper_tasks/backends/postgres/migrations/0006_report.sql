@@ -1,3 +1,5 @@
+-- States: 1 scheduled, 2 blocked, 3 pending, 4 running, 5 retryable, 6 completed, 7 failed, 8 discarded, 9 cancelled.
+
 -- Writes the reports of running attempts; see `report` in the protocol. It writes one after the other, because several
 -- may be of the same job. They come sorted by id. Answers the places (from 1) of the reports whose token still holds
 -- its job. Lines are a JSON array of strings.

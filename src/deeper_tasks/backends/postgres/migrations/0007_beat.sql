@@ -1,3 +1,5 @@
+-- States: 1 scheduled, 2 blocked, 3 pending, 4 running, 5 retryable, 6 completed, 7 failed, 8 discarded, 9 cancelled.
+
 -- Counts a heartbeat of a node, and answers rows of three kinds. 'held': a job that the node runs, with its token and
 -- the reason of a requested cancel. 'paused': a paused queue. 'lost', alone: the node is not registered or was taken for
 -- dead.

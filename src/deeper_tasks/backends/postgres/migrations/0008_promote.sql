@@ -1,3 +1,5 @@
+-- States: 1 scheduled, 2 blocked, 3 pending, 4 running, 5 retryable, 6 completed, 7 failed, 8 discarded, 9 cancelled.
+
 -- Makes due jobs, which were scheduled or retryable, pending; the job that has been due for longest comes first.
 -- Answers the queues that have new pending jobs, and how many. The row without a queue says in how many microseconds
 -- the next job is due; it is missing when no job waits for its time.

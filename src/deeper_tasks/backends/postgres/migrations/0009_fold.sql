@@ -1,3 +1,5 @@
+-- States: 1 scheduled, 2 blocked, 3 pending, 4 running, 5 retryable, 6 completed, 7 failed, 8 discarded, 9 cancelled.
+
 -- A sum of counts as it is stored and shown. The sum over a damaged counter may lie outside the range of bigint.
 CREATE FUNCTION within_bigint(_sum numeric) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -1,3 +1,5 @@
+-- States: 1 scheduled, 2 blocked, 3 pending, 4 running, 5 retryable, 6 completed, 7 failed, 8 discarded, 9 cancelled.
+
 -- Lists by queue and state, among millions of ended jobs. The first two replace indexes that did not begin with the
 -- queue. The condition for an ended job is its finished_at: between a range of states and one state the planner would
 -- have a choice, and it takes the range.

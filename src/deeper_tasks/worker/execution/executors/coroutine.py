@@ -20,7 +20,7 @@ from deeper_tasks.worker.process.forks import leave_if_copy, this_process, watch
 
 
 class CoroutineExecutor:
-    """Runs in the asyncio task, and so in the context, that the attempt has for itself."""
+    """Runs a handler in the asyncio task of its attempt, so that the handler has a context of its own."""
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic, stalls: Stalls | None = None) -> None:
         self._now = now
@@ -69,7 +69,7 @@ class CoroutineExecutor:
 
 
 class Awaiting:
-    """Awaits on the loop, to the call's end, the awaitable that a handler gave in a thread."""
+    """Awaits on the event loop an awaitable that a handler in a thread returned, until the call ends."""
 
     def __init__(self, *, now: Callable[[], float], stalls: Stalls | None) -> None:
         self._now = now
