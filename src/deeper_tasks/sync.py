@@ -36,6 +36,7 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: native.Thread | None = None
         self._ident = 0
+        self._calls = 0
         process_watch.add(self)
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
@@ -56,19 +57,22 @@ class LoopThread:
             )
         if native.is_patched():
             return self._run_from_greenlet(coroutine)
-        future = self.submit(coroutine)
+        future = self._begin(coroutine, lambda loop: asyncio.run_coroutine_threadsafe(coroutine, loop))
         try:
             return future.result()
         finally:
             future.cancel()
+            self._end()
 
     def submit(self, coroutine: Coroutine[Any, Any, R]) -> Future[R]:
         """Have a coroutine run, without waiting for it."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop_for(coroutine))
+        future = self._begin(coroutine, lambda loop: asyncio.run_coroutine_threadsafe(coroutine, loop))
+        future.add_done_callback(lambda _: self._end())
+        return future
 
     def call_soon(self, function: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """Have a function called in the loop, without waiting for it; after `stop` it may not be."""
-        with suppress(RuntimeError):
+        with suppress(RuntimeError), self._lock:
             self._running_loop().call_soon_threadsafe(function, *args)
 
     @property
@@ -77,32 +81,42 @@ class LoopThread:
         return self._loop is not None
 
     def stop(self) -> None:
-        """End the loop and its thread."""
+        """End the loop and its thread; if calls are under way in it, it goes on, until the next `stop`."""
         with self._lock:
+            if self._calls:
+                return
             loop, thread, self._loop, self._ident = self._loop, self._thread, None, 0
         if loop is not None and thread is not None:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
 
-    def _loop_for(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.AbstractEventLoop:
+    def _begin(self, coroutine: Coroutine[Any, Any, Any], start: Callable[[asyncio.AbstractEventLoop], T]) -> T:
+        """Begin a call in the loop, which `stop` leaves alone until the call's `_end`."""
         try:
-            return self._running_loop()
+            with self._lock:
+                begun = start(self._running_loop())
+                self._calls += 1
+                return begun
         except BaseException:
             coroutine.close()
             raise
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
+    def _end(self) -> None:
         with self._lock:
-            if self._loop is None:
-                serve = lasting(lambda: self._serve(loop), name=self._name)
-                # First: where there can be no threads it raises.
-                thread = native.make_thread(serve, name=self._name)
-                loop = _NativeLoop(native.Selector()) if native.is_patched() else asyncio.new_event_loop()
-                self._loop = loop
-                self._thread = thread
-                thread.start()
-            return self._loop
+            self._calls -= 1
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop, started once. The caller holds the lock."""
+        if self._loop is None:
+            serve = lasting(lambda: self._serve(loop), name=self._name)
+            # First: where there can be no threads it raises.
+            thread = native.make_thread(serve, name=self._name)
+            loop = _NativeLoop(native.Selector()) if native.is_patched() else asyncio.new_event_loop()
+            self._loop = loop
+            self._thread = thread
+            thread.start()
+        return self._loop
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         # Unless it was stopped while an exception had the thread begin anew.
@@ -111,31 +125,36 @@ class LoopThread:
             loop.run_forever()
 
     def _run_from_greenlet(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        loop = self._loop_for(coroutine)
         rest = native.Rest()
         tasks: list[asyncio.Task[R]] = []
 
-        def start() -> None:
+        def start(loop: asyncio.AbstractEventLoop) -> None:
             task = loop.create_task(coroutine)
             tasks.append(task)
             task.add_done_callback(lambda _: rest.end())
 
+        def begin(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+            loop.call_soon_threadsafe(start, loop)
+            return loop
+
         def give_up() -> None:
             tasks[0].cancel()
 
-        loop.call_soon_threadsafe(start)
+        loop = self._begin(coroutine, begin)
         try:
             rest.wait()
         except BaseException:
             loop.call_soon_threadsafe(give_up)
             raise
+        finally:
+            self._end()
         return tasks[0].result()
 
     def forget_parent(self) -> None:
         """In the child of a fork: the parent's thread is not here, and its lock may be held forever."""
         self._lock = native.allocate_lock()
         self._loop = self._thread = None
-        self._ident = 0
+        self._ident = self._calls = 0
 
 
 class _NativeLoop(asyncio.SelectorEventLoop):

@@ -30,6 +30,7 @@ class StoreAccess:
         self.availability = availability
         self._on_new_store = on_new_store
         self._is_open = self._is_joined = False
+        self._closings = 0
         self._has_made_store = self._is_worker = False
 
     @property
@@ -44,17 +45,25 @@ class StoreAccess:
 
     async def open(self, *, create: bool = True) -> None:
         """Open the store; one that is not there is made if `create` is True."""
+        closings = self._closings
         is_new = await self.backend.open(create=create)
-        self._is_open = True
+        # Another thread may have closed it since.
+        self._is_open = self._closings == closings
         if is_new:
             self._note_new_store()
 
     async def close(self) -> None:
         """Close the store, after the calls that are under way."""
-        await self.backend.close()
+        self.mark_closed()
+        try:
+            await self.backend.close()
+        finally:
+            # Also a call that found it open just before it was closed.
+            self.mark_closed()
 
     def mark_closed(self) -> None:
         """Have the next use open the store again."""
+        self._closings += 1
         self._is_open = self._is_joined = False
 
     async def ready(self, *, will_join: bool = False) -> None:

@@ -391,3 +391,40 @@ async def test_a_worker_says_at_its_start_whether_tasks_are_switched_off(working
         async with working(manager):
             pass
     assert [event.runs_jobs for event in heard] == [runs_jobs]
+
+
+def test_blocking_calls_of_other_threads_end_while_the_store_is_closed_again_and_again(url):
+    manager = BackgroundTaskManager(url)
+    double, is_over = with_task(manager), threading.Event()
+
+    def close():
+        while not is_over.is_set():
+            manager.sync.close()
+
+    with ThreadPoolExecutor(3) as pool:
+        closing = pool.submit(close)
+        enqueuing = [pool.submit(lambda: [double.sync.enqueue(each) for each in range(20)]) for _ in range(2)]
+        try:
+            assert [len(each.result(timeout=20)) for each in enqueuing] == [20, 20]
+        finally:
+            is_over.set()
+        closing.result(timeout=20)
+    assert manager.sync.get_statistics().queues["default"].pending == 40
+    manager.sync.close()
+
+
+async def test_calls_that_run_while_the_store_is_closed_open_it_again(url):
+    manager = BackgroundTaskManager(url)
+    double = with_task(manager)
+
+    async def enqueue():
+        for number in range(20):
+            await double.enqueue(number)
+
+    async def close():
+        for _ in range(10):
+            await manager.close()
+
+    await asyncio.gather(enqueue(), enqueue(), close())
+    assert (await manager.get_statistics()).queues["default"].pending == 40
+    await manager.close()

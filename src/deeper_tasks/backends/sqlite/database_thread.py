@@ -50,6 +50,10 @@ class Request(Generic[T]):
             self.future.set_result(self.answer)  # type: ignore[arg-type]
 
 
+class ThreadEndedError(BackendUnavailableError):
+    """The error of an operation that was not begun, because its thread was closed before."""
+
+
 class DatabaseThread:
     """
     A thread that runs whole operations on a connection of its own, in the order in which they come.
@@ -71,7 +75,7 @@ class DatabaseThread:
         self._needs_new_connection = False
         self._using = native.allocate_lock()
         self._thread = native.make_thread(lasting(self._serve, name=name), name=name)
-        self._is_closed = False
+        self._is_closed = self._has_ended = False
 
     def start(self) -> None:
         """Start the thread."""
@@ -86,13 +90,16 @@ class DatabaseThread:
         it is answered before the disk has confirmed the commit.
 
         Raises:
-            BackendUnavailableError: the store is closed.
+            ThreadEndedError: the store is closed.
             Exception: the operation raised it; an error of SQLite is translated.
         """
         if self._is_closed:
-            raise BackendUnavailableError("the store is closed")
+            raise ThreadEndedError("the store is closed")
         request = Request(operation, asyncio.get_running_loop(), in_transaction=in_transaction, is_durable=is_durable)
         self._requests.put(request)
+        if self._has_ended:
+            # It was closed since the first look, and may not have seen the request.
+            raise ThreadEndedError("the store is closed")
         return await request.future
 
     def close(self) -> None:
@@ -113,6 +120,16 @@ class DatabaseThread:
                 self._deliver()
         with self._using:
             self._disconnect()
+        self._refuse_the_rest()
+
+    def _refuse_the_rest(self) -> None:
+        """Fail the requests that came while the thread ended."""
+        self._has_ended = True
+        rest: list[Request[Any]] = []
+        while (request := self._requests.take()) is not None:
+            request.error = ThreadEndedError("the store is closed")
+            rest.append(request)
+        _deliver(rest)
 
     def _gather(self) -> None:
         """Wait for a request, and take all others that have come until then."""

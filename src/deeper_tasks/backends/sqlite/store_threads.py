@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from deeper_tasks.backends.sqlite.database import Database
-from deeper_tasks.backends.sqlite.database_thread import Operation
+from deeper_tasks.backends.sqlite.database_thread import Operation, ThreadEndedError
 from deeper_tasks.backends.sqlite.forks import fork_lock, watch_forks
 from deeper_tasks.backends.sqlite.reader import Reader
 from deeper_tasks.backends.sqlite.transactor import Transactor
@@ -24,7 +25,7 @@ class StoreThreads:
     Runs each operation of a store on the thread for its kind.
 
     A fork is noticed: the child starts threads of its own at its first operation. An operation on threads that are
-    not started raises BackendUnavailableError.
+    not started raises BackendUnavailableError; one that comes while they are closed starts them again.
     """
 
     def __init__(self, database: Database) -> None:
@@ -33,6 +34,7 @@ class StoreThreads:
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._lister: Reader | None = None
+        self._closings = 0
         self.are_open = False
         """Whether they are started and not closed: then a fork's child starts its own."""
         # At once, not with the first thread: the process seldom forks at the moment at which it makes a store.
@@ -52,16 +54,24 @@ class StoreThreads:
 
     async def write(self, operation: Operation[T], *, in_transaction: bool = True, is_durable: bool = True) -> T:
         """Run an operation that writes; see `DatabaseThread.run`."""
-        writer = self._open_thread(lambda: self._writer)
-        return await writer.run(operation, in_transaction=in_transaction, is_durable=is_durable)
+        while True:
+            writer = self._open_thread(lambda: self._writer)
+            with suppress(ThreadEndedError):
+                return await writer.run(operation, in_transaction=in_transaction, is_durable=is_durable)
 
     async def read(self, operation: Operation[T]) -> T:
         """Run an operation that reads a few jobs."""
-        return await self._open_thread(lambda: self._reader).run(operation)
+        return await self._read(operation, lambda: self._reader)
 
     async def list(self, operation: Operation[T]) -> T:
         """Run an operation that may search through all jobs. It holds up no other read."""
-        return await self._open_thread(lambda: self._lister).run(operation)
+        return await self._read(operation, lambda: self._lister)
+
+    async def _read(self, operation: Operation[T], thread: Callable[[], Reader | None]) -> T:
+        while True:
+            reader = self._open_thread(thread)
+            with suppress(ThreadEndedError):
+                return await reader.run(operation)
 
     def transactor(self) -> Transactor:
         """Return the thread of the jobs' transactions, started once."""
@@ -79,9 +89,13 @@ class StoreThreads:
         reader, self._reader = self._reader, None
         lister, self._lister = self._lister, None
         transactor, self._transactor = self._transactor, None
-        for thread in (transactor, lister, reader, writer):
-            if thread is not None:
-                await run_in_thread(thread.close)
+        self._closings += 1
+        try:
+            for thread in (transactor, lister, reader, writer):
+                if thread is not None:
+                    await run_in_thread(thread.close)
+        finally:
+            self._closings -= 1
 
     def forget_parent(self) -> None:
         """In the child of a fork: go on with threads of its own, from the next operation on."""
@@ -101,8 +115,8 @@ class StoreThreads:
     def _open_thread(self, thread: Callable[[], _Thread | None]) -> _Thread:
         process_watch.notice()
         chosen = thread()
-        if chosen is None and self.are_open:
-            # The threads of the parent do not run in this process.
+        if chosen is None and (self.are_open or self._closings):
+            # The threads of the parent do not run in this process, or those that there were are being closed.
             self.start_once()
             chosen = thread()
         if chosen is None:
