@@ -10,13 +10,19 @@ from deeper_tasks.domain.job import NewJob
 from deeper_tasks.domain.rescheduling import Rescheduled
 from deeper_tasks.domain.schedule import Fired, RunNow, Schedule
 from deeper_tasks.domain.settlement import MovedJob
-from deeper_tasks.domain.state import State
+from deeper_tasks.domain.state import AWAITS_ITS_TIME, State
 from deeper_tasks.domain.transitions import state_of_new
 
 CLOCK_TOLERANCE = timedelta(minutes=1)
 """How far the clocks of a store and of its callers may differ before a hint of new jobs is a wrong one."""
 
 Hints = list[Notification]
+
+GoesOn = tuple[str, State, timedelta]
+"""A job whose attempt was no completion: its queue, the state that followed, and the delay of its settlement."""
+
+SOON = timedelta(seconds=1)
+"""A job that is put off for less is hinted at. Those that wait longer are found by the polls before they are due."""
 
 _SCHEDULES = Notification(topic=Topic.SCHEDULES)
 _CONTROL = Notification(topic=Topic.CONTROL)
@@ -36,7 +42,7 @@ def after_insert(jobs: Iterable[NewJob], *, now: datetime) -> Hints:
             pending.add(job.spec.queue)
         else:
             is_one_scheduled = True
-    return _after_insert(pending, is_one_scheduled=is_one_scheduled)
+    return _of(pending, is_one_scheduled=is_one_scheduled)
 
 
 def after_insert_elsewhere(jobs: Iterable[NewJob], *, now: datetime) -> Hints:
@@ -55,7 +61,7 @@ def after_insert_elsewhere(jobs: Iterable[NewJob], *, now: datetime) -> Hints:
         is_one_scheduled = True
         if job.due is not None and job.due <= now + CLOCK_TOLERANCE:
             pending.add(job.spec.queue)
-    return _after_insert(pending, is_one_scheduled=is_one_scheduled)
+    return _of(pending, is_one_scheduled=is_one_scheduled)
 
 
 def _is_due_by_itself(job: NewJob) -> bool:
@@ -63,7 +69,7 @@ def _is_due_by_itself(job: NewJob) -> bool:
     return job.due is None and job.delay <= _NO_DELAY
 
 
-def _after_insert(pending: set[str], *, is_one_scheduled: bool) -> Hints:
+def _of(pending: set[str], *, is_one_scheduled: bool) -> Hints:
     hints = new_pending(pending)
     return [*hints, _SCHEDULES] if is_one_scheduled else hints
 
@@ -71,6 +77,18 @@ def _after_insert(pending: set[str], *, is_one_scheduled: bool) -> Hints:
 def new_pending(queues: Iterable[str]) -> Hints:
     """Return the hints that queues have new pending jobs: for a promotion and for a rescue."""
     return [Notification(topic=Topic.JOBS, subject=queue) for queue in sorted(set(queues))]
+
+
+def after_settle(jobs: Iterable[GoesOn]) -> Hints:
+    """Return the hints for jobs that were given back, and for jobs whose next attempt is due before a poll finds it."""
+    pending: set[str] = set()
+    is_one_due_soon = False
+    for queue, state, delay in jobs:
+        if state is State.PENDING:
+            pending.add(queue)
+        elif state in AWAITS_ITS_TIME and delay < SOON:
+            is_one_due_soon = True
+    return _of(pending, is_one_scheduled=is_one_due_soon)
 
 
 def after_cancel(moved: Iterable[MovedJob]) -> Hints:

@@ -55,6 +55,14 @@ def test_a_new_job_that_another_clock_may_take_for_due_or_for_scheduled_wakes_bo
     assert hints.after_insert_elsewhere([new("a")], now=NOON) == [jobs("a")]
 
 
+def test_settled_jobs_that_are_pending_wake_their_queues_and_those_due_soon_the_schedulers():
+    now, soon, late = timedelta(0), timedelta(milliseconds=999), timedelta(seconds=1)
+    released = [("b", State.PENDING, now), ("a", State.PENDING, now), ("b", State.PENDING, now)]
+    assert hints.after_settle(released) == [jobs("a"), jobs("b")]
+    assert hints.after_settle([("a", State.RETRYABLE, soon), ("a", State.SCHEDULED, now)]) == [SCHEDULES]
+    assert hints.after_settle([("a", State.RETRYABLE, late), ("a", State.FAILED, now)]) == []
+
+
 def test_the_cancel_of_a_running_job_wakes_its_worker():
     waiting = MovedJob(id=ID, state=State.CANCELLED, task="shop.send", queue="a", attempt=0)
     running = MovedJob(id=ID, state=State.RUNNING, task="shop.send", queue="a", attempt=1)

@@ -135,7 +135,10 @@ class MemoryBackend:
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
         with self._lock:
-            return consuming.settle(self._tables, settlements, now=self._moment(now))
+            settling = consuming.settle(self._tables, settlements, now=self._moment(now))
+        if settling.hints:
+            self._listeners.send(settling.hints)
+        return settling.settled
 
     async def report(self, reports: Sequence[Report], *, now: datetime | None = None) -> list[JobId]:
         with self._lock:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
+from deeper_tasks.backends.hints import GoesOn, Hints, after_settle
 from deeper_tasks.backends.memory.pending_jobs import Gate
 from deeper_tasks.backends.memory.record import Record
 from deeper_tasks.backends.memory.tables import Tables
@@ -14,6 +16,13 @@ from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.settlement import Report, Settled, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.transitions import after_settlement, starts_at_claim
+
+
+class Settling(NamedTuple):
+    """The answer to settlements, and the hints of them."""
+
+    settled: list[Settled]
+    hints: Hints
 
 
 def claim(
@@ -48,18 +57,21 @@ def claim(
     return Claim(jobs=tuple(record.as_claimed() for record in records))
 
 
-def settle(tables: Tables, settlements: Sequence[Settlement], *, now: datetime) -> list[Settled]:
+def settle(tables: Tables, settlements: Sequence[Settlement], *, now: datetime) -> Settling:
     """Write the ends of attempts; see `Backend.settle`."""
     settled: list[Settled] = []
+    go_on: list[GoesOn] = []
     for settlement in settlements:
         record = tables.jobs.records.get(settlement.id)
         if record is None or record.token != settlement.token:
             continue
         if record.led_to is None:
             _end(tables, record, settlement, now=now)
+            if not record.state.is_terminal:
+                go_on.append((record.spec.queue, record.state, settlement.delay))
         assert record.led_to is not None
         settled.append(Settled(id=record.id, state=record.led_to))
-    return settled
+    return Settling(settled, after_settle(go_on) if go_on else [])
 
 
 def _end(tables: Tables, record: Record, settlement: Settlement, *, now: datetime) -> None:

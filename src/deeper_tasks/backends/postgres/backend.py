@@ -204,7 +204,10 @@ class PostgresBackend:
         )
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
-        return await settling.settle(self._opened, settlements, now=moment_text(now))
+        settled = await settling.settle(self._opened, settlements, now=moment_text(now))
+        if wanted := await settling.hints_after(self._opened, settlements, settled):
+            await self._hints.notify(wanted)
+        return settled
 
     async def report(self, reports: Sequence[Report], *, now: datetime | None = None) -> list[JobId]:
         return await reporting.report(self._opened, reports, now=moment_text(now))

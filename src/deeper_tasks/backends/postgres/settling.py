@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 from deeper_tasks.backends.codes import CODES, STATES
+from deeper_tasks.backends.hints import Hints, after_settle
 from deeper_tasks.backends.postgres.codec import (
     MICROSECOND,
     array,
@@ -22,6 +24,7 @@ from deeper_tasks.domain.ids import ClaimToken, JobId
 from deeper_tasks.domain.settlement import End, Settled, Settlement
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.transitions import COMPLETION, Change, after_settlement
+from deeper_tasks.errors import BackendError
 
 SETTLE = (
     "SELECT place, state FROM {schema}.settle("
@@ -37,6 +40,9 @@ WITH free AS MATERIALIZED (
 SELECT job.id::text
 FROM job
 WHERE job.id = ANY (%(ids)s::uuid[]) AND NOT EXISTS (SELECT FROM free WHERE free.id = job.id)
+"""
+SELECT_QUEUES = """
+SELECT job.id::text, job.queue FROM {schema}.job WHERE job.id = ANY (%(ids)s::uuid[])
 """
 
 _COMPLETE, _COMPLETED = End.COMPLETE, str(CODES[State.COMPLETED])
@@ -59,6 +65,27 @@ async def settle(database: Database, settlements: Sequence[Settlement], *, now: 
     # Sorted: every transaction that changes several jobs locks them in the order of their ids.
     states = await _settle(database, [first[key] for key in sorted(first)], now=now)
     return [Settled(id=key[0], state=state) for key in keys if (state := STATES.get(states.get(key, 0))) is not None]
+
+
+async def hints_after(database: Database, settlements: Sequence[Settlement], settled: Sequence[Settled]) -> Hints:
+    """
+    Return the hints of settlements that were written.
+
+    Where jobs are pending again their queues are looked up, and if that fails they have no hint: it may be lost.
+    """
+    delays = {one.id: one.delay for one in settlements if one.end is not _COMPLETE}
+    if not delays:
+        return []
+    pending = [one.id for one in settled if one.state is State.PENDING]
+    queues: dict[JobId, str] = {}
+    if pending:
+        with suppress(BackendError):
+            queues = {row[0]: row[1] for row in await database.call(SELECT_QUEUES, {"ids": id_array(pending)})}
+    return after_settle(
+        (queues.get(one.id, ""), one.state, delays[one.id])
+        for one in settled
+        if one.id in delays and (one.state is not State.PENDING or one.id in queues)
+    )
 
 
 async def _settle(database: Database, sent: Sequence[Settlement], *, now: str | None) -> dict[_Key, int]:

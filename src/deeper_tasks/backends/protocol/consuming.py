@@ -96,7 +96,8 @@ class Consuming(Protocol):
         A release without delay keeps the job's due time, and so its position in the
         queue. Returns those accepted, each with the state it led to. A job that another
         worker has taken over since, that was rescued or deleted, is left alone and
-        left out. A refusal never harms the other settlements.
+        left out. A refusal never harms the other settlements. Jobs that are pending
+        again, or due within a second, have their hints.
 
         A token settles once. Any settlement that it sends again, in another call or
         the same, also after `JobTransaction.complete`, changes nothing and is answered

@@ -198,7 +198,10 @@ class SQLiteBackend:
         return await self._threads.write(claim, is_durable=False)
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
-        return await self._threads.write(partial(consuming.settle, settlements=settlements, now=_clock(now)))
+        settling = await self._threads.write(partial(consuming.settle, settlements=settlements, now=_clock(now)))
+        if settling.hints:
+            self._hints.notify(settling.hints)
+        return settling.settled
 
     async def report(self, reports: Sequence[Report], *, now: datetime | None = None) -> list[JobId]:
         return await self._threads.write(partial(consuming.report, reports=reports, now=_clock(now)))

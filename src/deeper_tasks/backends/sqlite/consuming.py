@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from deeper_tasks.backends.codes import CODES, STATES
+from deeper_tasks.backends.hints import Hints, after_settle
 from deeper_tasks.backends.protocol import Beat, Node
 from deeper_tasks.backends.sqlite import transitions
 from deeper_tasks.backends.sqlite.codec import duration, plain, to_json
@@ -102,6 +104,13 @@ class _SentJob(Struct, frozen=True, array_like=True, gc=False):
         return _RUNNING
 
 
+class Settling(NamedTuple):
+    """The answer to settlements, and the hints to send after the commit."""
+
+    settled: list[Settled]
+    hints: Hints
+
+
 _sent_jobs = msgspec.json.Decoder(list[_SentJob], strict=False)
 _held = msgspec.json.Decoder(list[tuple[JobId, ClaimToken | None, str | None]])
 
@@ -120,7 +129,7 @@ def deregister(connection: sqlite3.Connection, node: NodeId) -> None:
     connection.execute(DEREGISTER, {"node": node})
 
 
-def settle(connection: Statements, settlements: Sequence[Settlement], *, now: int) -> list[Settled]:
+def settle(connection: Statements, settlements: Sequence[Settlement], *, now: int) -> Settling:
     """Write the ends of attempts; see `Backend.settle`."""
     sent = to_json([(settlement.id, settlement.token) for settlement in settlements])
     jobs = _sent_jobs.decode(connection.execute(SELECT_SETTLED, (sent,)).fetchone()[0])
@@ -158,7 +167,8 @@ def settle(connection: Statements, settlements: Sequence[Settlement], *, now: in
         settled.append(Settled(id=settlement.id, state=state))
     transitions.complete(connection, completed, without_result=without_result, with_result=with_result, now=now)
     transitions.change(connection, changes, now=now)
-    return settled
+    hints = after_settle((one.job.queue, states[one.job.rowid], one.delay) for one in changes) if changes else []
+    return Settling(settled, hints)
 
 
 def report(connection: Statements, reports: Sequence[Report], *, now: int) -> list[JobId]:

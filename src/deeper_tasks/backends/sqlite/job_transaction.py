@@ -142,7 +142,7 @@ class SQLiteJobTransaction:
             last = report or Report(id=settlement.id, token=settlement.token)
             if not consuming.report(cursor, [last], now=now):
                 return None
-            [settled] = consuming.settle(cursor, [settlement], now=now)
+            [settled] = consuming.settle(cursor, [settlement], now=now).settled
             cursor.execute("COMMIT")
             return settled
 

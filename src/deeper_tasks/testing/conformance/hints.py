@@ -14,6 +14,7 @@ from deeper_tasks.backends.protocol import Backend, Notification, QueueSettings,
 from deeper_tasks.domain.cron import parse_recurrence
 from deeper_tasks.domain.job import JobSpec
 from deeper_tasks.domain.schedule import Schedule, plan_firing
+from deeper_tasks.domain.settlement import End
 from deeper_tasks.testing.conformance.builders import (
     DAY,
     MINUTE,
@@ -26,6 +27,7 @@ from deeper_tasks.testing.conformance.builders import (
     put,
     put_running,
     rescue_all,
+    settle,
     take,
 )
 
@@ -76,6 +78,10 @@ async def _rescue(backend: Backend) -> None:
     await put(backend)
     await take(backend, node)
     await rescue_all(backend, node)
+
+
+async def _retry_soon(backend: Backend) -> None:
+    await settle(backend, [await put_running(backend, await join(backend))], End.RETRY)
 
 
 async def _cancel_running(backend: Backend) -> None:
@@ -142,6 +148,7 @@ CHANGES: dict[str, tuple[Callable[[Backend], Awaitable[None]], Notification]] = 
     "insert of a job whose due time has passed": (_insert_past_due, _JOBS),
     "promote": (_promote, _JOBS),
     "rescue": (_rescue, _JOBS),
+    "retry that is due soon": (_retry_soon, Notification(topic=Topic.SCHEDULES)),
     "cancel of a running job": (_cancel_running, Notification(topic=Topic.CONTROL)),
     "retry": (_retry, _JOBS),
     "reschedule to now": (_make_due, _JOBS),
@@ -218,6 +225,18 @@ class HintsConformance:
     @pytest.mark.parametrize("change", CHANGES)
     async def test_a_change_wakes_the_listeners_that_it_concerns(self, backend: Backend, change: str) -> None:
         await check_heard(backend, *CHANGES[change])
+
+    @pytest.mark.usefixtures("_has_hints")
+    async def test_a_job_that_is_given_back_wakes_the_listeners_of_its_queue(self, backend: Backend) -> None:
+        node = await join(backend)
+        await put(backend)
+        # The hint of that insert is sent before another that is heard.
+        await insert_until_heard(backend, asyncio.create_task(hear(backend)))
+
+        async def give_back(backend: Backend) -> None:
+            await settle(backend, await take(backend, node), End.RELEASE)
+
+        await check_heard(backend, give_back, _JOBS)
 
 
 class ScheduleHintsConformance:

@@ -108,6 +108,7 @@ class Consumer:
         self._unanswered: ClaimToken | None = None
         self._is_claiming = False
         self._is_dry = False
+        self._claims_ahead = True
         self._refill_at = 0
         self._served_last = ""
 
@@ -170,6 +171,9 @@ class Consumer:
     def give_back_held(self) -> None:
         """Release the jobs that have not started; they lose no attempt."""
         held, self._held = tuple(self._held), deque()
+        if held:
+            # They may be had again when a slot is free.
+            self._is_dry = False
         self._give_back([job for job, _ in held])
 
     def give_back_held_of(self, queues: Collection[str]) -> None:
@@ -197,7 +201,8 @@ class Consumer:
             attempt.tell_to_stop(stop, reason)
 
     def _wanted(self) -> int:
-        room = self._slots + self._pace.ahead - len(self.running) - len(self._held)
+        ahead = self._pace.ahead if self._claims_ahead else 0
+        room = self._slots + ahead - len(self.running) - len(self._held)
         # A claim of few jobs costs as much as a large one: wait until half of the held jobs have started.
         if self._held and room < self._pace.ahead // 2:
             return 0
@@ -236,6 +241,8 @@ class Consumer:
         _, claimed = self._held[0]
         too_long = claimed + self._horizon * _LONGEST_HELD - self._clock.monotonic()
         if too_long <= 0:
+            # Until a slot is free: this worker must not claim the same jobs again, which others may start.
+            self._claims_ahead = False
             self.give_back_held()
             return self._poll_interval
         return timedelta(seconds=too_long)
@@ -282,6 +289,7 @@ class Consumer:
             end = self._end_of_fault(attempt, error)
         finally:
             del self.running[job.id]
+            self._claims_ahead = True
             # The job's view refers to the attempt, so the garbage collector would have to free both.
             attempt.context = attempt.onlooker = None
             if attempt.ignored:

@@ -249,6 +249,31 @@ async def test_what_is_held_too_long_goes_back_without_using_an_attempt(stage, f
     assert stage.consumer.holds == set(stage.consumer.running)
 
 
+async def test_after_jobs_held_too_long_went_back_a_free_slot_has_it_claim_again_and_not_before(stage, flaky, clock):
+    waiting = await held(stage, flaky, clock)
+    clock.now += 0.51
+    await stage.consumer.turn()
+    await stage.settler.wait_until_idle()
+    claims, wakes = len(flaky.called("claim")), stage.wakes
+    stage.consumer.hint()
+    await stage.consumer.turn()
+    assert len(flaky.called("claim")) == claims
+    await stage.end(next(iter(stage.consumer.running)))
+    assert stage.wakes == wakes + 2
+    await stage.consumer.turn()
+    await clock.settle()
+    assert waiting[0] in stage.consumer.running
+
+
+async def test_a_free_slot_has_it_claim_again_after_jobs_went_back_from_an_empty_queue(stage, flaky, clock):
+    await held(stage, flaky, clock)
+    clock.now += 0.51
+    await stage.consumer.turn()
+    wakes = stage.wakes
+    await stage.end(next(iter(stage.consumer.running)))
+    assert stage.wakes == wakes + 1
+
+
 async def test_what_is_held_goes_back_on_request(stage, flaky, clock):
     waiting = await held(stage, flaky, clock)
     stage.consumer.give_back_held_one(waiting[3])
