@@ -37,5 +37,11 @@ class ForeignBackend(MemoryBackend):
     pause_schedule = remove_schedule = schedules = fire = run_schedule = schedule_runs = put_schedule
 
 
-def make_backend(_url: str) -> Backend:
-    return ForeignBackend()
+class SharedForeignBackend(ForeignBackend):
+    """Says that other processes see its jobs, so that the command accepts it. Its tests have one process."""
+
+    capabilities = replace(ForeignBackend.capabilities, is_shared=True, is_durable=True)
+
+
+def make_backend(_url: str, _settings: object) -> Backend:
+    return SharedForeignBackend()

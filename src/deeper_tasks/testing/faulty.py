@@ -1,4 +1,4 @@
-"""A faulty store: any store, with outages, lost replies, delays and lost hints where a test wants them."""
+"""A faulty store: any store, with the outages, lost answers, delays and lost hints that a test asks for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OUTAGE = _METHODS - _NEVER_RAISE - {"close"}
 
 
 class Call(NamedTuple):
-    """What a method of a faulty store was called with."""
+    """The arguments of one call of a faulty store."""
 
     args: tuple[Any, ...]
     options: dict[str, Any]
@@ -37,9 +37,9 @@ Effect = Callable[[str, Call], Awaitable[None]]
 
 class Fault:
     """
-    What goes wrong at some calls, until `end`, or to the end of a `with` block.
+    A fault of some calls, until `end` is called or a `with` block ends.
 
-    `hits` counts how often it struck.
+    `hits` counts the calls that had the fault.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Fault:
 
     @property
     def is_over(self) -> bool:
-        """Whether it strikes no more."""
+        """Whether the fault has ended."""
         return self._is_over
 
     def end(self) -> None:
-        """Strike no more; calls that are held go on."""
+        """End the fault; calls that are held go on."""
         with self._lock:
             self._is_over = True
             held, self._held = self._held, []
@@ -88,7 +88,7 @@ class Fault:
         self._faulty.forget(self)
 
     async def wait_until_over(self) -> None:
-        """Wait for `end`, in whatever event loop."""
+        """Wait for `end`, in any event loop."""
         is_over = asyncio.Event()
         with self._lock:
             if self._is_over:
@@ -97,7 +97,7 @@ class Fault:
         await is_over.wait()
 
     def strikes(self, method: str, random: Random) -> bool:
-        """Count a call; says whether it is struck."""
+        """Count a call; return whether it has the fault."""
         if self.is_over or method not in self._methods:
             return False
         self._to_come -= 1
@@ -109,28 +109,28 @@ class Fault:
         return True
 
     async def before(self, method: str, call: Call) -> None:
-        """Do what is to go wrong before the store has the call."""
+        """Apply the fault before the store has the call."""
         if self._before is not None:
             await self._before(method, call)
 
     async def after(self, method: str, call: Call) -> None:
-        """Do what is to go wrong when the store has done it."""
+        """Apply the fault after the store has done the call."""
         if self._after is not None:
             await self._after(method, call)
 
 
 class FaultyBackend(Proxy):
     """
-    A store with faults before it: each is told by one method, and lasts until it is ended.
+    A store that has faults on request. Each fault is added by one method, and lasts until it is ended.
 
         faulty = FaultyBackend(MemoryBackend())
         with faulty.fail("insert"):                     # every insert, while the block lasts
             ...
         faulty.fail("settle", on_call=3)                # the third from now, once
         faulty.fail("claim", chance=0.1)                # one in ten, always the same ones for one `seed`
-        faulty.fail("insert", times=1, is_reply_lost=True)  # the store does it, and the caller is not told
+        faulty.fail("insert", times=1, is_reply_lost=True)  # the store does it, and the answer is lost
 
-    `calls` lists what came, each with its method, in order; `sleep` is how `delay` waits.
+    `calls` lists all calls in order, each with its method. `delay` waits by `sleep`.
     """
 
     def __init__(

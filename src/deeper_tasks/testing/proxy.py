@@ -1,6 +1,6 @@
 """A proxy: a store that stands before another, and sees every call on its way there."""
 
-# What the store behind answers is passed on as it is.
+# Each answer of the store behind is passed on as it is.
 # mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Proxy:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        # On the object: since Python 3.12 `isinstance` asks no `__getattr__` whether a store has what a protocol wants.
+        # On the object: since Python 3.12 `isinstance` does not look for a method of a protocol by `__getattr__`.
         for name in _BEYOND:
             if hasattr(backend, name):
                 setattr(self, name, partial(self._pass_on, name))
@@ -70,7 +70,7 @@ class Proxy:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the store behind can do."""
+        """The capabilities of the store behind."""
         return self.backend.capabilities
 
     # life

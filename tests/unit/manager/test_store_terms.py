@@ -79,11 +79,24 @@ async def test_an_enqueue_is_sent_once_where_the_store_knows_no_requests(manager
     assert len(sent) == 1
 
 
-async def test_a_worker_runs_jobs_without_schedules_and_progress(manager, working):
+async def test_a_worker_runs_jobs_and_warns_once_of_progress_that_is_dropped(manager, working, caplog):
     @manager.task(name="shop.send")
     async def send() -> int:
         current_job().log("sending")
+        current_job().progress(0.5)
         return 42
 
     async with working(manager):
-        assert await manager.result(await send.enqueue(), timeout=30) == 42
+        for _ in range(2):
+            assert await manager.result(await send.enqueue(), timeout=30) == 42
+    [warning] = [line for line in caplog.messages if line.startswith("progress and log lines of jobs are dropped")]
+    assert "'OtherSystemsBackend' keeps none; use a store that does" in warning
+
+
+async def test_scheduling_a_task_is_refused_and_leaves_nothing(manager):
+    @manager.task(name="shop.send")
+    def send() -> None: ...
+
+    with pytest.raises(UnsupportedError, match=r"'OtherSystemsBackend' keeps no schedules: use a store that does"):
+        await manager.schedule_recurring_task("nightly", "shop", "send", cron_expression="@hourly")
+    assert await manager.backend.find_ids([""], limit=1) == [[]]

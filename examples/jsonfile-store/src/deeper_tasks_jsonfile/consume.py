@@ -1,4 +1,4 @@
-"""Consume: what a worker asks for. Claims and their ends are told apart by tokens, never by who asks."""
+"""Consume: the calls of a worker. A claim and its end are identified by their token, never by the worker that calls."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class DocumentFile:
     """
     The JSON file; beside it the lock file and, while it is replaced, its successor.
 
-    What was read is kept as long as the file stays the same. Each write makes a
+    The document that was read is kept as long as the file stays the same. Each write makes a
     new file, and the one that was read is held open, so that no other can get
     its inode number: whether it stayed the same is a question of one `stat`.
     """
@@ -47,7 +47,7 @@ class DocumentFile:
 
         Raises:
             BackendUnavailableError: the file is not there, or cannot be used.
-            SchemaError: it is not one of ours, or newer than this code.
+            SchemaError: it is not a file of this store, or newer than this code.
         """
         with self._locked():
             yield self._read()
@@ -57,8 +57,8 @@ class DocumentFile:
         """
         Give the document, to change; if it was, it is written at the end of the context.
 
-        Who raises an error in the context has changed nothing: the half-changed
-        document is forgotten, and whoever comes next reads the file again.
+        An error in the context changes nothing: the half-changed document is
+        forgotten, and the next caller reads the file again.
         """
         with self._locked():
             document, self._document = self._read(), None

@@ -40,7 +40,7 @@ class _Parts(Struct, kw_only=True):
 
 def salvage(text: bytes) -> Document:
     """
-    Return what can be read of a document. What cannot is marked, and is gone with the next change of the file.
+    Return the readable part of a document. The rest is marked, and the next change of the file drops it.
 
     Raises:
         DecodeError: it is no JSON, or none of this store.

@@ -33,7 +33,7 @@ from deeper_tasks.backends.protocol.announcing import Announcing
 from deeper_tasks.backends.protocol.backend import Backend
 from deeper_tasks.backends.protocol.capabilities import MAX_BATCH, Capabilities, Role
 from deeper_tasks.backends.protocol.compacting import Compacting
-from deeper_tasks.backends.protocol.consuming import MOST_TASKS_TOLD, Beat, Claim, Consuming
+from deeper_tasks.backends.protocol.consuming import MAX_NODE_TASKS, Beat, Claim, Consuming
 from deeper_tasks.backends.protocol.control import Control, Retried
 from deeper_tasks.backends.protocol.diagnosis import BROKEN_OFF, NOT_EXAMINED, RIGHTS, Diagnosable
 from deeper_tasks.backends.protocol.folding import Folding
@@ -63,7 +63,7 @@ from deeper_tasks.backends.protocol.values import JobFilter, Node, NodeRecord, Q
 __all__ = [
     "BROKEN_OFF",
     "MAX_BATCH",
-    "MOST_TASKS_TOLD",
+    "MAX_NODE_TASKS",
     "NOT_EXAMINED",
     "RIGHTS",
     "SILENT_NODES_KEPT",

@@ -15,7 +15,7 @@ from deeper_tasks.domain.job import ClaimedJob
 from deeper_tasks.domain.queue_patterns import QueuePattern
 from deeper_tasks.domain.settlement import Settled, Settlement
 
-MOST_TASKS_TOLD = 2_000
+MAX_NODE_TASKS = 2_000
 """The number of names of tasks that a node registers at most; a worker that knows more tasks registers none."""
 
 
@@ -47,7 +47,7 @@ class Consuming(Protocol):
 
     async def register(self, node: Node, *, tasks: frozenset[str] | None = None, now: datetime | None = None) -> None:
         """
-        Make a worker known, and the names of the tasks that it can run, at most `MOST_TASKS_TOLD`.
+        Make a worker known, and the names of the tasks that it can run, at most `MAX_NODE_TASKS`.
 
         `tasks` None: it does not say which. The same node again changes nothing but its tasks.
         """

@@ -23,6 +23,6 @@ class Diagnosable(Protocol):
         """
         Examine the place the store lives in, good findings and bad; changes and makes nothing.
 
-        The store need not be open: `deeper doctor` asks this also when it cannot be opened. What
-        cannot be reached is a finding, of the check `BROKEN_OFF`, and no error. `deep` reads all of it.
+        The store need not be open: `deeper doctor` asks this also when it cannot be opened. A
+        part that cannot be reached is a finding of the check `BROKEN_OFF`, not an error. `deep` reads all of the store.
         """

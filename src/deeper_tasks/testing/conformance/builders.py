@@ -1,4 +1,4 @@
-"""Builders: the few steps in which the suite's tests are told, at times they choose."""
+"""Builders: the few steps of which the suite's tests are made. Each takes the time that the test chooses."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def new_job(
     delay: timedelta = timedelta(0),
     unique: Unique | None = None,
 ) -> NewJob:
-    """Return a job to insert, ordinary but for what is given."""
+    """Return a job to insert. Fields that are not given have ordinary values."""
     spec = JobSpec(
         task=task,
         arguments=arguments,
@@ -227,7 +227,7 @@ async def states_of(backend: Backend, job_ids: Sequence[JobId]) -> list[State]:
 
 
 async def node_record(backend: Backend, node: NodeId) -> NodeRecord:
-    """Return what the store knows of a node that must be there."""
+    """Return the record of a node that must be there."""
     [record] = [record for record in await backend.nodes() if record.node.id == node]
     return record
 
@@ -261,17 +261,17 @@ async def lose(backend: Backend, job_id: JobId) -> list[Settled]:
 
 
 def states_in(moved: Iterable[MovedJob]) -> list[Settled]:
-    """Return the ids and states of what a rescue, an expiry or a cancel answered."""
+    """Return the ids and states of the jobs that a rescue, an expiry or a cancel moved."""
     return [Settled(id=job.id, state=job.state) for job in moved]
 
 
 def only(*ids: JobId) -> JobFilter:
-    """Return the filter that means these jobs."""
+    """Return the filter that selects these jobs."""
     return JobFilter(ids=ids)
 
 
 async def every_job(backend: Backend, **query: Any) -> list[Job]:
-    """Return all jobs that a query means, page by page."""
+    """Return all jobs that a query selects, page by page."""
     jobs: list[Job] = []
     page = await backend.find(JobQuery(**{"limit": 2000, **query}))
     jobs.extend(page.jobs)
@@ -282,7 +282,7 @@ async def every_job(backend: Backend, **query: Any) -> list[Job]:
 
 
 async def check_counters(backend: Backend) -> None:
-    """Check that what the store counted along equals a count of the jobs it has."""
+    """Check that the store's counters equal a count of its jobs."""
     recount = Counter((job.queue, job.state) for job in await every_job(backend))
     counts = await backend.statistics(now=NOW)
     counted = {

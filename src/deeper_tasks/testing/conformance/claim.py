@@ -32,7 +32,7 @@ from deeper_tasks.testing.conformance.builders import (
 
 
 class ClaimConformance:
-    """What holds for `claim`."""
+    """The contract of `claim`."""
 
     async def test_a_claim_takes_the_first_by_priority_then_due_time_then_id(self, backend: Backend) -> None:
         node = await join(backend)
@@ -141,7 +141,7 @@ class ClaimConformance:
     async def test_a_node_that_never_registered_may_not_claim(self, backend: Backend) -> None:
         job_id = await put(backend)
         with pytest.raises(NodeLostError):
-            await take(backend, NodeId("nobody"))
+            await take(backend, NodeId("never registered"))
         assert await state_of(backend, job_id) is State.PENDING
 
     async def test_a_claim_takes_no_more_than_a_batch(self, backend: Backend) -> None:

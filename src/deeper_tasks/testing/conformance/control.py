@@ -37,7 +37,7 @@ from deeper_tasks.testing.conformance.builders import (
 
 
 class JobControlConformance:
-    """What holds for `cancel`, `retry`, `delete` and `put_queue`."""
+    """The contract of `cancel`, `retry`, `delete` and `put_queue`."""
 
     async def test_cancelling_a_waiting_job_ends_it_at_once(self, backend: Backend) -> None:
         tried = await put_running(backend, await join(backend))
@@ -81,7 +81,7 @@ class JobControlConformance:
         reasons |= {(await look(backend, job_id)).cancel_requested or "" for job_id in (running.id, waiting)}
         assert reasons <= {odd, odd.replace("\0", "\N{REPLACEMENT CHARACTER}")}
 
-    async def test_names_and_states_together_mean_what_both_mean(self, backend: Backend) -> None:
+    async def test_names_and_states_together_select_the_jobs_that_match_both(self, backend: Backend) -> None:
         now, later = await put(backend), await put(backend, delay=HOUR)
         target = JobFilter(ids=(now, later), states=frozenset({State.SCHEDULED}))
         assert [job.id for job in (await backend.find(JobQuery(filter=target))).jobs] == [later]
@@ -120,8 +120,8 @@ class JobControlConformance:
         assert await backend.cancel(only(), reason="enough", now=NOW) == []
         assert await state_of(backend, job_id) is State.PENDING
 
-    async def test_a_filter_cancels_the_jobs_it_means(self, backend: Backend) -> None:
-        meant = await put_many(backend, 3, queue="one", task="shop.mails.send")
+    async def test_a_filter_cancels_the_jobs_it_selects(self, backend: Backend) -> None:
+        selected = await put_many(backend, 3, queue="one", task="shop.mails.send")
         spared = [
             await put(backend, queue="two", task="shop.mails.send"),
             await put(backend, queue="one", task="shop.other"),
@@ -129,7 +129,7 @@ class JobControlConformance:
         ]
         target = JobFilter(queue="one", worker_module="shop.mails", states=frozenset({State.PENDING}))
         settled = await backend.cancel(target, reason="enough", now=NOW)
-        assert sorted(one.id for one in settled) == meant
+        assert sorted(one.id for one in settled) == selected
         assert State.CANCELLED not in await states_of(backend, spared)
 
     async def test_jobs_are_cancelled_a_batch_at_a_time(self, backend: Backend) -> None:
@@ -181,13 +181,13 @@ class JobControlConformance:
     ) -> None:
         node = await join(backend)
         job_id = await put(backend, max_attempts=2)
-        told: list[tuple[int, int, int]] = []
+        seen: list[tuple[int, int, int]] = []
 
         async def run(end: End) -> None:
             token = new_token()
             [job] = (await backend.claim(QUEUE, limit=1, slots=1, node=node, token=token, now=NOW)).jobs
             assert (await backend.claim(QUEUE, limit=1, slots=1, node=node, token=token, now=NOW)).jobs == (job,)
-            told.append((job.attempt, job.earlier_attempts, job.attempt_since_retry))
+            seen.append((job.attempt, job.earlier_attempts, job.attempt_since_retry))
             await settle(backend, [job], end, error=BOOM, now=NOW)
             await backend.promote(now=NOW)
 
@@ -196,7 +196,7 @@ class JobControlConformance:
                 await run(end)
             if end is not End.COMPLETE:
                 await backend.retry(only(job_id), now=NOW)
-        assert told == [(1, 0, 1), (2, 0, 2), (3, 2, 1), (3, 2, 1), (4, 2, 2), (5, 4, 1), (6, 5, 1)]
+        assert seen == [(1, 0, 1), (2, 0, 2), (3, 2, 1), (3, 2, 1), (4, 2, 2), (5, 4, 1), (6, 5, 1)]
 
     async def test_a_retry_clears_the_expiry(self, backend: Backend) -> None:
         job_id = await put(backend, expires_in=MINUTE)
@@ -275,7 +275,7 @@ class JobControlConformance:
         assert (await backend.beat(node, now=NOW)).paused == frozenset()
         assert [settings for settings in await backend.queues() if settings.paused_at is not None] == []
 
-    async def test_a_pause_is_told_to_whoever_asks(self, backend: Backend) -> None:
+    async def test_a_pause_is_part_of_each_answer_about_the_queue(self, backend: Backend) -> None:
         node = await join(backend)
         paused_at = NOW + timedelta(microseconds=5)
         await backend.put_queue(QueueSettings(name="empty", paused_at=paused_at))

@@ -34,7 +34,7 @@ from deeper_tasks.testing.conformance.builders import (
 
 
 class InsertConformance:
-    """What holds for `insert`."""
+    """The contract of `insert`."""
 
     async def test_an_inserted_job_is_kept_with_all_that_was_said_about_it(self, backend: Backend) -> None:
         options = JobOptions(

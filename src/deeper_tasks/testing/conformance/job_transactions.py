@@ -57,7 +57,7 @@ class Ledger(Struct, frozen=True, kw_only=True):
 
 
 class TransactingConformance:
-    """What holds for any store: it proves the transactions of jobs, or does not say that it has them."""
+    """The contract of any store: it proves the transactions of jobs, or does not claim them."""
 
     async def test_a_store_proves_its_transactions_of_jobs_or_has_none(self, backend: Backend) -> None:
         assert backend.capabilities.has_job_transactions == isinstance(backend, Transacting)
@@ -66,7 +66,7 @@ class TransactingConformance:
 
 class JobTransactionConformance:
     """
-    What holds for a store with transactions of jobs.
+    The contract of a store with transactions of jobs.
 
     The fixture `ledger` gives a `Ledger` whose table is empty. Each test runs
     with a connection for an `async def`, and with one for a `def` in a thread.
@@ -141,7 +141,7 @@ class JobTransactionConformance:
         transaction = await begin_job()
         assert await transaction.complete(settlement(job)) == Settled(id=job.id, state=State.COMPLETED)
 
-    # what is enqueued in it
+    # jobs that are enqueued in it
 
     async def test_a_job_enqueued_inside_is_there_with_the_completion_and_not_before(
         self, backend: Backend, begin_job: BeginJob
@@ -272,7 +272,7 @@ class JobTransactionConformance:
         self, backend: Backend, ledger: Ledger, begin_job: BeginJob
     ) -> None:
         if backend.capabilities.longest_job_transaction is None:
-            pytest.skip("nobody waits for it")
+            pytest.skip("no other writer waits for it")
         job = await put_running(backend, await join(backend))
         transaction = await begin_job(limit=timedelta(milliseconds=100))
         await ledger.write(transaction.connection, "paid")

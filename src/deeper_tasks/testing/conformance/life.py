@@ -8,7 +8,7 @@ from deeper_tasks.testing.conformance.builders import put, state_of
 
 
 class LifeConformance:
-    """What holds for `open`, `close` and `migrate`."""
+    """The contract of `open`, `close` and `migrate`."""
 
     async def test_a_second_open_changes_nothing(self, backend: Backend) -> None:
         job_id = await put(backend)

@@ -41,7 +41,7 @@ NOTHING = Rescue(jobs=(), queues=frozenset(), is_finished=True)
 
 
 class MaintenanceConformance:
-    """What holds for `promote`, `rescue`, `expire` and `prune`."""
+    """The contract of `promote`, `rescue`, `expire` and `prune`."""
 
     async def test_a_promotion_without_waiting_jobs_finds_nothing(self, backend: Backend) -> None:
         await put(backend)
@@ -157,7 +157,7 @@ class MaintenanceConformance:
         assert await settle(backend, [job]) == [Settled(id=job.id, state=State.COMPLETED)]
 
     async def test_rescuing_an_unknown_node_does_nothing(self, backend: Backend) -> None:
-        assert await backend.rescue(NodeId("nobody"), beat=0, now=NOW) == NOTHING
+        assert await backend.rescue(NodeId("never registered"), beat=0, now=NOW) == NOTHING
 
     async def test_a_node_is_removed_when_all_it_held_is_rescued(self, backend: Backend) -> None:
         dead, other = await join(backend), await join(backend)

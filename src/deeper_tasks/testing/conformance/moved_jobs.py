@@ -88,7 +88,7 @@ class MovedJobsConformance:
             [moved] = await backend.cancel(only(job.id), reason=reason, now=NOW)
             assert moved.cancel_reason == "enough"
 
-    async def test_a_job_that_was_retried_is_no_longer_told_as_cancelled(self, backend: Backend) -> None:
+    async def test_a_job_that_was_retried_is_no_longer_answered_as_cancelled(self, backend: Backend) -> None:
         job_id = await put(backend)
         await backend.cancel(only(job_id), reason="enough", now=NOW)
         await backend.retry(only(job_id), now=NOW)

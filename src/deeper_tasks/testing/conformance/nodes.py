@@ -25,7 +25,7 @@ from deeper_tasks.testing.conformance.builders import (
 
 
 class NodeConformance:
-    """What holds for `register`, `deregister` and `beat`."""
+    """The contract of `register`, `deregister` and `beat`."""
 
     async def test_a_registered_node_is_known_with_all_it_said(self, backend: Backend) -> None:
         node = new_node()
@@ -73,7 +73,7 @@ class NodeConformance:
 
     async def test_a_beat_of_a_node_that_never_registered_is_refused(self, backend: Backend) -> None:
         with pytest.raises(NodeLostError):
-            await backend.beat(NodeId("nobody"), now=NOW)
+            await backend.beat(NodeId("never registered"), now=NOW)
 
     async def test_a_node_that_stopped_in_order_is_gone(self, backend: Backend) -> None:
         node = await join(backend)
@@ -94,5 +94,5 @@ class NodeConformance:
 
     async def test_removing_an_unknown_node_does_nothing(self, backend: Backend) -> None:
         node = await join(backend)
-        await backend.deregister(NodeId("nobody"))
+        await backend.deregister(NodeId("never registered"))
         assert [record.node.id for record in await backend.nodes()] == [node]

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from deeper_tasks.backends.protocol import (
-    MOST_TASKS_TOLD,
+    MAX_NODE_TASKS,
     Backend,
     HeldJobs,
     JobFilter,
@@ -49,7 +49,7 @@ VALUE: dict[SortKey, Callable[[Job], datetime | None]] = {
 
 
 async def find(backend: Backend, **conditions: object) -> set[JobId]:
-    """Return the ids of the jobs that a filter means."""
+    """Return the ids of the jobs that a filter selects."""
     page = await backend.find(JobQuery(filter=JobFilter(**conditions), limit=1000))  # type: ignore[arg-type]
     assert page.total == len(page.jobs)
     assert page.total_is_exact
@@ -72,7 +72,7 @@ async def put_assorted(backend: Backend) -> int:
 
 
 class ReadsConformance:
-    """What holds for `get`, `find`, `statistics`, `nodes` and `queues`."""
+    """The contract of `get`, `find`, `statistics`, `nodes` and `queues`."""
 
     async def test_an_unknown_job_is_none(self, backend: Backend) -> None:
         assert await backend.get(new_id()) is None
@@ -383,7 +383,7 @@ class ReadsConformance:
         async def knows_task(task: str) -> dict[NodeId, bool]:
             return (await backend.service("default", task=task, now=NOW)).knows_task
 
-        many = frozenset(f"shop.task_{number}" for number in range(MOST_TASKS_TOLD))
+        many = frozenset(f"shop.task_{number}" for number in range(MAX_NODE_TASKS))
         silent, few, all_of_them, none = (new_node() for _ in range(4))
         await backend.register(silent, now=NOW)
         await backend.register(few, tasks=frozenset({"shop.send", "größe\n'\""}), now=NOW)

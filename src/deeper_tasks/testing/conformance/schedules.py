@@ -71,7 +71,7 @@ async def fire(backend: Backend, schedule: Schedule = HOURLY, *, now: datetime =
 
 
 class EntriesConformance:
-    """What holds for `put_schedule`, `pause_schedule`, `remove_schedule`, `schedules` and `fire`."""
+    """The contract of `put_schedule`, `pause_schedule`, `remove_schedule`, `schedules` and `fire`."""
 
     async def test_an_entry_is_kept_as_it_was_registered(self, backend: Backend) -> None:
         schedule = Schedule(
@@ -340,4 +340,4 @@ class EntriesConformance:
 
     async def test_an_entry_that_is_not_there_cannot_be_paused(self, backend: Backend) -> None:
         for is_paused in (True, False):
-            assert await backend.pause_schedule("nobody", is_paused=is_paused, now=NOW) is None
+            assert await backend.pause_schedule("never put", is_paused=is_paused, now=NOW) is None

@@ -31,7 +31,7 @@ Begin = Callable[[], AbstractAsyncContextManager[Transaction]]
 
 
 class JoinConformance:
-    """What holds for any store: it can be a part of transactions, or says so when asked."""
+    """The contract of any store: it joins the transactions of a caller, or refuses the connection."""
 
     async def test_a_store_proves_its_transactions_or_refuses_a_connection(self, backend: Backend) -> None:
         if backend.capabilities.has_transactions:
@@ -44,7 +44,7 @@ class JoinConformance:
 
 class TransactionConformance:
     """
-    What holds for `insert` with a connection, in a store with transactions.
+    The contract of `insert` with a connection, in a store with transactions.
 
     The fixture `begin` gives a function: called, it returns a context that
     opens a connection of an application's own to the store of `backend`,
@@ -73,7 +73,7 @@ class TransactionConformance:
         assert await take(backend, await join(backend)) == ()
         assert (await backend.statistics(now=NOW)).queues.get("default") is None
 
-    async def test_a_transaction_that_nobody_ended_leaves_nothing(self, backend: Backend, begin: Begin) -> None:
+    async def test_a_transaction_that_was_never_ended_leaves_nothing(self, backend: Backend, begin: Begin) -> None:
         job = new_job()
         async with begin() as transaction:
             await backend.insert([job], connection=transaction.connection, now=NOW)

@@ -49,7 +49,7 @@ async def check_holder(backend: Backend, holder: JobId, unique: Unique = UNTIL_D
 
 
 async def check_free(backend: Backend, unique: Unique = UNTIL_DONE, *, now: datetime = NOW) -> None:
-    """Check that nobody holds the key, by taking it."""
+    """Check that no job holds the key, by taking it."""
     assert (await ask(backend, unique, now=now)).is_new
 
 
@@ -62,7 +62,7 @@ async def remove(backend: Backend, job_id: JobId, *, is_pruned: bool) -> None:
 
 
 class UniqueConformance:
-    """What holds for unique keys, in whatever way a job ends."""
+    """The contract of unique keys, in whatever way a job ends."""
 
     @pytest.mark.parametrize("unique", [UNTIL_DONE, FOR_AN_HOUR])
     async def test_a_second_insert_gets_the_holder_and_makes_no_job(self, backend: Backend, unique: Unique) -> None:

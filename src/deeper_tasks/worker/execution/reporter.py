@@ -31,7 +31,8 @@ class Reporter:
     """
     Takes progress and log lines, the news of a job, from any thread. Only the newest progress is written.
 
-    News that cannot be written is dropped, and never holds up a job.
+    News that cannot be written is dropped, and never holds up a job. In a store without progress all news is dropped,
+    which is logged once.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Reporter:
     ) -> None:
         self._backend = store.backend
         self._has_progress = Role.PROGRESS in store.backend.capabilities.roles
+        self._has_warned = False
         self._redaction = redaction
         self._availability = store.availability
         self._clock = store.clock
@@ -160,6 +162,9 @@ class Reporter:
                 self._loop.call_soon_threadsafe(self._gather, job_id, progress, line)
 
     def _gather(self, job_id: JobId, progress: Progress | None, line: str | None) -> None:
+        if not self._has_progress:
+            self._warn_of_drop()
+            return
         token = self._token_of(job_id)
         if token is None:
             return
@@ -170,3 +175,14 @@ class Reporter:
             lines=report.lines if line is None else (*report.lines[1 - MAX_KEPT_LOG_LINES :], line),
         )
         self._awake.set()
+
+    def _warn_of_drop(self) -> None:
+        if self._has_warned:
+            return
+        self._has_warned = True
+        with suppress(BaseException):
+            _logger.warning(
+                "progress and log lines of jobs are dropped: the store %r keeps none; use a store that does, such as "
+                "sqlite:///tasks.db or postgresql://",
+                type(self._backend).__name__,
+            )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 
-from deeper_tasks.backends.protocol import MOST_TASKS_TOLD, Backend, Node
+from deeper_tasks.backends.protocol import MAX_NODE_TASKS, Backend, Node
 from deeper_tasks.domain.ids import NodeId
 from deeper_tasks.errors import BackendError
 from deeper_tasks.worker.liveness.host import describe_node, since_boot
@@ -76,7 +76,7 @@ class Membership:
 
     def _tasks_to_register(self) -> frozenset[str] | None:
         tasks = self._tasks()
-        return None if tasks is None or len(tasks) > MOST_TASKS_TOLD else tasks
+        return None if tasks is None or len(tasks) > MAX_NODE_TASKS else tasks
 
     def lose(self) -> None:
         """Note that the store has lost this node, which is in doubt until it joins anew, whatever is answered."""
