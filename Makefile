@@ -59,7 +59,7 @@ matrix: $(INSTALLED) ## Run the tests on each version of Python and PostgreSQL (
 	@$(BIN)/python -m proofs matrix $(ARGS)
 
 .PHONY: check
-check: $(INSTALLED) ## Lint, types and layers
+check: $(INSTALLED) ## Lint, types, layers and plain English
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -67,6 +67,7 @@ check: $(INSTALLED) ## Lint, types and layers
 	@if command -v node >/dev/null; then set -x; $(BIN)/pyright --pythonpath $(BIN)/python; \
 		else echo "node is not installed: pyright is left out"; fi
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.english
 
 .PHONY: test
 test: check ## All of check, then all tests; options for pytest by ARGS="-k retry"
