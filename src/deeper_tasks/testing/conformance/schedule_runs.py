@@ -49,7 +49,7 @@ async def history(backend: Backend, schedule: Schedule = HOURLY) -> list[tuple[d
 
 
 class ScheduleRunsConformance:
-    """What holds for `run_schedule`, `schedule_runs` and for runs under clocks that are set."""
+    """The contract of `run_schedule` and `schedule_runs`, and of runs under clocks that are set."""
 
     # run now
 
@@ -95,7 +95,7 @@ class ScheduleRunsConformance:
         assert (await backend.find(JobQuery())).total == 1
 
     async def test_an_entry_that_is_not_there_is_not_run(self, backend: Backend) -> None:
-        assert await backend.run_schedule("nobody", request_id=new_id(), now=NOW) is None
+        assert await backend.run_schedule("never put", request_id=new_id(), now=NOW) is None
         assert (await backend.find(JobQuery())).total == 0
 
     async def test_a_run_is_skipped_while_a_job_run_now_has_not_ended(self, backend: Backend) -> None:
@@ -175,7 +175,7 @@ class ScheduleRunsConformance:
         await backend.put_schedule(HOURLY, now=NOW)
         assert await history(backend) == []
         assert [due for due, _ in await history(backend, other)] == [DUE + HOUR, DUE]
-        assert await backend.schedule_runs("nobody") == []
+        assert await backend.schedule_runs("never put") == []
 
     # unique keys
 
@@ -289,7 +289,7 @@ class ScheduleRunsConformance:
     ) -> None:
         count = back // step + 20
         await backend.put_schedule(schedule, now=NOW)
-        told: list[JobId] = []
+        announced: list[JobId] = []
         last = NOW + count * step
         moments = [NOW + number * step for number in range(1, count + 1)]
         again = [last - back + number * step for number in range(1, back // step + 3)]
@@ -297,10 +297,10 @@ class ScheduleRunsConformance:
             while (firing := plan_firing(await entry_of(backend, schedule), now=now)) is not None:
                 fired = await backend.fire(firing, now=now)
                 assert fired is not None
-                told += fired.jobs
+                announced += fired.jobs
         requests = [derived_id(schedule.name, NOW + number * step) for number in range(1, count + 3)]
-        assert may_be_ids_of(backend, told, requests)
-        assert (await backend.find(JobQuery())).total == len(told)
+        assert may_be_ids_of(backend, announced, requests)
+        assert (await backend.find(JobQuery())).total == len(announced)
         jobs = [run.job for run in await backend.schedule_runs(schedule.name) if run.job is not None]
         assert len(jobs) == len(set(jobs))
 
