@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
 from msgspec import Struct
 
-from deeper_tasks.config import redacted, split_url
+from deeper_tasks.config import redacted, split_url, without_secret_pairs
 from deeper_tasks.errors import ConfigError
+
+_OPTION_NAME = re.compile(r"\w{1,40}")
 
 
 class StoreSettings(Struct, frozen=True, kw_only=True):
@@ -19,8 +22,23 @@ class StoreSettings(Struct, frozen=True, kw_only=True):
 
 
 def options_of(url: str) -> dict[str, str]:
-    """Return the options of a URL, those after its question mark, by name."""
-    return dict(parse_qsl(split_url(url).query, keep_blank_values=True))
+    """
+    Return the options of a URL, those after its question mark, by name.
+
+    Raises:
+        ConfigError: an option is given twice, or has another behind a semicolon.
+    """
+    options: dict[str, str] = {}
+    for name, value in parse_qsl(split_url(url).query, keep_blank_values=True):
+        if name in options:
+            raise ConfigError(f"{redacted(url)!r} has {_named(url, name)} twice: keep one")
+        if _holds_secret_pair(name, value):
+            raise ConfigError(
+                f"{redacted(url)!r} has an option within another: write & between options, and percent-encode & and = "
+                f"in their values"
+            )
+        options[name] = value
+    return options
 
 
 def refuse_unknown_options(url: str, options: dict[str, str], *, known: str) -> None:
@@ -31,7 +49,21 @@ def refuse_unknown_options(url: str, options: dict[str, str], *, known: str) -> 
         ConfigError: there are any.
     """
     if options:
-        raise ConfigError(f"{redacted(url)!r} has the unknown option {next(iter(options))!r}; there are: {known}")
+        name = _named(url, next(iter(options)), kind="unknown option")
+        raise ConfigError(f"{redacted(url)!r} has {name}; there are: {known}")
+
+
+def _holds_secret_pair(name: str, value: str) -> bool:
+    # libpq's own `options` holds pairs by its nature.
+    if name == "options" and ";" not in value:
+        return False
+    return (without_secret_pairs(name), without_secret_pairs(value)) != (name, value)
+
+
+def _named(url: str, name: str, *, kind: str = "option") -> str:
+    """Return the name of an option for a message, unless it may be a part of a password that was not encoded."""
+    is_sure = _OPTION_NAME.fullmatch(name) and "@" not in url.partition("?")[2]
+    return f"the {kind} {name!r}" if is_sure else f"an {kind}"
 
 
 def refuse_listen_url(url: str, settings: StoreSettings) -> None:

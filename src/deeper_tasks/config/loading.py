@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from deeper_tasks.config.queues import check_queue_name, check_queues, parse_queues
 from deeper_tasks.config.settings import Settings
-from deeper_tasks.config.url import redacted, right_url, split_url
+from deeper_tasks.config.url import check_characters, redacted, right_url, split_url
 from deeper_tasks.config.working_folder import is_file
 from deeper_tasks.domain.module_names import MODULE_PATTERN_RULE, is_module_pattern
 from deeper_tasks.errors import ConfigError
@@ -182,6 +182,7 @@ def _from_text(name: str, text: str) -> Any:
 
 
 def _checked_url(url: str) -> str:
+    check_characters(url)
     if not _URL.fullmatch(url):
         raise ConfigError(right_url(redacted(url)))
     split_url(url)

@@ -14,7 +14,7 @@ from deeper_tasks.manager.jobs import AnyTask
 from deeper_tasks.manager.producer import common_connection
 from deeper_tasks.manager.progress import OnProgress
 from deeper_tasks.sync import blocking, carry_out
-from deeper_tasks.tasks import ForeignManagerNames, JobRequest, Seconds, TaskCall, TaskId
+from deeper_tasks.tasks import ForeignBlockingNames, JobRequest, Seconds, TaskCall, TaskId
 
 A = TypeVar("A", bound=Area)
 
@@ -38,7 +38,7 @@ class BlockingQueues(BlockingArea[Queues]):
     resume = blocking(Queues.resume)
 
 
-class BlockingFacade(BlockingArea[Facade], ForeignManagerNames):
+class BlockingFacade(BlockingArea[Facade], ForeignBlockingNames):
     """
     The blocking form of a manager, `manager.sync`: it has each function and each namespace.
 

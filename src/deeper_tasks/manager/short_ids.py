@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.errors import AmbiguousIdError, JobNotFoundError
+from deeper_tasks.tasks.quoting import quoted
 
 _MOST_NAMED = 5
 
@@ -26,7 +27,7 @@ async def whole_id(backend: Backend, text: str) -> JobId:
         return whole
     short = form.parse_short(text)
     if short is None:
-        raise JobNotFoundError(f"no job has the id {text!r}: {form.short_description}")
+        raise JobNotFoundError(f"no job has the id {quoted(text)}: {form.short_description}")
     return await _expand(backend, short)
 
 

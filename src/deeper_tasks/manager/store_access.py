@@ -11,6 +11,7 @@ from deeper_tasks.domain.job import Job
 from deeper_tasks.errors import JobNotFoundError, UnsupportedError
 from deeper_tasks.forks import process_watch
 from deeper_tasks.manager.transactions import refuse_blocked_write
+from deeper_tasks.tasks.quoting import quoted
 
 _NAME = "manager"
 
@@ -134,7 +135,7 @@ class StoreAccess:
         form = self.backend.capabilities.ids
         job_id = form.parse(task_id)
         if job_id is None:
-            raise JobNotFoundError(f"no job has the id {task_id!r}: {form.description}")
+            raise JobNotFoundError(f"no job has the id {quoted(task_id)}: {form.description}")
         return job_id
 
     async def id_to_change(self, task_id: str) -> JobId:
@@ -148,7 +149,7 @@ class StoreAccess:
         job = await self.backend.get(await self.id_to_read(task_id))
         self.availability.mark_working(by=_NAME)
         if job is None:
-            raise JobNotFoundError(f"no job has the id {task_id!r}; it may have been cleaned up")
+            raise JobNotFoundError(f"no job has the id {quoted(task_id)}; it may have been cleaned up")
         return job
 
     def _note_new_store(self) -> None:

@@ -15,7 +15,7 @@ from deeper_tasks.tasks.context import (
 )
 from deeper_tasks.tasks.definition import TaskOptions, make_task, task
 from deeper_tasks.tasks.discovery import check_patterns
-from deeper_tasks.tasks.foreign_names import ForeignManagerNames
+from deeper_tasks.tasks.foreign_names import ForeignBlockingNames, ForeignManagerNames
 from deeper_tasks.tasks.manager_identity import ManagerIdentity
 from deeper_tasks.tasks.options import (
     NOTHING_ASKED,
@@ -55,6 +55,7 @@ __all__ = [
     "EnqueueOptions",
     "Enqueuer",
     "ExecutorKind",
+    "ForeignBlockingNames",
     "ForeignManagerNames",
     "JobRequest",
     "ManagerIdentity",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from deeper_tasks.errors import UnknownNameError
@@ -117,6 +118,9 @@ _OF_MANAGERS = {
     "add_middleware": "decorate a function with '@manager.middleware'",
 }
 
+_CALL_OF_MANAGER = re.compile(
+    r"(?<![@\w])(?:await )?\b(manager|task)\.(?!task\b|include\b|run_worker\b|middleware\b)(\w+)\("
+)
 
 _STATUS = "this is the job's id: write 'await manager.get_task_status(task_id)', or 'manager.sync.get_task_status(…)'"
 _RESULT = "this is the job's id: write 'await manager.result(task_id)', or 'manager.sync.result(…)'"
@@ -183,6 +187,10 @@ class ForeignManagerNames(_ForeignNames):
     """A base of managers: names of other libraries raise errors that name the equivalents."""
 
 
+class ForeignBlockingNames(_ForeignNames):
+    """A base of blocking managers: the same, with the blocking form of each equivalent."""
+
+
 class ForeignTaskIdNames(_ForeignNames):
     """A base of task ids: names of other libraries raise errors that name the equivalents."""
 
@@ -198,9 +206,15 @@ def missing_from_package(package: str, name: str, *, is_import: bool) -> Attribu
     return UnknownNameError(message) if hint else AttributeError(message)
 
 
+def _blocking(hint: str) -> str:
+    """Return a hint with the blocking forms of the calls in it, for those that have one."""
+    return _CALL_OF_MANAGER.sub(r"\1.sync.\2(", hint)
+
+
 for _kind, _hints in (
     (ForeignTaskNames, _OF_TASKS),
     (ForeignManagerNames, _OF_MANAGERS),
+    (ForeignBlockingNames, {name: _blocking(hint) for name, hint in _OF_MANAGERS.items()}),
     (ForeignTaskIdNames, _OF_TASK_IDS),
 ):
     for _each, _hint in _hints.items():

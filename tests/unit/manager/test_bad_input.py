@@ -531,8 +531,24 @@ async def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
         ("postgresql:/host/db", ("'postgresql:/host/db'", "write postgresql://host/db")),
         ("sqlite:///", ("names no file", "memory://")),
         ("sqlite:///:memory:", ("names no file", "memory://")),
+        ("sqlite:////", ("'sqlite:////' names no file", "sqlite:///tasks.db")),
+        ("sqlite:////.", ("'sqlite:////.' names no file", "sqlite:///tasks.db")),
+        ("sqlite:///.", ("'sqlite:///.' names no file", "sqlite:///tasks.db")),
+        ("sqlite:///a/", ("'sqlite:///a/' names no file", "sqlite:///a for the file")),
+        ("sqlite:///a/..?timeout=5", ("names no file", "sqlite:///tasks.db?timeout=5")),
+        ("sqlite:///a.db ", ("blank at its beginning or end: remove it",)),
+        (" sqlite:///a.db", ("blank at its beginning or end: remove it",)),
+        ("sqlite:///a\n.db", ("control character '\\n': remove it, or percent-encode it as %0A",)),
+        ("sqlite:///a\0.db", ("control character '\\x00': remove it;",)),
+        ("sqlite:///a%00.db", ("NUL (%00), which no file's name can have: remove it",)),
+        ("postgresql://h/d\n", ("control character",)),
+        ("file:x.db", ("write sqlite:///x.db for the file",)),
+        ("jdbc:postgresql://h/d", ("write postgresql://h/d;",)),
+        ("sqlite:///a.db?timeout=5&timeout=6", ("the option 'timeout' twice: keep one",)),
+        ("sqlite:///a.db?timeout=5&nope=1&foreign_keys=on", ("foreign_keys=on", "'nope'")),
         ("sqlite:///a.db?synchronous=off", ("'off'", "full or normal")),
         ("sqlite:///a.db?timeout=soon", ("'soon'", "seconds")),
+        ("sqlite:///a.db?foreign_keys=odd", ("foreign_keys='odd'", "?foreign_keys=odd'")),
         ("sqlite:///a.db?timeout=nan", ("'nan'", "seconds")),
         ("sqlite:///a.db?sync=full", ("'sync'", "synchronous")),
         ("memory://?size=3", ("'size'", "none")),
@@ -545,6 +561,14 @@ def test_a_url_that_cannot_be_used_is_refused(url, parts):
         BackgroundTaskManager(url)
     for part in parts:
         assert part in str(raised.value)
+
+
+async def test_a_long_id_is_quoted_shortened():
+    async with BackgroundTaskManager("memory://") as manager:
+        for ask in (manager.get_task_status, manager.cancel_task, manager.expand_task_id):
+            with pytest.raises(LookupError, match="no job has the id 'xxx") as raised:
+                await ask("x" * 100_000)
+            assert len(str(raised.value)) < 300
 
 
 def test_the_password_of_a_refused_url_is_not_shown():

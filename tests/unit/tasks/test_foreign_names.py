@@ -50,9 +50,9 @@ def test_an_attribute_of_another_library_s_task_names_ours(name, message):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("enqueue", r"await task\.enqueue\(…\)"),
+        ("enqueue", r"task\.(sync\.)?enqueue\(…\)"),
         ("send_task", r"the task may be a name too"),
-        ("enqueue_in", r"manager\.schedule_task"),
+        ("enqueue_in", r"manager\.(sync\.)?schedule_task"),
         ("actor", r"@manager\.task"),
         ("shared_task", r"@manager\.task"),
         ("periodic_task", r"cron="),
@@ -66,6 +66,27 @@ def test_an_attribute_of_another_library_s_application_names_ours(manager, name,
     for each in (manager, manager.sync):
         with pytest.raises(UnknownNameError, match=message):
             getattr(each, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("purge", "write 'manager.sync.delete_tasks(queue=…)'"),
+        ("fetch_job", "write 'manager.sync.get_task_status(task_id)'"),
+        ("enqueue", "write 'task.sync.enqueue(…)', or 'manager.sync.enqueue_task(task, args=[…])'"),
+        ("enqueue_in", "write 'manager.sync.schedule_task(task, args=[…], scheduled_at=…)'"),
+        ("actor", "decorate the function with '@manager.task'"),
+        ("autodiscover_tasks", "write 'manager.include("),
+        ("run", "or 'await manager.run_worker()'"),
+    ],
+)
+def test_the_blocking_manager_names_the_blocking_form(manager, name, message):
+    with pytest.raises(UnknownNameError) as raised:
+        getattr(manager.sync, name)
+    assert message in str(raised.value)
+    with pytest.raises(UnknownNameError) as raised:
+        getattr(manager, name)
+    assert "sync" not in str(raised.value)
 
 
 def test_what_is_missing_is_still_missing(manager):

@@ -6,16 +6,21 @@ import re
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
+from urllib.parse import unquote
 
 from msgspec import Struct
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
-from deeper_tasks.config import redacted
+from deeper_tasks.config import HIDDEN, redacted, without_secret_pairs
 from deeper_tasks.errors import ConfigError
 
 _SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,47}")
 """Short enough for the name of the channel, and the same with and without quotes."""
+
+_SHOWN = ("host", "port", "dbname", "user")
+_QUOTED = (*_SHOWN, "hostaddr", "password", "sslpassword")
+"""The parts of an address that the driver and the server may quote; if it is mistyped, one may hold the password."""
 
 
 class Pooler(StrEnum):
@@ -65,12 +70,31 @@ class Address(Struct, frozen=True, kw_only=True):
         """Whether hints can be heard."""
         return self.pooler is Pooler.NONE or self.listen_conninfo is not None
 
+    def without_secrets(self, words: str) -> str:
+        """Return words of the server or the driver without what this address does not show: it may be the password."""
+        for conninfo in filter(None, (self.conninfo, self.listen_conninfo)):
+            shown = unquote(_shown(conninfo))
+            for value in _quotable(conninfo):
+                if value not in shown:
+                    words = words.replace(value, HIDDEN)
+        return without_secret_pairs(words)
+
     def __repr__(self) -> str:
         # Error messages show it.
         return f"{_shown(self.conninfo)!r} (schema {self.schema!r})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("conninfo", _shown(self.conninfo)), ("schema", self.schema)]
+
+
+def _quotable(conninfo: str) -> list[str]:
+    """Return the values that the driver may quote, the longest first."""
+    try:
+        pairs = conninfo_to_dict(conninfo)
+    except ProgrammingError:
+        return []
+    values = {part for name in _QUOTED if name in pairs for part in (pairs[name], *str(pairs[name]).split(","))}
+    return sorted(filter(None, map(str, values)), key=len, reverse=True)
 
 
 def _shown(conninfo: str) -> str:
@@ -81,4 +105,4 @@ def _shown(conninfo: str) -> str:
         pairs = conninfo_to_dict(conninfo)
     except ProgrammingError:
         return "…"
-    return " ".join(f"{name}={pairs[name]}" for name in ("host", "port", "dbname", "user") if name in pairs)
+    return " ".join(f"{name}={without_secret_pairs(str(pairs[name]))}" for name in _SHOWN if name in pairs)

@@ -32,7 +32,7 @@ from deeper_tasks.backends.postgres.codec import moment_text
 from deeper_tasks.backends.postgres.database import Database, Operation
 from deeper_tasks.backends.postgres.hints import Hints
 from deeper_tasks.backends.postgres.job_transaction import PostgresJobTransaction
-from deeper_tasks.backends.postgres.joining import OtherDatabaseError, insert_joining
+from deeper_tasks.backends.postgres.joining import OtherDatabaseError, insert_joining, is_async
 from deeper_tasks.backends.postgres.store_identity import StoreIdentity
 from deeper_tasks.backends.postgres.transactor import Transactor
 from deeper_tasks.backends.protocol import (
@@ -170,7 +170,10 @@ class PostgresBackend:
         try:
             return await insert_joining(connection, batches, address=address, store=self._store.id, now=now)
         except OtherDatabaseError:
-            if not await self._store.read_without_waiting():
+            is_another = (
+                await self._store.read_without_waiting() if is_async(connection) else self._store.read_blocking()
+            )
+            if not is_another:
                 raise
             return await insert_joining(connection, batches, address=address, store=self._store.id, now=now)
 

@@ -42,7 +42,32 @@ async def connect(conninfo: str, *, address: Address, pooler: Pooler, seconds: f
         raise psycopg.errors.ConnectionTimeout(f"not connected within {readable(given)}") from error
 
 
+def connect_blocking(address: Address) -> psycopg.Connection[tuple[Any, ...]]:
+    """
+    Open a connection in the same way, for a caller that cannot await: it blocks the thread.
+
+    Raises:
+        psycopg.Error: the server refused the connection, or did not answer in time.
+    """
+    connection = psycopg.Connection.connect(_parameters(address.conninfo, address, address.pooler), autocommit=True)
+    connection.prepare_threshold = None
+    return connection
+
+
 async def _connect(conninfo: str, address: Address, pooler: Pooler) -> Connection:
+    connection = await AsyncConnection.connect(
+        _parameters(conninfo, address, pooler),
+        autocommit=True,
+        # Behind a pooler the next statement may reach another server process, which does not know the prepared ones.
+        prepare_threshold=1 if pooler is Pooler.NONE else None,
+    )
+    if pooler is not Pooler.NONE:
+        session.prepare(connection)
+    return connection
+
+
+def _parameters(conninfo: str, address: Address, pooler: Pooler) -> str:
+    """Return libpq's parameters of a connection, with this store's own where the address leaves them open."""
     wanted = conninfo_to_dict(conninfo)
     hosts = str(wanted.get("host") or "").count(",") + 1
     own: dict[str, Any] = {
@@ -59,15 +84,7 @@ async def _connect(conninfo: str, address: Address, pooler: Pooler) -> Connectio
         own["options"] = session.options(address, str(wanted.get("options") or ""))
         wanted.pop("options", None)
     wanted["client_encoding"] = "UTF8"
-    connection = await AsyncConnection.connect(
-        make_conninfo(**{**own, **wanted}),
-        autocommit=True,
-        # Behind a pooler the next statement may reach another server process, which does not know the prepared ones.
-        prepare_threshold=1 if pooler is Pooler.NONE else None,
-    )
-    if pooler is not Pooler.NONE:
-        session.prepare(connection)
-    return connection
+    return make_conninfo(**{**own, **wanted})
 
 
 def cut(connection: BaseConnection[Any]) -> None:

@@ -133,7 +133,7 @@ class Connections:
         except psycopg.Error as error:
             way_out = f"; {POOLER_WAY_OUT}" if is_of_pooler(error) else ""
             raise BackendUnavailableError(
-                f"no connection to {self._address!r}: {first_line(error)}{way_out}"
+                f"no connection to {self._address!r}: {first_line(error, self._address)}{way_out}"
             ) from error
 
     def _of_this_loop(self) -> LoopConnections:

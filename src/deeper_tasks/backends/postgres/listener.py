@@ -127,7 +127,8 @@ class Listener:
 
     def _deaf(self, error: Exception) -> BackendUnavailableError:
         way_out = "; give a listen_url that leads around the pooler, or none" if is_of_pooler(error) else ""
-        return BackendUnavailableError(f"no hints from {redacted(self._conninfo)!r}: {first_line(error)}{way_out}")
+        words = first_line(error, self._address)
+        return BackendUnavailableError(f"no hints from {redacted(self._conninfo)!r}: {words}{way_out}")
 
 
 def parse(payload: str) -> Notification | None:

@@ -76,14 +76,14 @@ def is_of_pooler(error: Exception) -> bool:
     return code in {_NOT_PREPARED, _PREPARED_TWICE} or _POOLER_SAYS in str(error)
 
 
-def first_line(error: Exception) -> str:
-    """Return the message of an error, without the details."""
-    return str(error).strip().partition("\n")[0]
+def first_line(error: Exception, address: Address) -> str:
+    """Return the message of an error without the details, and without what the address does not show."""
+    return address.without_secrets(str(error).strip().partition("\n")[0])
 
 
 def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
     """Return this library's error for one of the driver."""
-    code, words = error.sqlstate or "", _words(error)
+    code, words = error.sqlstate or "", _words(error, address)
     if code == OTHER_CONTENT:
         return DuplicateJobError(
             f"a job with the id {words!r} exists already, with another task or other arguments", request_id=words
@@ -105,7 +105,7 @@ def translate(error: psycopg.Error, address: Address) -> DeeperTasksError:
 
 
 def _unavailable(error: psycopg.Error, address: Address) -> BackendUnavailableError | None:
-    code, words = error.sqlstate or "", _words(error)
+    code, words = error.sqlstate or "", _words(error, address)
     if code == _LOCKED:
         return RowLockedError(
             f"{address!r}: another transaction has locked a row of the store, see 'deeper doctor': {words}"
@@ -126,5 +126,6 @@ def _unavailable(error: psycopg.Error, address: Address) -> BackendUnavailableEr
     return None
 
 
-def _words(error: psycopg.Error) -> str:
-    return (error.diag.message_primary or first_line(error)).strip().partition("\n")[0]
+def _words(error: psycopg.Error, address: Address) -> str:
+    primary = error.diag.message_primary
+    return address.without_secrets(primary.strip().partition("\n")[0]) if primary else first_line(error, address)

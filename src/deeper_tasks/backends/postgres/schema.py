@@ -40,6 +40,7 @@ from deeper_tasks.errors import BackendError, SchemaError
 OLDEST_SERVER = 140_000
 
 LOCK_TIMEOUT = "5s"
+_SHORT_LOCK_TIMEOUT = "SET LOCAL lock_timeout TO '100ms'"
 
 _EVENT_TRIGGER = re.compile(r'[\w."]+\(\)')
 """In the context of an error: a function without arguments is an event trigger's, as all of this store take some."""
@@ -139,8 +140,15 @@ async def make_ready(connection: Connection, address: Address, *, create: bool) 
 
 async def look_at_store(transaction: Transaction) -> list[Row]:
     """Return the rows of the store's table, without waiting for a transaction that has it locked."""
-    await transaction.execute("SET LOCAL lock_timeout TO '100ms'")
+    await transaction.execute(_SHORT_LOCK_TIMEOUT)
     return await transaction.rows(SELECT_STORE.replace("{schema}.", ""))
+
+
+def look_at_store_blocking(connection: psycopg.Connection[Row], address: Address) -> list[Row]:
+    """Do the same on a blocking connection, in a transaction of its own."""
+    with connection.transaction():
+        connection.execute(_SHORT_LOCK_TIMEOUT)
+        return connection.execute(SELECT_STORE.format(schema=f'"{address.schema}"').encode()).fetchall()
 
 
 def one_store(rows: Sequence[Row], address: Address) -> str:

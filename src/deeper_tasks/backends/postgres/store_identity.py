@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+import psycopg
+
 from deeper_tasks.backends.postgres import schema
 from deeper_tasks.backends.postgres.codec import Row
+from deeper_tasks.backends.postgres.connecting import connect_blocking
 from deeper_tasks.backends.postgres.database import Database
 from deeper_tasks.backends.postgres.refusals import OtherStoreError
 from deeper_tasks.errors import BackendError, BackendUnavailableError
@@ -57,6 +60,18 @@ class StoreIdentity:
         try:
             return self._use(await self._database.run(schema.look_at_store))
         except BackendError:
+            return False
+
+    def read_blocking(self) -> bool:
+        """
+        Do the same for a caller that cannot await: the insert through a blocking connection never suspends.
+
+        It uses a connection of its own, as those of the store belong to event loops.
+        """
+        try:
+            with connect_blocking(self._database.address) as connection:
+                return self._use(schema.look_at_store_blocking(connection, self._database.address))
+        except (psycopg.Error, BackendError):
             return False
 
     def forget(self) -> None:

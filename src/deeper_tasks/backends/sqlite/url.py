@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 from deeper_tasks.backends.sqlite.backend import SQLiteBackend
 from deeper_tasks.backends.sqlite.database import Synchronous
 from deeper_tasks.backends.urls import StoreSettings, file_path, options_of, refuse_listen_url, refuse_unknown_options
@@ -10,6 +12,8 @@ from deeper_tasks.errors import ConfigError
 
 _LONGEST_TIMEOUT = 1_000_000
 """Seconds: SQLite counts milliseconds in 31 bits."""
+_NO_NAMES = frozenset({"", ".", "..", ":memory:"})
+"""Ends of a path that name a folder, or no file at all."""
 
 
 def make_backend(url: str, settings: StoreSettings) -> SQLiteBackend:
@@ -21,6 +25,8 @@ def make_backend(url: str, settings: StoreSettings) -> SQLiteBackend:
     """
     refuse_listen_url(url, settings)
     shown, path = redacted(url), file_path(url)
+    if "\0" in str(path):
+        raise ConfigError(f"{shown!r} has the character NUL (%00), which no file's name can have: remove it")
     if not _names_file(url):
         raise ConfigError(f"{shown!r} names no file: {right_file_urls(shown)}")
     options = options_of(url)
@@ -43,10 +49,10 @@ def make_backend(url: str, settings: StoreSettings) -> SQLiteBackend:
 
 
 def _names_file(url: str) -> bool:
-    parts, path = split_url(url), str(file_path(url))
+    parts = split_url(url)
     # With fewer slashes than three a part of the path would be taken for something else.
     has_slashes = url.partition(":")[2].startswith("///")
-    return has_slashes and not parts.fragment and path not in {".", ":memory:"} and "\0" not in path
+    return has_slashes and not parts.fragment and unquote(parts.path).rpartition("/")[2] not in _NO_NAMES
 
 
 def _seconds(timeout: str, *, shown: str) -> float:

@@ -7,9 +7,11 @@ from contextlib import suppress
 import psycopg
 import pytest
 
+from callers import BLOCKING
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.postgres import Address, PostgresBackend
 from deeper_tasks.errors import BackendUnavailableError, InvalidOptionError, SchemaError
+from deeper_tasks.sync import run_here
 from deeper_tasks.testing.conformance.builders import new_job
 
 
@@ -54,6 +56,35 @@ async def test_an_enqueue_inside_the_callers_transaction_goes_to_the_new_store(b
     with psycopg.connect(database_url) as connection:
         [insertion] = await backend.insert([new_job()], connection=connection)
     assert await backend.get(insertion.id)
+
+
+def test_a_blocking_enqueue_in_the_callers_transaction_goes_to_the_new_store_too(database_url):
+    manager = BackgroundTaskManager(database_url)
+    send = manager.task(name="send")(lambda: None)
+    with manager.sync as sync:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute("DROP SCHEMA deeper CASCADE")
+        with BackgroundTaskManager(database_url).sync as other:
+            other.migrate()
+        with psycopg.connect(database_url) as connection:
+            task_id = sync.enqueue_task(send, connection=connection)
+        assert sync.get_task_status(task_id).id == task_id
+
+
+@pytest.mark.parametrize("kind", BLOCKING)
+def test_a_blocking_connection_to_a_database_without_a_store_is_refused_as_an_async_one_is(
+    database_url, postgres, kind
+):
+    async def enqueue():
+        async with BLOCKING[kind](url) as caller:
+            with pytest.raises(InvalidOptionError, match=r"another database.*run 'deeper migrate'"):
+                sync.enqueue_task(send, connection=caller.connection)
+            await caller.execute("SELECT 1")
+
+    manager = BackgroundTaskManager(database_url)
+    send = manager.task(name="send")(lambda: None)
+    with postgres.new_database() as url, manager.sync as sync:
+        run_here(enqueue())
 
 
 async def test_a_callers_connection_to_another_store_is_refused_as_before(backend, postgres):

@@ -4,10 +4,12 @@ import logging
 import traceback
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.postgres import Address, Pooler, PostgresBackend
+from deeper_tasks.backends.postgres.refusals import first_line, translate
 from deeper_tasks.errors import BackendUnavailableError, ConfigError
 from deeper_tasks.manager.stores import make_backend
 
@@ -63,14 +65,17 @@ def test_whatever_libpq_can_read_reaches_it_as_it_was_written(url):
         ("schema=", "schema='' cannot be a name"),
         ("timeout=0", "timeout=0 cannot be used: give more than 0 seconds"),
         ("timeout=-1", "timeout=-1 cannot be used"),
-        ("timeout=nan", "timeout (seconds)"),
-        ("timeout=inf", "timeout (seconds)"),
-        ("timeout=soon", "'soon'"),
+        ("timeout=nan", "option 'timeout' cannot be 'nan': give seconds"),
+        ("timeout=inf", "option 'timeout' cannot be 'inf': give seconds"),
+        ("timeout=soon", "option 'timeout' cannot be 'soon': give seconds"),
         ("pool_size=0", "pool_size=0 leaves no connection"),
-        ("pool_size=many", "'many'"),
-        ("pooler=session", "'session'"),
-        ("pool=3", "check the names of its options"),
-        ("synchronous=full", "check the names of its options"),
+        ("pool_size=many", "option 'pool_size' cannot be 'many': give a whole number"),
+        ("pool_size=1.5", "option 'pool_size' cannot be '1.5': give a whole number"),
+        ("pooler=session", "option 'pooler' cannot be 'session': give none or transaction"),
+        ("pool=3", "the unknown option 'pool'; there are: schema (a name), timeout (seconds)"),
+        ("synchronous=full", "the unknown option 'synchronous'; there are: schema (a name)"),
+        ("schema=a&schema=b", "the option 'schema' twice: keep one"),
+        ("sslmode=require&sslmode=disable", "the option 'sslmode' twice: keep one"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_named_and_the_password_is_not(query, words):
@@ -85,6 +90,31 @@ def test_a_url_that_libpq_cannot_read_is_refused_without_its_password():
     with pytest.raises(ConfigError, match="percent-encode special characters") as raised:
         make_backend(f"postgresql://me:{SECRET}%%@h/shop")
     assert SECRET not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize("end", ["#2", "#", "?timeout=2#x"])
+def test_a_fragment_is_refused_because_another_database_would_be_used(end):
+    with pytest.raises(ConfigError, match="what follows is lost; write %23 for one in a name or in the password"):
+        make_backend(f"postgresql://me@h/lab{end}")
+    with pytest.raises(ConfigError, match=r"'listen_url' cannot be .*: a '#' ends a URL"):
+        BackgroundTaskManager(URL, listen_url=f"postgresql://me@h/lab{end}")
+
+
+@pytest.mark.parametrize("url", ["postgresql://h:5432/shop?user=a@b", "postgresql://a,[::1]:5433/shop?user=a@b"])
+def test_an_at_sign_in_an_option_belongs_to_its_value(url):
+    assert make_backend(url)
+
+
+def test_the_words_of_the_driver_are_shown_without_a_password_that_it_took_for_something_else():
+    address = Address(conninfo=f"postgresql://me:x@{SECRET}@h/shop")
+    error = psycopg.OperationalError(f"failed to resolve host '{SECRET}@h': Name or service not known")
+    assert str(translate(error, address)).endswith(
+        "not available: failed to resolve host '***': Name or service not known"
+    )
+    assert "failed to resolve host '***'" in first_line(error, address)
+    pairs = Address(conninfo=f"host=h user='x;password={SECRET}'")
+    error = psycopg.OperationalError(f'role "x;password={SECRET}" does not exist, user=me, secret=7')
+    assert SECRET not in f"{translate(error, pairs)} {pairs!r}"
 
 
 @pytest.mark.parametrize("conninfo", [URL, f"host=127.0.0.1 port=1 user=me password={SECRET}", f"password={SECRET} ="])

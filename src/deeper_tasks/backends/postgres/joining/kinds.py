@@ -60,3 +60,8 @@ def recognise(connection: object) -> CallersConnection:
             return _KINDS[each](connection)
     kind = f"{type(connection).__module__}.{type(connection).__qualname__}".removeprefix("builtins.")
     raise refused(f"be of the type {kind}", next((_INSTEAD[each] for each in classes if each in _INSTEAD), _ANY))
+
+
+def is_async(connection: object) -> bool:
+    """Return whether an insert through the connection awaits. Raises as `recognise` does."""
+    return recognise(connection).is_async

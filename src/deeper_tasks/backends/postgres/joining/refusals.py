@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.joining.connection import CallersConnection
-from deeper_tasks.backends.postgres.refusals import AGAIN, OLDER_SNAPSHOT, OTHER_CONTENT, OTHER_STORE, first_line
+from deeper_tasks.backends.postgres.refusals import AGAIN, OLDER_SNAPSHOT, OTHER_CONTENT, OTHER_STORE
 from deeper_tasks.backends.postgres.rights import Use, grants
 from deeper_tasks.errors import (
     AccessError,
@@ -58,6 +58,7 @@ def translated(connection: CallersConnection, address: Address) -> Iterator[None
 
 def _translated(error: Exception, connection: CallersConnection, address: Address) -> DeeperTasksError:
     code, words = _cause(error)
+    words = address.without_secrets(words)
     return (
         _duplicate(code, words)
         or _unusable(code, words, connection, address)
@@ -68,14 +69,18 @@ def _translated(error: Exception, connection: CallersConnection, address: Addres
 
 def _cause(error: Exception) -> tuple[str, str]:
     """Return the code and the first line of the server's error, which the libraries wrap in their own."""
-    code, words = "", first_line(error)
+    code, words = "", _first_line(error)
     below: Exception | None = error
     while below is not None:
         if isinstance(found := getattr(below, "sqlstate", None), str):
-            code, words = found, first_line(below)
+            code, words = found, _first_line(below)
         wrapped = getattr(below, "orig", None) or below.__cause__
         below = wrapped if isinstance(wrapped, Exception) else None
     return code, words
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _duplicate(code: str, words: str) -> DuplicateJobError | None:
