@@ -50,7 +50,7 @@ def claim(
     taken = sorted((record for record in document.held_by(node) if record.token == token), key=_place)
     if not taken:
         if isinstance(queue, str) and document.is_paused(queue):
-            return Claim(is_paused=True)
+            return Claim()
         line = [record for record in document.jobs.values() if _may_run(record.job, now)]
         most = min(limit, MAX_BATCH)
         taken = _first(document, line, queue, limit=most, after=after)

@@ -46,7 +46,7 @@ def claim(
         queues = (name for name in pending.queues.turn(queue, after=after) if name not in paused)
         records = pending.take_in_turn(queues, limit=min(limit, MAX_BATCH), gate=gate, now=now)
     elif queue in paused:
-        return Claim(is_paused=True)
+        return Claim()
     else:
         records = list(pending.take(queue, limit=min(limit, MAX_BATCH), gate=gate, now=now))
     for record in gate.held_back:

@@ -70,7 +70,7 @@ async def claim(
             raise lost(node)
         if obstacle is None:
             claim_floor.note((), passed_by=passed_by, is_whole=floors is None)
-        return Claim(is_paused=obstacle == "paused")
+        return Claim()
     jobs = _claimed_jobs(rows, queue, token)
     claim_floor.note(jobs, passed_by=passed_by, is_whole=floors is None)
     return Claim(jobs=jobs)

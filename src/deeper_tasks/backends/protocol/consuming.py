@@ -20,10 +20,9 @@ MAX_NODE_TASKS = 2_000
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """The jobs that a claim took, in running order; `is_paused` explains why a claim of a single queue took none."""
+    """The jobs that a claim took, in running order; none if the queue is paused."""
 
     jobs: tuple[ClaimedJob, ...] = ()
-    is_paused: bool = False
 
 
 class Beat(Struct, frozen=True, kw_only=True):

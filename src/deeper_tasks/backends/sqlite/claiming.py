@@ -48,7 +48,7 @@ def claim(
     if is_repeated:
         return Claim(jobs=claimable_jobs.claimed_before(connection, values, token=token, now=now))
     if paused_at is not None:
-        return Claim(is_paused=True)
+        return Claim()
 
     def find(admitted: str | None) -> ClaimableJobs:
         wanted = {**values, "admitted": admitted}

@@ -100,7 +100,7 @@ class ClaimConformance:
     async def test_a_claim_that_finds_nothing_says_so_at_once(self, backend: Backend) -> None:
         node = await join(backend)
         claim = await backend.claim(QUEUE, limit=5, slots=5, node=node, token=new_token(), now=NOW)
-        assert claim == Claim(jobs=(), is_paused=False)
+        assert claim == Claim(jobs=())
 
     async def test_a_scheduled_job_is_not_claimed_before_it_was_promoted(self, backend: Backend) -> None:
         node = await join(backend)
