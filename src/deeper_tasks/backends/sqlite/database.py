@@ -114,6 +114,7 @@ class Database(Struct, frozen=True, kw_only=True):
         """
         self.check_folder()
         path = self.real
+        self._check_kind(path)
         folder = Access.of(path.parent)
         # The file is there; or SQLite reports the fault; or the system has no such call, and SQLite makes the file.
         with suppress(OSError):
@@ -123,6 +124,16 @@ class Database(Struct, frozen=True, kw_only=True):
             else:
                 # Made and not opened: to close a second handle on the file would drop SQLite's locks in this process.
                 os.mknod(path, stat.S_IFREG | _PRIVATE)
+
+    def _check_kind(self, path: Path) -> None:
+        """Raise BackendUnavailableError, before any file is made beside it, for what cannot be a database."""
+        with suppress(OSError):
+            mode = path.stat().st_mode
+            if not stat.S_ISREG(mode):
+                kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+                raise BackendUnavailableError(
+                    f"the database {str(self.path)!r} cannot be opened: it is {kind} and no file; correct the store's URL"
+                )
 
     def _asked(self, question: Callable[[], bool]) -> bool:
         try:

@@ -217,3 +217,16 @@ async def test_a_file_that_is_put_back_is_used_again(backend, path):
     aside.rename(path)
     await backend.insert([new_job()])
     assert (await backend.find(JobQuery())).total == 2
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a device or a pipe"])
+async def test_what_is_no_file_is_refused_and_nothing_is_made_beside_it(tmp_path, kind):
+    path = tmp_path / "tasks"
+    if kind == "a folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    backend = SQLiteBackend(path)
+    with pytest.raises(BackendUnavailableError, match=f"it is {kind} and no file; correct the store's URL"):
+        await backend.open()
+    assert list(tmp_path.iterdir()) == [path]
