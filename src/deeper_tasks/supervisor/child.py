@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from deeper_tasks.domain.durations import readable
 from deeper_tasks.health import ProcessStatus
-from deeper_tasks.supervisor.messages import Lines, Loaded, Report
+from deeper_tasks.supervisor.messages import Lines, Loaded, Refused, Report
 from deeper_tasks.supervisor.silence import Silence
 
 _logger = logging.getLogger("deeper_tasks")
@@ -57,6 +57,8 @@ class Child:
         self.code: int | None = None
         """The exit code, negative for a signal; None until the supervisor has noticed the end."""
         self.loaded: Loaded | None = None
+        self.is_refused = False
+        """Whether the store cannot serve the application's tasks."""
         self.report: Report | None = None
         self.is_asked_to_stop = False
         self.was_killed = False
@@ -143,7 +145,10 @@ class Child:
             self._note(message)
         self._on_change()
 
-    def _note(self, message: Loaded | Report) -> None:
+    def _note(self, message: Loaded | Refused | Report) -> None:
+        if isinstance(message, Refused):
+            self.is_refused = True
+            return
         if isinstance(message, Loaded):
             self.loaded = message
             return

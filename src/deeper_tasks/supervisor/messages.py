@@ -30,7 +30,11 @@ class Report(Struct, frozen=True, kw_only=True, tag="report"):
     loop_lag: float
 
 
-Message = Loaded | Report
+class Refused(Struct, frozen=True, kw_only=True, tag="refused"):
+    """The message that the store cannot serve the application's tasks, which no other process could mend."""
+
+
+Message = Loaded | Refused | Report
 
 _decoder = msgspec.json.Decoder(Message)
 

@@ -79,7 +79,8 @@ class Supervisor:
         Run until all processes have ended, and return the exit code.
 
         Returns:
-            0 if all processes stopped in order, 1 if one had to be killed, 2 if the application cannot be used.
+            0 if all processes stopped in order, 1 if one had to be killed or the store cannot serve the application's
+            tasks, 2 if the application cannot be used.
         """
         loop = asyncio.get_running_loop()
         handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGCHLD: self._reap}

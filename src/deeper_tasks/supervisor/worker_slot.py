@@ -71,14 +71,15 @@ class WorkerSlot:
         Keep a process running until `close`.
 
         Returns:
-            0 if the last process stopped in order, 1 if it did not, or 2 if the application cannot be used.
+            0 if the last process stopped in order, 1 if it did not, or the code of the first process if the application
+            cannot be used: 2, or 1 if its store cannot serve its tasks.
         """
         while not self._is_closing:
             ended = await self._occupy()
             if self._is_closing:
                 return int(ended is not None and self._has_failed_to_stop(ended))
             if ended is not None and self._gives_up and _is_unusable(ended):
-                return USAGE
+                return ended.code or USAGE
             self._gives_up = self._gives_up and (ended is None or ended.loaded is None)
             await self._pause(ended)
             self.restarts += 1
@@ -170,7 +171,7 @@ class WorkerSlot:
 
 
 def _is_unusable(child: Child) -> bool:
-    return child.code == USAGE and child.loaded is None
+    return child.is_refused or (child.code == USAGE and child.loaded is None)
 
 
 def _describe(code: int) -> str:

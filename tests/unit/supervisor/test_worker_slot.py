@@ -37,6 +37,7 @@ class FakeChild:
         self.pid = pid
         self.code = None
         self.loaded = None
+        self.is_refused = False
         self.report = None
         self.is_asked_to_stop = False
         self.was_killed = False
@@ -139,6 +140,14 @@ async def test_an_application_that_cannot_be_used_at_the_first_start_ends_it(sta
     stage = await stage_with(gives_up=True)
     await stage.end(2)
     assert await stage.running == 2
+    assert len(stage.children) == 1
+
+
+async def test_an_application_that_its_store_cannot_serve_ends_it_with_the_code_of_the_process(stage_with):
+    stage = await stage_with(gives_up=True)
+    stage.children[-1].is_refused = True
+    await stage.end(1)
+    assert await stage.running == 1
     assert len(stage.children) == 1
 
 

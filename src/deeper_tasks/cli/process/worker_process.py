@@ -19,8 +19,8 @@ from deeper_tasks.cli.process.worker_options import WorkerOptions
 from deeper_tasks.cli.program import ExitCode
 from deeper_tasks.cli.rendering.banner import greet, store_of
 from deeper_tasks.config import Settings, parse_queues, redacted
-from deeper_tasks.errors import ConfigError
-from deeper_tasks.supervisor import Lifeline, Loaded
+from deeper_tasks.errors import ConfigError, UnsupportedError
+from deeper_tasks.supervisor import Lifeline, Loaded, Refused
 from deeper_tasks.worker.process.worker_loop import run_on_loop
 from deeper_tasks.worker.worker import Worker
 
@@ -72,8 +72,12 @@ def _run_supervised(
     options: WorkerOptions, settings: Settings, place: Environment, handler: logging.Handler, stops: StopsOutsideTheLoop
 ) -> ExitCode:
     lifeline = Lifeline(place.descriptor)
-    manager, loaded = _load(options, logging_to=handler)
-    abilities = manager.backend.capabilities
+    try:
+        manager, loaded = _load(options, logging_to=handler)
+        abilities = manager.backend.capabilities
+    except UnsupportedError:
+        lifeline.send(Refused())
+        raise
     if place.count > 1 and abilities.runs_jobs and not abilities.is_shared:
         raise ConfigError(
             f"the store {redacted(manager.settings.url)} exists in one process only, but {place.count} processes are "

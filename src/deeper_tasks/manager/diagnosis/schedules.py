@@ -15,6 +15,8 @@ from deeper_tasks.manager.diagnosis.wording import count
 
 def examine(snapshot: StoreSnapshot) -> list[Finding]:
     """Return what is found about the recurring tasks."""
+    if not snapshot.has_schedules:
+        return []
     entries = snapshot.book.entries
     findings = [finding for entry in entries for finding in _of_entry(snapshot, entry)]
     findings += [_of_removed(schedule) for schedule in snapshot.book.removed]

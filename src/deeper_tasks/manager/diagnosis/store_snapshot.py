@@ -36,6 +36,7 @@ class StoreSnapshot(Struct, frozen=True, kw_only=True):
     registry: TaskRegistry
     overview: Overview
     book: ScheduleBook
+    has_schedules: bool = True
     oldest: dict[str, Job]
     running: tuple[Job, ...]
     waiting: tuple[Job, ...]
@@ -74,6 +75,7 @@ async def look_around(backend: Backend, *, settings: Settings, registry: TaskReg
         registry=registry,
         overview=overview,
         book=book,
+        has_schedules=has_schedules,
         oldest=oldest,
         running=() if is_idle else await find({State.RUNNING}),
         waiting=waiting,
