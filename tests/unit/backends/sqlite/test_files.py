@@ -227,6 +227,6 @@ async def test_what_is_no_file_is_refused_and_nothing_is_made_beside_it(tmp_path
     else:
         os.mkfifo(path)
     backend = SQLiteBackend(path)
-    with pytest.raises(BackendUnavailableError, match=f"it is {kind} and no file; correct the store's URL"):
+    with pytest.raises(BackendUnavailableError, match=f"is {kind} and no file; correct the store's URL"):
         await backend.open()
     assert list(tmp_path.iterdir()) == [path]
