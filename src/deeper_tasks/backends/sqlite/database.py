@@ -132,7 +132,8 @@ class Database(Struct, frozen=True, kw_only=True):
             if not stat.S_ISREG(mode):
                 kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
                 raise BackendUnavailableError(
-                    f"the database {str(self.path)!r} is {kind} and no file; correct the store's URL"
+                    f"the database {str(self.path)!r} cannot be opened: it is {kind} and no file; "
+                    "correct the store's URL"
                 )
 
     def _asked(self, question: Callable[[], bool]) -> bool:
