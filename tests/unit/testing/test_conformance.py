@@ -1,5 +1,7 @@
 """The suite itself: a store that claims what it does not do fails, and does not hang."""
 
+import asyncio
+
 import pytest
 
 from deeper_tasks.backends.memory import MemoryBackend
@@ -9,10 +11,11 @@ from deeper_tasks.testing.conformance import hints
 
 
 class Mute(MemoryBackend):
-    """It lets everybody listen, and tells nothing."""
+    """Its listeners wait, and no hint comes."""
 
-    async def notify(self, notifications):
-        pass
+    async def listen(self):
+        await asyncio.Event().wait()
+        yield
 
 
 class Deaf(MemoryBackend):
