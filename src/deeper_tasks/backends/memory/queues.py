@@ -14,8 +14,9 @@ class Queues:
         self._settings: dict[str, QueueSettings] = {}
 
     def put(self, settings: QueueSettings) -> None:
-        """Set what holds for a queue."""
-        self._settings[settings.name] = settings
+        """Set what holds for a queue. A queue that is paused already keeps the time of its first pause."""
+        if settings.paused_at is None or self.paused_at(settings.name) is None:
+            self._settings[settings.name] = settings
 
     def names(self) -> frozenset[str]:
         """Return the names of the queues for which something is set."""

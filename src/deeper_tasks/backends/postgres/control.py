@@ -33,7 +33,8 @@ FOR NO KEY UPDATE
 """
 PUT_QUEUE = """
 INSERT INTO queue (name, paused_at) VALUES (%(name)s, %(paused_at)s::timestamptz)
-ON CONFLICT (name) DO UPDATE SET paused_at = excluded.paused_at
+ON CONFLICT (name) DO UPDATE
+SET paused_at = CASE WHEN excluded.paused_at IS NOT NULL THEN coalesce(queue.paused_at, excluded.paused_at) END
 """
 
 

@@ -68,4 +68,8 @@ class Control(Protocol):
         """
 
     async def put_queue(self, settings: QueueSettings) -> None:
-        """Set what holds for a queue. A pause is read inside `claim`."""
+        """
+        Set what holds for a queue. A pause is read inside `claim`.
+
+        A pause of a queue that is paused already changes nothing: the queue stays paused since the first pause.
+        """

@@ -45,7 +45,8 @@ WHERE id = ? AND state IN ({", ".join(str(CODES[state]) for state in sorted(MAY_
 """
 PUT_QUEUE = """
 INSERT INTO deeper_queue (name, paused_at) VALUES (?, ?)
-ON CONFLICT (name) DO UPDATE SET paused_at = excluded.paused_at
+ON CONFLICT (name) DO UPDATE
+SET paused_at = CASE WHEN excluded.paused_at IS NOT NULL THEN coalesce(deeper_queue.paused_at, excluded.paused_at) END
 """
 
 

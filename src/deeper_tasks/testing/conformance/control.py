@@ -283,6 +283,14 @@ class JobControlConformance:
         assert await backend.queues() == [QueueSettings(name="empty", paused_at=paused_at)]
         assert (await backend.statistics(now=NOW)).queues["empty"].paused_at == paused_at
 
+    async def test_a_second_pause_of_a_queue_keeps_the_time_of_the_first(self, backend: Backend) -> None:
+        await backend.put_queue(QueueSettings(name=QUEUE, paused_at=NOW))
+        await backend.put_queue(QueueSettings(name=QUEUE, paused_at=NOW + HOUR))
+        assert await backend.queues() == [QueueSettings(name=QUEUE, paused_at=NOW)]
+        await backend.put_queue(QueueSettings(name=QUEUE))
+        await backend.put_queue(QueueSettings(name=QUEUE, paused_at=NOW + 2 * HOUR))
+        assert await backend.queues() == [QueueSettings(name=QUEUE, paused_at=NOW + 2 * HOUR)]
+
     async def test_promotion_goes_on_in_a_paused_queue(self, backend: Backend) -> None:
         job_id = await put(backend, delay=MINUTE)
         await backend.put_queue(QueueSettings(name=QUEUE, paused_at=NOW))
