@@ -83,12 +83,12 @@ def derived_id(name: str, due: datetime) -> RequestId:
 def parse_uuid(value: object) -> RequestId | None:
     """Return a UUID, given as text or as `uuid.UUID`, in its canonical form; None if the value is no UUID."""
     text = str(value)
-    if not text.isascii():
-        return None
     try:
-        return RequestId(JobId(str(UUID(text))))
+        parsed = UUID(text)
     except ValueError:
         return None
+    # `UUID` also accepts what `int` does: digits of other scripts, underscores, spaces, a sign, "0x".
+    return RequestId(JobId(str(parsed))) if parsed.hex in text.replace("-", "").lower() else None
 
 
 def known_ids(ids: Iterable[JobId]) -> list[RequestId]:

@@ -16,7 +16,7 @@ _DIGITS = re.compile(r"[0-9a-f]+")
 _MAYBE_DIGITS = re.compile(r"[0-9a-f]*")
 
 
-def parse_short_id(text: str) -> str | None:
+def parse_short_id(text: object) -> str | None:
     """
     Return the beginning of an id in its canonical form, without a hyphen at its end; None if `text` is no short id.
 
@@ -27,8 +27,8 @@ def parse_short_id(text: str) -> str | None:
     return None if digits is None or len(digits) < FEWEST_DIGITS else _hyphenated(digits)
 
 
-def is_too_short(text: str) -> bool:
-    """Return whether a text is the beginning of an id, and has fewer than `FEWEST_DIGITS` digits."""
+def is_too_short(text: object) -> bool:
+    """Return whether a value is the beginning of an id as text, and has fewer than `FEWEST_DIGITS` digits."""
     digits = _digits_of(text)
     return digits is not None and len(digits) < FEWEST_DIGITS
 
@@ -46,7 +46,9 @@ def bounds(beginning: str) -> tuple[JobId, JobId] | None:
     return JobId(_hyphenated(digits.ljust(_ALL_DIGITS, "0"))), JobId(_hyphenated(digits.ljust(_ALL_DIGITS, "f")))
 
 
-def _digits_of(text: str) -> str | None:
+def _digits_of(text: object) -> str | None:
+    if not isinstance(text, str):
+        return None
     digits = text.strip().lower().replace("-", "")
     return digits if len(digits) < _ALL_DIGITS and _DIGITS.fullmatch(digits) else None
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
-from deeper_tasks.backends.protocol import Counts, Cursor, JobList, QueueCounts
+from deeper_tasks.backends.protocol import Counts, JobList, JobQuery, QueueCounts
 from deeper_tasks.backends.reading import Reading
 from deeper_tasks.domain.damage import Damage
 from deeper_tasks.domain.end_of_time import END_OF_TIME
-from deeper_tasks.domain.id_forms import IdForm
 from deeper_tasks.domain.job import AttemptError, Job, Json, Progress
 from deeper_tasks.domain.nesting import MAX_READABLE_NESTING, nests_too_deep, too_deep
 from deeper_tasks.domain.schedule import MissedRuns, Overlap, ScheduleEntry
@@ -23,12 +19,11 @@ from deeper_tasks.domain.schedule_run import RunOutcome, ScheduleRun
 from deeper_tasks.domain.state import State
 from deeper_tasks.domain.view import View
 from deeper_tasks.domain.waiting import WaitingFor
-from deeper_tasks.errors import InvalidOptionError
+from deeper_tasks.manager.cursors import write_cursor
 from deeper_tasks.manager.end_counts import Ends
 from deeper_tasks.manager.live_workers import Fleet, by_state
 from deeper_tasks.manager.waiting import is_unbegun
 
-_STORED = re.compile(r"-?infinity|-?\d{1,19}|\d{4,6}-[-:. 0-9]{1,30}\+00( BC)?")
 """Moments as a store writes those that no `datetime` can hold."""
 _anything = msgspec.json.Decoder()
 _call = msgspec.json.Decoder(tuple[list[Any], dict[str, Any]])
@@ -165,6 +160,8 @@ class Page(View, frozen=True, kw_only=True):
     """
     A page of a list. `next_cursor`, given as `cursor`, returns the next page; it costs the same for each page.
 
+    A cursor continues a list in the same order only: with the same `sort_by` and `descending`.
+
     `total_is_exact` is False if counting stopped at 10,000.
     """
 
@@ -177,34 +174,17 @@ class Page(View, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
-def to_page(listed: JobList, *, page: int, per_page: int) -> Page:
-    """Return a page of jobs as its user sees it."""
+def to_page(listed: JobList, query: JobQuery, *, page: int) -> Page:
+    """Return the answer to a query as its user sees it."""
     return Page(
         entries=tuple(map(to_status, listed.jobs)),
         page_number=page,
-        page_size=per_page,
+        page_size=query.limit,
         total_entries=listed.total,
-        total_pages=-(-listed.total // per_page),
+        total_pages=-(-listed.total // query.limit),
         total_is_exact=listed.total_is_exact,
-        next_cursor=None if listed.next is None else _write_cursor(listed.next),
+        next_cursor=None if listed.next is None else write_cursor(listed.next, query),
     )
-
-
-def read_cursor(text: str, *, ids: IdForm) -> Cursor:
-    """Return the place that a `next_cursor` names; `ids` is the form of the store's ids. Raises InvalidOptionError."""
-    try:
-        cursor = msgspec.json.decode(base64.urlsafe_b64decode(text.encode()), type=Cursor)
-        is_naive = cursor.value is not None and cursor.value.tzinfo is None
-        is_stored = cursor.stored is None or _STORED.fullmatch(cursor.stored) is not None
-    except (AttributeError, binascii.Error, msgspec.DecodeError, ValueError) as error:
-        raise InvalidOptionError(f"{text!r} is not a cursor; give the next_cursor of the previous page") from error
-    if is_naive or not is_stored or ids.parse(cursor.id) != cursor.id:
-        raise InvalidOptionError(f"{text!r} is not a cursor; give the next_cursor of the previous page")
-    return cursor
-
-
-def _write_cursor(cursor: Cursor) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode()
 
 
 class QueueStatistics(View, frozen=True, kw_only=True):

@@ -565,7 +565,8 @@ async def test_a_cursor_made_by_hand_is_refused(manager):
     await manager.enqueue_many([manager.add.call(1) for _ in range(3)])
     page = await manager.list_tasks(per_page=1)
     assert page.next_cursor is not None
-    document = b'{"value":"9999-12-30T00:00:00Z","id":"01900000-0000-7000-8000-000000000001","stored":"\'; drop"}'
+    after = b'{"value":"9999-12-30T00:00:00Z","id":"01900000-0000-7000-8000-000000000001","stored":"\'; drop"}'
+    document = b'{"after":' + after + b',"sort_by":"inserted_at","is_descending":true}'
     for cursor in ("eyJ2YWx1ZSI6bnVsbH0=", "é", "x", base64.urlsafe_b64encode(document).decode()):
         with pytest.raises(InvalidOptionError, match="not a cursor"):
             await manager.list_tasks(cursor=cursor)

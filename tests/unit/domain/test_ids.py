@@ -93,3 +93,8 @@ def test_every_form_of_an_id_is_brought_to_the_canonical_one(form):
 @pytest.mark.parametrize("value", ["", "42", 42, None, "not-an-id", b"x", "0" * 33])
 def test_what_is_no_id_is_none(value):
     assert parse_uuid(value) is None
+
+
+@pytest.mark.parametrize("text", ["\uff10" * 32, "1_" * 15 + "11", "0x" + "1" * 30, " " + "1" * 31, "+" + "1" * 31])
+def test_a_number_that_only_python_reads_as_hexadecimal_is_no_id(text):
+    assert parse_uuid(text) is None

@@ -1,5 +1,6 @@
 """Bad input: each is a clear error that names the value and the way out, and nothing is enqueued."""
 
+import base64
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,8 @@ from deeper_tasks.errors import (
     TaskError,
     TaskNotFoundError,
 )
+
+_NAIVE_CURSOR = b'{"after":{"value":"2026-01-01T00:00:00","id":"x"},"sort_by":"inserted_at","is_descending":true}'
 
 
 class Credentials(pydantic.BaseModel):
@@ -393,6 +396,14 @@ async def test_an_id_that_does_not_exist_is_named(manager, method):
     await refused(getattr(manager, method)(missing), JobNotFoundError, repr(missing), "may have been cleaned up")
 
 
+@pytest.mark.parametrize("method", ["get_task_status", "expand_task_id", "result"])
+@pytest.mark.parametrize("malformed", [None, 42, b"0" * 32, "\uff10" * 32, "\uff10" * 13, f"0x{30 * '1'}"])
+async def test_an_id_of_the_wrong_kind_is_refused_by_every_function(manager, method, malformed):
+    await refused(getattr(manager, method)(malformed), JobNotFoundError, repr(malformed), "UUID")
+    with pytest.raises(JobNotFoundError):
+        getattr(manager.sync, method)(malformed)
+
+
 @pytest.mark.parametrize("method", ["get_task_status", "cancel_task", "retry_task", "delete_task", "result"])
 @pytest.mark.parametrize("malformed", ["42", "", "no-such-id", "' OR 1=1 --", "\x00"])
 async def test_a_malformed_id_is_named_and_says_what_ids_are(manager, method, malformed):
@@ -597,7 +608,7 @@ def test_several_wrong_settings_are_told_together():
         ({"task": 5}, "'task'"),
         ({"worker_module": ["shop"]}, "'worker_module'"),
         ({"cursor": "bnVsbA=="}, "next_cursor"),
-        ({"cursor": "eyJ2YWx1ZSI6IjIwMjYtMDEtMDFUMDA6MDA6MDAiLCJpZCI6IngifQ=="}, "next_cursor"),
+        ({"cursor": base64.urlsafe_b64encode(_NAIVE_CURSOR).decode()}, "next_cursor"),
     ],
 )
 async def test_a_list_of_the_wrong_kind_of_thing_is_refused(manager, asked, part):

@@ -3,12 +3,14 @@
 import asyncio
 import sys
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
 from deeper_tasks.domain.job import ErrorReport
 from deeper_tasks.domain.settlement import End, Settlement
 from deeper_tasks.domain.state import State
+from deeper_tasks.errors import InvalidOptionError
 from deeper_tasks.testing.conformance.builders import new_node, new_token
 
 
@@ -68,6 +70,23 @@ async def test_a_cursor_is_not_confused_by_what_is_enqueued_meanwhile(manager, s
     page = await manager.list_tasks(per_page=3)
     await send.enqueue(99)
     assert ids_of(await manager.list_tasks(per_page=3, cursor=page.next_cursor)) == seven[3:0:-1]
+
+
+@pytest.mark.parametrize("other", [{"descending": False}, {"sort_by": "finished_at"}])
+async def test_a_cursor_of_another_order_is_refused(manager, seven, other):
+    page = await manager.list_tasks(per_page=3)
+    with pytest.raises(InvalidOptionError, match="belongs to a list by inserted_at, descending"):
+        await manager.list_tasks(per_page=3, cursor=page.next_cursor, **other)
+    with pytest.raises(InvalidOptionError, match="the cursor's order"):
+        manager.sync.list_dead_letters(cursor=page.next_cursor)
+    page = await manager.list_tasks(per_page=3, **other)
+    with pytest.raises(InvalidOptionError, match="the cursor's order"):
+        await manager.list_tasks(per_page=3, cursor=page.next_cursor)
+
+
+async def test_an_id_may_be_given_as_a_uuid(manager, seven):
+    assert await manager.expand_task_id(UUID(seven[0])) == seven[0]
+    assert (await manager.get_task_status(UUID(seven[0]))).id == seven[0]
 
 
 async def test_a_list_meets_its_conditions(manager, send):

@@ -21,13 +21,13 @@ from deeper_tasks.errors import (
 )
 from deeper_tasks.manager.areas.area import Area
 from deeper_tasks.manager.conditions import Conditions, check_page, to_filter, to_sort_key
+from deeper_tasks.manager.cursors import read_cursor
 from deeper_tasks.manager.overview import Overview, to_overview
 from deeper_tasks.manager.short_ids import shorten, whole_id
 from deeper_tasks.manager.views import (
     Page,
     Statistics,
     TaskStatus,
-    read_cursor,
     to_page,
     to_statistics,
     to_status,
@@ -100,19 +100,23 @@ class ReadingArea(Area):
 
         The conditions are `status` (one or several), `queue`, `worker_module` (a module or class, or its dotted name),
         `task` and `tag`. `sort_by` is inserted_at, scheduled_at or finished_at. `cursor` is the `next_cursor` of the
-        page before, and is used instead of `page`.
+        page before, in the same order, and is used instead of `page`.
+
+        Raises:
+            InvalidOptionError: a condition, `sort_by`, the page or the cursor cannot be used.
         """
         check_page(page, per_page)
+        key, is_descending, ids = to_sort_key(sort_by), bool(descending), self._parts.backend.capabilities.ids
         query = JobQuery(
             filter=to_filter(**conditions),
-            sort_by=to_sort_key(sort_by),
-            is_descending=descending,
+            sort_by=key,
+            is_descending=is_descending,
             limit=per_page,
             offset=0 if cursor is not None else (page - 1) * per_page,
-            after=None if cursor is None else read_cursor(cursor, ids=self._parts.backend.capabilities.ids),
+            after=None if cursor is None else read_cursor(cursor, sort_by=key, is_descending=is_descending, ids=ids),
         )
         await self._parts.store.ready_to_read()
-        return to_page(await self._parts.backend.find(query), page=page, per_page=per_page)
+        return to_page(await self._parts.backend.find(query), query, page=page)
 
     async def list_dead_letters(
         self,

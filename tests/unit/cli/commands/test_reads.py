@@ -201,6 +201,9 @@ def test_list_goes_on_after_a_cursor(ask, deeper, enqueue):
     shown = deeper("list", "--per-page", 1, "--cursor", cursor, *STORE).stdout
     assert first in shown
     assert second not in shown
+    refused = deeper("list", "--ascending", "--cursor", cursor, *STORE)
+    assert refused.exit_code == 2
+    assert "belongs to a list by inserted_at, descending" in refused.stderr
 
 
 @pytest.mark.parametrize("words", [["--page", "0"], ["--per-page", "5000"], ["--cursor", "nonsense"]])
