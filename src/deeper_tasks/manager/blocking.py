@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from deeper_tasks.manager.areas import Area, Queues
+from deeper_tasks.manager.areas import Area, Namespace, NamespaceHolder, Queues
 from deeper_tasks.manager.core import ManagerCore
 from deeper_tasks.manager.facade import Facade
 from deeper_tasks.manager.input_checks import to_calls
@@ -31,14 +31,14 @@ class BlockingArea(Generic[A]):
         self._loop.run(self._core.parts.store.ready(will_join=True))
 
 
-class BlockingQueues(BlockingArea[Queues]):
+class BlockingQueues(BlockingArea[Queues], Namespace):
     """The namespace `manager.sync.queues`."""
 
     pause = blocking(Queues.pause)
     resume = blocking(Queues.resume)
 
 
-class BlockingFacade(BlockingArea[Facade], ForeignBlockingNames):
+class BlockingFacade(BlockingArea[Facade], NamespaceHolder, ForeignBlockingNames):
     """
     The blocking form of a manager, `manager.sync`: it has each function and each namespace.
 

@@ -8,12 +8,20 @@ from deeper_tasks.backends.availability import Availability
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.config import Settings
 from deeper_tasks.integrations.events import EventBus
-from deeper_tasks.manager.areas import ControlArea, EnqueueArea, LifeArea, Queues, ReadingArea, RecurringArea
+from deeper_tasks.manager.areas import (
+    ControlArea,
+    EnqueueArea,
+    LifeArea,
+    NamespaceHolder,
+    Queues,
+    ReadingArea,
+    RecurringArea,
+)
 from deeper_tasks.manager.core import ManagerCore
 from deeper_tasks.tasks import BlockingEnqueuer, ForeignManagerNames, ManagerIdentity, TaskRegistry
 
 
-class Facade(LifeArea, EnqueueArea, RecurringArea, ControlArea, ReadingArea, ForeignManagerNames, ABC):
+class Facade(LifeArea, EnqueueArea, RecurringArea, ControlArea, ReadingArea, NamespaceHolder, ForeignManagerNames, ABC):
     """
     Enqueue, watch and control work in one store.
 

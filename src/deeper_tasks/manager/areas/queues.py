@@ -5,15 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from deeper_tasks.errors import InvalidOptionError
-from deeper_tasks.manager.areas.area import Area
+from deeper_tasks.manager.areas.area import Area, Namespace
 from deeper_tasks.tasks import parse_options
 
 
-class Queues(Area):
+class Queues(Area, Namespace):
     """The namespace `manager.queues`: what can be done with whole queues."""
 
     async def pause(self, name: str) -> None:
-        """Pause a queue: no worker starts its jobs until it is resumed. Running jobs go on."""
+        """
+        Pause a queue: no worker starts its jobs until it is resumed. Running jobs go on.
+
+        A queue that is paused already stays paused since its first pause.
+        """
         await self._set_pause(name, datetime.now(UTC))
 
     async def resume(self, name: str) -> None:
