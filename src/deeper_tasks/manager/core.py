@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from msgspec import Struct
+
+from deeper_tasks import native
 from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.redactor import Redactor
@@ -17,6 +20,13 @@ from deeper_tasks.sync import LoopThread
 from deeper_tasks.tasks import Enqueuer, ManagerIdentity, TaskRegistry
 from deeper_tasks.worker.collaborators import Middleware
 from deeper_tasks.worker.hooks.hooks import Hooks
+
+
+class _Setup(Struct, eq=False):
+    """The settings and the parts that a manager works with, for a while or always."""
+
+    settings: Settings
+    parts: Parts
 
 
 class ManagerCore:
@@ -41,6 +51,9 @@ class ManagerCore:
         self.middleware: list[Middleware] = []
         self.thread = LoopThread("deeper-sync")
         self.parts = self.assemble(backend)
+        self._setups = [_Setup(self.settings, self.parts)]
+        self._had_thread = False
+        self._lock = native.allocate_lock()
 
     @property
     def lease(self) -> timedelta:
@@ -63,17 +76,43 @@ class ManagerCore:
         parts = assemble(settings, events=self.events, identity=self.identity)
         for task in self.tasks.registry:
             parts.terms.check(task, task.request)
-        self.settings, self.parts = settings, parts
+        with self._lock:
+            current = self._setups[-1]
+            current.settings, current.parts = self.settings, self.parts = settings, parts
 
     @contextmanager
     def exchanged(self, parts: Parts) -> Iterator[None]:
-        """Work with other parts inside the `with`, and with the former ones and their settings afterwards."""
-        before = self.settings, self.parts
-        self.parts = parts
+        """
+        Work with other parts inside the `with`.
+
+        Of several exchanges that have not ended, the one that began last holds, in whatever order they end. After the
+        last of them the manager has its own parts and settings back, and the thread of its blocking calls has ended if
+        none had run before the first.
+        """
+        setup = self._begin(parts)
         try:
             yield
         finally:
-            self.settings, self.parts = before
+            self._end(setup)
+
+    def _begin(self, parts: Parts) -> _Setup:
+        with self._lock:
+            if len(self._setups) == 1:
+                self._had_thread = self.thread.is_running
+            self.parts = parts
+            setup = _Setup(self.settings, parts)
+            self._setups.append(setup)
+            return setup
+
+    def _end(self, setup: _Setup) -> None:
+        with self._lock:
+            self._setups.remove(setup)
+            current = self._setups[-1]
+            self.settings, self.parts = current.settings, current.parts
+            is_last = len(self._setups) == 1
+        if is_last and not self._had_thread:
+            # `manager.sync.close` would close the manager's own store too.
+            self.thread.stop()
 
     def _admit(self, task: AnyTask) -> None:
         self.parts.terms.check(task, task.request)

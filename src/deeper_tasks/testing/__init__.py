@@ -18,6 +18,7 @@ from deeper_tasks.testing.faulty import Call, Fault, FaultyBackend
 from deeper_tasks.testing.kit import TaskKit
 from deeper_tasks.testing.store import use_memory, use_store
 from deeper_tasks.testing.summary import Run, RunEnd, Summary
+from deeper_tasks.testing.turns import OverlapError
 
 if TYPE_CHECKING:
     from deeper_tasks.testing.conformance import (
@@ -55,6 +56,7 @@ __all__ = [
     "JobTransactionConformance",
     "Ledger",
     "ManualClock",
+    "OverlapError",
     "ProgressConformance",
     "Run",
     "RunEnd",

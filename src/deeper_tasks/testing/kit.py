@@ -7,12 +7,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
+from msgspec import Struct
+
+from deeper_tasks.backends.protocol import Backend
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.state import State
+from deeper_tasks.manager import BackgroundTaskManager
 from deeper_tasks.tasks import TaskId, open_transaction
 from deeper_tasks.testing.blocking import BlockingKit
-from deeper_tasks.testing.inline import inline
+from deeper_tasks.testing.clock import ManualClock
+from deeper_tasks.testing.faulty import FaultyBackend
 from deeper_tasks.testing.kit_session import MOST_RUNS, KitSession
+from deeper_tasks.testing.turns import Turns
+
+
+class _InlineBlock(Struct, eq=False):
+    """The options of a block in which each enqueue runs its job."""
+
+    raise_errors: bool
+    limit: int
 
 
 class TaskKit(KitSession):
@@ -30,6 +43,23 @@ class TaskKit(KitSession):
         state: what jobs see as `current_job().state`. A test puts its fakes there; `hooks` runs the start hooks.
     """
 
+    def __init__(
+        self,
+        manager: BackgroundTaskManager,
+        *,
+        store: Backend,
+        faults: FaultyBackend,
+        clock: ManualClock,
+        patience: float,
+    ) -> None:
+        super().__init__(manager, store=store, faults=faults, clock=clock, patience=patience)
+        self._inline_blocks: list[_InlineBlock] = []
+        self._inline_turns = Turns(
+            "a test that runs at the same time in this process is in a block of `inline` of this kit; "
+            "enter the block once, around both"
+        )
+        self._uncommitted: list[TaskId] = []
+
     @cached_property
     def sync(self) -> BlockingKit:
         """The same kit, blocking: for tests that are not async."""
@@ -42,26 +72,39 @@ class TaskKit(KitSession):
 
         The job goes through the store and all steps of a worker. A job that is due later waits for `advance`, and a job
         that a transactional task enqueues waits for the commit. A failure is recorded, then raised by the enqueue; with
-        `raise_errors=False` it is only recorded.
+        `raise_errors=False` it is only recorded. `enqueue_many` enqueues all its jobs, then runs them in order until a
+        failure is raised; the jobs after it stay pending.
+
+        Blocks may stand in each other. The options of the block that began last and has not ended hold, in whatever
+        order they end.
+
+        Raises:
+            OverlapError: another asyncio task or thread, which runs at the same time, is in such a block.
         """
-        uncommitted: list[TaskId] = []
+        block = _InlineBlock(raise_errors=raise_errors, limit=limit)
+        with self._inline_turns.taken():
+            self._inline_blocks.append(block)
+            try:
+                yield
+            finally:
+                self._inline_blocks.remove(block)
 
-        async def run(task_ids: Sequence[TaskId]) -> None:
-            if open_transaction() is not None:
-                uncommitted.extend(task_ids)
-                return
-            async with self.worker(limit=limit, raise_errors=raise_errors) as worker:
-                waiting = deque(task_ids)
-                while waiting:
-                    task_id = waiting.popleft()
-                    while (queue := await self._pending_in(task_id)) is not None and await worker.run_next(queue):
-                        pass
-                    waiting.extend(uncommitted)
-                    uncommitted.clear()
-
-        core = self.manager.core
-        with core.exchanged(inline(core.parts, run=run)):
-            yield
+    async def run_inline(self, task_ids: Sequence[TaskId]) -> None:
+        """Run jobs that were just enqueued, if the caller is in a block of `inline`."""
+        if not self._inline_blocks:
+            return
+        if open_transaction() is not None:
+            self._uncommitted.extend(task_ids)
+            return
+        block = self._inline_blocks[-1]
+        async with self.worker(limit=block.limit, raise_errors=block.raise_errors) as worker:
+            waiting = deque(task_ids)
+            while waiting:
+                task_id = waiting.popleft()
+                while (queue := await self._pending_in(task_id)) is not None and await worker.run_next(queue):
+                    pass
+                waiting.extend(self._uncommitted)
+                self._uncommitted.clear()
 
     def end(self) -> None:
         """End the thread behind `sync`, if it was used."""

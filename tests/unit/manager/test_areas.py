@@ -47,6 +47,13 @@ def test_each_namespace_is_an_area_of_the_same_core(manager):
         assert inspect.getdoc(type(area))
 
 
+def test_a_setting_that_is_assigned_to_a_namespace_is_refused_and_named(manager):
+    for holder in (manager, manager.sync):
+        with pytest.raises(AttributeError, match=r"queues cannot be assigned.*BackgroundTaskManager\(url, queues="):
+            holder.queues = {"default": 3}
+        assert holder.queues.pause
+
+
 async def test_a_call_of_a_namespace_that_is_never_awaited_is_reported(manager, caplog):
     with caplog.at_level(logging.ERROR, "deeper_tasks"), pytest.warns(RuntimeWarning, match="never awaited"):
         manager.queues.pause("default")
@@ -66,3 +73,15 @@ async def test_parts_are_exchanged_for_a_while_and_come_back_though_an_error_end
     with pytest.raises(LookupError):
         fail_on_others()
     assert manager.core.parts is own
+
+
+def test_exchanges_may_end_in_another_order_than_they_began_in(manager):
+    core, own = manager.core, manager.core.parts
+    parts = [core.assemble(), core.assemble()]
+    first, second = map(core.exchanged, parts)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert core.parts is parts[1]
+    second.__exit__(None, None, None)
+    assert core.parts is own

@@ -1,5 +1,6 @@
 """Inline: an enqueue that returns has run its job, through all that a worker does."""
 
+import asyncio
 from contextvars import ContextVar
 from datetime import date, datetime
 from functools import partial
@@ -12,6 +13,7 @@ from deeper_tasks import Fail, Retry, Snooze, current_job
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import InvalidArgumentsError, JobNotCompletedError
 from deeper_tasks.integrations.events import JobCompleted, JobEnqueued, JobStarted
+from deeper_tasks.testing import OverlapError, use_memory
 
 tenant = ContextVar("tenant", default="none")
 
@@ -282,6 +284,68 @@ async def test_many_are_run_in_order_until_one_fails(kit):
         await enqueue()
     assert ran == [1, 2]
     assert len(await kit.all_enqueued(picky)) == 3
+    assert len(await kit.all_enqueued(picky, status="pending")) == 1
+
+
+@pytest.fixture
+def broken(kit):
+    @kit.manager.task(name="shop.broken", max_attempts=1)
+    async def broken():
+        raise OSError("down")
+
+    return broken
+
+
+async def test_the_options_of_the_inner_block_hold_and_then_those_of_the_outer_one(kit, broken):
+    with kit.inline(raise_errors=False):
+        await broken.enqueue()
+        with kit.inline(raise_errors=True), pytest.raises(OSError, match="down"):
+            await broken.enqueue()
+        await broken.enqueue()
+    with kit.inline():
+        with kit.inline(raise_errors=False):
+            await broken.enqueue()
+        with pytest.raises(OSError, match="down"):
+            await broken.enqueue()
+    await kit.assert_enqueued(broken, status="discarded", count=5)
+
+
+async def test_blocks_that_end_in_another_order_leave_nothing_behind(kit, broken):
+    first, second = kit.inline(raise_errors=False), kit.inline()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    with pytest.raises(OSError, match="down"):
+        await broken.enqueue()
+    second.__exit__(None, None, None)
+    await broken.enqueue()
+    await kit.assert_enqueued(broken, status="pending", count=1)
+
+
+async def test_blocks_of_two_tasks_do_not_overlap(kit, broken):
+    begun = asyncio.Event()
+
+    async def hold():
+        with kit.inline(raise_errors=False):
+            begun.set()
+            await asyncio.Event().wait()
+
+    holder = asyncio.create_task(hold())
+    await begun.wait()
+    with pytest.raises(OverlapError, match="enter the block once"), kit.inline():
+        pass
+    holder.cancel()
+    await asyncio.wait([holder])
+    with kit.inline(), pytest.raises(OSError, match="down"):
+        await broken.enqueue()
+
+
+def test_a_kit_around_another_goes_on_inline_when_the_inner_one_has_ended(kit, double):
+    with kit.inline():
+        with use_memory(kit.manager) as inner:
+            double.sync.enqueue(1)
+            assert len(inner.sync.all_enqueued(double, status="pending")) == 1
+        assert kit.manager.sync.result(double.sync.enqueue(21)) == 42
 
 
 async def test_a_job_that_runs_inside_another_does_not_find_what_that_set_in_its_context(kit):

@@ -10,7 +10,7 @@ from deeper_tasks import BackgroundTaskManager
 from deeper_tasks.backends.memory import MemoryBackend
 from deeper_tasks.backends.sqlite import SQLiteBackend
 from deeper_tasks.domain.state import State
-from deeper_tasks.testing import use_memory, use_store
+from deeper_tasks.testing import OverlapError, use_memory, use_store
 
 
 def with_task(manager):
@@ -54,6 +54,124 @@ async def test_each_use_is_a_store_of_its_own_and_uses_may_stand_in_each_other(m
         with use_memory(manager) as inner:
             await inner.refute_enqueued(double)
         await outer.assert_enqueued(double, count=1)
+
+
+def in_thread(function):
+    thread = threading.Thread(target=function)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (0, 2, 1), (2, 0, 1)])
+def test_uses_may_end_in_any_order_and_the_last_begun_holds(manager, order):
+    own, double = manager.core.parts, with_task(manager)
+    before = set(threading.enumerate())
+    uses = [use_memory(manager) for _ in range(3)]
+    open_kits = dict(enumerate([use.__enter__() for use in uses]))
+    for number in order:
+        double.sync.enqueue(number)
+        open_kits[max(open_kits)].sync.assert_enqueued(double, args=[number])
+        uses[number].__exit__(None, None, None)
+        del open_kits[number]
+    assert manager.core.parts is own
+    assert set(threading.enumerate()) == before
+
+
+async def test_a_second_test_at_the_same_time_is_refused_and_the_first_goes_on(manager):
+    double = with_task(manager)
+    own, begun = manager.core.parts, asyncio.Event()
+
+    async def first():
+        with use_memory(manager) as kit:
+            begun.set()
+            await refused.wait()
+            await double.enqueue(1)
+            await kit.assert_enqueued(double, count=1)
+
+    async def second():
+        await begun.wait()
+        with pytest.raises(OverlapError, match=r"at the same time.*a manager of its own"), use_memory(manager):
+            pass
+        refused.set()
+
+    refused = asyncio.Event()
+    await asyncio.gather(first(), second())
+    assert manager.core.parts is own
+
+
+def test_a_second_thread_is_refused_while_the_first_lasts(manager):
+    refused = []
+
+    def overlap():
+        try:
+            with use_memory(manager):
+                pass
+        except OverlapError as error:
+            refused.append(error)
+
+    with use_memory(manager) as kit:
+        in_thread(overlap).join()
+        assert manager.backend is kit.faults
+    assert len(refused) == 1
+    in_thread(overlap).join()
+    assert len(refused) == 1
+
+
+async def test_a_task_that_a_test_starts_may_use_a_store_inside_that_of_the_test(manager):
+    async def nested():
+        with use_memory(manager) as inner:
+            assert manager.backend is inner.faults
+
+    with use_memory(manager) as outer:
+        await asyncio.create_task(nested())
+        await asyncio.to_thread(asyncio.run, nested())
+        assert manager.backend is outer.faults
+
+
+async def test_a_fixture_may_begin_and_end_in_tasks_of_their_own(manager):
+    own, use = manager.core.parts, use_memory(manager)
+
+    async def begin():
+        use.__enter__()
+
+    async def end():
+        use.__exit__(None, None, None)
+
+    await asyncio.create_task(begin())
+    with use_memory(manager):
+        pass
+    await asyncio.create_task(end())
+    assert manager.core.parts is own
+
+
+async def test_a_cancelled_test_gives_the_manager_back(manager):
+    own, begun = manager.core.parts, asyncio.Event()
+
+    async def hang():
+        with use_memory(manager) as kit, kit.inline():
+            begun.set()
+            await asyncio.Event().wait()
+
+    hanging = asyncio.create_task(hang())
+    await begun.wait()
+    hanging.cancel()
+    await asyncio.wait([hanging])
+    assert manager.core.parts is own
+    with use_memory(manager):
+        pass
+
+
+def test_a_generator_that_is_closed_late_takes_nothing_from_a_later_test(manager):
+    def fixture():
+        with use_memory(manager) as kit:
+            yield kit
+
+    own, late = manager.core.parts, fixture()
+    next(late)
+    with use_memory(manager) as kit:
+        late.close()
+        assert manager.backend is kit.faults
+    assert manager.core.parts is own
 
 
 async def test_the_store_outlives_a_manager_that_is_closed_meanwhile(manager):
