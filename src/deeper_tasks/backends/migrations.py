@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from hashlib import sha256
 from importlib.resources import files
+from typing import Any
 
 from msgspec import Struct
 
@@ -15,6 +17,15 @@ class Migration(Struct, frozen=True, kw_only=True):
 
     name: str
     sql: str
+
+    @property
+    def checksum(self) -> str:
+        """A short form of the statements, which is recorded with the name."""
+        return sha256(self.sql.encode()).hexdigest()[:16]
+
+
+class OtherVersionError(SchemaError):
+    """The error of a schema that another development version made: no migration leads from it to this version."""
 
 
 class SchemaLostError(BackendUnavailableError, SchemaError):
@@ -36,13 +47,26 @@ def migrations_of(package: str) -> list[Migration]:
     return sorted(steps, key=lambda step: step.name)
 
 
-def lacking(known: Collection[Migration], *, applied: Collection[str], store: str) -> list[Migration]:
+def checksums(rows: Iterable[Sequence[Any]]) -> dict[str, str]:
+    """Return the checksums of the applied migrations by name, from whole rows of a ledger; of old ledgers none."""
+    return {name: rest[1] or "" if len(rest) > 1 else "" for name, *rest in map(tuple, rows)}
+
+
+def lacking(known: Collection[Migration], *, applied: Mapping[str, str], store: str) -> list[Migration]:
     """
     Return the known migrations that are not applied, in order. `store` names the store in the message.
 
+    `applied` are the checksums of the applied ones, by name.
+
     Raises:
+        OtherVersionError: a migration was applied with other statements.
         SchemaError: migrations were applied that this version does not know.
     """
+    if any(applied.get(step.name, step.checksum) != step.checksum for step in known):
+        raise OtherVersionError(
+            f"{store} was made by another development version of deeper_tasks: use a new file or schema, or let the "
+            "version that made it finish its jobs first"
+        )
     if unknown := set(applied) - {step.name for step in known}:
         names = ", ".join(sorted(unknown))
         raise SchemaError(f"{store} has the migrations {names}, which this version does not know; upgrade it")

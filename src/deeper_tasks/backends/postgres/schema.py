@@ -28,7 +28,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from deeper_tasks.backends.migrations import Migration, lacking, migrations_of
+from deeper_tasks.backends.migrations import Migration, checksums, lacking, migrations_of
 from deeper_tasks.backends.postgres.address import Address
 from deeper_tasks.backends.postgres.codec import Row
 from deeper_tasks.backends.postgres.connecting import Connection
@@ -104,10 +104,10 @@ async def missing(connection: Connection, address: Address) -> list[Migration]:
     Raises:
         SchemaError: it has migrations that this code does not know.
     """
-    applied: set[str] = set()
+    applied: dict[str, str] = {}
     if await _has_ledger(connection, address):
-        statement = f'SELECT name FROM "{address.schema}".migration'
-        applied = {row[0] for row in await (await connection.execute(statement)).fetchall()}
+        statement = f'SELECT * FROM "{address.schema}".migration'
+        applied = checksums(await (await connection.execute(statement)).fetchall())
     return lacking(known_migrations(), applied=applied, store=repr(address))
 
 
@@ -237,7 +237,7 @@ def _preamble(address: Address, *, is_new: bool) -> str:
 
 
 def _noted(step: Migration) -> str:
-    return f"INSERT INTO migration (name) VALUES ('{step.name}');"
+    return f"INSERT INTO migration (name, checksum) VALUES ('{step.name}', '{step.checksum}');"
 
 
 # IF NOT EXISTS would need the right to create a schema even if the schema is there.
@@ -249,5 +249,6 @@ BEGIN
 END $$;"""
 _CREATE_LEDGER = """CREATE TABLE migration (
     name       text        NOT NULL PRIMARY KEY,
-    applied_at timestamptz NOT NULL DEFAULT now()
+    applied_at timestamptz NOT NULL DEFAULT now(),
+    checksum   text
 );"""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import sqlite3
 from functools import cache
 
-from deeper_tasks.backends.migrations import Migration, lacking, migrations_of
+from deeper_tasks.backends.migrations import Migration, checksums, lacking, migrations_of
 from deeper_tasks.backends.sqlite.database import Statements
 from deeper_tasks.errors import SchemaError
 
 _CREATE_LEDGER = """
 CREATE TABLE IF NOT EXISTS deeper_migration (
     name       TEXT    NOT NULL PRIMARY KEY,
-    applied_at INTEGER NOT NULL DEFAULT (CAST(strftime('%s', 'now') AS INTEGER) * 1000000)
+    applied_at INTEGER NOT NULL DEFAULT (CAST(strftime('%s', 'now') AS INTEGER) * 1000000),
+    checksum   TEXT
 ) STRICT, WITHOUT ROWID
 """
 _SELECT_LEDGER = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'deeper_migration'"
-_SELECT_APPLIED = "SELECT name FROM deeper_migration ORDER BY name"
-_INSERT_APPLIED = "INSERT INTO deeper_migration (name) VALUES (?)"
+_SELECT_APPLIED = "SELECT * FROM deeper_migration ORDER BY name"
+_INSERT_APPLIED = "INSERT INTO deeper_migration (name, checksum) VALUES (?, ?)"
 
 
 def known_migrations() -> list[Migration]:
@@ -32,7 +33,7 @@ def migrate(connection: Statements) -> tuple[str, ...]:
     for step in steps:
         for statement in _statements(step.sql):
             connection.execute(statement)
-        connection.execute(_INSERT_APPLIED, (step.name,))
+        connection.execute(_INSERT_APPLIED, (step.name, step.checksum))
     return tuple(step.name for step in steps)
 
 
@@ -83,7 +84,7 @@ def _has_ledger(connection: Statements) -> bool:
 
 def missing(connection: Statements) -> list[Migration]:
     """Return the migrations that the database lacks, in order. Raises SchemaError if it is newer than this code."""
-    applied = {row[0] for row in connection.execute(_SELECT_APPLIED)} if _has_ledger(connection) else set()
+    applied = checksums(connection.execute(_SELECT_APPLIED)) if _has_ledger(connection) else {}
     return lacking(known_migrations(), applied=applied, store=_shown(connection))
 
 
@@ -99,7 +100,7 @@ def _shown(connection: Statements) -> str:
 
 
 def _noted(step: Migration) -> str:
-    return f"INSERT INTO deeper_migration (name) VALUES ('{step.name}');"
+    return f"INSERT INTO deeper_migration (name, checksum) VALUES ('{step.name}', '{step.checksum}');"
 
 
 def _statements(script: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from deeper_tasks.backends.migrations import OtherVersionError
 from deeper_tasks.backends.protocol import BROKEN_OFF, NOT_EXAMINED, RIGHTS, Backend, Diagnosable
 from deeper_tasks.config import Settings
 from deeper_tasks.domain.finding import Finding, OnCheck, Severity, fault, fine, warning
@@ -80,6 +81,8 @@ def _unless_reported(error: BackendError, findings: list[Finding]) -> list[Findi
 
 def _refused(error: BackendError) -> Finding:
     match error:
+        case OtherVersionError():
+            return fault("schema", str(error), "set url to a new file or schema")
         case SchemaError():
             return fault("schema", str(error), "bring the schema up to date: deeper migrate")
         case BackendUnavailableError():

@@ -296,3 +296,12 @@ async def test_psql_runs_the_script_as_it_is_printed_and_then_the_rest(name, dat
     assert again.returncode == 3
     assert "already exists" in again.stderr
     assert query(f'SELECT count(*) FROM "{name}".migration') == [(len(KNOWN) + 1,)]
+
+
+async def test_a_schema_of_another_development_version_is_refused(database_url, query):
+    backend = PostgresBackend(Address(conninfo=database_url))
+    await backend.open()
+    await backend.close()
+    query("ALTER TABLE deeper.migration DROP COLUMN checksum")
+    with pytest.raises(SchemaError, match="was made by another development version of deeper_tasks"):
+        await backend.open()

@@ -219,6 +219,20 @@ async def test_a_file_that_is_put_back_is_used_again(backend, path):
     assert (await backend.find(JobQuery())).total == 2
 
 
+@pytest.mark.parametrize(
+    "change", ["UPDATE deeper_migration SET checksum = '0'", "ALTER TABLE deeper_migration DROP checksum"]
+)
+async def test_a_file_of_another_development_version_is_refused(path, change):
+    await opened(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(change)
+        connection.commit()
+    with pytest.raises(SchemaError, match="was made by another development version of deeper_tasks: use a new file"):
+        await opened(path)
+    with pytest.raises(SchemaError, match="another development version"):
+        await SQLiteBackend(path).migrate()
+
+
 @pytest.mark.parametrize("kind", ["a folder", "a device or a pipe"])
 async def test_what_is_no_file_is_refused_and_nothing_is_made_beside_it(tmp_path, kind):
     path = tmp_path / "tasks"
