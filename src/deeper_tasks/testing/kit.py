@@ -16,6 +16,7 @@ from deeper_tasks.manager import BackgroundTaskManager
 from deeper_tasks.tasks import TaskId, open_transaction
 from deeper_tasks.testing.blocking import BlockingKit
 from deeper_tasks.testing.clock import ManualClock
+from deeper_tasks.testing.demands import Demands
 from deeper_tasks.testing.faulty import FaultyBackend
 from deeper_tasks.testing.kit_session import MOST_RUNS, KitSession
 from deeper_tasks.testing.turns import Turns
@@ -58,6 +59,7 @@ class TaskKit(KitSession):
             "a test that runs at the same time in this process is in a block of `inline` of this kit; "
             "enter the block once, around both"
         )
+        self._inline_depth = 0
         self._uncommitted: list[TaskId] = []
 
     @cached_property
@@ -97,6 +99,18 @@ class TaskKit(KitSession):
             self._uncommitted.extend(task_ids)
             return
         block = self._inline_blocks[-1]
+        if task_ids and self._inline_depth >= block.limit:
+            # Each job runs inside the enqueue of the one before.
+            job = await self.store.get(JobId(task_ids[0]))
+            demands = Demands(limit=block.limit, patience=0, recurring=False)
+            raise demands.too_many([], next_task="a job" if job is None else job.task)
+        self._inline_depth += 1
+        try:
+            await self._run_in(block, task_ids)
+        finally:
+            self._inline_depth -= 1
+
+    async def _run_in(self, block: _InlineBlock, task_ids: Sequence[TaskId]) -> None:
         async with self.worker(limit=block.limit, raise_errors=block.raise_errors) as worker:
             waiting = deque(task_ids)
             while waiting:

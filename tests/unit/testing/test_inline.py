@@ -9,11 +9,12 @@ from typing import ClassVar
 import pydantic
 import pytest
 
-from deeper_tasks import Fail, Retry, Snooze, current_job
+from deeper_tasks import BackgroundTaskManager, Fail, Retry, Snooze, current_job
 from deeper_tasks.domain.state import State
 from deeper_tasks.errors import InvalidArgumentsError, JobNotCompletedError
 from deeper_tasks.integrations.events import JobCompleted, JobEnqueued, JobStarted
 from deeper_tasks.testing import OverlapError, use_memory
+from deeper_tasks.testing.demands import TooManyRunsError
 
 tenant = ContextVar("tenant", default="none")
 
@@ -363,3 +364,15 @@ async def test_a_job_that_runs_inside_another_does_not_find_what_that_set_in_its
     with kit.inline():
         await outer.enqueue()
     assert seen == ["none"]
+
+
+async def test_a_job_that_enqueues_itself_without_end_is_refused_at_the_limit():
+    manager = BackgroundTaskManager("memory://")
+
+    @manager.task(name="endless")
+    async def endless():
+        await endless.enqueue()
+
+    refused = pytest.raises(TooManyRunsError, match="5 attempts have run and more are pending")
+    with use_memory(manager) as kit, kit.inline(limit=5), refused:
+        await endless.enqueue()
