@@ -30,7 +30,7 @@ async def test_a_blocked_loop_is_reported_with_its_job_and_place(crew, manager, 
     await wait_until(lambda: worker.says("the event loop has been blocked for"))
     go.touch()
     await manager.result(job, timeout=30)
-    await wait_until(lambda: worker.says("the event loop turns again"))
+    await wait_until(lambda: worker.says("the event loop runs again"))
     [stalled] = [event for event in worker.events() if "has been blocked for" in str(event["message"])]
     assert stalled["level"] == "warning"
     expected = {"job_id": job, "task": "workshop.tasks.block_once", "queue": "default", "attempt": 1}

@@ -28,7 +28,7 @@ async def test_a_worker_stopped_past_its_lease_has_its_settle_refused_and_starts
 
     go.touch()
     stopped.send(signal.SIGCONT)
-    await wait_until(lambda: stopped.says("was refused, the job is another worker's now"))
+    await wait_until(lambda: stopped.says("job settlement refused at attempt 1"))
     await wait_until(lambda: stopped.says(f"worker {first.node.id} was taken for dead"))
     await wait_until(lambda: _is_registered_anew(manager, first))
     assert [(entry.attempt, entry.worker) for entry in crew.journal("end")] == [(2, 2), (1, 1)]

@@ -139,7 +139,7 @@ async def test_ctrl_c_in_a_terminal_counts_once(crew, manager, wait_until, make_
     job = await manager.enqueue_task(tasks.wait_for, args=[str(go)])
     await wait_until(lambda: crew.journal("start"))
     os.killpg(made.member.pid, signal.SIGINT)
-    await wait_until(lambda: sum("is stopping" in str(each["message"]) for each in made.member.events()) == 2)
+    await wait_until(lambda: sum(" stopping, " in str(each["message"]) for each in made.member.events()) == 2)
     go.touch()
     assert made.member.process.wait(30) == 0
     assert await _state(manager, job) is State.COMPLETED
@@ -174,7 +174,7 @@ async def test_sighup_restarts_one_process_after_the_other(crew, manager, wait_u
     said = [
         (event["process_index"], "started" if "started, serving" in event["message"] else "stopping")
         for event in made.member.events()
-        if "process_index" in event and any(word in event["message"] for word in ("started, serving", "is stopping"))
+        if "process_index" in event and any(word in event["message"] for word in ("started, serving", " stopping, "))
     ]
     rolled = said[3:]
     assert rolled == [(index, word) for index in (1, 2, 3) for word in ("stopping", "started")]

@@ -217,7 +217,7 @@ def test_blocking_calls_work_where_threads_are_replaced_and_descriptors_are_many
 
 @pytest.mark.usefixtures("_patched")
 async def test_a_worker_is_refused_where_threads_are_replaced(manager):
-    with pytest.raises(UnsupportedError, match="start `deeper worker` by itself"):
+    with pytest.raises(UnsupportedError, match="start `deeper worker` in its own process"):
         await manager.run_worker()
 
 

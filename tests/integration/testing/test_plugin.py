@@ -133,7 +133,7 @@ def test_a_fixture_of_the_user_s_own_may_name_the_manager(project):
         ("shopp:manager", "'shopp:manager' cannot be imported: No module named 'shopp'; write the module"),
         ("shop:managr", "'shop:managr' cannot be imported"),
         ("shop manager", "'shop manager' cannot be imported: invalid format"),
-        ("shop:send_welcome", "'shop:send_welcome' is Task, no manager"),
+        ("shop:send_welcome", "'shop:send_welcome' is a Task, not a manager"),
     ],
 )
 def test_a_manager_that_cannot_be_found_is_told_with_the_way_out(project, place, words):

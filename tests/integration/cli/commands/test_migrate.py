@@ -32,7 +32,7 @@ def test_sql_prints_the_statements_and_changes_nothing(deeper, url, known, folde
     script = deeper("migrate", "--sql", "--url", url).stdout
     assert script.startswith("BEGIN")
     assert script.endswith("COMMIT;\n")
-    assert [name for name in known if f"('{name}')" in script] == known
+    assert [name for name in known if f"('{name}', " in script] == known
     assert not (folder / "other.db").exists()
     assert deeper("migrate", "--url", url).stdout.count("applied") == len(known)
     assert deeper("migrate", "--sql", "--url", url).stdout == "-- up to date: no statement is missing\n"

@@ -53,7 +53,7 @@ async def test_signals_that_were_blocked_at_the_start_are_heard_by_a_worker_and_
     for code in (blocked, blocked_in_coroutine):
         task = manager.task(name=code.__name__)(code)
         assert await manager.result(await task.enqueue(), timeout=PATIENCE) == []
-    assert "are unblocked: SIGINT, SIGTERM" in caplog.text
+    assert "are unblocked now: SIGINT, SIGTERM" in caplog.text
     os.kill(os.getpid(), signal.SIGTERM)
     assert (await working).is_stopping
     assert blocked() == ["SIGHUP", "SIGINT", "SIGTERM"]

@@ -5,6 +5,7 @@ import re
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
@@ -55,7 +56,7 @@ def some_jobs(seed):
         task = dice.choice(["shop.send", "shop.pack", "shop.deep.send", "shopping.send"])
         tags = '{"tags":["red"]}' if dice.random() < 0.1 else None
         queue = dice.choice(["emails", "default", "default", "default", "slow"])
-        job_id = f"{dice.getrandbits(128):032x}"
+        job_id = str(UUID(int=dice.getrandbits(128)))
         rows.append([job_id, CODES[state], task, queue, inserted, scheduled, finished, tags])
     return rows
 

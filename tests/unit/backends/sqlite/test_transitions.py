@@ -5,6 +5,7 @@ import re
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -188,7 +189,7 @@ def begun(database, *, is_running):
     spec = JobSpec(
         task="shop.send", arguments="[[],{}]", queue="default", max_attempts=1, expires_in=timedelta(seconds=1)
     )
-    job = NewJob(request_id=JobId("0"), spec=spec, unique=Unique(key="the one"))
+    job = NewJob(request_id=JobId(str(UUID(int=0))), spec=spec, unique=Unique(key="the one"))
     insert.insert(database, [job], now=0)
     if is_running:
         claiming.claim(database, "default", limit=1, slots=1, node=NODE, token=TOKEN, now=0)
