@@ -106,7 +106,12 @@ async def missing(connection: Connection, address: Address) -> list[Migration]:
     """
     applied: dict[str, str] = {}
     if await _has_ledger(connection, address):
-        statement = f'SELECT * FROM "{address.schema}".migration'
+        # The moment as text: the driver reads none that a session's DateStyle shows otherwise. As JSON: a ledger of
+        # before has no checksums.
+        statement = (
+            f"SELECT name, applied_at::text, to_jsonb(ledger) ->> 'checksum' "
+            f'FROM "{address.schema}".migration AS ledger'
+        )
         applied = checksums(await (await connection.execute(statement)).fetchall())
     return lacking(known_migrations(), applied=applied, store=repr(address))
 
