@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -45,7 +45,7 @@ from deeper_tasks.backends.sqlite import (
     schedules,
 )
 from deeper_tasks.backends.sqlite.caller_transaction import run_inside
-from deeper_tasks.backends.sqlite.codec import micros
+from deeper_tasks.backends.sqlite.codec import micros, moment
 from deeper_tasks.backends.sqlite.database import Database, Synchronous
 from deeper_tasks.backends.sqlite.driver_errors import translate
 from deeper_tasks.backends.sqlite.hints import Hints
@@ -140,18 +140,18 @@ class SQLiteBackend:
         if atomic and len(jobs) > most:
             raise UnsupportedError(f"{len(jobs)} jobs do not fit into one insert of at most {most}; use atomic=False")
         batches = [jobs[start : start + most] for start in range(0, len(jobs), most)]
-        now = now or datetime.now(UTC)
+        clock = _clock(now)
         answers: list[Insertion] = []
         try:
             if connection is not None:
-                return self._insert_inside(connection, batches, now=_clock(now))
+                return self._insert_inside(connection, batches, now=clock)
             for batch in batches:
-                answers += await self._threads.write(partial(insert.insert, jobs=batch, now=_clock(now)))
+                answers += await self._threads.write(partial(insert.insert, jobs=batch, now=clock))
         except BackendUnavailableError as error:
             error.request_ids = tuple(job.request_id for job in jobs)
             raise
         new = (job for job, answer in zip(jobs, answers, strict=True) if answer.is_new)
-        self._hints.notify(hints.after_insert(new, now=now))
+        self._hints.notify(hints.after_insert(new, now=moment(clock)))
         return answers
 
     def _insert_inside(self, connection: object, batches: list[Sequence[NewJob]], *, now: int) -> list[Insertion]:
@@ -362,7 +362,7 @@ class SQLiteBackend:
         self._hints.notify(notifications)
 
     async def announce(self, jobs: Sequence[NewJob]) -> None:
-        self._hints.notify(hints.after_insert_elsewhere(jobs, now=datetime.now(UTC)))
+        self._hints.notify(hints.after_insert_elsewhere(jobs, now=moment(_clock(None))))
 
     def listen(self) -> AsyncIterator[Notification]:
         return self._hints.listen()
