@@ -66,5 +66,7 @@ def delete(document: Document, target: JobFilter, *, now: datetime) -> list[JobI
 
 
 def put_queue(document: Document, settings: QueueSettings) -> None:
-    """Set what holds for a queue."""
-    document.queues[settings.name] = settings
+    """Set what holds for a queue. A queue that is paused already keeps the time of its first pause."""
+    known = document.queues.get(settings.name)
+    if settings.paused_at is None or known is None or known.paused_at is None:
+        document.queues[settings.name] = settings
