@@ -118,7 +118,7 @@ def sessions(url):
 
 def test_no_method_of_the_protocol_is_left_out_here():
     methods = {name for name, member in inspect.getmembers(Backend, inspect.isfunction) if not name.startswith("_")}
-    assert set(CALLS) == (methods - {"listen"}) | {"fold"}
+    assert set(CALLS) == (methods - {"listen"}) | {"fold", "notify"}
 
 
 @pytest.mark.parametrize("ways", HANGS, ids=" and ".join)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from deeper_tasks.backends.codes import CODES
 from deeper_tasks.backends.postgres import Address, PostgresBackend, listing
 from deeper_tasks.backends.protocol import Cursor, JobFilter, JobQuery, SortKey
+from deeper_tasks.domain import paging
 from deeper_tasks.domain.ids import JobId
 from deeper_tasks.domain.state import DEAD_LETTER, TERMINAL, WAITING, State
 from deeper_tasks.errors import BackendUnavailableError
@@ -170,7 +171,8 @@ async def test_counting_what_no_index_knows_gives_up_after_so_many_jobs(backend,
 async def test_counting_stops_at_so_many(backend, database_url, monkeypatch):
     rows = some_jobs(random.Random(3), 3_000)
     fill(database_url, rows)
-    monkeypatch.setattr(listing, "MOST_COUNTED", 100)
+    for module in (listing, paging):
+        monkeypatch.setattr(module, "MOST_COUNTED", 100)
     page = await backend.find(JobQuery(filter=JobFilter(worker_module="shop"), limit=10))
     assert (page.total, page.total_is_exact) == (100, False)
     deep = await backend.find(JobQuery(filter=JobFilter(worker_module="shop"), limit=10, offset=400))
