@@ -42,7 +42,7 @@ FROM job
 WHERE job.id = ANY (%(ids)s::uuid[]) AND NOT EXISTS (SELECT FROM free WHERE free.id = job.id)
 """
 SELECT_QUEUES = """
-SELECT job.id::text, job.queue FROM {schema}.job WHERE job.id = ANY (%(ids)s::uuid[])
+SELECT job.id::text, job.queue FROM job WHERE job.id = ANY (%(ids)s::uuid[])
 """
 
 _COMPLETE, _COMPLETED = End.COMPLETE, str(CODES[State.COMPLETED])
@@ -80,12 +80,16 @@ async def hints_after(database: Database, settlements: Sequence[Settlement], set
     queues: dict[JobId, str] = {}
     if pending:
         with suppress(BackendError):
-            queues = {row[0]: row[1] for row in await database.call(SELECT_QUEUES, {"ids": id_array(pending)})}
+            queues = await database.run(partial(_queues_of, ids=id_array(pending)))
     return after_settle(
         (queues.get(one.id, ""), one.state, delays[one.id])
         for one in settled
         if one.id in delays and (one.state is not State.PENDING or one.id in queues)
     )
+
+
+async def _queues_of(transaction: Transaction, *, ids: str) -> dict[JobId, str]:
+    return {row[0]: row[1] for row in await transaction.rows(SELECT_QUEUES, {"ids": ids})}
 
 
 async def _settle(database: Database, sent: Sequence[Settlement], *, now: str | None) -> dict[_Key, int]:
