@@ -48,8 +48,12 @@ def migrations_of(package: str) -> list[Migration]:
 
 
 def checksums(rows: Iterable[Sequence[Any]]) -> dict[str, str]:
-    """Return the checksums of the applied migrations by name, from whole rows of a ledger; of old ledgers none."""
-    return {name: rest[1] or "" if len(rest) > 1 else "" for name, *rest in map(tuple, rows)}
+    """
+    Return the checksums of the applied migrations by name, from rows of a ledger: name, moment and checksum.
+
+    A ledger that an early development version made has no checksums; then each is an empty text.
+    """
+    return {name: (rest[0] if rest else None) or "" for name, _, *rest in map(tuple, rows)}
 
 
 def lacking(known: Collection[Migration], *, applied: Mapping[str, str], store: str) -> list[Migration]:

@@ -1,5 +1,5 @@
 """
-The URL of a PostgreSQL store: one of libpq, with the options `schema`, `timeout`, `pool_size` and `pooler` besides.
+The URL of a PostgreSQL store: a URL of libpq that may also have `schema`, `timeout`, `pool_size` and `pooler`.
 
 With it come two settings: `listen_url`, a way around a pooler to hear hints, and `joined_hints`.
 """
@@ -51,7 +51,7 @@ def make_backend(url: str, settings: StoreSettings) -> PostgresBackend:
         known="schema (a name), timeout (seconds), pool_size (connections), pooler (none, transaction) and those of "
         "libpq",
     )
-    # Not geturl, which leaves out the slashes where no host is named; and a + is no blank for libpq.
+    # `geturl` would leave out the slashes of a URL without a host, and libpq reads no + as a blank.
     conninfo = f"{parts.scheme}://{parts.netloc}{parts.path}?{urlencode(options, quote_via=quote)}".rstrip("?")
     _check_by_libpq(conninfo, "the store's URL")
     listen_conninfo = settings.listen_url and _checked_listen_url(settings.listen_url)

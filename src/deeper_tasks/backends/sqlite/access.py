@@ -34,7 +34,7 @@ class Access(Struct, frozen=True, kw_only=True):
         return Access(user=self.user, group=self.group, mode=mode)
 
     def lets_in_like(self, other: Access) -> bool:
-        """Whether this access lets in all users whom the other lets in. An owner who differs may enter by the group."""
+        """Return whether every user with the other access has this one too, as its owner or by its group."""
         mode = other.mode or 0
         if mode & ~(self.mode or 0) or (mode & _BY_GROUP and self.group != other.group):
             return False

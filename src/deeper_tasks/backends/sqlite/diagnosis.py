@@ -165,7 +165,7 @@ def _examine_names(path: Path) -> Iterator[Finding]:
 
 
 def _examine_companions(path: Path) -> Iterator[Finding]:
-    """Warn of companion files that keep out users whom the database lets in."""
+    """Warn of companion files that a user of the database cannot open."""
     access = Access.of(path)
     if access is None:
         return

@@ -51,7 +51,6 @@ from deeper_tasks.testing.conformance.damage import (
 from deeper_tasks.testing.conformance.hints import HintsConformance
 from deeper_tasks.testing.conformance.job_transactions import JobTransactionConformance, Ledger
 from deeper_tasks.testing.conformance.maintenance import MaintenanceConformance
-from deeper_tasks.testing.conformance.reads import ReadsConformance
 from deeper_tasks.testing.conformance.roles import (
     BackendConformance,
     BasicConformance,
@@ -60,6 +59,7 @@ from deeper_tasks.testing.conformance.roles import (
     JobsConformance,
     LifecycleConformance,
     ProgressConformance,
+    ReadsConformance,
     SchedulesConformance,
 )
 from deeper_tasks.testing.conformance.shared import SharedConformance, SharedJobsConformance

@@ -12,6 +12,7 @@ from deeper_tasks.testing.conformance.claim import ClaimConformance
 from deeper_tasks.testing.conformance.concurrency import ConcurrencyConformance, ScheduleConcurrencyConformance
 from deeper_tasks.testing.conformance.control import JobControlConformance
 from deeper_tasks.testing.conformance.earlier_attempts import EarlierAttemptsConformance
+from deeper_tasks.testing.conformance.finding import FindingConformance
 from deeper_tasks.testing.conformance.hints import HintsConformance, ScheduleHintsConformance
 from deeper_tasks.testing.conformance.ids import IdsConformance
 from deeper_tasks.testing.conformance.insert import InsertConformance
@@ -26,13 +27,13 @@ from deeper_tasks.testing.conformance.progress import (
     ReportConformance,
     StartsConformance,
 )
-from deeper_tasks.testing.conformance.reads import ReadsConformance
 from deeper_tasks.testing.conformance.repeats import RepeatConformance
 from deeper_tasks.testing.conformance.reschedule import RescheduleConformance
 from deeper_tasks.testing.conformance.schedule_runs import ScheduleRunsConformance
 from deeper_tasks.testing.conformance.schedules import EntriesConformance
 from deeper_tasks.testing.conformance.settle import SettleConformance
 from deeper_tasks.testing.conformance.shared import SharingConformance
+from deeper_tasks.testing.conformance.statistics import StatisticsConformance
 from deeper_tasks.testing.conformance.transactions import JoinConformance
 from deeper_tasks.testing.conformance.unique import UniqueConformance
 
@@ -70,6 +71,10 @@ class SchedulesConformance(
 
 class ControlConformance(JobControlConformance, RescheduleConformance):
     """The contract of the role `Control`."""
+
+
+class ReadsConformance(FindingConformance, StatisticsConformance):
+    """The contract of the role `Reads`."""
 
 
 class BasicConformance(
