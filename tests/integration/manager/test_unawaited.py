@@ -5,28 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
-from deeper_tasks import BackgroundTaskManager
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-
-@pytest.fixture
-def manager():
-    return BackgroundTaskManager("memory://")
-
-
-@pytest.fixture
-def send(manager):
-    @manager.task(name="shop.send")
-    async def send(number: int) -> None: ...
-
-    return send
-
 
 def test_the_source_tells_where_one_that_was_kept_probably_stands(tmp_path):
     (tmp_path / "shop.py").write_text(

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import sqlite3
 
 import pytest
-
-from deeper_tasks import BackgroundTaskManager
-from deeper_tasks.backends.memory import MemoryBackend
-from deeper_tasks.cli.commands.enqueue_lines import Defaults, LineReader
-from deeper_tasks.cli.target import Target
-from deeper_tasks.testing import FaultyBackend
 
 APP = ("--app", "shop:manager")
 
@@ -38,22 +31,6 @@ def test_a_pipe_is_read_as_a_file_is(piped, ask, folder):
         pipe.write('{"args": [1]}\n' * 3)
     assert process.communicate() == ("3 jobs enqueued\n", "")
     assert ask("list")["total_entries"] == 3
-
-
-@pytest.fixture
-def shop():
-    """A manager on a store that can fail, the reader of seven lines, and the target of a command without a terminal."""
-    store = FaultyBackend(MemoryBackend())
-    manager = BackgroundTaskManager("memory://", backend=store)
-
-    @manager.task(name="shop.add")
-    async def add(a: int) -> None: ...
-
-    content = "".join(json.dumps({"args": [number]}) + "\n" for number in range(7)).encode()
-    defaults = Defaults(task="shop.add", options={}, scheduled_at=None)
-    reader = LineReader(io.BytesIO(content), "jobs.jsonl", defaults=defaults, find=lambda _: add)
-    with manager.sync:
-        yield store, manager, reader, Target(url=None, app=None, as_json=False)
 
 
 def test_ctrl_c_in_a_terminal_says_which_lines_may_be_jobs(on_terminal, ask, lines, folder):
